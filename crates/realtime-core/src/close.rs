@@ -1,0 +1,87 @@
+//! [`CloseReason`]: why a session ended.
+
+use std::time::Duration;
+
+/// Why a session ended. Each transport maps it to what its clients understand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    /// The client closed in order, or the server's code did without another reason.
+    Normal,
+    /// The client went away without a word.
+    Gone,
+    /// The close endpoint or `disconnect` ended it.
+    Disconnected,
+    /// This node shuts down; come back after `retry`.
+    Drain {
+        /// How long this client should wait: each gets another time, so that they do not all come at once.
+        retry: Duration,
+    },
+    /// The client broke the protocol.
+    Protocol,
+    /// The client sent text that is not UTF-8, or a frame that is not what the subprotocol allows.
+    InvalidPayload,
+    /// The client sent a kind of data that is not taken here.
+    Unsupported,
+    /// The client sent a message above the limit.
+    TooBig,
+    /// The application closed it as a matter of policy.
+    Policy,
+    /// A fault of ours.
+    Internal,
+    /// The node has more work than it can do.
+    Overloaded,
+    /// The token has expired.
+    TokenExpired,
+    /// The token was revoked or its user has logged out.
+    Revoked,
+    /// The user may no longer be here.
+    Forbidden,
+    /// The client did not answer the heartbeat.
+    NoPong,
+    /// Kicked; the token is refused from now on.
+    Kicked,
+    /// The client's socket took nothing for longer than `outbox.maxStall`.
+    SlowConsumer,
+    /// The client sent more messages than it may.
+    RateLimited,
+}
+
+impl CloseReason {
+    /// The reason's stable name, as in logs, metrics and `bye` frames.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::Gone => "gone",
+            Self::Disconnected => "disconnected",
+            Self::Drain { .. } => "drain",
+            Self::Protocol => "protocol",
+            Self::InvalidPayload => "invalid-payload",
+            Self::Unsupported => "unsupported",
+            Self::TooBig => "too-big",
+            Self::Policy => "policy",
+            Self::Internal => "internal",
+            Self::Overloaded => "overloaded",
+            Self::TokenExpired => "token-expired",
+            Self::Revoked => "revoked",
+            Self::Forbidden => "forbidden",
+            Self::NoPong => "no-pong",
+            Self::Kicked => "kicked",
+            Self::SlowConsumer => "slow-consumer",
+            Self::RateLimited => "rate-limited",
+        }
+    }
+
+    /// Whether the same client may come back with the same token.
+    pub fn may_reconnect(&self) -> bool {
+        matches!(
+            self,
+            Self::Gone
+                | Self::Drain { .. }
+                | Self::Internal
+                | Self::Overloaded
+                | Self::NoPong
+                | Self::SlowConsumer
+                | Self::RateLimited
+        )
+    }
+}

@@ -1,0 +1,123 @@
+//! [`Facade`]: the seed's verbs over one transport.
+
+use bytestring::ByteString;
+
+use crate::{
+    EmptyTargets, Envelope, Hub, LocalError, Message, PublishError, Published, Scope, SessionHandle,
+    Transport, UserId,
+};
+
+/// What the seed's static utilities and session holder offer, for one transport.
+///
+/// A facade without a hub stands for a module that the configuration has switched off: its verbs answer
+/// [`FacadeError::Disabled`], and nobody is there.
+#[derive(Debug, Clone)]
+pub struct Facade {
+    hub: Option<Hub>,
+    transport: Transport,
+}
+
+/// Why a verb did nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FacadeError {
+    /// The module is switched off.
+    #[error("{0} is disabled")]
+    Disabled(Transport),
+    /// The list of users is empty.
+    #[error(transparent)]
+    EmptyTargets(#[from] EmptyTargets),
+    /// The bus did not take it, or it is too large.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// This node did not take it.
+    #[error(transparent)]
+    Local(#[from] LocalError),
+}
+
+impl Facade {
+    /// The verbs of a transport; `None` when it is switched off.
+    pub fn new(hub: Option<Hub>, transport: Transport) -> Self {
+        Self { hub, transport }
+    }
+
+    /// Whether the module is switched on.
+    pub fn is_enabled(&self) -> bool {
+        self.hub.is_some()
+    }
+
+    /// The transport that it is for.
+    pub fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    /// The hub behind it.
+    ///
+    /// # Errors
+    /// [`FacadeError::Disabled`] when the module is switched off.
+    pub fn hub(&self) -> Result<&Hub, FacadeError> {
+        self.hub.as_ref().ok_or(FacadeError::Disabled(self.transport))
+    }
+
+    /// Sends a text to a user's sessions on this node only: at most once, never replayed.
+    ///
+    /// # Errors
+    /// [`FacadeError`] when the module is off, the text too large or a worker's queue full.
+    pub fn send_message(
+        &self,
+        user: impl Into<UserId>,
+        text: impl Into<ByteString>,
+    ) -> Result<(), FacadeError> {
+        let envelope = Envelope::to_users([&user.into()], self.scope(), Message::text(text))?;
+        Ok(self.hub()?.send_local(envelope)?)
+    }
+
+    /// Sends a text to all sessions on this node only: at most once, never replayed.
+    ///
+    /// # Errors
+    /// As [`Self::send_message`].
+    pub fn send_message_all(&self, text: impl Into<ByteString>) -> Result<(), FacadeError> {
+        Ok(self.hub()?.send_local(Envelope::broadcast(self.scope(), Message::text(text)))?)
+    }
+
+    /// Publishes a text to some users on every node.
+    ///
+    /// # Errors
+    /// [`FacadeError`] when the module is off, the list empty, the text too large or the bus away.
+    pub async fn publish_to(
+        &self,
+        users: &[UserId],
+        text: impl Into<ByteString>,
+    ) -> Result<Published, FacadeError> {
+        let hub = self.hub()?;
+        Ok(hub.publish(Envelope::to_users(users, self.scope(), Message::text(text))?).await?)
+    }
+
+    /// Publishes a text to everybody on every node.
+    ///
+    /// # Errors
+    /// [`FacadeError`] when the module is off, the text too large or the bus away.
+    pub async fn publish_all(&self, text: impl Into<ByteString>) -> Result<Published, FacadeError> {
+        Ok(self.hub()?.publish(Envelope::broadcast(self.scope(), Message::text(text))).await?)
+    }
+
+    /// Whether a user has a session of this transport on this node.
+    pub fn exist_session(&self, user: impl Into<UserId>) -> bool {
+        self.hub.as_ref().is_some_and(|hub| hub.has_session(&user.into(), self.transport))
+    }
+
+    /// The users that have a session of this transport on this node, ascending.
+    pub fn sessions_all(&self) -> Vec<UserId> {
+        self.hub.as_ref().map(|hub| hub.users(self.transport)).unwrap_or_default()
+    }
+
+    /// A user's sessions of this transport on this node, oldest first.
+    pub fn sessions(&self, user: impl Into<UserId>) -> Vec<SessionHandle> {
+        let mut sessions = self.hub.as_ref().map(|hub| hub.sessions(&user.into())).unwrap_or_default();
+        sessions.retain(|session| session.transport() == self.transport);
+        sessions
+    }
+
+    fn scope(&self) -> Scope {
+        Scope::Only(self.transport)
+    }
+}

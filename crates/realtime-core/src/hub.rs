@@ -1,0 +1,449 @@
+//! [`Hub`]: the facade over log, shards, bus and presence of one node.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_core::stream::BoxStream;
+use futures_util::StreamExt;
+use tokio::{task::JoinHandle, time::sleep};
+
+use crate::{
+    Bus, BusError, BusEvent, CloseReason, Envelope, GapReason, Limits, LocalPresence, MemoryBus,
+    MetricsSnapshot, Presence, Principal, Published, SendError, Session, SessionHandle, SessionId, Settings,
+    SettingsError, Shard, TokenHash, Transport, UserId, Wire,
+    log::{Content, Entry},
+    refusals::Refusals,
+    registry::Registry,
+};
+
+/// One node of the push framework: publishes envelopes, takes connections in, knows who is here.
+///
+/// Cloning it gives the same hub. The last clone ends its task.
+#[derive(Clone)]
+pub struct Hub(Arc<Inner>);
+
+struct Inner {
+    registry: Arc<Registry>,
+    bus: Arc<dyn Bus>,
+    presence: Arc<dyn Presence>,
+    refusals: Refusals,
+    draining: AtomicBool,
+    health: Arc<Health>,
+    node: Arc<str>,
+    pump: JoinHandle<()>,
+}
+
+/// Whether envelopes get here.
+#[derive(Debug)]
+struct Health {
+    down: Mutex<Option<String>>,
+}
+
+impl Health {
+    fn new(problem: &str) -> Self {
+        Self { down: Mutex::new(Some(problem.to_owned())) }
+    }
+
+    fn set(&self, down: Option<String>) {
+        *self.down.lock().unwrap_or_else(PoisonError::into_inner) = down;
+    }
+
+    fn problem(&self) -> Option<String> {
+        self.down.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Why a connection was not taken in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectError {
+    /// This node shuts down.
+    #[error("this node is shutting down")]
+    Draining,
+    /// The token was kicked.
+    #[error("this login was ended by an administrator")]
+    Kicked,
+    /// `limits.maxConnections` is reached.
+    #[error("this node has reached its {0} connections")]
+    Full(usize),
+    /// `limits.maxConnectionsPerUser` is reached.
+    #[error("user {0} has reached {1} connections")]
+    TooManyOfUser(UserId, usize),
+    /// A hub serves at most four wire forms.
+    #[error("no room for the wire form {0}")]
+    TooManyWires(&'static str),
+}
+
+/// Why an envelope was not published.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// The message is above `limits.maxMessageBytes`.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
+    /// The bus did not take it.
+    #[error("failed to publish to {target}: {source}")]
+    Bus {
+        /// The first topic, and how many more there are.
+        target: String,
+        /// What the bus said.
+        source: BusError,
+    },
+}
+
+/// Why a local send was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LocalError {
+    /// The message is above `limits.maxMessageBytes`.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
+    /// Too many local sends wait already.
+    #[error("the queue of local sends is full")]
+    Overloaded,
+}
+
+/// A message is above `limits.maxMessageBytes`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the message has {size} bytes, {limit} are allowed")]
+pub struct TooLarge {
+    /// The message's size in bytes.
+    pub size: usize,
+    /// The limit in bytes.
+    pub limit: usize,
+}
+
+/// How a hub is put together; see [`Hub::builder`].
+pub struct HubBuilder {
+    settings: Settings,
+    bus: Arc<dyn Bus>,
+    node: String,
+}
+
+impl HubBuilder {
+    /// Sizes, times and limits.
+    #[must_use]
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// What carries envelopes between nodes.
+    #[must_use]
+    pub fn bus(mut self, bus: impl Bus) -> Self {
+        self.bus = Arc::new(bus);
+        self
+    }
+
+    /// The node's name, as it appears in presence.
+    #[must_use]
+    pub fn node(mut self, name: impl Into<String>) -> Self {
+        self.node = name.into();
+        self
+    }
+
+    /// Starts the hub on the current tokio runtime.
+    ///
+    /// # Errors
+    /// [`SettingsError`] when settings contradict each other.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn start(self) -> Result<Hub, SettingsError> {
+        self.settings.check()?;
+        let Self { settings, bus, node } = self;
+        let node: Arc<str> = node.into();
+        let registry = Arc::new(Registry::new(settings));
+        let health = Arc::new(Health::new("the bus has not answered yet"));
+        let pump = tokio::spawn(pump(bus.subscribe(), Arc::clone(&registry), Arc::clone(&health)));
+        let presence = Arc::new(LocalPresence::new(Arc::clone(&registry), Arc::clone(&node)));
+        let (refusals, draining) = (Refusals::default(), AtomicBool::default());
+        Ok(Hub(Arc::new(Inner { registry, bus, presence, refusals, draining, health, node, pump })))
+    }
+}
+
+impl Hub {
+    /// A hub with defaults: an in-memory bus and a random node name.
+    pub fn builder() -> HubBuilder {
+        let bus = Arc::new(MemoryBus::new());
+        HubBuilder { settings: Settings::default(), bus, node: format!("{:08x}", rand::random::<u32>()) }
+    }
+
+    /// Publishes an envelope to every node of the cluster, this one included.
+    ///
+    /// It returns when the bus has taken it, not when clients have it.
+    ///
+    /// # Errors
+    /// [`PublishError`] when the message is too large or the bus did not take it.
+    pub async fn publish(&self, envelope: Envelope) -> Result<Published, PublishError> {
+        self.check_size(&envelope)?;
+        let envelope = Arc::new(envelope);
+        match self.0.bus.publish(&envelope).await {
+            Ok(published) => {
+                self.0.registry.metrics.published.add(1);
+                Ok(published)
+            }
+            Err(source) => {
+                let topics = envelope.topics();
+                let target = match topics.len() {
+                    1 => format!("`{}`", topics[0]),
+                    n => format!("`{}` and {} more", topics[0], n - 1),
+                };
+                Err(PublishError::Bus { target, source })
+            }
+        }
+    }
+
+    /// Sends an envelope to this node's sessions only: at most once, without a position, never replayed, in no
+    /// order with what is published.
+    ///
+    /// A session whose outbox is full misses it, and is told so where its wire form can.
+    ///
+    /// # Errors
+    /// [`LocalError::TooLarge`], or [`LocalError::Overloaded`] when a worker's queue is full; the sessions of other
+    /// workers may have got it then.
+    pub fn send_local(&self, envelope: Envelope) -> Result<(), LocalError> {
+        self.check_size(&envelope)?;
+        let entry = Arc::new(Entry::new(None, Content::Envelope(Arc::new(envelope))));
+        let mut result = Ok(());
+        for shard in self.0.registry.shards() {
+            if shard.send_local(Arc::clone(&entry)) == Err(SendError::Overloaded) {
+                result = Err(LocalError::Overloaded);
+            }
+        }
+        result
+    }
+
+    /// Takes a connection in, on the calling worker's shard.
+    ///
+    /// `cursor` is what a returning client brought; the session then begins where that client stood.
+    ///
+    /// # Errors
+    /// [`ConnectError`] when the node drains, the login was kicked or a limit is reached.
+    pub fn connect(
+        &self,
+        principal: Principal,
+        transport: Transport,
+        wire: &Arc<dyn Wire>,
+        cursor: Option<&str>,
+    ) -> Result<Session, ConnectError> {
+        let user = principal.user.clone();
+        let session = self.take_in(principal, transport, wire, cursor).inspect_err(|error| {
+            self.0.registry.metrics.refused.add(1);
+            tracing::debug!(%user, %transport, %error, "connection refused");
+        })?;
+        let handle = session.handle();
+        // A kick or a drain that began meanwhile did not see this session, so it has to see them.
+        match self.admits(handle.principal()) {
+            Ok(()) => {}
+            Err(ConnectError::Draining) => handle.close(self.drain_reason()),
+            Err(_) => handle.close(CloseReason::Kicked),
+        }
+        Ok(session)
+    }
+
+    fn take_in(
+        &self,
+        principal: Principal,
+        transport: Transport,
+        wire: &Arc<dyn Wire>,
+        cursor: Option<&str>,
+    ) -> Result<Session, ConnectError> {
+        self.admits(&principal)?;
+        let wire = self.0.registry.wire(wire)?;
+        self.0.registry.shard().register(principal, transport, wire, cursor.map(str::parse))
+    }
+
+    /// The calling worker's shard, made on first use. Whoever keeps it keeps it alive.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn shard(&self) -> Arc<Shard> {
+        self.0.registry.shard()
+    }
+
+    /// Whether a user has a session of a transport on this node.
+    pub fn has_session(&self, user: &UserId, transport: Transport) -> bool {
+        self.0.registry.directory.any(user, |session| session.transport == transport)
+    }
+
+    /// The sessions of a user on this node, over all transports, oldest first.
+    pub fn sessions(&self, user: &UserId) -> Vec<SessionHandle> {
+        self.0.registry.directory.of(user).into_iter().map(SessionHandle).collect()
+    }
+
+    /// The users that have a session of a transport on this node, ascending.
+    pub fn users(&self, transport: Transport) -> Vec<UserId> {
+        self.0.registry.directory.users_of(transport)
+    }
+
+    /// Who is online in the cluster.
+    pub fn presence(&self) -> &dyn Presence {
+        &*self.0.presence
+    }
+
+    /// Ends all sessions of a user on this node and refuses their tokens until these expire. Returns how many
+    /// sessions it ended. A new login works.
+    pub fn kick(&self, user: &UserId) -> usize {
+        self.kick_where(user, |_| true)
+    }
+
+    /// Ends one session of a user and refuses its token. Returns how many sessions it ended, 0 or 1.
+    pub fn kick_session(&self, user: &UserId, session: &str) -> usize {
+        self.kick_where(user, |id| id.to_string() == session)
+    }
+
+    /// Whether a login was kicked: its token is to be refused wherever it is shown.
+    pub fn is_kicked(&self, token: TokenHash) -> bool {
+        self.0.refusals.refuses(&token)
+    }
+
+    fn kick_where(&self, user: &UserId, condition: impl Fn(SessionId) -> bool) -> usize {
+        let mut sessions = self.sessions(user);
+        sessions.retain(|session| condition(session.id()) && session.closing().is_none());
+        for session in &sessions {
+            self.0.refusals.refuse(session.token(), session.principal().expires_at);
+            session.close(CloseReason::Kicked);
+        }
+        sessions.len()
+    }
+
+    /// Ends a user's sessions of one transport and token that are older than `spare`. Returns how many.
+    pub fn disconnect(
+        &self,
+        user: &UserId,
+        token: TokenHash,
+        transport: Transport,
+        spare: Duration,
+    ) -> usize {
+        let mut sessions = self.sessions(user);
+        sessions.retain(|session| {
+            session.transport() == transport
+                && session.token() == token
+                && session.closing().is_none()
+                && session.since().elapsed().is_ok_and(|age| age >= spare)
+        });
+        for session in &sessions {
+            session.close(CloseReason::Disconnected);
+        }
+        sessions.len()
+    }
+
+    /// Stops taking connections and ends all sessions in order, each with a random time after which its client
+    /// should come back. Returns how many sessions are left after `drain.timeout`.
+    pub async fn drain(&self) -> usize {
+        let Registry { directory, settings, .. } = &*self.0.registry;
+        self.0.draining.store(true, Ordering::SeqCst);
+        for session in directory.all() {
+            session.outbox.close(self.drain_reason());
+        }
+        let left = async {
+            while directory.count().1 > 0 {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(settings.drain.timeout, left).await.ok();
+        directory.count().1
+    }
+
+    /// `Ok` when envelopes get here and connections are taken in.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn ready(&self) -> Result<(), String> {
+        if self.0.draining.load(Ordering::SeqCst) {
+            return Err(ConnectError::Draining.to_string());
+        }
+        self.0.health.problem().map_or(Ok(()), Err)
+    }
+
+    /// The counters of this node.
+    pub fn metrics(&self) -> MetricsSnapshot {
+        self.0.registry.metrics.snapshot()
+    }
+
+    /// The settings it was started with.
+    pub fn settings(&self) -> &Settings {
+        &self.0.registry.settings
+    }
+
+    /// The node's name.
+    pub fn node(&self) -> &str {
+        &self.0.node
+    }
+
+    fn admits(&self, principal: &Principal) -> Result<(), ConnectError> {
+        if self.0.draining.load(Ordering::SeqCst) {
+            Err(ConnectError::Draining)
+        } else if self.0.refusals.refuses(&principal.token) {
+            Err(ConnectError::Kicked)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn drain_reason(&self) -> CloseReason {
+        let spread = self.settings().drain.spread;
+        CloseReason::Drain { retry: spread.mul_f64(rand::random::<f64>()) }
+    }
+
+    fn check_size(&self, envelope: &Envelope) -> Result<(), TooLarge> {
+        let (size, limit) = (envelope.message().data.len(), self.settings().limits.max_message_bytes);
+        if Limits::exceeds(size, limit) { Err(TooLarge { size, limit }) } else { Ok(()) }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.pump.abort();
+    }
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").field("node", &self.0.node).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for HubBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HubBuilder")
+            .field("settings", &self.settings)
+            .field("node", &self.node)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Moves what comes over the bus into the log and wakes the shards.
+async fn pump(events: BoxStream<'static, BusEvent>, registry: Arc<Registry>, health: Arc<Health>) {
+    let mut events = events.ready_chunks(PUMP_EVENTS);
+    while let Some(chunk) = events.next().await {
+        for event in chunk {
+            match event {
+                BusEvent::Message(position, envelope) => {
+                    registry.metrics.received.add(1);
+                    registry.log.push(position, envelope);
+                }
+                BusEvent::Up(position) => {
+                    tracing::info!("bus is up");
+                    registry.log.begin(position);
+                    health.set(None);
+                }
+                BusEvent::Gap => registry.log.push_gap(GapReason::Bus),
+                BusEvent::Down(problem) => {
+                    tracing::warn!(%problem, "bus is down");
+                    health.set(Some(problem));
+                }
+            }
+        }
+        registry.wake();
+    }
+    tracing::error!("the bus has ended");
+    health.set(Some("the bus has ended".into()));
+}
+
+/// How many events are taken from the bus before the shards are woken.
+const PUMP_EVENTS: usize = 256;

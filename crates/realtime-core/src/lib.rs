@@ -1,0 +1,70 @@
+//! Contracts and the hub of **realtime**, a push framework for actix-web.
+//!
+//! A [`Hub`] is one node. [`Hub::publish`] gives an [`Envelope`] to the [`Bus`]; every node, the publisher's own
+//! included, takes it from there into its log, and each worker's [`Shard`] fans it out to its [`Session`]s. The
+//! crates `realtime-websocket` and `realtime-sse` put sockets at the end of sessions; this one knows neither
+//! sockets nor Redis.
+//!
+//! ```
+//! use realtime_core::{Envelope, Hub, Message, Scope};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let hub = Hub::builder().start()?;
+//! let message = Message::text(r#"{"type":"order","data":{"status":"paid"}}"#);
+//! let published = hub.publish(Envelope::to_users([&42.into()], Scope::Both, message)?).await?;
+//! println!("published at {}", published.position.expect("the in-memory bus has positions"));
+//! # Ok(())
+//! # }
+//! ```
+
+mod auth;
+mod bus;
+mod close;
+mod directory;
+mod facade;
+mod global;
+mod hub;
+#[cfg(feature = "jwt")]
+mod jwt;
+mod limits;
+mod log;
+mod message;
+mod metrics;
+mod outbox;
+mod position;
+mod presence;
+mod refusals;
+mod registry;
+mod reply;
+mod session;
+mod shard;
+mod ticks;
+mod topic;
+mod transport;
+mod user;
+mod wire;
+
+pub use auth::{AuthError, Authenticator, ClientIdPolicy, Handshake, Principal, TokenHash};
+pub use bus::{Bus, BusError, BusEvent, MemoryBus, Published};
+pub use close::CloseReason;
+pub use facade::{Facade, FacadeError};
+pub use global::{AlreadyInstalled, hub, install};
+pub use hub::{ConnectError, Hub, HubBuilder, LocalError, PublishError, TooLarge};
+#[cfg(feature = "jwt")]
+pub use jwt::{Claims, EmptySecret, JwtAlgorithm, JwtAuthenticator, UnknownAlgorithm};
+pub use limits::{Drain, Heartbeat, History, Limits, OutboxLimits, Settings, SettingsError};
+pub use message::{
+    EmptyTargets, Envelope, EventName, EventNameError, Message, SSE_TOPIC, Scope, SseMessageDto,
+    WEBSOCKET_TOPIC, WebSocketMessageDto,
+};
+pub use metrics::MetricsSnapshot;
+pub use position::{CursorError, Position};
+pub use presence::{LocalPresence, OnlineCount, OnlineSession, OnlineUser, Presence, PresenceError};
+pub use reply::Reply;
+pub use session::{Outbound, SendError, Session, SessionHandle, SessionId};
+pub use shard::Shard;
+pub use topic::{Topic, TopicError};
+pub use transport::Transport;
+pub use user::{UserId, UserIdError};
+pub use wire::{GapReason, Wire};

@@ -1,0 +1,208 @@
+//! The hub's settings: sizes, times and limits, each with its default.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// How a node keeps, bounds and paces its sessions. Every field has a default.
+///
+/// It deserializes from the camelCase keys of the configuration file; durations are written `10s`, `5m`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Settings {
+    /// The window of recent envelopes.
+    pub history: History,
+    /// The buffer between a session and its socket.
+    pub outbox: OutboxLimits,
+    /// How often clients are written to and heard.
+    pub heartbeat: Heartbeat,
+    /// What a node or a user may have.
+    pub limits: Limits,
+    /// The orderly stop.
+    pub drain: Drain,
+}
+
+/// The window of recent envelopes that a node keeps: the queue of all sessions and the source of replay.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct History {
+    /// How long an envelope is kept. Default 300 s.
+    #[serde(with = "humantime_serde")]
+    pub max_age: Duration,
+    /// How many envelopes are kept. Default 100,000.
+    pub max_messages: usize,
+    /// How many bytes the kept envelopes may take. Default 64 MiB.
+    pub max_bytes: usize,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self { max_age: Duration::from_secs(300), max_messages: 100_000, max_bytes: 64 << 20 }
+    }
+}
+
+/// The bounds of each session's outbox. A session whose outbox is full reads on from the log.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct OutboxLimits {
+    /// How many frames wait at most. Default 256.
+    pub max_messages: usize,
+    /// How many bytes wait at most; a single larger frame still passes. Default 256 KiB.
+    pub max_bytes: usize,
+    /// How long a socket may accept nothing before the session ends as a slow consumer. Default 10 s.
+    #[serde(with = "humantime_serde")]
+    pub max_stall: Duration,
+}
+
+impl Default for OutboxLimits {
+    fn default() -> Self {
+        Self { max_messages: 256, max_bytes: 256 << 10, max_stall: Duration::from_secs(10) }
+    }
+}
+
+/// The two-way heartbeat.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Heartbeat {
+    /// How often every client is written to. Default 20 s: idle proxies cut after 30 to 60 s.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+    /// How long after a heartbeat a client that can answer may stay silent. Default 10 s.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+}
+
+impl Default for Heartbeat {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(20), timeout: Duration::from_secs(10) }
+    }
+}
+
+/// What a node or a user may have; 0 means no limit.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Limits {
+    /// Sessions on this node. Default 0: none.
+    pub max_connections: usize,
+    /// Sessions of one user on this node, over both transports. Default 64.
+    pub max_connections_per_user: usize,
+    /// Bytes of a published message. Default 64 KiB.
+    pub max_message_bytes: usize,
+    /// Bytes of a message from a client. Default 64 KiB.
+    pub max_inbound_bytes: usize,
+    /// Messages a second from one client, averaged over ten seconds. Default 50.
+    pub max_inbound_rate: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 0,
+            max_connections_per_user: 64,
+            max_message_bytes: 64 << 10,
+            max_inbound_bytes: 64 << 10,
+            max_inbound_rate: 50,
+        }
+    }
+}
+
+impl Limits {
+    /// Whether `amount` is above `limit`, where 0 means no limit.
+    pub fn exceeds(amount: usize, limit: usize) -> bool {
+        limit != 0 && amount > limit
+    }
+}
+
+/// The orderly stop.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Drain {
+    /// How long a stopping node waits for its sessions to end. Default 10 s.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    /// Clients are told to come back after a random time up to this one. Default 5 s.
+    #[serde(with = "humantime_serde")]
+    pub spread: Duration,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(10), spread: Duration::from_secs(5) }
+    }
+}
+
+/// Settings that contradict themselves.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {problem}")]
+pub struct SettingsError {
+    /// The dotted key.
+    pub key: &'static str,
+    /// What is wrong with its value.
+    pub problem: String,
+}
+
+impl Settings {
+    /// Checks what a single value cannot tell.
+    ///
+    /// # Errors
+    /// Names the key whose value cannot work.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        let fail = |key, problem: String| Err(SettingsError { key, problem });
+        let tenth = Duration::from_millis(100);
+        if self.heartbeat.interval < tenth {
+            return fail("heartbeat.interval", "must be at least 100ms".into());
+        }
+        if self.heartbeat.timeout < tenth {
+            return fail("heartbeat.timeout", "must be at least 100ms".into());
+        }
+        // An idle client's cursor is only as fresh as its last heartbeat; one lost heartbeat must not age it out.
+        if self.heartbeat.interval * 3 >= self.history.max_age {
+            let problem = format!(
+                "{:?} is not below a third of history.maxAge ({:?})",
+                self.heartbeat.interval, self.history.max_age
+            );
+            return fail("heartbeat.interval", problem);
+        }
+        for (key, value) in [
+            ("history.maxMessages", self.history.max_messages),
+            ("history.maxBytes", self.history.max_bytes),
+            ("outbox.maxMessages", self.outbox.max_messages),
+            ("outbox.maxBytes", self.outbox.max_bytes),
+        ] {
+            if value == 0 {
+                return fail(key, "must be at least 1".into());
+            }
+        }
+        if self.outbox.max_stall < tenth {
+            return fail("outbox.maxStall", "must be at least 100ms".into());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_hold_together() {
+        Settings::default().check().unwrap();
+    }
+
+    #[test]
+    fn a_heartbeat_that_lets_cursors_age_is_refused() {
+        let mut settings = Settings::default();
+        settings.history.max_age = Duration::from_secs(60);
+        assert_eq!(settings.check().unwrap_err().key, "heartbeat.interval");
+    }
+
+    #[test]
+    fn keys_are_camel_case_and_unknown_ones_are_named() {
+        let settings: Settings =
+            serde_json::from_str(r#"{"outbox":{"maxStall":"3s"},"limits":{"maxConnections":7}}"#).unwrap();
+        assert_eq!(settings.outbox.max_stall, Duration::from_secs(3));
+        assert_eq!(settings.limits.max_connections, 7);
+        let error = serde_json::from_str::<Settings>(r#"{"outbox":{"max_stall":"3s"}}"#).unwrap_err();
+        assert!(error.to_string().contains("max_stall"), "{error}");
+    }
+}

@@ -1,0 +1,250 @@
+//! [`Message`], [`Envelope`], [`Scope`] and the two DTOs of the seed.
+
+use std::fmt;
+
+use bytestring::ByteString;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::{Topic, Transport, UserId};
+
+/// The Redis channel on which RuoYi nodes exchange [`WebSocketMessageDto`]s.
+pub const WEBSOCKET_TOPIC: &str = "global:websocket";
+
+/// The Redis channel on which RuoYi nodes exchange [`SseMessageDto`]s.
+pub const SSE_TOPIC: &str = "global:sse";
+
+/// What a client receives: a text and the name of the event it belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// The event's name: SSE's `event:`, `event` in `realtime.v1`; raw WebSocket frames do not carry it.
+    pub event: EventName,
+    /// The text, by convention JSON.
+    pub data: ByteString,
+}
+
+impl Message {
+    /// A message of the default event, `message`.
+    pub fn text(data: impl Into<ByteString>) -> Self {
+        Self { event: EventName::default(), data: data.into() }
+    }
+
+    /// A message of a named event.
+    pub fn new(event: EventName, data: impl Into<ByteString>) -> Self {
+        Self { event, data: data.into() }
+    }
+}
+
+impl<T: Into<ByteString>> From<T> for Message {
+    fn from(text: T) -> Self {
+        Self::text(text)
+    }
+}
+
+/// The name of an event: 1 to 64 printable characters without white space.
+///
+/// So it can never break out of its line in an event stream. `gap` is taken: it announces a gap.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct EventName(ByteString);
+
+/// Why a text is no [`EventName`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EventNameError {
+    /// The text is empty or longer than 64 bytes.
+    #[error("an event name has 1 to 64 bytes, this one has {0}")]
+    Length(usize),
+    /// The text holds white space or a control character.
+    #[error("event name {0:?} holds white space or a control character")]
+    BadCharacter(String),
+    /// The name is one of the framework's own.
+    #[error("event name {0:?} is reserved")]
+    Reserved(String),
+}
+
+impl EventName {
+    /// The event that announces a gap to SSE clients.
+    pub const GAP: &'static str = "gap";
+
+    /// Parses an event's name.
+    ///
+    /// # Errors
+    /// When the text is empty, longer than 64 bytes, reserved, or holds white space or a control character.
+    pub fn new(text: &str) -> Result<Self, EventNameError> {
+        if text.is_empty() || text.len() > 64 {
+            return Err(EventNameError::Length(text.len()));
+        }
+        if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return Err(EventNameError::BadCharacter(text.to_owned()));
+        }
+        if text == Self::GAP {
+            return Err(EventNameError::Reserved(text.to_owned()));
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The name's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for EventName {
+    fn default() -> Self {
+        Self(ByteString::from_static("message"))
+    }
+}
+
+impl fmt::Debug for EventName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EventName({})", self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for EventName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        Self::new(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+/// Which transports a message is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// The sessions of every transport.
+    Both,
+    /// The sessions of one transport.
+    Only(Transport),
+}
+
+impl Scope {
+    /// Whether sessions of this transport are meant.
+    pub fn covers(self, transport: Transport) -> bool {
+        match self {
+            Self::Both => true,
+            Self::Only(only) => only == transport,
+        }
+    }
+}
+
+/// A message with its topics and scope: what crosses the bus.
+///
+/// It has at least one topic by construction; a broadcast is always asked for by name. A session that is in
+/// several of the topics gets the message once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    topics: Box<[Topic]>,
+    scope: Scope,
+    message: Message,
+}
+
+/// A list of targets was empty; nothing was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the list of targets is empty; a broadcast must be asked for by name")]
+pub struct EmptyTargets;
+
+impl Envelope {
+    /// A message to everybody.
+    pub fn broadcast(scope: Scope, message: Message) -> Self {
+        Self { topics: Box::new([Topic::all()]), scope, message }
+    }
+
+    /// A message to some users, on all of their sessions.
+    ///
+    /// # Errors
+    /// [`EmptyTargets`] when there is no user.
+    pub fn to_users<'a>(
+        users: impl IntoIterator<Item = &'a UserId>,
+        scope: Scope,
+        message: Message,
+    ) -> Result<Self, EmptyTargets> {
+        Self::to_topics(users.into_iter().map(Topic::user), scope, message)
+    }
+
+    /// A message to some topics.
+    ///
+    /// # Errors
+    /// [`EmptyTargets`] when there is no topic.
+    pub fn to_topics(
+        topics: impl IntoIterator<Item = Topic>,
+        scope: Scope,
+        message: Message,
+    ) -> Result<Self, EmptyTargets> {
+        let topics: Box<[Topic]> = topics.into_iter().collect();
+        if topics.is_empty() { Err(EmptyTargets) } else { Ok(Self { topics, scope, message }) }
+    }
+
+    /// Where the message goes; never empty.
+    pub fn topics(&self) -> &[Topic] {
+        &self.topics
+    }
+
+    /// Which transports it is for.
+    pub fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    /// What the clients receive.
+    pub fn message(&self) -> &Message {
+        &self.message
+    }
+
+    /// About how many bytes the envelope keeps in memory.
+    pub(crate) fn footprint(&self) -> usize {
+        let topics: usize = self.topics.iter().map(|topic| topic.as_str().len() + 32).sum();
+        self.message.data.len() + self.message.event.as_str().len() + topics + size_of::<Self>()
+    }
+}
+
+/// What the seed's `WebSocketUtils.publishMessage` takes: `{"sessionKeys":[1,2],"message":"text"}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WebSocketMessageDto {
+    /// The users, by id. Publishing to an empty list is an error.
+    pub session_keys: Vec<UserId>,
+    /// The text of the frame.
+    pub message: String,
+}
+
+/// What the seed's `SseMessageUtils.publishMessage` takes: `{"userIds":[1,2],"message":"text"}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SseMessageDto {
+    /// The users, by id. Publishing to an empty list is an error.
+    pub user_ids: Vec<UserId>,
+    /// The event's data.
+    pub message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dtos_have_the_seeds_json_names() {
+        let websocket = WebSocketMessageDto { session_keys: vec![1.into()], message: "hi".into() };
+        assert_eq!(serde_json::to_string(&websocket).unwrap(), r#"{"sessionKeys":[1],"message":"hi"}"#);
+        let sse = SseMessageDto { user_ids: vec!["a".parse().unwrap()], message: "hi".into() };
+        assert_eq!(serde_json::to_string(&sse).unwrap(), r#"{"userIds":["a"],"message":"hi"}"#);
+    }
+
+    #[test]
+    fn an_empty_list_never_becomes_a_broadcast() {
+        assert_eq!(Envelope::to_users([], Scope::Both, Message::text("x")), Err(EmptyTargets));
+        assert_eq!(Envelope::to_topics([], Scope::Both, Message::text("x")), Err(EmptyTargets));
+    }
+
+    #[test]
+    fn an_event_name_cannot_leave_its_line() {
+        for bad in ["", "a b", "a\nb", "a\rb", "a\0b", "gap"] {
+            assert!(EventName::new(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(EventName::new("order").unwrap().as_str(), "order");
+        assert_eq!(EventName::default().as_str(), "message");
+    }
+
+    #[test]
+    fn a_scope_covers_its_own_transport() {
+        let (websocket, sse) = (Transport::new("websocket"), Transport::new("sse"));
+        assert!(Scope::Both.covers(websocket) && Scope::Only(sse).covers(sse));
+        assert!(!Scope::Only(sse).covers(websocket));
+    }
+}

@@ -1,0 +1,87 @@
+//! [`Metrics`]: what a node counts.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+
+/// Counters of one node since its start.
+#[derive(Debug, Default)]
+pub(crate) struct Metrics {
+    pub(crate) published: Counter,
+    pub(crate) received: Counter,
+    pub(crate) delivered: Counter,
+    pub(crate) replayed: Counter,
+    pub(crate) catch_ups: Counter,
+    pub(crate) gaps: Counter,
+    pub(crate) untold_gaps: Counter,
+    pub(crate) local_lost: Counter,
+    pub(crate) opened: Counter,
+    pub(crate) closed: Counter,
+    pub(crate) slow_consumers: Counter,
+    pub(crate) refused: Counter,
+}
+
+/// The counters at one moment; each counts from the node's start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MetricsSnapshot {
+    /// Envelopes that this node gave to the bus.
+    pub published: u64,
+    /// Envelopes that this node got from the bus.
+    pub received: u64,
+    /// Frames of the live pass and of local sends that entered an outbox.
+    pub delivered: u64,
+    /// Frames that sessions read from the log to catch up.
+    pub replayed: u64,
+    /// How often a session fell behind the live pass.
+    pub catch_ups: u64,
+    /// Gaps that were announced to sessions.
+    pub gaps: u64,
+    /// Gaps of sessions whose wire form can't announce one (raw WebSocket).
+    pub untold_gaps: u64,
+    /// Local sends that met a full outbox.
+    pub local_lost: u64,
+    /// Sessions that were opened.
+    pub opened: u64,
+    /// Sessions that ended.
+    pub closed: u64,
+    /// Sessions that ended because their socket took nothing.
+    pub slow_consumers: u64,
+    /// Connections that were refused for a limit, a kick or a drain.
+    pub refused: u64,
+}
+
+impl Metrics {
+    pub(crate) fn snapshot(&self) -> MetricsSnapshot {
+        MetricsSnapshot {
+            published: self.published.value(),
+            received: self.received.value(),
+            delivered: self.delivered.value(),
+            replayed: self.replayed.value(),
+            catch_ups: self.catch_ups.value(),
+            gaps: self.gaps.value(),
+            untold_gaps: self.untold_gaps.value(),
+            local_lost: self.local_lost.value(),
+            opened: self.opened.value(),
+            closed: self.closed.value(),
+            slow_consumers: self.slow_consumers.value(),
+            refused: self.refused.value(),
+        }
+    }
+}
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, amount: u64) {
+        if amount > 0 {
+            self.0.fetch_add(amount, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,87 @@
+//! [`Registry`]: all shards of this node and what they share.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock, Weak},
+    thread::{self, ThreadId},
+};
+
+use crate::{
+    ConnectError, Settings, Wire,
+    directory::Directory,
+    log::Log,
+    metrics::Metrics,
+    shard::Shard,
+    wire::{MAX_WIRES, WireSlot},
+};
+
+#[derive(Debug)]
+pub(crate) struct Registry {
+    pub(crate) settings: Settings,
+    pub(crate) log: Log,
+    pub(crate) directory: Directory,
+    pub(crate) metrics: Metrics,
+    shards: RwLock<HashMap<ThreadId, Weak<Shard>>>,
+    wires: RwLock<Vec<WireSlot>>,
+}
+
+impl Registry {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self {
+            log: Log::new(settings.history.clone()),
+            settings,
+            directory: Directory::default(),
+            metrics: Metrics::default(),
+            shards: RwLock::default(),
+            wires: RwLock::default(),
+        }
+    }
+
+    /// The calling thread's shard, made on first use.
+    pub(crate) fn shard(self: &Arc<Self>) -> Arc<Shard> {
+        let thread = thread::current().id();
+        let known =
+            self.shards.read().unwrap_or_else(PoisonError::into_inner).get(&thread).and_then(Weak::upgrade);
+        known.unwrap_or_else(|| {
+            let shard = Shard::spawn(Arc::clone(self));
+            let mut shards = self.shards.write().unwrap_or_else(PoisonError::into_inner);
+            shards.retain(|_, shard| shard.strong_count() > 0);
+            shards.insert(thread, Arc::downgrade(&shard));
+            shard
+        })
+    }
+
+    pub(crate) fn shards(&self) -> Vec<Arc<Shard>> {
+        self.shards
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .filter_map(Weak::upgrade)
+            .collect()
+    }
+
+    /// There is something new in the log.
+    pub(crate) fn wake(&self) {
+        for shard in self.shards() {
+            shard.wake();
+        }
+    }
+
+    /// The cell of a wire form in the log's entries.
+    pub(crate) fn wire(&self, wire: &Arc<dyn Wire>) -> Result<WireSlot, ConnectError> {
+        let find = |slots: &[WireSlot]| slots.iter().find(|slot| slot.wire.name() == wire.name()).cloned();
+        if let Some(slot) = find(&self.wires.read().unwrap_or_else(PoisonError::into_inner)) {
+            return Ok(slot);
+        }
+        let mut slots = self.wires.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = find(&slots) {
+            return Ok(slot);
+        }
+        if slots.len() == MAX_WIRES {
+            return Err(ConnectError::TooManyWires(wire.name()));
+        }
+        let slot = WireSlot { wire: Arc::clone(wire), index: slots.len() };
+        slots.push(slot.clone());
+        Ok(slot)
+    }
+}

@@ -1,0 +1,271 @@
+//! [`Session`]: one live connection, and [`SessionHandle`], what others may do with it.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    task::{Context, Poll},
+    time::SystemTime,
+};
+
+use bytes::Bytes;
+use serde::{Serialize, Serializer};
+
+use crate::{
+    CloseReason, Message, Position, Principal, TokenHash, Topic, Transport, UserId,
+    outbox::{Offer, Outbox, Pull},
+    shard::Shard,
+    wire::WireSlot,
+};
+
+/// The id of one live connection: 128 random bits, written as 32 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionId(u128);
+
+impl SessionId {
+    pub(crate) fn random() -> Self {
+        Self(rand::random())
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SessionId({self})")
+    }
+}
+
+impl Serialize for SessionId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// What the shard, the directory and the connection share about a session.
+pub(crate) struct SessionState {
+    pub(crate) id: SessionId,
+    pub(crate) transport: Transport,
+    pub(crate) principal: Principal,
+    pub(crate) since: SystemTime,
+    pub(crate) wire: WireSlot,
+    pub(crate) outbox: Outbox,
+    pub(crate) topics: Mutex<Vec<Topic>>,
+    pub(crate) shard: Weak<Shard>,
+    pub(crate) slot: AtomicU32,
+    /// The client sent something since the last tick.
+    pub(crate) heard: AtomicBool,
+    pub(crate) silent_ticks: AtomicU32,
+    pub(crate) registered: AtomicBool,
+}
+
+impl SessionState {
+    pub(crate) fn topics(&self) -> MutexGuard<'_, Vec<Topic>> {
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Called on every tick: for how many ticks the client has sent nothing.
+    pub(crate) fn silent_ticks(&self) -> u32 {
+        if self.heard.swap(false, Ordering::Relaxed) {
+            self.silent_ticks.store(0, Ordering::Relaxed);
+            0
+        } else {
+            self.silent_ticks.fetch_add(1, Ordering::Relaxed) + 1
+        }
+    }
+}
+
+impl fmt::Debug for SessionState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionState")
+            .field("id", &self.id)
+            .field("transport", &self.transport)
+            .field("user", &self.principal.user)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One live connection, owned by whatever serves its socket. Dropping it ends the session everywhere.
+#[derive(Debug)]
+pub struct Session {
+    state: Arc<SessionState>,
+    shard: Arc<Shard>,
+    cursor: Option<Position>,
+    recovered: Option<bool>,
+}
+
+/// What a session's socket has to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outbound {
+    /// Write this frame.
+    Frame(Bytes),
+    /// Say goodbye and end. Every further poll says the same.
+    Close(CloseReason),
+}
+
+impl Session {
+    pub(crate) fn new(
+        state: Arc<SessionState>,
+        shard: Arc<Shard>,
+        cursor: Option<Position>,
+        recovered: Option<bool>,
+    ) -> Self {
+        Self { state, shard, cursor, recovered }
+    }
+
+    /// Where the session began: the client has everything up to there, or has been told of a gap.
+    pub fn cursor(&self) -> Option<Position> {
+        self.cursor
+    }
+
+    /// Whether everything since the client's cursor follows; `None` when it brought none.
+    pub fn recovered(&self) -> Option<bool> {
+        self.recovered
+    }
+
+    /// The next thing to write, in order. Never blocks; wakes the caller's task when there is something.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Outbound> {
+        loop {
+            match self.state.outbox.poll_pull(cx) {
+                Poll::Ready(Pull::Frame(frame)) => return Poll::Ready(Outbound::Frame(frame)),
+                Poll::Ready(Pull::Closed(reason)) => return Poll::Ready(Outbound::Close(reason)),
+                Poll::Ready(Pull::CatchUp(place)) => {
+                    if !self.shard.catch_up(&self.state, place) {
+                        // A long stretch of the log held nothing for this session: let others run.
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// The client sent something, so it is alive.
+    pub fn heard(&self) {
+        self.state.heard.store(true, Ordering::Relaxed);
+    }
+
+    /// A handle that others may keep.
+    pub fn handle(&self) -> SessionHandle {
+        SessionHandle(Arc::clone(&self.state))
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.state.outbox.close(CloseReason::Gone);
+        self.shard.unregister(&self.state);
+    }
+}
+
+/// A live connection as others see it: who it is, and what may be done with it from any thread.
+#[derive(Clone)]
+pub struct SessionHandle(pub(crate) Arc<SessionState>);
+
+/// Why a send to this node's sessions was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// A bounded queue on the way is full; nothing was queued beyond it.
+    #[error("the queue is full")]
+    Overloaded,
+    /// The session is closing.
+    #[error("the session is closing")]
+    Closed,
+}
+
+impl From<Offer> for Result<(), SendError> {
+    fn from(offer: Offer) -> Self {
+        match offer {
+            Offer::Taken => Ok(()),
+            Offer::Full => Err(SendError::Overloaded),
+            Offer::Closed => Err(SendError::Closed),
+        }
+    }
+}
+
+impl SessionHandle {
+    /// The session's id.
+    pub fn id(&self) -> SessionId {
+        self.0.id
+    }
+
+    /// The kind of connection.
+    pub fn transport(&self) -> Transport {
+        self.0.transport
+    }
+
+    /// Whom it belongs to.
+    pub fn principal(&self) -> &Principal {
+        &self.0.principal
+    }
+
+    /// The user.
+    pub fn user(&self) -> &UserId {
+        &self.0.principal.user
+    }
+
+    /// The kind of application, where the login has one.
+    pub fn client_id(&self) -> Option<&str> {
+        self.0.principal.client_id.as_deref()
+    }
+
+    /// The login.
+    pub fn token(&self) -> TokenHash {
+        self.0.principal.token
+    }
+
+    /// When it was opened.
+    pub fn since(&self) -> SystemTime {
+        self.0.since
+    }
+
+    /// The topics that it is in, beside `all`.
+    pub fn topics(&self) -> Vec<Topic> {
+        self.0.topics().clone()
+    }
+
+    /// Sends a message to this session alone: at most once, without a position, never replayed.
+    ///
+    /// # Errors
+    /// [`SendError`] when its outbox is full or it is closing.
+    pub fn send_local(&self, message: &Message) -> Result<(), SendError> {
+        self.0.outbox.offer(&self.0.wire.wire.message(message, None)).into()
+    }
+
+    /// Puts the session into a named topic: it gets what is published there from now on.
+    pub fn subscribe(&self, topic: Topic) {
+        if let Some(shard) = self.0.shard.upgrade() {
+            shard.subscribe(&self.0, topic);
+        }
+    }
+
+    /// Takes the session out of a named topic.
+    pub fn unsubscribe(&self, topic: &Topic) {
+        if let Some(shard) = self.0.shard.upgrade() {
+            shard.unsubscribe(&self.0, topic);
+        }
+    }
+
+    /// Ends the session once what waits in its outbox has been sent. The first reason given stays.
+    pub fn close(&self, reason: CloseReason) {
+        self.0.outbox.close(reason);
+    }
+
+    /// Why the session is ending, if it is.
+    pub fn closing(&self) -> Option<CloseReason> {
+        self.0.outbox.closing()
+    }
+}
+
+impl fmt::Debug for SessionHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SessionHandle").field(&self.0.id).finish()
+    }
+}

@@ -1,0 +1,45 @@
+//! [`Ticks`]: the hub's times, counted in ticks of one timer per worker.
+
+use std::time::Duration;
+
+use crate::Settings;
+
+/// How long a tick is, and how many of them the limits are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ticks {
+    pub(crate) period: Duration,
+    /// Each session gets a heartbeat every so many ticks; they are spread over all of them.
+    pub(crate) per_heartbeat: u64,
+    pub(crate) max_stall: u32,
+    pub(crate) max_silence: u32,
+}
+
+impl Ticks {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let heartbeat = &settings.heartbeat;
+        let shortest = heartbeat.interval.min(heartbeat.timeout).min(settings.outbox.max_stall);
+        let period = (shortest / 4).clamp(Duration::from_millis(25), Duration::from_secs(1));
+        let count = |duration: Duration| -> u64 {
+            u64::try_from(duration.as_nanos().div_ceil(period.as_nanos())).unwrap_or(u64::MAX).max(1)
+        };
+        let limit = |duration| u32::try_from(count(duration)).unwrap_or(u32::MAX);
+        Self {
+            period,
+            per_heartbeat: count(heartbeat.interval),
+            max_stall: limit(settings.outbox.max_stall),
+            max_silence: limit(heartbeat.interval.saturating_add(heartbeat.timeout)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_tick_every_second() {
+        let ticks = Ticks::new(&Settings::default());
+        assert_eq!(ticks.period, Duration::from_secs(1));
+        assert_eq!((ticks.per_heartbeat, ticks.max_stall, ticks.max_silence), (20, 10, 30));
+    }
+}

@@ -1,0 +1,124 @@
+//! [`Topic`]: where messages go.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::UserId;
+
+/// Where a message goes: `user:<id>` for one user, `all` for everybody, any other name for a group
+/// (`role:admin`, `order:42`).
+///
+/// A `Topic` is valid by being one: 1 to 160 bytes without white space and control characters. Cloning it is
+/// cheap.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct Topic(Arc<str>);
+
+/// Why a text is no [`Topic`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TopicError {
+    /// The text has no characters.
+    #[error("a topic must not be empty")]
+    Empty,
+    /// The text is longer than [`Topic::MAX_BYTES`].
+    #[error("a topic has at most {max} bytes, this one has {0}", max = Topic::MAX_BYTES)]
+    TooLong(usize),
+    /// The text holds white space or a control character.
+    #[error("topic {0:?} holds white space or a control character")]
+    BadCharacter(String),
+}
+
+impl Topic {
+    /// The longest topic, in bytes. `user:` and the longest [`UserId`] fit.
+    pub const MAX_BYTES: usize = 160;
+
+    /// Every session is in this topic.
+    pub const ALL: &'static str = "all";
+
+    /// Parses a topic.
+    ///
+    /// # Errors
+    /// When the text is empty, too long, or holds white space or a control character.
+    pub fn new(text: &str) -> Result<Self, TopicError> {
+        if text.is_empty() {
+            return Err(TopicError::Empty);
+        }
+        if text.len() > Self::MAX_BYTES {
+            return Err(TopicError::TooLong(text.len()));
+        }
+        if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return Err(TopicError::BadCharacter(text.to_owned()));
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The topic of everybody.
+    pub fn all() -> Self {
+        Self(Self::ALL.into())
+    }
+
+    /// The topic of one user.
+    pub fn user(user: &UserId) -> Self {
+        Self(format!("user:{user}").into())
+    }
+
+    /// Whether this is the topic of everybody.
+    pub fn is_all(&self) -> bool {
+        *self.0 == *Self::ALL
+    }
+
+    /// The topic's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Topic {
+    type Err = TopicError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::new(text)
+    }
+}
+
+impl fmt::Display for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Topic({})", self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Topic {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        Self::new(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_is_valid_by_being_one() {
+        assert_eq!(Topic::user(&UserId::from(42)).as_str(), "user:42");
+        assert!(Topic::new("all").unwrap().is_all());
+        assert_eq!(Topic::new(""), Err(TopicError::Empty));
+        assert_eq!(Topic::new(&"x".repeat(161)), Err(TopicError::TooLong(161)));
+        assert!(matches!(Topic::new("a b"), Err(TopicError::BadCharacter(_))));
+        assert!(serde_json::from_str::<Topic>(r#""a\u0000b""#).is_err());
+    }
+
+    #[test]
+    fn the_longest_user_id_makes_a_topic() {
+        let user: UserId = "u".repeat(UserId::MAX_BYTES).parse().unwrap();
+        let topic = Topic::user(&user);
+        assert_eq!(Topic::new(topic.as_str()), Ok(topic.clone()));
+    }
+}

@@ -1,0 +1,63 @@
+//! [`Transport`]: the label by which the hub knows a kind of connection.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+/// The name of a kind of connection, handed in by the crate that serves it (`websocket`, `sse`).
+///
+/// The hub compares labels and prints them; it knows nothing else about a transport.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Transport {
+    bytes: [u8; Self::MAX_BYTES],
+    len: u8,
+}
+
+impl Transport {
+    /// The longest label, in bytes: short enough to be copied and compared like a number.
+    pub const MAX_BYTES: usize = 15;
+
+    /// A transport's label.
+    ///
+    /// # Panics
+    /// When the label is empty, longer than 15 bytes or not made of `a-z`, `0-9` and `-`; in a `const` that is
+    /// an error of compilation.
+    pub const fn new(label: &str) -> Self {
+        let source = label.as_bytes();
+        assert!(!source.is_empty() && source.len() <= Self::MAX_BYTES, "a label has 1 to 15 bytes");
+        let mut bytes = [0; Self::MAX_BYTES];
+        let mut index = 0;
+        while index < source.len() {
+            assert!(
+                matches!(source[index], b'a'..=b'z' | b'0'..=b'9' | b'-'),
+                "a label is made of a-z, 0-9 and -"
+            );
+            bytes[index] = source[index];
+            index += 1;
+        }
+        Self { bytes, len: source.len() as u8 }
+    }
+
+    /// The label's text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..usize::from(self.len)]).expect("a label is ASCII by construction")
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Transport({self})")
+    }
+}
+
+impl Serialize for Transport {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
