@@ -1,0 +1,24 @@
+//! Which close code goes with which reason.
+
+use realtime_core::CloseReason;
+
+/// The code of the Close frame; `None` when nobody is there to read one. The table in docs/protocol.md is this one.
+pub(crate) fn code(reason: CloseReason) -> Option<u16> {
+    match reason {
+        CloseReason::Gone => None,
+        CloseReason::Normal | CloseReason::Disconnected => Some(1000),
+        CloseReason::Protocol => Some(1002),
+        CloseReason::Unsupported => Some(1003),
+        CloseReason::InvalidPayload => Some(1007),
+        CloseReason::Policy => Some(1008),
+        CloseReason::TooBig => Some(1009),
+        CloseReason::Internal => Some(1011),
+        CloseReason::Drain { .. } => Some(1012),
+        CloseReason::Overloaded => Some(1013),
+        CloseReason::TokenExpired | CloseReason::Revoked => Some(4401),
+        CloseReason::Forbidden => Some(4403),
+        CloseReason::NoPong => Some(4408),
+        CloseReason::Kicked => Some(4409),
+        CloseReason::SlowConsumer | CloseReason::RateLimited => Some(4429),
+    }
+}

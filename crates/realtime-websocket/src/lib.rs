@@ -1,0 +1,46 @@
+//! WebSocket transport of **realtime**, a push framework for actix-web.
+//!
+//! [`routes`] adds the endpoint to an `App`; [`WebSockets`] has the verbs that push through it.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//!
+//! use actix_web::{App, HttpServer};
+//! use realtime_websocket::{Hub, JwtAlgorithm, JwtAuthenticator, WebSocketConfig, WebSockets, routes};
+//!
+//! #[actix_web::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let hub = Hub::builder().start()?;
+//!     let jwt = Arc::new(JwtAuthenticator::new(JwtAlgorithm::Hs256, "a secret of at least 32 bytes ....")?);
+//!     let sockets = WebSockets::new(hub.clone());
+//!     HttpServer::new(move || {
+//!         App::new().configure(routes(hub.clone(), jwt.clone(), WebSocketConfig::default()))
+//!     })
+//!     .bind(("127.0.0.1", 8080))?
+//!     .run()
+//!     .await?;
+//!     sockets.publish_all("the last word").await?;
+//!     Ok(())
+//! }
+//! ```
+
+mod body;
+mod close;
+mod frame;
+mod guard;
+mod inbound;
+mod origin;
+mod protocol;
+mod rate;
+mod routes;
+mod sockets;
+
+pub use inbound::{Echo, InboundHandler};
+pub use origin::{AllowedOrigins, OriginError};
+pub use protocol::SUBPROTOCOL;
+pub use realtime_core::*;
+pub use routes::{WebSocketConfig, routes};
+pub use sockets::WebSockets;
+
+/// The label of this transport.
+pub const TRANSPORT: Transport = Transport::new("websocket");

@@ -1,0 +1,254 @@
+//! The two ways to speak over a WebSocket: raw texts, and `realtime.v1`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use realtime_core::{CloseReason, GapReason, Message, Position, Session, Wire};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    close,
+    frame::{self, Kind},
+};
+
+/// The subprotocol of clients that want cursors, gaps and reasons.
+pub const SUBPROTOCOL: &str = "realtime.v1";
+
+/// When a client may come back that was not told another time, in milliseconds.
+const RETRY_MS: u128 = 1000;
+
+/// How a connection speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// A text frame is a message, and nothing else is said.
+    Raw,
+    /// Every text frame is a JSON object with a `type`.
+    V1,
+}
+
+/// What a client means with a text frame.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Inbound {
+    /// A text for the handler.
+    Text(ByteString),
+    /// It asks whether we are there.
+    Ping,
+    /// It is there.
+    Pong,
+}
+
+impl Protocol {
+    pub(crate) fn wire(self) -> Arc<dyn Wire> {
+        match self {
+            Self::Raw => Arc::new(RawWire),
+            Self::V1 => Arc::new(V1Wire),
+        }
+    }
+
+    /// What is written before anything else.
+    pub(crate) fn greeting(self, session: &Session, ping_interval_ms: u128) -> Option<Bytes> {
+        match self {
+            Self::Raw => None,
+            Self::V1 => Some(v1(&V1Outbound::Hello {
+                session: session.handle().id().to_string(),
+                recovered: session.recovered(),
+                cursor: text(session.cursor()),
+                ping_interval: ping_interval_ms,
+            })),
+        }
+    }
+
+    /// What goes back to the client that sent a text.
+    pub(crate) fn answer(self, text: &str) -> Bytes {
+        match self {
+            Self::Raw => frame::encode(Kind::Text, text.as_bytes()),
+            Self::V1 => v1(&V1Outbound::Message { id: None, event: "message", data: text }),
+        }
+    }
+
+    /// The answer to [`Inbound::Ping`].
+    pub(crate) fn pong() -> Bytes {
+        v1(&V1Outbound::Pong)
+    }
+
+    /// The frames that end a connection; `None` when nobody is there to read them.
+    pub(crate) fn farewell(self, reason: CloseReason) -> Option<Bytes> {
+        let close = frame::close(close::code(reason)?, reason.name());
+        match self {
+            Self::Raw => Some(close),
+            Self::V1 => {
+                let retry = match reason {
+                    CloseReason::Drain { retry } => Some(retry.as_millis()),
+                    _ if reason.may_reconnect() => Some(RETRY_MS),
+                    _ => None,
+                };
+                let bye = v1(&V1Outbound::Bye { reason: reason.name(), retry });
+                Some([bye, close].concat().into())
+            }
+        }
+    }
+
+    /// Reads a text frame.
+    pub(crate) fn read(self, frame: ByteString) -> Result<Inbound, CloseReason> {
+        match self {
+            Self::Raw => Ok(Inbound::Text(frame)),
+            Self::V1 => match serde_json::from_str(&frame) {
+                Ok(V1Inbound::Message { data }) => Ok(Inbound::Text(data.into())),
+                Ok(V1Inbound::Ping) => Ok(Inbound::Ping),
+                Ok(V1Inbound::Pong) => Ok(Inbound::Pong),
+                Err(_) => Err(CloseReason::InvalidPayload),
+            },
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
+enum V1Outbound<'a> {
+    Hello { session: String, recovered: Option<bool>, cursor: Option<String>, ping_interval: u128 },
+    Message { id: Option<String>, event: &'a str, data: &'a str },
+    Gap { reason: &'static str, cursor: Option<String> },
+    Ping { cursor: Option<String> },
+    Pong,
+    Bye { reason: &'static str, retry: Option<u128> },
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "camelCase", deny_unknown_fields)]
+enum V1Inbound {
+    Message { data: String },
+    Ping,
+    Pong,
+}
+
+fn v1(object: &V1Outbound<'_>) -> Bytes {
+    let json = serde_json::to_vec(object).expect("strings, numbers and booleans are always JSON");
+    frame::encode(Kind::Text, &json)
+}
+
+fn text(position: Option<Position>) -> Option<String> {
+    position.map(|position| position.to_string())
+}
+
+/// A text frame with the message and nothing else. Gaps can't be told.
+#[derive(Debug)]
+struct RawWire;
+
+impl Wire for RawWire {
+    fn name(&self) -> &'static str {
+        "websocket"
+    }
+
+    fn message(&self, message: &Message, _: Option<Position>) -> Bytes {
+        frame::encode(Kind::Text, message.data.as_bytes())
+    }
+
+    fn gap(&self, _: GapReason, _: Option<Position>) -> Option<Bytes> {
+        None
+    }
+
+    fn heartbeat(&self, _: Option<Position>) -> Bytes {
+        frame::encode(Kind::Ping, &[])
+    }
+
+    fn answers_heartbeat(&self) -> bool {
+        true
+    }
+}
+
+/// `realtime.v1`; docs/protocol.md has its frames.
+#[derive(Debug)]
+struct V1Wire;
+
+impl Wire for V1Wire {
+    fn name(&self) -> &'static str {
+        SUBPROTOCOL
+    }
+
+    fn message(&self, message: &Message, position: Option<Position>) -> Bytes {
+        v1(&V1Outbound::Message { id: text(position), event: message.event.as_str(), data: &message.data })
+    }
+
+    fn gap(&self, reason: GapReason, cursor: Option<Position>) -> Option<Bytes> {
+        Some(v1(&V1Outbound::Gap { reason: reason.name(), cursor: text(cursor) }))
+    }
+
+    fn heartbeat(&self, cursor: Option<Position>) -> Bytes {
+        v1(&V1Outbound::Ping { cursor: text(cursor) })
+    }
+
+    fn answers_heartbeat(&self) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use realtime_core::EventName;
+
+    use super::*;
+
+    fn payload(frame: &Bytes) -> &str {
+        assert_eq!(frame[0], 0x81);
+        std::str::from_utf8(&frame[2..]).unwrap()
+    }
+
+    #[test]
+    fn v1_frames_are_as_documented() {
+        let at = Some(Position { epoch: 7, offset: 3 });
+        let message = Message::new(EventName::new("order").unwrap(), "{\"a\":1}");
+        assert_eq!(
+            payload(&V1Wire.message(&message, at)),
+            r#"{"type":"message","id":"7.3","event":"order","data":"{\"a\":1}"}"#
+        );
+        assert_eq!(payload(&V1Wire.heartbeat(at)), r#"{"type":"ping","cursor":"7.3"}"#);
+        assert_eq!(
+            payload(&V1Wire.gap(GapReason::History, None).unwrap()),
+            r#"{"type":"gap","reason":"history","cursor":null}"#
+        );
+        assert_eq!(
+            payload(&Protocol::V1.answer("hi")),
+            r#"{"type":"message","id":null,"event":"message","data":"hi"}"#
+        );
+        assert_eq!(payload(&Protocol::pong()), r#"{"type":"pong"}"#);
+    }
+
+    #[test]
+    fn bye_says_whether_and_when_to_come_back() {
+        let bye = |reason| {
+            let frames = Protocol::V1.farewell(reason).unwrap();
+            let len = usize::from(frames[1]);
+            let code = u16::from_be_bytes([frames[len + 4], frames[len + 5]]);
+            (payload(&frames.slice(..len + 2)).to_owned(), code)
+        };
+        let drain = CloseReason::Drain { retry: Duration::from_millis(1200) };
+        assert_eq!(bye(drain), (r#"{"type":"bye","reason":"drain","retry":1200}"#.into(), 1012));
+        assert_eq!(
+            bye(CloseReason::Kicked),
+            (r#"{"type":"bye","reason":"kicked","retry":null}"#.into(), 4409)
+        );
+        assert_eq!(
+            bye(CloseReason::NoPong),
+            (r#"{"type":"bye","reason":"no-pong","retry":1000}"#.into(), 4408)
+        );
+        assert_eq!(Protocol::Raw.farewell(CloseReason::Gone), None);
+    }
+
+    #[test]
+    fn what_is_not_realtime_v1_is_refused() {
+        assert_eq!(
+            Protocol::V1.read(r#"{"type":"message","data":"x"}"#.into()),
+            Ok(Inbound::Text("x".into()))
+        );
+        assert_eq!(Protocol::V1.read(r#"{"type":"pong"}"#.into()), Ok(Inbound::Pong));
+        for bad in
+            ["ping", "{}", r#"{"type":"message"}"#, r#"{"type":"message","data":{}}"#, r#"{"type":"x"}"#]
+        {
+            assert_eq!(Protocol::V1.read(bad.into()), Err(CloseReason::InvalidPayload), "{bad}");
+        }
+        assert_eq!(Protocol::Raw.read("{}".into()), Ok(Inbound::Text("{}".into())));
+    }
+}

@@ -1,0 +1,194 @@
+//! [`routes`]: the WebSocket endpoint.
+
+use std::{fmt, pin::Pin, rc::Rc, sync::Arc};
+
+use actix_web::{
+    FromRequest, HttpRequest, HttpResponse,
+    body::BoxBody,
+    dev::Payload,
+    error::PayloadError,
+    http::{StatusCode, Version, header},
+    web::{self, ServiceConfig},
+};
+use bytes::Bytes;
+use futures_core::Stream;
+use realtime_core::{AuthError, Authenticator, ConnectError, Handshake, Hub, Reply, Shard, Wire};
+
+use crate::{
+    AllowedOrigins, Echo, InboundHandler, SUBPROTOCOL, TRANSPORT, body::WebSocketBody, guard::Guard,
+    protocol::Protocol,
+};
+
+/// Where the endpoint is, who may connect, and what becomes of texts from clients.
+#[derive(Clone)]
+pub struct WebSocketConfig {
+    /// The path of the endpoint. Default `/resource/websocket`.
+    pub path: String,
+    /// Which pages may connect besides the server's own. Default: none.
+    pub allowed_origins: AllowedOrigins,
+    /// What becomes of texts from clients. Default: [`Echo`].
+    pub inbound: Arc<dyn InboundHandler>,
+}
+
+impl Default for WebSocketConfig {
+    fn default() -> Self {
+        Self {
+            path: "/resource/websocket".to_owned(),
+            allowed_origins: AllowedOrigins::same_origin(),
+            inbound: Arc::new(Echo),
+        }
+    }
+}
+
+impl fmt::Debug for WebSocketConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebSocketConfig")
+            .field("path", &self.path)
+            .field("allowed_origins", &self.allowed_origins)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Adds `GET {path}` to an `App`; give it to `App::configure`.
+///
+/// Build the hub outside of `HttpServer::new`: its closure runs once per worker.
+pub fn routes(
+    hub: Hub,
+    authenticator: Arc<dyn Authenticator>,
+    config: WebSocketConfig,
+) -> impl FnOnce(&mut ServiceConfig) {
+    move |services| {
+        let WebSocketConfig { path, allowed_origins, inbound } = config;
+        if allowed_origins.allows_any() {
+            tracing::warn!(path, "pages of every origin may open a WebSocket and act as their visitor");
+        }
+        let state = Rc::new(State {
+            _shard: hub.shard(),
+            hub,
+            authenticator,
+            allowed_origins,
+            inbound,
+            raw: Protocol::Raw.wire(),
+            v1: Protocol::V1.wire(),
+        });
+        let handler = move |request: HttpRequest, payload: web::Payload| {
+            let state = Rc::clone(&state);
+            async move { connect(&state, &request, payload).await.unwrap_or_else(Refusal::respond) }
+        };
+        services.service(web::resource(path).get(handler));
+    }
+}
+
+/// What the handlers of one worker share.
+struct State {
+    /// Keeps the worker's shard alive between connections.
+    _shard: Arc<Shard>,
+    hub: Hub,
+    authenticator: Arc<dyn Authenticator>,
+    allowed_origins: AllowedOrigins,
+    inbound: Arc<dyn InboundHandler>,
+    raw: Arc<dyn Wire>,
+    v1: Arc<dyn Wire>,
+}
+
+type BoxedPayload = Pin<Box<dyn Stream<Item = Result<Bytes, PayloadError>>>>;
+
+/// Upgrades a request, or says why not. Everything that can refuse it comes before the upgrade.
+async fn connect(
+    state: &State,
+    request: &HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Refusal> {
+    let limits = &state.hub.settings().limits;
+    let (guard, verdict) = Guard::new(payload.into_inner(), limits.max_inbound_bytes);
+    let guard: BoxedPayload = Box::pin(guard);
+    let mut guarded = Payload::Stream { payload: guard };
+    let payload = web::Payload::from_request(request, &mut guarded)
+        .into_inner()
+        .expect("a payload is always extracted from a request");
+    check_upgrade(request)?;
+    let (response, unused, inbound) = actix_ws::handle_with_protocols(request, payload, &[SUBPROTOCOL])
+        .map_err(|error| Refusal::new(400, error))?;
+    drop(unused);
+
+    let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let handshake = Handshake::new(TRANSPORT, request.query_string(), headers, request.peer_addr());
+    let (origin, host) = (handshake.header("Origin"), handshake.header("Host"));
+    if !state.allowed_origins.allow(origin, host) {
+        let origin = origin.unwrap_or_default();
+        tracing::warn!(
+            origin,
+            "refused the WebSocket of another origin; websocket.allowedOrigins can name it"
+        );
+        return Err(Refusal::new(403, format_args!("origin {origin:?} is not allowed")));
+    }
+    let principal = state.authenticator.authenticate(&handshake).await?;
+    let (protocol, wire) = if response.headers().contains_key(header::SEC_WEBSOCKET_PROTOCOL) {
+        (Protocol::V1, &state.v1)
+    } else {
+        (Protocol::Raw, &state.raw)
+    };
+    // Raw frames have no cursor to come back with.
+    let cursor = handshake.cursor().filter(|_| protocol == Protocol::V1);
+    let session = state.hub.connect(principal, TRANSPORT, wire, cursor)?;
+
+    let max = match limits.max_inbound_bytes {
+        0 => usize::MAX,
+        max => max,
+    };
+    let inbound = inbound.max_frame_size(max).aggregate_continuations().max_continuation_size(max);
+    let (response, handshake) = response.into_parts();
+    let handler = Arc::clone(&state.inbound);
+    let settings = state.hub.settings();
+    let body = WebSocketBody::new(session, protocol, handler, inbound, verdict, handshake, settings);
+    Ok(response.set_body(BoxBody::new(body)))
+}
+
+/// What actix lets pass though RFC 6455, section 4.2.1, does not.
+fn check_upgrade(request: &HttpRequest) -> Result<(), Refusal> {
+    let upgrades = request.headers().get_all(header::UPGRADE).filter_map(|value| value.to_str().ok());
+    let mut tokens = upgrades.flat_map(|value| value.split(',')).map(str::trim);
+    if request.version() < Version::HTTP_11 {
+        Err(Refusal::new(400, "a WebSocket needs HTTP/1.1"))
+    } else if !tokens.any(|token| token.eq_ignore_ascii_case("websocket")) {
+        Err(Refusal::new(426, "this is a WebSocket endpoint: the header `Upgrade: websocket` is missing"))
+    } else {
+        Ok(())
+    }
+}
+
+/// Why a request was not upgraded, as its client gets to see it.
+struct Refusal {
+    status: u16,
+    msg: String,
+}
+
+impl Refusal {
+    fn new(status: u16, msg: impl fmt::Display) -> Self {
+        tracing::debug!(status, %msg, "WebSocket refused");
+        Self { status, msg: msg.to_string() }
+    }
+
+    fn respond(self) -> HttpResponse {
+        let status = StatusCode::from_u16(self.status).expect("all statuses here are valid");
+        HttpResponse::build(status).json(Reply::error(self.status, self.msg))
+    }
+}
+
+impl From<AuthError> for Refusal {
+    fn from(error: AuthError) -> Self {
+        Self::new(error.status(), error)
+    }
+}
+
+impl From<ConnectError> for Refusal {
+    fn from(error: ConnectError) -> Self {
+        let status = match error {
+            ConnectError::Draining | ConnectError::Full(_) => 503,
+            ConnectError::Kicked => 401,
+            ConnectError::TooManyOfUser(..) => 429,
+            ConnectError::TooManyWires(_) => 500,
+        };
+        Self::new(status, error)
+    }
+}
