@@ -1,0 +1,109 @@
+//! [`SseEmitters`]: the verbs of the seed's `SseMessageUtils` and `SseEmitterManager`.
+
+use std::{ops::Deref, sync::Arc, time::Duration};
+
+use realtime_core::{
+    ConnectError, Facade, FacadeError, Hub, Principal, Published, SseMessageDto, TokenHash, UserId, Wire,
+};
+
+use crate::{SseStream, TRANSPORT, wire::SseWire};
+
+/// Pushes through event streams, and opens and ends them.
+///
+/// It derefs to [`Facade`], which has the verbs that both transports share: `send_message`, `send_message_all`,
+/// `publish_all`, `exist_session`, `sessions_all`, `sessions`, `is_enabled`.
+#[derive(Clone)]
+pub struct SseEmitters {
+    facade: Facade,
+    wire: Arc<dyn Wire>,
+    retry: Duration,
+}
+
+/// Streams that are younger are spared by `disconnect` and the close endpoint: the farewell of a page that was
+/// reloaded may arrive after the new page's stream.
+const SPARE: Duration = Duration::from_secs(2);
+
+/// The time after which clients come back, unless the configuration says another.
+pub(crate) const RETRY: Duration = Duration::from_secs(3);
+
+impl SseEmitters {
+    /// The emitters of a hub.
+    pub fn new(hub: Hub) -> Self {
+        Self::over(Some(hub))
+    }
+
+    /// The emitters of a module that is switched off: every verb answers [`FacadeError::Disabled`].
+    pub fn disabled() -> Self {
+        Self::over(None)
+    }
+
+    fn over(hub: Option<Hub>) -> Self {
+        Self { facade: Facade::new(hub, TRANSPORT), wire: Arc::new(SseWire), retry: RETRY }
+    }
+
+    /// Sets the time after which a client comes back when its stream breaks.
+    #[must_use]
+    pub fn retry(mut self, retry: Duration) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// Publishes the seed's DTO: a text to some users on every node.
+    ///
+    /// # Errors
+    /// [`FacadeError`] when the module is off, the list empty, the text too large or the bus away.
+    pub async fn publish_message(&self, dto: SseMessageDto) -> Result<Published, FacadeError> {
+        self.publish_to(&dto.user_ids, dto.message).await
+    }
+
+    /// Opens a stream for a user that the caller has authenticated; answer the request with it.
+    ///
+    /// # Errors
+    /// [`EmitterError`] when the module is off or the hub does not take the connection.
+    pub fn connect(&self, user: impl Into<UserId>, token: &str) -> Result<SseStream, EmitterError> {
+        self.open(Principal::new(user.into(), token), None)
+    }
+
+    /// Opens a stream for a principal, from the cursor on that its client brought.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub fn open(&self, principal: Principal, cursor: Option<&str>) -> Result<SseStream, EmitterError> {
+        let session = self.hub()?.connect(principal, TRANSPORT, &self.wire, cursor)?;
+        Ok(SseStream::new(session, self.retry))
+    }
+
+    /// Ends the streams of a user and token on this node, except those younger than two seconds. Returns how many.
+    pub fn disconnect(&self, user: impl Into<UserId>, token: &str) -> usize {
+        self.end(&user.into(), TokenHash::of(token))
+    }
+
+    pub(crate) fn end(&self, user: &UserId, token: TokenHash) -> usize {
+        self.hub().map_or(0, |hub| hub.disconnect(user, token, TRANSPORT, SPARE))
+    }
+}
+
+impl Deref for SseEmitters {
+    type Target = Facade;
+
+    fn deref(&self) -> &Facade {
+        &self.facade
+    }
+}
+
+impl std::fmt::Debug for SseEmitters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SseEmitters").field("facade", &self.facade).finish_non_exhaustive()
+    }
+}
+
+/// Why no stream was opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EmitterError {
+    /// The module is switched off.
+    #[error(transparent)]
+    Facade(#[from] FacadeError),
+    /// The hub did not take the connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+}

@@ -1,0 +1,40 @@
+//! Server-Sent Events transport of **realtime**, a push framework for actix-web.
+//!
+//! [`routes`] adds the stream and its close endpoint to an `App`; [`SseEmitters`] has the verbs that push through it.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//!
+//! use actix_web::{App, HttpServer};
+//! use realtime_sse::{Hub, JwtAlgorithm, JwtAuthenticator, SseConfig, SseEmitters, routes};
+//!
+//! #[actix_web::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let hub = Hub::builder().start()?;
+//!     let jwt = Arc::new(JwtAuthenticator::new(JwtAlgorithm::Hs256, "a secret of at least 32 bytes ....")?);
+//!     let sse = SseEmitters::new(hub.clone());
+//!     HttpServer::new(move || {
+//!         App::new().configure(routes(hub.clone(), jwt.clone(), SseConfig::default()))
+//!     })
+//!     // A client that left is noticed at once, not at the next write that fails.
+//!     .h1_allow_half_closed(false)
+//!     .bind(("127.0.0.1", 8080))?
+//!     .run()
+//!     .await?;
+//!     sse.publish_all("the last word").await?;
+//!     Ok(())
+//! }
+//! ```
+
+mod emitters;
+mod routes;
+mod stream;
+mod wire;
+
+pub use emitters::SseEmitters;
+pub use realtime_core::*;
+pub use routes::{SseConfig, routes};
+pub use stream::SseStream;
+
+/// The label of this transport.
+pub const TRANSPORT: Transport = Transport::new("sse");

@@ -1,0 +1,126 @@
+//! [`routes`]: the stream and its close endpoint.
+
+use std::{rc::Rc, sync::Arc, time::Duration};
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::StatusCode,
+    web::{self, ServiceConfig},
+};
+use realtime_core::{AuthError, Authenticator, ConnectError, Handshake, Hub, Reply, Shard};
+
+use crate::{
+    SseEmitters, TRANSPORT,
+    emitters::{EmitterError, RETRY},
+    stream::respond,
+    wire,
+};
+
+/// Where the stream is and how it behaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SseConfig {
+    /// The path of the stream; `<path>/close` ends it. Default `/resource/sse`.
+    pub path: String,
+    /// After what time a client comes back when its stream breaks. Default 3 s.
+    pub retry: Duration,
+}
+
+impl Default for SseConfig {
+    fn default() -> Self {
+        Self { path: "/resource/sse".to_owned(), retry: RETRY }
+    }
+}
+
+/// Adds `GET {path}` and `GET|POST {path}/close` to an `App`; give it to `App::configure`.
+///
+/// Build the hub outside of `HttpServer::new`: its closure runs once per worker.
+pub fn routes(
+    hub: Hub,
+    authenticator: Arc<dyn Authenticator>,
+    config: SseConfig,
+) -> impl FnOnce(&mut ServiceConfig) {
+    move |services| {
+        let state = Rc::new(State {
+            _shard: hub.shard(),
+            emitters: SseEmitters::new(hub).retry(config.retry),
+            authenticator,
+            retry: config.retry,
+        });
+        let close = web::resource(format!("{}/close", config.path))
+            .get(with(&state, close))
+            .post(with(&state, close));
+        services.service(web::resource(config.path).get(with(&state, connect))).service(close);
+    }
+}
+
+/// What the handlers of one worker share.
+struct State {
+    /// Keeps the worker's shard alive between connections.
+    _shard: Arc<Shard>,
+    emitters: SseEmitters,
+    authenticator: Arc<dyn Authenticator>,
+    retry: Duration,
+}
+
+async fn connect(state: Rc<State>, request: HttpRequest) -> HttpResponse {
+    let handshake = handshake(&request);
+    let principal = match state.authenticator.authenticate(&handshake).await {
+        Ok(principal) => principal,
+        Err(error) => return refuse_login(&error, state.retry),
+    };
+    match state.emitters.open(principal, handshake.cursor()) {
+        Ok(stream) => respond(stream),
+        Err(error) => refuse(&error, state.retry),
+    }
+}
+
+/// Ends the streams of the request's token. Without a valid one there is nothing to end, and that is no error.
+async fn close(state: Rc<State>, request: HttpRequest) -> HttpResponse {
+    let handshake = handshake(&request);
+    if let Ok(principal) = state.authenticator.authenticate(&handshake).await {
+        state.emitters.end(&principal.user, principal.token);
+    }
+    HttpResponse::Ok().json(Reply::ok())
+}
+
+fn handshake(request: &HttpRequest) -> Handshake {
+    let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    Handshake::new(TRANSPORT, request.query_string(), headers, request.peer_addr())
+}
+
+fn refuse_login(error: &AuthError, retry: Duration) -> HttpResponse {
+    tracing::debug!(%error, "login refused");
+    match error {
+        AuthError::Unauthorized(_) | AuthError::Forbidden(_) => answer(error.status(), error),
+        AuthError::Unavailable(_) => come_back(retry),
+    }
+}
+
+/// A native `EventSource` gives up for good on anything but 200 with the right type, and 204 says "do not come back".
+fn refuse(error: &EmitterError, retry: Duration) -> HttpResponse {
+    match error {
+        EmitterError::Connect(ConnectError::Draining | ConnectError::Full(_)) => come_back(retry),
+        EmitterError::Connect(ConnectError::Kicked) => HttpResponse::NoContent().finish(),
+        EmitterError::Connect(ConnectError::TooManyOfUser(..)) => answer(429, error),
+        EmitterError::Connect(ConnectError::TooManyWires(_)) | EmitterError::Facade(_) => answer(500, error),
+    }
+}
+
+fn come_back(retry: Duration) -> HttpResponse {
+    respond(wire::unavailable(retry))
+}
+
+fn answer(status: u16, error: &impl ToString) -> HttpResponse {
+    let status_code =
+        StatusCode::from_u16(status).expect("statuses here are literals of this crate and core");
+    HttpResponse::build(status_code).json(Reply::error(status, error.to_string()))
+}
+
+/// A handler with the worker's state in its first argument, so that nothing of ours is in the app's data.
+fn with<Fut>(
+    state: &Rc<State>,
+    handler: fn(Rc<State>, HttpRequest) -> Fut,
+) -> impl Fn(HttpRequest) -> Fut + Clone + use<Fut> {
+    let state = Rc::clone(state);
+    move |request| handler(Rc::clone(&state), request)
+}

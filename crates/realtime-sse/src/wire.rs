@@ -1,0 +1,134 @@
+//! How an event stream is written: WHATWG HTML, section 9.2.6, in the seed's style without spaces after colons.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use realtime_core::{CloseReason, EventName, GapReason, Message, Position, Wire};
+
+/// `text/event-stream`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SseWire;
+
+impl Wire for SseWire {
+    fn name(&self) -> &'static str {
+        "sse"
+    }
+
+    fn message(&self, message: &Message, position: Option<Position>) -> Bytes {
+        block(message.event.as_str(), position, &message.data)
+    }
+
+    fn gap(&self, reason: GapReason, cursor: Option<Position>) -> Option<Bytes> {
+        Some(block(EventName::GAP, cursor, &format!(r#"{{"reason":"{}"}}"#, reason.name())))
+    }
+
+    fn heartbeat(&self, cursor: Option<Position>) -> Bytes {
+        format!(":heartbeat\n{}\n", id_line(cursor)).into()
+    }
+
+    fn answers_heartbeat(&self) -> bool {
+        false
+    }
+}
+
+/// The first block: it sets the client's cursor and reconnection time and fires no event.
+pub(crate) fn connected(retry: Duration, cursor: Option<Position>) -> Bytes {
+    format!(":connected\nretry:{}\n{}\n", retry.as_millis(), id_line(cursor)).into()
+}
+
+/// The last block.
+pub(crate) fn disconnected(reason: CloseReason) -> Bytes {
+    match reason {
+        CloseReason::Drain { retry } => unavailable(retry),
+        _ => Bytes::from_static(b":disconnected\n\n"),
+    }
+}
+
+/// All that a client gets which has to come back later.
+pub(crate) fn unavailable(retry: Duration) -> Bytes {
+    format!(":disconnected\nretry:{}\n\n", retry.as_millis()).into()
+}
+
+fn id_line(cursor: Option<Position>) -> String {
+    cursor.map(|cursor| format!("id:{cursor}\n")).unwrap_or_default()
+}
+
+/// An event. CRLF, CR and LF all end a line of an event stream, so each line of the text gets a field of its own.
+fn block(event: &str, id: Option<Position>, data: &str) -> Bytes {
+    let mut block = String::with_capacity(data.len() + event.len() + 64);
+    block.push_str("event:");
+    block.push_str(event);
+    block.push('\n');
+    block.push_str(&id_line(id));
+    let mut rest = data;
+    loop {
+        let end = rest.find(['\r', '\n']);
+        let line = end.map_or(rest, |end| &rest[..end]);
+        block.push_str("data:");
+        if line.starts_with(' ') {
+            // Parsers take one space after the colon away.
+            block.push(' ');
+        }
+        block.push_str(line);
+        block.push('\n');
+        let Some(end) = end else { break };
+        let terminator = if rest[end..].starts_with("\r\n") { 2 } else { 1 };
+        rest = &rest[end + terminator..];
+    }
+    block.push('\n');
+    block.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(offset: u64) -> Option<Position> {
+        Some(Position { epoch: 7, offset })
+    }
+
+    #[test]
+    fn blocks_are_the_seeds_with_an_id() {
+        let wire = SseWire;
+        let message = wire.message(&Message::text("a\nb\r\nc\rd"), at(1));
+        assert_eq!(message, "event:message\nid:7.1\ndata:a\ndata:b\ndata:c\ndata:d\n\n");
+        assert_eq!(wire.message(&Message::text(""), None), "event:message\ndata:\n\n");
+        assert_eq!(wire.message(&Message::text(" x"), None), "event:message\ndata:  x\n\n");
+        assert_eq!(wire.heartbeat(at(2)), ":heartbeat\nid:7.2\n\n");
+        assert_eq!(wire.heartbeat(None), ":heartbeat\n\n");
+        let gap = wire.gap(GapReason::History, at(3)).unwrap();
+        assert_eq!(gap, "event:gap\nid:7.3\ndata:{\"reason\":\"history\"}\n\n");
+        assert_eq!(connected(Duration::from_secs(3), at(0)), ":connected\nretry:3000\nid:7.0\n\n");
+        let drain = CloseReason::Drain { retry: Duration::from_millis(1200) };
+        assert_eq!(disconnected(drain), ":disconnected\nretry:1200\n\n");
+        assert_eq!(disconnected(CloseReason::Kicked), ":disconnected\n\n");
+    }
+
+    /// The fields of a stream as WHATWG HTML, section 9.2.6, reads them.
+    fn parse(stream: &str) -> Vec<(String, String)> {
+        let normal = stream.replace("\r\n", "\n").replace('\r', "\n");
+        let lines = normal.strip_suffix("\n\n").expect("a block ends with an empty line").split('\n');
+        lines
+            .map(|line| {
+                let (name, value) = line.split_once(':').unwrap_or((line, ""));
+                (name.to_owned(), value.strip_prefix(' ').unwrap_or(value).to_owned())
+            })
+            .collect()
+    }
+
+    proptest! {
+        /// Whatever the text is, it never becomes another field or another event, and it comes back whole.
+        #[test]
+        fn framing_never_yields_an_extra_field(text in "(?s)[ \r\n:a-cé😀\u{0}\u{2028}]{0,40}|(?s).{0,80}") {
+            let block = SseWire.message(&Message::text(text.clone()), at(1));
+            let fields = parse(std::str::from_utf8(&block).unwrap());
+            prop_assert_eq!(&fields[0], &("event".to_owned(), "message".to_owned()));
+            prop_assert_eq!(&fields[1], &("id".to_owned(), "7.1".to_owned()));
+            prop_assert!(fields[2..].iter().all(|(name, _)| name == "data"));
+            let lines: Vec<_> = fields[2..].iter().map(|(_, value)| value.as_str()).collect();
+            prop_assert_eq!(lines.join("\n"), text.replace("\r\n", "\n").replace('\r', "\n"));
+        }
+    }
+}
