@@ -1,0 +1,185 @@
+//! `/api`: publishing and presence for backends, with the key.
+
+use actix_web::{
+    FromRequest, HttpRequest,
+    dev::Payload,
+    web::{self, Data, Json, Path, Query, ServiceConfig},
+};
+use realtime_core::{Envelope, EventName, Message, OnlineSession, OnlineUser, Scope, Topic, UserId};
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
+
+use crate::{body::Body, fault::Fault, state::State};
+
+pub(crate) fn routes(services: &mut ServiceConfig) {
+    services
+        .route("/api/publish", web::post().to(publish))
+        .route("/api/online", web::get().to(online))
+        .route("/api/online/{userId}", web::get().to(online_user))
+        .route("/api/online/{userId}", web::delete().to(kick));
+}
+
+/// The proof that a request has the key; extracting it fails with 401.
+struct ApiKey;
+
+impl FromRequest for ApiKey {
+    type Error = Fault;
+    type Future = std::future::Ready<Result<Self, Fault>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let state = request.app_data::<Data<State>>().expect("the server sets the state of every app");
+        let given = request.headers().get("X-API-Key").map(|key| key.as_bytes());
+        std::future::ready(match given {
+            Some(given) if given.ct_eq(state.api_key.as_bytes()).into() => Ok(Self),
+            Some(_) => Err(Fault::unauthorized("header X-API-Key: wrong key")),
+            None => Err(Fault::unauthorized("header X-API-Key is missing")),
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Publish {
+    transport: Option<TransportName>,
+    user_ids: Option<Vec<UserId>>,
+    #[serde(default)]
+    broadcast: bool,
+    topics: Option<Vec<Topic>>,
+    message: String,
+    #[serde(default)]
+    event: EventName,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+enum TransportName {
+    WebSocket,
+    Sse,
+}
+
+#[derive(Serialize)]
+struct PublishAnswer {
+    position: Option<String>,
+}
+
+async fn publish(_: ApiKey, state: Data<State>, body: Body<Publish>) -> Result<Json<PublishAnswer>, Fault> {
+    let Publish { transport, user_ids, broadcast, topics, message, event } = body.0;
+    let scope = match transport {
+        None => Scope::Both,
+        Some(name) => {
+            let facade = match name {
+                TransportName::WebSocket => &state.websocket,
+                TransportName::Sse => &state.sse,
+            };
+            facade.hub()?;
+            Scope::Only(facade.transport())
+        }
+    };
+    let message = Message::new(event, message);
+    let envelope = match (user_ids, broadcast, topics) {
+        (Some(users), false, None) => Envelope::to_users(&users, scope, message)
+            .map_err(|error| Fault::bad_request(format_args!("userIds: {error}")))?,
+        (None, true, None) => Envelope::broadcast(scope, message),
+        (None, false, Some(topics)) => Envelope::to_topics(topics, scope, message)
+            .map_err(|error| Fault::bad_request(format_args!("topics: {error}")))?,
+        (None, false, None) => {
+            return Err(Fault::bad_request(
+                "a target is missing: one of userIds, topics, \"broadcast\": true",
+            ));
+        }
+        _ => {
+            return Err(Fault::bad_request(
+                "only one of userIds, topics and \"broadcast\": true can be the target",
+            ));
+        }
+    };
+    let published = state.hub.publish(envelope).await?;
+    Ok(Json(PublishAnswer { position: published.position.map(|position| position.to_string()) }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PageQuery {
+    #[serde(default = "first_page")]
+    page: usize,
+    #[serde(default = "page_size")]
+    size: usize,
+}
+
+fn first_page() -> usize {
+    1
+}
+
+fn page_size() -> usize {
+    50
+}
+
+const MAX_PAGE_SIZE: usize = 1000;
+
+#[derive(Serialize)]
+struct OnlineAnswer {
+    total: usize,
+    sessions: usize,
+    items: Vec<OnlineUser>,
+}
+
+async fn online(_: ApiKey, state: Data<State>, query: Query<PageQuery>) -> Result<Json<OnlineAnswer>, Fault> {
+    let PageQuery { page, size } = query.into_inner();
+    if page == 0 {
+        return Err(Fault::bad_request("page: counts from 1"));
+    }
+    if !(1..=MAX_PAGE_SIZE).contains(&size) {
+        return Err(Fault::bad_request(format_args!("size: must be from 1 to {MAX_PAGE_SIZE}")));
+    }
+    let presence = state.hub.presence();
+    let count = presence.count().await?;
+    let items = presence.users((page - 1).saturating_mul(size), size).await?;
+    Ok(Json(OnlineAnswer { total: count.users, sessions: count.sessions, items }))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OnlineUserAnswer {
+    user_id: UserId,
+    online: bool,
+    sessions: Vec<OnlineSession>,
+}
+
+async fn online_user(
+    _: ApiKey,
+    state: Data<State>,
+    user: Path<String>,
+) -> Result<Json<OnlineUserAnswer>, Fault> {
+    let user_id = parse_user(&user)?;
+    let sessions = state.hub.presence().sessions(&user_id).await?;
+    Ok(Json(OnlineUserAnswer { online: !sessions.is_empty(), user_id, sessions }))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct KickQuery {
+    session_id: Option<String>,
+}
+
+#[derive(Serialize)]
+struct KickAnswer {
+    closed: usize,
+}
+
+async fn kick(
+    _: ApiKey,
+    state: Data<State>,
+    user: Path<String>,
+    query: Query<KickQuery>,
+) -> Result<Json<KickAnswer>, Fault> {
+    let user = parse_user(&user)?;
+    let closed = match &query.session_id {
+        Some(session) => state.hub.kick_session(&user, session),
+        None => state.hub.kick(&user),
+    };
+    Ok(Json(KickAnswer { closed }))
+}
+
+fn parse_user(text: &str) -> Result<UserId, Fault> {
+    text.parse().map_err(|error| Fault::bad_request(format_args!("userId: {error}")))
+}

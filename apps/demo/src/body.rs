@@ -1,0 +1,30 @@
+//! [`Body`]: a JSON request body whose errors say what is wrong and where.
+
+use actix_web::{FromRequest, HttpRequest, dev::Payload, web::Bytes};
+use futures_util::future::LocalBoxFuture;
+use serde::de::DeserializeOwned;
+
+use crate::fault::Fault;
+
+/// A JSON request body, whatever its content type; extracting it fails with 400.
+pub(crate) struct Body<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest for Body<T> {
+    type Error = Fault;
+    type Future = LocalBoxFuture<'static, Result<Self, Fault>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let bytes = Bytes::from_request(request, payload);
+        Box::pin(async move {
+            let bytes = bytes.await.map_err(|error| Fault::bad_request(format_args!("body: {error}")))?;
+            let mut json = serde_json::Deserializer::from_slice(&bytes);
+            let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+                let path = error.path().to_string();
+                let place = if path == "." { "body" } else { &path };
+                Fault::bad_request(format_args!("{place}: {}", error.inner()))
+            })?;
+            json.end().map_err(|error| Fault::bad_request(format_args!("body: {error}")))?;
+            Ok(Self(value))
+        })
+    }
+}

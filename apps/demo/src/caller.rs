@@ -1,0 +1,43 @@
+//! [`Caller`]: the signed-in user behind a request.
+
+use actix_web::{FromRequest, HttpRequest, dev::Payload, web::Data};
+use futures_util::future::LocalBoxFuture;
+use realtime_core::{Authenticator, Handshake, Transport, UserId};
+use serde::Serialize;
+
+use crate::{fault::Fault, state::State};
+
+/// The signed-in user behind a request; extracting it fails with 401.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Caller {
+    pub(crate) id: UserId,
+    pub(crate) name: String,
+}
+
+impl FromRequest for Caller {
+    type Error = Fault;
+    type Future = LocalBoxFuture<'static, Result<Self, Fault>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move {
+            let state = request.app_data::<Data<State>>().expect("the server sets the state of every app");
+            let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+            let peer = request.peer_addr();
+            let handshake = Handshake::new(Transport::new("http"), request.query_string(), headers, peer);
+            let principal = state.jwt.authenticate(&handshake).await?;
+            if state.hub.is_kicked(principal.token) {
+                return Err(Fault::unauthorized("this login was ended by an administrator"));
+            }
+            Ok(Self::of(state, principal.user))
+        })
+    }
+}
+
+impl Caller {
+    /// The user's name is its id, unless the configuration knows better.
+    pub(crate) fn of(state: &State, id: UserId) -> Self {
+        let name = state.user(&id).map_or_else(|| id.to_string(), |user| user.name.clone());
+        Self { id, name }
+    }
+}

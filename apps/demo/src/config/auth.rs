@@ -1,0 +1,284 @@
+//! [`Auth`]: how logins are checked, and who can log in.
+
+use std::{
+    fmt::{self, Display},
+    str::FromStr,
+};
+
+use argon2::{Algorithm, Params, PasswordHash};
+use realtime_core::{JwtAlgorithm, UserId};
+use serde::{Deserialize, Deserializer, de::Error};
+
+use super::{ConfigError, Secret, sections::not_empty};
+
+/// The section `auth`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Auth {
+    /// How logins are checked.
+    #[serde(deserialize_with = "parsed")]
+    pub mode: AuthMode,
+    /// Whether a connection must name its `clientid`.
+    pub require_client_id: bool,
+    /// What the login page shows as the password of the users, if anything.
+    #[serde(deserialize_with = "hint")]
+    pub password_hint: Option<String>,
+    /// How tokens are signed.
+    pub jwt: Jwt,
+    /// Who can log in; no two share an id or a username.
+    pub users: Vec<User>,
+}
+
+/// How logins are checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthMode {
+    /// By tokens signed with a shared secret.
+    Jwt,
+}
+
+/// The section `auth.jwt`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Jwt {
+    /// The only algorithm that is accepted.
+    #[serde(deserialize_with = "parsed")]
+    pub algorithm: JwtAlgorithm,
+    /// The shared secret, at least 32 bytes; `None` asks for a random one.
+    #[serde(deserialize_with = "secret")]
+    pub secret: Option<Secret>,
+}
+
+/// Someone who can log in.
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct User {
+    /// Whom messages are for.
+    pub id: UserId,
+    /// What is typed to log in; not empty.
+    #[serde(deserialize_with = "not_empty")]
+    pub username: String,
+    /// What others read.
+    pub name: String,
+    /// What the user is here, for instance `buyer`.
+    pub role: String,
+    /// An argon2 hash, complete with salt and parameters that argon2 accepts.
+    #[serde(deserialize_with = "password_hash")]
+    pub password: PasswordHash,
+}
+
+impl Auth {
+    /// Checks that each user is somebody else.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        for (i, user) in self.users.iter().enumerate() {
+            for (j, other) in self.users[..i].iter().enumerate() {
+                let taken = |field: &str, value: &dyn Display| {
+                    let problem = format!("`{value}` is also auth.users[{j}].{field}");
+                    Err(ConfigError::at(format!("auth.users[{i}].{field}"), problem))
+                };
+                if user.id == other.id {
+                    return taken("id", &user.id);
+                }
+                if user.username == other.username {
+                    return taken("username", &user.username);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for AuthMode {
+    type Err = String;
+
+    fn from_str(mode: &str) -> Result<Self, Self::Err> {
+        match mode {
+            "jwt" => Ok(Self::Jwt),
+            _ => Err(format!("`{mode}` is none of: jwt")),
+        }
+    }
+}
+
+impl fmt::Debug for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("User")
+            .field("id", &self.id)
+            .field("username", &self.username)
+            .field("name", &self.name)
+            .field("role", &self.role)
+            .finish_non_exhaustive()
+    }
+}
+
+fn parsed<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: Display>,
+{
+    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+}
+
+fn hint<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let hint = Option::<String>::deserialize(deserializer)?;
+    Ok(hint.filter(|hint| !hint.is_empty()))
+}
+
+fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {
+    let secret = Option::<Secret>::deserialize(deserializer)?;
+    match &secret {
+        Some(secret) if secret.len() < MIN_SECRET_BYTES => Err(D::Error::custom(format_args!(
+            "must have at least {MIN_SECRET_BYTES} bytes, has {}",
+            secret.len()
+        ))),
+        _ => Ok(secret),
+    }
+}
+
+/// A hash that a password can be compared with: better an error at the start than a login that never works.
+fn password_hash<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PasswordHash, D::Error> {
+    let unusable = |problem: &dyn Display| D::Error::custom(format_args!("no argon2 hash: {problem}"));
+    let hash = PasswordHash::new(&String::deserialize(deserializer)?).map_err(|error| unusable(&error))?;
+    Algorithm::new(hash.algorithm).map_err(|error| unusable(&error))?;
+    Params::try_from(&hash).map_err(|error| unusable(&error))?;
+    if hash.salt.is_none() || hash.hash.is_none() {
+        return Err(unusable(&"salt or hash is missing"));
+    }
+    Ok(hash)
+}
+
+/// RFC 7518, section 3.2: a key at least as long as the hash, which for HS256 is 256 bits.
+const MIN_SECRET_BYTES: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use argon2::{Argon2, PasswordVerifier};
+
+    use crate::config::tests::{load, refused};
+
+    #[test]
+    fn the_demo_users_log_in_with_the_password_that_the_page_shows() {
+        let auth = load(None, &[]).auth;
+        let hint = auth.password_hint.unwrap();
+        let users: Vec<_> = auth.users.iter().map(|user| (user.id.to_string(), &*user.username)).collect();
+        let expected = [("1", "alice"), ("2", "bob"), ("3", "carol"), ("4", "dave")];
+        assert_eq!(users, expected.map(|(id, name)| (id.to_owned(), name)));
+        for user in &auth.users {
+            Argon2::default().verify_password(hint.as_bytes(), &user.password).unwrap();
+        }
+        let mut salts: Vec<_> =
+            auth.users.iter().map(|user| user.password.salt.unwrap().to_string()).collect();
+        salts.dedup();
+        assert_eq!(salts.len(), 4);
+    }
+
+    #[test]
+    fn users_of_a_file_replace_those_of_the_reference() {
+        let users = load(Some(&users(&[("u-7", "eve", HASH)])), &[]).auth.users;
+        assert_eq!(users.len(), 1);
+        assert_eq!(users[0].id, "u-7".parse().unwrap());
+    }
+
+    #[test]
+    fn no_two_users_share_an_id_or_a_username() {
+        assert_eq!(
+            refused(Some(&users(&[("7", "eve", HASH), ("8", "fay", HASH), ("'7'", "gus", HASH)])), &[]),
+            "auth.users[2].id (file app.yml): `7` is also auth.users[0].id"
+        );
+        assert_eq!(
+            refused(Some(&users(&[("7", "eve", HASH), ("8", "eve", HASH)])), &[]),
+            "auth.users[1].username (file app.yml): `eve` is also auth.users[0].username"
+        );
+    }
+
+    #[test]
+    fn a_password_that_is_no_argon2_hash_is_refused_and_not_shown() {
+        for (hash, problem) in [
+            ("demo", "password hash string missing field"),
+            ("$2b$12$abcdefghijklmnopqrstuu", "salt too short"),
+            ("$argon2id$v=19$m=8192,t=2,p=1$KOepo+H+GDh0flcOAW7y4A", "salt or hash is missing"),
+            (&HASH.replace("argon2id", "scrypt"), "algorithm"),
+            (&HASH.replace("m=8192", "m=1"), "m"),
+        ] {
+            let error = refused(Some(&users(&[("7", "eve", HASH), ("8", "fay", hash)])), &[]);
+            assert!(
+                error.starts_with("auth.users[1].password (file app.yml): no argon2 hash: "),
+                "{hash}: {error}"
+            );
+            assert!(error.contains(problem), "{hash}: {error}");
+            assert!(!error.contains(hash), "{error}");
+        }
+    }
+
+    #[test]
+    fn users_are_complete_and_have_nothing_else() {
+        for (yaml, error) in [
+            (
+                "auth: {users: [{id: 7, username: eve, name: Eve}]}",
+                "auth.users[0].role (file app.yml): missing",
+            ),
+            (
+                "auth: {users: [{id: 7, mail: e@x}]}",
+                "auth.users[0].mail (file app.yml): unknown key, expected one of `id`, `username`, `name`, `role`, `password`",
+            ),
+            (
+                "auth: {users: [eve]}",
+                "auth.users (file app.yml): expected a list whose items have keys, found a list with other items",
+            ),
+            (
+                "auth: {users: [{id: a b, username: eve}]}",
+                "auth.users[0].id (file app.yml): user id \"a b\" holds white space or a control character",
+            ),
+        ] {
+            assert_eq!(refused(Some(yaml), &[]), error);
+        }
+        let error = refused(Some(&users(&[("7", "''", HASH)])), &[]);
+        assert_eq!(error, "auth.users[0].username (file app.yml): must not be empty");
+    }
+
+    #[test]
+    fn an_unknown_mode_or_algorithm_is_answered_with_those_there_are() {
+        assert_eq!(
+            refused(Some("auth: {mode: sso}"), &[]),
+            "auth.mode (file app.yml): `sso` is none of: jwt"
+        );
+        assert_eq!(
+            refused(None, &[("REALTIME__AUTH__JWT__ALGORITHM", "none")]),
+            "auth.jwt.algorithm (environment variable REALTIME__AUTH__JWT__ALGORITHM): \
+             \"none\" is none of HS256, HS384, HS512"
+        );
+    }
+
+    #[test]
+    fn a_secret_has_at_least_32_bytes() {
+        let variable = "REALTIME__AUTH__JWT__SECRET";
+        assert_eq!(load(None, &[]).auth.jwt.secret, None);
+        let secret = load(None, &[(variable, &"s".repeat(32))]).auth.jwt.secret;
+        assert_eq!(secret.as_deref(), Some(&*"s".repeat(32)));
+        for short in ["", &"s".repeat(31)] {
+            let bytes = short.len();
+            assert_eq!(
+                refused(None, &[(variable, short)]),
+                format!(
+                    "auth.jwt.secret (environment variable {variable}): must have at least 32 bytes, has {bytes}"
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn an_empty_hint_is_none() {
+        for yaml in ["auth: {passwordHint: ''}", "auth: {passwordHint: }"] {
+            assert_eq!(load(Some(yaml), &[]).auth.password_hint, None, "{yaml}");
+        }
+    }
+
+    /// A file with these users: id, username and hash.
+    fn users(users: &[(&str, &str, &str)]) -> String {
+        let items = users.iter().map(|(id, username, hash)| {
+            format!("    - {{id: {id}, username: {username}, name: N, role: r, password: '{hash}'}}\n")
+        });
+        format!("auth:\n  users:\n{}", items.collect::<String>())
+    }
+
+    const HASH: &str =
+        "$argon2id$v=19$m=8192,t=2,p=1$KOepo+H+GDh0flcOAW7y4A$89E53bDvRgg+u9ttc8nEq3X6IMzs8w+A9rY6f1HA54Q";
+}

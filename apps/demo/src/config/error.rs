@@ -1,0 +1,68 @@
+//! [`ConfigError`]: what is wrong with which key, and where that was said.
+
+use std::{fmt, path::PathBuf};
+
+/// A configuration that cannot be used.
+///
+/// It reads ``server.port (file app.yml): expected a whole number, found text``, and never shows a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The dotted key; `None` when a file as a whole cannot be used.
+    pub key: Option<String>,
+    /// Where the value was set; `None` where the problem tells it or nothing was set.
+    pub source: Option<Source>,
+    /// What is wrong.
+    pub problem: String,
+}
+
+/// Where a value was set, the stronger the greater.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// The built-in reference.
+    Defaults,
+    /// The file of that path.
+    File(PathBuf),
+    /// The environment variable of that name.
+    Environment(String),
+}
+
+impl ConfigError {
+    /// A problem with a key, before it is known where its value was set.
+    pub(super) fn at(key: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { key: Some(key.into()), source: None, problem: problem.into() }
+    }
+
+    /// A problem with a source as a whole.
+    pub(super) fn unreadable(source: Source, problem: impl Into<String>) -> Self {
+        Self { key: None, source: Some(source), problem: problem.into() }
+    }
+
+    /// The same problem, set in `source`.
+    pub(super) fn found_in(mut self, source: Source) -> Self {
+        self.source = Some(source);
+        self
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.key, &self.source) {
+            (Some(key), Some(source)) => write!(f, "{key} ({source}): {}", self.problem),
+            (Some(key), None) => write!(f, "{key}: {}", self.problem),
+            (None, Some(source)) => write!(f, "{source}: {}", self.problem),
+            (None, None) => f.write_str(&self.problem),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Defaults => f.write_str("built-in defaults"),
+            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Environment(name) => write!(f, "environment variable {name}"),
+        }
+    }
+}

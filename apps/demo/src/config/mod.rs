@@ -1,0 +1,257 @@
+//! [`Config`]: what the demo is told at its start.
+//!
+//! The built-in `application.yml` is the reference of all keys and their defaults. A file is laid over it, then the
+//! environment; see [`Config::load`].
+
+mod auth;
+mod document;
+mod error;
+mod kind;
+mod layers;
+mod secret;
+mod sections;
+mod transports;
+
+use std::{fs, path::Path};
+
+use realtime_core::Settings;
+
+use document::Document;
+use layers::Layers;
+
+pub use auth::{Auth, AuthMode, Jwt, User};
+pub use error::{ConfigError, Source};
+pub use secret::Secret;
+pub use sections::{Api, Log, Server};
+pub use transports::{Sse, WebSocket};
+
+/// The commented reference: every key with its default.
+pub const REFERENCE: &str = include_str!("../../config/application.yml");
+
+/// The whole configuration, checked. Its `Debug` output shows no secret, key or hash.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the server listens.
+    pub server: Server,
+    /// The WebSocket module.
+    pub websocket: WebSocket,
+    /// The Server-Sent Events module.
+    pub sse: Sse,
+    /// Logins.
+    pub auth: Auth,
+    /// The publish API.
+    pub api: Api,
+    /// What is logged.
+    pub log: Log,
+    /// The hub's sizes, times and limits; they have passed [`Settings::check`].
+    pub settings: Settings,
+    /// What is allowed but deserves a line in the log.
+    pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// Reads the configuration: the built-in reference, over it `file`, and over that those variables of
+    /// `environment` that start with `REALTIME__`.
+    ///
+    /// A module is on when the strongest layer says so; a file that does not mention `enabled` turns it off.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for a file that cannot be read, an unknown key or variable, a value of the wrong type or
+    /// range, or a feature that this build lacks.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let Some(path) = file else {
+            return Self::assemble(None, environment);
+        };
+        let text = fs::read_to_string(path).map_err(|error| {
+            ConfigError::unreadable(Source::File(path.to_owned()), format!("cannot be read: {error}"))
+        })?;
+        Self::assemble(Some((path, &text)), environment)
+    }
+
+    fn assemble(
+        file: Option<(&Path, &str)>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let mut layers = Layers::new(REFERENCE)?;
+        for (key, compiled) in
+            [("websocket.enabled", cfg!(feature = "websocket")), ("sse.enabled", cfg!(feature = "sse"))]
+        {
+            if file.is_some() || !compiled {
+                layers.set_default(key, false);
+            }
+        }
+        if let Some((path, text)) = file {
+            layers.add_file(path, text)?;
+        }
+        layers.add_environment(environment)?;
+        let document: Document = layers.deserialize()?;
+        document.check_features(&layers)?;
+        document.check_paths(&layers)?;
+        document.into_config().map_err(|error| layers.locate(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// The configuration from a file `app.yml` with this text, if any, and these variables.
+    pub(super) fn assemble(file: Option<&str>, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let variables = variables.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
+        Config::assemble(file.map(|text| (Path::new("app.yml"), text)), variables)
+    }
+
+    pub(super) fn load(file: Option<&str>, variables: &[(&str, &str)]) -> Config {
+        assemble(file, variables).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    pub(super) fn refused(file: Option<&str>, variables: &[(&str, &str)]) -> String {
+        assemble(file, variables).expect_err("must be refused").to_string()
+    }
+
+    #[test]
+    fn without_a_file_the_reference_is_in_force() {
+        let config = load(None, &[]);
+        assert_eq!((config.server.host.as_str(), config.server.port), ("127.0.0.1", 8080));
+        assert_eq!((config.server.workers, config.server.node), (0, None));
+        assert_eq!(config.websocket.path, "/resource/websocket");
+        assert!(config.websocket.allowed_origins.is_empty());
+        assert_eq!((config.sse.path.as_str(), config.sse.retry), ("/resource/sse", Duration::from_secs(3)));
+        assert_eq!((config.auth.mode, config.auth.require_client_id), (AuthMode::Jwt, false));
+        assert_eq!(config.log.level, "info");
+        assert_eq!(config.settings, Settings::default());
+        assert!(config.warnings.is_empty());
+    }
+
+    #[test]
+    fn without_a_file_every_module_of_the_build_is_on() {
+        let config = load(None, &[]);
+        assert_eq!(config.websocket.enabled, cfg!(feature = "websocket"));
+        assert_eq!(config.sse.enabled, cfg!(feature = "sse"));
+    }
+
+    #[test]
+    fn a_file_turns_on_only_what_it_names() {
+        for text in [
+            "",
+            "# nothing\n",
+            "server: {port: 1}",
+            "websocket:\nsse:\n",
+            "websocket: {path: /ws}\nsse: {retry: 1s}",
+        ] {
+            let config = load(Some(text), &[]);
+            assert!(!config.websocket.enabled && !config.sse.enabled, "{text}");
+        }
+        let config = load(Some("websocket: {enabled: false}"), &[]);
+        assert!(!config.websocket.enabled);
+    }
+
+    #[cfg(all(feature = "websocket", feature = "sse"))]
+    #[test]
+    fn a_module_is_on_when_the_strongest_layer_says_so() {
+        let config = load(Some("websocket: {enabled: true}"), &[]);
+        assert!(config.websocket.enabled && !config.sse.enabled);
+        let swapped = [("REALTIME__WEBSOCKET__ENABLED", "false"), ("REALTIME__SSE__ENABLED", "true")];
+        let config = load(Some("websocket: {enabled: true}"), &swapped);
+        assert!(!config.websocket.enabled && config.sse.enabled);
+    }
+
+    #[test]
+    fn a_file_needs_to_hold_only_what_differs() {
+        let config = load(Some("server:\n  port: 0\nhistory: {maxAge: 10m}\nauth.jwt.algorithm: HS512"), &[]);
+        assert_eq!((config.server.host.as_str(), config.server.port), ("127.0.0.1", 0));
+        assert_eq!(config.settings.history.max_age, Duration::from_secs(600));
+        assert_eq!(config.settings.history.max_messages, 100_000);
+        assert_eq!(config.auth.jwt.algorithm, realtime_core::JwtAlgorithm::Hs512);
+    }
+
+    #[test]
+    fn the_environment_beats_the_file_for_every_kind_of_value() {
+        let file = "server: {port: 1, node: f}\nauth: {requireClientId: false}\nsse: {retry: 1s}\n\
+                    websocket: {allowedOrigins: ['http://f']}";
+        let config = load(
+            Some(file),
+            &[
+                ("REALTIME__SERVER__PORT", "2"),
+                ("REALTIME__SERVER__NODE", "42"),
+                ("REALTIME__AUTH__REQUIRECLIENTID", "True"),
+                ("REALTIME__SSE__RETRY", "1m 5s"),
+                ("REALTIME__WEBSOCKET__ALLOWEDORIGINS", "http://a:1, http://b ,"),
+                ("realtime__limits__maxInboundRate", " 7 "),
+                ("REALTIME_SERVER_PORT", "not ours"),
+                ("PATH", "/bin"),
+            ],
+        );
+        assert_eq!((config.server.port, config.server.node.as_deref()), (2, Some("42")));
+        assert!(config.auth.require_client_id);
+        assert_eq!(config.sse.retry, Duration::from_secs(65));
+        assert_eq!(config.websocket.allowed_origins, ["http://a:1", "http://b"]);
+        assert_eq!(config.settings.limits.max_inbound_rate, 7);
+        assert!(
+            load(Some(file), &[("REALTIME__WEBSOCKET__ALLOWEDORIGINS", "")])
+                .websocket
+                .allowed_origins
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn origins_are_a_list_or_one_text_with_commas() {
+        for yaml in ["['http://a:1', 'http://b']", "'http://a:1, http://b'"] {
+            let config = load(Some(&format!("websocket: {{allowedOrigins: {yaml}}}")), &[]);
+            assert_eq!(config.websocket.allowed_origins, ["http://a:1", "http://b"], "{yaml}");
+        }
+    }
+
+    #[test]
+    fn debug_output_shows_no_secret() {
+        let config = load(
+            Some("auth: {jwt: {secret: tttttttttttttttttttttttttttttttt}}\napi: {key: kkkkkkkkkkkkkkkk}"),
+            &[],
+        );
+        let shown = format!("{config:?}");
+        assert!(shown.contains("alice"), "{shown}");
+        for hidden in ["tttt", "kkkk", "argon2", &config.auth.users[0].password.to_string()] {
+            assert!(!shown.contains(hidden), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named() {
+        let path = Path::new("no/such/app.yml");
+        let error = Config::load(Some(path), [].into_iter()).unwrap_err().to_string();
+        assert!(error.starts_with("file no/such/app.yml: cannot be read: "), "{error}");
+    }
+
+    #[cfg(all(feature = "websocket", feature = "sse"))]
+    #[test]
+    fn the_reference_may_be_the_file() {
+        let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/config/application.yml"));
+        let config = Config::load(Some(path), [].into_iter()).unwrap();
+        assert!(config.websocket.enabled && config.sse.enabled);
+    }
+
+    #[test]
+    fn the_reference_comments_on_every_key() {
+        let mut above = "";
+        for line in REFERENCE.lines().filter(|line| !line.contains("- id:")) {
+            let text = line.trim_start();
+            let in_users = line.starts_with("      ");
+            let is_value =
+                text.starts_with(|c: char| c.is_ascii_lowercase()) && line.starts_with(' ') && text != "jwt:";
+            if is_value && !in_users {
+                assert!(above.starts_with('#'), "no comment above `{line}`");
+            }
+            above = text;
+        }
+        for key in Layers::new(REFERENCE).unwrap().keys() {
+            let name = key.rsplit('.').next().unwrap();
+            assert!(REFERENCE.contains(&format!("  {name}:")), "{key}");
+        }
+    }
+}

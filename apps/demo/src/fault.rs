@@ -1,0 +1,82 @@
+//! [`Fault`]: what went wrong with a request, in RuoYi's answer form.
+
+use std::fmt;
+
+use actix_web::{HttpResponse, ResponseError, http::StatusCode};
+use realtime_core::{AuthError, FacadeError, LocalError, PresenceError, PublishError, Reply};
+
+/// A status and a text for people.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    status: StatusCode,
+    msg: String,
+}
+
+impl Fault {
+    pub(crate) fn new(status: StatusCode, msg: impl fmt::Display) -> Self {
+        Self { status, msg: msg.to_string() }
+    }
+
+    pub(crate) fn bad_request(msg: impl fmt::Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, msg)
+    }
+
+    pub(crate) fn unauthorized(msg: impl fmt::Display) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, msg)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.msg)
+    }
+}
+
+impl ResponseError for Fault {
+    fn status_code(&self) -> StatusCode {
+        self.status
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        HttpResponse::build(self.status).json(Reply::error(self.status.as_u16(), &self.msg))
+    }
+}
+
+impl From<AuthError> for Fault {
+    fn from(error: AuthError) -> Self {
+        let status = match error {
+            AuthError::Unauthorized(_) => StatusCode::UNAUTHORIZED,
+            AuthError::Forbidden(_) => StatusCode::FORBIDDEN,
+            AuthError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self::new(status, error)
+    }
+}
+
+impl From<PublishError> for Fault {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::TooLarge(_) => Self::bad_request(format_args!("message: {error}")),
+            PublishError::Bus { .. } => Self::new(StatusCode::SERVICE_UNAVAILABLE, error),
+        }
+    }
+}
+
+impl From<FacadeError> for Fault {
+    fn from(error: FacadeError) -> Self {
+        match error {
+            FacadeError::Disabled(_) => Self::new(StatusCode::CONFLICT, error),
+            FacadeError::EmptyTargets(_) | FacadeError::Local(LocalError::TooLarge(_)) => {
+                Self::bad_request(error)
+            }
+            FacadeError::Publish(error) => error.into(),
+            FacadeError::Local(LocalError::Overloaded) => Self::new(StatusCode::SERVICE_UNAVAILABLE, error),
+        }
+    }
+}
+
+impl From<PresenceError> for Fault {
+    fn from(error: PresenceError) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, error)
+    }
+}

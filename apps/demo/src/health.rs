@@ -1,0 +1,24 @@
+//! Whether the process lives and whether it should get traffic.
+
+use actix_web::{
+    HttpResponse,
+    web::{self, Data, ServiceConfig},
+};
+use serde_json::json;
+
+use crate::state::State;
+
+pub(crate) fn routes(services: &mut ServiceConfig) {
+    services.route("/health/live", web::get().to(live)).route("/health/ready", web::get().to(ready));
+}
+
+async fn live() -> HttpResponse {
+    HttpResponse::Ok().json(json!({ "status": "up" }))
+}
+
+async fn ready(state: Data<State>) -> HttpResponse {
+    match state.hub.ready() {
+        Ok(()) => HttpResponse::Ok().json(json!({ "status": "up" })),
+        Err(reason) => HttpResponse::ServiceUnavailable().json(json!({ "status": "down", "reason": reason })),
+    }
+}

@@ -1,0 +1,23 @@
+//! The demo of realtime: both transports in one actix-web server, switched by a configuration file.
+//!
+//! `server` puts everything together; each of the other modules is one part of what it serves.
+
+mod api;
+mod body;
+mod caller;
+#[cfg(feature = "websocket")]
+mod chat;
+pub mod config;
+mod event;
+mod fault;
+mod health;
+mod login;
+mod online;
+mod page;
+mod scenes;
+mod server;
+mod state;
+mod story;
+pub mod token;
+
+pub use server::run;

@@ -1,0 +1,87 @@
+//! The demo's command line.
+#![allow(clippy::print_stdout, reason = "a command line answers on stdout")]
+
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use realtime_core::UserId;
+use realtime_demo::{config::Config, run, token};
+use tracing_subscriber::EnvFilter;
+
+/// A push server with a page to try it: WebSocket and Server-Sent Events over one hub.
+#[derive(Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    /// The configuration file; without one, the built-in reference holds.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check a configuration without starting anything.
+    CheckConfig {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// Print a token for a user, signed with the configured secret.
+    GenToken {
+        /// The configuration file; it has to name auth.jwt.secret.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// The user's id, a number or a text.
+        #[arg(long)]
+        user: UserId,
+        /// The application type that the token is for.
+        #[arg(long, default_value = "web")]
+        client_id: String,
+        /// How long it is valid, such as `90s`, `1h`, `7d`.
+        #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
+        ttl: Duration,
+    },
+}
+
+#[actix_web::main]
+async fn main() -> anyhow::Result<()> {
+    let Cli { config, command } = Cli::parse();
+    match command {
+        None => {
+            let config = load(config.as_deref())?;
+            let filter = EnvFilter::try_new(&config.log.level).context("log.level")?;
+            let ansi = std::io::stderr().is_terminal();
+            tracing_subscriber::fmt()
+                .with_env_filter(filter)
+                .with_writer(std::io::stderr)
+                .with_ansi(ansi)
+                .init();
+            run(config).await
+        }
+        Some(Command::CheckConfig { config }) => {
+            let config = load(config.as_deref())?;
+            for warning in &config.warnings {
+                eprintln!("warning: {warning}");
+            }
+            println!("the configuration is valid");
+            Ok(())
+        }
+        Some(Command::GenToken { config, user, client_id, ttl }) => {
+            println!("{}", token::generate(&load(config.as_deref())?, user, &client_id, ttl)?);
+            Ok(())
+        }
+    }
+}
+
+fn load(file: Option<&Path>) -> anyhow::Result<Config> {
+    // A variable that is not UTF-8 is none of ours: our names and values are text.
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Ok(Config::load(file, variables)?)
+}

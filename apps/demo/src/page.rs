@@ -1,0 +1,143 @@
+//! The page: files that are part of the binary, and what the page has to know about this server.
+
+use actix_web::{
+    HttpResponse,
+    http::header::{self, CacheControl, CacheDirective},
+    web::{self, Data, Path, ServiceConfig},
+};
+use serde::Serialize;
+
+use crate::{config::User, fault::Fault, state::State};
+
+/// Everything comes from here, nothing runs inline, nobody frames it.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+struct Asset {
+    name: &'static str,
+    text: &'static str,
+}
+
+macro_rules! assets {
+    ($($name:literal),* $(,)?) => {
+        &[$(Asset { name: $name, text: include_str!(concat!("../assets/", $name)) }),*]
+    };
+}
+
+const ASSETS: &[Asset] = assets![
+    "answer.js",
+    "api.js",
+    "app.js",
+    "approval.js",
+    "badge.js",
+    "chart.js",
+    "chat.js",
+    "dashboard.js",
+    "favicon.svg",
+    "feed.js",
+    "frame.css",
+    "index.html",
+    "login.css",
+    "login.js",
+    "message.js",
+    "messages.css",
+    "notice.js",
+    "online.js",
+    "order.js",
+    "scenes.css",
+    "session.js",
+    "sse.js",
+    "style.css",
+    "toast.js",
+    "ui.js",
+    "websocket.js",
+    "workspace.js",
+];
+
+pub(crate) fn routes(services: &mut ServiceConfig) {
+    services
+        .route("/", web::get().to(index))
+        .route("/assets/{name}", web::get().to(asset))
+        .route("/demo/config", web::get().to(config));
+}
+
+async fn index() -> Result<HttpResponse, Fault> {
+    serve("index.html")
+}
+
+async fn asset(name: Path<String>) -> Result<HttpResponse, Fault> {
+    serve(&name)
+}
+
+fn serve(name: &str) -> Result<HttpResponse, Fault> {
+    let asset = ASSETS.iter().find(|asset| asset.name == name);
+    let asset = asset.ok_or_else(|| {
+        Fault::new(actix_web::http::StatusCode::NOT_FOUND, format_args!("no asset {name:?}"))
+    })?;
+    let content_type = match name.rsplit('.').next() {
+        Some("html") => "text/html; charset=utf-8",
+        Some("css") => "text/css; charset=utf-8",
+        Some("svg") => "image/svg+xml",
+        _ => "text/javascript; charset=utf-8",
+    };
+    Ok(HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, content_type))
+        .insert_header((header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY))
+        .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        // Addresses of this page can carry a token.
+        .insert_header((header::REFERRER_POLICY, "no-referrer"))
+        .insert_header(CacheControl(vec![CacheDirective::NoCache]))
+        .body(asset.text))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PageConfig<'a> {
+    node: &'a str,
+    version: &'static str,
+    password_hint: Option<&'a str>,
+    websocket: Module<'a>,
+    sse: Module<'a>,
+    users: Vec<PageUser<'a>>,
+}
+
+#[derive(Serialize)]
+struct Module<'a> {
+    enabled: bool,
+    path: &'a str,
+}
+
+#[derive(Serialize)]
+struct PageUser<'a> {
+    id: &'a realtime_core::UserId,
+    username: &'a str,
+    name: &'a str,
+    role: &'a str,
+}
+
+async fn config(state: Data<State>) -> HttpResponse {
+    let config = &state.config;
+    let users = config.auth.users.iter();
+    let users = users.map(|User { id, username, name, role, .. }| PageUser { id, username, name, role });
+    HttpResponse::Ok().json(PageConfig {
+        node: state.hub.node(),
+        version: env!("CARGO_PKG_VERSION"),
+        password_hint: config.auth.password_hint.as_deref(),
+        websocket: Module { enabled: config.websocket.enabled, path: &config.websocket.path },
+        sse: Module { enabled: config.sse.enabled, path: &config.sse.path },
+        users: users.collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_of_the_folder_is_served() {
+        let folder = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/assets")).unwrap();
+        let mut files: Vec<_> = folder.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        files.sort();
+        assert_eq!(files, ASSETS.iter().map(|asset| asset.name).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,205 @@
+//! The scenes of the page: what an application would push, at the press of a button.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use actix_web::web::{self, Data, Json, ServiceConfig};
+use realtime_core::{Envelope, Published, Reply, Scope, Topic, UserId};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    task::JoinHandle,
+    time::{MissedTickBehavior, interval},
+};
+
+use crate::{body::Body, caller::Caller, event::Event, fault::Fault, state::State, story};
+
+pub(crate) fn routes(services: &mut ServiceConfig) {
+    services
+        .route("/demo/order", web::post().to(order))
+        .route("/demo/notice", web::post().to(notice))
+        .route("/demo/approval", web::post().to(approval))
+        .route("/demo/dashboard", web::post().to(dashboard))
+        .route("/demo/ai", web::get().to(story::tell));
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Sent {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order_no: Option<String>,
+    position: Option<String>,
+}
+
+impl Sent {
+    fn at(published: Published) -> Json<Reply<Self>> {
+        Self::order(None, published)
+    }
+
+    fn order(order_no: Option<String>, published: Published) -> Json<Reply<Self>> {
+        let position = published.position.map(|position| position.to_string());
+        Json(Reply::data(Self { order_no, position }))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct OrderRequest {
+    status: OrderStatus,
+    order_no: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum OrderStatus {
+    Paid,
+    Shipped,
+    Delivered,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OrderData<'a> {
+    order_no: &'a str,
+    status: OrderStatus,
+    buyer: &'a UserId,
+    seller: &'a UserId,
+}
+
+/// The buyer follows the order on an event stream, the seller works with it over a WebSocket.
+async fn order(_: Caller, state: Data<State>, body: Body<OrderRequest>) -> Result<Json<Reply<Sent>>, Fault> {
+    static NUMBER: AtomicU32 = AtomicU32::new(1042);
+    let OrderRequest { status, order_no } = body.0;
+    let order_no = order_no.unwrap_or_else(|| format!("SO-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
+    let missing = |role| Fault::bad_request(format_args!("auth.users has nobody of the role `{role}`"));
+    let buyer = &state.user_with_role("buyer").ok_or_else(|| missing("buyer"))?.id;
+    let seller = &state.user_with_role("seller").ok_or_else(|| missing("seller"))?.id;
+    let text = Event::new("order", OrderData { order_no: &order_no, status, buyer, seller }).json();
+    state.sse.publish_to(std::slice::from_ref(buyer), text.clone()).await?;
+    let published = state.websocket.publish_to(std::slice::from_ref(seller), text).await?;
+    Ok(Sent::order(Some(order_no), published))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoticeRequest {
+    title: String,
+    content: String,
+}
+
+#[derive(Serialize)]
+struct NoticeData {
+    title: String,
+    content: String,
+    from: Caller,
+}
+
+async fn notice(
+    from: Caller,
+    state: Data<State>,
+    body: Body<NoticeRequest>,
+) -> Result<Json<Reply<Sent>>, Fault> {
+    let NoticeRequest { title, content } = body.0;
+    if title.trim().is_empty() {
+        return Err(Fault::bad_request("title: must not be empty"));
+    }
+    let event = Event::new("notice", NoticeData { title, content, from });
+    let published = state.hub.publish(Envelope::broadcast(Scope::Both, event.message())).await?;
+    Ok(Sent::at(published))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ApprovalRequest {
+    applicant: UserId,
+    title: String,
+    result: ApprovalResult,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ApprovalResult {
+    Approved,
+    Rejected,
+}
+
+#[derive(Serialize)]
+struct ApprovalData {
+    title: String,
+    result: ApprovalResult,
+    by: Caller,
+}
+
+async fn approval(
+    by: Caller,
+    state: Data<State>,
+    body: Body<ApprovalRequest>,
+) -> Result<Json<Reply<Sent>>, Fault> {
+    let ApprovalRequest { applicant, title, result } = body.0;
+    let event = Event::new("approval", ApprovalData { title, result, by });
+    Ok(Sent::at(state.sse.publish_to(&[applicant], event.json()).await?))
+}
+
+/// The run that feeds the chart, if there is one.
+#[derive(Default)]
+pub(crate) struct Dashboard(Mutex<Option<JoinHandle<()>>>);
+
+/// How many figures one run pushes, one a second.
+const FIGURES: u32 = 60;
+
+#[derive(Serialize)]
+struct Figures {
+    orders: u32,
+    revenue: f64,
+    online: usize,
+    cpu: f64,
+}
+
+/// Starts a minute of figures; a run under way starts over.
+async fn dashboard(_: Caller, state: Data<State>) -> Result<Json<Reply>, Fault> {
+    state.sse.hub()?;
+    state.dashboard.replace(tokio::spawn(push_figures(state.clone().into_inner().into())));
+    Ok(Json(Reply::ok()))
+}
+
+impl Dashboard {
+    fn replace(&self, run: JoinHandle<()>) {
+        if let Some(old) = self.0.lock().unwrap_or_else(PoisonError::into_inner).replace(run) {
+            old.abort();
+        }
+    }
+}
+
+impl Drop for Dashboard {
+    fn drop(&mut self) {
+        if let Some(run) = self.0.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+            run.abort();
+        }
+    }
+}
+
+async fn push_figures(state: Data<State>) {
+    let mut timer = interval(Duration::from_secs(1));
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let topic = Topic::new("dashboard").expect("a plain word is a topic");
+    let (mut orders, mut cpu) = (120_u32, 40.0_f64);
+    for _ in 0..FIGURES {
+        timer.tick().await;
+        orders += rand::random_range(0..4);
+        cpu = (cpu + rand::random_range(-8.0..8.0)).clamp(5.0, 95.0);
+        let online = state.hub.presence().count().await.map_or(0, |count| count.users);
+        let revenue = (f64::from(orders) * 37_190.0).round() / 100.0;
+        let event =
+            Event::new("dashboard", Figures { orders, revenue, online, cpu: (cpu * 10.0).round() / 10.0 });
+        let scope = Scope::Only(state.sse.transport());
+        let envelope =
+            Envelope::to_topics([topic.clone()], scope, event.message()).expect("one topic is not none");
+        if let Err(error) = state.hub.publish(envelope).await {
+            tracing::warn!(%error, "the dashboard's figures were not published");
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! [`run`]: puts configuration, hub, transports and routes together and serves them until it is told to stop.
+
+use std::{any::Any, time::Duration};
+
+use actix_web::{
+    App, HttpRequest, HttpResponse, HttpServer,
+    dev::Extensions,
+    http::StatusCode,
+    rt::net::TcpStream,
+    web::{self, Data, PathConfig, PayloadConfig, QueryConfig, ServiceConfig},
+};
+use anyhow::Context;
+use realtime_core::Hub;
+use socket2::SockRef;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{api, config::Config, fault::Fault, health, login, online, page, scenes, state::State};
+
+/// The largest request body in bytes: room for a long list of users beside the longest message.
+const MAX_BODY: usize = 2 << 20;
+
+/// Connections that may wait to be accepted, so that a storm of reconnects finds the door open.
+const BACKLOG: u32 = 8192;
+
+/// Connections that one worker serves at once; `limits.maxConnections` bounds sessions.
+const MAX_CONNECTIONS: usize = 200_000;
+
+/// How long a backend may keep an idle connection to the API.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+/// Serves until SIGINT or SIGTERM, then drains.
+///
+/// # Errors
+/// When the hub's settings contradict each other or the address cannot be bound.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let mut hub = Hub::builder().settings(config.settings.clone());
+    if let Some(node) = &config.server.node {
+        hub = hub.node(node.clone());
+    }
+    let hub = hub.start()?;
+    realtime_core::install(hub.clone())?;
+    let state = Data::new(State::new(config, hub.clone())?);
+    let config = &state.config;
+    let watch = tokio::spawn(online::watch(state.clone()));
+
+    let max_stall = config.settings.outbox.max_stall;
+    let (host, port) = (config.server.host.as_str(), config.server.port);
+    let mut server = HttpServer::new({
+        let state = state.clone();
+        move || App::new().configure(routes(&state))
+    })
+    .on_connect(move |connection, _: &mut Extensions| give_up_on_stalled_peers(connection, max_stall))
+    .tcp_nodelay(true)
+    .backlog(BACKLOG)
+    .max_connections(MAX_CONNECTIONS)
+    .keep_alive(KEEP_ALIVE)
+    // A client that left is noticed at once, not at the next write that fails.
+    .h1_allow_half_closed(false)
+    // Any longer, and every WebSocket's FIN comes that much after its Close frame.
+    .client_disconnect_timeout(Duration::ZERO)
+    .disable_signals();
+    if config.server.workers > 0 {
+        server = server.workers(config.server.workers);
+    }
+    let server = server
+        .bind((host, port))
+        .with_context(|| format!("failed to bind {host}:{port} (server.host, server.port)"))?;
+    announce(&state, server.addrs().first().map_or(port, std::net::SocketAddr::port));
+
+    let server = server.run();
+    let handle = server.handle();
+    let stop = tokio::spawn(async move {
+        stop_signal().await;
+        tracing::info!("draining");
+        let left = hub.drain().await;
+        if left > 0 {
+            tracing::warn!(left, "sessions did not end within drain.timeout");
+        }
+        handle.stop(left == 0).await;
+    });
+    let result = server.await;
+    stop.abort();
+    watch.abort();
+    Ok(result?)
+}
+
+/// Adds to an `App` what the configuration switches on. This is the one place where it is asked.
+fn routes(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) {
+    let state = state.clone();
+    move |services| {
+        services
+            .app_data(PayloadConfig::new(MAX_BODY))
+            .app_data(QueryConfig::default().error_handler(|error, _| Fault::bad_request(error).into()))
+            .app_data(PathConfig::default().error_handler(|error, _| Fault::bad_request(error).into()))
+            .configure(health::routes)
+            .configure(login::routes)
+            .configure(api::routes)
+            .configure(online::routes)
+            .configure(scenes::routes)
+            .configure(page::routes)
+            .default_service(web::to(nothing));
+        #[cfg(feature = "websocket")]
+        if state.config.websocket.enabled {
+            services.configure(websocket(&state));
+        }
+        #[cfg(feature = "sse")]
+        if state.config.sse.enabled {
+            services.configure(sse(&state));
+        }
+        services.app_data(state);
+    }
+}
+
+async fn nothing(request: HttpRequest) -> Result<HttpResponse, Fault> {
+    Err(Fault::new(StatusCode::NOT_FOUND, format_args!("nothing at {}", request.path())))
+}
+
+#[cfg(feature = "websocket")]
+fn websocket(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) + use<> {
+    let config = realtime_websocket::WebSocketConfig {
+        path: state.config.websocket.path.clone(),
+        allowed_origins: realtime_websocket::AllowedOrigins::new(&state.config.websocket.allowed_origins)
+            .expect("the configuration was checked"),
+        inbound: std::sync::Arc::new(crate::chat::Chat(state.clone())),
+    };
+    realtime_websocket::routes(state.hub.clone(), state.jwt.clone(), config)
+}
+
+#[cfg(feature = "sse")]
+fn sse(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) + use<> {
+    let config =
+        realtime_sse::SseConfig { path: state.config.sse.path.clone(), retry: state.config.sse.retry };
+    realtime_sse::routes(state.hub.clone(), state.jwt.clone(), config)
+}
+
+/// Lets the kernel end a connection whose peer takes nothing for longer than `outbox.maxStall`: the session ends by
+/// itself then, but only the kernel can throw away what is already in the socket's buffer.
+fn give_up_on_stalled_peers(connection: &dyn Any, max_stall: Duration) {
+    if let Some(tcp) = connection.downcast_ref::<TcpStream>() {
+        #[cfg(target_os = "linux")]
+        if let Err(error) = SockRef::from(tcp).set_tcp_user_timeout(Some(max_stall)) {
+            tracing::debug!(%error, "no TCP_USER_TIMEOUT on this socket");
+        }
+    }
+}
+
+/// Says on stderr what is served where. Scripts wait for the last line.
+fn announce(state: &State, port: u16) {
+    let config = &state.config;
+    let module = |name: &str, enabled: bool, path: &str| {
+        if enabled {
+            eprintln!("{name}: {path}");
+        } else {
+            eprintln!("{name}: disabled ({name}.enabled)");
+        }
+    };
+    module("websocket", config.websocket.enabled, &config.websocket.path);
+    module("sse", config.sse.enabled, &config.sse.path);
+    eprintln!("bus: in memory (redis.url is not set)");
+    match config.api.key {
+        Some(_) => eprintln!("api key: as configured (api.key)"),
+        None => eprintln!("api key: {} (for this start; api.key sets a lasting one)", state.api_key),
+    }
+    let host = &config.server.host;
+    let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+    eprintln!("realtime-demo is ready at http://{host}:{port}/");
+}
+
+async fn stop_signal() {
+    let (interrupt, terminate) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    match (interrupt, terminate) {
+        (Ok(mut interrupt), Ok(mut terminate)) => {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::error!(%error, "no signals here: this process can only be killed");
+            std::future::pending().await
+        }
+    }
+}

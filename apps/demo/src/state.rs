@@ -1,0 +1,51 @@
+//! [`State`]: what all handlers share.
+
+use std::sync::Arc;
+
+use realtime_core::{Facade, Hub, JwtAuthenticator, Transport, UserId};
+
+use crate::{
+    config::{Config, User},
+    scenes::Dashboard,
+    token,
+};
+
+pub(crate) const WEBSOCKET: Transport = Transport::new("websocket");
+pub(crate) const SSE: Transport = Transport::new("sse");
+
+/// What all handlers share, over all workers.
+pub(crate) struct State {
+    pub(crate) config: Config,
+    pub(crate) hub: Hub,
+    pub(crate) jwt: Arc<JwtAuthenticator>,
+    /// The verbs of each transport; they answer `Disabled` when its module is switched off.
+    pub(crate) websocket: Facade,
+    pub(crate) sse: Facade,
+    pub(crate) api_key: String,
+    pub(crate) dashboard: Dashboard,
+}
+
+impl State {
+    pub(crate) fn new(config: Config, hub: Hub) -> anyhow::Result<Self> {
+        let facade = |enabled: bool, transport| Facade::new(enabled.then(|| hub.clone()), transport);
+        Ok(Self {
+            jwt: Arc::new(token::authenticator(&config)?),
+            websocket: facade(config.websocket.enabled, WEBSOCKET),
+            sse: facade(config.sse.enabled, SSE),
+            api_key: config.api.key.as_deref().map_or_else(token::random_secret, str::to_owned),
+            dashboard: Dashboard::default(),
+            hub,
+            config,
+        })
+    }
+
+    /// A demo user, by id.
+    pub(crate) fn user(&self, id: &UserId) -> Option<&User> {
+        self.config.auth.users.iter().find(|user| user.id == *id)
+    }
+
+    /// The first demo user of a role.
+    pub(crate) fn user_with_role(&self, role: &str) -> Option<&User> {
+        self.config.auth.users.iter().find(|user| user.role == role)
+    }
+}

@@ -1,0 +1,65 @@
+//! The AI scene: a canned answer that comes in tokens, on a stream of its own.
+
+use std::{convert::Infallible, time::Duration};
+
+use actix_web::web::Query;
+use actix_web_lab::sse::{self, Sse};
+use futures_util::{Stream, StreamExt, stream};
+use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
+
+use crate::{caller::Caller, event::Event};
+
+#[derive(Deserialize)]
+pub(crate) struct Prompt {
+    prompt: String,
+}
+
+#[derive(Serialize)]
+struct Token<'a> {
+    text: &'a str,
+}
+
+const ANSWER: &str = "This answer is canned, but the way it reaches you is real: every few letters travel as an \
+    event of their own, on a stream that belongs to this one request. The server writes each token the moment it has \
+    it, the browser shows it the moment it comes, and closing the stream stops the work at once. Put a model behind \
+    it and nothing else has to change.";
+
+/// How long the make-believe model thinks about a token.
+const PACE: Duration = Duration::from_millis(45);
+
+/// How many characters of the prompt are repeated.
+const QUOTED: usize = 120;
+
+/// One client, one stream, no hub: the semantic SSE types of actix-web-lab fit this best.
+pub(crate) async fn tell(
+    _: Caller,
+    query: Query<Prompt>,
+) -> Sse<impl Stream<Item = Result<sse::Event, Infallible>>> {
+    let quoted: String = query.prompt.trim().chars().take(QUOTED).collect();
+    let answer =
+        if quoted.is_empty() { ANSWER.to_owned() } else { format!("You asked: “{quoted}”. {ANSWER}") };
+    let tokens: Vec<String> = split(&answer);
+    let tokens = stream::iter(tokens).then(|text| async move {
+        sleep(PACE).await;
+        sse::Data::new(Event::new("token", Token { text: &text }).json()).event("token")
+    });
+    let done = stream::once(async { sse::Data::new(Event::new("done", ()).json()).event("done") });
+    Sse::from_stream(tokens.chain(done).map(|data| Ok(data.into())))
+}
+
+/// Cuts a text into pieces of about four characters, as models do.
+fn split(text: &str) -> Vec<String> {
+    let letters: Vec<char> = text.chars().collect();
+    letters.chunks(4).map(|piece| piece.iter().collect()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tokens_are_the_answer() {
+        assert_eq!(split(ANSWER).concat(), ANSWER);
+    }
+}
