@@ -1,0 +1,58 @@
+const TIMEOUT_MS = 10_000;
+
+/** A request which the server refused or which did not reach it (status 0). */
+export class ApiError extends Error {
+  /**
+   * @param {number} status
+   * @param {string} message
+   */
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/**
+ * Sends one JSON request and returns the parsed reply.
+ * @param {string} method
+ * @param {string} path
+ * @param {{token?: string, body?: object}} [options]
+ * @returns {Promise<any>}
+ * @throws {ApiError}
+ */
+export async function request(method, path, { token, body } = {}) {
+  const headers = {};
+  if (token) headers.Authorization = bearer(token);
+  if (body) headers['Content-Type'] = 'application/json';
+
+  let response;
+  try {
+    response = await fetch(path, {
+      method,
+      headers,
+      body: body && JSON.stringify(body),
+      signal: AbortSignal.timeout(TIMEOUT_MS),
+    });
+  } catch {
+    throw new ApiError(0, 'The server cannot be reached.');
+  }
+  const reply = await response.json().catch(() => null);
+  if (!response.ok) {
+    throw new ApiError(response.status, reply?.msg || `The server answered with status ${response.status}.`);
+  }
+  return reply;
+}
+
+/**
+ * The query string which authenticates requests that cannot carry headers.
+ * @param {string} token
+ * @returns {string}
+ */
+export function authQuery(token) {
+  return `Authorization=${encodeURIComponent(bearer(token))}`;
+}
+
+/** @param {string} token */
+function bearer(token) {
+  return `Bearer ${token}`;
+}

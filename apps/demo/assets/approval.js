@@ -1,0 +1,27 @@
+import { showToast } from './toast.js';
+import { byId, perform } from './ui.js';
+
+/**
+ * @param {import('./session.js').Session} session
+ * @returns {(message: import('./message.js').Message, transport: import('./message.js').Transport) => void}
+ */
+export function mountApproval(session) {
+  const applicant = byId('approval-applicant');
+  const title = byId('approval-title');
+  applicant.append(...session.config.users.map((user) => new Option(user.name, user.id)));
+  applicant.value = session.config.users.findLast((user) => user.id !== session.user.id).id;
+
+  for (const button of document.querySelectorAll('[data-result]')) {
+    button.addEventListener('click', () => perform(byId('approval-result'), () => send(button.dataset.result)));
+  }
+
+  async function send(result) {
+    const id = Number(applicant.value);
+    await session.call('POST', '/demo/approval', { applicant: id, title: title.value, result });
+    return `Sent to ${session.nameOf(id)}.`;
+  }
+
+  return ({ data }, transport) => {
+    showToast({ transport, title: `${data.title} ${data.result}`, text: `Decided by ${data.by?.name}` });
+  };
+}

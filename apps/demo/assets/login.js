@@ -1,0 +1,46 @@
+import { request } from './api.js';
+import { byId, setText } from './ui.js';
+
+/**
+ * Fills the form once; `onToken` gets every successful sign-in.
+ * @param {import('./session.js').Config} config
+ * @param {(token: string, username: string) => void} onToken
+ */
+export function mountLogin(config, onToken) {
+  const user = byId('login-user');
+  const password = byId('login-password');
+  const submit = byId('login-submit');
+  user.append(...config.users.map((each) => new Option(`${each.name}, ${each.role}`, each.username)));
+  byId('login-hint').textContent = `The password of every demo user is “${config.passwordHint}”.`;
+  password.placeholder = config.passwordHint;
+
+  byId('login-form').addEventListener('submit', async (event) => {
+    event.preventDefault();
+    setText(byId('login-error'), '');
+    submit.disabled = true;
+    try {
+      const credentials = { username: user.value, password: password.value, clientId: 'web' };
+      const reply = await request('POST', '/auth/login', { body: credentials });
+      password.value = '';
+      onToken(reply.data.access_token, user.value);
+    } catch (error) {
+      setText(byId('login-error'), error.message);
+      password.select();
+    } finally {
+      submit.disabled = false;
+    }
+  });
+}
+
+/** @param {string} notice why the user is signed out; empty when it was their own wish */
+export function showLogin(notice) {
+  document.title = 'realtime';
+  setText(byId('login-notice'), notice);
+  setText(byId('login-error'), '');
+  byId('login').hidden = false;
+  byId('login-user').focus();
+}
+
+export function hideLogin() {
+  byId('login').hidden = true;
+}

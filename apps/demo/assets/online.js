@@ -1,0 +1,45 @@
+import { TRANSPORT_TAGS, byId, create, createTag, initials, setText } from './ui.js';
+import { formatNumber } from './message.js';
+
+const REFRESH_MS = 5_000;
+
+/**
+ * @param {import('./session.js').Session} session
+ * @returns {() => void} refreshes the list
+ */
+export function mountOnline(session) {
+  const list = byId('online-list');
+  const total = byId('online-total');
+  const failure = byId('online-error');
+
+  async function refresh() {
+    try {
+      const online = await session.call('GET', '/demo/online');
+      total.textContent = `${online.total} online`;
+      list.replaceChildren(...online.items.map(createPerson));
+      setText(failure, '');
+    } catch (error) {
+      setText(failure, error.message);
+    }
+  }
+
+  function createPerson(item) {
+    const name = item.userId === session.user.id ? `${item.name} (you)` : item.name;
+    return create(
+      'li',
+      { class: 'person', data: { user: item.userId } },
+      create('span', { class: 'avatar', text: initials(item.name) }),
+      create('span', { class: 'person-name', text: name }),
+      ...Object.entries(item.transports)
+        .filter(([, sessions]) => sessions > 0)
+        .map(([transport, sessions]) =>
+          createTag(transport, `${TRANSPORT_TAGS[transport]} ${formatNumber(sessions)}`),
+        ),
+    );
+  }
+
+  refresh();
+  const timer = setInterval(refresh, REFRESH_MS);
+  session.signal.addEventListener('abort', () => clearInterval(timer));
+  return refresh;
+}

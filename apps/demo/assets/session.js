@@ -1,0 +1,83 @@
+import { request } from './api.js';
+
+const STORAGE_KEY = 'realtime.session';
+
+/** @typedef {{id: number, username: string, name: string, role: string}} User */
+
+/**
+ * @typedef {object} Config
+ * @property {string} node
+ * @property {string} version
+ * @property {string} passwordHint
+ * @property {{enabled: boolean, path: string}} websocket
+ * @property {{enabled: boolean, path: string}} sse
+ * @property {User[]} users
+ */
+
+/** One user signed in on this page. */
+export class Session {
+  #abort = new AbortController();
+  #onUnauthorized;
+
+  /**
+   * @param {Config} config
+   * @param {string} token
+   * @param {User} user
+   * @param {() => void} onUnauthorized the server does not accept the token any more
+   */
+  constructor(config, token, user, onUnauthorized) {
+    this.config = config;
+    this.token = token;
+    this.user = user;
+    this.#onUnauthorized = onUnauthorized;
+  }
+
+  /** Aborted when the session ends on this page. */
+  get signal() {
+    return this.#abort.signal;
+  }
+
+  end() {
+    this.#abort.abort();
+  }
+
+  /**
+   * Calls the server as this user and returns the `data` of the reply.
+   * @param {string} method
+   * @param {string} path
+   * @param {object} [body]
+   * @returns {Promise<any>}
+   */
+  async call(method, path, body) {
+    try {
+      const reply = await request(method, path, { token: this.token, body });
+      return reply.data;
+    } catch (error) {
+      if (error.status === 401 && !this.signal.aborted) this.#onUnauthorized();
+      throw error;
+    }
+  }
+
+  /** @type {import('./message.js').NameOf} */
+  nameOf(userId) {
+    return this.config.users.find((user) => user.id === userId)?.name ?? `user ${userId}`;
+  }
+}
+
+/**
+ * Keeps the sign-in over a reload; per tab, so that two tabs can be two users.
+ * @param {string} token
+ * @param {string} username
+ */
+export function storeSignIn(token, username) {
+  sessionStorage.setItem(STORAGE_KEY, JSON.stringify({ token, username }));
+}
+
+/** @returns {{token: string, username: string} | null} */
+export function storedSignIn() {
+  return JSON.parse(sessionStorage.getItem(STORAGE_KEY));
+}
+
+export function forgetSignIn() {
+  sessionStorage.removeItem(STORAGE_KEY);
+}

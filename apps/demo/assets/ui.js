@@ -1,0 +1,80 @@
+/** The names of the transports as tags show them. */
+export const TRANSPORT_TAGS = { websocket: 'WS', sse: 'SSE' };
+
+const clock = new Intl.DateTimeFormat('en-GB', { timeStyle: 'medium' });
+
+/**
+ * @param {string} id
+ * @returns {any} the element; the page always has it
+ */
+export function byId(id) {
+  return document.getElementById(id);
+}
+
+/**
+ * Creates an element; text is only ever set as text, never parsed as HTML.
+ * @param {string} tag
+ * @param {{class?: string, text?: string, data?: Record<string, string | number | boolean>}} [options]
+ * @param {...Node} children
+ * @returns {any}
+ */
+export function create(tag, options = {}, ...children) {
+  const element = document.createElement(tag);
+  if (options.class) element.className = options.class;
+  if (options.text !== undefined) element.textContent = options.text;
+  Object.assign(element.dataset, options.data);
+  element.append(...children);
+  return element;
+}
+
+/**
+ * @param {import('./message.js').Transport} transport
+ * @param {string} [text]
+ */
+export function createTag(transport, text = TRANSPORT_TAGS[transport]) {
+  return create('span', { class: 'tag', text, data: { transport } });
+}
+
+/** @param {Date} date */
+export function createTime(date) {
+  const time = create('time', { text: clock.format(date) });
+  time.dateTime = date.toISOString();
+  return time;
+}
+
+/** @param {string} name */
+export function initials(name) {
+  return name.split(/\s+/).map((word) => word[0]).join('').slice(0, 2).toUpperCase();
+}
+
+/**
+ * @param {HTMLElement} element
+ * @param {string} text hides the element when empty
+ */
+export function setText(element, text) {
+  element.textContent = text;
+  element.hidden = text === '';
+}
+
+/**
+ * Says a text to users of screen readers.
+ * @param {string} text
+ */
+export function announce(text) {
+  byId('announcer').textContent = text;
+}
+
+/**
+ * Runs an action of the user and reports its outcome next to the control.
+ * @param {HTMLElement} output
+ * @param {() => Promise<string>} action returns the text to show on success
+ */
+export async function perform(output, action) {
+  delete output.dataset.failed;
+  try {
+    output.textContent = await action();
+  } catch (error) {
+    output.dataset.failed = '';
+    output.textContent = error.message;
+  }
+}
