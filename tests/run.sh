@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Installs what the tests need and runs all of them with plain `cargo test`. Needs cargo, and apt-get (as root or
+# through sudo) for whatever is missing on this machine. Arguments go to `cargo test`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# The browser tests drive Chromium through its driver.
+need=()
+command -v chromium >/dev/null || need+=(chromium)
+command -v chromedriver >/dev/null || need+=(chromium-driver)
+if [ ${#need[@]} -gt 0 ]; then
+    if ! command -v apt-get >/dev/null; then
+        echo "tests/run.sh: please install ${need[*]} (no apt-get here)" >&2
+        exit 1
+    fi
+    as_root=()
+    if [ "$(id -u)" -ne 0 ]; then
+        if ! command -v sudo >/dev/null; then
+            echo "tests/run.sh: please install ${need[*]} (not root, and no sudo here)" >&2
+            exit 1
+        fi
+        as_root=(sudo)
+    fi
+    echo "tests/run.sh: installing ${need[*]}"
+    "${as_root[@]}" apt-get update -qq
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${need[@]}" >/dev/null
+fi
+
+# Thousands of connections at once: take as many open files as the machine gives.
+ulimit -n "$(ulimit -Hn)"
+if [ "$(ulimit -n)" != unlimited ] && [ "$(ulimit -n)" -lt 10000 ]; then
+    echo "tests/run.sh: the tests need 10000 open files, this machine gives $(ulimit -n) (ulimit -n)" >&2
+    exit 1
+fi
+
+exec cargo test --workspace --locked "$@"

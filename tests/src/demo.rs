@@ -1,0 +1,193 @@
+//! [`Demo`]: the demo as a process of its own.
+
+use std::{
+    path::PathBuf,
+    process::{Command, Stdio},
+    sync::OnceLock,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use jsonwebtoken::{EncodingKey, Header};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::Child,
+};
+
+use crate::{EventStream, Socket, within};
+
+/// The secret that every demo here signs its tokens with.
+pub const SECRET: &str = "the secret of the tests, 32 bytes";
+const API_KEY: &str = "the-key-of-the-tests";
+
+/// A running demo. It is killed when it is dropped.
+#[derive(Debug)]
+pub struct Demo {
+    child: Child,
+    port: u16,
+    http: reqwest::Client,
+}
+
+impl Demo {
+    /// Starts the demo with both modules on, on a free port.
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts the demo with further environment variables, such as `("REALTIME__SSE__ENABLED", "false")`.
+    pub async fn start_with(variables: &[(&str, &str)]) -> Self {
+        let mut child = tokio::process::Command::new(Self::binary())
+            .env("REALTIME__SERVER__PORT", "0")
+            .env("REALTIME__AUTH__JWT__SECRET", SECRET)
+            .env("REALTIME__API__KEY", API_KEY)
+            .envs(variables.iter().copied())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let port = within("the demo to start", async {
+            let mut seen = Vec::new();
+            loop {
+                let line = lines.next_line().await.unwrap().unwrap_or_else(|| panic!("no start: {seen:#?}"));
+                if let Some(url) = line.strip_prefix("realtime-demo is ready at http://127.0.0.1:") {
+                    return url.trim_end_matches('/').parse().unwrap();
+                }
+                seen.push(line);
+            }
+        })
+        .await;
+        // A full pipe would stop the server.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Self { child, port, http: reqwest::Client::new() }
+    }
+
+    /// The demo's binary, built once per test process.
+    pub fn binary() -> &'static PathBuf {
+        static BINARY: OnceLock<PathBuf> = OnceLock::new();
+        BINARY.get_or_init(|| {
+            let mut build = Command::new(env!("CARGO"));
+            build.args([
+                "build",
+                "--package",
+                "realtime-demo",
+                "--message-format",
+                "json-render-diagnostics",
+            ]);
+            if !cfg!(debug_assertions) {
+                build.arg("--release");
+            }
+            let output = build.stderr(Stdio::inherit()).output().unwrap();
+            assert!(output.status.success(), "the demo does not build");
+            let messages = String::from_utf8(output.stdout).unwrap();
+            let artifacts = messages.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+            let executable =
+                artifacts.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).next_back();
+            executable.expect("cargo names the executable that it built")
+        })
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("the demo is running")
+    }
+
+    /// An address on it.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    /// The process, to wait for its end.
+    pub fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// Tells the process to stop in order.
+    pub fn terminate(&self) {
+        assert!(Command::new("kill").arg(self.pid().to_string()).status().unwrap().success());
+    }
+
+    /// The resident memory of the process in KiB.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// A raw WebSocket of a user.
+    pub async fn socket(&self, user: i64) -> Socket {
+        Socket::open(self, &token(user), &[], None).await.unwrap()
+    }
+
+    /// A `realtime.v1` WebSocket of a user; its `hello` is still to be read.
+    pub async fn socket_v1(&self, user: i64) -> Socket {
+        Socket::open(self, &token(user), &["realtime.v1"], None).await.unwrap()
+    }
+
+    /// An event stream of a user; its first block has been read.
+    pub async fn stream(&self, user: i64) -> EventStream {
+        EventStream::open(self, &token(user), None).await.unwrap()
+    }
+
+    /// Publishes through the API; 200 is expected. Returns the position.
+    pub async fn publish(&self, body: Value) -> String {
+        let (status, answer) = self.try_publish(&body.to_string()).await;
+        assert_eq!(status, 200, "{body}: {answer}");
+        answer["position"].as_str().unwrap().to_owned()
+    }
+
+    /// Publishes a text to a user on both transports.
+    pub async fn publish_to(&self, user: i64, message: &str) -> String {
+        self.publish(json!({ "userIds": [user], "message": message })).await
+    }
+
+    /// Publishes whatever body through the API.
+    pub async fn try_publish(&self, body: &str) -> (u16, Value) {
+        self.api(reqwest::Method::POST, "/api/publish", Some(body)).await
+    }
+
+    /// Calls the API with the key.
+    pub async fn api(&self, method: reqwest::Method, path: &str, body: Option<&str>) -> (u16, Value) {
+        let request = self.http.request(method, self.url(path)).header("X-API-Key", API_KEY);
+        let response = request.body(body.unwrap_or_default().to_owned()).send().await.unwrap();
+        (response.status().as_u16(), response.json().await.unwrap())
+    }
+
+    /// Calls any address without a key and returns status and text.
+    pub async fn get(&self, path: &str) -> (u16, String) {
+        let response = self.http.get(self.url(path)).send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+
+    /// How many sessions a user has.
+    pub async fn sessions(&self, user: i64) -> usize {
+        let (_, answer) = self.api(reqwest::Method::GET, &format!("/api/online/{user}"), None).await;
+        answer["sessions"].as_array().unwrap().len()
+    }
+
+    /// Waits until a user has so many sessions.
+    pub async fn until_sessions(&self, user: i64, count: usize) {
+        within(&format!("user {user} to have {count} sessions"), async {
+            while self.sessions(user).await != count {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+    }
+}
+
+/// A token of a user for the client id `web`, good for an hour, unlike any other.
+pub fn token(user: i64) -> String {
+    let exp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 3600;
+    sign(&json!({ "userId": user, "clientid": "web", "exp": exp, "jti": rand::random::<u64>().to_string() }))
+}
+
+/// Signs whatever claims with the secret of the tests.
+pub fn sign(claims: &Value) -> String {
+    jsonwebtoken::encode(&Header::default(), claims, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap()
+}

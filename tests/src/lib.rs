@@ -1,0 +1,10 @@
+//! What the tests share: the real demo process, and clients of it that are not ours.
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test that cannot go on panics")]
+
+mod browser;
+mod client;
+mod demo;
+
+pub use browser::{Browser, Scheme, Screen};
+pub use client::{CloseFrame, EventStream, Socket, WsMessage, within};
+pub use demo::{Demo, SECRET, sign, token};
