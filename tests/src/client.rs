@@ -12,7 +12,11 @@ use tokio_tungstenite::{
     tungstenite::{Error, client::IntoClientRequest},
 };
 
-use crate::Demo;
+/// Something that listens on a port of this machine.
+pub trait Server {
+    /// Its port on 127.0.0.1.
+    fn port(&self) -> u16;
+}
 
 /// Waits for something, but not for ever.
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
@@ -26,7 +30,7 @@ pub struct Socket(pub WebSocketStream<TcpStream>);
 impl Socket {
     /// Opens a socket as a page does: the token and client id in the query. On refusal, the status.
     pub async fn open(
-        demo: &Demo,
+        server: &impl Server,
         token: &str,
         protocols: &[&str],
         cursor: Option<&str>,
@@ -38,16 +42,20 @@ impl Socket {
             [] => &[],
             _ => &[("Sec-WebSocket-Protocol", &protocol)],
         };
-        Self::open_at(demo, &path, headers).await
+        Self::open_at(server, &path, headers).await
     }
 
     /// Opens a socket at any path with any headers. On refusal, the status.
-    pub async fn open_at(demo: &Demo, path: &str, headers: &[(&'static str, &str)]) -> Result<Self, u16> {
-        let mut request = format!("ws://127.0.0.1:{}{path}", demo.port()).into_client_request().unwrap();
+    pub async fn open_at(
+        server: &impl Server,
+        path: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Self, u16> {
+        let mut request = format!("ws://127.0.0.1:{}{path}", server.port()).into_client_request().unwrap();
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().unwrap());
         }
-        let tcp = TcpStream::connect(("127.0.0.1", demo.port())).await.unwrap();
+        let tcp = TcpStream::connect(("127.0.0.1", server.port())).await.unwrap();
         match within("a WebSocket handshake", client_async(request, tcp)).await {
             Ok((socket, _)) => Ok(Self(socket)),
             Err(Error::Http(response)) => Err(response.status().as_u16()),
@@ -109,8 +117,9 @@ impl fmt::Debug for EventStream {
 
 impl EventStream {
     /// Opens a stream, with the `Last-Event-ID` of a browser that comes back. On refusal, the status.
-    pub async fn open(demo: &Demo, token: &str, last_event_id: Option<&str>) -> Result<Self, u16> {
-        let url = demo.url(&format!("/resource/sse?Authorization=Bearer%20{token}&clientid=web"));
+    pub async fn open(server: &impl Server, token: &str, last_event_id: Option<&str>) -> Result<Self, u16> {
+        let port = server.port();
+        let url = format!("http://127.0.0.1:{port}/resource/sse?Authorization=Bearer%20{token}&clientid=web");
         let mut request = reqwest::Client::new().get(url);
         if let Some(id) = last_event_id {
             request = request.header("Last-Event-ID", id);

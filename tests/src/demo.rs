@@ -14,7 +14,7 @@ use tokio::{
     process::Child,
 };
 
-use crate::{EventStream, Socket, within};
+use crate::{EventStream, Server, Socket, within};
 
 /// The secret that every demo here signs its tokens with.
 pub const SECRET: &str = "the secret of the tests, 32 bytes";
@@ -85,11 +85,6 @@ impl Demo {
                 artifacts.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).next_back();
             executable.expect("cargo names the executable that it built")
         })
-    }
-
-    /// Its port.
-    pub fn port(&self) -> u16 {
-        self.port
     }
 
     /// Its process id.
@@ -178,6 +173,12 @@ impl Demo {
             }
         })
         .await;
+    }
+}
+
+impl Server for Demo {
+    fn port(&self) -> u16 {
+        self.port
     }
 }
 

@@ -6,5 +6,5 @@ mod client;
 mod demo;
 
 pub use browser::{Browser, Scheme, Screen};
-pub use client::{CloseFrame, EventStream, Socket, WsMessage, within};
+pub use client::{CloseFrame, EventStream, Server, Socket, WsMessage, within};
 pub use demo::{Demo, SECRET, sign, token};

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use realtime_tests::{Demo, EventStream, Socket, token, within};
+use realtime_tests::{Demo, EventStream, Server, Socket, token, within};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]

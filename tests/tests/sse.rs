@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use realtime_tests::{Demo, EventStream, sign, token, within};
+use realtime_tests::{Demo, EventStream, Server, sign, token, within};
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

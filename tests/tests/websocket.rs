@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests may")]
 
 use futures_util::{SinkExt, StreamExt};
-use realtime_tests::{CloseFrame, Demo, SECRET, Socket, WsMessage, sign, token, within};
+use realtime_tests::{CloseFrame, Demo, SECRET, Server, Socket, WsMessage, sign, token, within};
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

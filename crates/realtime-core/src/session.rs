@@ -235,8 +235,8 @@ impl SessionHandle {
     ///
     /// # Errors
     /// [`SendError`] when its outbox is full or it is closing.
-    pub fn send_local(&self, message: &Message) -> Result<(), SendError> {
-        self.0.outbox.offer(&self.0.wire.wire.message(message, None)).into()
+    pub fn send_local(&self, message: impl Into<Message>) -> Result<(), SendError> {
+        self.0.outbox.offer(&self.0.wire.wire.message(&message.into(), None)).into()
     }
 
     /// Puts the session into a named topic: it gets what is published there from now on.
