@@ -1,0 +1,177 @@
+//! [`Members`]: the sessions of a shard by slot and by topic, and how an entry of the log gets to them.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+};
+
+use slab::Slab;
+
+use crate::{
+    Envelope, GapReason, Position, Topic, Transport,
+    log::{Content, Entry},
+    outbox::Offer,
+    registry::Registry,
+    session::SessionState,
+};
+
+#[derive(Debug, Default)]
+pub(super) struct Members {
+    /// The place in the log up to which live sessions have been served.
+    pub(super) place: u64,
+    pub(super) sessions: Slab<Member>,
+    /// The slots of the sessions in each topic but `all`, ascending.
+    pub(super) topics: HashMap<Topic, Vec<u32>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) session: Arc<SessionState>,
+    /// Served by the pass; otherwise it reads the log by itself.
+    pub(super) live: bool,
+    /// The first place that it still has to get.
+    pub(super) next: u64,
+}
+
+/// What one pass did, added to the metrics at its end.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) delivered: u64,
+    pub(super) catch_ups: u64,
+    pub(super) gaps: u64,
+    pub(super) untold_gaps: u64,
+    pub(super) local_lost: u64,
+}
+
+impl Members {
+    pub(super) fn index(&mut self, topic: Topic, slot: u32) {
+        let slots = self.topics.entry(topic).or_default();
+        if let Err(index) = slots.binary_search(&slot) {
+            slots.insert(index, slot);
+        }
+    }
+
+    pub(super) fn unindex(&mut self, topic: &Topic, slot: u32) {
+        if let Some(slots) = self.topics.get_mut(topic) {
+            if let Ok(index) = slots.binary_search(&slot) {
+                slots.remove(index);
+            }
+            if slots.is_empty() {
+                self.topics.remove(topic);
+            }
+        }
+    }
+
+    /// A catching-up session has reached the shard's place: the pass serves it from here.
+    pub(super) fn join(&mut self, session: &SessionState, place: u64) {
+        if session.registered.load(Ordering::Acquire) {
+            let member = &mut self.sessions[session.slot.load(Ordering::Relaxed) as usize];
+            member.live = true;
+            member.next = place;
+        }
+        session.outbox.join();
+    }
+
+    /// Runs `offer` on every member that is in one of the envelope's topics and of its scope.
+    pub(super) fn each(&mut self, envelope: &Envelope, mut offer: impl FnMut(&mut Member)) {
+        let Self { sessions, topics, .. } = self;
+        let scope = envelope.scope();
+        let mut offer = |member: &mut Member| {
+            if scope.covers(member.session.transport) {
+                offer(member);
+            }
+        };
+        for topic in envelope.topics() {
+            if topic.is_all() {
+                sessions.iter_mut().for_each(|(_, member)| offer(member));
+            } else if let Some(slots) = topics.get(topic) {
+                slots.iter().for_each(|slot| offer(&mut sessions[*slot as usize]));
+            }
+        }
+    }
+
+    pub(super) fn deliver(&mut self, place: u64, entry: &Entry, tally: &mut Tally) {
+        let mut offer = |member: &mut Member| {
+            // A session in two of the topics has `next` past this place the second time.
+            if !member.live || member.next > place {
+                return;
+            }
+            member.next = place + 1;
+            let gap = u64::from(matches!(entry.content, Content::Gap(_)));
+            let Some(frame) = entry.encode(&member.session.wire) else {
+                tally.untold_gaps += gap;
+                return;
+            };
+            match member.session.outbox.offer_or_catch_up(frame, place) {
+                Offer::Taken => {
+                    tally.gaps += gap;
+                    tally.delivered += 1 - gap;
+                }
+                Offer::Full => {
+                    member.live = false;
+                    tally.catch_ups += 1;
+                }
+                Offer::Closed => {}
+            }
+        };
+        match &entry.content {
+            Content::Envelope(envelope) => self.each(envelope, offer),
+            Content::Gap(_) => self.sessions.iter_mut().for_each(|(_, member)| offer(member)),
+        }
+    }
+
+    pub(super) fn deliver_local(&mut self, entry: &Entry, tally: &mut Tally) {
+        let Content::Envelope(envelope) = &entry.content else {
+            return;
+        };
+        let mut served: Vec<u32> = Vec::new();
+        let several = envelope.topics().len() > 1;
+        self.each(envelope, |member| {
+            let session = &member.session;
+            if several {
+                let slot = session.slot.load(Ordering::Relaxed);
+                match served.binary_search(&slot) {
+                    Ok(_) => return,
+                    Err(index) => served.insert(index, slot),
+                }
+            }
+            let Some(frame) = entry.encode(&session.wire) else {
+                return;
+            };
+            let notice = || session.wire.wire.gap(GapReason::Overflow, None);
+            match session.outbox.offer_or_notice(frame, notice) {
+                Offer::Taken => tally.delivered += 1,
+                Offer::Full => tally.local_lost += 1,
+                Offer::Closed => {}
+            }
+        });
+    }
+}
+
+impl Tally {
+    /// Tells a session that something is missing, or counts that it can't be told.
+    pub(super) fn announce(&mut self, session: &SessionState, reason: GapReason, cursor: Option<Position>) {
+        match session.wire.wire.gap(reason, cursor) {
+            Some(frame) => {
+                session.outbox.force(frame);
+                self.gaps += 1;
+            }
+            None => self.untold_gaps += 1,
+        }
+    }
+
+    pub(super) fn record(self, registry: &Registry) {
+        let metrics = &registry.metrics;
+        metrics.delivered.add(self.delivered);
+        metrics.catch_ups.add(self.catch_ups);
+        metrics.gaps.add(self.gaps);
+        metrics.untold_gaps.add(self.untold_gaps);
+        metrics.local_lost.add(self.local_lost);
+    }
+}
+
+/// Whether a session of this transport and these topics is meant.
+pub(super) fn wants(envelope: &Envelope, transport: Transport, topics: &[Topic]) -> bool {
+    envelope.scope().covers(transport)
+        && envelope.topics().iter().any(|topic| topic.is_all() || topics.contains(topic))
+}

@@ -1,0 +1,338 @@
+//! The shard against what it promises, pass by pass.
+
+use std::{
+    collections::HashMap,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    Envelope, Limits, Message, Outbound, Scope, Settings, Wire, limits::History, limits::OutboxLimits,
+};
+
+const TRANSPORT: Transport = Transport::new("test");
+
+/// Frames that a test can read: `m<epoch>.<offset> <text>`, `g<cursor>`, `h<cursor>`.
+#[derive(Debug)]
+struct PlainWire;
+
+fn cursor_text(cursor: Option<Position>) -> String {
+    cursor.map_or_else(|| "-".to_owned(), |cursor| cursor.to_string())
+}
+
+impl Wire for PlainWire {
+    fn name(&self) -> &'static str {
+        "plain"
+    }
+
+    fn message(&self, message: &Message, position: Option<Position>) -> Bytes {
+        format!("m{} {}", cursor_text(position), message.data).into()
+    }
+
+    fn gap(&self, _: GapReason, cursor: Option<Position>) -> Option<Bytes> {
+        Some(format!("g{}", cursor_text(cursor)).into())
+    }
+
+    fn heartbeat(&self, cursor: Option<Position>) -> Bytes {
+        format!("h{}", cursor_text(cursor)).into()
+    }
+
+    fn answers_heartbeat(&self) -> bool {
+        true
+    }
+}
+
+fn node(settings: Settings) -> (Arc<Registry>, Arc<Shard>) {
+    let registry = Arc::new(Registry::new(settings));
+    registry.log.begin(Some(Position { epoch: 1, offset: 0 }));
+    let shard = Shard::new(Arc::clone(&registry));
+    (registry, shard)
+}
+
+fn connect(shard: &Arc<Shard>, user: i64, cursor: Option<Position>) -> Session {
+    let wire: Arc<dyn Wire> = Arc::new(PlainWire);
+    let wire = shard.registry.wire(&wire).unwrap();
+    let principal = Principal::new(user.into(), &user.to_string());
+    shard.register(principal, TRANSPORT, wire, cursor.map(Ok)).unwrap()
+}
+
+fn drain(session: &mut Session) -> Vec<String> {
+    let mut frames = Vec::new();
+    let mut cx = Context::from_waker(Waker::noop());
+    // A session that looked at much in vain asks to be polled again.
+    for _ in 0..1000 {
+        match session.poll_next(&mut cx) {
+            Poll::Ready(Outbound::Frame(frame)) => frames.push(String::from_utf8(frame.to_vec()).unwrap()),
+            Poll::Ready(Outbound::Close(reason)) => {
+                frames.push(format!("c{}", reason.name()));
+                return frames;
+            }
+            Poll::Pending => {}
+        }
+    }
+    frames
+}
+
+fn publish(registry: &Registry, offset: u64, envelope: Envelope) {
+    registry.log.push(Some(Position { epoch: 1, offset }), Arc::new(envelope));
+}
+
+fn to_user(user: i64, text: &str) -> Envelope {
+    Envelope::to_users([&user.into()], Scope::Both, Message::text(text.to_owned())).unwrap()
+}
+
+fn to_all(text: &str) -> Envelope {
+    Envelope::broadcast(Scope::Both, Message::text(text.to_owned()))
+}
+
+#[test]
+fn a_session_in_two_of_the_topics_gets_the_message_once() {
+    let (registry, shard) = node(Settings::default());
+    let mut session = connect(&shard, 1, None);
+    session.handle().subscribe(Topic::new("role:admin").unwrap());
+    let topics = [Topic::all(), Topic::user(&1.into()), Topic::new("role:admin").unwrap()];
+    let envelope = Envelope::to_topics(topics, Scope::Both, Message::text("x")).unwrap();
+    publish(&registry, 1, envelope.clone());
+    shard.send_local(Arc::new(Entry::new(None, Content::Envelope(Arc::new(envelope))))).unwrap();
+    while shard.pass() {}
+    assert_eq!(drain(&mut session), ["m- x", "m1.1 x"]);
+}
+
+#[test]
+fn a_scope_and_a_topic_choose_who_gets_it() {
+    let (registry, shard) = node(Settings::default());
+    let (mut one, mut two) = (connect(&shard, 1, None), connect(&shard, 2, None));
+    let topic = Topic::new("order:42").unwrap();
+    publish(&registry, 1, to_user(1, "mine"));
+    let other = Scope::Only(Transport::new("other"));
+    publish(&registry, 2, Envelope::broadcast(other, Message::text("not for us")));
+    shard.pass();
+    two.handle().subscribe(topic.clone());
+    publish(&registry, 3, Envelope::to_topics([topic.clone()], Scope::Both, Message::text("order")).unwrap());
+    shard.pass();
+    two.handle().unsubscribe(&topic);
+    publish(&registry, 4, Envelope::to_topics([topic], Scope::Both, Message::text("late")).unwrap());
+    shard.pass();
+    assert_eq!(drain(&mut one), ["m1.1 mine"]);
+    assert_eq!(drain(&mut two), ["m1.3 order"]);
+}
+
+#[test]
+fn a_dropped_session_leaves_no_trace_and_touches_no_other() {
+    let (registry, shard) = node(Settings::default());
+    let first = connect(&shard, 1, None);
+    let late = first.handle();
+    drop(first);
+    // The second session gets the first one's slot.
+    let mut second = connect(&shard, 1, None);
+    late.close(CloseReason::Kicked);
+    late.subscribe(Topic::new("role:admin").unwrap());
+    publish(&registry, 1, to_user(1, "x"));
+    publish(
+        &registry,
+        2,
+        Envelope::to_topics([Topic::new("role:admin").unwrap()], Scope::Both, Message::text("y")).unwrap(),
+    );
+    shard.pass();
+    assert_eq!(drain(&mut second), ["m1.1 x"]);
+    drop(second);
+    assert_eq!(registry.directory.count(), (0, 0));
+    assert!(shard.lock().topics.is_empty() && shard.lock().sessions.is_empty());
+}
+
+#[test]
+fn limits_refuse_the_newcomer_and_spare_the_others() {
+    let limits = Limits { max_connections: 3, max_connections_per_user: 2, ..Limits::default() };
+    let (_, shard) = node(Settings { limits, ..Settings::default() });
+    let wire: Arc<dyn Wire> = Arc::new(PlainWire);
+    let wire = shard.registry.wire(&wire).unwrap();
+    let try_connect = |user: i64| {
+        shard
+            .register(Principal::new(user.into(), "t"), TRANSPORT, wire.clone(), None)
+            .map_err(|e| e.to_string())
+    };
+    let _kept = (try_connect(1).unwrap(), try_connect(1).unwrap());
+    assert_eq!(try_connect(1).unwrap_err(), "user 1 has reached 2 connections");
+    let _third = try_connect(2).unwrap();
+    assert_eq!(try_connect(3).unwrap_err(), "this node has reached its 3 connections");
+}
+
+#[test]
+fn a_tick_ends_what_has_to_end_and_only_that() {
+    let (_, shard) = node(Settings::default());
+    let ticks = Ticks { max_stall: 2, max_silence: 4, per_heartbeat: 1, period: Duration::from_secs(1) };
+    let mut healthy = connect(&shard, 1, None);
+    let mut silent = connect(&shard, 2, None);
+    let stalled = connect(&shard, 3, None);
+    let mut expired = shard
+        .register(
+            Principal { expires_at: Some(SystemTime::now()), ..Principal::new(4.into(), "t") },
+            TRANSPORT,
+            silent.handle().0.wire.clone(),
+            None,
+        )
+        .unwrap();
+    for tick in 1..=6 {
+        shard.tick(tick, ticks);
+        healthy.heard();
+        assert_eq!(drain(&mut healthy), ["h1.0"]);
+        if tick == 1 {
+            assert_eq!(drain(&mut expired), ["ctoken-expired"]);
+            assert_eq!(drain(&mut silent), ["h1.0"]);
+        }
+        if tick == 6 {
+            assert_eq!(drain(&mut silent).last().map(String::as_str), Some("cno-pong"));
+        } else if tick > 1 {
+            drain(&mut silent);
+        }
+    }
+    assert_eq!(stalled.handle().closing(), Some(CloseReason::SlowConsumer));
+    assert!(!shard.registry.directory.any(&3.into(), |_| true), "a stalled socket holds no books open");
+    assert_eq!(healthy.handle().closing(), None);
+}
+
+#[test]
+fn a_worker_that_missed_the_window_says_so() {
+    let history = History { max_messages: 2, ..History::default() };
+    let (registry, shard) = node(Settings { history, ..Settings::default() });
+    let mut session = connect(&shard, 1, None);
+    for offset in 1..=5 {
+        publish(&registry, offset, to_all("x"));
+    }
+    while shard.pass() {}
+    assert_eq!(drain(&mut session), ["g1.3", "m1.4 x", "m1.5 x"]);
+}
+
+/// What happens in one step of the model.
+#[derive(Debug, Clone)]
+enum Step {
+    /// Somebody publishes to one user, or to all (`None`).
+    Publish(Option<i64>),
+    /// The bus skips positions.
+    Skip(u64),
+    Pass,
+    /// A client's socket takes up to so many frames.
+    Read(usize, usize),
+    /// A client goes away and comes back with its cursor.
+    Reconnect(usize),
+    /// A client goes away and comes back with nothing.
+    Fresh(usize),
+}
+
+const CLIENTS: usize = 4;
+
+fn step() -> impl Strategy<Value = Step> {
+    let client = 0..CLIENTS;
+    prop_oneof![
+        6 => proptest::option::of(0..2_i64).prop_map(Step::Publish),
+        1 => (1..4_u64).prop_map(Step::Skip),
+        4 => Just(Step::Pass),
+        5 => (client.clone(), 1..12_usize).prop_map(|(client, frames)| Step::Read(client, frames)),
+        1 => client.clone().prop_map(Step::Reconnect),
+        1 => client.prop_map(Step::Fresh),
+    ]
+}
+
+/// A client as the model sees it: it knows only what it was sent.
+struct Client {
+    session: Session,
+    user: i64,
+    /// It has everything up to here, or was told of a gap.
+    has: u64,
+}
+
+impl Client {
+    /// Reads up to `frames` frames and checks each against the list of all that was published.
+    fn read(&mut self, frames: usize, published: &HashMap<u64, Option<i64>>) -> Result<(), TestCaseError> {
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..frames {
+            let Poll::Ready(Outbound::Frame(frame)) = self.session.poll_next(&mut cx) else {
+                break;
+            };
+            let frame = String::from_utf8(frame.to_vec()).unwrap();
+            let (kind, rest) = frame.split_at(1);
+            let offset = rest.split(' ').next().unwrap().parse::<Position>().unwrap().offset;
+            match kind {
+                "m" => {
+                    prop_assert!(offset > self.has, "offset {offset} came after {}", self.has);
+                    let mine = |offset: u64| match published.get(&offset) {
+                        Some(target) => target.is_none_or(|user| user == self.user),
+                        None => true,
+                    };
+                    prop_assert!(mine(offset), "offset {offset} is for another user");
+                    for missing in self.has + 1..offset {
+                        prop_assert!(!mine(missing), "offset {missing} is missing without a gap");
+                    }
+                }
+                "g" => prop_assert!(offset >= self.has, "a gap up to {offset} after {}", self.has),
+                _ => unreachable!("no other frames here"),
+            }
+            self.has = offset;
+        }
+        Ok(())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    /// Against a plain list of what was published: each session sees its messages in order, none twice, and
+    /// none missing without a gap, however it stalls, reconnects or falls out of the window.
+    #[test]
+    fn sessions_see_everything_in_order_or_a_gap(
+        steps in proptest::collection::vec(step(), 1..200),
+        window in 3..40_usize,
+        outbox in 1..6_usize,
+    ) {
+        let (registry, shard) = node(Settings {
+            history: History { max_messages: window, ..History::default() },
+            outbox: OutboxLimits { max_messages: outbox, ..OutboxLimits::default() },
+            ..Settings::default()
+        });
+        let mut published = HashMap::new();
+        let mut last = 0;
+        let open = |user: i64, cursor: Option<u64>| {
+            let cursor = cursor.map(|offset| Position { epoch: 1, offset });
+            let session = connect(&shard, user, cursor);
+            let has = cursor.or(session.cursor()).unwrap().offset;
+            Client { session, user, has }
+        };
+        let mut clients: Vec<Client> = (0..CLIENTS as i64).map(|n| open(n % 2, None)).collect();
+        for step in steps {
+            match step {
+                Step::Publish(target) => {
+                    last += 1;
+                    published.insert(last, target);
+                    let text = last.to_string();
+                    publish(&registry, last, target.map_or_else(|| to_all(&text), |user| to_user(user, &text)));
+                }
+                Step::Skip(lost) => last += lost,
+                Step::Pass => {
+                    shard.pass();
+                }
+                Step::Read(client, frames) => clients[client].read(frames, &published)?,
+                Step::Reconnect(client) => {
+                    let Client { user, has, .. } = clients[client];
+                    clients[client] = open(user, Some(has));
+                }
+                Step::Fresh(client) => clients[client] = open(clients[client].user, None),
+            }
+        }
+        // At the end all sockets take everything.
+        while shard.pass() {}
+        for client in &mut clients {
+            for _ in 0..CATCH_UP_ENTRIES {
+                client.read(1000, &published)?;
+                shard.pass();
+            }
+            let missing: Vec<_> = (client.has + 1..=last)
+                .filter(|offset| published.get(offset).is_some_and(|to| to.is_none_or(|user| user == client.user)))
+                .collect();
+            prop_assert!(missing.is_empty(), "{missing:?} never came");
+        }
+    }
+}
