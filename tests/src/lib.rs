@@ -3,8 +3,11 @@
 
 mod browser;
 mod client;
+pub mod conformance;
 mod demo;
+mod redis;
 
 pub use browser::{Browser, Scheme, Screen};
 pub use client::{CloseFrame, EventStream, Server, Socket, WsMessage, within};
 pub use demo::{Demo, SECRET, sign, token};
+pub use redis::{Redis, free_port};

@@ -1,6 +1,6 @@
 //! [`Authenticator`]: who may connect, and what it is told about the request.
 
-use std::{fmt, net::SocketAddr, time::SystemTime};
+use std::{fmt, net::SocketAddr, sync::Arc, time::SystemTime};
 
 use futures_core::future::BoxFuture;
 use sha2::{Digest, Sha256};
@@ -32,12 +32,43 @@ pub struct Principal {
     pub expires_at: Option<SystemTime>,
     /// Named topics that its sessions are in from the start.
     pub topics: Vec<Topic>,
+    /// The login itself, kept where it has to be looked up again while its sessions live.
+    pub credential: Option<Credential>,
 }
 
 impl Principal {
     /// A user with a token, and no client id, end or named topics.
     pub fn new(user: UserId, token: &str) -> Self {
-        Self { user, client_id: None, token: TokenHash::of(token), expires_at: None, topics: Vec::new() }
+        Self {
+            user,
+            client_id: None,
+            token: TokenHash::of(token),
+            expires_at: None,
+            topics: Vec::new(),
+            credential: None,
+        }
+    }
+}
+
+/// A token that is kept. Its `Debug` output does not show it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Credential(Arc<str>);
+
+impl Credential {
+    /// Keeps a token.
+    pub fn new(token: &str) -> Self {
+        Self(token.into())
+    }
+
+    /// The token.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credential(..)")
     }
 }
 

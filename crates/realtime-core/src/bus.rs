@@ -40,6 +40,8 @@ pub enum BusEvent {
     Up(Option<Position>),
     /// An envelope, with its position on a bus that has positions.
     Message(Option<Position>, Arc<Envelope>),
+    /// A position that the bus uses for itself, so that the next one is no gap.
+    Marker(Position),
     /// Envelopes may be missing here.
     Gap,
     /// The bus is away, for this reason.

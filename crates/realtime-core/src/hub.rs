@@ -275,6 +275,11 @@ impl Hub {
         self.0.registry.directory.of(user).into_iter().map(SessionHandle).collect()
     }
 
+    /// All sessions on this node, user by user.
+    pub fn all_sessions(&self) -> Vec<SessionHandle> {
+        self.0.registry.directory.all().into_iter().map(SessionHandle).collect()
+    }
+
     /// The users that have a session of a transport on this node, ascending.
     pub fn users(&self, transport: Transport) -> Vec<UserId> {
         self.0.registry.directory.users_of(transport)
@@ -427,6 +432,7 @@ async fn pump(events: BoxStream<'static, BusEvent>, registry: Arc<Registry>, hea
                     registry.metrics.received.add(1);
                     registry.log.push(position, envelope);
                 }
+                BusEvent::Marker(position) => registry.log.push_marker(position),
                 BusEvent::Up(position) => {
                     tracing::info!("bus is up");
                     registry.log.begin(position);

@@ -123,7 +123,8 @@ impl JwtAuthenticator {
         if expires_at <= SystemTime::now() {
             return Err(unauthorized("token has expired"));
         }
-        Ok(Principal { user, client_id, token: TokenHash::of(token), expires_at: Some(expires_at), topics })
+        let token = TokenHash::of(token);
+        Ok(Principal { user, client_id, token, expires_at: Some(expires_at), topics, credential: None })
     }
 }
 

@@ -45,7 +45,7 @@ mod transport;
 mod user;
 mod wire;
 
-pub use auth::{AuthError, Authenticator, ClientIdPolicy, Handshake, Principal, TokenHash};
+pub use auth::{AuthError, Authenticator, ClientIdPolicy, Credential, Handshake, Principal, TokenHash};
 pub use bus::{Bus, BusError, BusEvent, MemoryBus, Published};
 pub use close::CloseReason;
 pub use facade::{Facade, FacadeError};

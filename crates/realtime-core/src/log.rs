@@ -65,6 +65,8 @@ pub(crate) struct Entry {
 
 pub(crate) enum Content {
     Envelope(Arc<Envelope>),
+    /// A position that the bus uses for itself; nobody is told.
+    Marker,
     /// Something is missing here; the position of what follows is known where the bus has positions.
     Gap(GapReason),
 }
@@ -74,17 +76,18 @@ impl Entry {
         let footprint = size_of::<Self>()
             + match &content {
                 Content::Envelope(envelope) => envelope.footprint(),
-                Content::Gap(_) => 0,
+                Content::Marker | Content::Gap(_) => 0,
             };
         Self { position, content, at: Instant::now(), footprint, encoded: Default::default() }
     }
 
-    /// The shared bytes of this entry in one wire form. `None`: clients of that form can't be told of a gap.
+    /// The shared bytes of this entry in one wire form. `None`: clients of that form are told nothing.
     pub(crate) fn encode(&self, slot: &WireSlot) -> Option<&Bytes> {
         match &self.content {
             Content::Envelope(envelope) => Some(
                 self.encoded[slot.index].get_or_init(|| slot.wire.message(envelope.message(), self.position)),
             ),
+            Content::Marker => None,
             Content::Gap(reason) => self.encoded[slot.index]
                 .get_or_try_init(|| slot.wire.gap(*reason, self.position).ok_or(()))
                 .ok(),
@@ -142,6 +145,15 @@ impl Log {
 
     /// Appends an envelope. A position that is not the one after the last is announced as a gap before it.
     pub(crate) fn push(&self, position: Option<Position>, envelope: Arc<Envelope>) {
+        self.append(position, Content::Envelope(envelope));
+    }
+
+    /// Appends a position that the bus uses for itself, with the same check.
+    pub(crate) fn push_marker(&self, position: Position) {
+        self.append(Some(position), Content::Marker);
+    }
+
+    fn append(&self, position: Option<Position>, content: Content) {
         let mut window = self.write();
         if let Some(position) = position
             && window.expected() != Some(position)
@@ -152,7 +164,7 @@ impl Log {
             }
             window.start_run(position);
         }
-        window.push(Entry::new(position, Content::Envelope(envelope)));
+        window.push(Entry::new(position, content));
         window.trim(&self.limits);
         self.publish_end(&window);
     }
@@ -369,6 +381,17 @@ mod tests {
         assert_eq!(log.resume(at(1, 1)), Resume { place: 1, gap: None, recovered: false });
         assert_eq!(log.resume(at(1, 3)), Resume { place: 2, gap: None, recovered: false });
         assert_eq!(log.resume(at(1, 4)), Resume { place: 3, gap: None, recovered: true });
+    }
+
+    #[test]
+    fn a_position_that_the_bus_uses_for_itself_is_no_gap() {
+        let log = log(10);
+        log.begin(Some(at(1, 0)));
+        fill(&log, 1, 1..=1);
+        log.push_marker(at(1, 2));
+        fill(&log, 1, 3..=3);
+        assert_eq!(log.end(), 3);
+        assert!(log.resume(at(1, 1)).recovered && log.resume(at(1, 2)).recovered);
     }
 
     #[test]

@@ -263,7 +263,7 @@ impl Shard {
                     next += 1;
                     continue;
                 }
-                Content::Envelope(_) => 0,
+                Content::Envelope(_) | Content::Marker => 0,
                 Content::Gap(_) => 1,
             };
             match entry.encode(&session.wire) {

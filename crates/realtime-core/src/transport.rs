@@ -23,19 +23,28 @@ impl Transport {
     /// When the label is empty, longer than 15 bytes or not made of `a-z`, `0-9` and `-`; in a `const` that is
     /// an error of compilation.
     pub const fn new(label: &str) -> Self {
+        match Self::parse(label) {
+            Some(transport) => transport,
+            None => panic!("a transport's label has 1 to 15 characters of a-z, 0-9 and -"),
+        }
+    }
+
+    /// A transport's label that came from elsewhere; `None` when it is none.
+    pub const fn parse(label: &str) -> Option<Self> {
         let source = label.as_bytes();
-        assert!(!source.is_empty() && source.len() <= Self::MAX_BYTES, "a label has 1 to 15 bytes");
+        if source.is_empty() || source.len() > Self::MAX_BYTES {
+            return None;
+        }
         let mut bytes = [0; Self::MAX_BYTES];
         let mut index = 0;
         while index < source.len() {
-            assert!(
-                matches!(source[index], b'a'..=b'z' | b'0'..=b'9' | b'-'),
-                "a label is made of a-z, 0-9 and -"
-            );
+            if !matches!(source[index], b'a'..=b'z' | b'0'..=b'9' | b'-') {
+                return None;
+            }
             bytes[index] = source[index];
             index += 1;
         }
-        Self { bytes, len: source.len() as u8 }
+        Some(Self { bytes, len: source.len() as u8 })
     }
 
     /// The label's text.

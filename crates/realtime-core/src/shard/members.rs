@@ -116,6 +116,7 @@ impl Members {
         };
         match &entry.content {
             Content::Envelope(envelope) => self.each(envelope, offer),
+            Content::Marker => {}
             Content::Gap(_) => self.sessions.iter_mut().for_each(|(_, member)| offer(member)),
         }
     }

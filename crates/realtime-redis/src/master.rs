@@ -1,0 +1,143 @@
+//! [`Servers`]: finds the server that holds our keys now, and opens plain connections to it.
+//!
+//! Sentinel and Cluster are asked for nothing but who is the master: everything else goes straight to that server.
+
+use std::{fmt, time::Duration};
+
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, RedisError, RedisResult, Value,
+    aio::MultiplexedConnection, from_redis_value_ref,
+};
+
+use crate::config::{RedisConfig, RedisConfigError, Topology, parse};
+
+/// How long opening a connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The servers of a configuration, with parsed addresses.
+pub(crate) struct Servers {
+    kind: Kind,
+    timeout: Duration,
+}
+
+enum Kind {
+    Single(ConnectionInfo),
+    Sentinel { sentinels: Vec<ConnectionInfo>, service: String, server: ConnectionInfo },
+    Cluster(Vec<ConnectionInfo>),
+}
+
+impl Servers {
+    pub(crate) fn new(config: &RedisConfig) -> Result<Self, RedisConfigError> {
+        let list = |what: &'static str, urls: &[String]| {
+            let parsed = urls.iter().enumerate().map(|(n, url)| parse(format_args!("{what} {}", n + 1), url));
+            let parsed = parsed.collect::<Result<Vec<_>, _>>()?;
+            if parsed.is_empty() { Err(RedisConfigError::NoUrl(what)) } else { Ok(parsed) }
+        };
+        let kind = match &config.topology {
+            Topology::Single(url) => Kind::Single(parse("the server", url)?),
+            Topology::Sentinel { sentinels, service, server } => Kind::Sentinel {
+                sentinels: list("sentinel", sentinels)?,
+                service: service.clone(),
+                server: parse("the server", server)?,
+            },
+            Topology::Cluster(nodes) => Kind::Cluster(list("cluster node", nodes)?),
+        };
+        Ok(Self { kind, timeout: config.command_timeout })
+    }
+
+    /// Whether another server can become the master.
+    pub(crate) fn can_change(&self) -> bool {
+        !matches!(self.kind, Kind::Single(_))
+    }
+
+    /// The server that holds `key` now.
+    pub(crate) async fn master(&self, key: &str) -> RedisResult<ConnectionInfo> {
+        match &self.kind {
+            Kind::Single(server) => Ok(server.clone()),
+            Kind::Sentinel { sentinels, service, server } => {
+                let mut last = None;
+                for sentinel in sentinels {
+                    match self.ask_sentinel(sentinel, service).await {
+                        Ok((host, port)) => return Ok(at(server, host, port)),
+                        Err(error) => last = Some(error),
+                    }
+                }
+                Err(last.unwrap_or_else(|| missing("there is no sentinel")))
+            }
+            Kind::Cluster(nodes) => {
+                let mut last = None;
+                for node in nodes {
+                    match self.ask_cluster(node, key).await {
+                        Ok((host, port)) => return Ok(at(node, host, port)),
+                        Err(error) => last = Some(error),
+                    }
+                }
+                Err(last.unwrap_or_else(|| missing("there is no cluster node")))
+            }
+        }
+    }
+
+    /// Opens a connection whose commands take `timeout` at most.
+    pub(crate) async fn open(
+        &self,
+        server: ConnectionInfo,
+        timeout: Duration,
+    ) -> RedisResult<MultiplexedConnection> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(timeout))
+            .set_pipeline_buffer_size(1024);
+        Client::open(server)?.get_multiplexed_async_connection_with_config(&config).await
+    }
+
+    async fn ask_sentinel(&self, sentinel: &ConnectionInfo, service: &str) -> RedisResult<(String, u16)> {
+        let mut connection = self.open(sentinel.clone(), self.timeout).await?;
+        let address: Option<(String, u16)> = redis::cmd("SENTINEL")
+            .arg("GET-MASTER-ADDR-BY-NAME")
+            .arg(service)
+            .query_async(&mut connection)
+            .await?;
+        address.ok_or_else(|| missing("the sentinel knows no such master"))
+    }
+
+    async fn ask_cluster(&self, node: &ConnectionInfo, key: &str) -> RedisResult<(String, u16)> {
+        let mut connection = self.open(node.clone(), self.timeout).await?;
+        let slot: u16 = redis::cmd("CLUSTER").arg("KEYSLOT").arg(key).query_async(&mut connection).await?;
+        let ranges: Vec<Vec<Value>> = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await?;
+        for range in &ranges {
+            // first slot, last slot, master, replicas; a server is host, port and more
+            let [first, last, Value::Array(master), ..] = range.as_slice() else { continue };
+            let [host, port, ..] = master.as_slice() else { continue };
+            if (from_redis_value_ref::<u16>(first)?..=from_redis_value_ref(last)?).contains(&slot) {
+                return Ok((from_redis_value_ref(host)?, from_redis_value_ref(port)?));
+            }
+        }
+        Err(missing("no cluster node serves the slot of our keys"))
+    }
+}
+
+/// The same server at another address.
+fn at(like: &ConnectionInfo, host: String, port: u16) -> ConnectionInfo {
+    let addr = match like.addr() {
+        ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
+            ConnectionAddr::TcpTls { host, port, insecure: *insecure, tls_params: tls_params.clone() }
+        }
+        _ => ConnectionAddr::Tcp(host, port),
+    };
+    like.clone().set_addr(addr)
+}
+
+fn missing(what: &'static str) -> RedisError {
+    RedisError::from((ErrorKind::Client, what))
+}
+
+impl fmt::Debug for Servers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match &self.kind {
+            Kind::Single(_) => "Single",
+            Kind::Sentinel { .. } => "Sentinel",
+            Kind::Cluster(_) => "Cluster",
+        };
+        f.debug_struct("Servers").field("kind", &kind).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,136 @@
+//! The entries of the stream: `v` says which form, `e` is the envelope as JSON. Unknown fields are ignored.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytestring::ByteString;
+use realtime_core::{Envelope, EventName, Message, Scope, Topic, Transport};
+use serde::{Deserialize, Serialize};
+
+/// The form that this code writes.
+pub(super) const VERSION: &str = "1";
+pub(super) const VERSION_FIELD: &str = "v";
+pub(super) const ENVELOPE_FIELD: &str = "e";
+/// The field of a heartbeat: which node's it is.
+pub(super) const BEAT_FIELD: &str = "b";
+/// The field of the entry that begins an epoch.
+pub(super) const CLAIM_FIELD: &str = "c";
+
+/// An entry as the tail understands it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    Envelope {
+        envelope: Arc<Envelope>,
+        /// When it was published, by the publisher's clock.
+        at: SystemTime,
+    },
+    /// A heartbeat of the node with this incarnation.
+    Beat(String),
+    /// The begin of an epoch.
+    Claim,
+    /// Nothing that this code knows; why.
+    Unknown(&'static str),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Json {
+    topics: Vec<Topic>,
+    /// Absent: both transports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
+    #[serde(default)]
+    event: EventName,
+    data: ByteString,
+    /// Milliseconds since 1970.
+    at: u64,
+}
+
+/// An envelope as the value of field `e`.
+pub(super) fn encode(envelope: &Envelope) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let json = Json {
+        topics: envelope.topics().to_vec(),
+        scope: match envelope.scope() {
+            Scope::Both => None,
+            Scope::Only(transport) => Some(transport.to_string()),
+        },
+        event: envelope.message().event.clone(),
+        data: envelope.message().data.clone(),
+        at: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+    };
+    serde_json::to_string(&json).expect("strings and numbers are always JSON")
+}
+
+/// Reads an entry's fields.
+pub(super) fn decode(fields: &HashMap<String, String>) -> Entry {
+    if fields.get(VERSION_FIELD).map(String::as_str) != Some(VERSION) {
+        return Entry::Unknown("its version is not 1");
+    }
+    if let Some(beat) = fields.get(BEAT_FIELD) {
+        return Entry::Beat(beat.clone());
+    }
+    if fields.contains_key(CLAIM_FIELD) {
+        return Entry::Claim;
+    }
+    let Some(json) = fields.get(ENVELOPE_FIELD) else { return Entry::Unknown("it has no envelope") };
+    let Ok(Json { topics, scope, event, data, at }) = serde_json::from_str(json) else {
+        return Entry::Unknown("its envelope cannot be read");
+    };
+    let scope = match scope.as_deref().map(Transport::parse) {
+        None => Scope::Both,
+        Some(Some(transport)) => Scope::Only(transport),
+        Some(None) => return Entry::Unknown("its scope is no transport"),
+    };
+    match Envelope::to_topics(topics, scope, Message::new(event, data)) {
+        Ok(envelope) => Entry::Envelope {
+            envelope: Arc::new(envelope),
+            at: UNIX_EPOCH.checked_add(Duration::from_millis(at)).unwrap_or(UNIX_EPOCH),
+        },
+        Err(_) => Entry::Unknown("it has no topics"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(pairs: &[(&str, &str)]) -> HashMap<String, String> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn an_envelope_comes_back_as_it_was() {
+        let event = EventName::new("order").unwrap();
+        let topics = [Topic::new("role:admin").unwrap(), Topic::all()];
+        for scope in [Scope::Both, Scope::Only(Transport::new("sse"))] {
+            let message = Message::new(event.clone(), "a \"text\"\n😀\u{0}");
+            let envelope = Envelope::to_topics(topics.clone(), scope, message).unwrap();
+            let entry = decode(&fields(&[("v", "1"), ("e", &encode(&envelope)), ("later", "ignored")]));
+            let Entry::Envelope { envelope: read, at } = entry else { panic!("{entry:?}") };
+            assert_eq!(*read, envelope);
+            assert!(at.elapsed().unwrap() < Duration::from_secs(60));
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_told_apart() {
+        for (pairs, problem) in [
+            (vec![("e", "{}")], "version"),
+            (vec![("v", "2"), ("e", "{}")], "version"),
+            (vec![("v", "1")], "no envelope"),
+            (vec![("v", "1"), ("e", "{}")], "cannot be read"),
+            (vec![("v", "1"), ("e", r#"{"topics":[],"data":"x","at":1}"#)], "no topics"),
+            (vec![("v", "1"), ("e", r#"{"topics":["a"],"scope":"A b","data":"x","at":1}"#)], "scope"),
+        ] {
+            let Entry::Unknown(reason) = decode(&fields(&pairs)) else { panic!("{pairs:?} was read") };
+            assert!(reason.contains(problem), "{pairs:?}: {reason}");
+        }
+        let unknown_fields = r#"{"topics":["a"],"data":"x","at":1,"priority":9}"#;
+        assert!(matches!(decode(&fields(&[("v", "1"), ("e", unknown_fields)])), Entry::Envelope { .. }));
+        assert_eq!(decode(&fields(&[("v", "1"), ("b", "n")])), Entry::Beat("n".into()));
+        assert_eq!(decode(&fields(&[("v", "1"), ("c", "1")])), Entry::Claim);
+    }
+}

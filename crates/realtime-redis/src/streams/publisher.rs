@@ -1,0 +1,262 @@
+//! [`Publisher`]: one multiplexed connection for all publishes of a node, opened and reopened by ourselves.
+//!
+//! The connection batches by itself what many callers publish at once; a pool would split the batches up.
+
+use std::{
+    sync::{
+        Arc, Mutex as StdMutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use realtime_core::{BusError, Position};
+use redis::{ConnectionAddr, RedisError, RedisResult, ServerErrorKind, aio::MultiplexedConnection};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, MissedTickBehavior, interval, timeout_at},
+};
+
+use super::{
+    Shared,
+    claim::claim,
+    count,
+    entry::{BEAT_FIELD, ENVELOPE_FIELD, VERSION, VERSION_FIELD},
+    position,
+};
+use crate::backoff::Backoff;
+
+/// How often a node proves to itself that what it publishes comes back.
+pub(super) const BEAT: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Default)]
+pub(super) struct Publisher {
+    link: StdMutex<Option<Arc<Link>>>,
+    /// Held by whoever connects or claims; the others wait for what comes of it.
+    door: Mutex<Door>,
+    /// The highest epoch that any part of this bus has seen.
+    seen: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Door {
+    backoff: Backoff,
+    /// No attempt before this time, and what the last one met.
+    closed: Option<(Instant, String)>,
+}
+
+/// A claimed connection.
+struct Link {
+    connection: MultiplexedConnection,
+    addr: ConnectionAddr,
+    epoch: AtomicU64,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").field("addr", &self.addr).field("epoch", &self.epoch).finish_non_exhaustive()
+    }
+}
+
+/// What an attempt to add an entry came to.
+enum Outcome {
+    Added(Position),
+    /// The stream is gone or has a newer epoch; nothing was added.
+    Stale,
+    /// This server does not take it, and nothing was added.
+    Elsewhere(RedisError),
+    /// Nobody knows whether it was added.
+    Unknown(RedisError),
+}
+
+impl Shared {
+    /// Adds an envelope to the stream, within the time that a command may take.
+    pub(super) async fn publish(&self, envelope: &str) -> Result<Position, BusError> {
+        self.add(ENVELOPE_FIELD, envelope).await
+    }
+
+    async fn add(&self, field: &str, value: &str) -> Result<Position, BusError> {
+        let timeout = self.config.command_timeout;
+        let deadline = Instant::now() + timeout;
+        let late = || BusError::Unavailable(format!("no answer from Redis within {timeout:?}"));
+        loop {
+            let link = timeout_at(deadline, self.link()).await.map_err(|_| late())??;
+            let epoch = link.epoch.load(Ordering::Acquire);
+            let Ok(answer) = timeout_at(deadline, self.xadd(&link, epoch, field, value)).await else {
+                self.unlink(&link);
+                return Err(late());
+            };
+            match outcome(answer) {
+                Outcome::Added(position) => return Ok(position),
+                Outcome::Stale => {
+                    timeout_at(deadline, self.reclaim(&link, epoch)).await.map_err(|_| late())??
+                }
+                Outcome::Elsewhere(error) => {
+                    tracing::debug!(%error, "this server does not take entries any more");
+                    self.unlink(&link);
+                }
+                Outcome::Unknown(error) => {
+                    self.unlink(&link);
+                    return Err(unavailable(&error));
+                }
+            }
+        }
+    }
+
+    async fn xadd(&self, link: &Link, epoch: u64, field: &str, value: &str) -> RedisResult<Option<String>> {
+        redis::cmd("XADD")
+            .arg(&self.keys.log)
+            .arg("NOMKSTREAM")
+            .arg("MAXLEN")
+            .arg("~")
+            .arg(self.config.max_len)
+            .arg(format!("{epoch}-*"))
+            .arg(VERSION_FIELD)
+            .arg(VERSION)
+            .arg(field)
+            .arg(value)
+            .query_async(&mut link.connection.clone())
+            .await
+    }
+
+    /// The highest epoch that this bus has seen.
+    pub(super) fn seen(&self) -> u64 {
+        self.publisher.seen.load(Ordering::Acquire)
+    }
+
+    /// Remembers an epoch.
+    pub(super) fn see(&self, epoch: u64) {
+        self.publisher.seen.fetch_max(epoch, Ordering::AcqRel);
+    }
+
+    fn current(&self) -> Option<Arc<Link>> {
+        self.publisher.link.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The connection, opened if there is none.
+    async fn link(&self) -> Result<Arc<Link>, BusError> {
+        if let Some(link) = self.current() {
+            return Ok(link);
+        }
+        let mut door = self.publisher.door.lock().await;
+        if let Some(link) = self.current() {
+            return Ok(link);
+        }
+        if let Some((until, problem)) = &door.closed
+            && Instant::now() < *until
+        {
+            return Err(BusError::Unavailable(problem.clone()));
+        }
+        match self.open().await {
+            Ok(link) => {
+                *door = Door::default();
+                let link = Arc::new(link);
+                *self.publisher.link.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&link));
+                Ok(link)
+            }
+            Err(error) => {
+                let error = unavailable(&error);
+                let wait = door.backoff.next();
+                if let BusError::Unavailable(problem) = &error {
+                    door.closed = Some((Instant::now() + wait, problem.clone()));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn open(&self) -> RedisResult<Link> {
+        count(&self.metrics.connects);
+        let server = self.servers.master(&self.keys.log).await?;
+        let addr = server.addr().clone();
+        let mut connection = self.servers.open(server, self.config.command_timeout).await?;
+        let Position { epoch, .. } = claim(self, &mut connection, self.seen()).await?;
+        self.see(epoch);
+        Ok(Link { connection, addr, epoch: AtomicU64::new(epoch) })
+    }
+
+    /// Asks for the epoch again, unless somebody just did.
+    async fn reclaim(&self, link: &Arc<Link>, stale: u64) -> Result<(), BusError> {
+        let _door = self.publisher.door.lock().await;
+        if link.epoch.load(Ordering::Acquire) != stale {
+            return Ok(());
+        }
+        match claim(self, &mut link.connection.clone(), self.seen()).await {
+            Ok(Position { epoch, .. }) => {
+                self.see(epoch);
+                link.epoch.store(epoch, Ordering::Release);
+                Ok(())
+            }
+            Err(error) => {
+                self.unlink(link);
+                Err(unavailable(&error))
+            }
+        }
+    }
+
+    /// Gives a connection up. Another one is not touched.
+    fn unlink(&self, link: &Arc<Link>) {
+        let mut current = self.publisher.link.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, link)) {
+            *current = None;
+        }
+    }
+}
+
+/// Writes heartbeats for ever. Where the master can change it is looked up first, so that a node that is left alone
+/// with an old master does not mistake its own echo for the cluster's.
+pub(super) async fn beat(shared: Arc<Shared>) {
+    let mut timer = interval(BEAT);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        timer.tick().await;
+        if shared.servers.can_change()
+            && let Some(link) = shared.current()
+            && let Ok(master) = shared.servers.master(&shared.keys.log).await
+            && *master.addr() != link.addr
+        {
+            tracing::warn!("the master has changed");
+            shared.unlink(&link);
+        }
+        // A failure shows at the tail: the heartbeat does not come back.
+        if let Err(error) = shared.add(BEAT_FIELD, &shared.incarnation).await {
+            tracing::debug!(%error, "no heartbeat was written");
+        }
+    }
+}
+
+fn outcome(answer: RedisResult<Option<String>>) -> Outcome {
+    match answer {
+        Ok(Some(id)) => match position(&id) {
+            Some(position) => Outcome::Added(position),
+            None => Outcome::Unknown(
+                (redis::ErrorKind::UnexpectedReturnType, "an entry's id is none of ours").into(),
+            ),
+        },
+        // NOMKSTREAM: there is no stream.
+        Ok(None) => Outcome::Stale,
+        Err(error) => match error.kind() {
+            redis::ErrorKind::Server(ServerErrorKind::ResponseError)
+                if error
+                    .detail()
+                    .is_some_and(|detail| detail.contains("smaller than the target stream top item")) =>
+            {
+                Outcome::Stale
+            }
+            redis::ErrorKind::Server(
+                ServerErrorKind::ReadOnly
+                | ServerErrorKind::Moved
+                | ServerErrorKind::Ask
+                | ServerErrorKind::ClusterDown
+                | ServerErrorKind::MasterDown
+                | ServerErrorKind::TryAgain
+                | ServerErrorKind::BusyLoading,
+            ) => Outcome::Elsewhere(error),
+            _ => Outcome::Unknown(error),
+        },
+    }
+}
+
+fn unavailable(error: &RedisError) -> BusError {
+    BusError::Unavailable(error.to_string())
+}

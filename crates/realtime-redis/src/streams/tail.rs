@@ -1,0 +1,183 @@
+//! The tail: a node's reader of the stream, on a connection of its own.
+//!
+//! It pulls by position. A node that was slow or cut off goes on where it stood, and sees by the positions themselves
+//! whether something is missing.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use realtime_core::{BusEvent, Position};
+use redis::{RedisResult, Value, aio::MultiplexedConnection, from_redis_value};
+use tokio::{
+    sync::mpsc::Sender,
+    time::{Instant, sleep},
+};
+
+use super::{
+    Shared,
+    claim::claim,
+    count,
+    entry::{Entry, decode},
+    position,
+    publisher::BEAT,
+};
+use crate::backoff::Backoff;
+
+/// How many entries one read takes.
+const COUNT: usize = 1000;
+
+/// How long a read waits for the next entry.
+const BLOCK: Duration = Duration::from_millis(1000);
+
+/// How long a read may take in all: a server that hangs answers nothing.
+const READ_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// A node whose own heartbeat has not come back for so long does not get what is published.
+const BEAT_LIMIT: Duration = BEAT.saturating_mul(5).checked_div(2).expect("two is not zero");
+
+/// Reads for ever, or until nobody listens.
+pub(super) async fn run(shared: Arc<Shared>, events: Sender<BusEvent>) {
+    let mut tail = Tail {
+        shared,
+        events,
+        last: None,
+        up: false,
+        started: false,
+        beat: Instant::now(),
+        warned: Vec::new(),
+    };
+    let mut backoff = Backoff::default();
+    loop {
+        let problem = match tail.follow(&mut backoff).await {
+            Ok(Ended) => return,
+            Err(problem) => problem,
+        };
+        if tail.down(problem).await.is_none() {
+            return;
+        }
+        sleep(backoff.next()).await;
+    }
+}
+
+struct Tail {
+    shared: Arc<Shared>,
+    events: Sender<BusEvent>,
+    /// The last entry that was read.
+    last: Option<Position>,
+    /// The hub believes that it gets everything.
+    up: bool,
+    /// It did so at least once.
+    started: bool,
+    /// When our own heartbeat came back last.
+    beat: Instant,
+    /// The kinds of unreadable entries that were logged.
+    warned: Vec<&'static str>,
+}
+
+/// Nobody listens any more.
+struct Ended;
+
+impl Tail {
+    /// Follows the stream over one connection, until that fails.
+    async fn follow(&mut self, backoff: &mut Backoff) -> Result<Ended, String> {
+        let shared = Arc::clone(&self.shared);
+        let text = |error: redis::RedisError| error.to_string();
+        count(&shared.metrics.connects);
+        let server = shared.servers.master(&shared.keys.log).await.map_err(text)?;
+        let mut connection = shared.servers.open(server, READ_TIMEOUT).await.map_err(text)?;
+        let end = claim(&shared, &mut connection, shared.seen()).await.map_err(text)?;
+        shared.see(end.epoch);
+        // The first heartbeat over this connection has its time.
+        self.beat = Instant::now();
+        let mut caught_up = false;
+        loop {
+            let entries = self.read(&mut connection, caught_up).await.map_err(text)?;
+            let drained = entries.len() < COUNT;
+            for (id, fields) in entries {
+                let Some(position) = position(&id) else { return Err(format!("entry {id} is none of ours")) };
+                self.last = Some(position);
+                if self.emit(position, &fields).await.is_none() {
+                    return Ok(Ended);
+                }
+            }
+            if !caught_up && (drained || self.last >= Some(end)) {
+                caught_up = true;
+                backoff.reset();
+            }
+            if self.beat.elapsed() > BEAT_LIMIT {
+                return Err(format!("our own heartbeat has not come back for {:?}", self.beat.elapsed()));
+            }
+            if caught_up && !self.up {
+                (self.up, self.started) = (true, true);
+                if self.events.send(BusEvent::Up(self.last)).await.is_err() {
+                    return Ok(Ended);
+                }
+            }
+        }
+    }
+
+    /// The entries after the last one; waits for some unless `block` is false.
+    async fn read(
+        &self,
+        connection: &mut MultiplexedConnection,
+        block: bool,
+    ) -> RedisResult<Vec<(String, HashMap<String, String>)>> {
+        let mut command = redis::cmd("XREAD");
+        command.arg("COUNT").arg(COUNT);
+        if block {
+            command.arg("BLOCK").arg(u64::try_from(BLOCK.as_millis()).unwrap_or(u64::MAX));
+        }
+        let last =
+            self.last.map_or_else(|| "0-0".to_owned(), |last| format!("{}-{}", last.epoch, last.offset));
+        command.arg("STREAMS").arg(&self.shared.keys.log).arg(last);
+        match command.query_async::<Value>(connection).await? {
+            Value::Nil => Ok(Vec::new()),
+            streams => {
+                type Streams = Vec<(String, Vec<(String, HashMap<String, String>)>)>;
+                let streams: Streams = from_redis_value(streams)?;
+                Ok(streams.into_iter().flat_map(|(_, entries)| entries).collect())
+            }
+        }
+    }
+
+    async fn emit(&mut self, position: Position, fields: &HashMap<String, String>) -> Option<()> {
+        self.shared.see(position.epoch);
+        let event = match decode(fields) {
+            // What was published long before this node started is in nobody's window. After an outage it is due.
+            Entry::Envelope { at, .. } if !self.started && older_than(at, self.shared.config.max_age) => {
+                BusEvent::Marker(position)
+            }
+            Entry::Envelope { envelope, .. } => BusEvent::Message(Some(position), envelope),
+            Entry::Beat(incarnation) => {
+                if incarnation == self.shared.incarnation {
+                    self.beat = Instant::now();
+                }
+                BusEvent::Marker(position)
+            }
+            Entry::Claim => BusEvent::Marker(position),
+            Entry::Unknown(problem) => {
+                count(&self.shared.metrics.undecodable);
+                if !self.warned.contains(&problem) {
+                    self.warned.push(problem);
+                    let bytes: usize = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+                    tracing::warn!(%position, bytes, problem, "an entry of the stream is skipped; said once");
+                }
+                self.events.send(BusEvent::Marker(position)).await.ok()?;
+                BusEvent::Gap
+            }
+        };
+        self.events.send(event).await.ok()
+    }
+
+    async fn down(&mut self, problem: String) -> Option<()> {
+        self.up = false;
+        self.events.send(BusEvent::Down(problem)).await.ok()
+    }
+}
+
+fn older_than(at: SystemTime, age: Duration) -> bool {
+    at.elapsed().is_ok_and(|elapsed| elapsed > age)
+}

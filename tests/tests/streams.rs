@@ -1,0 +1,330 @@
+//! The Redis Streams bus over a real redis-server, in good days and bad ones.
+#![allow(clippy::unwrap_used, reason = "tests may")]
+
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use realtime_core::{Bus, BusError, BusEvent, Envelope, MemoryBus, Position};
+use realtime_redis::{RedisConfig, RedisStreamsBus};
+use realtime_tests::{
+    Redis,
+    conformance::{Subscriber, bus_conforms, envelope},
+    free_port, within,
+};
+use tokio::time::sleep;
+
+fn bus(redis: &Redis) -> RedisStreamsBus {
+    RedisStreamsBus::new(RedisConfig::single(redis.url())).unwrap()
+}
+
+/// Publishes until Redis takes it.
+async fn insist(bus: &impl Bus, envelope: &Arc<Envelope>) -> Position {
+    within("Redis to take an envelope", async {
+        loop {
+            match bus.publish(envelope).await {
+                Ok(published) => return published.position.unwrap(),
+                Err(BusError::Unavailable(_)) => sleep(Duration::from_millis(20)).await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    })
+    .await
+}
+
+/// Whether the events from one position to another tell a reader that something may be missing between them.
+fn is_hole(last: Option<Position>, next: Position) -> bool {
+    last.is_some_and(|last| last.next() != next)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_memory_bus_conforms() {
+    let memory = MemoryBus::new();
+    bus_conforms(|| memory.clone()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_streams_bus_conforms() {
+    let redis = Redis::start().await;
+    bus_conforms(|| bus(&redis)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_starts_reads_the_window() {
+    let redis = Redis::start().await;
+    let first = bus(&redis);
+    for n in 0..2500 {
+        first.publish(&envelope(n)).await.unwrap();
+    }
+    let mut late = bus(&redis).subscribe();
+    let mut texts = Vec::new();
+    within("the window", async {
+        use futures_util::StreamExt;
+        loop {
+            match late.next().await.unwrap() {
+                BusEvent::Message(_, envelope) => texts.push(envelope.message().data.to_string()),
+                BusEvent::Up(position) => {
+                    assert!(position.is_some());
+                    break;
+                }
+                BusEvent::Marker(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    })
+    .await;
+    assert_eq!(texts, (0..2500).map(|n| n.to_string()).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_redis_publishing_is_an_error_at_once_and_goes_on_when_it_is_there() {
+    let port = free_port();
+    let bus = RedisStreamsBus::new(RedisConfig::single(format!("redis://127.0.0.1:{port}/"))).unwrap();
+    let mut events = bus.subscribe();
+    let asked = Instant::now();
+    assert!(matches!(bus.publish(&envelope("x")).await, Err(BusError::Unavailable(_))));
+    assert!(asked.elapsed() < Duration::from_secs(2));
+    use futures_util::StreamExt;
+    assert!(matches!(within("an event", events.next()).await, Some(BusEvent::Down(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_hangs_is_noticed_within_three_seconds_and_loses_nothing() {
+    let redis = Redis::start().await;
+    let bus = bus(&redis);
+    let mut events = Subscriber::up(&bus).await;
+    bus.publish(&envelope("before")).await.unwrap();
+    let (before, _) = events.message().await;
+    redis.pause();
+    let hung = Instant::now();
+    let publish = bus.publish(&envelope("meanwhile")).await;
+    assert!(matches!(publish, Err(BusError::Unavailable(_))), "{publish:?}");
+    assert!(hung.elapsed() < Duration::from_millis(2500), "took {:?}", hung.elapsed());
+    events.until(|event| matches!(event, BusEvent::Down(_))).await;
+    assert!(hung.elapsed() < Duration::from_secs(3), "took {:?}", hung.elapsed());
+    redis.resume();
+    let back = Instant::now();
+    let after = insist(&bus, &envelope("after")).await;
+    assert_eq!(after.epoch, before.unwrap().epoch, "nothing was lost, so the history goes on");
+    let mut last = before;
+    loop {
+        match events.next().await {
+            BusEvent::Message(Some(position), _) | BusEvent::Marker(position) => {
+                assert!(!is_hole(last, position), "{last:?} {position}");
+                last = Some(position);
+                if position == after {
+                    break;
+                }
+            }
+            BusEvent::Up(_) | BusEvent::Down(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(back.elapsed() < Duration::from_secs(2), "took {:?}", back.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_restarts_under_a_publisher_lose_nothing_in_silence() {
+    let mut redis = Redis::start().await;
+    let node = bus(&redis);
+    let mut events = Subscriber::up(&node).await;
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let publisher = tokio::spawn({
+        let bus = bus(&redis);
+        async move {
+            let mut acknowledged = Vec::new();
+            let mut n = 0_u64;
+            while !*stopped.borrow() {
+                if let Ok(published) = bus.publish(&envelope(n)).await {
+                    acknowledged.push((published.position.unwrap(), n.to_string()));
+                }
+                n += 1;
+                tokio::task::yield_now().await;
+            }
+            // The last one proves that everything before it has come.
+            let end = insist(&bus, &envelope("the end")).await;
+            (acknowledged, end)
+        }
+    });
+    let reader = tokio::spawn(async move {
+        let (mut seen, mut gaps, mut last) = (HashSet::new(), 0, None);
+        // Each run of dense positions, as first and last.
+        let mut runs: Vec<(Position, Position)> = Vec::new();
+        loop {
+            let (position, text) = match events.next().await {
+                BusEvent::Message(Some(position), envelope) => {
+                    (position, Some(envelope.message().data.to_string()))
+                }
+                BusEvent::Marker(position) => (position, None),
+                BusEvent::Up(_) | BusEvent::Down(_) => continue,
+                other => panic!("{other:?}"),
+            };
+            assert!(Some(position) > last, "{position} after {last:?}");
+            if is_hole(last, position) {
+                gaps += 1;
+            }
+            match runs.last_mut() {
+                Some(run) if !is_hole(last, position) => run.1 = position,
+                _ => runs.push((position, position)),
+            }
+            last = Some(position);
+            if let Some(text) = text {
+                let end = text == "the end";
+                assert!(seen.insert((position, text)), "nothing comes twice");
+                if end {
+                    return (seen, gaps, runs);
+                }
+            }
+        }
+    });
+    for _ in 0..20 {
+        sleep(Duration::from_millis(150)).await;
+        redis.kill();
+        sleep(Duration::from_millis(30)).await;
+        redis.restart().await;
+    }
+    sleep(Duration::from_millis(1000)).await;
+    stop.send(true).unwrap();
+    let (acknowledged, _) = within("the publisher", publisher).await.unwrap();
+    let (seen, gaps, runs) = within("the reader", reader).await.unwrap();
+    assert!(gaps <= 20 && gaps > 0, "{gaps} gaps for 20 restarts");
+    // Whatever was acknowledged and is inside of a run without holes has been seen.
+    let inside = |position: Position| runs.iter().any(|(first, last)| (*first..=*last).contains(&position));
+    let silent: Vec<_> = acknowledged.iter().filter(|one| inside(one.0) && !seen.contains(*one)).collect();
+    assert!(silent.is_empty(), "lost in silence: {silent:?}");
+    assert!(acknowledged.len() > 100, "only {} were acknowledged", acknowledged.len());
+    println!(
+        "{} acknowledged, {} seen, {gaps} gaps announced, 0 lost in silence",
+        acknowledged.len(),
+        seen.len()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_are_cut_lose_nothing() {
+    let redis = Redis::start().await;
+    let (a, b) = (bus(&redis), bus(&redis));
+    let mut events = Subscriber::up(&a).await;
+    let mut last = None;
+    for round in 0..5 {
+        redis.cli(&["client", "kill", "type", "normal", "skipme", "yes"]);
+        let sent = insist(&b, &envelope(round)).await;
+        loop {
+            match events.next().await {
+                BusEvent::Message(Some(position), _) | BusEvent::Marker(position) => {
+                    assert!(!is_hole(last, position));
+                    last = Some(position);
+                    if position == sent {
+                        break;
+                    }
+                }
+                BusEvent::Up(_) | BusEvent::Down(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_emptied_redis_is_a_new_history_that_everybody_notices() {
+    let redis = Redis::start().await;
+    let (a, b) = (bus(&redis), bus(&redis));
+    let mut events = Subscriber::up(&a).await;
+    let before = insist(&b, &envelope("before")).await;
+    assert_eq!(events.message().await.0, Some(before));
+    redis.cli(&["flushall"]);
+    let after = insist(&b, &envelope("after")).await;
+    assert!(after.epoch > before.epoch);
+    let mut last = Some(before);
+    let mut holes = 0;
+    loop {
+        match events.next().await {
+            BusEvent::Message(Some(position), _) | BusEvent::Marker(position) => {
+                holes += u32::from(is_hole(last, position));
+                last = Some(position);
+                if position == after {
+                    break;
+                }
+            }
+            BusEvent::Up(_) | BusEvent::Down(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(holes, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_was_overrun_sees_a_hole_and_then_the_rest() {
+    let redis = Redis::start().await;
+    let mut config = RedisConfig::single(redis.url());
+    config.max_len = 100;
+    let (slow, fast) = (RedisStreamsBus::new(config.clone()).unwrap(), RedisStreamsBus::new(config).unwrap());
+    // Nobody takes events from this subscription, so its tail stops reading.
+    let mut events = Subscriber::up(&slow).await;
+    let mut end = None;
+    for n in 0..8000 {
+        end = fast.publish(&envelope(n)).await.unwrap().position;
+    }
+    let (mut last, mut holes): (Option<Position>, _) = (None, 0);
+    while last != end {
+        match events.next().await {
+            BusEvent::Message(Some(position), _) | BusEvent::Marker(position) => {
+                holes += u32::from(is_hole(last, position));
+                last = Some(position);
+            }
+            BusEvent::Up(_) | BusEvent::Down(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(holes >= 1, "what was trimmed away under the reader shows");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_cannot_be_read_is_counted_and_a_gap() {
+    let redis = Redis::start().await;
+    let bus = bus(&redis);
+    let mut events = Subscriber::up(&bus).await;
+    let sent = insist(&bus, &envelope("before")).await;
+    events.message().await;
+    let id = format!("{}-*", sent.epoch);
+    for _ in 0..3 {
+        redis.cli(&["xadd", "{rt}:log", &id, "v", "7", "e", "secret"]);
+    }
+    insist(&bus, &envelope("after")).await;
+    let mut gaps = 0;
+    loop {
+        match events.next().await {
+            BusEvent::Gap => gaps += 1,
+            BusEvent::Message(_, envelope) => {
+                assert_eq!(&*envelope.message().data, "after");
+                break;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!((gaps, bus.metrics().undecodable), (3, 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_users_are_one_command() {
+    let redis = Redis::start().await;
+    let bus = bus(&redis);
+    insist(&bus, &envelope("warm")).await;
+    let users: Vec<_> = (0..1000).map(realtime_core::UserId::from).collect();
+    let message = realtime_core::Message::text("x");
+    let many = Arc::new(Envelope::to_users(&users, realtime_core::Scope::Both, message).unwrap());
+    let calls = || {
+        let stats = redis.cli(&["info", "commandstats"]);
+        let line =
+            stats.lines().find(|line| line.starts_with("cmdstat_xadd:")).unwrap_or_default().to_owned();
+        line.split("calls=")
+            .nth(1)
+            .and_then(|rest| rest.split(',').next())
+            .map_or(0, |n| n.parse::<u64>().unwrap())
+    };
+    let before = calls();
+    bus.publish(&many).await.unwrap();
+    assert_eq!(calls(), before + 1);
+}
