@@ -73,7 +73,7 @@ async fn what_cannot_work_stops_the_start_with_its_name() {
             vec!["server.port", "REALTIME__SERVER__PORT", "many"],
         ),
         (vec![], Some(("REALTIME__HISTORY__MAXAGE", "30s")), vec!["heartbeat.interval", "history.maxAge"]),
-        (vec![], Some(("REALTIME__REDIS__URL", "redis://127.0.0.1")), vec!["redis.url", "feature"]),
+        (vec![], Some(("REALTIME__REDIS__URL", "nonsense")), vec!["redis: the server is no Redis URL"]),
         (vec!["--config", "/nowhere.yml"], None, vec!["/nowhere.yml"]),
         (vec!["gen-token", "--user", "1"], None, vec!["auth.jwt.secret"]),
     ] {

@@ -7,6 +7,8 @@ mod body;
 mod caller;
 #[cfg(feature = "websocket")]
 mod chat;
+#[cfg(feature = "redis")]
+mod cluster;
 pub mod config;
 mod event;
 mod fault;

@@ -4,6 +4,7 @@
 use std::{
     io::IsTerminal,
     path::{Path, PathBuf},
+    process::ExitCode,
     time::Duration,
 };
 
@@ -50,8 +51,18 @@ enum Command {
 }
 
 #[actix_web::main]
-async fn main() -> anyhow::Result<()> {
-    let Cli { config, command } = Cli::parse();
+async fn main() -> ExitCode {
+    match execute(Cli::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn execute(cli: Cli) -> anyhow::Result<()> {
+    let Cli { config, command } = cli;
     match command {
         None => {
             let config = load(config.as_deref())?;

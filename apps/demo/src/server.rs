@@ -10,7 +10,7 @@ use actix_web::{
     web::{self, Data, PathConfig, PayloadConfig, QueryConfig, ServiceConfig},
 };
 use anyhow::Context;
-use realtime_core::Hub;
+use realtime_core::{Hub, HubBuilder};
 use socket2::SockRef;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -36,7 +36,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let mut hub = Hub::builder().settings(config.settings.clone());
+    let mut hub = with_bus(Hub::builder(), &config)?.settings(config.settings.clone());
     if let Some(node) = &config.server.node {
         hub = hub.node(node.clone());
     }
@@ -85,6 +85,19 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     stop.abort();
     watch.abort();
     Ok(result?)
+}
+
+/// The bus that the configuration names; without Redis it is in memory.
+fn with_bus(hub: HubBuilder, config: &Config) -> anyhow::Result<HubBuilder> {
+    match &config.redis.url {
+        None => Ok(hub),
+        #[cfg(feature = "redis")]
+        Some(url) => crate::cluster::with_bus(hub, url, config),
+        #[cfg(not(feature = "redis"))]
+        Some(_) => {
+            anyhow::bail!("the configuration was checked: without the feature `redis` there is no redis.url")
+        }
+    }
 }
 
 /// Adds to an `App` what the configuration switches on. This is the one place where it is asked.
@@ -159,7 +172,10 @@ fn announce(state: &State, port: u16) {
     };
     module("websocket", config.websocket.enabled, &config.websocket.path);
     module("sse", config.sse.enabled, &config.sse.path);
-    eprintln!("bus: in memory (redis.url is not set)");
+    match config.redis.url {
+        Some(_) => eprintln!("bus: Redis {:?}, {:?} (redis.*)", config.redis.mode, config.redis.topology),
+        None => eprintln!("bus: in memory (redis.url is not set)"),
+    }
     match config.api.key {
         Some(_) => eprintln!("api key: as configured (api.key)"),
         None => eprintln!("api key: {} (for this start; api.key sets a lasting one)", state.api_key),

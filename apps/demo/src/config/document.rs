@@ -3,7 +3,7 @@
 use realtime_core::{Drain, Heartbeat, History, Limits, OutboxLimits, Settings};
 use serde::Deserialize;
 
-use super::{Api, Auth, Config, ConfigError, Log, Secret, Server, Source, Sse, WebSocket, layers::Layers};
+use super::{Api, Auth, Config, ConfigError, Log, Redis, Server, Source, Sse, WebSocket, layers::Layers};
 
 /// All sections, as they are written.
 #[derive(Deserialize)]
@@ -23,13 +23,6 @@ pub(super) struct Document {
     drain: Drain,
 }
 
-/// The section `redis`, which no build has a use for yet.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Redis {
-    url: Option<Secret>,
-}
-
 impl Document {
     /// Checks that nothing is asked for that is not compiled in.
     pub(super) fn check_features(&self, layers: &Layers) -> Result<(), ConfigError> {
@@ -42,7 +35,7 @@ impl Document {
                 "websocket",
             ),
             ("sse.enabled", self.sse.enabled, cfg!(feature = "sse"), "SSE", "sse"),
-            ("redis.url", self.redis.url.is_some(), false, "Redis", "redis"),
+            ("redis.url", self.redis.url.is_some(), cfg!(feature = "redis"), "Redis", "redis"),
         ] {
             if wanted && !compiled {
                 let source = layers.source(key).unwrap_or(&Source::Defaults);
@@ -75,6 +68,7 @@ impl Document {
     /// Checks what a single value cannot tell and drops what only serves that.
     pub(super) fn into_config(self) -> Result<Config, ConfigError> {
         self.auth.check()?;
+        self.redis.check()?;
         let settings = Settings {
             history: self.history,
             outbox: self.outbox,
@@ -93,6 +87,7 @@ impl Document {
             sse: self.sse,
             auth: self.auth,
             api: self.api,
+            redis: self.redis,
             log: self.log,
             settings,
             warnings,
@@ -130,6 +125,7 @@ mod tests {
         );
     }
 
+    #[cfg(not(feature = "redis"))]
     #[test]
     fn asking_for_redis_names_the_feature_and_keeps_the_password() {
         assert_eq!(

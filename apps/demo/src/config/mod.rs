@@ -8,6 +8,7 @@ mod document;
 mod error;
 mod kind;
 mod layers;
+mod redis;
 mod secret;
 mod sections;
 mod transports;
@@ -21,6 +22,7 @@ use layers::Layers;
 
 pub use auth::{Auth, AuthMode, Jwt, User};
 pub use error::{ConfigError, Source};
+pub use redis::{Redis, RedisMode, RedisTopology};
 pub use secret::Secret;
 pub use sections::{Api, Log, Server};
 pub use transports::{Sse, WebSocket};
@@ -41,6 +43,8 @@ pub struct Config {
     pub auth: Auth,
     /// The publish API.
     pub api: Api,
+    /// Where the nodes of a cluster meet.
+    pub redis: Redis,
     /// What is logged.
     pub log: Log,
     /// The hub's sizes, times and limits; they have passed [`Settings::check`].

@@ -1,0 +1,30 @@
+//! Redis as the configuration describes it.
+
+use anyhow::Context;
+use realtime_core::HubBuilder;
+use realtime_redis::{RedisConfig, RedisStreamsBus, Topology};
+
+use crate::config::{Config, RedisMode, RedisTopology};
+
+pub(crate) fn with_bus(hub: HubBuilder, url: &str, config: &Config) -> anyhow::Result<HubBuilder> {
+    let redis = &config.redis;
+    let nodes = || redis.nodes.iter().map(|url| url.to_string()).collect();
+    let topology = match redis.topology {
+        RedisTopology::Single => Topology::Single(url.to_owned()),
+        RedisTopology::Sentinel => {
+            Topology::Sentinel { sentinels: nodes(), service: redis.service.clone(), server: url.to_owned() }
+        }
+        RedisTopology::Cluster => Topology::Cluster(nodes()),
+    };
+    let redis_config = RedisConfig {
+        key_prefix: redis.key_prefix.clone().unwrap_or_default(),
+        command_timeout: redis.command_timeout,
+        max_len: config.settings.history.max_messages,
+        max_age: config.settings.history.max_age,
+        ..RedisConfig::new(topology)
+    };
+    match redis.mode {
+        RedisMode::Streams => Ok(hub.bus(RedisStreamsBus::new(redis_config).context("redis")?)),
+        RedisMode::PubSub => anyhow::bail!("redis.mode: pubsub"),
+    }
+}

@@ -1,0 +1,133 @@
+//! [`Redis`]: the section `redis`, where the nodes of a cluster meet.
+
+use std::{fmt::Display, str::FromStr, time::Duration};
+
+use serde::{Deserialize, Deserializer, de::Error};
+
+use super::{ConfigError, Secret};
+
+/// The section `redis`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Redis {
+    /// The server; `None` keeps this node alone. It may hold a password.
+    pub url: Option<Secret>,
+    /// How nodes exchange messages.
+    #[serde(deserialize_with = "parsed")]
+    pub mode: RedisMode,
+    /// How the servers are arranged.
+    #[serde(deserialize_with = "parsed")]
+    pub topology: RedisTopology,
+    /// The URLs of the sentinels, or of some nodes of a cluster.
+    pub nodes: Vec<Secret>,
+    /// The name that the sentinels know the master by.
+    pub service: String,
+    /// What comes before our keys and channels, without the colon.
+    pub key_prefix: Option<String>,
+    /// The longest that a command may take.
+    #[serde(with = "humantime_serde")]
+    pub command_timeout: Duration,
+}
+
+/// How nodes exchange messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RedisMode {
+    /// One stream with positions: replay and announced gaps.
+    Streams,
+    /// RuoYi's channels and bytes, shared with Java nodes: at most once.
+    PubSub,
+}
+
+/// How the Redis servers are arranged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RedisTopology {
+    /// One server.
+    Single,
+    /// Sentinels watch a master.
+    Sentinel,
+    /// A cluster.
+    Cluster,
+}
+
+impl Redis {
+    /// Checks what a single value cannot tell.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let several = self.topology != RedisTopology::Single;
+        if self.url.is_some() && several && self.nodes.is_empty() {
+            return Err(ConfigError::at("redis.nodes", "must name at least one URL for this redis.topology"));
+        }
+        if !several && !self.nodes.is_empty() {
+            let problem = "goes with `redis.topology: sentinel` or `cluster`; a single server is redis.url";
+            return Err(ConfigError::at("redis.nodes", problem));
+        }
+        if self.command_timeout < Duration::from_millis(100) {
+            return Err(ConfigError::at("redis.commandTimeout", "must be at least 100ms"));
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for RedisMode {
+    type Err = String;
+
+    fn from_str(mode: &str) -> Result<Self, Self::Err> {
+        match mode {
+            "streams" => Ok(Self::Streams),
+            "pubsub" => Ok(Self::PubSub),
+            _ => Err(format!("`{mode}` is none of: streams, pubsub")),
+        }
+    }
+}
+
+impl FromStr for RedisTopology {
+    type Err = String;
+
+    fn from_str(topology: &str) -> Result<Self, Self::Err> {
+        match topology {
+            "single" => Ok(Self::Single),
+            "sentinel" => Ok(Self::Sentinel),
+            "cluster" => Ok(Self::Cluster),
+            _ => Err(format!("`{topology}` is none of: single, sentinel, cluster")),
+        }
+    }
+}
+
+fn parsed<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(deserializer: D) -> Result<T, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+}
+
+#[cfg(all(test, feature = "redis"))]
+mod tests {
+    use super::*;
+    use crate::config::tests::{load, refused};
+
+    #[test]
+    fn a_cluster_names_its_nodes() {
+        let file = "redis: {url: 'redis://a/', topology: sentinel, nodes: ['redis://s1:26379/', 'redis://s2:26379/']}";
+        let redis = load(Some(file), &[]).redis;
+        assert_eq!(
+            (redis.topology, redis.nodes.len(), redis.service.as_str()),
+            (RedisTopology::Sentinel, 2, "mymaster")
+        );
+        assert_eq!((redis.mode, redis.key_prefix), (RedisMode::Streams, None));
+        assert_eq!(
+            refused(Some("redis: {url: 'redis://a/', topology: cluster}"), &[]),
+            "redis.nodes (built-in defaults): must name at least one URL for this redis.topology"
+        );
+        let error = refused(Some("redis: {url: 'redis://a/', nodes: ['redis://:hunter2@b/']}"), &[]);
+        assert!(error.starts_with("redis.nodes (file app.yml): goes with"), "{error}");
+        assert!(!error.contains("hunter2"));
+    }
+
+    #[test]
+    fn modes_and_topologies_are_known_by_name() {
+        assert_eq!(
+            refused(None, &[("REALTIME__REDIS__MODE", "queue")]),
+            "redis.mode (environment variable REALTIME__REDIS__MODE): `queue` is none of: streams, pubsub"
+        );
+        assert_eq!(
+            refused(None, &[("REALTIME__REDIS__TOPOLOGY", "star")]),
+            "redis.topology (environment variable REALTIME__REDIS__TOPOLOGY): `star` is none of: single, sentinel, cluster"
+        );
+    }
+}
