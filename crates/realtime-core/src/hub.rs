@@ -120,8 +120,12 @@ pub struct TooLarge {
 pub struct HubBuilder {
     settings: Settings,
     bus: Arc<dyn Bus>,
+    presence: Option<MakePresence>,
     node: String,
 }
+
+/// Makes the cluster's presence from this node's.
+type MakePresence = Box<dyn FnOnce(LocalPresence) -> Arc<dyn Presence> + Send>;
 
 impl HubBuilder {
     /// Sizes, times and limits.
@@ -135,6 +139,13 @@ impl HubBuilder {
     #[must_use]
     pub fn bus(mut self, bus: impl Bus) -> Self {
         self.bus = Arc::new(bus);
+        self
+    }
+
+    /// Who is online in the cluster, made from what this node knows. Without it, this node is all there is.
+    #[must_use]
+    pub fn presence<P: Presence>(mut self, make: impl FnOnce(LocalPresence) -> P + Send + 'static) -> Self {
+        self.presence = Some(Box::new(|local| Arc::new(make(local))));
         self
     }
 
@@ -154,12 +165,17 @@ impl HubBuilder {
     /// Outside a tokio runtime.
     pub fn start(self) -> Result<Hub, SettingsError> {
         self.settings.check()?;
-        let Self { settings, bus, node } = self;
+        let Self { settings, bus, presence, node } = self;
         let node: Arc<str> = node.into();
         let registry = Arc::new(Registry::new(settings));
         let health = Arc::new(Health::new("the bus has not answered yet"));
         let pump = tokio::spawn(pump(bus.subscribe(), Arc::clone(&registry), Arc::clone(&health)));
-        let presence = Arc::new(LocalPresence::new(Arc::clone(&registry), Arc::clone(&node)));
+        let local = LocalPresence::new(Arc::clone(&registry), Arc::clone(&node));
+        let presence: Arc<dyn Presence> = match presence {
+            Some(make) => make(local),
+            None => Arc::new(local),
+        };
+        registry.presence.set(Arc::downgrade(&presence)).ok();
         let (refusals, draining) = (Refusals::default(), AtomicBool::default());
         Ok(Hub(Arc::new(Inner { registry, bus, presence, refusals, draining, health, node, pump })))
     }
@@ -169,7 +185,12 @@ impl Hub {
     /// A hub with defaults: an in-memory bus and a random node name.
     pub fn builder() -> HubBuilder {
         let bus = Arc::new(MemoryBus::new());
-        HubBuilder { settings: Settings::default(), bus, node: format!("{:08x}", rand::random::<u32>()) }
+        HubBuilder {
+            settings: Settings::default(),
+            bus,
+            presence: None,
+            node: format!("{:08x}", rand::random::<u32>()),
+        }
     }
 
     /// Publishes an envelope to every node of the cluster, this one included.

@@ -3,12 +3,17 @@
 use std::{sync::Arc, time::SystemTime};
 
 use futures_core::future::BoxFuture;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 use crate::{SessionId, Transport, UserId, registry::Registry, session::SessionState};
 
 /// Who is online in the cluster, over all transports.
 pub trait Presence: Send + Sync + 'static {
+    /// A session of the user was opened or ended on this node. Never blocks; called from any thread.
+    fn changed(&self, user: &UserId) {
+        let _ = user;
+    }
+
     /// For each of the users, in the same order, whether it has a session.
     ///
     /// # Errors
@@ -59,7 +64,7 @@ pub struct OnlineUser {
 }
 
 /// A session that is online.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OnlineSession {
     /// The session's id, as a string: it may come from another node.
@@ -71,7 +76,7 @@ pub struct OnlineSession {
     /// The node that serves it.
     pub node: String,
     /// When it was opened; RFC 3339 in JSON.
-    #[serde(serialize_with = "rfc3339")]
+    #[serde(serialize_with = "rfc3339", deserialize_with = "from_rfc3339")]
     pub since: SystemTime,
 }
 
@@ -85,6 +90,21 @@ pub struct LocalPresence {
 impl LocalPresence {
     pub(crate) fn new(registry: Arc<Registry>, node: Arc<str>) -> Self {
         Self { registry, node }
+    }
+
+    /// The users that have sessions on this node, ascending.
+    pub fn local_users(&self) -> Vec<UserId> {
+        self.registry.directory.page(0, usize::MAX).into_iter().map(|(user, _)| user).collect()
+    }
+
+    /// The sessions of a user on this node, oldest first.
+    pub fn local_sessions(&self, user: &UserId) -> Vec<OnlineSession> {
+        self.registry.directory.of(user).iter().map(|session| self.describe(session)).collect()
+    }
+
+    /// How many sessions this node has.
+    pub fn local_count(&self) -> usize {
+        self.registry.directory.count().1
     }
 
     fn describe(&self, session: &SessionState) -> OnlineSession {
@@ -125,4 +145,8 @@ impl Presence for LocalPresence {
 
 fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&humantime::format_rfc3339_millis(*time))
+}
+
+fn from_rfc3339<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
+    humantime::parse_rfc3339(&String::deserialize(deserializer)?).map_err(D::Error::custom)
 }

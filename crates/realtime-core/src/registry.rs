@@ -2,12 +2,15 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     sync::{Arc, PoisonError, RwLock, Weak},
     thread::{self, ThreadId},
 };
 
+use once_cell::sync::OnceCell;
+
 use crate::{
-    ConnectError, Settings, Wire,
+    ConnectError, Presence, Settings, UserId, Wire,
     directory::Directory,
     log::Log,
     metrics::Metrics,
@@ -15,12 +18,13 @@ use crate::{
     wire::{MAX_WIRES, WireSlot},
 };
 
-#[derive(Debug)]
 pub(crate) struct Registry {
     pub(crate) settings: Settings,
     pub(crate) log: Log,
     pub(crate) directory: Directory,
     pub(crate) metrics: Metrics,
+    /// Is told whenever a session was opened or ended; set once, when the hub starts.
+    pub(crate) presence: OnceCell<Weak<dyn Presence>>,
     shards: RwLock<HashMap<ThreadId, Weak<Shard>>>,
     wires: RwLock<Vec<WireSlot>>,
 }
@@ -32,6 +36,7 @@ impl Registry {
             settings,
             directory: Directory::default(),
             metrics: Metrics::default(),
+            presence: OnceCell::new(),
             shards: RwLock::default(),
             wires: RwLock::default(),
         }
@@ -60,6 +65,13 @@ impl Registry {
             .collect()
     }
 
+    /// A session of the user was opened or ended.
+    pub(crate) fn changed(&self, user: &UserId) {
+        if let Some(presence) = self.presence.get().and_then(Weak::upgrade) {
+            presence.changed(user);
+        }
+    }
+
     /// There is something new in the log.
     pub(crate) fn wake(&self) {
         for shard in self.shards() {
@@ -83,5 +95,11 @@ impl Registry {
         let slot = WireSlot { wire: Arc::clone(wire), index: slots.len() };
         slots.push(slot.clone());
         Ok(slot)
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("settings", &self.settings).finish_non_exhaustive()
     }
 }

@@ -149,6 +149,7 @@ impl Shard {
         }
         drop(members);
         metrics.opened.add(1);
+        self.registry.changed(&session.principal.user);
         tracing::debug!(session = %session.id, user = %session.principal.user, %transport, "session opened");
         Ok(Session::new(session, Arc::clone(self), cursor, resume.map(|resume| resume.recovered)))
     }
@@ -168,6 +169,7 @@ impl Shard {
         }
         let Registry { directory, metrics, .. } = &*self.registry;
         directory.remove(session);
+        self.registry.changed(&session.principal.user);
         let reason = session.outbox.closing().unwrap_or(CloseReason::Gone);
         metrics.closed.add(1);
         metrics.slow_consumers.add(u64::from(reason == CloseReason::SlowConsumer));
