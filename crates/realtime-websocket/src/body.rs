@@ -143,6 +143,8 @@ impl WebSocketBody {
     /// Listens to the client: one message, or the handler's answer to the last one.
     fn poll_inbound(&mut self, cx: &mut Context<'_>) -> Poll<Heard> {
         if let Some(handling) = &mut self.handling {
+            // Its pongs are not read meanwhile, and that is not its fault.
+            self.session.heard();
             let answer = ready!(handling.as_mut().poll(cx));
             self.handling = None;
             self.next = answer.map(|text| self.protocol.answer(&text));
