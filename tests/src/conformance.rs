@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream::BoxStream};
-use realtime_core::{Bus, BusEvent, Envelope, Message, Position, Scope};
+use realtime_core::{Bus, BusEvent, Envelope, Message, Position, Scope, Transport, UserId};
 
 use crate::within;
 
@@ -58,34 +58,63 @@ pub fn envelope(text: impl std::fmt::Display) -> Arc<Envelope> {
     Arc::new(Envelope::broadcast(Scope::Both, Message::text(format!("{text}"))))
 }
 
+/// What differs between one bus and another.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// Whether every envelope has a position.
+    pub positions: bool,
+    /// The scope of all but the last envelope. With `Both` a bus must carry an envelope as one message.
+    pub scope: Scope,
+    /// Users that it can carry.
+    pub users: Vec<UserId>,
+}
+
+impl Terms {
+    /// A bus that can do everything.
+    pub fn full() -> Self {
+        let users = vec![5.into(), "u-7".parse().unwrap(), 1_925_000_000_000_000_001.into()];
+        Self { positions: true, scope: Scope::Both, users }
+    }
+
+    /// A bus in RuoYi's bytes: without positions, a message for each transport, and users who are numbers.
+    pub fn ruoyi(transport: &str) -> Self {
+        let scope = Scope::Only(Transport::parse(transport).unwrap());
+        Self { positions: false, scope, users: vec![5.into(), 1_925_000_000_000_000_001.into()] }
+    }
+}
+
 /// Runs the suite; `make` gives another node's view of the same bus each time.
-pub async fn bus_conforms<B: Bus>(make: impl Fn() -> B) {
+pub async fn bus_conforms<B: Bus>(make: impl Fn() -> B, terms: &Terms) {
+    let envelope = |text: &dyn std::fmt::Display| {
+        Arc::new(Envelope::broadcast(terms.scope, Message::text(text.to_string())))
+    };
     let (a, b) = (make(), make());
     let (mut on_a, mut on_b) = (Subscriber::up(&a).await, Subscriber::up(&b).await);
 
     // Every node sees everything, its own publishes included, in one order and once.
     for n in 0..50 {
         let bus = if n % 2 == 0 { &a } else { &b };
-        bus.publish(&envelope(n)).await.unwrap();
+        bus.publish(&envelope(&n)).await.unwrap();
     }
     let mut last = None;
     for n in 0..50 {
         let (first, second) = (on_a.message().await, on_b.message().await);
         assert_eq!(first, second, "both nodes see the same");
         assert_eq!(first.1, n.to_string());
-        assert!(first.0 > last || first.0.is_none(), "positions grow");
+        assert_eq!(first.0.is_some(), terms.positions);
+        assert!(first.0 > last || !terms.positions, "positions grow");
         last = first.0;
     }
 
     // The position that publish answers is the one that subscribers see.
-    let published = a.publish(&envelope("x")).await.unwrap();
+    let published = a.publish(&envelope(&"x")).await.unwrap();
     assert_eq!(on_b.message().await, (published.position, "x".to_owned()));
     assert_eq!(on_a.message().await.0, published.position);
 
     // What many publish at once keeps each publisher's own order.
-    let publishers = [&a, &b].map(|bus| async move {
+    let publishers = [&a, &b].map(async |bus| {
         for n in 0..200 {
-            bus.publish(&envelope(n)).await.unwrap();
+            bus.publish(&envelope(&n)).await.unwrap();
         }
     });
     let reader = async {
@@ -101,10 +130,9 @@ pub async fn bus_conforms<B: Bus>(make: impl Fn() -> B) {
     assert_eq!(texts, (0..200).flat_map(|n| [n, n]).collect::<Vec<_>>());
 
     // An envelope arrives as it left.
-    let users = [5.into(), "u-7".parse().unwrap(), 1_925_000_000_000_000_001.into()];
     let text = "\"quoted\"\n\u{1} 你好 😀";
-    let scope = Scope::Only(realtime_core::Transport::new("sse"));
-    let full = Arc::new(Envelope::to_users(&users, scope, Message::text(text)).unwrap());
+    let scope = Scope::Only(Transport::new("sse"));
+    let full = Arc::new(Envelope::to_users(&terms.users, scope, Message::text(text)).unwrap());
     for _ in 0..400 {
         on_b.message().await;
     }

@@ -5,9 +5,13 @@ mod browser;
 mod client;
 pub mod conformance;
 mod demo;
+mod embedded;
+mod java;
 mod redis;
 
 pub use browser::{Browser, Scheme, Screen};
 pub use client::{CloseFrame, EventStream, Server, Socket, WsMessage, within};
 pub use demo::{Demo, SECRET, sign, token};
+pub use embedded::Embedded;
+pub use java::{JAVA_SECRET, JavaLogins, Payload};
 pub use redis::{Redis, free_port};

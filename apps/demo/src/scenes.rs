@@ -78,6 +78,9 @@ async fn order(_: Caller, state: Data<State>, body: Body<OrderRequest>) -> Resul
     let missing = |role| Fault::bad_request(format_args!("auth.users has nobody of the role `{role}`"));
     let buyer = &state.user_with_role("buyer").ok_or_else(|| missing("buyer"))?.id;
     let seller = &state.user_with_role("seller").ok_or_else(|| missing("seller"))?.id;
+    // Both or none: half an order would be told as a whole one.
+    state.sse.hub()?;
+    state.websocket.hub()?;
     let text = Event::new("order", OrderData { order_no: &order_no, status, buyer, seller }).json();
     state.sse.publish_to(std::slice::from_ref(buyer), text.clone()).await?;
     let published = state.websocket.publish_to(std::slice::from_ref(seller), text).await?;

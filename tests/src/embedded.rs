@@ -1,0 +1,86 @@
+//! [`Embedded`]: both transports inside a server of the test's own.
+
+use std::{net::TcpListener, sync::Arc};
+
+use actix_web::{App, HttpResponse, HttpServer, Responder, dev::ServerHandle, web};
+use bytestring::ByteString;
+use realtime_core::{Authenticator, Hub, JwtAlgorithm, JwtAuthenticator, Topic};
+use realtime_sse::{SseConfig, SseEmitters};
+use realtime_websocket::{SessionHandle, WebSocketConfig, WebSockets};
+
+use crate::{SECRET, Server};
+
+/// A server with both transports and a stream endpoint of its own at `/own`. It is stopped when it is dropped.
+#[derive(Debug)]
+pub struct Embedded {
+    port: u16,
+    handle: ServerHandle,
+    /// The hub behind both.
+    pub hub: Hub,
+    /// Its WebSockets.
+    pub sockets: WebSockets,
+    /// Its event streams.
+    pub emitters: SseEmitters,
+}
+
+impl Embedded {
+    /// Starts a server that takes the tokens of [`crate::token`].
+    pub fn start(hub: Hub) -> Self {
+        Self::start_with(hub, Arc::new(JwtAuthenticator::new(JwtAlgorithm::Hs256, SECRET).unwrap()))
+    }
+
+    /// Starts a server with logins of some kind.
+    pub fn start_with(hub: Hub, authenticator: Arc<dyn Authenticator>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (sockets, emitters) = (WebSockets::new(hub.clone()), SseEmitters::new(hub.clone()));
+        let server = HttpServer::new({
+            let (hub, emitters) = (hub.clone(), emitters.clone());
+            move || {
+                // Every text is shouted back, and `join <topic>` is granted.
+                let inbound = |session: SessionHandle, text: ByteString| async move {
+                    if let Some(topic) = text.strip_prefix("join ") {
+                        session.subscribe(Topic::new(topic).unwrap());
+                    }
+                    Some(text.to_uppercase().into())
+                };
+                let websocket = WebSocketConfig { inbound: Arc::new(inbound), ..WebSocketConfig::default() };
+                let (hub, authenticator) = (hub.clone(), Arc::clone(&authenticator));
+                App::new()
+                    .app_data(web::Data::new(emitters.clone()))
+                    .route("/own", web::get().to(own_stream))
+                    .configure(realtime_websocket::routes(hub.clone(), Arc::clone(&authenticator), websocket))
+                    .configure(realtime_sse::routes(hub, authenticator, SseConfig::default()))
+            }
+        })
+        .workers(2)
+        .h1_allow_half_closed(false)
+        .disable_signals()
+        .listen(listener)
+        .unwrap()
+        .run();
+        let handle = server.handle();
+        actix_web::rt::spawn(server);
+        Self { port, handle, hub, sockets, emitters }
+    }
+}
+
+impl Server for Embedded {
+    fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        drop(self.handle.stop(false));
+    }
+}
+
+/// An endpoint with an authentication of its own that answers with a stream.
+async fn own_stream(emitters: web::Data<SseEmitters>) -> impl Responder {
+    match emitters.connect(77, "a login of another kind") {
+        Ok(stream) => actix_web::Either::Left(stream),
+        Err(error) => actix_web::Either::Right(HttpResponse::ServiceUnavailable().body(error.to_string())),
+    }
+}
