@@ -28,6 +28,8 @@ pub struct Principal {
     pub client_id: Option<String>,
     /// Which login it is.
     pub token: TokenHash,
+    /// When the login began, where that is known.
+    pub issued_at: Option<SystemTime>,
     /// When the login ends; its sessions end with it.
     pub expires_at: Option<SystemTime>,
     /// Named topics that its sessions are in from the start.
@@ -43,6 +45,7 @@ impl Principal {
             user,
             client_id: None,
             token: TokenHash::of(token),
+            issued_at: None,
             expires_at: None,
             topics: Vec::new(),
             credential: None,
@@ -83,6 +86,14 @@ impl TokenHash {
         let mut hash = [0; 16];
         hash.copy_from_slice(&digest[..16]);
         Self(hash)
+    }
+
+    pub(crate) fn to_bytes(self) -> [u8; 16] {
+        self.0
+    }
+
+    pub(crate) fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
     }
 }
 

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 /// Why a session ended. Each transport maps it to what its clients understand.
+///
+/// `Policy`, `Internal`, `Overloaded` and `Forbidden` are for applications; the framework itself gives the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CloseReason {
     /// The client closed in order, or the server's code did without another reason.

@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use futures_core::stream::BoxStream;
@@ -14,9 +14,9 @@ use futures_util::StreamExt;
 use tokio::{task::JoinHandle, time::sleep};
 
 use crate::{
-    Bus, BusError, BusEvent, CloseReason, Envelope, GapReason, Limits, LocalPresence, MemoryBus,
-    MetricsSnapshot, Presence, Principal, Published, SendError, Session, SessionHandle, SessionId, Settings,
-    SettingsError, Shard, TokenHash, Transport, UserId, Wire,
+    Bus, BusError, BusEvent, CloseReason, Control, ControlError, Envelope, GapReason, Limits, LocalControl,
+    LocalPresence, MemoryBus, MetricsSnapshot, Order, Outcome, Presence, Principal, Published, RefusedToken,
+    SendError, Session, SessionHandle, Settings, SettingsError, Shard, TokenHash, Transport, UserId, Wire,
     log::{Content, Entry},
     refusals::Refusals,
     registry::Registry,
@@ -32,7 +32,8 @@ struct Inner {
     registry: Arc<Registry>,
     bus: Arc<dyn Bus>,
     presence: Arc<dyn Presence>,
-    refusals: Refusals,
+    refusals: Arc<Refusals>,
+    control: Arc<dyn Control>,
     draining: AtomicBool,
     health: Arc<Health>,
     node: Arc<str>,
@@ -69,10 +70,10 @@ pub enum ConnectError {
     #[error("this login was ended by an administrator")]
     Kicked,
     /// `limits.maxConnections` is reached.
-    #[error("this node has reached its {0} connections")]
+    #[error("this node has reached its limit of {0} connections")]
     Full(usize),
     /// `limits.maxConnectionsPerUser` is reached.
-    #[error("user {0} has reached {1} connections")]
+    #[error("user {0} has reached the limit of {1} connections")]
     TooManyOfUser(UserId, usize),
     /// A hub serves at most four wire forms.
     #[error("no room for the wire form {0}")]
@@ -121,8 +122,12 @@ pub struct HubBuilder {
     settings: Settings,
     bus: Arc<dyn Bus>,
     presence: Option<MakePresence>,
+    control: Option<MakeControl>,
     node: String,
 }
+
+/// Makes what gives orders to the cluster from what carries them out on this node.
+type MakeControl = Box<dyn FnOnce(LocalControl) -> Arc<dyn Control> + Send>;
 
 /// Makes the cluster's presence from this node's.
 type MakePresence = Box<dyn FnOnce(LocalPresence) -> Arc<dyn Presence> + Send>;
@@ -149,6 +154,13 @@ impl HubBuilder {
         self
     }
 
+    /// What gives orders to every node, made from what carries them out here. Without it, this node is all there is.
+    #[must_use]
+    pub fn control<C: Control>(mut self, make: impl FnOnce(LocalControl) -> C + Send + 'static) -> Self {
+        self.control = Some(Box::new(|local| Arc::new(make(local))));
+        self
+    }
+
     /// The node's name, as it appears in presence.
     #[must_use]
     pub fn node(mut self, name: impl Into<String>) -> Self {
@@ -165,7 +177,7 @@ impl HubBuilder {
     /// Outside a tokio runtime.
     pub fn start(self) -> Result<Hub, SettingsError> {
         self.settings.check()?;
-        let Self { settings, bus, presence, node } = self;
+        let Self { settings, bus, presence, control, node } = self;
         let node: Arc<str> = node.into();
         let registry = Arc::new(Registry::new(settings));
         let health = Arc::new(Health::new("the bus has not answered yet"));
@@ -176,8 +188,15 @@ impl HubBuilder {
             None => Arc::new(local),
         };
         registry.presence.set(Arc::downgrade(&presence)).ok();
-        let (refusals, draining) = (Refusals::default(), AtomicBool::default());
-        Ok(Hub(Arc::new(Inner { registry, bus, presence, refusals, draining, health, node, pump })))
+        let refusals = Arc::new(Refusals::default());
+        let local = LocalControl::new(Arc::clone(&registry), Arc::clone(&refusals), Arc::clone(&node));
+        let control: Arc<dyn Control> = match control {
+            Some(make) => make(local),
+            None => Arc::new(local),
+        };
+        let draining = AtomicBool::default();
+        let inner = Inner { registry, bus, presence, refusals, control, draining, health, node, pump };
+        Ok(Hub(Arc::new(inner)))
     }
 }
 
@@ -189,6 +208,7 @@ impl Hub {
             settings: Settings::default(),
             bus,
             presence: None,
+            control: None,
             node: format!("{:08x}", rand::random::<u32>()),
         }
     }
@@ -311,30 +331,50 @@ impl Hub {
         &*self.0.presence
     }
 
-    /// Ends all sessions of a user on this node and refuses their tokens until these expire. Returns how many
-    /// sessions it ended. A new login works.
-    pub fn kick(&self, user: &UserId) -> usize {
-        self.kick_where(user, |_| true)
+    /// Ends all sessions of a user on every node and refuses their tokens until these expire. A new login works.
+    ///
+    /// # Errors
+    /// [`ControlError`] when the other nodes could not be told.
+    pub async fn kick(&self, user: &UserId) -> Result<Outcome, ControlError> {
+        self.0.control.give(Order::Kick { user: user.clone(), session: None }).await
     }
 
-    /// Ends one session of a user and refuses its token. Returns how many sessions it ended, 0 or 1.
-    pub fn kick_session(&self, user: &UserId, session: &str) -> usize {
-        self.kick_where(user, |id| id.to_string() == session)
+    /// Ends one session of a user, wherever it is, and refuses its token.
+    ///
+    /// # Errors
+    /// As [`Self::kick`].
+    pub async fn kick_session(&self, user: &UserId, session: &str) -> Result<Outcome, ControlError> {
+        self.0.control.give(Order::Kick { user: user.clone(), session: Some(session.to_owned()) }).await
     }
 
-    /// Whether a login was kicked: its token is to be refused wherever it is shown.
-    pub fn is_kicked(&self, token: TokenHash) -> bool {
-        self.0.refusals.refuses(&token)
+    /// Refuses a token on every node and ends its sessions. `until` is when it would have ended anyway.
+    ///
+    /// # Errors
+    /// As [`Self::kick`].
+    pub async fn revoke_token(
+        &self,
+        token: TokenHash,
+        until: Option<SystemTime>,
+    ) -> Result<Outcome, ControlError> {
+        self.0.control.give(Order::RevokeToken(RefusedToken { token, until })).await
     }
 
-    fn kick_where(&self, user: &UserId, condition: impl Fn(SessionId) -> bool) -> usize {
-        let mut sessions = self.sessions(user);
-        sessions.retain(|session| condition(session.id()) && session.closing().is_none());
-        for session in &sessions {
-            self.0.refusals.refuse(session.token(), session.principal().expires_at);
-            session.close(CloseReason::Kicked);
-        }
-        sessions.len()
+    /// Refuses a user's tokens that were issued before a time (or do not say when) on every node, and ends their
+    /// sessions. The time counts in whole seconds.
+    ///
+    /// # Errors
+    /// As [`Self::kick`].
+    pub async fn revoke_user(
+        &self,
+        user: &UserId,
+        issued_before: SystemTime,
+    ) -> Result<Outcome, ControlError> {
+        self.0.control.give(Order::RevokeUser { user: user.clone(), issued_before }).await
+    }
+
+    /// Whether a login was kicked or revoked: it is to be refused wherever it is shown.
+    pub fn is_refused(&self, principal: &Principal) -> bool {
+        self.0.refusals.refuses(principal)
     }
 
     /// Ends a user's sessions of one transport and token that are older than `spare`. Returns how many.
@@ -404,7 +444,7 @@ impl Hub {
     fn admits(&self, principal: &Principal) -> Result<(), ConnectError> {
         if self.0.draining.load(Ordering::SeqCst) {
             Err(ConnectError::Draining)
-        } else if self.0.refusals.refuses(&principal.token) {
+        } else if self.0.refusals.refuses(principal) {
             Err(ConnectError::Kicked)
         } else {
             Ok(())
@@ -461,7 +501,11 @@ async fn pump(events: BoxStream<'static, BusEvent>, registry: Arc<Registry>, hea
                 }
                 BusEvent::Gap => registry.log.push_gap(GapReason::Bus),
                 BusEvent::Down(problem) => {
-                    tracing::warn!(%problem, "bus is down");
+                    if health.problem().is_none() {
+                        tracing::warn!(%problem, "bus is down");
+                    } else {
+                        tracing::debug!(%problem, "bus is still down");
+                    }
                     health.set(Some(problem));
                 }
             }

@@ -55,6 +55,9 @@ pub struct Claims {
     pub topics: Vec<Topic>,
     /// When it ends, in seconds since 1970.
     pub exp: u64,
+    /// When it was issued, in seconds since 1970; revoking a user's older tokens goes by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iat: Option<u64>,
     /// Makes two tokens of one second differ, so that kicking one does not hit the other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jti: Option<String>,
@@ -115,7 +118,7 @@ impl JwtAuthenticator {
                 _ => "token is malformed",
             })
         })?;
-        let Claims { user_id, sub, client_id, topics, exp, .. } = data.claims;
+        let Claims { user_id, sub, client_id, topics, exp, iat, .. } = data.claims;
         let user = user_id.or(sub).ok_or_else(|| unauthorized("token has neither userId nor sub"))?;
         let expires_at = UNIX_EPOCH
             .checked_add(Duration::from_secs(exp))
@@ -123,8 +126,9 @@ impl JwtAuthenticator {
         if expires_at <= SystemTime::now() {
             return Err(unauthorized("token has expired"));
         }
-        let token = TokenHash::of(token);
-        Ok(Principal { user, client_id, token, expires_at: Some(expires_at), topics, credential: None })
+        let issued_at = iat.and_then(|iat| UNIX_EPOCH.checked_add(Duration::from_secs(iat)));
+        let (token, expires_at) = (TokenHash::of(token), Some(expires_at));
+        Ok(Principal { user, client_id, token, issued_at, expires_at, topics, credential: None })
     }
 }
 
@@ -200,6 +204,7 @@ mod tests {
             client_id: Some("web".into()),
             topics: vec![Topic::new("role:admin").unwrap()],
             exp: now() + 60,
+            iat: Some(7),
             jti: None,
         };
         let token = jwt.sign(&claims).unwrap();
@@ -208,6 +213,7 @@ mod tests {
         assert_eq!(principal.client_id.as_deref(), Some("web"));
         assert_eq!(principal.topics, claims.topics);
         assert_eq!(principal.expires_at, Some(UNIX_EPOCH + Duration::from_secs(claims.exp)));
+        assert_eq!(principal.issued_at, Some(UNIX_EPOCH + Duration::from_secs(7)));
         assert_eq!(principal.token, TokenHash::of(&token));
     }
 

@@ -21,6 +21,7 @@
 mod auth;
 mod bus;
 mod close;
+mod control;
 mod directory;
 mod facade;
 mod global;
@@ -45,9 +46,15 @@ mod transport;
 mod user;
 mod wire;
 
+/// The text of messages: a string that is cheap to clone.
+pub use bytestring::ByteString;
+/// What the asynchronous functions of this crate's traits return.
+pub use futures_core::future::BoxFuture;
+
 pub use auth::{AuthError, Authenticator, ClientIdPolicy, Credential, Handshake, Principal, TokenHash};
 pub use bus::{Bus, BusError, BusEvent, MemoryBus, Published};
 pub use close::CloseReason;
+pub use control::{Applied, Control, ControlError, LocalControl, Order, Outcome, RefusedToken};
 pub use facade::{Facade, FacadeError};
 pub use global::{AlreadyInstalled, hub, install};
 pub use hub::{ConnectError, Hub, HubBuilder, LocalError, PublishError, TooLarge};

@@ -42,7 +42,8 @@ impl<T: Into<ByteString>> From<T> for Message {
 
 /// The name of an event: 1 to 64 printable characters without white space.
 ///
-/// So it can never break out of its line in an event stream. `gap` is taken: it announces a gap.
+/// So it can never break out of its line in an event stream. `gap` is taken, since it announces a gap, and so are
+/// `open` and `error`, which every `EventSource` fires by itself.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct EventName(ByteString);
 
@@ -75,7 +76,7 @@ impl EventName {
         if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
             return Err(EventNameError::BadCharacter(text.to_owned()));
         }
-        if text == Self::GAP {
+        if [Self::GAP, "open", "error"].contains(&text) {
             return Err(EventNameError::Reserved(text.to_owned()));
         }
         Ok(Self(text.into()))
@@ -234,7 +235,7 @@ mod tests {
 
     #[test]
     fn an_event_name_cannot_leave_its_line() {
-        for bad in ["", "a b", "a\nb", "a\rb", "a\0b", "gap"] {
+        for bad in ["", "a b", "a\nb", "a\rb", "a\0b", "gap", "open", "error"] {
             assert!(EventName::new(bad).is_err(), "{bad:?}");
         }
         assert_eq!(EventName::new("order").unwrap().as_str(), "order");

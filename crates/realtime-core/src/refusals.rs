@@ -6,7 +6,7 @@ use std::{
     time::SystemTime,
 };
 
-use crate::TokenHash;
+use crate::{Principal, TokenHash, UserId};
 
 /// The hashes of kicked tokens, each kept until its token would have expired anyway.
 #[derive(Debug, Default)]
@@ -17,6 +17,8 @@ pub(crate) struct Refusals {
 #[derive(Debug, Default)]
 struct State {
     tokens: HashMap<TokenHash, Option<SystemTime>>,
+    /// Tokens of these users that were issued earlier are refused.
+    users: HashMap<UserId, SystemTime>,
     prune_at: usize,
 }
 
@@ -32,9 +34,19 @@ impl Refusals {
         state.tokens.insert(token, expires_at);
     }
 
-    /// Whether the token is refused.
-    pub(crate) fn refuses(&self, token: &TokenHash) -> bool {
-        self.until.lock().unwrap_or_else(PoisonError::into_inner).tokens.contains_key(token)
+    /// Refuses a user's tokens that were issued before a time, or do not say when.
+    pub(crate) fn refuse_before(&self, user: UserId, issued: SystemTime) {
+        let mut state = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = state.users.entry(user).or_insert(issued);
+        *before = issued.max(*before);
+    }
+
+    /// Whether the login is refused.
+    pub(crate) fn refuses(&self, principal: &Principal) -> bool {
+        let state = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = state.users.get(&principal.user);
+        state.tokens.contains_key(&principal.token)
+            || before.is_some_and(|before| principal.issued_at.is_none_or(|issued| issued < *before))
     }
 }
 
@@ -52,7 +64,21 @@ mod tests {
         for n in 0..3000 {
             refusals.refuse(TokenHash::of(&n.to_string()), Some(past));
         }
-        assert!(refusals.refuses(&TokenHash::of("kept")));
+        assert!(refusals.refuses(&Principal::new(1.into(), "kept")));
+        assert!(!refusals.refuses(&Principal::new(1.into(), "another")));
         assert!(refusals.until.lock().unwrap().tokens.len() < 2000);
+    }
+
+    #[test]
+    fn only_older_tokens_of_the_user_are_refused() {
+        let refusals = Refusals::default();
+        let now = SystemTime::now();
+        refusals.refuse_before(1.into(), now);
+        refusals.refuse_before(1.into(), now - Duration::from_secs(9));
+        let issued = |user: i64, issued_at| Principal { issued_at, ..Principal::new(user.into(), "t") };
+        assert!(refusals.refuses(&issued(1, Some(now - Duration::from_secs(1)))));
+        assert!(refusals.refuses(&issued(1, None)));
+        assert!(!refusals.refuses(&issued(1, Some(now))));
+        assert!(!refusals.refuses(&issued(2, None)));
     }
 }

@@ -239,7 +239,8 @@ impl SessionHandle {
         self.0.outbox.offer(&self.0.wire.wire.message(&message.into(), None)).into()
     }
 
-    /// Puts the session into a named topic: it gets what is published there from now on.
+    /// Puts the session into a named topic: it gets what is published there from now on. A client that reconnects is
+    /// a new session and has to be put into it again; what lasts belongs into the login's own topics.
     pub fn subscribe(&self, topic: Topic) {
         if let Some(shard) = self.0.shard.upgrade() {
             shard.subscribe(&self.0, topic);

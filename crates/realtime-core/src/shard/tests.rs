@@ -156,9 +156,9 @@ fn limits_refuse_the_newcomer_and_spare_the_others() {
             .map_err(|e| e.to_string())
     };
     let _kept = (try_connect(1).unwrap(), try_connect(1).unwrap());
-    assert_eq!(try_connect(1).unwrap_err(), "user 1 has reached 2 connections");
+    assert_eq!(try_connect(1).unwrap_err(), "user 1 has reached the limit of 2 connections");
     let _third = try_connect(2).unwrap();
-    assert_eq!(try_connect(3).unwrap_err(), "this node has reached its 3 connections");
+    assert_eq!(try_connect(3).unwrap_err(), "this node has reached its limit of 3 connections");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex as StdMutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -24,25 +24,16 @@ use super::{
     entry::{BEAT_FIELD, ENVELOPE_FIELD, VERSION, VERSION_FIELD},
     position,
 };
-use crate::backoff::Backoff;
+use crate::line::{Line, unavailable};
 
 /// How often a node proves to itself that what it publishes comes back.
 pub(super) const BEAT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 pub(super) struct Publisher {
-    link: StdMutex<Option<Arc<Link>>>,
-    /// Held by whoever connects or claims; the others wait for what comes of it.
-    door: Mutex<Door>,
+    line: Line<Link>,
     /// The highest epoch that any part of this bus has seen.
     seen: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-struct Door {
-    backoff: Backoff,
-    /// No attempt before this time, and what the last one met.
-    closed: Option<(Instant, String)>,
 }
 
 /// A claimed connection.
@@ -50,6 +41,8 @@ struct Link {
     connection: MultiplexedConnection,
     addr: ConnectionAddr,
     epoch: AtomicU64,
+    /// Held by whoever claims again; the others wait for what comes of it.
+    claiming: Mutex<()>,
 }
 
 impl std::fmt::Debug for Link {
@@ -80,10 +73,12 @@ impl Shared {
         let deadline = Instant::now() + timeout;
         let late = || BusError::Unavailable(format!("no answer from Redis within {timeout:?}"));
         loop {
-            let link = timeout_at(deadline, self.link()).await.map_err(|_| late())??;
+            let link = timeout_at(deadline, self.publisher.line.link(|| self.open()))
+                .await
+                .map_err(|_| late())??;
             let epoch = link.epoch.load(Ordering::Acquire);
             let Ok(answer) = timeout_at(deadline, self.xadd(&link, epoch, field, value)).await else {
-                self.unlink(&link);
+                self.publisher.line.give_up(&link);
                 return Err(late());
             };
             match outcome(answer) {
@@ -93,10 +88,10 @@ impl Shared {
                 }
                 Outcome::Elsewhere(error) => {
                     tracing::debug!(%error, "this server does not take entries any more");
-                    self.unlink(&link);
+                    self.publisher.line.give_up(&link);
                 }
                 Outcome::Unknown(error) => {
-                    self.unlink(&link);
+                    self.publisher.line.give_up(&link);
                     return Err(unavailable(&error));
                 }
             }
@@ -129,42 +124,6 @@ impl Shared {
         self.publisher.seen.fetch_max(epoch, Ordering::AcqRel);
     }
 
-    fn current(&self) -> Option<Arc<Link>> {
-        self.publisher.link.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// The connection, opened if there is none.
-    async fn link(&self) -> Result<Arc<Link>, BusError> {
-        if let Some(link) = self.current() {
-            return Ok(link);
-        }
-        let mut door = self.publisher.door.lock().await;
-        if let Some(link) = self.current() {
-            return Ok(link);
-        }
-        if let Some((until, problem)) = &door.closed
-            && Instant::now() < *until
-        {
-            return Err(BusError::Unavailable(problem.clone()));
-        }
-        match self.open().await {
-            Ok(link) => {
-                *door = Door::default();
-                let link = Arc::new(link);
-                *self.publisher.link.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&link));
-                Ok(link)
-            }
-            Err(error) => {
-                let error = unavailable(&error);
-                let wait = door.backoff.next();
-                if let BusError::Unavailable(problem) = &error {
-                    door.closed = Some((Instant::now() + wait, problem.clone()));
-                }
-                Err(error)
-            }
-        }
-    }
-
     async fn open(&self) -> RedisResult<Link> {
         count(&self.metrics.connects);
         let server = self.servers.master(&self.keys.log).await?;
@@ -172,12 +131,12 @@ impl Shared {
         let mut connection = self.servers.open(server, self.config.command_timeout).await?;
         let Position { epoch, .. } = claim(self, &mut connection, self.seen()).await?;
         self.see(epoch);
-        Ok(Link { connection, addr, epoch: AtomicU64::new(epoch) })
+        Ok(Link { connection, addr, epoch: AtomicU64::new(epoch), claiming: Mutex::default() })
     }
 
     /// Asks for the epoch again, unless somebody just did.
     async fn reclaim(&self, link: &Arc<Link>, stale: u64) -> Result<(), BusError> {
-        let _door = self.publisher.door.lock().await;
+        let _claiming = link.claiming.lock().await;
         if link.epoch.load(Ordering::Acquire) != stale {
             return Ok(());
         }
@@ -188,17 +147,9 @@ impl Shared {
                 Ok(())
             }
             Err(error) => {
-                self.unlink(link);
+                self.publisher.line.give_up(link);
                 Err(unavailable(&error))
             }
-        }
-    }
-
-    /// Gives a connection up. Another one is not touched.
-    fn unlink(&self, link: &Arc<Link>) {
-        let mut current = self.publisher.link.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, link)) {
-            *current = None;
         }
     }
 }
@@ -211,12 +162,12 @@ pub(super) async fn beat(shared: Arc<Shared>) {
     loop {
         timer.tick().await;
         if shared.servers.can_change()
-            && let Some(link) = shared.current()
+            && let Some(link) = shared.publisher.line.current()
             && let Ok(master) = shared.servers.master(&shared.keys.log).await
             && *master.addr() != link.addr
         {
             tracing::warn!("the master has changed");
-            shared.unlink(&link);
+            shared.publisher.line.give_up(&link);
         }
         // A failure shows at the tail: the heartbeat does not come back.
         if let Err(error) = shared.add(BEAT_FIELD, &shared.incarnation).await {
@@ -255,8 +206,4 @@ fn outcome(answer: RedisResult<Option<String>>) -> Outcome {
             _ => Outcome::Unknown(error),
         },
     }
-}
-
-fn unavailable(error: &RedisError) -> BusError {
-    BusError::Unavailable(error.to_string())
 }

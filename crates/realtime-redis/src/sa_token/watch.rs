@@ -1,0 +1,94 @@
+//! [`SaTokenWatch`]: asks again whether the logins of live sessions hold.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    time::{Duration, SystemTime},
+};
+
+use realtime_core::{Hub, SessionHandle};
+use tokio::{task::JoinHandle, time::sleep};
+
+use super::{SaTokenAuthenticator, store::Away};
+
+/// Looks again after the logins of live sessions, until it is dropped.
+#[must_use = "the watch ends when this is dropped"]
+pub struct SaTokenWatch(JoinHandle<()>);
+
+/// How many logins are looked up in one round trip.
+const BATCH: usize = 500;
+/// The shortest time between two rounds.
+const SHORTEST: Duration = Duration::from_millis(50);
+
+impl SaTokenAuthenticator {
+    /// Looks `every` so often (30 s is a good time, 50 ms the shortest) whether the logins of a hub's live sessions
+    /// still hold, and ends the sessions of those that do not: with [`Kicked`] when the login was kicked out or
+    /// replaced, with [`TokenExpired`] when it is frozen, with [`Revoked`] when it is gone.
+    ///
+    /// While Redis is away no session ends; but a Redis that comes back empty has forgotten all logins, and says so.
+    /// Sessions that another authenticator let in are left alone.
+    ///
+    /// [`Kicked`]: realtime_core::CloseReason::Kicked
+    /// [`TokenExpired`]: realtime_core::CloseReason::TokenExpired
+    /// [`Revoked`]: realtime_core::CloseReason::Revoked
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn watch(&self, hub: Hub, every: Duration) -> SaTokenWatch {
+        let authenticator = self.clone();
+        SaTokenWatch(tokio::spawn(async move {
+            loop {
+                sleep(every.max(SHORTEST)).await;
+                if let Err(error) = authenticator.recheck(&hub).await {
+                    // The store has told the log already.
+                    tracing::debug!(%error, "live logins could not be looked up");
+                }
+            }
+        }))
+    }
+
+    async fn recheck(&self, hub: &Hub) -> Result<(), Away> {
+        let mut logins: HashMap<_, Vec<SessionHandle>> = HashMap::new();
+        for session in hub.all_sessions() {
+            if let Some(credential) = session.principal().credential.clone()
+                && session.closing().is_none()
+            {
+                logins.entry(credential).or_default().push(session);
+            }
+        }
+        let logins: Vec<_> = logins.into_iter().collect();
+        for batch in logins.chunks(BATCH) {
+            // What is no token of ours is somebody else's to judge.
+            let ours = batch.iter().filter_map(|(credential, sessions)| {
+                let claims = self.0.verifier.verify(credential.expose()).ok()?;
+                Some((credential.expose(), claims.login_id, sessions))
+            });
+            let ours: Vec<_> = ours.collect();
+            if ours.is_empty() {
+                continue;
+            }
+            let records = self.0.store.look_up_all(ours.iter().map(|(token, ..)| *token)).await?;
+            let now = SystemTime::now();
+            for ((_, login_id, sessions), record) in ours.iter().zip(records) {
+                let Err(invalid) = record.check(login_id, now) else { continue };
+                for session in *sessions {
+                    tracing::debug!(session = %session.id(), user = %session.user(), %invalid, "login has ended");
+                    session.close(invalid.close_reason());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for SaTokenWatch {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl fmt::Debug for SaTokenWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SaTokenWatch")
+    }
+}
