@@ -13,25 +13,32 @@
 //!     let hub = Hub::builder().start()?;
 //!     let jwt = Arc::new(JwtAuthenticator::new(JwtAlgorithm::Hs256, "a secret of at least 32 bytes ....")?);
 //!     let sse = SseEmitters::new(hub.clone());
-//!     HttpServer::new(move || {
-//!         App::new().configure(routes(hub.clone(), jwt.clone(), SseConfig::default()))
+//!     let server = HttpServer::new({
+//!         let hub = hub.clone();
+//!         move || {
+//!             App::new().configure(routes(hub.clone(), jwt.clone(), SseConfig::default()))
+//!         }
 //!     })
 //!     // A client that left is noticed at once, not at the next write that fails.
 //!     .h1_allow_half_closed(false)
 //!     .bind(("127.0.0.1", 8080))?
-//!     .run()
-//!     .await?;
-//!     sse.publish_all("the last word").await?;
+//!     .run();
+//!     actix_web::rt::spawn(async move { sse.publish_all("hello").await });
+//!     server.await?;
 //!     Ok(())
 //! }
 //! ```
+//!
+//! A server with open connections takes actix's whole shutdown timeout to stop, and its clients see a broken one. One
+//! that handles its signals itself (`HttpServer::disable_signals`) and calls `Hub::drain` first ends every session in
+//! order.
 
 mod emitters;
 mod routes;
 mod stream;
 mod wire;
 
-pub use emitters::SseEmitters;
+pub use emitters::{EmitterError, SseEmitters};
 pub use realtime_core::*;
 pub use routes::{SseConfig, routes};
 pub use stream::SseStream;

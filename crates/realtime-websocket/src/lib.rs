@@ -13,16 +13,23 @@
 //!     let hub = Hub::builder().start()?;
 //!     let jwt = Arc::new(JwtAuthenticator::new(JwtAlgorithm::Hs256, "a secret of at least 32 bytes ....")?);
 //!     let sockets = WebSockets::new(hub.clone());
-//!     HttpServer::new(move || {
-//!         App::new().configure(routes(hub.clone(), jwt.clone(), WebSocketConfig::default()))
+//!     let server = HttpServer::new({
+//!         let hub = hub.clone();
+//!         move || {
+//!             App::new().configure(routes(hub.clone(), jwt.clone(), WebSocketConfig::default()))
+//!         }
 //!     })
 //!     .bind(("127.0.0.1", 8080))?
-//!     .run()
-//!     .await?;
-//!     sockets.publish_all("the last word").await?;
+//!     .run();
+//!     actix_web::rt::spawn(async move { sockets.publish_all("hello").await });
+//!     server.await?;
 //!     Ok(())
 //! }
 //! ```
+//!
+//! A server with open connections takes actix's whole shutdown timeout to stop, and its clients see a broken one. One
+//! that handles its signals itself (`HttpServer::disable_signals`) and calls `Hub::drain` first ends every session in
+//! order.
 
 mod body;
 mod close;

@@ -1,0 +1,39 @@
+//! Pushes over Server-Sent Events and nothing else: `cargo run -p realtime-sse --example sse_only`.
+
+use std::{error::Error, sync::Arc, time::SystemTime};
+
+use actix_web::{
+    App, HttpServer,
+    web::{self, Data, Path},
+};
+use realtime_sse::{Claims, Hub, JwtAlgorithm, JwtAuthenticator, SseConfig, SseEmitters, routes};
+
+#[actix_web::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let hub = Hub::builder().start()?;
+    let jwt = Arc::new(JwtAuthenticator::new(JwtAlgorithm::Hs256, "a secret of at least 32 bytes ....")?);
+    let exp = SystemTime::UNIX_EPOCH.elapsed()?.as_secs() + 3600;
+    let token = jwt.sign(&Claims { user_id: Some(42.into()), exp, ..Claims::default() })?;
+    eprintln!("connect user 42: curl -N 'http://127.0.0.1:8082/resource/sse?Authorization={token}'");
+    eprintln!("push to user 42: curl -d 'your order has been paid' http://127.0.0.1:8082/push/42");
+
+    let sse = SseEmitters::new(hub.clone());
+    HttpServer::new(move || {
+        App::new()
+            .app_data(Data::new(sse.clone()))
+            .configure(routes(hub.clone(), jwt.clone(), SseConfig::default()))
+            .route("/push/{user}", web::post().to(push))
+    })
+    // A stream's client sends nothing after its request, so the end of its half is all that tells of its leaving.
+    // By default actix keeps such a connection until a write fails, and its user stays online until then.
+    .h1_allow_half_closed(false)
+    .bind(("127.0.0.1", 8082))?
+    .run()
+    .await?;
+    Ok(())
+}
+
+async fn push(sse: Data<SseEmitters>, user: Path<i64>, text: String) -> Result<String, Box<dyn Error>> {
+    let published = sse.publish_to(&[(*user).into()], text).await?;
+    Ok(format!("{published:?}\n"))
+}
