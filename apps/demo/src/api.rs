@@ -5,7 +5,7 @@ use actix_web::{
     dev::Payload,
     web::{self, Data, Json, Path, Query, ServiceConfig},
 };
-use realtime_core::{Envelope, EventName, Message, OnlineSession, OnlineUser, Scope, Topic, UserId};
+use realtime_core::{Envelope, EventName, Message, OnlineSession, OnlineUser, Outcome, Scope, Topic, UserId};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
@@ -13,10 +13,9 @@ use crate::{body::Body, fault::Fault, state::State};
 
 pub(crate) fn routes(services: &mut ServiceConfig) {
     services
-        .route("/api/publish", web::post().to(publish))
-        .route("/api/online", web::get().to(online))
-        .route("/api/online/{userId}", web::get().to(online_user))
-        .route("/api/online/{userId}", web::delete().to(kick));
+        .service(web::resource("/api/publish").post(publish))
+        .service(web::resource("/api/online").get(online))
+        .service(web::resource("/api/online/{userId}").get(online_user).delete(kick));
 }
 
 /// The proof that a request has the key; extracting it fails with 401.
@@ -164,6 +163,9 @@ struct KickQuery {
 #[derive(Serialize)]
 struct KickAnswer {
     closed: usize,
+    /// The live nodes that have not confirmed it in time.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unconfirmed: Vec<String>,
 }
 
 async fn kick(
@@ -173,11 +175,11 @@ async fn kick(
     query: Query<KickQuery>,
 ) -> Result<Json<KickAnswer>, Fault> {
     let user = parse_user(&user)?;
-    let closed = match &query.session_id {
-        Some(session) => state.hub.kick_session(&user, session),
-        None => state.hub.kick(&user),
+    let Outcome { closed, unconfirmed } = match &query.session_id {
+        Some(session) => state.hub.kick_session(&user, session).await?,
+        None => state.hub.kick(&user).await?,
     };
-    Ok(Json(KickAnswer { closed }))
+    Ok(Json(KickAnswer { closed, unconfirmed }))
 }
 
 fn parse_user(text: &str) -> Result<UserId, Fault> {

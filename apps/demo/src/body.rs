@@ -17,10 +17,13 @@ impl<T: DeserializeOwned> FromRequest for Body<T> {
         let bytes = Bytes::from_request(request, payload);
         Box::pin(async move {
             let bytes = bytes.await.map_err(|error| Fault::bad_request(format_args!("body: {error}")))?;
+            if bytes.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|first| *first != b'{') {
+                return Err(Fault::bad_request("body: expected a JSON object"));
+            }
             let mut json = serde_json::Deserializer::from_slice(&bytes);
             let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
                 let path = error.path().to_string();
-                let place = if path == "." { "body" } else { &path };
+                let place = if path == "." || path == "?" { "body" } else { &path };
                 Fault::bad_request(format_args!("{place}: {}", error.inner()))
             })?;
             json.end().map_err(|error| Fault::bad_request(format_args!("body: {error}")))?;

@@ -26,7 +26,7 @@ impl FromRequest for Caller {
             let peer = request.peer_addr();
             let handshake = Handshake::new(Transport::new("http"), request.query_string(), headers, peer);
             let principal = state.jwt.authenticate(&handshake).await?;
-            if state.hub.is_kicked(principal.token) {
+            if state.hub.is_refused(&principal) {
                 return Err(Fault::unauthorized("this login was ended by an administrator"));
             }
             Ok(Self::of(state, principal.user))

@@ -2,7 +2,9 @@
 
 use anyhow::Context;
 use realtime_core::HubBuilder;
-use realtime_redis::{RedisConfig, RedisStreamsBus, Topology};
+use realtime_redis::{
+    Incarnation, RedisConfig, RedisControl, RedisPresence, RedisPubSubBus, RedisStreamsBus, Topology,
+};
 
 use crate::config::{Config, RedisMode, RedisTopology};
 
@@ -23,8 +25,15 @@ pub(crate) fn with_bus(hub: HubBuilder, url: &str, config: &Config) -> anyhow::R
         max_age: config.settings.history.max_age,
         ..RedisConfig::new(topology)
     };
+    // Presence and control know this life of the node by one name.
+    let node = config.server.node.clone().unwrap_or_else(|| format!("{:08x}", rand::random::<u32>()));
+    let incarnation = Incarnation::new(&node);
+    let hub = hub
+        .node(node)
+        .presence(RedisPresence::make(redis_config.clone(), incarnation.clone()).context("redis")?)
+        .control(RedisControl::make(redis_config.clone(), incarnation).context("redis")?);
     match redis.mode {
         RedisMode::Streams => Ok(hub.bus(RedisStreamsBus::new(redis_config).context("redis")?)),
-        RedisMode::PubSub => anyhow::bail!("redis.mode: pubsub"),
+        RedisMode::PubSub => Ok(hub.bus(RedisPubSubBus::new(redis_config).context("redis")?)),
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use actix_web::{HttpResponse, ResponseError, http::StatusCode};
-use realtime_core::{AuthError, FacadeError, LocalError, PresenceError, PublishError, Reply};
+use realtime_core::{AuthError, ControlError, FacadeError, LocalError, PresenceError, PublishError, Reply};
 
 /// A status and a text for people.
 #[derive(Debug)]
@@ -72,6 +72,12 @@ impl From<FacadeError> for Fault {
             FacadeError::Publish(error) => error.into(),
             FacadeError::Local(LocalError::Overloaded) => Self::new(StatusCode::SERVICE_UNAVAILABLE, error),
         }
+    }
+}
+
+impl From<ControlError> for Fault {
+    fn from(error: ControlError) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, error)
     }
 }
 

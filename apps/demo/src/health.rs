@@ -9,7 +9,9 @@ use serde_json::json;
 use crate::state::State;
 
 pub(crate) fn routes(services: &mut ServiceConfig) {
-    services.route("/health/live", web::get().to(live)).route("/health/ready", web::get().to(ready));
+    services
+        .service(web::resource("/health/live").get(live))
+        .service(web::resource("/health/ready").get(ready));
 }
 
 async fn live() -> HttpResponse {

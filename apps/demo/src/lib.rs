@@ -22,4 +22,4 @@ mod state;
 mod story;
 pub mod token;
 
-pub use server::run;
+pub use server::{check, run};

@@ -16,7 +16,7 @@ use crate::{body::Body, fault::Fault, state::State, token};
 const TTL: Duration = Duration::from_secs(3600);
 
 pub(crate) fn routes(services: &mut ServiceConfig) {
-    services.route("/auth/login", web::post().to(login));
+    services.service(web::resource("/auth/login").post(login));
 }
 
 #[derive(Deserialize)]

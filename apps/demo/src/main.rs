@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use realtime_core::UserId;
-use realtime_demo::{config::Config, run, token};
+use realtime_demo::{check, config::Config, run, token};
 use tracing_subscriber::EnvFilter;
 
 /// A push server with a page to try it: WebSocket and Server-Sent Events over one hub.
@@ -80,6 +80,7 @@ async fn execute(cli: Cli) -> anyhow::Result<()> {
             for warning in &config.warnings {
                 eprintln!("warning: {warning}");
             }
+            check(&config)?;
             println!("the configuration is valid");
             Ok(())
         }

@@ -13,7 +13,7 @@ use crate::{caller::Caller, event::Event, fault::Fault, state::State};
 const SHOWN: usize = 50;
 
 pub(crate) fn routes(services: &mut ServiceConfig) {
-    services.route("/demo/online", web::get().to(online));
+    services.service(web::resource("/demo/online").get(online));
 }
 
 #[derive(Serialize)]

@@ -56,9 +56,9 @@ const ASSETS: &[Asset] = assets![
 
 pub(crate) fn routes(services: &mut ServiceConfig) {
     services
-        .route("/", web::get().to(index))
-        .route("/assets/{name}", web::get().to(asset))
-        .route("/demo/config", web::get().to(config));
+        .service(web::resource("/").get(index))
+        .service(web::resource("/assets/{name}").get(asset))
+        .service(web::resource("/demo/config").get(config));
 }
 
 async fn index() -> Result<HttpResponse, Fault> {

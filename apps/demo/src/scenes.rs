@@ -20,11 +20,11 @@ use crate::{body::Body, caller::Caller, event::Event, fault::Fault, state::State
 
 pub(crate) fn routes(services: &mut ServiceConfig) {
     services
-        .route("/demo/order", web::post().to(order))
-        .route("/demo/notice", web::post().to(notice))
-        .route("/demo/approval", web::post().to(approval))
-        .route("/demo/dashboard", web::post().to(dashboard))
-        .route("/demo/ai", web::get().to(story::tell));
+        .service(web::resource("/demo/order").post(order))
+        .service(web::resource("/demo/notice").post(notice))
+        .service(web::resource("/demo/approval").post(approval))
+        .service(web::resource("/demo/dashboard").post(dashboard))
+        .service(web::resource("/demo/ai").get(story::tell));
 }
 
 #[derive(Serialize)]

@@ -100,6 +100,14 @@ fn with_bus(hub: HubBuilder, config: &Config) -> anyhow::Result<HubBuilder> {
     }
 }
 
+/// Checks what only the parts themselves can tell, without starting anything.
+///
+/// # Errors
+/// When Redis cannot be as the configuration describes it.
+pub fn check(config: &Config) -> anyhow::Result<()> {
+    with_bus(Hub::builder(), config).map(drop)
+}
+
 /// Adds to an `App` what the configuration switches on. This is the one place where it is asked.
 fn routes(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) {
     let state = state.clone();

@@ -37,13 +37,15 @@ pub(crate) fn sign(
     ttl: Duration,
     topics: Vec<Topic>,
 ) -> anyhow::Result<String> {
-    let end = SystemTime::now().checked_add(ttl).context("the time to live is too long")?;
+    let now = SystemTime::now();
+    let end = now.checked_add(ttl).context("the time to live is too long")?;
     let claims = Claims {
         user_id: Some(user),
         sub: None,
         client_id: Some(client_id.to_owned()),
         topics,
         exp: end.duration_since(UNIX_EPOCH)?.as_secs(),
+        iat: Some(now.duration_since(UNIX_EPOCH)?.as_secs()),
         jti: Some(format!("{:032x}", rand::random::<u128>())),
     };
     Ok(jwt.sign(&claims)?)

@@ -53,6 +53,12 @@ impl Redis {
     /// Checks what a single value cannot tell.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let several = self.topology != RedisTopology::Single;
+        if self.url.is_none() && (several || !self.nodes.is_empty()) {
+            return Err(ConfigError::at(
+                "redis.url",
+                "is missing: redis.topology and redis.nodes alone start nothing",
+            ));
+        }
         if self.url.is_some() && several && self.nodes.is_empty() {
             return Err(ConfigError::at("redis.nodes", "must name at least one URL for this redis.topology"));
         }
