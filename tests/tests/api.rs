@@ -11,7 +11,9 @@ async fn bad_requests_are_told_what_and_where() {
     let long = json!({ "broadcast": true, "message": "x".repeat(65_537) }).to_string();
     for (body, expected) in [
         ("", "body: EOF"),
-        ("nonsense", "body: expected"),
+        ("nonsense", "body: expected a JSON object"),
+        ("[]", "body: expected a JSON object"),
+        (r#"{"message""#, "body: EOF"),
         (r#"{"broadcast":true,"message":"x"} trailing"#, "body: trailing"),
         (r#"{"broadcast":true}"#, "missing field `message`"),
         (r#"{"message":"x"}"#, "a target is missing"),

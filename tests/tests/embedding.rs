@@ -1,82 +1,15 @@
 //! The crates inside somebody else's server: facades, handlers, grants, and several hubs on one bus.
 #![allow(clippy::unwrap_used, reason = "tests may")]
 
-use std::{net::TcpListener, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use actix_web::{App, HttpResponse, HttpServer, Responder, dev::ServerHandle, web};
-use bytestring::ByteString;
 use realtime_core::{
-    Bus, CloseReason, ConnectError, Envelope, FacadeError, Hub, JwtAlgorithm, JwtAuthenticator, LocalError,
-    MemoryBus, Message, Scope, Settings, SseMessageDto, Topic, WebSocketMessageDto,
+    Bus, CloseReason, ConnectError, Envelope, FacadeError, Hub, LocalError, MemoryBus, Message, Scope,
+    Settings, SseMessageDto, Topic, WebSocketMessageDto,
 };
-use realtime_sse::{SseConfig, SseEmitters};
-use realtime_tests::{EventStream, SECRET, Server, Socket, token, within};
-use realtime_websocket::{SessionHandle, WebSocketConfig, WebSockets};
-
-/// A server with both transports and a stream endpoint of its own.
-struct Embedded {
-    port: u16,
-    handle: ServerHandle,
-    hub: Hub,
-    sockets: WebSockets,
-    emitters: SseEmitters,
-}
-
-impl Server for Embedded {
-    fn port(&self) -> u16 {
-        self.port
-    }
-}
-
-impl Drop for Embedded {
-    fn drop(&mut self) {
-        drop(self.handle.stop(false));
-    }
-}
-
-impl Embedded {
-    fn start(hub: Hub) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let jwt = Arc::new(JwtAuthenticator::new(JwtAlgorithm::Hs256, SECRET).unwrap());
-        let (sockets, emitters) = (WebSockets::new(hub.clone()), SseEmitters::new(hub.clone()));
-        let server = HttpServer::new({
-            let (hub, emitters) = (hub.clone(), emitters.clone());
-            move || {
-                // Every text is shouted back, and `join <topic>` is granted.
-                let inbound = |session: SessionHandle, text: ByteString| async move {
-                    if let Some(topic) = text.strip_prefix("join ") {
-                        session.subscribe(Topic::new(topic).unwrap());
-                    }
-                    Some(text.to_uppercase().into())
-                };
-                let websocket = WebSocketConfig { inbound: Arc::new(inbound), ..WebSocketConfig::default() };
-                App::new()
-                    .app_data(web::Data::new(emitters.clone()))
-                    .route("/own", web::get().to(own_stream))
-                    .configure(realtime_websocket::routes(hub.clone(), jwt.clone(), websocket))
-                    .configure(realtime_sse::routes(hub.clone(), jwt.clone(), SseConfig::default()))
-            }
-        })
-        .workers(2)
-        .h1_allow_half_closed(false)
-        .disable_signals()
-        .listen(listener)
-        .unwrap()
-        .run();
-        let handle = server.handle();
-        actix_web::rt::spawn(server);
-        Self { port, handle, hub, sockets, emitters }
-    }
-}
-
-/// An endpoint with an authentication of its own that answers with a stream.
-async fn own_stream(emitters: web::Data<SseEmitters>) -> impl Responder {
-    match emitters.connect(77, "a login of another kind") {
-        Ok(stream) => actix_web::Either::Left(stream),
-        Err(error) => actix_web::Either::Right(HttpResponse::ServiceUnavailable().body(error.to_string())),
-    }
-}
+use realtime_sse::SseEmitters;
+use realtime_tests::{Embedded, EventStream, Server, Socket, token, within};
+use realtime_websocket::WebSockets;
 
 fn hub() -> Hub {
     Hub::builder().start().unwrap()
@@ -145,7 +78,7 @@ async fn a_module_that_is_off_answers_disabled_and_not_silence() {
 #[actix_web::test]
 async fn an_own_endpoint_opens_streams_and_disconnect_ends_them() {
     let server = Embedded::start(hub());
-    let own = format!("http://127.0.0.1:{}/own", server.port);
+    let own = format!("http://127.0.0.1:{}/own", server.port());
     let mut response = reqwest::get(own).await.unwrap();
     assert_eq!(response.headers()["content-type"], "text/event-stream");
     let mut body = String::new();
@@ -181,6 +114,9 @@ async fn the_server_handles_texts_and_grants_topics() {
         server.hub.publish(envelope).await.unwrap();
     };
     publish("before").await;
+    // What comes after it has come, so it has been dealt with before the grant.
+    server.sockets.publish_all("to all").await.unwrap();
+    assert_eq!(socket.text().await, "to all");
     socket.send("join order:42").await;
     assert_eq!(socket.text().await, "JOIN ORDER:42");
     publish("granted").await;

@@ -1,0 +1,460 @@
+//! Logins of Java nodes: Sa-Token's tokens and keys, over real sockets and a real Redis.
+#![allow(clippy::unwrap_used, reason = "tests may")]
+
+use std::{
+    io::Read,
+    net::TcpListener,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use jsonwebtoken::Algorithm;
+use realtime_core::{ClientIdPolicy, CloseReason, Credential, Hub, Principal, UserId};
+use realtime_redis::{SaTokenAuthenticator, SaTokenConfig};
+use realtime_tests::{
+    Embedded, EventStream, JAVA_SECRET, JavaLogins, Payload, Redis, Server, Socket, within,
+};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+const PERIOD: Duration = Duration::from_millis(200);
+
+fn config(redis: &Redis) -> SaTokenConfig {
+    SaTokenConfig::new(redis.url(), JAVA_SECRET)
+}
+
+fn serve(config: SaTokenConfig) -> (Embedded, SaTokenAuthenticator) {
+    let authenticator = SaTokenAuthenticator::new(config).unwrap();
+    let server = Embedded::start_with(Hub::builder().start().unwrap(), Arc::new(authenticator.clone()));
+    (server, authenticator)
+}
+
+/// What the stream endpoint says to a request.
+async fn ask(server: &Embedded, query: &str, headers: &[(&'static str, &str)]) -> (u16, reqwest::Response) {
+    let mut request =
+        reqwest::Client::new().get(format!("http://127.0.0.1:{}/resource/sse?{query}", server.port()));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let response = within("an answer", request.send()).await.unwrap();
+    (response.status().as_u16(), response)
+}
+
+/// Asks both transports, which have to refuse with 401, and returns why.
+async fn refusal(server: &Embedded, query: &str, headers: &[(&'static str, &str)]) -> String {
+    let path = format!("/resource/websocket?{query}");
+    assert_eq!(Socket::open_at(server, &path, headers).await.err(), Some(401), "{path}");
+    let (status, response) = ask(server, query, headers).await;
+    let answer: Value = response.json().await.unwrap();
+    assert_eq!((status, &answer["code"], &answer["data"]), (401, &json!(401), &Value::Null), "{answer}");
+    answer["msg"].as_str().unwrap().to_owned()
+}
+
+async fn refusal_of(server: &Embedded, token: &str) -> String {
+    let message = refusal(server, &format!("clientid=web&Authorization=Bearer%20{token}"), &[]).await;
+    assert!(token.is_empty() || !message.contains(token), "a refusal shows the token");
+    message
+}
+
+/// Both transports let a request in.
+async fn admits(server: &Embedded, query: &str, headers: &[(&'static str, &str)]) {
+    let path = format!("/resource/websocket?{query}");
+    Socket::open_at(server, &path, headers).await.unwrap_or_else(|status| panic!("{status} for {path}"));
+    let (status, response) = ask(server, query, headers).await;
+    assert_eq!((status, &response.headers()["content-type"]), (200, &"text/event-stream".parse().unwrap()));
+}
+
+#[actix_web::test]
+async fn a_login_of_a_java_node_opens_both_transports() {
+    let java = JavaLogins::start().await;
+    let (server, _) = serve(config(&java.redis));
+    let snowflake = 1_925_000_000_000_000_001;
+    for (payload, user) in [
+        (Payload::of(1), UserId::from(1)),
+        (Payload::of(snowflake), snowflake.into()),
+        (Payload { user_id: json!("2"), ..Payload::of(2) }, 2.into()),
+    ] {
+        let token = java.keep(&payload);
+        let mut socket = Socket::open(&server, &token, &[], None).await.unwrap();
+        let mut stream = EventStream::open(&server, &token, None).await.unwrap();
+        let sessions = server.hub.sessions(&user);
+        let expected = Principal {
+            client_id: Some("web".into()),
+            credential: Some(Credential::new(&token)),
+            ..Principal::new(user.clone(), &token)
+        };
+        assert_eq!(sessions.len(), 2);
+        assert!(sessions.iter().all(|session| *session.principal() == expected));
+        server.sockets.send_message(user.clone(), "to a socket").unwrap();
+        server.emitters.send_message(user, "to a stream").unwrap();
+        assert_eq!((socket.text().await, stream.data().await), ("to a socket".into(), "to a stream".into()));
+    }
+}
+
+#[actix_web::test]
+async fn a_token_that_was_not_signed_by_a_java_node_is_refused() {
+    let java = JavaLogins::start().await;
+    let (server, _) = serve(config(&java.redis));
+    let payload = Payload::of(1);
+    let good = payload.sign();
+    let [header, body, signature] = good.split('.').collect::<Vec<_>>()[..] else { panic!("{good}") };
+    assert_eq!(header, "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9", "the header that Java writes");
+    // {"alg":"none"}, in two forms
+    let none = format!("eyJhbGciOiJub25lIn0.{body}.");
+    let none_signed = format!("eyJhbGciOiJub25lIn0.{body}.{signature}");
+    for (token, problem) in [
+        (payload.sign_with(Algorithm::HS256, "another secret"), "token signature is wrong"),
+        (payload.sign_with(Algorithm::HS512, JAVA_SECRET), "token algorithm is not HS256"),
+        (payload.sign_with(Algorithm::HS384, JAVA_SECRET), "token algorithm is not HS256"),
+        (none, "token algorithm is not HS256"),
+        (none_signed, "token algorithm is not HS256"),
+        (format!("{header}.{body}"), "token is malformed"),
+        ("abc".to_owned(), "token is malformed"),
+        (String::new(), "Authorization is missing"),
+    ] {
+        // Redis knows them all, so it is the signature that counts.
+        java.set_login(&token, "sys_user:1");
+        java.set_last_active(&token, "1");
+        assert_eq!(refusal_of(&server, &token).await, problem, "{token}");
+    }
+    for (payload, problem) in [
+        (Payload { login_type: "app".into(), ..payload.clone() }, "token is of another login type"),
+        (Payload { user_id: Value::Null, ..payload.clone() }, "token claims cannot be read"),
+        (Payload { user_id: json!("a b"), ..payload }, "token claims cannot be read"),
+    ] {
+        assert_eq!(refusal_of(&server, &java.keep(&payload)).await, problem);
+    }
+}
+
+#[actix_web::test]
+async fn what_redis_says_of_a_login_is_the_last_word() {
+    let java = JavaLogins::start().await;
+    let (server, _) = serve(config(&java.redis));
+    let login = |change: &dyn Fn(&str)| {
+        let token = java.login(1);
+        change(&token);
+        token
+    };
+    let mut messages = Vec::new();
+    for (token, problem) in [
+        (Payload::of(1).sign(), "token is unknown"),
+        (login(&|token| java.log_out(token)), "token is unknown"),
+        (login(&|token| java.kick_out(token)), "token was kicked out"),
+        (login(&|token| java.replace(token)), "token was replaced"),
+        (login(&|token| java.set_login(token, "-3")), "token has expired"),
+        (login(&|token| java.set_login(token, "-6")), "token is frozen"),
+        (login(&|token| java.set_login(token, "-2")), "token is marked as invalid (-2)"),
+        (login(&|token| java.set_login(token, "sys_user:2")), "token is another login's"),
+        (
+            login(&|token| drop(java.redis.cli(&["DEL", &java.last_active_key(token)]))),
+            "token is frozen: its",
+        ),
+        (login(&|token| java.freeze(token)), "token is frozen: it was inactive"),
+        (login(&|token| java.set_last_active(token, "?")), "token's last activity cannot be read"),
+    ] {
+        let message = refusal_of(&server, &token).await;
+        assert!(message.starts_with(problem), "{message} for {problem}");
+        messages.push(message);
+    }
+    messages.sort();
+    messages.dedup();
+    assert_eq!(messages.len(), 10, "each kind has words of its own");
+
+    for unlimited in ["1,-1", "1"] {
+        let token = login(&|token| java.set_last_active(token, unlimited));
+        admits(&server, &format!("Authorization=Bearer%20{token}"), &[]).await;
+    }
+}
+
+#[actix_web::test]
+async fn a_parameter_hides_the_header_and_both_need_the_prefix() {
+    let java = JavaLogins::start().await;
+    let (server, _) = serve(config(&java.redis));
+    let token = java.login(1);
+    let good: &[(&str, &str)] = &[("Authorization", &format!("Bearer {token}"))];
+    admits(&server, "", good).await;
+    admits(&server, "Authorization=", good).await;
+    admits(&server, &format!("Authorization=Bearer+{token}"), &[("Authorization", "Bearer x")]).await;
+
+    let no_prefix = "token has no Bearer prefix";
+    for query in [token.clone(), format!("bearer%20{token}"), format!("Bearer{token}"), "null".into()] {
+        assert_eq!(refusal(&server, &format!("Authorization={query}"), good).await, no_prefix, "{query}");
+    }
+    for header in [token.clone(), format!("bearer {token}"), format!("Basic {token}")] {
+        assert_eq!(refusal(&server, "", &[("Authorization", &header)]).await, no_prefix, "{header}");
+    }
+    let two_spaces = format!("Bearer  {token}");
+    assert_eq!(refusal(&server, "", &[("Authorization", &two_spaces)]).await, "token is malformed");
+    assert_eq!(refusal(&server, "", &[]).await, "Authorization is missing");
+}
+
+#[actix_web::test]
+async fn the_client_id_is_the_tokens() {
+    let java = JavaLogins::start().await;
+    let (server, _) = serve(config(&java.redis));
+    let query = format!("Authorization=Bearer%20{}", java.login(1));
+    let (web, app): (&[_], &[_]) = (&[("clientid", "web")], &[("clientid", "app")]);
+    let mismatch = "clientid does not match the token";
+    admits(&server, &query, &[]).await;
+    admits(&server, &query, web).await;
+    admits(&server, &format!("{query}&clientid=web"), &[]).await;
+    admits(&server, &format!("{query}&clientid=web"), app).await;
+    assert_eq!(refusal(&server, &query, app).await, mismatch);
+    assert_eq!(refusal(&server, &format!("{query}&clientid=app"), &[]).await, mismatch);
+
+    let (strict, _) = serve(SaTokenConfig { client_id: ClientIdPolicy::Required, ..config(&java.redis) });
+    admits(&strict, &query, web).await;
+    assert_eq!(refusal(&strict, &query, &[]).await, "clientid is missing");
+}
+
+#[actix_web::test]
+async fn keys_are_found_under_the_prefixes_of_the_java_nodes_and_nowhere_else() {
+    let mut java = JavaLogins::start().await;
+    let all = [("", true, "global:"), ("", false, ""), ("ry", true, "ry:global:"), ("ry", false, "ry:")];
+    for (key_prefix, global_prefix, written) in all {
+        let key_prefix = key_prefix.to_owned();
+        let (server, _) = serve(SaTokenConfig { key_prefix, global_prefix, ..config(&java.redis) });
+        for (.., prefix) in all {
+            java.prefix(prefix);
+            let token = java.login(1);
+            if prefix == written {
+                admits(&server, &format!("Authorization=Bearer%20{token}"), &[]).await;
+            } else {
+                assert!(refusal_of(&server, &token).await.starts_with("token is unknown"));
+            }
+        }
+    }
+}
+
+/// A login that nobody can check: a WebSocket gets 503, a stream gets 200 and the time after which to come back.
+async fn nobody_can_say(server: &Embedded, token: &str) {
+    assert_eq!(Socket::open(server, token, &[], None).await.err(), Some(503));
+    let (status, response) = ask(server, &format!("Authorization=Bearer%20{token}"), &[]).await;
+    assert_eq!((status, &response.headers()["content-type"]), (200, &"text/event-stream".parse().unwrap()));
+    assert_eq!(response.text().await.unwrap(), ":disconnected\nretry:3000\n\n");
+}
+
+#[actix_web::test]
+async fn a_redis_that_is_away_refuses_nobody_for_good() {
+    let mut java = JavaLogins::start().await;
+    let (server, _) = serve(config(&java.redis));
+    let (token, query) = (java.login(1), format!("Authorization=Bearer%20{}", java.login(1)));
+    admits(&server, &query, &[]).await;
+    java.redis.kill();
+    nobody_can_say(&server, &token).await;
+    // Nothing wrong with Redis is needed to see that this is no token.
+    assert_eq!(refusal_of(&server, "abc").await, "token is malformed");
+    java.redis.restart().await;
+    admits(&server, &format!("Authorization=Bearer%20{}", java.login(1)), &[]).await;
+}
+
+#[actix_web::test]
+async fn a_redis_that_hangs_is_away_once_the_time_limit_is_over() {
+    let java = JavaLogins::start().await;
+    let limit = Duration::from_millis(500);
+    let (server, _) = serve(SaTokenConfig { timeout: limit, ..config(&java.redis) });
+    let token = java.login(1);
+    admits(&server, &format!("Authorization=Bearer%20{token}"), &[]).await;
+    java.redis.pause();
+    // The first finds connections that were good, the second has to open them.
+    for _ in 0..2 {
+        let start = Instant::now();
+        nobody_can_say(&server, &token).await;
+        let waited = start.elapsed();
+        assert!(waited >= limit && waited < 6 * limit, "two look-ups took {waited:?}");
+    }
+    java.redis.resume();
+    admits(&server, &format!("Authorization=Bearer%20{token}"), &[]).await;
+}
+
+#[actix_web::test]
+async fn a_renewal_writes_what_java_would_and_keeps_the_time_to_live() {
+    let java = JavaLogins::start().await;
+    let millis = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    let (reader, _) = serve(config(&java.redis));
+    let (writer, _) = serve(SaTokenConfig { renew: true, ..config(&java.redis) });
+    for limit in [",1800", ",-1", ""] {
+        let token = java.login(1);
+        let (key, query) = (java.last_active_key(&token), format!("Authorization=Bearer%20{token}"));
+        let old = millis() - 60_000;
+        java.set_last_active(&token, &format!("{old}{limit}"));
+        java.redis.cli(&["EXPIRE", &key, "1000"]);
+
+        admits(&reader, &query, &[]).await;
+        assert_eq!(java.redis.cli(&["GET", &key]), format!("\"{old}{limit}\""), "nothing is written unasked");
+
+        let before = millis();
+        admits(&writer, &query, &[]).await;
+        let value = java.redis.cli(&["GET", &key]);
+        let renewed = value.strip_prefix('"').and_then(|rest| rest.strip_suffix(&format!("{limit}\"")));
+        let renewed: u128 = renewed.unwrap_or_else(|| panic!("{value}")).parse().unwrap();
+        assert!((before..=millis()).contains(&renewed), "{value}");
+        let left: u64 = java.redis.cli(&["TTL", &key]).parse().unwrap();
+        assert!((900..=1000).contains(&left), "{left} s to live");
+    }
+    let unlimited = java.login(1);
+    java.redis.cli(&["PERSIST", &java.last_active_key(&unlimited)]);
+    admits(&writer, &format!("Authorization=Bearer%20{unlimited}"), &[]).await;
+    assert_eq!(java.redis.cli(&["TTL", &java.last_active_key(&unlimited)]), "-1");
+}
+
+/// How many look-ups Redis has answered.
+fn look_ups(redis: &Redis) -> u64 {
+    let stats = redis.cli(&["INFO", "commandstats"]);
+    let calls = stats.lines().find_map(|line| line.strip_prefix("cmdstat_mget:calls="));
+    calls.map_or(0, |calls| calls.split(',').next().unwrap().parse().unwrap())
+}
+
+/// Waits for whole rounds of the watch, while nobody logs in.
+async fn rounds(redis: &Redis, count: u64) {
+    // The first may have begun before.
+    let goal = look_ups(redis) + count + 1;
+    within("the watch to go round", async {
+        while look_ups(redis) < goal {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
+#[actix_web::test]
+async fn the_watch_ends_the_sessions_of_ended_logins_and_of_no_others() {
+    let java = JavaLogins::start().await;
+    let (server, authenticator) = serve(config(&java.redis));
+    let _watch = authenticator.watch(server.hub.clone(), PERIOD);
+    let stays = java.login(1);
+    let mut socket = Socket::open(&server, &stays, &[], None).await.unwrap();
+    let mut stream = EventStream::open(&server, &stays, None).await.unwrap();
+    let own = format!("http://127.0.0.1:{}/own", server.port());
+    let _other_kind = reqwest::get(own).await.unwrap();
+
+    let gone = |token: &str| drop(java.redis.cli(&["DEL", &java.last_active_key(token)]));
+    type Change<'a> = &'a dyn Fn(&str);
+    let changes: [(Change<'_>, u16, CloseReason); 6] = [
+        (&|token| java.log_out(token), 4401, CloseReason::Revoked),
+        (&|token| java.set_login(token, "sys_user:2"), 4401, CloseReason::Revoked),
+        (&|token| java.freeze(token), 4401, CloseReason::TokenExpired),
+        (&gone, 4401, CloseReason::TokenExpired),
+        (&|token| java.kick_out(token), 4409, CloseReason::Kicked),
+        (&|token| java.replace(token), 4409, CloseReason::Kicked),
+    ];
+    for (change, code, reason) in changes {
+        // The same user as the one who stays: it is the login that ends.
+        let token = java.login(1);
+        let mut sockets = Vec::new();
+        for _ in 0..2 {
+            sockets.push(Socket::open(&server, &token, &[], None).await.unwrap());
+        }
+        let mut ending = EventStream::open(&server, &token, None).await.unwrap();
+        let mut sessions = server.hub.sessions(&1.into());
+        sessions.retain(|session| session.principal().credential == Some(Credential::new(&token)));
+        assert_eq!(sessions.len(), 3);
+        rounds(&java.redis, 1).await;
+        assert!(sessions.iter().all(|session| session.closing().is_none()));
+
+        change(&token);
+        let start = Instant::now();
+        for mut socket in sockets {
+            assert_eq!(socket.close_code().await, code, "{reason:?}");
+        }
+        assert_eq!(ending.next().await, None);
+        assert!(start.elapsed() < PERIOD + Duration::from_secs(1), "{:?}", start.elapsed());
+        assert!(sessions.iter().all(|session| session.closing() == Some(reason)), "{reason:?}");
+        refusal_of(&server, &token).await;
+    }
+
+    rounds(&java.redis, 1).await;
+    server.sockets.send_message(1, "still here").unwrap();
+    server.emitters.send_message(1, "still here").unwrap();
+    assert_eq!((socket.text().await, stream.data().await), ("still here".into(), "still here".into()));
+    assert_eq!(server.hub.sessions(&77.into()).len(), 1, "what another login let in is left alone");
+}
+
+#[actix_web::test]
+async fn the_watch_looks_up_more_logins_than_fit_into_one_question() {
+    let java = JavaLogins::start().await;
+    let (server, authenticator) = serve(config(&java.redis));
+    let payloads: Vec<_> = (1..=1200).map(Payload::of).collect();
+    for some in payloads.chunks(100) {
+        let mut values = vec!["MSET".to_owned()];
+        for payload in some {
+            let token = payload.sign();
+            values.extend([java.login_key(&token), format!("\"{}\"", payload.login_id)]);
+            values.extend([java.last_active_key(&token), "\"1\"".to_owned()]);
+        }
+        java.redis.cli(&values.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    let streams = payloads.iter().map(|payload| {
+        let (token, user) = (payload.sign(), payload.user_id.as_i64().unwrap());
+        let principal =
+            Principal { credential: Some(Credential::new(&token)), ..Principal::new(user.into(), &token) };
+        server.emitters.open(principal, None).unwrap()
+    });
+    let _streams: Vec<_> = streams.collect();
+    let _watch = authenticator.watch(server.hub.clone(), PERIOD);
+    rounds(&java.redis, 3).await;
+    let open = || server.hub.all_sessions().iter().filter(|session| session.closing().is_none()).count();
+    assert_eq!(open(), 1200);
+
+    for payload in payloads.iter().step_by(100) {
+        java.log_out(&payload.sign());
+    }
+    within("the logged out to go", async {
+        while open() > 1188 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    rounds(&java.redis, 3).await;
+    assert_eq!(open(), 1188);
+    let closed = |user: i64| server.hub.sessions(&user.into())[0].closing();
+    assert_eq!((closed(101), closed(102)), (Some(CloseReason::Revoked), None));
+}
+
+#[actix_web::test]
+async fn while_redis_is_away_the_watch_ends_nobody() {
+    let mut java = JavaLogins::start().await;
+    let (server, authenticator) = serve(config(&java.redis));
+    let _watch = authenticator.watch(server.hub.clone(), PERIOD);
+    let mut socket = Socket::open(&server, &java.login(1), &[], None).await.unwrap();
+    let mut stream = EventStream::open(&server, &java.login(2), None).await.unwrap();
+    rounds(&java.redis, 1).await;
+
+    java.redis.kill();
+    // In Redis' place somebody hangs up on everyone: nobody logs in, so it is the watch that calls.
+    let port = java.redis.url().trim_end_matches('/').rsplit(':').next().unwrap().parse::<u16>().unwrap();
+    let mute = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let calls = tokio::task::spawn_blocking(move || {
+        for _ in 0..4 {
+            let (mut call, _) = mute.accept().unwrap();
+            call.read_exact(&mut [0; 1]).ok();
+        }
+    });
+    within("four rounds without an answer", calls).await.unwrap();
+    server.sockets.send_message(1, "still here").unwrap();
+    server.emitters.send_message(2, "still here").unwrap();
+    assert_eq!((socket.text().await, stream.data().await), ("still here".into(), "still here".into()));
+
+    // It comes back with nothing in it, and that is an answer.
+    java.redis.restart().await;
+    assert_eq!(socket.close_code().await, 4401);
+    assert_eq!(stream.next().await, None);
+}
+
+#[actix_web::test]
+async fn a_watch_that_is_dropped_looks_no_more() {
+    let java = JavaLogins::start().await;
+    let (server, authenticator) = serve(config(&java.redis));
+    let watch = authenticator.watch(server.hub.clone(), PERIOD);
+    let token = java.login(1);
+    let mut socket = Socket::open(&server, &token, &[], None).await.unwrap();
+    rounds(&java.redis, 1).await;
+    drop(watch);
+    java.log_out(&token);
+    let seen = look_ups(&java.redis);
+    // Nothing happens, and that takes a while to see.
+    sleep(3 * PERIOD).await;
+    assert_eq!(look_ups(&java.redis), seen);
+    socket.send("still here").await;
+    assert_eq!(socket.text().await, "STILL HERE");
+}
