@@ -12,7 +12,7 @@ use jsonwebtoken::Algorithm;
 use realtime_core::{ClientIdPolicy, CloseReason, Credential, Hub, Principal, UserId};
 use realtime_redis::{SaTokenAuthenticator, SaTokenConfig};
 use realtime_tests::{
-    Embedded, EventStream, JAVA_SECRET, JavaLogins, Payload, Redis, Server, Socket, within,
+    Demo, Embedded, EventStream, JAVA_SECRET, JavaLogins, Payload, Redis, Server, Socket, within,
 };
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -457,4 +457,43 @@ async fn a_watch_that_is_dropped_looks_no_more() {
     assert_eq!(look_ups(&java.redis), seen);
     socket.send("still here").await;
     assert_eq!(socket.text().await, "STILL HERE");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_takes_the_logins_of_java_nodes_and_lets_them_go() {
+    let java = JavaLogins::start().await;
+    let url = java.redis.url();
+    let settings = [
+        ("REALTIME__AUTH__MODE", "sa-token"),
+        ("REALTIME__AUTH__SATOKEN__SECRET", JAVA_SECRET),
+        ("REALTIME__AUTH__SATOKEN__RECHECK", "1s"),
+        ("REALTIME__REDIS__URL", url.as_str()),
+        ("REALTIME__REDIS__MODE", "pubsub"),
+    ];
+    let demo = Demo::start_with(&settings).await;
+    within("the node to be ready", async {
+        while demo.get("/health/ready").await.0 != 200 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let (stays, leaves) = (java.login(1), java.login(2));
+    let mut stream = EventStream::open(&demo, &stays, None).await.unwrap();
+    let mut socket = Socket::open(&demo, &leaves, &[], None).await.unwrap();
+    // What a Java node publishes reaches them, and nobody else's bytes are needed for it.
+    let broadcast = r#"["org.dromara.common.sse.dto.SseMessageDto",{"message":"from Java"}]"#;
+    java.redis.cli(&["publish", "global:sse", broadcast]);
+    assert_eq!(stream.data().await, "from Java");
+    let list = r#"{"message":"hi","sessionKeys":["java.util.ArrayList",[2,9]]}"#;
+    let dto = format!(r#"["org.dromara.common.websocket.dto.WebSocketMessageDto",{list}]"#);
+    java.redis.cli(&["publish", "global:websocket", &dto]);
+    assert_eq!(socket.text().await, "hi");
+    java.log_out(&leaves);
+    assert_eq!(socket.close_code().await, 4401);
+    assert_eq!(demo.sessions(1).await, 1);
+    let login = reqwest::Client::new()
+        .post(demo.url("/auth/login"))
+        .json(&json!({ "username": "alice", "password": "demo", "clientId": "web" }));
+    let answer = login.send().await.unwrap();
+    assert_eq!(answer.status(), 409, "logins are the Java nodes' business");
 }

@@ -2,7 +2,7 @@
 
 use actix_web::{FromRequest, HttpRequest, dev::Payload, web::Data};
 use futures_util::future::LocalBoxFuture;
-use realtime_core::{Authenticator, Handshake, Transport, UserId};
+use realtime_core::{Handshake, Transport, UserId};
 use serde::Serialize;
 
 use crate::{fault::Fault, state::State};
@@ -25,7 +25,7 @@ impl FromRequest for Caller {
             let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
             let peer = request.peer_addr();
             let handshake = Handshake::new(Transport::new("http"), request.query_string(), headers, peer);
-            let principal = state.jwt.authenticate(&handshake).await?;
+            let principal = state.authenticator.authenticate(&handshake).await?;
             if state.hub.is_refused(&principal) {
                 return Err(Fault::unauthorized("this login was ended by an administrator"));
             }

@@ -3,10 +3,27 @@
 use anyhow::Context;
 use realtime_core::HubBuilder;
 use realtime_redis::{
-    Incarnation, RedisConfig, RedisControl, RedisPresence, RedisPubSubBus, RedisStreamsBus, Topology,
+    Incarnation, RedisConfig, RedisControl, RedisPresence, RedisPubSubBus, RedisStreamsBus,
+    SaTokenAuthenticator, SaTokenConfig, Topology,
 };
 
 use crate::config::{Config, RedisMode, RedisTopology};
+use crate::token;
+
+/// The logins of the Java nodes, in the Redis that the configuration names.
+pub(crate) fn sa_token(config: &Config) -> anyhow::Result<SaTokenAuthenticator> {
+    let (auth, redis) = (&config.auth.sa_token, &config.redis);
+    let (url, secret) =
+        (redis.url.as_deref().unwrap_or_default(), auth.secret.as_deref().unwrap_or_default());
+    Ok(SaTokenAuthenticator::new(SaTokenConfig {
+        key_prefix: redis.key_prefix.clone().unwrap_or_default(),
+        global_prefix: auth.global_prefix,
+        renew: auth.renew,
+        timeout: redis.command_timeout,
+        client_id: token::client_id_policy(config),
+        ..SaTokenConfig::new(url, secret)
+    })?)
+}
 
 pub(crate) fn with_bus(hub: HubBuilder, url: &str, config: &Config) -> anyhow::Result<HubBuilder> {
     let redis = &config.redis;

@@ -36,6 +36,9 @@ struct Token {
 }
 
 async fn login(state: Data<State>, login: Body<Login>) -> Result<Json<Reply<Token>>, Fault> {
+    let Some(jwt) = &state.jwt else {
+        return Err(Fault::new(StatusCode::CONFLICT, "logins are not made here (auth.mode: sa-token)"));
+    };
     let Login { username, password, client_id } = login.0;
     let user = state.config.auth.users.iter().find(|user| user.username == username).cloned();
     // An unknown name takes as long as a wrong password: somebody's hash is always checked.
@@ -49,7 +52,7 @@ async fn login(state: Data<State>, login: Body<Login>) -> Result<Json<Reply<Toke
     let user = user.filter(|_| verified).ok_or_else(|| Fault::unauthorized("wrong user name or password"))?;
     let topics = ["dashboard".to_owned(), "online".to_owned(), format!("role:{}", user.role)];
     let topics = topics.iter().filter_map(|topic| Topic::new(topic).ok()).collect();
-    let access_token = token::sign(&state.jwt, user.id, &client_id, TTL, topics)
+    let access_token = token::sign(jwt, user.id, &client_id, TTL, topics)
         .map_err(|error| Fault::new(StatusCode::INTERNAL_SERVER_ERROR, error))?;
     Ok(Json(Reply::data(Token { access_token, expire_in: TTL.as_secs(), client_id })))
 }

@@ -1,6 +1,6 @@
 //! [`run`]: puts configuration, hub, transports and routes together and serves them until it is told to stop.
 
-use std::{any::Any, time::Duration};
+use std::{any::Any, sync::Arc, time::Duration};
 
 use actix_web::{
     App, HttpRequest, HttpResponse, HttpServer,
@@ -10,11 +10,18 @@ use actix_web::{
     web::{self, Data, PathConfig, PayloadConfig, QueryConfig, ServiceConfig},
 };
 use anyhow::Context;
-use realtime_core::{Hub, HubBuilder};
+use realtime_core::{Authenticator, Hub, HubBuilder};
 use socket2::SockRef;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{api, config::Config, fault::Fault, health, login, online, page, scenes, state::State};
+use crate::{
+    api,
+    config::{AuthMode, Config},
+    fault::Fault,
+    health, login, online, page, scenes,
+    state::State,
+    token,
+};
 
 /// The largest request body in bytes: room for a long list of users beside the longest message.
 const MAX_BODY: usize = 2 << 20;
@@ -42,7 +49,22 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     let hub = hub.start()?;
     realtime_core::install(hub.clone())?;
-    let state = Data::new(State::new(config, hub.clone())?);
+    let (authenticator, jwt, _recheck) = match config.auth.mode {
+        AuthMode::Jwt => {
+            let jwt = token::authenticator(&config)?;
+            (Arc::new(jwt.clone()) as Arc<dyn Authenticator>, Some(jwt), None::<Recheck>)
+        }
+        #[cfg(feature = "redis")]
+        AuthMode::SaToken => {
+            let sa_token = crate::cluster::sa_token(&config)?;
+            // It ends live sessions whose logins have ended, for as long as it is kept.
+            let recheck = sa_token.watch(hub.clone(), config.auth.sa_token.recheck);
+            (Arc::new(sa_token) as Arc<dyn Authenticator>, None, Some(recheck))
+        }
+        #[cfg(not(feature = "redis"))]
+        AuthMode::SaToken => anyhow::bail!("auth.mode: sa-token needs the feature `redis`"),
+    };
+    let state = Data::new(State::new(config, hub.clone(), authenticator, jwt));
     let config = &state.config;
     let watch = tokio::spawn(online::watch(state.clone()));
 
@@ -100,6 +122,12 @@ fn with_bus(hub: HubBuilder, config: &Config) -> anyhow::Result<HubBuilder> {
     }
 }
 
+/// Keeps the periodic check of live sessions going.
+#[cfg(feature = "redis")]
+type Recheck = realtime_redis::SaTokenWatch;
+#[cfg(not(feature = "redis"))]
+type Recheck = std::convert::Infallible;
+
 /// Checks what only the parts themselves can tell, without starting anything.
 ///
 /// # Errors
@@ -145,16 +173,16 @@ fn websocket(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) + use<> {
         path: state.config.websocket.path.clone(),
         allowed_origins: realtime_websocket::AllowedOrigins::new(&state.config.websocket.allowed_origins)
             .expect("the configuration was checked"),
-        inbound: std::sync::Arc::new(crate::chat::Chat(state.clone())),
+        inbound: Arc::new(crate::chat::Chat(state.clone())),
     };
-    realtime_websocket::routes(state.hub.clone(), state.jwt.clone(), config)
+    realtime_websocket::routes(state.hub.clone(), Arc::clone(&state.authenticator), config)
 }
 
 #[cfg(feature = "sse")]
 fn sse(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) + use<> {
     let config =
         realtime_sse::SseConfig { path: state.config.sse.path.clone(), retry: state.config.sse.retry };
-    realtime_sse::routes(state.hub.clone(), state.jwt.clone(), config)
+    realtime_sse::routes(state.hub.clone(), Arc::clone(&state.authenticator), config)
 }
 
 /// Lets the kernel end a connection whose peer takes nothing for longer than `outbox.maxStall`: the session ends by

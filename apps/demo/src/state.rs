@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use realtime_core::{Facade, Hub, JwtAuthenticator, Transport, UserId};
+use realtime_core::{Authenticator, Facade, Hub, JwtAuthenticator, Transport, UserId};
 
 use crate::{
     config::{Config, User},
@@ -17,7 +17,10 @@ pub(crate) const SSE: Transport = Transport::new("sse");
 pub(crate) struct State {
     pub(crate) config: Config,
     pub(crate) hub: Hub,
-    pub(crate) jwt: Arc<JwtAuthenticator>,
+    /// Who may connect.
+    pub(crate) authenticator: Arc<dyn Authenticator>,
+    /// What signs the logins of the page, unless somebody else does.
+    pub(crate) jwt: Option<JwtAuthenticator>,
     /// The verbs of each transport; they answer `Disabled` when its module is switched off.
     pub(crate) websocket: Facade,
     pub(crate) sse: Facade,
@@ -26,17 +29,23 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(config: Config, hub: Hub) -> anyhow::Result<Self> {
+    pub(crate) fn new(
+        config: Config,
+        hub: Hub,
+        authenticator: Arc<dyn Authenticator>,
+        jwt: Option<JwtAuthenticator>,
+    ) -> Self {
         let facade = |enabled: bool, transport| Facade::new(enabled.then(|| hub.clone()), transport);
-        Ok(Self {
-            jwt: Arc::new(token::authenticator(&config)?),
+        Self {
+            authenticator,
+            jwt,
             websocket: facade(config.websocket.enabled, WEBSOCKET),
             sse: facade(config.sse.enabled, SSE),
             api_key: config.api.key.as_deref().map_or_else(token::random_secret, str::to_owned),
             dashboard: Dashboard::default(),
             hub,
             config,
-        })
+        }
     }
 
     /// A demo user, by id.

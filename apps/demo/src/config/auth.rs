@@ -3,13 +3,14 @@
 use std::{
     fmt::{self, Display},
     str::FromStr,
+    time::Duration,
 };
 
 use argon2::{Algorithm, Params, PasswordHash};
 use realtime_core::{JwtAlgorithm, UserId};
 use serde::{Deserialize, Deserializer, de::Error};
 
-use super::{ConfigError, Secret, sections::not_empty};
+use super::{ConfigError, Redis, RedisTopology, Secret, sections::not_empty};
 
 /// The section `auth`.
 #[derive(Debug, Clone, Deserialize)]
@@ -25,6 +26,8 @@ pub struct Auth {
     pub password_hint: Option<String>,
     /// How tokens are signed.
     pub jwt: Jwt,
+    /// How the Java nodes keep their logins.
+    pub sa_token: SaToken,
     /// Who can log in; no two share an id or a username.
     pub users: Vec<User>,
 }
@@ -34,6 +37,8 @@ pub struct Auth {
 pub enum AuthMode {
     /// By tokens signed with a shared secret.
     Jwt,
+    /// By the logins that RuoYi's Java nodes keep in Redis.
+    SaToken,
 }
 
 /// The section `auth.jwt`.
@@ -46,6 +51,21 @@ pub struct Jwt {
     /// The shared secret, at least 32 bytes; `None` asks for a random one.
     #[serde(deserialize_with = "secret")]
     pub secret: Option<Secret>,
+}
+
+/// The section `auth.saToken`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SaToken {
+    /// The Java nodes' `sa-token.jwt-secret-key`.
+    pub secret: Option<Secret>,
+    /// Whether their keys begin with `global:`.
+    pub global_prefix: bool,
+    /// Whether a handshake counts as activity.
+    pub renew: bool,
+    /// How often live sessions are checked again.
+    #[serde(with = "humantime_serde")]
+    pub recheck: Duration,
 }
 
 /// Someone who can log in.
@@ -68,7 +88,19 @@ pub struct User {
 
 impl Auth {
     /// Checks that each user is somebody else.
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
+    pub(super) fn check(&self, redis: &Redis) -> Result<(), ConfigError> {
+        if self.mode == AuthMode::SaToken {
+            if redis.url.is_none() || redis.topology != RedisTopology::Single {
+                let problem = "`sa-token` reads logins from redis.url, with redis.topology: single";
+                return Err(ConfigError::at("auth.mode", problem));
+            }
+            if self.sa_token.secret.as_ref().is_none_or(|secret| secret.is_empty()) {
+                return Err(ConfigError::at("auth.saToken.secret", "is missing, and auth.mode is sa-token"));
+            }
+            if self.sa_token.recheck < Duration::from_secs(1) {
+                return Err(ConfigError::at("auth.saToken.recheck", "must be at least 1s"));
+            }
+        }
         for (i, user) in self.users.iter().enumerate() {
             for (j, other) in self.users[..i].iter().enumerate() {
                 let taken = |field: &str, value: &dyn Display| {
@@ -93,7 +125,8 @@ impl FromStr for AuthMode {
     fn from_str(mode: &str) -> Result<Self, Self::Err> {
         match mode {
             "jwt" => Ok(Self::Jwt),
-            _ => Err(format!("`{mode}` is none of: jwt")),
+            "sa-token" => Ok(Self::SaToken),
+            _ => Err(format!("`{mode}` is none of: jwt, sa-token")),
         }
     }
 }
@@ -238,7 +271,7 @@ mod tests {
     fn an_unknown_mode_or_algorithm_is_answered_with_those_there_are() {
         assert_eq!(
             refused(Some("auth: {mode: sso}"), &[]),
-            "auth.mode (file app.yml): `sso` is none of: jwt"
+            "auth.mode (file app.yml): `sso` is none of: jwt, sa-token"
         );
         assert_eq!(
             refused(None, &[("REALTIME__AUTH__JWT__ALGORITHM", "none")]),
@@ -281,4 +314,28 @@ mod tests {
 
     const HASH: &str =
         "$argon2id$v=19$m=8192,t=2,p=1$KOepo+H+GDh0flcOAW7y4A$89E53bDvRgg+u9ttc8nEq3X6IMzs8w+A9rY6f1HA54Q";
+
+    #[cfg(feature = "redis")]
+    #[test]
+    fn sa_token_says_what_it_lacks() {
+        let mode = ("REALTIME__AUTH__MODE", "sa-token");
+        let url = ("REALTIME__REDIS__URL", "redis://a/");
+        let secret = ("REALTIME__AUTH__SATOKEN__SECRET", "abc");
+        assert_eq!(
+            refused(None, &[mode]),
+            "auth.mode (environment variable REALTIME__AUTH__MODE): \
+             `sa-token` reads logins from redis.url, with redis.topology: single"
+        );
+        assert_eq!(
+            refused(None, &[mode, url]),
+            "auth.saToken.secret (built-in defaults): is missing, and auth.mode is sa-token"
+        );
+        let auth = load(None, &[mode, url, secret]).auth;
+        assert_eq!(
+            (auth.mode, auth.sa_token.secret.as_deref()),
+            (crate::config::AuthMode::SaToken, Some("abc"))
+        );
+        assert!(auth.sa_token.global_prefix && !auth.sa_token.renew);
+        assert!(!format!("{auth:?}").contains("abc"));
+    }
 }

@@ -67,7 +67,7 @@ impl Document {
 
     /// Checks what a single value cannot tell and drops what only serves that.
     pub(super) fn into_config(self) -> Result<Config, ConfigError> {
-        self.auth.check()?;
+        self.auth.check(&self.redis)?;
         self.redis.check()?;
         let settings = Settings {
             history: self.history,

@@ -20,7 +20,7 @@ use realtime_core::Settings;
 use document::Document;
 use layers::Layers;
 
-pub use auth::{Auth, AuthMode, Jwt, User};
+pub use auth::{Auth, AuthMode, Jwt, SaToken, User};
 pub use error::{ConfigError, Source};
 pub use redis::{Redis, RedisMode, RedisTopology};
 pub use secret::Secret;
