@@ -58,10 +58,8 @@ struct Keys {
     counts: String,
     refs: String,
     users: String,
-    since: String,
     leaving: String,
     node: String,
-    channel: String,
 }
 
 /// How long a node is believed to live without a word.
@@ -101,10 +99,8 @@ impl RedisPresence {
             counts: key("counts"),
             refs: key("refs"),
             users: key("users"),
-            since: key("since"),
             leaving: key("leaving"),
             node: key("node:"),
-            channel: key("events"),
         };
         let shared = Arc::new(Shared {
             local,
@@ -252,9 +248,9 @@ impl Shared {
     }
 
     fn script<'a>(&'a self, script: &'a redis::Script) -> redis::ScriptInvocation<'a> {
-        let Keys { nodes, counts, refs, users, since, leaving, node, channel } = &self.keys;
+        let Keys { nodes, counts, refs, users, leaving, node } = &self.keys;
         let mut invocation = script.prepare_invoke();
-        for key in [nodes, counts, refs, users, since, leaving, node, channel] {
+        for key in [nodes, counts, refs, users, leaving, node] {
             invocation.key(key);
         }
         invocation

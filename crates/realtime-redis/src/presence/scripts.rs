@@ -9,19 +9,15 @@
 //! | `counts` | hash | an incarnation -> how many sessions it has |
 //! | `refs` | hash | a user -> on how many nodes it is |
 //! | `users` | sorted set, all scores 0 | the users that are online |
-//! | `since` | hash | a user -> since when it is online |
 //! | `leaving` | sorted set | a user without sessions -> when it counts as gone |
 //!
 //! Times are Redis' own, in milliseconds.
 
-/// Common to all: KEYS are nodes, counts, refs, users, since, leaving, node: (a prefix), channel.
+/// Common to all: KEYS are nodes, counts, refs, users, leaving, node: (a prefix).
 const PRELUDE: &str = r"
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local nodes, counts, refs, users, since, leaving, prefix, channel = unpack(KEYS)
-local function tell(user, online, at)
-  redis.call('PUBLISH', channel, cjson.encode({ user = user, online = online, since = at }))
-end
+local nodes, counts, refs, users, leaving, prefix = unpack(KEYS)
 local function leave(user, grace)
   if redis.call('HINCRBY', refs, user, -1) <= 0 then
     redis.call('HDEL', refs, user)
@@ -42,11 +38,8 @@ for i = 5, #ARGV, 2 do
   if json == '' then
     if redis.call('HDEL', entries, user) == 1 then leave(user, grace) end
   elseif redis.call('HSET', entries, user, json) == 1 and redis.call('HINCRBY', refs, user, 1) == 1 then
-    if redis.call('ZREM', leaving, user) == 0 then
-      redis.call('ZADD', users, 0, user)
-      redis.call('HSET', since, user, now)
-      tell(user, true, now)
-    end
+    redis.call('ZREM', leaving, user)
+    redis.call('ZADD', users, 0, user)
   end
 end
 return unknown
@@ -73,8 +66,6 @@ local gone = redis.call('ZRANGEBYSCORE', leaving, '-inf', now, 'LIMIT', 0, limit
 for _, user in ipairs(gone) do
   redis.call('ZREM', leaving, user)
   redis.call('ZREM', users, user)
-  redis.call('HDEL', since, user)
-  tell(user, false, now)
 end
 if #gone == limit then more = 1 end
 return more
