@@ -21,7 +21,8 @@ const STALLED: usize = 100;
 #[tokio::test(flavor = "multi_thread")]
 async fn four_thousand_connections_get_every_broadcast_once_and_in_order() {
     // The others take their time on a slow machine, and the stalled ones must not be given up meanwhile.
-    let demo = Demo::start_with(&[("REALTIME__OUTBOX__MAXSTALL", "120s")]).await;
+    let patience = [("REALTIME__OUTBOX__MAXSTALL", "300s"), ("REALTIME__HEARTBEAT__TIMEOUT", "300s")];
+    let demo = Demo::start_with(&patience).await;
     let (go, stalled_until) = watch::channel(false);
     let mut readers: Vec<JoinHandle<()>> = Vec::new();
     for user in 0..USERS {
