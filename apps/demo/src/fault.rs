@@ -3,7 +3,9 @@
 use std::fmt;
 
 use actix_web::{HttpResponse, ResponseError, http::StatusCode};
-use realtime_core::{AuthError, ControlError, FacadeError, LocalError, PresenceError, PublishError, Reply};
+use realtime_core::{
+    AuthError, BusError, ControlError, FacadeError, LocalError, PresenceError, PublishError, Reply,
+};
 
 /// A status and a text for people.
 #[derive(Debug)]
@@ -57,6 +59,10 @@ impl From<PublishError> for Fault {
     fn from(error: PublishError) -> Self {
         match error {
             PublishError::TooLarge(_) => Self::bad_request(format_args!("message: {error}")),
+            // Asking again would not help.
+            PublishError::Bus { source: BusError::Unsupported(_), .. } => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, error)
+            }
             PublishError::Bus { .. } => Self::new(StatusCode::SERVICE_UNAVAILABLE, error),
         }
     }

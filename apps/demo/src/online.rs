@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use actix_web::web::{self, Data, Json, ServiceConfig};
-use realtime_core::{Envelope, Hub, OnlineCount, PresenceError, Reply, Scope, Topic, UserId};
+use realtime_core::{
+    BusError, Envelope, Hub, OnlineCount, PresenceError, PublishError, Reply, Scope, Topic, UserId,
+};
 use serde::Serialize;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -76,6 +78,10 @@ pub(crate) async fn watch(state: Data<State>) {
                 let event = Event::new("online", OnlineUsers { total: *total, users });
                 let envelope = Envelope::to_topics([topic.clone()], Scope::Both, event.message());
                 let published = state.hub.publish(envelope.expect("one topic is not none")).await;
+                if let Err(PublishError::Bus { source: BusError::Unsupported(_), .. }) = published {
+                    tracing::info!("this bus carries no topics: pages ask for themselves who is online");
+                    return;
+                }
                 if let Err(error) = published {
                     tracing::warn!(%error, "could not say who is online");
                     continue;

@@ -203,6 +203,7 @@ async fn push_figures(state: Data<State>) {
             Envelope::to_topics([topic.clone()], scope, event.message()).expect("one topic is not none");
         if let Err(error) = state.hub.publish(envelope).await {
             tracing::warn!(%error, "the dashboard's figures were not published");
+            return;
         }
     }
 }
