@@ -1,26 +1,30 @@
 //! [`Hub`]: the facade over log, shards, bus and presence of one node.
 
+mod builder;
+mod pump;
+
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, SystemTime},
 };
 
-use futures_core::stream::BoxStream;
-use futures_util::StreamExt;
 use tokio::{task::JoinHandle, time::sleep};
 
 use crate::{
-    Bus, BusError, BusEvent, CloseReason, Control, ControlError, Envelope, GapReason, Limits, LocalControl,
-    LocalPresence, MemoryBus, MetricsSnapshot, Order, Outcome, Presence, Principal, Published, RefusedToken,
-    SendError, Session, SessionHandle, Settings, SettingsError, Shard, TokenHash, Transport, UserId, Wire,
+    Bus, BusError, CloseReason, Control, ControlError, Envelope, Limits, MetricsSnapshot, Order, Outcome,
+    Presence, Principal, Published, RefusedToken, SendError, Session, SessionHandle, Settings, Shard,
+    TokenHash, Transport, UserId, Wire,
     log::{Content, Entry},
     refusals::Refusals,
     registry::Registry,
 };
+
+pub use builder::HubBuilder;
+use pump::Health;
 
 /// One node of the push framework: publishes envelopes, takes connections in, knows who is here.
 ///
@@ -38,26 +42,6 @@ struct Inner {
     health: Arc<Health>,
     node: Arc<str>,
     pump: JoinHandle<()>,
-}
-
-/// Whether envelopes get here.
-#[derive(Debug)]
-struct Health {
-    down: Mutex<Option<String>>,
-}
-
-impl Health {
-    fn new(problem: &str) -> Self {
-        Self { down: Mutex::new(Some(problem.to_owned())) }
-    }
-
-    fn set(&self, down: Option<String>) {
-        *self.down.lock().unwrap_or_else(PoisonError::into_inner) = down;
-    }
-
-    fn problem(&self) -> Option<String> {
-        self.down.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
 }
 
 /// Why a connection was not taken in.
@@ -117,100 +101,10 @@ pub struct TooLarge {
     pub limit: usize,
 }
 
-/// How a hub is put together; see [`Hub::builder`].
-pub struct HubBuilder {
-    settings: Settings,
-    bus: Arc<dyn Bus>,
-    presence: Option<MakePresence>,
-    control: Option<MakeControl>,
-    node: String,
-}
-
-/// Makes what gives orders to the cluster from what carries them out on this node.
-type MakeControl = Box<dyn FnOnce(LocalControl) -> Arc<dyn Control> + Send>;
-
-/// Makes the cluster's presence from this node's.
-type MakePresence = Box<dyn FnOnce(LocalPresence) -> Arc<dyn Presence> + Send>;
-
-impl HubBuilder {
-    /// Sizes, times and limits.
-    #[must_use]
-    pub fn settings(mut self, settings: Settings) -> Self {
-        self.settings = settings;
-        self
-    }
-
-    /// What carries envelopes between nodes.
-    #[must_use]
-    pub fn bus(mut self, bus: impl Bus) -> Self {
-        self.bus = Arc::new(bus);
-        self
-    }
-
-    /// Who is online in the cluster, made from what this node knows. Without it, this node is all there is.
-    #[must_use]
-    pub fn presence<P: Presence>(mut self, make: impl FnOnce(LocalPresence) -> P + Send + 'static) -> Self {
-        self.presence = Some(Box::new(|local| Arc::new(make(local))));
-        self
-    }
-
-    /// What gives orders to every node, made from what carries them out here. Without it, this node is all there is.
-    #[must_use]
-    pub fn control<C: Control>(mut self, make: impl FnOnce(LocalControl) -> C + Send + 'static) -> Self {
-        self.control = Some(Box::new(|local| Arc::new(make(local))));
-        self
-    }
-
-    /// The node's name, as it appears in presence.
-    #[must_use]
-    pub fn node(mut self, name: impl Into<String>) -> Self {
-        self.node = name.into();
-        self
-    }
-
-    /// Starts the hub on the current tokio runtime.
-    ///
-    /// # Errors
-    /// [`SettingsError`] when settings contradict each other.
-    ///
-    /// # Panics
-    /// Outside a tokio runtime.
-    pub fn start(self) -> Result<Hub, SettingsError> {
-        self.settings.check()?;
-        let Self { settings, bus, presence, control, node } = self;
-        let node: Arc<str> = node.into();
-        let registry = Arc::new(Registry::new(settings));
-        let health = Arc::new(Health::new("the bus has not answered yet"));
-        let pump = tokio::spawn(pump(bus.subscribe(), Arc::clone(&registry), Arc::clone(&health)));
-        let local = LocalPresence::new(Arc::clone(&registry), Arc::clone(&node));
-        let presence: Arc<dyn Presence> = match presence {
-            Some(make) => make(local),
-            None => Arc::new(local),
-        };
-        registry.presence.set(Arc::downgrade(&presence)).ok();
-        let refusals = Arc::new(Refusals::default());
-        let local = LocalControl::new(Arc::clone(&registry), Arc::clone(&refusals), Arc::clone(&node));
-        let control: Arc<dyn Control> = match control {
-            Some(make) => make(local),
-            None => Arc::new(local),
-        };
-        let draining = AtomicBool::default();
-        let inner = Inner { registry, bus, presence, refusals, control, draining, health, node, pump };
-        Ok(Hub(Arc::new(inner)))
-    }
-}
-
 impl Hub {
     /// A hub with defaults: an in-memory bus and a random node name.
     pub fn builder() -> HubBuilder {
-        let bus = Arc::new(MemoryBus::new());
-        HubBuilder {
-            settings: Settings::default(),
-            bus,
-            presence: None,
-            control: None,
-            node: format!("{:08x}", rand::random::<u32>()),
-        }
+        HubBuilder::new()
     }
 
     /// Publishes an envelope to every node of the cluster, this one included.
@@ -473,48 +367,3 @@ impl fmt::Debug for Hub {
         f.debug_struct("Hub").field("node", &self.0.node).finish_non_exhaustive()
     }
 }
-
-impl fmt::Debug for HubBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HubBuilder")
-            .field("settings", &self.settings)
-            .field("node", &self.node)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Moves what comes over the bus into the log and wakes the shards.
-async fn pump(events: BoxStream<'static, BusEvent>, registry: Arc<Registry>, health: Arc<Health>) {
-    let mut events = events.ready_chunks(PUMP_EVENTS);
-    while let Some(chunk) = events.next().await {
-        for event in chunk {
-            match event {
-                BusEvent::Message(position, envelope) => {
-                    registry.metrics.received.add(1);
-                    registry.log.push(position, envelope);
-                }
-                BusEvent::Marker(position) => registry.log.push_marker(position),
-                BusEvent::Up(position) => {
-                    tracing::info!("bus is up");
-                    registry.log.begin(position);
-                    health.set(None);
-                }
-                BusEvent::Gap => registry.log.push_gap(GapReason::Bus),
-                BusEvent::Down(problem) => {
-                    if health.problem().is_none() {
-                        tracing::warn!(%problem, "bus is down");
-                    } else {
-                        tracing::debug!(%problem, "bus is still down");
-                    }
-                    health.set(Some(problem));
-                }
-            }
-        }
-        registry.wake();
-    }
-    tracing::error!("the bus has ended");
-    health.set(Some("the bus has ended".into()));
-}
-
-/// How many events are taken from the bus before the shards are woken.
-const PUMP_EVENTS: usize = 256;

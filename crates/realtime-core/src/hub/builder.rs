@@ -1,0 +1,118 @@
+//! [`HubBuilder`]: how a hub is put together.
+
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use super::{
+    Hub, Inner,
+    pump::{Health, pump},
+};
+use crate::{
+    Bus, Control, LocalControl, LocalPresence, MemoryBus, Presence, Settings, SettingsError,
+    refusals::Refusals, registry::Registry,
+};
+
+/// How a hub is put together; see [`Hub::builder`].
+pub struct HubBuilder {
+    settings: Settings,
+    bus: Arc<dyn Bus>,
+    presence: Option<MakePresence>,
+    control: Option<MakeControl>,
+    node: String,
+}
+
+/// Makes what gives orders to the cluster from what carries them out on this node.
+type MakeControl = Box<dyn FnOnce(LocalControl) -> Arc<dyn Control> + Send>;
+
+/// Makes the cluster's presence from this node's.
+type MakePresence = Box<dyn FnOnce(LocalPresence) -> Arc<dyn Presence> + Send>;
+
+impl HubBuilder {
+    /// Defaults: an in-memory bus and a random node name.
+    pub(super) fn new() -> Self {
+        Self {
+            settings: Settings::default(),
+            bus: Arc::new(MemoryBus::new()),
+            presence: None,
+            control: None,
+            node: format!("{:08x}", rand::random::<u32>()),
+        }
+    }
+
+    /// Sizes, times and limits.
+    #[must_use]
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// What carries envelopes between nodes.
+    #[must_use]
+    pub fn bus(mut self, bus: impl Bus) -> Self {
+        self.bus = Arc::new(bus);
+        self
+    }
+
+    /// Who is online in the cluster, made from what this node knows. Without it, this node is all there is.
+    #[must_use]
+    pub fn presence<P: Presence>(mut self, make: impl FnOnce(LocalPresence) -> P + Send + 'static) -> Self {
+        self.presence = Some(Box::new(|local| Arc::new(make(local))));
+        self
+    }
+
+    /// What gives orders to every node, made from what carries them out here. Without it, this node is all there is.
+    #[must_use]
+    pub fn control<C: Control>(mut self, make: impl FnOnce(LocalControl) -> C + Send + 'static) -> Self {
+        self.control = Some(Box::new(|local| Arc::new(make(local))));
+        self
+    }
+
+    /// The node's name, as it appears in presence.
+    #[must_use]
+    pub fn node(mut self, name: impl Into<String>) -> Self {
+        self.node = name.into();
+        self
+    }
+
+    /// Starts the hub on the current tokio runtime.
+    ///
+    /// # Errors
+    /// [`SettingsError`] when settings contradict each other.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn start(self) -> Result<Hub, SettingsError> {
+        self.settings.check()?;
+        let Self { settings, bus, presence, control, node } = self;
+        let node: Arc<str> = node.into();
+        let registry = Arc::new(Registry::new(settings));
+        let health = Arc::new(Health::new("the bus has not answered yet"));
+        let pump = tokio::spawn(pump(bus.subscribe(), Arc::clone(&registry), Arc::clone(&health)));
+        let local = LocalPresence::new(Arc::clone(&registry), Arc::clone(&node));
+        let presence: Arc<dyn Presence> = match presence {
+            Some(make) => make(local),
+            None => Arc::new(local),
+        };
+        registry.presence.set(Arc::downgrade(&presence)).ok();
+        let refusals = Arc::new(Refusals::default());
+        let local = LocalControl::new(Arc::clone(&registry), Arc::clone(&refusals), Arc::clone(&node));
+        let control: Arc<dyn Control> = match control {
+            Some(make) => make(local),
+            None => Arc::new(local),
+        };
+        let draining = AtomicBool::default();
+        let inner = Inner { registry, bus, presence, refusals, control, draining, health, node, pump };
+        Ok(Hub(Arc::new(inner)))
+    }
+}
+
+impl fmt::Debug for HubBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HubBuilder")
+            .field("settings", &self.settings)
+            .field("node", &self.node)
+            .finish_non_exhaustive()
+    }
+}

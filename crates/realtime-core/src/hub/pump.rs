@@ -1,0 +1,64 @@
+//! The pump: moves what comes over the bus into the log, and knows whether anything comes.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_core::stream::BoxStream;
+use futures_util::StreamExt;
+
+use crate::{BusEvent, GapReason, registry::Registry};
+
+/// Whether envelopes get here.
+#[derive(Debug)]
+pub(super) struct Health {
+    down: Mutex<Option<String>>,
+}
+
+impl Health {
+    pub(super) fn new(problem: &str) -> Self {
+        Self { down: Mutex::new(Some(problem.to_owned())) }
+    }
+
+    pub(super) fn set(&self, down: Option<String>) {
+        *self.down.lock().unwrap_or_else(PoisonError::into_inner) = down;
+    }
+
+    pub(super) fn problem(&self) -> Option<String> {
+        self.down.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Moves what comes over the bus into the log and wakes the shards.
+pub(super) async fn pump(events: BoxStream<'static, BusEvent>, registry: Arc<Registry>, health: Arc<Health>) {
+    let mut events = events.ready_chunks(PUMP_EVENTS);
+    while let Some(chunk) = events.next().await {
+        for event in chunk {
+            match event {
+                BusEvent::Message(position, envelope) => {
+                    registry.metrics.received.add(1);
+                    registry.log.push(position, envelope);
+                }
+                BusEvent::Marker(position) => registry.log.push_marker(position),
+                BusEvent::Up(position) => {
+                    tracing::info!("bus is up");
+                    registry.log.begin(position);
+                    health.set(None);
+                }
+                BusEvent::Gap => registry.log.push_gap(GapReason::Bus),
+                BusEvent::Down(problem) => {
+                    if health.problem().is_none() {
+                        tracing::warn!(%problem, "bus is down");
+                    } else {
+                        tracing::debug!(%problem, "bus is still down");
+                    }
+                    health.set(Some(problem));
+                }
+            }
+        }
+        registry.wake();
+    }
+    tracing::error!("the bus has ended");
+    health.set(Some("the bus has ended".into()));
+}
+
+/// How many events are taken from the bus before the shards are woken.
+const PUMP_EVENTS: usize = 256;
