@@ -8,6 +8,9 @@ mod demo;
 mod embedded;
 mod java;
 mod redis;
+mod redis_cluster;
+mod redis_process;
+mod redis_sentinel;
 
 pub use browser::{Browser, Scheme, Screen};
 pub use client::{CloseFrame, EventStream, Server, Socket, WsMessage, within};
@@ -15,3 +18,6 @@ pub use demo::{Demo, SECRET, sign, token};
 pub use embedded::Embedded;
 pub use java::{JAVA_SECRET, JavaLogins, Payload};
 pub use redis::{Redis, free_port};
+pub use redis_cluster::RedisCluster;
+pub use redis_process::RedisProcess;
+pub use redis_sentinel::RedisSentinel;

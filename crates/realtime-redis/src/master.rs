@@ -4,15 +4,20 @@
 
 use std::{fmt, time::Duration};
 
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, RedisError, RedisResult, Value,
     aio::MultiplexedConnection, from_redis_value_ref,
 };
+use tokio::time::{Instant, timeout_at};
 
 use crate::config::{RedisConfig, RedisConfigError, Topology, parse};
 
 /// How long opening a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long the others have after the first that says who the master is.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// The servers of a configuration, with parsed addresses.
 pub(crate) struct Servers {
@@ -55,24 +60,14 @@ impl Servers {
         match &self.kind {
             Kind::Single(server) => Ok(server.clone()),
             Kind::Sentinel { sentinels, service, server } => {
-                let mut last = None;
-                for sentinel in sentinels {
-                    match self.ask_sentinel(sentinel, service).await {
-                        Ok((host, port)) => return Ok(at(server, host, port)),
-                        Err(error) => last = Some(error),
-                    }
-                }
-                Err(last.unwrap_or_else(|| missing("there is no sentinel")))
+                let asked = sentinels.iter().map(|sentinel| self.ask_sentinel(sentinel, service));
+                let (host, port) = most(asked.collect()).await?;
+                Ok(at(server, host, port))
             }
             Kind::Cluster(nodes) => {
-                let mut last = None;
-                for node in nodes {
-                    match self.ask_cluster(node, key).await {
-                        Ok((host, port)) => return Ok(at(node, host, port)),
-                        Err(error) => last = Some(error),
-                    }
-                }
-                Err(last.unwrap_or_else(|| missing("there is no cluster node")))
+                let asked = nodes.iter().map(|node| self.ask_cluster(node, key));
+                let (host, port) = most(asked.collect()).await?;
+                Ok(at(&nodes[0], host, port))
             }
         }
     }
@@ -116,6 +111,41 @@ impl Servers {
     }
 }
 
+/// What more than half of those asked say; failing that, what most say that answer with the first or soon after.
+///
+/// All are asked at once, so that one that hangs holds nobody up, and one that was cut off from the others with an
+/// old master is outvoted.
+async fn most<A: PartialEq>(
+    mut asked: FuturesUnordered<impl Future<Output = RedisResult<A>>>,
+) -> RedisResult<A> {
+    let majority = asked.len() / 2 + 1;
+    let mut said: Vec<(A, usize)> = Vec::new();
+    let (mut problem, mut deadline) = (None, None);
+    loop {
+        let next = match deadline {
+            None => asked.next().await,
+            Some(deadline) => timeout_at(deadline, asked.next()).await.unwrap_or(None),
+        };
+        match next {
+            None => break,
+            Some(Err(error)) => problem = Some(error),
+            Some(Ok(answer)) => {
+                deadline.get_or_insert_with(|| Instant::now() + PATIENCE);
+                let n = said.iter().position(|(said, _)| *said == answer).unwrap_or_else(|| {
+                    said.push((answer, 0));
+                    said.len() - 1
+                });
+                said[n].1 += 1;
+                if said[n].1 == majority {
+                    break;
+                }
+            }
+        }
+    }
+    let most = said.into_iter().max_by_key(|(_, count)| *count);
+    most.map(|(answer, _)| answer).ok_or_else(|| problem.unwrap_or_else(|| missing("there is nobody to ask")))
+}
+
 /// The same server at another address.
 fn at(like: &ConnectionInfo, host: String, port: u16) -> ConnectionInfo {
     let addr = match like.addr() {
@@ -139,5 +169,41 @@ impl fmt::Debug for Servers {
             Kind::Cluster(_) => "Cluster",
         };
         f.debug_struct("Servers").field("kind", &kind).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use futures_util::future::Either;
+
+    use super::*;
+
+    /// Each asked server's answer: a name, `!` for an error, nothing for one that hangs.
+    async fn ask(answers: &[&'static str]) -> Option<&'static str> {
+        let asked = answers.iter().map(|answer| match *answer {
+            "" => Either::Left(pending()),
+            "!" => Either::Right(ready(Err(missing("refused")))),
+            answer => Either::Right(ready(Ok(answer))),
+        });
+        most(asked.collect()).await.ok()
+    }
+
+    #[tokio::test]
+    async fn the_master_is_whom_most_name() {
+        assert_eq!(ask(&["old", "new", "new"]).await, Some("new"));
+        assert_eq!(ask(&["new", "old", "new"]).await, Some("new"));
+        assert_eq!(ask(&["!", "new", "!"]).await, Some("new"));
+        assert_eq!(ask(&["!", "!", "!"]).await, None);
+    }
+
+    #[tokio::test]
+    async fn servers_that_hang_hold_nobody_up() {
+        let asked = Instant::now();
+        assert_eq!(ask(&["", "new", "new"]).await, Some("new"));
+        assert!(asked.elapsed() < PATIENCE, "most have answered");
+        assert_eq!(ask(&["", "", "new"]).await, Some("new"));
+        assert!(asked.elapsed() < PATIENCE * 5);
     }
 }

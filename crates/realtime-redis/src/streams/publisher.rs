@@ -14,7 +14,7 @@ use realtime_core::{BusError, Position};
 use redis::{ConnectionAddr, RedisError, RedisResult, ServerErrorKind, aio::MultiplexedConnection};
 use tokio::{
     sync::Mutex,
-    time::{Instant, MissedTickBehavior, interval, timeout_at},
+    time::{Instant, MissedTickBehavior, interval, timeout, timeout_at},
 };
 
 use super::{
@@ -28,6 +28,9 @@ use crate::line::{Line, unavailable};
 
 /// How often a node proves to itself that what it publishes comes back.
 pub(super) const BEAT: Duration = Duration::from_secs(1);
+
+/// How long looking up the master may hold up a heartbeat.
+const LOOK: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Default)]
 pub(super) struct Publisher {
@@ -43,6 +46,8 @@ struct Link {
     epoch: AtomicU64,
     /// Held by whoever claims again; the others wait for what comes of it.
     claiming: Mutex<()>,
+    /// When the master was looked up last; held by whoever looks.
+    looked: Mutex<Instant>,
 }
 
 impl std::fmt::Debug for Link {
@@ -73,9 +78,7 @@ impl Shared {
         let deadline = Instant::now() + timeout;
         let late = || BusError::Unavailable(format!("no answer from Redis within {timeout:?}"));
         loop {
-            let link = timeout_at(deadline, self.publisher.line.link(|| self.open()))
-                .await
-                .map_err(|_| late())??;
+            let link = timeout_at(deadline, self.link()).await.map_err(|_| late())??;
             let epoch = link.epoch.load(Ordering::Acquire);
             let Ok(answer) = timeout_at(deadline, self.xadd(&link, epoch, field, value)).await else {
                 self.publisher.line.give_up(&link);
@@ -124,6 +127,39 @@ impl Shared {
         self.publisher.seen.fetch_max(epoch, Ordering::AcqRel);
     }
 
+    /// A connection to the master, as far as that is known.
+    async fn link(&self) -> Result<Arc<Link>, BusError> {
+        let link = self.publisher.line.link(|| self.open()).await?;
+        // With a subscription the heartbeat looks often enough.
+        let age =
+            if link.epoch.load(Ordering::Acquire) < self.seen() { Duration::ZERO } else { BEAT * 3 / 2 };
+        if self.leads(&link, age).await {
+            return Ok(link);
+        }
+        self.publisher.line.link(|| self.open()).await
+    }
+
+    /// Whether a connection still leads to the master, which is looked up unless somebody did within `age`. One that
+    /// does not is given up: a master that was cut off goes on taking entries that no node will read.
+    async fn leads(&self, link: &Arc<Link>, age: Duration) -> bool {
+        if !self.servers.can_change() {
+            return true;
+        }
+        let mut looked = link.looked.lock().await;
+        if looked.elapsed() < age {
+            return true;
+        }
+        // Without an answer it goes on: that nobody can be asked is no fault of the master.
+        let master = timeout(LOOK, self.servers.master(&self.keys.log)).await;
+        *looked = Instant::now();
+        let leads = !matches!(master, Ok(Ok(master)) if *master.addr() != link.addr);
+        if !leads {
+            tracing::warn!("the master has changed");
+            self.publisher.line.give_up(link);
+        }
+        leads
+    }
+
     async fn open(&self) -> RedisResult<Link> {
         count(&self.metrics.connects);
         let server = self.servers.master(&self.keys.log).await?;
@@ -131,7 +167,13 @@ impl Shared {
         let mut connection = self.servers.open(server, self.config.command_timeout).await?;
         let Position { epoch, .. } = claim(self, &mut connection, self.seen()).await?;
         self.see(epoch);
-        Ok(Link { connection, addr, epoch: AtomicU64::new(epoch), claiming: Mutex::default() })
+        Ok(Link {
+            connection,
+            addr,
+            epoch: AtomicU64::new(epoch),
+            claiming: Mutex::default(),
+            looked: Mutex::new(Instant::now()),
+        })
     }
 
     /// Asks for the epoch again, unless somebody just did.
@@ -161,13 +203,8 @@ pub(super) async fn beat(shared: Arc<Shared>) {
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         timer.tick().await;
-        if shared.servers.can_change()
-            && let Some(link) = shared.publisher.line.current()
-            && let Ok(master) = shared.servers.master(&shared.keys.log).await
-            && *master.addr() != link.addr
-        {
-            tracing::warn!("the master has changed");
-            shared.publisher.line.give_up(&link);
+        if let Some(link) = shared.publisher.line.current() {
+            shared.leads(&link, Duration::ZERO).await;
         }
         // A failure shows at the tail: the heartbeat does not come back.
         if let Err(error) = shared.add(BEAT_FIELD, &shared.incarnation).await {

@@ -1,0 +1,427 @@
+//! The Redis Streams bus when its master changes: under Sentinel, and in a Cluster.
+//!
+//! Everywhere the same question: is anything that was acknowledged missing where no reader is told so?
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests may")]
+
+use std::{
+    collections::HashSet,
+    fmt,
+    time::{Duration, Instant},
+};
+
+use futures_util::StreamExt;
+use realtime_core::{Bus, BusError, BusEvent, Position};
+use realtime_redis::{RedisConfig, RedisStreamsBus, Topology};
+use realtime_tests::{
+    RedisCluster, RedisSentinel,
+    conformance::{Subscriber, Terms, bus_conforms, envelope},
+    within,
+};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{MissedTickBehavior, interval, sleep},
+};
+
+const LOG: &str = "{rt}:log";
+const EPOCH: &str = "{rt}:epoch";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_bus_conforms_under_sentinel() {
+    let redis = RedisSentinel::start().await;
+    bus_conforms(|| bus(redis.topology()), &Terms::full()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_bus_conforms_in_a_cluster() {
+    let redis = RedisCluster::start().await;
+    bus_conforms(|| bus(redis.topology()), &Terms::full()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sentinels_master_that_is_killed_loses_nothing_in_silence() {
+    let mut redis = RedisSentinel::start().await;
+    let (reader, publisher) = start(redis.topology()).await;
+    for _ in 0..2 {
+        publisher.some().await;
+        let old = redis.master().unwrap();
+        redis.kill(old);
+        redis.failed_over_from(old).await;
+        publisher.some().await;
+        redis.back_as_replica(old).await;
+    }
+    let figures = finish("Sentinel, two masters killed", publisher, reader).await;
+    assert!(figures.published.refused > 0);
+    assert_eq!(figures.seen.gaps(), 2, "a new master is a new epoch");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_planned_failover_loses_nothing_in_silence() {
+    let redis = RedisSentinel::start().await;
+    let (reader, publisher) = start(redis.topology()).await;
+    publisher.some().await;
+    let old = redis.master().unwrap();
+    redis.fail_over();
+    redis.failed_over_from(old).await;
+    publisher.some().await;
+    let figures = finish("Sentinel, planned", publisher, reader).await;
+    assert_eq!(figures.seen.gaps(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_promoted_replica_never_had_is_a_gap() {
+    let mut redis = RedisSentinel::start().await;
+    let (reader, publisher) = start(redis.topology()).await;
+    let bus = bus(redis.topology());
+    let old = redis.master().unwrap();
+    publisher.some().await;
+    let before = publisher.stop().await;
+    redis.detach_replica_of(old);
+    let mut lost = Vec::new();
+    for n in 0..5 {
+        lost.push(bus.publish(&envelope(format!("lost {n}"))).await.unwrap().position.unwrap());
+    }
+    redis.kill(old);
+    redis.failed_over_from(old).await;
+    let newcomer = Reader::start(redis.topology()).await;
+    let publisher = Publisher::start(redis.topology(), before.next);
+    publisher.some().await;
+    let published = publisher.stop().await;
+    let (mut seen, newcomer) = (reader.stop().await, newcomer.stop().await);
+    // This one sat on the old master: it saw them, and is told of the change all the same.
+    for (n, position) in lost.iter().enumerate() {
+        assert!(seen.texts.remove(&(*position, format!("lost {n}"))), "the old master's reader saw it");
+        assert!(!newcomer.inside(*position), "a newcomer sees a hole where {position} was");
+    }
+    assert_eq!(seen.gaps(), 1);
+    for published in [&before, &published] {
+        seen.nothing_is_missing_in_silence(published);
+        newcomer.nothing_is_missing_in_silence(published);
+    }
+    println!("Sentinel, replica without the last 5: {published}; {seen}; newcomer {newcomer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_that_hangs_and_comes_back_is_left() {
+    let redis = RedisSentinel::start().await;
+    let (reader, publisher) = start(redis.topology()).await;
+    publisher.some().await;
+    let old = redis.master().unwrap();
+    redis.server(old).pause();
+    redis.failed_over_from(old).await;
+    redis.server(old).resume();
+    publisher.some().await;
+    let figures = finish("Sentinel, master hung during the failover", publisher, reader).await;
+    assert_eq!(figures.seen.gaps(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_isolated_old_master_is_left_by_everybody_within_three_seconds() {
+    let redis = RedisSentinel::start().await;
+    let old = redis.master().unwrap();
+    // Nobody listens on the publisher's bus, so no heartbeat helps it.
+    let (reader, publisher) = start(redis.topology()).await;
+    let node = bus(redis.topology());
+    let mut events = Subscriber::up(&node).await;
+    publisher.some().await;
+    redis.isolate(old);
+    let master = redis.failed_over_from(old).await;
+    let moved = Instant::now();
+    events.until(|event| matches!(event, BusEvent::Down(_))).await;
+    let down = moved.elapsed();
+    let BusEvent::Up(Some(up)) = events.until(|event| matches!(event, BusEvent::Up(_))).await else {
+        panic!("the stream is not empty")
+    };
+    let back = moved.elapsed();
+    // It still believes to be a master, and the old connections to it live.
+    let count = || redis.server(old).cli(&["xinfo", "stream", LOG]);
+    let entries = count();
+    assert!(redis.server(old).cli(&["info", "replication"]).contains("role:master"));
+    publisher.some().await;
+    let published = node.publish(&envelope("to the new master")).await.unwrap().position.unwrap();
+    assert!(published.epoch >= up.epoch);
+    sleep(Duration::from_millis(500)).await;
+    assert_eq!(count(), entries, "nobody writes to the old master any more");
+    assert!(down < Duration::from_secs(3), "down after {down:?}");
+    assert_ne!(master, old);
+    redis.unlock(old);
+    let figures = finish("Sentinel, isolated old master", publisher, reader).await;
+    println!("  a reader on the old master is down after {down:?}, up on the new one after {back:?}");
+    assert!(figures.seen.gaps() >= 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_sentinels_that_hang_cost_nothing_but_a_moment() {
+    let redis = RedisSentinel::start().await;
+    let mut config = config(redis.topology());
+    config.command_timeout = Duration::from_millis(800);
+    redis.sentinel(0).pause();
+    redis.sentinel(1).pause();
+    // A node that starts finds the master, and one that runs is not shaken by what it can't look up.
+    let node = RedisStreamsBus::new(config).unwrap();
+    let mut events = Subscriber::up(&node).await;
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(4) {
+        node.publish(&envelope("x")).await.unwrap();
+        let event = events.next().await;
+        assert!(!matches!(event, BusEvent::Down(_)), "{event:?} after {:?}", since.elapsed());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clusters_master_that_is_killed_loses_nothing_in_silence() {
+    let mut redis = RedisCluster::start().await;
+    let (reader, publisher) = start(redis.topology()).await;
+    publisher.some().await;
+    let slot = redis.slot(LOG);
+    let old = redis.owner(slot).unwrap();
+    redis.kill(old);
+    redis.moved_from(slot, old).await;
+    publisher.some().await;
+    let figures = finish("Cluster, master of the slot killed", publisher, reader).await;
+    assert_eq!(figures.seen.gaps(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_moves_to_another_master_loses_nothing_in_silence() {
+    let redis = RedisCluster::start().await;
+    let (reader, publisher) = start(redis.topology()).await;
+    let slot = redis.slot(LOG);
+    for keys in [[LOG, EPOCH], [EPOCH, LOG]] {
+        publisher.some().await;
+        let to = redis.another_master(slot);
+        redis.migrate(slot, &keys, to, Duration::from_millis(300)).await;
+        publisher.some().await;
+    }
+    let figures = finish("Cluster, slot moved twice", publisher, reader).await;
+    assert_eq!(figures.seen.gaps(), 2);
+}
+
+fn config(topology: Topology) -> RedisConfig {
+    RedisConfig::new(topology)
+}
+
+fn bus(topology: Topology) -> RedisStreamsBus {
+    RedisStreamsBus::new(config(topology)).unwrap()
+}
+
+/// A reader that is up, and a publisher with a bus of its own.
+async fn start(topology: Topology) -> (Reader, Publisher) {
+    let reader = Reader::start(topology.clone()).await;
+    (reader, Publisher::start(topology, 0))
+}
+
+/// Stops both and checks what is true of every failover.
+async fn finish(what: &str, publisher: Publisher, reader: Reader) -> Figures {
+    let published = publisher.stop().await;
+    let seen = reader.stop().await;
+    let lost = seen.missing(&published);
+    println!("{what}: {published}; {seen}, {lost} lost and announced");
+    seen.nothing_is_missing_in_silence(&published);
+    let limit = RedisConfig::new(Topology::Single(String::new())).command_timeout;
+    let slowest = published.slowest;
+    assert!(slowest < limit + Duration::from_millis(500), "a publish took {slowest:?}");
+    Figures { published, seen }
+}
+
+struct Figures {
+    published: Published,
+    seen: Seen,
+}
+
+/// Publishes numbers one after the other, about every other millisecond.
+struct Publisher {
+    stop: watch::Sender<bool>,
+    acknowledged: watch::Receiver<u64>,
+    task: JoinHandle<Published>,
+}
+
+/// What came of it.
+#[derive(Default)]
+struct Published {
+    acknowledged: Vec<(Position, String)>,
+    refused: u64,
+    /// The longest time between two acknowledgements.
+    pause: Duration,
+    /// The longest that a publish took, whatever came of it.
+    slowest: Duration,
+    next: u64,
+}
+
+impl Publisher {
+    fn start(topology: Topology, first: u64) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let (count, acknowledged) = watch::channel(0);
+        let bus = bus(topology);
+        let task = tokio::spawn(async move {
+            let mut published = Published { next: first, ..Published::default() };
+            let mut pace = interval(Duration::from_millis(2));
+            pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut last = Instant::now();
+            // The last one is acknowledged: it proves that everything before it has come.
+            let mut refused = false;
+            while refused || !*stopped.borrow() {
+                pace.tick().await;
+                let text = published.next.to_string();
+                published.next += 1;
+                let asked = Instant::now();
+                let answer = bus.publish(&envelope(&text)).await;
+                published.slowest = published.slowest.max(asked.elapsed());
+                refused = answer.is_err();
+                match answer {
+                    Ok(answer) => {
+                        published.acknowledged.push((answer.position.unwrap(), text));
+                        published.pause = published.pause.max(last.elapsed());
+                        last = Instant::now();
+                        count.send_modify(|count| *count += 1);
+                    }
+                    Err(BusError::Unavailable(_)) => published.refused += 1,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            published
+        });
+        Self { stop, acknowledged, task }
+    }
+
+    /// Waits until some more are acknowledged.
+    async fn some(&self) {
+        let mut acknowledged = self.acknowledged.clone();
+        let enough = *acknowledged.borrow() + 200;
+        within("publishes to be acknowledged", acknowledged.wait_for(|count| *count >= enough))
+            .await
+            .unwrap();
+    }
+
+    async fn stop(self) -> Published {
+        self.stop.send(true).unwrap();
+        within("the publisher to end", self.task).await.unwrap()
+    }
+}
+
+impl fmt::Display for Published {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { acknowledged, refused, pause, slowest, .. } = self;
+        let acknowledged = acknowledged.len();
+        write!(
+            f,
+            "{acknowledged} acknowledged, {refused} refused, {pause:.1?} without, slowest {slowest:.1?}"
+        )
+    }
+}
+
+/// Reads until something arrives with which the test ends.
+struct Reader {
+    topology: Topology,
+    task: JoinHandle<Seen>,
+}
+
+/// What a reader saw.
+#[derive(Default)]
+struct Seen {
+    texts: HashSet<(Position, String)>,
+    /// Runs of dense positions, as first and last. Between two of them something may be missing.
+    runs: Vec<(Position, Position)>,
+    /// The longest time that it was down.
+    down: Duration,
+}
+
+const END: &str = "the end";
+
+impl Reader {
+    async fn start(topology: Topology) -> Self {
+        let bus = bus(topology.clone());
+        let mut events = bus.subscribe();
+        let (up, mut is_up) = watch::channel(false);
+        let task = tokio::spawn(async move {
+            let mut seen = Seen::default();
+            let mut down = None;
+            let mut number = None;
+            loop {
+                let (position, text) = match events.next().await.unwrap() {
+                    BusEvent::Message(Some(position), envelope) => {
+                        (position, Some(envelope.message().data.to_string()))
+                    }
+                    BusEvent::Marker(position) => (position, None),
+                    BusEvent::Up(_) => {
+                        up.send_replace(true);
+                        seen.down =
+                            down.take().map_or(seen.down, |since: Instant| seen.down.max(since.elapsed()));
+                        continue;
+                    }
+                    BusEvent::Down(_) => {
+                        down.get_or_insert_with(Instant::now);
+                        continue;
+                    }
+                    other => panic!("{other:?}"),
+                };
+                seen.run(position);
+                let Some(text) = text else { continue };
+                if let Ok(n) = text.parse::<u64>() {
+                    assert!(number < Some(n), "{n} after {number:?}: out of order, or twice");
+                    number = Some(n);
+                }
+                let end = text == END;
+                assert!(seen.texts.insert((position, text)));
+                if end {
+                    seen.down = down.map_or(seen.down, |since| seen.down.max(since.elapsed()));
+                    return seen;
+                }
+            }
+        });
+        within("a reader to be up", is_up.wait_for(|up| *up)).await.unwrap();
+        Self { topology, task }
+    }
+
+    /// Lets it read whatever is there.
+    async fn stop(self) -> Seen {
+        let bus = bus(self.topology);
+        within("the end to be published", async {
+            while bus.publish(&envelope(END)).await.is_err() {
+                sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await;
+        within("the reader to see the end", self.task).await.unwrap()
+    }
+}
+
+impl Seen {
+    /// Adds a position to the last run, or begins another: here the hub announces a gap.
+    fn run(&mut self, position: Position) {
+        match self.runs.last_mut() {
+            Some((_, last)) if last.next() == position => *last = position,
+            Some((_, last)) if *last >= position => panic!("{position} after {last}"),
+            _ => self.runs.push((position, position)),
+        }
+    }
+
+    fn gaps(&self) -> usize {
+        self.runs.len() - 1
+    }
+
+    fn inside(&self, position: Position) -> bool {
+        self.runs.iter().any(|(first, last)| (*first..=*last).contains(&position))
+    }
+
+    fn missing(&self, published: &Published) -> usize {
+        published.acknowledged.iter().filter(|one| !self.texts.contains(*one)).count()
+    }
+
+    fn nothing_is_missing_in_silence(&self, published: &Published) {
+        let silent: Vec<_> = published
+            .acknowledged
+            .iter()
+            .filter(|one| self.inside(one.0) && !self.texts.contains(*one))
+            .collect();
+        assert!(silent.is_empty(), "lost in silence: {silent:?}");
+        assert!(published.acknowledged.len() > 100, "hardly anything was acknowledged");
+    }
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seen, gaps, down) = (self.texts.len(), self.gaps(), self.down);
+        write!(f, "{seen} seen, {gaps} gaps, reader down {down:.1?}")
+    }
+}
