@@ -15,7 +15,7 @@ use std::{
 
 use futures_core::future::BoxFuture;
 use realtime_core::{LocalPresence, OnlineCount, OnlineSession, OnlineUser, Presence, PresenceError, UserId};
-use redis::aio::MultiplexedConnection;
+use redis::{Value, aio::MultiplexedConnection};
 use tokio::{
     sync::Notify,
     task::JoinHandle,
@@ -134,15 +134,16 @@ impl Presence for RedisPresence {
                 return Ok(Vec::new());
             }
             let shared = &self.shared;
-            let scores = shared.ask(async |connection| {
+            let answer = shared.ask(async |connection| {
                 let mut command = redis::cmd("ZMSCORE");
                 command.arg(&shared.keys.users);
                 for user in users {
                     command.arg(member(user));
                 }
-                command.query_async::<Vec<Option<f64>>>(connection).await
+                command.query_async::<Vec<Value>>(connection).await
             });
-            Ok(scores.await?.into_iter().map(|score| score.is_some()).collect())
+            // Only whether there is a score matters: thousands of them are not worth reading as numbers.
+            Ok(answer.await?.iter().map(|score| *score != Value::Nil).collect())
         })
     }
 
@@ -350,16 +351,19 @@ async fn keep(shared: Arc<Shared>) {
 /// A user as a member of a sorted set, so that the order of bytes is the order of users.
 fn member(user: &UserId) -> String {
     match user.as_number() {
-        Some(number) => format!("n{:020}", i128::from(number) - i128::from(i64::MIN)),
+        Some(number) => format!("n{:020}", number.cast_unsigned() ^ SIGN),
         None => format!("t{user}"),
     }
 }
 
+/// Turned around, the sign makes negative numbers come before the others.
+const SIGN: u64 = 1 << 63;
+
 fn user(member: &str) -> Option<UserId> {
     match member.split_at_checked(1)? {
         ("n", digits) => {
-            let number = digits.parse::<i128>().ok()? + i128::from(i64::MIN);
-            Some(i64::try_from(number).ok()?.into())
+            let number: u64 = digits.parse().ok()?;
+            Some((number ^ SIGN).cast_signed().into())
         }
         ("t", text) => text.parse().ok(),
         _ => None,
