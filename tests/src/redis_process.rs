@@ -1,4 +1,4 @@
-//! [`RedisProcess`]: one server of several that belong together.
+//! [`RedisProcess`]: a redis-server or sentinel, alone or one of several.
 
 use std::{
     process::{Child, Command, Stdio},

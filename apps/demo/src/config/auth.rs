@@ -10,7 +10,10 @@ use argon2::{Algorithm, Params, PasswordHash};
 use realtime_core::{JwtAlgorithm, UserId};
 use serde::{Deserialize, Deserializer, de::Error};
 
-use super::{ConfigError, Redis, RedisTopology, Secret, sections::not_empty};
+use super::{
+    ConfigError, Redis, RedisTopology, Secret,
+    sections::{not_empty, parsed},
+};
 
 /// The section `auth`.
 #[derive(Debug, Clone, Deserialize)]
@@ -140,14 +143,6 @@ impl fmt::Debug for User {
             .field("role", &self.role)
             .finish_non_exhaustive()
     }
-}
-
-fn parsed<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: FromStr<Err: Display>,
-{
-    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
 }
 
 fn hint<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {

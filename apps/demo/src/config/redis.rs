@@ -1,10 +1,10 @@
 //! [`Redis`]: the section `redis`, where the nodes of a cluster meet.
 
-use std::{fmt::Display, str::FromStr, time::Duration};
+use std::{str::FromStr, time::Duration};
 
-use serde::{Deserialize, Deserializer, de::Error};
+use serde::Deserialize;
 
-use super::{ConfigError, Secret};
+use super::{ConfigError, Secret, sections::parsed};
 
 /// The section `redis`.
 #[derive(Debug, Clone, Deserialize)]
@@ -96,10 +96,6 @@ impl FromStr for RedisTopology {
             _ => Err(format!("`{topology}` is none of: single, sentinel, cluster")),
         }
     }
-}
-
-fn parsed<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(deserializer: D) -> Result<T, D::Error> {
-    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
 }
 
 #[cfg(all(test, feature = "redis"))]

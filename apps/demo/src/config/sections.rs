@@ -1,5 +1,7 @@
 //! [`Server`], [`Api`] and [`Log`]: the small sections.
 
+use std::{fmt::Display, str::FromStr};
+
 use serde::{Deserialize, Deserializer, de::Error};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
@@ -37,6 +39,15 @@ pub struct Log {
     /// A directive that [`EnvFilter`] understands.
     #[serde(deserialize_with = "level")]
     pub level: String,
+}
+
+/// A value that its type reads from text.
+pub(super) fn parsed<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: Display>,
+{
+    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
 }
 
 /// Text that is not empty.
