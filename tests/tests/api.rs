@@ -78,7 +78,7 @@ async fn users_transports_and_topics_choose_who_gets_it() {
     loop {
         // The seller also sees who comes and goes.
         let text = seller.text().await;
-        if !text.contains(r#""type":"online""#) {
+        if !text.contains(r#""type":"presence""#) {
             assert_eq!(text, "sellers");
             break;
         }

@@ -1,15 +1,19 @@
 //! Presence: one suite for one node and for a cluster, and a cluster's bad days.
 #![allow(clippy::unwrap_used, reason = "tests may")]
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant, SystemTime},
+};
 
-use futures_util::future::try_join_all;
-use realtime_core::{Hub, UserId};
-use realtime_redis::{Incarnation, RedisConfig, RedisPresence};
+use futures_util::{StreamExt, future::try_join_all, stream::BoxStream};
+use realtime_core::{Hub, NoPresence, PresenceChange, PresenceEvent, PresenceState, Settings, UserId};
+use realtime_redis::{Incarnation, RedisConfig, RedisControl, RedisPresence};
 use realtime_sse::{SseEmitters, SseStream};
-use realtime_tests::{Demo, EventStream, Redis, token, within};
+use realtime_tests::{Demo, EventStream, Redis, sign, token, within};
 use reqwest::Method;
-use tokio::time::sleep;
+use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
 
 fn node(redis: &Redis) -> Hub {
     let presence = RedisPresence::make(RedisConfig::single(redis.url()), Incarnation::new("node")).unwrap();
@@ -36,9 +40,34 @@ async fn until_count(hubs: &[Hub], users: usize, sessions: usize) {
     .await;
 }
 
+type Changes = BoxStream<'static, PresenceEvent>;
+
+/// The next changes of so many users, in the order of users.
+async fn changes(events: &mut Changes, count: usize) -> Vec<(UserId, PresenceState, SystemTime)> {
+    let mut changes = Vec::new();
+    for _ in 0..count {
+        match within("a change of presence", events.next()).await {
+            Some(PresenceEvent::Changed(PresenceChange { user_id, state, since })) => {
+                changes.push((user_id, state, since));
+            }
+            other => panic!("no change but {other:?}"),
+        }
+    }
+    changes.sort_by_key(|(user, ..)| user.clone());
+    changes
+}
+
+/// Nothing changes for longer than a user takes to go offline.
+async fn no_change(events: &mut Changes) {
+    let change = timeout(Duration::from_millis(3500), events.next()).await;
+    assert!(change.is_err(), "nobody came or went, but {change:?}");
+}
+
 /// What every presence promises, over one node or several.
 async fn presence_conforms(hubs: &[Hub]) {
     let hub = |n: usize| &hubs[n % hubs.len()];
+    let mut events: Vec<Changes> = hubs.iter().map(|hub| hub.presence().changes()).collect();
+    let began = SystemTime::now() - Duration::from_millis(1);
     until_count(hubs, 0, 0).await;
     let text: UserId = "u-7".parse().unwrap();
     let mut open_sessions = vec![
@@ -71,8 +100,30 @@ async fn presence_conforms(hubs: &[Hub]) {
     drop(open_sessions.remove(0));
     until_count(hubs, 4, 4).await;
     assert_eq!(hub(0).presence().is_online(&[5.into()]).await.unwrap(), [true]);
+    let left = SystemTime::now() - Duration::from_millis(1);
     drop(open_sessions);
     until_count(hubs, 0, 0).await;
+    // Every listener was told of all of it once.
+    let mut told = Vec::new();
+    for events in &mut events {
+        let (online, offline) = (changes(events, 4).await, changes(events, 4).await);
+        let users: [UserId; 4] = [(-3).into(), 5.into(), 1_925_000_000_000_000_001.into(), text.clone()];
+        for (changes, expected, after) in
+            [(&online, PresenceState::Online, began), (&offline, PresenceState::Offline, left)]
+        {
+            assert_eq!(changes.iter().map(|(user, ..)| user.clone()).collect::<Vec<_>>(), users);
+            for (user, state, since) in changes {
+                assert_eq!(*state, expected, "{user}");
+                assert!(*since >= after && *since <= SystemTime::now(), "{user} {state:?} since {since:?}");
+            }
+        }
+        told.push((online, offline));
+    }
+    told.dedup();
+    assert_eq!(told.len(), 1, "all listeners are told the same");
+    for events in &mut events {
+        no_change(events).await;
+    }
 }
 
 #[actix_web::test]
@@ -89,17 +140,56 @@ async fn the_presence_of_a_cluster_conforms() {
 #[actix_web::test]
 async fn a_reload_makes_no_flicker() {
     let redis = Redis::start().await;
-    let hubs = [node(&redis), node(&redis)];
-    let mut session = open(&hubs[0], 1);
-    until_count(&hubs, 1, 1).await;
-    for n in 1..10 {
-        drop(session);
-        session = open(&hubs[n % 2], 1);
-        for _ in 0..5 {
-            assert_eq!(hubs[0].presence().is_online(&[1.into()]).await.unwrap(), [true]);
+    let cluster = vec![node(&redis), node(&redis)];
+    for hubs in [cluster, vec![Hub::builder().start().unwrap()]] {
+        let mut session = open(&hubs[0], 1);
+        until_count(&hubs, 1, 1).await;
+        let mut events = hubs[0].presence().changes();
+        for n in 1..10 {
+            drop(session);
+            session = open(&hubs[n % hubs.len()], 1);
+            for _ in 0..5 {
+                assert_eq!(hubs[0].presence().is_online(&[1.into()]).await.unwrap(), [true]);
+            }
         }
+        no_change(&mut events).await;
+        drop(session);
+        let offline = changes(&mut events, 1).await;
+        assert_eq!((&offline[0].0, offline[0].1), (&1.into(), PresenceState::Offline));
     }
-    drop(session);
+}
+
+#[actix_web::test]
+async fn the_grace_is_what_the_settings_say() {
+    let redis = Redis::start().await;
+    for cluster in [true, false] {
+        let mut settings = Settings::default();
+        settings.presence.grace = Duration::from_millis(100);
+        let mut hub = Hub::builder().settings(settings);
+        if cluster {
+            let make = RedisPresence::make(RedisConfig::single(redis.url()), Incarnation::new("node"));
+            hub = hub.presence(make.unwrap());
+        }
+        let hub = hub.start().unwrap();
+        let session = open(&hub, 1);
+        let hub = [hub];
+        until_count(&hub, 1, 1).await;
+        let left = Instant::now();
+        drop(session);
+        until_count(&hub, 0, 0).await;
+        assert!(left.elapsed() < Duration::from_secs(2), "cluster {cluster}: took {:?}", left.elapsed());
+    }
+}
+
+#[actix_web::test]
+async fn a_presence_that_is_off_says_so() {
+    let hub = Hub::builder().presence(|_| NoPresence).start().unwrap();
+    let _session = open(&hub, 1);
+    let error = hub.presence().is_online(&[1.into()]).await.unwrap_err();
+    assert_eq!(error.to_string(), "presence is unavailable: it is switched off");
+    hub.presence().count().await.unwrap_err();
+    hub.presence().users(0, 1).await.unwrap_err();
+    hub.presence().sessions(&1.into()).await.unwrap_err();
 }
 
 #[actix_web::test]
@@ -110,8 +200,18 @@ async fn an_emptied_or_restarted_redis_is_filled_again() {
     // More users than one script takes.
     let _more: Vec<_> = (1000..1700).map(|n| open(&hubs[0], n)).collect();
     until_count(&hubs, 1400, 1400).await;
+    let mut events = hubs[1].presence().changes();
+    let mut told = BTreeMap::new();
+    until_told(&mut events, &mut told, 0).await;
     redis.cli(&["flushall"]);
     until_count(&hubs, 1400, 1400).await;
+    // Who is said to be online once more is so since the same time.
+    until_told(&mut events, &mut told, 1400).await;
+    redis.cli(&["flushall"]);
+    until_count(&hubs, 1400, 1400).await;
+    let before = told.clone();
+    until_told(&mut events, &mut told, 1400).await;
+    assert_eq!(told, before);
     redis.kill();
     let away = hubs[0].presence().count().await;
     assert!(away.is_err(), "nobody can say now: {away:?}");
@@ -125,8 +225,24 @@ async fn an_emptied_or_restarted_redis_is_filled_again() {
     until_count(&hubs, 1400, 1400).await;
 }
 
+/// Takes what is told until it has been about so many users since the last call; gaps may lie between.
+async fn until_told(events: &mut Changes, told: &mut BTreeMap<UserId, SystemTime>, users: usize) {
+    let mut seen = 0;
+    while seen < users {
+        match within("a change of presence", events.next()).await {
+            Some(PresenceEvent::Changed(change)) => {
+                assert_eq!(change.state, PresenceState::Online, "{change:?}");
+                told.insert(change.user_id, change.since);
+                seen += 1;
+            }
+            Some(PresenceEvent::Gap) => {}
+            None => panic!("the events have ended"),
+        }
+    }
+}
+
 #[actix_web::test]
-async fn ten_thousand_users_are_asked_about_in_one_command() {
+async fn ten_thousand_users_are_asked_about_in_one_go() {
     let redis = Redis::start().await;
     let hub = node(&redis);
     let _sessions: Vec<_> = (0..1000).map(|n| open(&hub, n * 10)).collect();
@@ -143,7 +259,7 @@ async fn ten_thousand_users_are_asked_about_in_one_command() {
     times.sort();
     println!("is_online of 10,000 ids: p50 {:?}, p99 {:?}", times[50], times[98]);
     let calls = redis.cli(&["info", "commandstats"]);
-    assert!(calls.contains("cmdstat_zmscore:calls=100,"), "{calls}");
+    assert!(calls.contains("cmdstat_zmscore:calls=1000,"), "{calls}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,13 +273,14 @@ async fn the_users_of_a_killed_node_are_offline_within_15_seconds() {
         try_join_all(tokens.iter().map(|token| EventStream::open(&victim, token, None))).await.unwrap();
     // One of them is on both nodes and stays.
     let _stays = survivor.stream(7).await;
+    let mut watcher = watcher(&survivor).await;
     let total = async || {
         let (status, answer) = survivor.api(Method::GET, "/api/online?size=1", None).await;
         assert_eq!(status, 200, "{answer}");
         answer["total"].as_i64().unwrap()
     };
     within("all users to be online", async {
-        while total().await != USERS {
+        while total().await != USERS + 1 {
             sleep(Duration::from_millis(20)).await;
         }
     })
@@ -172,7 +289,7 @@ async fn the_users_of_a_killed_node_are_offline_within_15_seconds() {
     drop(victim);
     let killed = Instant::now();
     within("the users to be offline", async {
-        while total().await != 1 {
+        while total().await != 2 {
             sleep(Duration::from_millis(50)).await;
         }
     })
@@ -181,4 +298,86 @@ async fn the_users_of_a_killed_node_are_offline_within_15_seconds() {
     let (_, answer) = survivor.api(Method::GET, "/api/online/7", None).await;
     assert_eq!(answer["sessions"].as_array().unwrap().len(), 1);
     println!("{USERS} users of a killed node were offline after {:?}", killed.elapsed());
+    // The survivor says so, once about each of them.
+    let mut gone: Vec<i64> = Vec::new();
+    while gone.len() < usize::try_from(USERS - 1).unwrap() {
+        for change in changed(&mut watcher).await {
+            if change["state"] == "offline" {
+                gone.push(change["userId"].as_i64().unwrap());
+            }
+        }
+    }
+    gone.sort_unstable();
+    assert_eq!(gone, (0..USERS).filter(|user| *user != 7).collect::<Vec<_>>());
+}
+
+/// A stream in the topic `presence`, of user 1000000.
+async fn watcher(demo: &Demo) -> EventStream {
+    let claims =
+        json!({ "sub": 1_000_000, "clientid": "web", "topics": ["presence"], "exp": 4_000_000_000_u64 });
+    let mut stream = EventStream::open(demo, &sign(&claims), None).await.unwrap();
+    // It hears of itself when it is the first one of its user.
+    while changed(&mut stream).await.iter().all(|change| change["userId"] != 1_000_000) {}
+    stream
+}
+
+/// The next changes that a stream in the topic `presence` gets.
+async fn changed(stream: &mut EventStream) -> Vec<Value> {
+    let event = stream.next().await.expect("the stream goes on");
+    assert_eq!(event.event, "presence");
+    let event: Value = serde_json::from_str(&event.data).unwrap();
+    assert_eq!((&event["type"], &event["data"]["gap"]), (&json!("presence"), &Value::Null), "{event}");
+    event["data"]["changes"].as_array().unwrap().clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_in_the_topic_presence_are_told_in_both_modes() {
+    let redis = Redis::start().await;
+    for mode in ["streams", "pubsub"] {
+        let settings = [
+            ("REALTIME__REDIS__URL", &*redis.url()),
+            ("REALTIME__REDIS__MODE", mode),
+            ("REALTIME__REDIS__KEYPREFIX", mode),
+        ];
+        let (a, b) = (Demo::start_with(&settings).await, Demo::start_with(&settings).await);
+        let mut watcher = watcher(&a).await;
+        let mut told = Vec::new();
+        let (socket, stream) = (b.socket(5).await, b.stream(5).await);
+        told.extend(changed(&mut watcher).await);
+        drop((socket, stream));
+        let late = b.stream(6).await;
+        while told.len() < 3 {
+            told.extend(changed(&mut watcher).await);
+        }
+        let states: Vec<_> = told.iter().map(|change| (&change["userId"], &change["state"])).collect();
+        let expected = [(5, "online"), (6, "online"), (5, "offline")];
+        assert_eq!(json!(states), json!(expected), "{mode}");
+        assert!(told.iter().all(|change| change["since"].as_str().unwrap().ends_with('Z')));
+        drop(late);
+    }
+}
+
+#[actix_web::test]
+async fn a_node_that_stops_in_order_is_not_waited_for() {
+    let redis = Redis::start().await;
+    let start = |name: &str| {
+        let (config, incarnation) = (RedisConfig::single(redis.url()), Incarnation::new(name));
+        let presence = RedisPresence::make(config.clone(), incarnation.clone()).unwrap();
+        let control = RedisControl::make(config, incarnation).unwrap();
+        Hub::builder().node(name).presence(presence).control(control).start().unwrap()
+    };
+    let (stays, stops) = (start("stays"), start("stops"));
+    let hubs = [stays.clone(), stops.clone()];
+    let session = open(&stops, 5);
+    until_count(&hubs, 1, 1).await;
+    let mut events = stays.presence().changes();
+    drop(session);
+    assert_eq!(stops.drain().await, 0);
+    let stopped = Instant::now();
+    let outcome = stays.kick(&5.into()).await.unwrap();
+    assert_eq!(outcome.unconfirmed, [] as [&str; 0]);
+    let gone = changes(&mut events, 1).await;
+    assert_eq!(gone[0].1, PresenceState::Offline);
+    // The grace and a sweep, not the rest of a lease.
+    assert!(stopped.elapsed() < Duration::from_secs(5), "took {:?}", stopped.elapsed());
 }

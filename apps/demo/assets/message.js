@@ -20,7 +20,8 @@ const SUMMARIES = {
   approval: (data) => `${data.title} ${data.result} by ${data.by?.name}`,
   dashboard: (data) =>
     `${number.format(data.orders)} orders, ${amount.format(data.revenue)} revenue, CPU ${data.cpu} %`,
-  online: (data) => `Online now: ${data.users?.map((user) => user.name).join(', ') || 'nobody'}`,
+  presence: (data, nameOf) =>
+    data.changes.map(({ userId, state }) => `${nameOf(userId)} is ${state}`).join(', ') || 'Somebody came or went',
   chat: (data, nameOf) =>
     `${data.from?.name} to ${data.to === null ? 'everyone' : nameOf(data.to)}: ${data.text}`,
   text: (data) => (typeof data === 'string' ? data : JSON.stringify(data)),

@@ -2,6 +2,7 @@ import { TRANSPORT_TAGS, byId, create, createTag, initials, setText } from './ui
 import { formatNumber } from './message.js';
 
 const REFRESH_MS = 5_000;
+const SETTLE_MS = 100;
 
 /**
  * @param {import('./session.js').Session} session
@@ -38,8 +39,20 @@ export function mountOnline(session) {
     );
   }
 
+  // Both connections tell of the same change, and changes come in crowds.
+  let waiting = null;
+  function refreshSoon() {
+    waiting ??= setTimeout(() => {
+      waiting = null;
+      refresh();
+    }, SETTLE_MS);
+  }
+
   refresh();
   const timer = setInterval(refresh, REFRESH_MS);
-  session.signal.addEventListener('abort', () => clearInterval(timer));
-  return refresh;
+  session.signal.addEventListener('abort', () => {
+    clearInterval(timer);
+    clearTimeout(waiting);
+  });
+  return refreshSoon;
 }

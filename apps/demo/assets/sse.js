@@ -32,6 +32,7 @@ export class SseConnection {
       onState('connected');
     };
     source.onmessage = (event) => onMessage(event.data);
+    source.addEventListener('presence', (event) => onMessage(event.data));
     source.addEventListener('gap', (event) => onGap(JSON.parse(event.data).reason));
     source.onerror = () => {
       if (source.readyState === EventSource.CLOSED) {

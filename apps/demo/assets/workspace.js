@@ -13,7 +13,7 @@ import { announce, byId, initials } from './ui.js';
 import { WebSocketConnection } from './websocket.js';
 
 /** Types which are too frequent to be read aloud, or which their own card already reads aloud. */
-const SILENT_TYPES = new Set(['dashboard', 'online', 'chat']);
+const SILENT_TYPES = new Set(['dashboard', 'presence', 'chat']);
 
 /** The page of a signed-in user: made anew for every session, so nothing of the last user stays. */
 export class Workspace {
@@ -40,7 +40,7 @@ export class Workspace {
       ['notice', mountNotice(session)],
       ['approval', mountApproval(session)],
       ['dashboard', mountDashboard(session)],
-      ['online', mountOnline(session)],
+      ['presence', mountOnline(session)],
       ['chat', mountChat(session, (data) => this.#websocket?.send(data) ?? false)],
     ]);
     mountAnswer(session);

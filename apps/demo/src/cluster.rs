@@ -7,7 +7,7 @@ use realtime_redis::{
     SaTokenAuthenticator, SaTokenConfig, Topology,
 };
 
-use crate::config::{Config, RedisMode, RedisTopology};
+use crate::config::{Config, PresenceMode, RedisMode, RedisTopology};
 use crate::token;
 
 /// The logins of the Java nodes, in the Redis that the configuration names.
@@ -45,10 +45,11 @@ pub(crate) fn with_bus(hub: HubBuilder, url: &str, config: &Config) -> anyhow::R
     // Presence and control know this life of the node by one name.
     let node = config.server.node.clone().unwrap_or_else(|| format!("{:08x}", rand::random::<u32>()));
     let incarnation = Incarnation::new(&node);
-    let hub = hub
-        .node(node)
-        .presence(RedisPresence::make(redis_config.clone(), incarnation.clone()).context("redis")?)
-        .control(RedisControl::make(redis_config.clone(), incarnation).context("redis")?);
+    let mut hub = hub.node(node);
+    if config.presence == PresenceMode::Redis {
+        hub = hub.presence(RedisPresence::make(redis_config.clone(), incarnation.clone()).context("redis")?);
+    }
+    hub = hub.control(RedisControl::make(redis_config.clone(), incarnation).context("redis")?);
     match redis.mode {
         RedisMode::Streams => Ok(hub.bus(RedisStreamsBus::new(redis_config).context("redis")?)),
         RedisMode::PubSub => Ok(hub.bus(RedisPubSubBus::new(redis_config).context("redis")?)),

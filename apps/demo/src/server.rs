@@ -10,13 +10,13 @@ use actix_web::{
     web::{self, Data, PathConfig, PayloadConfig, QueryConfig, ServiceConfig},
 };
 use anyhow::Context;
-use realtime_core::{Authenticator, Hub, HubBuilder};
+use realtime_core::{Authenticator, Hub, HubBuilder, NoPresence};
 use socket2::SockRef;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     api,
-    config::{AuthMode, Config},
+    config::{AuthMode, Config, PresenceMode},
     fault::Fault,
     health, login, online, page, scenes,
     state::State,
@@ -44,6 +44,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         tracing::warn!("{warning}");
     }
     let mut hub = with_bus(Hub::builder(), &config)?.settings(config.settings.clone());
+    if config.presence == PresenceMode::Off {
+        hub = hub.presence(|_| NoPresence);
+    }
     if let Some(node) = &config.server.node {
         hub = hub.node(node.clone());
     }
@@ -66,7 +69,6 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     };
     let state = Data::new(State::new(config, hub.clone(), authenticator, jwt));
     let config = &state.config;
-    let watch = tokio::spawn(online::watch(state.clone()));
 
     let max_stall = config.settings.outbox.max_stall;
     let (host, port) = (config.server.host.as_str(), config.server.port);
@@ -105,7 +107,6 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     });
     let result = server.await;
     stop.abort();
-    watch.abort();
     Ok(result?)
 }
 

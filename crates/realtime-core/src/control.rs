@@ -6,6 +6,7 @@ use std::{
 };
 
 use futures_core::future::BoxFuture;
+use futures_util::future::ready;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{CloseReason, TokenHash, UserId, refusals::Refusals, registry::Registry};
@@ -57,6 +58,11 @@ pub trait Control: Send + Sync + 'static {
     /// # Errors
     /// [`ControlError`] when the order could not be given; nobody carries it out then, or nobody knows.
     fn give(&self, order: Order) -> BoxFuture<'_, Result<Outcome, ControlError>>;
+
+    /// This node stops and has no sessions any more: nobody needs to wait for it.
+    fn leave(&self) -> BoxFuture<'_, ()> {
+        Box::pin(ready(()))
+    }
 }
 
 /// What became of an order.

@@ -1,5 +1,6 @@
 //! [`Hub`]: the facade over log, shards, bus and presence of one node.
 
+mod announcer;
 mod builder;
 mod pump;
 
@@ -12,7 +13,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::{task::JoinHandle, time::sleep};
+use tokio::{task::JoinSet, time::sleep};
 
 use crate::{
     Bus, BusError, CloseReason, Control, ControlError, Envelope, Limits, MetricsSnapshot, Order, Outcome,
@@ -28,7 +29,7 @@ use pump::Health;
 
 /// One node of the push framework: publishes envelopes, takes connections in, knows who is here.
 ///
-/// Cloning it gives the same hub. The last clone ends its task.
+/// Cloning it gives the same hub. The last clone ends its tasks.
 #[derive(Clone)]
 pub struct Hub(Arc<Inner>);
 
@@ -41,7 +42,8 @@ struct Inner {
     draining: AtomicBool,
     health: Arc<Health>,
     node: Arc<str>,
-    pump: JoinHandle<()>,
+    /// The pump and its like; they end with the hub.
+    _tasks: JoinSet<()>,
 }
 
 /// Why a connection was not taken in.
@@ -306,7 +308,12 @@ impl Hub {
             }
         };
         tokio::time::timeout(settings.drain.timeout, left).await.ok();
-        directory.count().1
+        let left = directory.count().1;
+        if left == 0 {
+            self.0.presence.leave().await;
+            self.0.control.leave().await;
+        }
+        left
     }
 
     /// `Ok` when envelopes get here and connections are taken in.
@@ -353,12 +360,6 @@ impl Hub {
     fn check_size(&self, envelope: &Envelope) -> Result<(), TooLarge> {
         let (size, limit) = (envelope.message().data.len(), self.settings().limits.max_message_bytes);
         if Limits::exceeds(size, limit) { Err(TooLarge { size, limit }) } else { Ok(()) }
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.pump.abort();
     }
 }
 

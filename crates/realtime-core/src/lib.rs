@@ -60,14 +60,17 @@ pub use global::{AlreadyInstalled, hub, install};
 pub use hub::{ConnectError, Hub, HubBuilder, LocalError, PublishError, TooLarge};
 #[cfg(feature = "jwt")]
 pub use jwt::{Claims, EmptySecret, JwtAlgorithm, JwtAuthenticator, UnknownAlgorithm};
-pub use limits::{Drain, Heartbeat, History, Limits, OutboxLimits, Settings, SettingsError};
+pub use limits::{Drain, Heartbeat, History, Limits, OutboxLimits, PresenceTimes, Settings, SettingsError};
 pub use message::{
     EmptyTargets, Envelope, EventName, EventNameError, Message, SSE_TOPIC, Scope, SseMessageDto,
     WEBSOCKET_TOPIC, WebSocketMessageDto,
 };
 pub use metrics::MetricsSnapshot;
 pub use position::{CursorError, Position};
-pub use presence::{LocalPresence, OnlineCount, OnlineSession, OnlineUser, Presence, PresenceError};
+pub use presence::{
+    LocalPresence, NoPresence, OnlineCount, OnlineSession, OnlineUser, Presence, PresenceChange,
+    PresenceError, PresenceEvent, PresenceFeed, PresenceState,
+};
 pub use reply::Reply;
 pub use session::{Outbound, SendError, Session, SessionHandle, SessionId};
 pub use shard::Shard;

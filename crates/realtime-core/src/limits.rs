@@ -16,6 +16,8 @@ pub struct Settings {
     pub outbox: OutboxLimits,
     /// How often clients are written to and heard.
     pub heartbeat: Heartbeat,
+    /// When users go offline.
+    pub presence: PresenceTimes,
     /// What a node or a user may have.
     pub limits: Limits,
     /// The orderly stop.
@@ -75,6 +77,21 @@ pub struct Heartbeat {
 impl Default for Heartbeat {
     fn default() -> Self {
         Self { interval: Duration::from_secs(20), timeout: Duration::from_secs(10) }
+    }
+}
+
+/// When users go offline.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct PresenceTimes {
+    /// How long a user stays online after its last session has ended. Default 2 s: a page that is reloaded.
+    #[serde(with = "humantime_serde")]
+    pub grace: Duration,
+}
+
+impl Default for PresenceTimes {
+    fn default() -> Self {
+        Self { grace: Duration::from_secs(2) }
     }
 }
 

@@ -1,26 +1,48 @@
 //! [`Presence`]: who is online, and [`LocalPresence`], the answer of one node.
 
-use std::{sync::Arc, time::SystemTime};
+mod feed;
 
-use futures_core::future::BoxFuture;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use futures_core::{future::BoxFuture, stream::BoxStream};
+use futures_util::{
+    future::ready,
+    stream::{StreamExt, pending},
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+pub use feed::PresenceFeed;
 
 use crate::{SessionId, Transport, UserId, registry::Registry, session::SessionState};
 
 /// Who is online in the cluster, over all transports.
+///
+/// A user comes online with its first session on any node, and goes offline `presence.grace` after its last one has
+/// ended, so that a reload makes no flicker.
 pub trait Presence: Send + Sync + 'static {
     /// A session of the user was opened or ended on this node. Never blocks; called from any thread.
     fn changed(&self, user: &UserId) {
         let _ = user;
     }
 
-    /// For each of the users, in the same order, whether it has a session.
+    /// This node stops and has no sessions any more: the others need not wait for it.
+    fn leave(&self) -> BoxFuture<'_, ()> {
+        Box::pin(ready(()))
+    }
+
+    /// The users that come online or go offline from now on, in order and each once.
+    fn changes(&self) -> BoxStream<'static, PresenceEvent>;
+
+    /// For each of the users, in the same order, whether it is online.
     ///
     /// # Errors
     /// [`PresenceError`] when nobody can say now.
     fn is_online<'a>(&'a self, users: &'a [UserId]) -> BoxFuture<'a, Result<Vec<bool>, PresenceError>>;
 
-    /// How many users and sessions there are.
+    /// How many users are online and how many sessions there are.
     ///
     /// # Errors
     /// [`PresenceError`] when nobody can say now.
@@ -39,6 +61,40 @@ pub trait Presence: Send + Sync + 'static {
     fn sessions<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<Vec<OnlineSession>, PresenceError>>;
 }
 
+/// What a listener of presence is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PresenceEvent {
+    /// A user came online or went offline.
+    Changed(PresenceChange),
+    /// Changes are missing here: whoever keeps a list has to ask for it again.
+    Gap,
+}
+
+/// A user came online or went offline.
+///
+/// Where a fault makes a cluster say it again, `since` is the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PresenceChange {
+    /// The user.
+    pub user_id: UserId,
+    /// What it is now.
+    pub state: PresenceState,
+    /// When its first session began, or its last one ended; RFC 3339 in JSON.
+    #[serde(serialize_with = "rfc3339")]
+    pub since: SystemTime,
+}
+
+/// Whether a user is online.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PresenceState {
+    /// It has a session, or had one a moment ago.
+    Online,
+    /// It has none.
+    Offline,
+}
+
 /// Nobody can say who is online now.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("presence is unavailable: {0}")]
@@ -47,7 +103,7 @@ pub struct PresenceError(pub String);
 /// How many users and sessions are online.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct OnlineCount {
-    /// Users with at least one session.
+    /// Users that are online.
     pub users: usize,
     /// Sessions.
     pub sessions: usize,
@@ -59,7 +115,7 @@ pub struct OnlineCount {
 pub struct OnlineUser {
     /// The user.
     pub user_id: UserId,
-    /// How many sessions it has.
+    /// How many sessions it has; none for one that is about to go offline.
     pub sessions: usize,
 }
 
@@ -92,7 +148,12 @@ impl LocalPresence {
         Self { registry, node }
     }
 
-    /// The users that have sessions on this node, ascending.
+    /// How long a user stays online after its last session has ended.
+    pub fn grace(&self) -> Duration {
+        self.registry.settings.presence.grace
+    }
+
+    /// The users that are online on this node, ascending.
     pub fn local_users(&self) -> Vec<UserId> {
         self.registry.directory.page(0, usize::MAX).into_iter().map(|(user, _)| user).collect()
     }
@@ -120,8 +181,12 @@ impl LocalPresence {
 }
 
 impl Presence for LocalPresence {
+    fn changes(&self) -> BoxStream<'static, PresenceEvent> {
+        self.registry.directory.feed.subscribe()
+    }
+
     fn is_online<'a>(&'a self, users: &'a [UserId]) -> BoxFuture<'a, Result<Vec<bool>, PresenceError>> {
-        let online = users.iter().map(|user| self.registry.directory.any(user, |_| true)).collect();
+        let online = users.iter().map(|user| self.registry.directory.is_online(user)).collect();
         Box::pin(async move { Ok(online) })
     }
 
@@ -140,6 +205,38 @@ impl Presence for LocalPresence {
         let sessions =
             self.registry.directory.of(user).iter().map(|session| self.describe(session)).collect();
         Box::pin(async move { Ok(sessions) })
+    }
+}
+
+/// Nobody is asked who is online: every question is an error that says so.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoPresence;
+
+impl NoPresence {
+    fn refuse<T: Send + 'static>() -> BoxFuture<'static, Result<T, PresenceError>> {
+        Box::pin(ready(Err(PresenceError("it is switched off".into()))))
+    }
+}
+
+impl Presence for NoPresence {
+    fn changes(&self) -> BoxStream<'static, PresenceEvent> {
+        pending().boxed()
+    }
+
+    fn is_online<'a>(&'a self, _: &'a [UserId]) -> BoxFuture<'a, Result<Vec<bool>, PresenceError>> {
+        Self::refuse()
+    }
+
+    fn count(&self) -> BoxFuture<'_, Result<OnlineCount, PresenceError>> {
+        Self::refuse()
+    }
+
+    fn users(&self, _: usize, _: usize) -> BoxFuture<'_, Result<Vec<OnlineUser>, PresenceError>> {
+        Self::refuse()
+    }
+
+    fn sessions<'a>(&'a self, _: &'a UserId) -> BoxFuture<'a, Result<Vec<OnlineSession>, PresenceError>> {
+        Self::refuse()
     }
 }
 

@@ -196,6 +196,11 @@ impl Shard {
         }
     }
 
+    /// Whether any of its sessions is in the topic.
+    pub(crate) fn has_subscribers(&self, topic: &Topic) -> bool {
+        self.lock().topics.contains_key(topic)
+    }
+
     /// Queues a local send for the next pass.
     ///
     /// # Errors

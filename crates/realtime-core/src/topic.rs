@@ -36,6 +36,9 @@ impl Topic {
     /// Every session is in this topic.
     pub const ALL: &'static str = "all";
 
+    /// Sessions in this topic are told who comes online and who goes offline.
+    pub const PRESENCE: &'static str = "presence";
+
     /// Parses a topic.
     ///
     /// # Errors

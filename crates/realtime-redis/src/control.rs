@@ -1,8 +1,8 @@
 //! [`RedisControl`]: orders to every node of a cluster, in a stream of their own.
 //!
 //! Each node reads the stream by position and carries out what it finds. So a node that was cut off, or has just
-//! started, carries out what it missed: a revocation outlives the node that gave it. Each node leaves a receipt, and
-//! whoever gave the order waits for the receipts of all nodes that hold a lease in presence.
+//! started, carries out what it missed: a revocation outlives the node that gave it. Each node keeps a lease and
+//! leaves a receipt, and whoever gave the order waits for the receipts of all nodes that hold a lease.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,7 +12,6 @@ use std::{
 
 use futures_core::future::BoxFuture;
 use realtime_core::{Applied, Control, ControlError, LocalControl, Order, Outcome};
-use redis::{Value, from_redis_value};
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::watch,
@@ -29,9 +28,6 @@ use crate::{
 };
 
 /// Gives orders to every node through Redis 7.0 or later.
-///
-/// The nodes of a cluster are those that keep their presence in the same Redis
-/// ([`RedisPresence`](crate::RedisPresence)), under the same node names.
 #[derive(Debug)]
 pub struct RedisControl {
     shared: Arc<Shared>,
@@ -49,11 +45,11 @@ struct Shared {
     orders: String,
     /// Before an order's id: the receipts of its nodes.
     receipts: String,
-    /// The leases of presence.
+    /// A node's incarnation -> when its lease ends, in milliseconds by Redis' clock.
     nodes: String,
     incarnation: Incarnation,
-    block: Duration,
     born: Instant,
+    renew: redis::Script,
 }
 
 /// What a node leaves behind when it has carried out an order.
@@ -66,12 +62,23 @@ struct Receipt {
 const CONFIRM: Duration = Duration::from_secs(1);
 /// How often receipts are looked for.
 const LOOK: Duration = Duration::from_millis(10);
+/// How long a node is believed to live without a word.
+const LEASE: Duration = Duration::from_secs(9);
+/// How often a node renews its lease.
+const RENEW_EVERY: Duration = Duration::from_secs(3);
 /// How long receipts are kept.
 const KEEP_RECEIPTS: u64 = 60;
 /// About how many orders are kept: a node that starts carries out all of them.
 const KEEP_ORDERS: usize = 10_000;
-/// How long a read waits for an order; it ends before a command's time is up.
-const BLOCK: Duration = Duration::from_millis(500);
+
+/// KEYS: nodes. ARGV: incarnation, lease in ms. Leases that have ended go.
+const RENEW: &str = r"
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+redis.call('ZADD', KEYS[1], now + tonumber(ARGV[2]), ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. now)
+return 0
+";
 
 impl RedisControl {
     /// The control of a cluster; give it to `HubBuilder::control`, with the incarnation of the node's presence.
@@ -90,18 +97,17 @@ impl RedisControl {
             let tag = config.name("rt");
             let key = |name: &str| format!("{{{tag}}}:{name}");
             let orders = key("control");
-            let block = BLOCK.min(config.command_timeout / 2);
             let shared = Arc::new(Shared {
                 local,
                 commands: Commands::new(servers, config.clone(), orders.clone()),
                 // A read that waits would hold up everything behind it.
                 reader: Commands::new(reading, config, orders.clone()),
                 receipts: key("receipts:"),
-                nodes: key("presence:nodes"),
+                nodes: key("nodes"),
                 orders,
                 incarnation,
-                block,
                 born: Instant::now(),
+                renew: redis::Script::new(RENEW),
             });
             let (sender, done) = watch::channel("0-0".to_owned());
             let task = tokio::spawn(follow(Arc::clone(&shared), sender));
@@ -142,9 +148,32 @@ impl Control for RedisControl {
             }
         })
     }
+
+    fn leave(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.task.abort();
+            if let Err(error) = self.shared.give_up_lease().await {
+                tracing::warn!(%error, "the lease of control runs out by itself");
+            }
+        })
+    }
 }
 
 impl Shared {
+    async fn renew_lease(&self) -> Result<(), String> {
+        let mut invocation = self.renew.prepare_invoke();
+        invocation.key(&self.nodes).arg(self.incarnation.as_str()).arg(LEASE.as_secs() * 1000);
+        self.commands.run(async |connection| invocation.invoke_async::<()>(connection).await).await
+    }
+
+    async fn give_up_lease(&self) -> Result<(), String> {
+        let remove = async |connection: &mut redis::aio::MultiplexedConnection| {
+            let node = self.incarnation.as_str();
+            redis::cmd("ZREM").arg(&self.nodes).arg(node).query_async::<()>(connection).await
+        };
+        self.commands.run(remove).await
+    }
+
     /// Adds an order and returns its id.
     async fn add(&self, order: &Order) -> Result<String, String> {
         let json = serde_json::to_string(order).expect("strings and numbers are always JSON");
@@ -181,30 +210,6 @@ impl Shared {
         let (nodes, receipts) = self.commands.run(ask).await?;
         let read = |(node, json): (String, String)| Some((node, serde_json::from_str(&json).ok()?));
         Ok((nodes, receipts.into_iter().filter_map(read).collect()))
-    }
-
-    /// The orders after one; waits for some.
-    async fn read(&self, after: &str) -> Result<Vec<(String, HashMap<String, String>)>, String> {
-        let read = async |connection: &mut redis::aio::MultiplexedConnection| {
-            redis::cmd("XREAD")
-                .arg("COUNT")
-                .arg(1000)
-                .arg("BLOCK")
-                .arg(u64::try_from(self.block.as_millis()).unwrap_or(u64::MAX))
-                .arg("STREAMS")
-                .arg(&self.orders)
-                .arg(after)
-                .query_async::<Value>(connection)
-                .await
-        };
-        match self.reader.run(read).await? {
-            Value::Nil => Ok(Vec::new()),
-            streams => {
-                type Streams = Vec<(String, Vec<(String, HashMap<String, String>)>)>;
-                let streams: Streams = from_redis_value(streams).map_err(|error| error.to_string())?;
-                Ok(streams.into_iter().flat_map(|(_, orders)| orders).collect())
-            }
-        }
     }
 
     /// The id that an order would have had when this node began, by Redis' clock.
@@ -258,13 +263,18 @@ async fn follow(shared: Arc<Shared>, done: watch::Sender<String>) {
     let mut backoff = Backoff::default();
     let mut last = "0-0".to_owned();
     let mut start = None;
+    let mut renewed: Option<Instant> = None;
     loop {
         let step = async {
+            if renewed.is_none_or(|renewed| renewed.elapsed() >= RENEW_EVERY) {
+                shared.renew_lease().await?;
+                renewed = Some(Instant::now());
+            }
             let start = match &start {
                 Some(start) => start,
                 None => start.insert(shared.birth().await?),
             };
-            let orders = shared.read(&last).await?;
+            let orders = shared.reader.entries_after(&shared.orders, &last).await?;
             for (id, fields) in orders {
                 shared.carry_out(&id, &fields, start).await?;
                 last.clone_from(&id);
@@ -276,6 +286,8 @@ async fn follow(shared: Arc<Shared>, done: watch::Sender<String>) {
             Ok(()) => backoff.reset(),
             Err(error) => {
                 tracing::debug!(%error, "orders cannot be read");
+                // A server that forgot the orders may have forgotten the lease.
+                renewed = None;
                 sleep(backoff.next()).await;
             }
         }

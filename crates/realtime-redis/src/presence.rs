@@ -4,76 +4,62 @@
 //! one user on this node, so writing it again does no harm, and after any doubt a node writes all of it again. A node
 //! that dies is swept away by the others when its lease has ended.
 
+mod changes;
+mod keeper;
 mod scripts;
 
-use std::{
-    collections::HashSet,
-    mem,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::sync::Arc;
 
-use futures_core::future::BoxFuture;
-use realtime_core::{LocalPresence, OnlineCount, OnlineSession, OnlineUser, Presence, PresenceError, UserId};
-use redis::{Value, aio::MultiplexedConnection};
-use tokio::{
-    sync::Notify,
-    task::JoinHandle,
-    time::{Instant, MissedTickBehavior, interval, sleep},
+use futures_core::{future::BoxFuture, stream::BoxStream};
+use realtime_core::{
+    LocalPresence, OnlineCount, OnlineSession, OnlineUser, Presence, PresenceError, PresenceEvent,
+    PresenceFeed, UserId,
 };
+use redis::{Value, aio::MultiplexedConnection};
+use tokio::task::JoinHandle;
 
 use crate::{
     commands::Commands,
     config::{RedisConfig, RedisConfigError},
     incarnation::Incarnation,
     master::Servers,
-    presence::scripts::Scripts,
+    presence::keeper::Keeper,
 };
 
 /// Who is online in the cluster, kept in Redis 7.0 or later.
 ///
-/// A user comes online with its first session anywhere, and goes offline two seconds after its last one has ended,
-/// so that a reload makes no flicker. The users of a node that died are offline within 15 s.
+/// The users of a node that died are offline within 15 s.
 #[derive(Debug)]
 pub struct RedisPresence {
     shared: Arc<Shared>,
-    task: JoinHandle<()>,
+    keeper: Arc<Keeper>,
+    keeping: JoinHandle<()>,
+    following: JoinHandle<()>,
 }
 
 #[derive(Debug)]
 struct Shared {
-    local: LocalPresence,
     commands: Commands,
     keys: Keys,
-    scripts: Scripts,
-    incarnation: Incarnation,
-    /// The users about whom Redis has to be told.
-    dirty: Mutex<HashSet<UserId>>,
-    wake: Notify,
+    feed: PresenceFeed,
 }
 
+/// What each of them holds is told in [`scripts`].
 #[derive(Debug)]
 struct Keys {
     nodes: String,
+    node: String,
     counts: String,
     refs: String,
     users: String,
     leaving: String,
-    node: String,
+    since: String,
+    changes: String,
+    changed: String,
 }
 
-/// How long a node is believed to live without a word.
-const LEASE: Duration = Duration::from_secs(9);
-/// How long a user counts as online after its last session has ended.
-const GRACE: Duration = Duration::from_secs(2);
-/// How often a node renews its lease.
-const RENEW: Duration = Duration::from_secs(3);
-/// How often each node looks for what has ended.
-const SWEEP: Duration = Duration::from_secs(1);
-/// How many users one script takes: a script holds up everything else in Redis.
-const BATCH: usize = 500;
-/// How long changes are collected before they are written.
-const COLLECT: Duration = Duration::from_millis(20);
+/// How many users are asked about at once.
+const PIECE: usize = 1000;
 
 impl RedisPresence {
     /// The presence of a cluster; give it to `HubBuilder::presence`.
@@ -87,45 +73,54 @@ impl RedisPresence {
         config: RedisConfig,
         incarnation: Incarnation,
     ) -> Result<impl FnOnce(LocalPresence) -> Self + Send, RedisConfigError> {
-        let servers = Servers::new(&config)?;
-        Ok(move |local| Self::start(local, servers, config, incarnation))
-    }
-
-    fn start(local: LocalPresence, servers: Servers, config: RedisConfig, incarnation: Incarnation) -> Self {
-        let tag = config.name("rt");
-        let key = |name: &str| format!("{{{tag}}}:presence:{name}");
-        let keys = Keys {
-            nodes: key("nodes"),
-            counts: key("counts"),
-            refs: key("refs"),
-            users: key("users"),
-            leaving: key("leaving"),
-            node: key("node:"),
-        };
-        let shared = Arc::new(Shared {
-            local,
-            commands: Commands::new(servers, config, keys.nodes.clone()),
-            keys,
-            scripts: Scripts::new(),
-            incarnation,
-            dirty: Mutex::default(),
-            wake: Notify::new(),
-        });
-        let task = tokio::spawn(keep(Arc::clone(&shared)));
-        Self { shared, task }
+        let (servers, reading) = (Servers::new(&config)?, Servers::new(&config)?);
+        Ok(move |local| {
+            let tag = config.name("rt");
+            let key = |name: &str| format!("{{{tag}}}:presence:{name}");
+            let keys = Keys {
+                nodes: key("nodes"),
+                node: key("node:"),
+                counts: key("counts"),
+                refs: key("refs"),
+                users: key("users"),
+                leaving: key("leaving"),
+                since: key("since"),
+                changes: key("changes"),
+                changed: key("changed"),
+            };
+            // A read that waits would hold up everything behind it.
+            let reader = Commands::new(reading, config.clone(), keys.nodes.clone());
+            let commands = Commands::new(servers, config, keys.nodes.clone());
+            let shared = Arc::new(Shared { commands, keys, feed: PresenceFeed::default() });
+            let keeper = Arc::new(Keeper::new(local, Arc::clone(&shared), incarnation));
+            let keeping = tokio::spawn(keeper::keep(Arc::clone(&keeper)));
+            let following = tokio::spawn(changes::follow(Arc::clone(&shared), reader));
+            Self { shared, keeper, keeping, following }
+        })
     }
 }
 
 impl Drop for RedisPresence {
     fn drop(&mut self) {
-        self.task.abort();
+        self.keeping.abort();
+        self.following.abort();
     }
 }
 
 impl Presence for RedisPresence {
     fn changed(&self, user: &UserId) {
-        self.shared.dirty.lock().unwrap_or_else(PoisonError::into_inner).insert(user.clone());
-        self.shared.wake.notify_one();
+        self.keeper.changed(user);
+    }
+
+    fn leave(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.keeping.abort();
+            self.keeper.retire().await;
+        })
+    }
+
+    fn changes(&self) -> BoxStream<'static, PresenceEvent> {
+        self.shared.feed.subscribe()
     }
 
     fn is_online<'a>(&'a self, users: &'a [UserId]) -> BoxFuture<'a, Result<Vec<bool>, PresenceError>> {
@@ -135,15 +130,18 @@ impl Presence for RedisPresence {
             }
             let shared = &self.shared;
             let answer = shared.ask(async |connection| {
-                let mut command = redis::cmd("ZMSCORE");
-                command.arg(&shared.keys.users);
-                for user in users {
-                    command.arg(member(user));
+                // In pieces, so that Redis looks up one while the answer to another is read.
+                let mut pipe = redis::pipe();
+                for piece in users.chunks(PIECE) {
+                    let command = pipe.cmd("ZMSCORE").arg(&shared.keys.users);
+                    for user in piece {
+                        command.arg(member(user));
+                    }
                 }
-                command.query_async::<Vec<Value>>(connection).await
+                pipe.query_async::<Vec<Vec<Value>>>(connection).await
             });
             // Only whether there is a score matters: thousands of them are not worth reading as numbers.
-            Ok(answer.await?.iter().map(|score| *score != Value::Nil).collect())
+            Ok(answer.await?.iter().flatten().map(|score| *score != Value::Nil).collect())
         })
     }
 
@@ -247,105 +245,6 @@ impl Shared {
         };
         Ok(lists.await?.into_iter().map(|node| node.into_iter().map(read).collect()).collect())
     }
-
-    fn script<'a>(&'a self, script: &'a redis::Script) -> redis::ScriptInvocation<'a> {
-        let Keys { nodes, counts, refs, users, leaving, node } = &self.keys;
-        let mut invocation = script.prepare_invoke();
-        for key in [nodes, counts, refs, users, leaving, node] {
-            invocation.key(key);
-        }
-        invocation
-    }
-
-    /// Writes what is dirty and renews the lease. Returns whether there is more.
-    async fn sync(&self) -> Result<bool, String> {
-        let batch: Vec<UserId> = {
-            let dirty = self.dirty.lock().unwrap_or_else(PoisonError::into_inner);
-            dirty.iter().take(BATCH).cloned().collect()
-        };
-        {
-            // Taken out before it is read: a change after this makes it dirty again.
-            let mut dirty = self.dirty.lock().unwrap_or_else(PoisonError::into_inner);
-            for user in &batch {
-                dirty.remove(user);
-            }
-        }
-        let mut invocation = self.script(&self.scripts.sync);
-        invocation
-            .arg(self.incarnation.as_str())
-            .arg(millis(LEASE))
-            .arg(millis(GRACE))
-            .arg(self.local.local_count());
-        for user in &batch {
-            let sessions = self.local.local_sessions(user);
-            let json = if sessions.is_empty() {
-                String::new()
-            } else {
-                serde_json::to_string(&sessions).expect("strings and numbers are always JSON")
-            };
-            invocation.arg(member(user)).arg(json);
-        }
-        let answer =
-            self.commands.run(async |connection| invocation.invoke_async::<bool>(connection).await).await;
-        let mut dirty = self.dirty.lock().unwrap_or_else(PoisonError::into_inner);
-        match answer {
-            Ok(false) => {}
-            // The first word of this node, or Redis has forgotten it: everything has to be written.
-            Ok(true) => dirty.extend(self.local.local_users()),
-            Err(error) => {
-                dirty.extend(batch);
-                return Err(error);
-            }
-        }
-        Ok(!dirty.is_empty())
-    }
-
-    async fn sweep(&self) -> Result<bool, String> {
-        let mut invocation = self.script(&self.scripts.sweep);
-        invocation.arg(millis(GRACE)).arg(BATCH);
-        self.commands.run(async |connection| invocation.invoke_async::<bool>(connection).await).await
-    }
-}
-
-/// Keeps this node's part of the truth in Redis, and sweeps away what others left behind.
-async fn keep(shared: Arc<Shared>) {
-    let mut sweep = interval(SWEEP);
-    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut renewed: Option<Instant> = None;
-    let mut healthy = true;
-    loop {
-        let changed = tokio::select! {
-            () = shared.wake.notified() => true,
-            _ = sweep.tick() => false,
-        };
-        let work = async {
-            if changed {
-                sleep(COLLECT).await;
-            }
-            if changed || renewed.is_none_or(|renewed| renewed.elapsed() >= RENEW) {
-                while shared.sync().await? {}
-                renewed = Some(Instant::now());
-            }
-            if !changed {
-                while shared.sweep().await? {}
-            }
-            Ok::<(), String>(())
-        };
-        match work.await {
-            Ok(()) => {
-                if !mem::replace(&mut healthy, true) {
-                    tracing::info!("presence is written again");
-                }
-            }
-            Err(error) => {
-                if mem::replace(&mut healthy, false) {
-                    tracing::warn!(%error, "presence cannot be written");
-                }
-                // What could not be written stays dirty; the next tick tries again.
-                renewed = None;
-            }
-        }
-    }
 }
 
 /// A user as a member of a sorted set, so that the order of bytes is the order of users.
@@ -368,10 +267,6 @@ fn user(member: &str) -> Option<UserId> {
         ("t", text) => text.parse().ok(),
         _ => None,
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! [`Document`]: all sections as they are written, and what has to hold among them.
 
-use realtime_core::{Drain, Heartbeat, History, Limits, OutboxLimits, Settings};
+use realtime_core::{Drain, Heartbeat, History, Limits, OutboxLimits, PresenceTimes, Settings};
 use serde::Deserialize;
 
-use super::{Api, Auth, Config, ConfigError, Log, Redis, Server, Source, Sse, WebSocket, layers::Layers};
+use super::{
+    Api, Auth, Config, ConfigError, Log, Presence, Redis, Server, Source, Sse, WebSocket, layers::Layers,
+};
 
 /// All sections, as they are written.
 #[derive(Deserialize)]
@@ -19,6 +21,7 @@ pub(super) struct Document {
     history: History,
     outbox: OutboxLimits,
     heartbeat: Heartbeat,
+    presence: Presence,
     limits: Limits,
     drain: Drain,
 }
@@ -69,10 +72,12 @@ impl Document {
     pub(super) fn into_config(self) -> Result<Config, ConfigError> {
         self.auth.check(&self.redis)?;
         self.redis.check()?;
+        let presence_mode = self.presence.mode(&self.redis)?;
         let settings = Settings {
             history: self.history,
             outbox: self.outbox,
             heartbeat: self.heartbeat,
+            presence: PresenceTimes { grace: self.presence.grace },
             limits: self.limits,
             drain: self.drain,
         };
@@ -88,6 +93,7 @@ impl Document {
             auth: self.auth,
             api: self.api,
             redis: self.redis,
+            presence: presence_mode,
             log: self.log,
             settings,
             warnings,

@@ -8,6 +8,7 @@ mod document;
 mod error;
 mod kind;
 mod layers;
+mod presence;
 mod redis;
 mod secret;
 mod sections;
@@ -22,6 +23,7 @@ use layers::Layers;
 
 pub use auth::{Auth, AuthMode, Jwt, SaToken, User};
 pub use error::{ConfigError, Source};
+pub use presence::{Presence, PresenceMode};
 pub use redis::{Redis, RedisMode, RedisTopology};
 pub use secret::Secret;
 pub use sections::{Api, Log, Server};
@@ -45,6 +47,8 @@ pub struct Config {
     pub api: Api,
     /// Where the nodes of a cluster meet.
     pub redis: Redis,
+    /// Who knows who is online.
+    pub presence: PresenceMode,
     /// What is logged.
     pub log: Log,
     /// The hub's sizes, times and limits; they have passed [`Settings::check`].

@@ -5,8 +5,11 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
+use tokio::task::JoinSet;
+
 use super::{
     Hub, Inner,
+    announcer::announce,
     pump::{Health, pump},
 };
 use crate::{
@@ -89,13 +92,17 @@ impl HubBuilder {
         let node: Arc<str> = node.into();
         let registry = Arc::new(Registry::new(settings));
         let health = Arc::new(Health::new("the bus has not answered yet"));
-        let pump = tokio::spawn(pump(bus.subscribe(), Arc::clone(&registry), Arc::clone(&health)));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(pump(bus.subscribe(), Arc::clone(&registry), Arc::clone(&health)));
         let local = LocalPresence::new(Arc::clone(&registry), Arc::clone(&node));
         let presence: Arc<dyn Presence> = match presence {
             Some(make) => make(local),
             None => Arc::new(local),
         };
         registry.presence.set(Arc::downgrade(&presence)).ok();
+        tasks.spawn(announce(presence.changes(), Arc::clone(&registry)));
+        let seeing_off = Arc::clone(&registry);
+        tasks.spawn(async move { seeing_off.directory.see_off(seeing_off.settings.presence.grace).await });
         let refusals = Arc::new(Refusals::default());
         let local = LocalControl::new(Arc::clone(&registry), Arc::clone(&refusals), Arc::clone(&node));
         let control: Arc<dyn Control> = match control {
@@ -103,7 +110,8 @@ impl HubBuilder {
             None => Arc::new(local),
         };
         let draining = AtomicBool::default();
-        let inner = Inner { registry, bus, presence, refusals, control, draining, health, node, pump };
+        let inner =
+            Inner { registry, bus, presence, refusals, control, draining, health, node, _tasks: tasks };
         Ok(Hub(Arc::new(inner)))
     }
 }

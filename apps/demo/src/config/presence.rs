@@ -1,0 +1,93 @@
+//! [`Presence`]: the section `presence`, who is online.
+
+use std::{str::FromStr, time::Duration};
+
+use serde::{Deserialize, Deserializer, de::Error};
+
+use super::{ConfigError, Redis};
+
+/// The section `presence`, as it is written.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Presence {
+    #[serde(deserialize_with = "mode")]
+    mode: Option<PresenceMode>,
+    /// How long a user stays online after its last session has ended.
+    #[serde(with = "humantime_serde")]
+    pub(super) grace: Duration,
+}
+
+/// Who knows who is online.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PresenceMode {
+    /// Nobody.
+    Off,
+    /// Each node for itself.
+    Local,
+    /// All nodes that share a Redis.
+    Redis,
+}
+
+impl Presence {
+    /// The mode that is in force.
+    pub(super) fn mode(&self, redis: &Redis) -> Result<PresenceMode, ConfigError> {
+        match (self.mode, &redis.url) {
+            (Some(PresenceMode::Redis), None) => {
+                Err(ConfigError::at("presence.mode", "redis needs a Redis to ask: redis.url is missing"))
+            }
+            (Some(mode), _) => Ok(mode),
+            (None, Some(_)) => Ok(PresenceMode::Redis),
+            (None, None) => Ok(PresenceMode::Local),
+        }
+    }
+}
+
+fn mode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PresenceMode>, D::Error> {
+    Option::<String>::deserialize(deserializer)?
+        .map(|text| text.parse().map_err(D::Error::custom))
+        .transpose()
+}
+
+impl FromStr for PresenceMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "off" => Ok(Self::Off),
+            "local" => Ok(Self::Local),
+            "redis" => Ok(Self::Redis),
+            _ => Err(format!("`{text}` is none of: off, local, redis")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::{load, refused};
+
+    const MODE: &str = "REALTIME__PRESENCE__MODE";
+
+    #[test]
+    fn without_redis_a_node_knows_its_own_users() {
+        assert_eq!(load(None, &[]).presence, PresenceMode::Local);
+        assert_eq!(load(None, &[(MODE, "off")]).presence, PresenceMode::Off);
+        assert_eq!(
+            refused(None, &[(MODE, "redis")]),
+            "presence.mode (environment variable REALTIME__PRESENCE__MODE): \
+             redis needs a Redis to ask: redis.url is missing"
+        );
+        assert_eq!(
+            refused(None, &[(MODE, "on")]),
+            "presence.mode (environment variable REALTIME__PRESENCE__MODE): `on` is none of: off, local, redis"
+        );
+    }
+
+    #[cfg(feature = "redis")]
+    #[test]
+    fn with_redis_the_cluster_knows() {
+        let redis = ("REALTIME__REDIS__URL", "redis://127.0.0.1:6379/");
+        assert_eq!(load(None, &[redis]).presence, PresenceMode::Redis);
+        assert_eq!(load(None, &[redis, (MODE, "local")]).presence, PresenceMode::Local);
+    }
+}

@@ -1,0 +1,204 @@
+//! [`Keeper`]: keeps this node's part of the truth in Redis, and sweeps away what others left behind.
+
+use std::{
+    collections::{HashMap, HashSet},
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, UNIX_EPOCH},
+};
+
+use realtime_core::{LocalPresence, OnlineSession, UserId};
+use tokio::{
+    sync::Notify,
+    time::{Instant, MissedTickBehavior, interval, sleep},
+};
+
+use super::{Keys, Shared, member, scripts::Scripts, user};
+use crate::incarnation::Incarnation;
+
+#[derive(Debug)]
+pub(super) struct Keeper {
+    local: LocalPresence,
+    shared: Arc<Shared>,
+    scripts: Scripts,
+    incarnation: Incarnation,
+    state: Mutex<State>,
+    wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The users about whom Redis has to be told.
+    dirty: HashSet<UserId>,
+    /// Since when the users of this node have been online, in milliseconds: should Redis forget it, it is told.
+    since: HashMap<UserId, u64>,
+}
+
+/// How long a node is believed to live without a word.
+const LEASE: Duration = Duration::from_secs(9);
+/// How often a node renews its lease.
+const RENEW: Duration = Duration::from_secs(3);
+/// How often each node looks for what has ended.
+const SWEEP: Duration = Duration::from_secs(1);
+/// How many users one script takes: a script holds up everything else in Redis.
+const BATCH: usize = 500;
+/// How long changes are collected before they are written.
+const COLLECT: Duration = Duration::from_millis(20);
+
+impl Keeper {
+    pub(super) fn new(local: LocalPresence, shared: Arc<Shared>, incarnation: Incarnation) -> Self {
+        let scripts = Scripts::new();
+        Self { local, shared, scripts, incarnation, state: Mutex::default(), wake: Notify::new() }
+    }
+
+    /// A session of the user was opened or ended.
+    pub(super) fn changed(&self, user: &UserId) {
+        self.state().dirty.insert(user.clone());
+        self.wake.notify_one();
+    }
+
+    /// Gives up the lease. Whoever keeps it has to have stopped.
+    pub(super) async fn retire(&self) {
+        let mut invocation = self.script(&self.scripts.retire);
+        invocation.arg(self.incarnation.as_str());
+        let commands = &self.shared.commands;
+        if let Err(error) = commands.run(async |link| invocation.invoke_async::<()>(link).await).await {
+            tracing::warn!(%error, "the lease of presence runs out by itself");
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn script<'a>(&'a self, script: &'a redis::Script) -> redis::ScriptInvocation<'a> {
+        let Keys { nodes, node, counts, refs, users, leaving, since, changes, changed } = &self.shared.keys;
+        let mut invocation = script.prepare_invoke();
+        for key in [nodes, node, counts, refs, users, leaving, since, changes, changed] {
+            invocation.key(key);
+        }
+        invocation
+    }
+
+    /// Writes what is dirty and renews the lease. Returns whether there is more.
+    async fn sync(&self) -> Result<bool, String> {
+        let batch: Vec<UserId> = {
+            // Taken out before it is read: a change after this makes it dirty again.
+            let dirty = &mut self.state().dirty;
+            let batch: Vec<UserId> = dirty.iter().take(BATCH).cloned().collect();
+            for user in &batch {
+                dirty.remove(user);
+            }
+            batch
+        };
+        let mut invocation = self.script(&self.scripts.sync);
+        invocation.arg(self.incarnation.as_str()).arg(millis(LEASE)).arg(self.local.local_count());
+        for user in &batch {
+            let sessions = self.local.local_sessions(user);
+            let json = if sessions.is_empty() {
+                String::new()
+            } else {
+                serde_json::to_string(&sessions).expect("strings and numbers are always JSON")
+            };
+            let known = self.state().since.get(user).copied();
+            let since = known.unwrap_or_else(|| sessions.first().map_or(0, began));
+            invocation.arg(member(user)).arg(json).arg(since);
+        }
+        let commands = &self.shared.commands;
+        let answer = commands.run(async |link| invocation.invoke_async::<Vec<u64>>(link).await).await;
+        let mut state = self.state();
+        let since = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                state.dirty.extend(batch);
+                return Err(error);
+            }
+        };
+        let (unknown, since) = since.split_first().ok_or("a script has answered nothing")?;
+        for (user, since) in batch.into_iter().zip(since) {
+            match since {
+                0 => state.since.remove(&user),
+                since => state.since.insert(user, *since),
+            };
+        }
+        if *unknown == 1 {
+            // The first word of this node, or Redis has forgotten it: everything has to be written.
+            state.dirty.extend(self.local.local_users());
+        }
+        Ok(!state.dirty.is_empty())
+    }
+
+    /// Makes everything dirty, also what only Redis still knows: what went over another connection may be lost.
+    async fn suspect(&self) -> Result<(), String> {
+        let entries = format!("{}{}", self.shared.keys.node, self.incarnation.as_str());
+        let ask = async |link: &mut redis::aio::MultiplexedConnection| {
+            redis::cmd("HKEYS").arg(&entries).query_async::<Vec<String>>(link).await
+        };
+        let written = self.shared.commands.run(ask).await?;
+        let mut state = self.state();
+        state.dirty.extend(written.iter().filter_map(|member| user(member)));
+        state.dirty.extend(self.local.local_users());
+        Ok(())
+    }
+
+    async fn sweep(&self) -> Result<bool, String> {
+        let mut invocation = self.script(&self.scripts.sweep);
+        invocation.arg(millis(self.local.grace())).arg(BATCH);
+        self.shared.commands.run(async |link| invocation.invoke_async::<bool>(link).await).await
+    }
+}
+
+pub(super) async fn keep(keeper: Arc<Keeper>) {
+    let mut sweep = interval(SWEEP);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut renewed: Option<Instant> = None;
+    let (mut healthy, mut opened) = (true, 0);
+    loop {
+        let changed = tokio::select! {
+            () = keeper.wake.notified() => true,
+            _ = sweep.tick() => false,
+        };
+        let work = async {
+            if changed {
+                sleep(COLLECT).await;
+            }
+            if changed || renewed.is_none_or(|renewed| renewed.elapsed() >= RENEW) {
+                while keeper.sync().await? {}
+                let now = keeper.shared.commands.opened();
+                if opened != now {
+                    keeper.suspect().await?;
+                    while keeper.sync().await? {}
+                    opened = now;
+                }
+                renewed = Some(Instant::now());
+            }
+            if !changed {
+                while keeper.sweep().await? {}
+            }
+            Ok::<(), String>(())
+        };
+        match work.await {
+            Ok(()) => {
+                if !mem::replace(&mut healthy, true) {
+                    tracing::info!("presence is written again");
+                }
+            }
+            Err(error) => {
+                if mem::replace(&mut healthy, false) {
+                    tracing::warn!(%error, "presence cannot be written");
+                }
+                // What could not be written stays dirty; the next tick tries again.
+                renewed = None;
+            }
+        }
+    }
+}
+
+/// When a session began, in milliseconds.
+fn began(session: &OnlineSession) -> u64 {
+    millis(session.since.duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
