@@ -22,6 +22,7 @@ mod auth;
 mod bus;
 mod close;
 mod control;
+mod direct;
 mod directory;
 mod facade;
 mod global;
@@ -55,12 +56,15 @@ pub use auth::{AuthError, Authenticator, ClientIdPolicy, Credential, Handshake, 
 pub use bus::{Bus, BusError, BusEvent, MemoryBus, Published};
 pub use close::CloseReason;
 pub use control::{Applied, Control, ControlError, LocalControl, Order, Outcome, RefusedToken};
+pub use direct::DirectWrite;
 pub use facade::{Facade, FacadeError};
 pub use global::{AlreadyInstalled, hub, install};
 pub use hub::{ConnectError, Hub, HubBuilder, LocalError, PublishError, TooLarge};
 #[cfg(feature = "jwt")]
 pub use jwt::{Claims, EmptySecret, JwtAlgorithm, JwtAuthenticator, UnknownAlgorithm};
-pub use limits::{Drain, Heartbeat, History, Limits, OutboxLimits, PresenceTimes, Settings, SettingsError};
+pub use limits::{
+    Drain, Fanout, Heartbeat, History, Limits, OutboxLimits, PresenceTimes, Settings, SettingsError,
+};
 pub use message::{
     EmptyTargets, Envelope, EventName, EventNameError, Message, SSE_TOPIC, Scope, SseMessageDto,
     WEBSOCKET_TOPIC, WebSocketMessageDto,

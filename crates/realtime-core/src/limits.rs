@@ -12,6 +12,8 @@ use serde::Deserialize;
 pub struct Settings {
     /// The window of recent envelopes.
     pub history: History,
+    /// How messages that come in a burst leave together.
+    pub fanout: Fanout,
     /// The buffer between a session and its socket.
     pub outbox: OutboxLimits,
     /// How often clients are written to and heard.
@@ -40,6 +42,24 @@ pub struct History {
 impl Default for History {
     fn default() -> Self {
         Self { max_age: Duration::from_secs(300), max_messages: 100_000, max_bytes: 64 << 20 }
+    }
+}
+
+/// How messages that come in a burst leave together.
+///
+/// A worker hands out all that is new at once, and before it does so again it pauses for about as long as that took.
+/// What is published meanwhile leaves each connection as one write. A message that comes alone never waits.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Fanout {
+    /// The longest pause. Default 5 ms, at most 100 ms; 0 means none.
+    #[serde(with = "humantime_serde")]
+    pub max_delay: Duration,
+}
+
+impl Default for Fanout {
+    fn default() -> Self {
+        Self { max_delay: Duration::from_millis(5) }
     }
 }
 
@@ -189,6 +209,9 @@ impl Settings {
             if value == 0 {
                 return fail(key, "must be at least 1".into());
             }
+        }
+        if self.fanout.max_delay > tenth {
+            return fail("fanout.maxDelay", "must be at most 100ms".into());
         }
         if self.outbox.max_stall < tenth {
             return fail("outbox.maxStall", "must be at least 100ms".into());

@@ -17,6 +17,8 @@ pub(crate) struct Metrics {
     pub(crate) local_lost: Counter,
     pub(crate) opened: Counter,
     pub(crate) closed: Counter,
+    pub(crate) direct_opened: Counter,
+    pub(crate) direct_closed: Counter,
     pub(crate) slow_consumers: Counter,
     pub(crate) refused: Counter,
 }
@@ -45,6 +47,10 @@ pub struct MetricsSnapshot {
     pub opened: u64,
     /// Sessions that ended.
     pub closed: u64,
+    /// Sessions that got a second descriptor of their socket, to write past the response body.
+    pub direct_opened: u64,
+    /// Sessions that gave it up; the difference is how many such descriptors there are.
+    pub direct_closed: u64,
     /// Sessions that ended because their socket took nothing.
     pub slow_consumers: u64,
     /// Connections that were refused for a limit, a kick or a drain.
@@ -64,6 +70,8 @@ impl Metrics {
             local_lost: self.local_lost.value(),
             opened: self.opened.value(),
             closed: self.closed.value(),
+            direct_opened: self.direct_opened.value(),
+            direct_closed: self.direct_closed.value(),
             slow_consumers: self.slow_consumers.value(),
             refused: self.refused.value(),
         }

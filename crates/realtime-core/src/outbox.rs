@@ -1,4 +1,8 @@
 //! [`Outbox`]: the small bounded buffer between a session and its socket.
+//!
+//! Frames leave it over one of two lanes. The *body lane* is always there: the response body pulls. The *direct lane*
+//! writes straight to the socket; it is open only while everything that the body has taken has reached the socket,
+//! and closes with the first write that the socket does not take whole. What is left waits for the body then.
 
 use std::{
     collections::VecDeque,
@@ -7,9 +11,13 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
-use crate::{CloseReason, limits::OutboxLimits};
+use crate::{
+    CloseReason,
+    direct::{DirectWrite, Gather},
+    limits::OutboxLimits,
+};
 
 /// Frames that wait for one socket, and what that socket's reader is told when there are none.
 #[derive(Debug)]
@@ -23,7 +31,10 @@ pub(crate) struct Outbox {
 struct State {
     queue: VecDeque<Bytes>,
     bytes: usize,
-    /// Set while the session reads from the log by itself: the place where it goes on.
+    direct: Option<Direct>,
+    /// Frames were put in over the direct lane, and somebody is about to flush them.
+    unflushed: bool,
+    /// Set while the session reads from the log by itself: the place where it goes on. The direct lane is closed then.
     catching_up: Option<u64>,
     closing: Option<CloseReason>,
     waker: Option<Waker>,
@@ -34,18 +45,36 @@ struct State {
     stalled_ticks: u32,
 }
 
+#[derive(Debug)]
+struct Direct {
+    socket: Box<dyn DirectWrite>,
+    open: bool,
+}
+
 /// What became of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Offer {
-    Taken,
+    Taken(Then),
     Full,
     Closed,
+}
+
+/// What has to happen for a frame that was taken to leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// Nothing more: others were there before it.
+    Nothing,
+    /// The body was woken.
+    Woken,
+    /// Whoever put it in calls [`Outbox::flush`].
+    Flush,
 }
 
 /// What the socket gets next.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Pull {
-    Frame(Bytes),
+    /// Frames one behind the other, or a piece of one.
+    Bytes(Bytes),
     /// Nothing waits; go on reading the log here.
     CatchUp(u64),
     Closed(CloseReason),
@@ -56,9 +85,15 @@ impl Outbox {
         Self { state: Mutex::default(), max_messages: limits.max_messages, max_bytes: limits.max_bytes }
     }
 
-    /// Queues a frame if there is room.
+    /// Sends a frame if there is room.
     pub(crate) fn offer(&self, frame: &Bytes) -> Offer {
-        self.offer_in(&mut self.lock(), frame)
+        let mut state = self.lock();
+        let offer = self.offer_in(&mut state, frame);
+        if offer == Offer::Taken(Then::Flush) {
+            state.flush(&mut Gather::default());
+            return Offer::Taken(Then::Nothing);
+        }
+        offer
     }
 
     /// Queues the log's frame of `place` if there is room; else the session reads on from there by itself.
@@ -85,12 +120,17 @@ impl Outbox {
         offer
     }
 
-    /// Queues a frame beyond the bound: for notices that must not be lost.
+    /// Sends a frame beyond the bound: for notices that must not be lost.
     pub(crate) fn force(&self, frame: Bytes) {
         let mut state = self.lock();
-        if state.closing.is_none() {
-            state.put(frame);
+        if state.closing.is_none() && state.put(frame) == Then::Flush {
+            state.flush(&mut Gather::default());
         }
+    }
+
+    /// Writes what was queued over the direct lane.
+    pub(crate) fn flush(&self, gather: &mut Gather) {
+        self.lock().flush(gather);
     }
 
     /// Ends the session once what waits has been sent. The first reason stays.
@@ -102,6 +142,9 @@ impl Outbox {
             if reason == CloseReason::SlowConsumer {
                 state.queue = VecDeque::new();
                 state.bytes = 0;
+                if let Some(direct) = state.direct.take() {
+                    direct.socket.abort();
+                }
             }
             state.wake();
         }
@@ -112,20 +155,18 @@ impl Outbox {
         self.lock().closing
     }
 
-    /// The next thing for the socket; wakes the caller's task when there is none yet.
-    pub(crate) fn poll_pull(&self, cx: &mut Context<'_>) -> Poll<Pull> {
+    /// Up to `max` bytes for the body to write; wakes the caller's task when there are none yet.
+    pub(crate) fn poll_pull(&self, cx: &mut Context<'_>, max: usize) -> Poll<Pull> {
         let mut state = self.lock();
         state.pulled = true;
-        if let Some(frame) = state.queue.pop_front() {
-            state.bytes -= frame.len();
-            return Poll::Ready(Pull::Frame(frame));
+        // The body must not write what the direct lane may overtake.
+        state.flush(&mut Gather::default());
+        if let Some(bytes) = state.take(max) {
+            return Poll::Ready(Pull::Bytes(bytes));
         }
-        state.overflowed = false;
-        if state.queue.capacity() > 2 * self.max_messages.min(64) {
-            // A burst must not be paid for as long as the connection lives.
-            state.queue = VecDeque::new();
-        }
+        state.emptied();
         if let Some(reason) = state.closing {
+            state.direct = None;
             return Poll::Ready(Pull::Closed(reason));
         }
         if let Some(place) = state.catching_up {
@@ -136,6 +177,46 @@ impl Outbox {
             none => *none = Some(cx.waker().clone()),
         }
         Poll::Pending
+    }
+
+    /// Gives the session a way to its socket past the body. It is closed at first.
+    pub(crate) fn attach(&self, socket: Box<dyn DirectWrite>) {
+        self.lock().direct = Some(Direct { socket, open: false });
+    }
+
+    /// Takes the way past the body away, and with it the descriptor. Returns whether there was one.
+    pub(crate) fn detach(&self) -> bool {
+        self.lock().direct.take().is_some()
+    }
+
+    /// Whether nothing but an open lane is missing for frames to go past the body.
+    pub(crate) fn could_be_direct(&self) -> bool {
+        let state = self.lock();
+        let closed = state.direct.as_ref().is_some_and(|direct| !direct.open);
+        closed && state.queue.is_empty() && state.catching_up.is_none() && state.closing.is_none()
+    }
+
+    /// Opens the direct lane, unless the session reads the log. The caller vouches that everything the body has taken
+    /// has reached the socket.
+    pub(crate) fn open_direct(&self) {
+        let mut state = self.lock();
+        let free = state.catching_up.is_none();
+        if let Some(direct) = &mut state.direct {
+            direct.open = free;
+            state.flush(&mut Gather::default());
+        }
+    }
+
+    /// Sends the connection's own frame over the direct lane, in order with what waits. Gives it back when the lane is
+    /// closed: the body has to write it then.
+    pub(crate) fn send_direct(&self, frame: Bytes) -> Option<Bytes> {
+        let mut state = self.lock();
+        if !state.is_direct() {
+            return Some(frame);
+        }
+        state.put(frame);
+        state.flush(&mut Gather::default());
+        None
     }
 
     /// Sends the session to the log: it reads on by itself from `place`.
@@ -164,13 +245,16 @@ impl Outbox {
 
     fn offer_in(&self, state: &mut State, frame: &Bytes) -> Offer {
         if state.closing.is_some() {
-            Offer::Closed
-        } else if self.has_room(state, frame) {
-            state.put(frame.clone());
-            Offer::Taken
-        } else {
-            Offer::Full
+            return Offer::Closed;
         }
+        if !self.has_room(state, frame) {
+            // A pass puts much in before it flushes.
+            state.flush(&mut Gather::default());
+            if !self.has_room(state, frame) {
+                return Offer::Full;
+            }
+        }
+        Offer::Taken(state.put(frame.clone()))
     }
 
     fn has_room(&self, state: &State, frame: &Bytes) -> bool {
@@ -192,7 +276,7 @@ pub(crate) struct Refill<'a> {
 impl Refill<'_> {
     /// Queues a frame of the log if there is room.
     pub(crate) fn put(&mut self, frame: &Bytes) -> bool {
-        self.outbox.offer_in(&mut self.state, frame) == Offer::Taken
+        matches!(self.outbox.offer_in(&mut self.state, frame), Offer::Taken(_))
     }
 
     /// The place at which the session reads on.
@@ -203,23 +287,107 @@ impl Refill<'_> {
     }
 }
 
+/// A queue that grew beyond this is given back when it is empty: a burst must not be paid for as long as the
+/// connection lives.
+const KEEP_FRAMES: usize = 64;
+
 impl State {
-    fn put(&mut self, frame: Bytes) {
-        self.bytes += frame.len();
-        self.queue.push_back(frame);
-        self.wake();
+    fn is_direct(&self) -> bool {
+        self.direct.as_ref().is_some_and(|direct| direct.open)
     }
 
-    fn wake(&mut self) {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
+    fn put(&mut self, frame: Bytes) -> Then {
+        self.bytes += frame.len();
+        self.queue.push_back(frame);
+        if self.is_direct() {
+            if mem::replace(&mut self.unflushed, true) { Then::Nothing } else { Then::Flush }
+        } else if self.wake() {
+            Then::Woken
+        } else {
+            Then::Nothing
+        }
+    }
+
+    /// Wakes the body if it waits.
+    fn wake(&mut self) -> bool {
+        let waker = self.waker.take();
+        waker.map(Waker::wake).is_some()
+    }
+
+    /// Writes all that waits over the direct lane, if that is open. What the socket does not take closes the lane and
+    /// is left to the body.
+    fn flush(&mut self, gather: &mut Gather) {
+        self.unflushed = false;
+        let Some(direct) = self.direct.as_mut().filter(|direct| direct.open) else {
+            return;
+        };
+        let written = match self.queue.len() {
+            0 => return,
+            1 => direct.socket.write(&self.queue[0]),
+            _ => direct.socket.write(gather.join(&self.queue)),
+        };
+        // Of an error the dispatcher hears as well, and it is the one that ends connections.
+        let written = written.unwrap_or(0);
+        self.pulled |= written > 0;
+        if written == self.bytes {
+            self.queue.clear();
+            self.bytes = 0;
+            self.emptied();
+        } else {
+            direct.open = false;
+            self.advance(written);
+            self.wake();
+        }
+    }
+
+    /// Removes bytes from the front.
+    fn advance(&mut self, mut count: usize) {
+        self.bytes -= count;
+        while let Some(front) = self.queue.front_mut() {
+            if count < front.len() {
+                let _ = front.split_to(count);
+                return;
+            }
+            count -= front.len();
+            self.queue.pop_front();
+        }
+    }
+
+    /// Takes up to `max` bytes off the front.
+    fn take(&mut self, max: usize) -> Option<Bytes> {
+        let first = self.queue.front_mut()?;
+        let taken = if first.len() > max {
+            first.split_to(max)
+        } else {
+            let mut together = first.len();
+            let fits = |frame: &&Bytes| {
+                together += frame.len();
+                together <= max
+            };
+            match self.queue.iter().skip(1).take_while(fits).count() {
+                0 => self.queue.pop_front()?,
+                more => {
+                    let mut joined = BytesMut::with_capacity(max.min(self.bytes));
+                    self.queue.drain(..=more).for_each(|frame| joined.extend_from_slice(&frame));
+                    joined.freeze()
+                }
+            }
+        };
+        self.bytes -= taken.len();
+        Some(taken)
+    }
+
+    fn emptied(&mut self) {
+        self.overflowed = false;
+        if self.queue.capacity() > KEEP_FRAMES {
+            self.queue = VecDeque::new();
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::task::Waker;
+    use std::{io, sync::Arc, task::Waker};
 
     use super::*;
 
@@ -232,17 +400,23 @@ mod tests {
     }
 
     fn pull(outbox: &Outbox) -> Poll<Pull> {
-        outbox.poll_pull(&mut Context::from_waker(Waker::noop()))
+        pull_up_to(outbox, 1)
     }
+
+    fn pull_up_to(outbox: &Outbox, max: usize) -> Poll<Pull> {
+        outbox.poll_pull(&mut Context::from_waker(Waker::noop()), max)
+    }
+
+    const TAKEN: Offer = Offer::Taken(Then::Nothing);
 
     #[test]
     fn a_full_outbox_sends_its_session_to_the_log() {
         let outbox = outbox(2, 100);
-        assert_eq!(outbox.offer_or_catch_up(&frame(1), 7), Offer::Taken);
-        assert_eq!(outbox.offer_or_catch_up(&frame(1), 8), Offer::Taken);
+        assert_eq!(outbox.offer_or_catch_up(&frame(1), 7), TAKEN);
+        assert_eq!(outbox.offer_or_catch_up(&frame(1), 8), TAKEN);
         assert_eq!(outbox.offer_or_catch_up(&frame(1), 9), Offer::Full);
-        assert_eq!(pull(&outbox), Poll::Ready(Pull::Frame(frame(1))));
-        assert_eq!(pull(&outbox), Poll::Ready(Pull::Frame(frame(1))));
+        assert_eq!(pull(&outbox), Poll::Ready(Pull::Bytes(frame(1))));
+        assert_eq!(pull(&outbox), Poll::Ready(Pull::Bytes(frame(1))));
         assert_eq!(pull(&outbox), Poll::Ready(Pull::CatchUp(9)));
         outbox.join();
         assert_eq!(pull(&outbox), Poll::Pending);
@@ -251,7 +425,7 @@ mod tests {
     #[test]
     fn a_frame_above_the_bound_passes_alone() {
         let outbox = outbox(10, 100);
-        assert_eq!(outbox.offer(&frame(500)), Offer::Taken);
+        assert_eq!(outbox.offer(&frame(500)), TAKEN);
         assert_eq!(outbox.offer(&frame(1)), Offer::Full);
     }
 
@@ -259,11 +433,11 @@ mod tests {
     fn a_lost_local_send_is_announced_once() {
         let outbox = outbox(1, 100);
         let notice = || Some(Bytes::from_static(b"gap"));
-        assert_eq!(outbox.offer_or_notice(&frame(1), notice), Offer::Taken);
+        assert_eq!(outbox.offer_or_notice(&frame(1), notice), TAKEN);
         assert_eq!(outbox.offer_or_notice(&frame(1), notice), Offer::Full);
         assert_eq!(outbox.offer_or_notice(&frame(1), notice), Offer::Full);
-        assert_eq!(pull(&outbox), Poll::Ready(Pull::Frame(frame(1))));
-        assert_eq!(pull(&outbox), Poll::Ready(Pull::Frame(Bytes::from_static(b"gap"))));
+        assert_eq!(pull(&outbox), Poll::Ready(Pull::Bytes(frame(1))));
+        assert_eq!(pull_up_to(&outbox, 3), Poll::Ready(Pull::Bytes(Bytes::from_static(b"gap"))));
         assert_eq!(pull(&outbox), Poll::Pending);
     }
 
@@ -274,7 +448,7 @@ mod tests {
         outbox.close(CloseReason::Kicked);
         outbox.close(CloseReason::Normal);
         assert_eq!(outbox.offer(&frame(1)), Offer::Closed);
-        assert_eq!(pull(&outbox), Poll::Ready(Pull::Frame(frame(1))));
+        assert_eq!(pull(&outbox), Poll::Ready(Pull::Bytes(frame(1))));
         assert_eq!(pull(&outbox), Poll::Ready(Pull::Closed(CloseReason::Kicked)));
     }
 
@@ -287,5 +461,127 @@ mod tests {
         assert_eq!((outbox.stalled_ticks(), outbox.stalled_ticks()), (1, 2));
         let _ = pull(&outbox);
         assert_eq!((outbox.stalled_ticks(), outbox.stalled_ticks()), (0, 1));
+    }
+
+    #[test]
+    fn frames_leave_together_and_large_ones_in_pieces() {
+        let outbox = outbox(10, 1000);
+        for len in [3, 4, 2, 30, 1] {
+            outbox.offer(&frame(len));
+        }
+        let mut pieces = Vec::new();
+        while let Poll::Ready(Pull::Bytes(bytes)) = pull_up_to(&outbox, 10) {
+            pieces.push(bytes.len());
+        }
+        assert_eq!(pieces, [9, 10, 10, 10, 1]);
+        assert_eq!(outbox.lock().bytes, 0);
+    }
+
+    /// A socket that takes so many bytes and no more.
+    #[derive(Debug, Clone, Default)]
+    struct Socket(Arc<Mutex<(Vec<u8>, usize)>>);
+
+    impl Socket {
+        fn with_room(room: usize) -> Self {
+            Self(Arc::new(Mutex::new((Vec::new(), room))))
+        }
+
+        fn got(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().0.clone()).unwrap()
+        }
+    }
+
+    impl DirectWrite for Socket {
+        fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+            let (got, room) = &mut *self.0.lock().unwrap();
+            if *room == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            let taken = bytes.len().min(*room);
+            *room -= taken;
+            got.extend_from_slice(&bytes[..taken]);
+            Ok(taken)
+        }
+
+        fn abort(&self) {
+            self.0.lock().unwrap().0.push(b'!');
+        }
+    }
+
+    fn direct(room: usize) -> (Outbox, Socket) {
+        let (outbox, socket) = (outbox(4, 100), Socket::with_room(room));
+        outbox.attach(Box::new(socket.clone()));
+        (outbox, socket)
+    }
+
+    fn text(text: &'static str) -> Bytes {
+        Bytes::from_static(text.as_bytes())
+    }
+
+    #[test]
+    fn the_direct_lane_is_closed_until_it_is_opened() {
+        let (outbox, socket) = direct(100);
+        outbox.offer(&text("a"));
+        assert!(!outbox.could_be_direct(), "something waits for the body");
+        assert_eq!(pull(&outbox), Poll::Ready(Pull::Bytes(text("a"))));
+        assert!(outbox.could_be_direct());
+        outbox.open_direct();
+        assert_eq!(outbox.offer(&text("b")), TAKEN);
+        assert_eq!(outbox.send_direct(text("c")), None);
+        assert_eq!((socket.got().as_str(), pull(&outbox)), ("bc", Poll::Pending));
+    }
+
+    #[test]
+    fn a_pass_writes_once_and_what_the_body_asks_meanwhile_is_flushed_first() {
+        let (outbox, socket) = direct(100);
+        outbox.open_direct();
+        assert_eq!(outbox.offer_or_catch_up(&text("a"), 1), Offer::Taken(Then::Flush));
+        assert_eq!(outbox.offer_or_catch_up(&text("b"), 2), TAKEN);
+        assert_eq!(socket.got(), "");
+        assert_eq!((pull(&outbox), socket.got().as_str()), (Poll::Pending, "ab"));
+        outbox.flush(&mut Gather::default());
+        assert_eq!(socket.got(), "ab");
+        // More than fits goes out in between.
+        for place in 3..9 {
+            outbox.offer_or_catch_up(&text("c"), place);
+        }
+        outbox.flush(&mut Gather::default());
+        assert_eq!(socket.got(), "abcccccc");
+    }
+
+    #[test]
+    fn what_the_socket_does_not_take_is_left_to_the_body_in_order() {
+        let (outbox, socket) = direct(4);
+        outbox.open_direct();
+        for frame in ["ab", "cde", "fg"] {
+            outbox.offer_or_catch_up(&text(frame), 1);
+        }
+        outbox.flush(&mut Gather::default());
+        assert_eq!(outbox.offer(&text("h")), TAKEN);
+        assert_eq!(outbox.send_direct(text("i")), Some(text("i")), "the lane is closed");
+        assert_eq!(socket.got(), "abcd");
+        assert_eq!(pull_up_to(&outbox, 10), Poll::Ready(Pull::Bytes(text("efgh"))));
+        assert_eq!(outbox.offer_or_catch_up(&text("j"), 2), TAKEN);
+        for place in 3..7 {
+            outbox.offer_or_catch_up(&text("k"), place);
+        }
+        outbox.open_direct();
+        assert_eq!(
+            pull_up_to(&outbox, 10),
+            Poll::Ready(Pull::Bytes(text("jkkk"))),
+            "who reads the log is not direct"
+        );
+    }
+
+    #[test]
+    fn a_stalled_socket_is_broken_off_and_an_ended_session_has_none() {
+        let (outbox, socket) = direct(100);
+        outbox.close(CloseReason::SlowConsumer);
+        assert_eq!((socket.got().as_str(), outbox.detach()), ("!", false));
+        let (outbox, _) = direct(100);
+        outbox.open_direct();
+        outbox.close(CloseReason::Kicked);
+        assert_eq!(pull(&outbox), Poll::Ready(Pull::Closed(CloseReason::Kicked)));
+        assert!(!outbox.detach(), "no descriptor outlives the farewell");
     }
 }

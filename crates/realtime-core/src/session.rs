@@ -14,7 +14,7 @@ use bytes::Bytes;
 use serde::{Serialize, Serializer};
 
 use crate::{
-    CloseReason, Message, Position, Principal, TokenHash, Topic, Transport, UserId,
+    CloseReason, DirectWrite, Message, Position, Principal, TokenHash, Topic, Transport, UserId,
     outbox::{Offer, Outbox, Pull},
     shard::Shard,
     wire::WireSlot,
@@ -98,13 +98,19 @@ pub struct Session {
     shard: Arc<Shard>,
     cursor: Option<Position>,
     recovered: Option<bool>,
+    /// How many bytes were taken since the socket last had its turn.
+    pub(crate) taken: usize,
 }
+
+/// How many bytes are taken before the socket has its turn: with a response's head they fit into the 8 KiB that
+/// actix's buffer has anyway, so that no connection keeps a buffer that a burst or a large message has grown.
+pub(crate) const TURN: usize = 7 << 10;
 
 /// What a session's socket has to do next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outbound {
-    /// Write this frame.
-    Frame(Bytes),
+    /// Write these bytes: frames one behind the other, or a piece of one.
+    Bytes(Bytes),
     /// Say goodbye and end. Every further poll says the same.
     Close(CloseReason),
 }
@@ -116,7 +122,7 @@ impl Session {
         cursor: Option<Position>,
         recovered: Option<bool>,
     ) -> Self {
-        Self { state, shard, cursor, recovered }
+        Self { state, shard, cursor, recovered, taken: 0 }
     }
 
     /// Where the session began: the client has everything up to there, or has been told of a gap.
@@ -130,10 +136,21 @@ impl Session {
     }
 
     /// The next thing to write, in order. Never blocks; wakes the caller's task when there is something.
+    ///
+    /// After some KiB it says that there is nothing and wakes the task at once: what has been taken is to be written
+    /// before there is more.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Outbound> {
+        if self.taken >= TURN {
+            self.taken = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         loop {
-            match self.state.outbox.poll_pull(cx) {
-                Poll::Ready(Pull::Frame(frame)) => return Poll::Ready(Outbound::Frame(frame)),
+            match self.state.outbox.poll_pull(cx, TURN - self.taken) {
+                Poll::Ready(Pull::Bytes(bytes)) => {
+                    self.taken += bytes.len();
+                    return Poll::Ready(Outbound::Bytes(bytes));
+                }
                 Poll::Ready(Pull::Closed(reason)) => return Poll::Ready(Outbound::Close(reason)),
                 Poll::Ready(Pull::CatchUp(place)) => {
                     if !self.shard.catch_up(&self.state, place) {
@@ -142,9 +159,47 @@ impl Session {
                         return Poll::Pending;
                     }
                 }
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    self.taken = 0;
+                    return Poll::Pending;
+                }
             }
         }
+    }
+
+    /// Gives the session a way to its socket past the response body, the *direct lane*. It is closed at first, and
+    /// [`Self::poll_next`] has everything.
+    pub fn attach(&self, socket: Box<dyn DirectWrite>) {
+        self.state.outbox.attach(socket);
+        self.shard.count_direct(true);
+    }
+
+    /// Takes the way past the body away, and with it the socket's second descriptor. To be called before the body
+    /// says goodbye; a session that ends does it by itself.
+    pub fn detach(&self) {
+        if self.state.outbox.detach() {
+            self.shard.count_direct(false);
+        }
+    }
+
+    /// Whether the direct lane could be opened now: there is one, it is closed, and nothing waits for the body.
+    pub fn could_be_direct(&self) -> bool {
+        self.state.outbox.could_be_direct()
+    }
+
+    /// Opens the direct lane. From now on frames go straight to the socket, until it does not take one whole; then the
+    /// lane is closed, and [`Self::poll_next`] has the rest.
+    ///
+    /// The caller vouches that everything it has got from `poll_next`, and whatever else it has written, has reached
+    /// the socket: what still waits in a buffer would be overtaken.
+    pub fn open_direct(&self) {
+        self.state.outbox.open_direct();
+    }
+
+    /// Sends bytes of the connection's own over the direct lane, in order with everything else. Gives them back when
+    /// the lane is closed; the caller writes them itself then.
+    pub fn send_direct(&self, bytes: Bytes) -> Option<Bytes> {
+        self.state.outbox.send_direct(bytes)
     }
 
     /// The client sent something, so it is alive.
@@ -161,6 +216,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.state.outbox.close(CloseReason::Gone);
+        self.detach();
         self.shard.unregister(&self.state);
     }
 }
@@ -183,7 +239,7 @@ pub enum SendError {
 impl From<Offer> for Result<(), SendError> {
     fn from(offer: Offer) -> Self {
         match offer {
-            Offer::Taken => Ok(()),
+            Offer::Taken(_) => Ok(()),
             Offer::Full => Err(SendError::Overloaded),
             Offer::Closed => Err(SendError::Closed),
         }

@@ -16,14 +16,14 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
-    time::SystemTime,
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
 use tokio::{
     sync::Notify,
     task::{JoinHandle, yield_now},
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, sleep},
 };
 
 use crate::{
@@ -53,7 +53,13 @@ pub struct Shard {
 }
 
 /// How many entries one pass takes before the sockets get their turn.
-const PASS_ENTRIES: usize = 64;
+const PASS_ENTRIES: usize = 256;
+
+/// About how long a connection whose body was woken will take to write: most of it is the system call.
+const WRITE_COST: Duration = Duration::from_micros(5);
+
+/// A shorter pause than this is none: timers have milliseconds.
+const SHORTEST_PAUSE: Duration = Duration::from_micros(500);
 
 /// How many entries a catching-up session looks at before others get their turn.
 const CATCH_UP_ENTRIES: usize = 1024;
@@ -83,8 +89,9 @@ impl Shard {
     /// Outside a tokio runtime.
     pub(crate) fn spawn(registry: Arc<Registry>) -> Arc<Self> {
         let ticks = Ticks::new(&registry.settings);
+        let max_delay = registry.settings.fanout.max_delay;
         let shard = Self::new(registry);
-        let task = tokio::spawn(run(Arc::downgrade(&shard), Arc::clone(&shard.wake), ticks));
+        let task = tokio::spawn(run(Arc::downgrade(&shard), Arc::clone(&shard.wake), ticks, max_delay));
         *shard.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
         shard
     }
@@ -217,8 +224,14 @@ impl Shard {
         Ok(())
     }
 
-    /// Fans out local sends and what is new in the log. Never waits. Returns whether there is more.
-    pub(crate) fn pass(&self) -> bool {
+    /// A session has got a way past its body, or has lost it.
+    pub(crate) fn count_direct(&self, attached: bool) {
+        let metrics = &self.registry.metrics;
+        if attached { metrics.direct_opened.add(1) } else { metrics.direct_closed.add(1) }
+    }
+
+    /// Fans out local sends and what is new in the log. Never waits.
+    pub(crate) fn pass(&self) -> Pass {
         let log = &self.registry.log;
         let mut tally = Tally::default();
         let local = mem::take(&mut *self.local.lock().unwrap_or_else(PoisonError::into_inner));
@@ -239,10 +252,12 @@ impl Shard {
             members.deliver(place, entry, &mut tally);
         }
         members.place = read.first + read.entries.len() as u64;
+        members.flush(&mut tally);
         let more = members.place < log.end();
         drop(members);
+        let pass = Pass { more, woken: tally.woken };
         tally.record(&self.registry);
-        more
+        pass
     }
 
     /// Moves a catching-up session on from `place`. Returns false when it looked at much and found nothing.
@@ -335,6 +350,15 @@ impl Shard {
     }
 }
 
+/// What a pass has left to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pass {
+    /// There is more in the log.
+    pub(crate) more: bool,
+    /// How many connections write when it is their turn.
+    pub(crate) woken: u32,
+}
+
 impl Drop for Shard {
     fn drop(&mut self) {
         if let Some(task) = self.task.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
@@ -344,7 +368,10 @@ impl Drop for Shard {
 }
 
 /// The delivery task of a shard, which ends with it.
-async fn run(shard: Weak<Shard>, wake: Arc<Notify>, ticks: Ticks) {
+///
+/// After a pass it pauses for about as long as the pass and the writes that it causes take, up to `max_delay`. So a
+/// burst costs each connection one write for all that was published meanwhile, and what comes alone never waits.
+async fn run(shard: Weak<Shard>, wake: Arc<Notify>, ticks: Ticks, max_delay: Duration) {
     let mut timer = interval(ticks.period);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut tick = 0_u64;
@@ -358,11 +385,18 @@ async fn run(shard: Weak<Shard>, wake: Arc<Notify>, ticks: Ticks) {
             tick += 1;
             shard.tick(tick, ticks);
         }
-        if shard.pass() {
-            shard.wake();
-            drop(shard);
+        let began = Instant::now();
+        let pass = shard.pass();
+        drop(shard);
+        if pass.more {
+            wake.notify_one();
             // The sockets get their turn before the next pass.
             yield_now().await;
+            continue;
+        }
+        let pause = (began.elapsed() + WRITE_COST * pass.woken).min(max_delay);
+        if pause >= SHORTEST_PAUSE {
+            sleep(pause).await;
         }
     }
 }

@@ -9,8 +9,9 @@ use slab::Slab;
 
 use crate::{
     Envelope, GapReason, Position, Topic, Transport,
+    direct::Gather,
     log::{Content, Entry},
-    outbox::Offer,
+    outbox::{Offer, Then},
     registry::Registry,
     session::SessionState,
 };
@@ -22,6 +23,8 @@ pub(super) struct Members {
     pub(super) sessions: Slab<Member>,
     /// The slots of the sessions in each topic but `all`, ascending.
     pub(super) topics: HashMap<Topic, Vec<u32>>,
+    /// What was last written over a direct lane.
+    pub(super) gather: Gather,
 }
 
 #[derive(Debug)]
@@ -41,6 +44,10 @@ pub(super) struct Tally {
     pub(super) gaps: u64,
     pub(super) untold_gaps: u64,
     pub(super) local_lost: u64,
+    /// Connections whose bodies were woken: they write after the pass.
+    pub(super) woken: u32,
+    /// The slots of sessions whose direct lane has not been flushed.
+    unflushed: Vec<u32>,
 }
 
 impl Members {
@@ -103,9 +110,10 @@ impl Members {
                 return;
             };
             match member.session.outbox.offer_or_catch_up(frame, place) {
-                Offer::Taken => {
+                Offer::Taken(then) => {
                     tally.gaps += gap;
                     tally.delivered += 1 - gap;
+                    tally.see_to(then, &member.session);
                 }
                 Offer::Full => {
                     member.live = false;
@@ -119,6 +127,14 @@ impl Members {
             Content::Marker => {}
             Content::Gap(_) => self.sessions.iter_mut().for_each(|(_, member)| offer(member)),
         }
+    }
+
+    /// Writes what was delivered over direct lanes: everything of one session at once.
+    pub(super) fn flush(&mut self, tally: &mut Tally) {
+        for slot in tally.unflushed.drain(..) {
+            self.sessions[slot as usize].session.outbox.flush(&mut self.gather);
+        }
+        self.gather.clear();
     }
 
     pub(super) fn deliver_local(&mut self, entry: &Entry, tally: &mut Tally) {
@@ -141,7 +157,10 @@ impl Members {
             };
             let notice = || session.wire.wire.gap(GapReason::Overflow, None);
             match session.outbox.offer_or_notice(frame, notice) {
-                Offer::Taken => tally.delivered += 1,
+                Offer::Taken(then) => {
+                    tally.delivered += 1;
+                    tally.see_to(then, session);
+                }
                 Offer::Full => tally.local_lost += 1,
                 Offer::Closed => {}
             }
@@ -150,6 +169,14 @@ impl Members {
 }
 
 impl Tally {
+    fn see_to(&mut self, then: Then, session: &SessionState) {
+        match then {
+            Then::Nothing => {}
+            Then::Woken => self.woken += 1,
+            Then::Flush => self.unflushed.push(session.slot.load(Ordering::Relaxed)),
+        }
+    }
+
     /// Tells a session that something is missing, or counts that it can't be told.
     pub(super) fn announce(&mut self, session: &SessionState, reason: GapReason, cursor: Option<Position>) {
         match session.wire.wire.gap(reason, cursor) {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    io,
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -11,12 +12,13 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    Envelope, Limits, Message, Outbound, Scope, Settings, Wire, limits::History, limits::OutboxLimits,
+    DirectWrite, Envelope, Limits, Message, Outbound, Scope, Settings, Wire, limits::History,
+    limits::OutboxLimits, session::TURN,
 };
 
 const TRANSPORT: Transport = Transport::new("test");
 
-/// Frames that a test can read: `m<epoch>.<offset> <text>`, `g<cursor>`, `h<cursor>`.
+/// Frames that a test can read, each a line: `m<epoch>.<offset> <text>`, `g<cursor>`, `h<cursor>`.
 #[derive(Debug)]
 struct PlainWire;
 
@@ -30,15 +32,15 @@ impl Wire for PlainWire {
     }
 
     fn message(&self, message: &Message, position: Option<Position>) -> Bytes {
-        format!("m{} {}", cursor_text(position), message.data).into()
+        format!("m{} {}\n", cursor_text(position), message.data).into()
     }
 
     fn gap(&self, _: GapReason, cursor: Option<Position>) -> Option<Bytes> {
-        Some(format!("g{}", cursor_text(cursor)).into())
+        Some(format!("g{}\n", cursor_text(cursor)).into())
     }
 
     fn heartbeat(&self, cursor: Option<Position>) -> Bytes {
-        format!("h{}", cursor_text(cursor)).into()
+        format!("h{}\n", cursor_text(cursor)).into()
     }
 
     fn answers_heartbeat(&self) -> bool {
@@ -61,20 +63,20 @@ fn connect(shard: &Arc<Shard>, user: i64, cursor: Option<Position>) -> Session {
 }
 
 fn drain(session: &mut Session) -> Vec<String> {
-    let mut frames = Vec::new();
+    let mut text = String::new();
     let mut cx = Context::from_waker(Waker::noop());
-    // A session that looked at much in vain asks to be polled again.
+    // A session that looked at much in vain, or has given much, asks to be polled again.
     for _ in 0..1000 {
         match session.poll_next(&mut cx) {
-            Poll::Ready(Outbound::Frame(frame)) => frames.push(String::from_utf8(frame.to_vec()).unwrap()),
+            Poll::Ready(Outbound::Bytes(bytes)) => text += str::from_utf8(&bytes).unwrap(),
             Poll::Ready(Outbound::Close(reason)) => {
-                frames.push(format!("c{}", reason.name()));
-                return frames;
+                text += &format!("c{}\n", reason.name());
+                break;
             }
             Poll::Pending => {}
         }
     }
-    frames
+    text.lines().map(str::to_owned).collect()
 }
 
 fn publish(registry: &Registry, offset: u64, envelope: Envelope) {
@@ -98,7 +100,7 @@ fn a_session_in_two_of_the_topics_gets_the_message_once() {
     let envelope = Envelope::to_topics(topics, Scope::Both, Message::text("x")).unwrap();
     publish(&registry, 1, envelope.clone());
     shard.send_local(Arc::new(Entry::new(None, Content::Envelope(Arc::new(envelope))))).unwrap();
-    while shard.pass() {}
+    while shard.pass().more {}
     assert_eq!(drain(&mut session), ["m- x", "m1.1 x"]);
 }
 
@@ -140,7 +142,7 @@ fn a_dropped_session_leaves_no_trace_and_touches_no_other() {
     shard.pass();
     assert_eq!(drain(&mut second), ["m1.1 x"]);
     drop(second);
-    assert_eq!(registry.directory.count(), (0, 0));
+    assert_eq!(registry.directory.all().len(), 0);
     assert!(shard.lock().topics.is_empty() && shard.lock().sessions.is_empty());
 }
 
@@ -203,7 +205,7 @@ fn a_worker_that_missed_the_window_says_so() {
     for offset in 1..=5 {
         publish(&registry, offset, to_all("x"));
     }
-    while shard.pass() {}
+    while shard.pass().more {}
     assert_eq!(drain(&mut session), ["g1.3", "m1.4 x", "m1.5 x"]);
 }
 
@@ -215,8 +217,12 @@ enum Step {
     /// The bus skips positions.
     Skip(u64),
     Pass,
-    /// A client's socket takes up to so many frames.
+    /// A client's body takes up to so many bytes into the buffer before the socket.
     Read(usize, usize),
+    /// A client's buffer gets to its socket.
+    Write(usize),
+    /// A client's socket has room for so many bytes, and its direct lane opens if it can.
+    Direct(usize, usize),
     /// A client goes away and comes back with its cursor.
     Reconnect(usize),
     /// A client goes away and comes back with nothing.
@@ -231,7 +237,9 @@ fn step() -> impl Strategy<Value = Step> {
         6 => proptest::option::of(0..2_i64).prop_map(Step::Publish),
         1 => (1..4_u64).prop_map(Step::Skip),
         4 => Just(Step::Pass),
-        5 => (client.clone(), 1..12_usize).prop_map(|(client, frames)| Step::Read(client, frames)),
+        5 => (client.clone(), 1..120_usize).prop_map(|(client, bytes)| Step::Read(client, bytes)),
+        5 => client.clone().prop_map(Step::Write),
+        3 => (client.clone(), 0..60_usize).prop_map(|(client, room)| Step::Direct(client, room)),
         1 => client.clone().prop_map(Step::Reconnect),
         1 => client.prop_map(Step::Fresh),
     ]
@@ -243,17 +251,57 @@ struct Client {
     user: i64,
     /// It has everything up to here, or was told of a gap.
     has: u64,
+    buffer: String,
+    socket: Socket,
+}
+
+/// What has come out of a socket, and how much more it takes past the body.
+#[derive(Debug, Clone, Default)]
+struct Socket(Arc<Mutex<(String, usize)>>);
+
+impl DirectWrite for Socket {
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let (text, room) = &mut *self.0.lock().unwrap();
+        let taken = bytes.len().min(*room);
+        *room -= taken;
+        text.push_str(str::from_utf8(&bytes[..taken]).unwrap());
+        Ok(taken)
+    }
+
+    fn abort(&self) {
+        unreachable!("nobody stalls here");
+    }
 }
 
 impl Client {
-    /// Reads up to `frames` frames and checks each against the list of all that was published.
-    fn read(&mut self, frames: usize, published: &HashMap<u64, Option<i64>>) -> Result<(), TestCaseError> {
+    fn open(session: Session, user: i64, has: u64) -> Self {
+        let socket = Socket::default();
+        session.attach(Box::new(socket.clone()));
+        Self { session, user, has, buffer: String::new(), socket }
+    }
+
+    /// The body takes up to so many bytes.
+    fn read(&mut self, bytes: usize) {
         let mut cx = Context::from_waker(Waker::noop());
-        for _ in 0..frames {
-            let Poll::Ready(Outbound::Frame(frame)) = self.session.poll_next(&mut cx) else {
-                break;
-            };
-            let frame = String::from_utf8(frame.to_vec()).unwrap();
+        self.session.taken = TURN.saturating_sub(bytes);
+        while let Poll::Ready(Outbound::Bytes(bytes)) = self.session.poll_next(&mut cx) {
+            self.buffer.push_str(str::from_utf8(&bytes).unwrap());
+        }
+    }
+
+    /// What the body has taken gets to the socket.
+    fn write(&mut self) {
+        self.socket.0.lock().unwrap().0.push_str(&mem::take(&mut self.buffer));
+    }
+
+    /// Checks each frame that has arrived whole against the list of all that was published.
+    fn check(&mut self, published: &HashMap<u64, Option<i64>>) -> Result<(), TestCaseError> {
+        let arrived = {
+            let text = &mut self.socket.0.lock().unwrap().0;
+            let whole = text.rfind('\n').map_or(0, |end| end + 1);
+            text.drain(..whole).collect::<String>()
+        };
+        for frame in arrived.lines() {
             let (kind, rest) = frame.split_at(1);
             let offset = rest.split(' ').next().unwrap().parse::<Position>().unwrap().offset;
             match kind {
@@ -299,7 +347,7 @@ proptest! {
             let cursor = cursor.map(|offset| Position { epoch: 1, offset });
             let session = connect(&shard, user, cursor);
             let has = cursor.or(session.cursor()).unwrap().offset;
-            Client { session, user, has }
+            Client::open(session, user, has)
         };
         let mut clients: Vec<Client> = (0..CLIENTS as i64).map(|n| open(n % 2, None)).collect();
         for step in steps {
@@ -314,21 +362,33 @@ proptest! {
                 Step::Pass => {
                     shard.pass();
                 }
-                Step::Read(client, frames) => clients[client].read(frames, &published)?,
+                Step::Read(client, bytes) => clients[client].read(bytes),
+                Step::Write(client) => clients[client].write(),
+                Step::Direct(client, room) => {
+                    clients[client].socket.0.lock().unwrap().1 = room;
+                    if clients[client].buffer.is_empty() {
+                        clients[client].session.open_direct();
+                    }
+                }
                 Step::Reconnect(client) => {
                     let Client { user, has, .. } = clients[client];
                     clients[client] = open(user, Some(has));
                 }
                 Step::Fresh(client) => clients[client] = open(clients[client].user, None),
             }
+            for client in &mut clients {
+                client.check(&published)?;
+            }
         }
         // At the end all sockets take everything.
-        while shard.pass() {}
+        while shard.pass().more {}
         for client in &mut clients {
             for _ in 0..CATCH_UP_ENTRIES {
-                client.read(1000, &published)?;
+                client.read(1000);
+                client.write();
                 shard.pass();
             }
+            client.check(&published)?;
             let missing: Vec<_> = (client.has + 1..=last)
                 .filter(|offset| published.get(offset).is_some_and(|to| to.is_none_or(|user| user == client.user)))
                 .collect();

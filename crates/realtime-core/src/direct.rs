@@ -1,0 +1,74 @@
+//! [`DirectWrite`]: a way to a session's socket past its response body, and [`Gather`], what goes over it at once.
+
+use std::{collections::VecDeque, fmt, io};
+
+use bytes::Bytes;
+
+/// A way to a session's socket past the response body, for `Session::attach`.
+///
+/// The body's dispatcher writes to the same socket. Which of the two may write is the outbox's to say, so that bytes
+/// never mix; both leave a frame that was cut short to the body.
+pub trait DirectWrite: Send + fmt::Debug {
+    /// Writes as many of the bytes as the socket takes now, and says how many. Never blocks.
+    ///
+    /// # Errors
+    /// When it takes none. The body's dispatcher meets the same error and ends the connection.
+    fn write(&self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Breaks the connection off and throws away what the kernel still holds for it.
+    fn abort(&self);
+}
+
+/// Frames that go out together, one behind the other, for all sessions that get the same ones.
+#[derive(Debug, Default)]
+pub(crate) struct Gather {
+    /// They are kept, so that another frame cannot take the place of one of them in memory.
+    frames: Vec<Bytes>,
+    bytes: Vec<u8>,
+}
+
+/// What a burst made larger than this is given back.
+const KEEP_BYTES: usize = 1 << 20;
+
+impl Gather {
+    /// The frames as one piece.
+    pub(crate) fn join(&mut self, frames: &VecDeque<Bytes>) -> &[u8] {
+        let same =
+            |(ours, theirs): (&Bytes, &Bytes)| ours.as_ptr() == theirs.as_ptr() && ours.len() == theirs.len();
+        if self.frames.len() != frames.len() || !self.frames.iter().zip(frames).all(same) {
+            self.clear();
+            for frame in frames {
+                self.frames.push(frame.clone());
+                self.bytes.extend_from_slice(frame);
+            }
+        }
+        &self.bytes
+    }
+
+    /// Lets go of the frames.
+    pub(crate) fn clear(&mut self) {
+        self.frames.clear();
+        self.bytes.clear();
+        if self.bytes.capacity() > KEEP_BYTES {
+            self.bytes = Vec::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_frames_are_joined_once_and_others_anew() {
+        let (a, b) = (Bytes::from(vec![b'a'; 3]), Bytes::from(vec![b'b'; 2]));
+        let mut gather = Gather::default();
+        let first = gather.join(&VecDeque::from([a.clone(), b.clone()])).as_ptr();
+        let queue = VecDeque::from([a.clone(), b.clone()]);
+        assert_eq!(gather.join(&queue), b"aaabb");
+        assert_eq!(gather.join(&queue).as_ptr(), first);
+        assert_eq!(gather.join(&VecDeque::from([b.clone(), a.clone()])), b"bbaaa");
+        // What is left of a frame begins elsewhere and is another one.
+        assert_eq!(gather.join(&VecDeque::from([b.slice(1..), a])), b"baaa");
+    }
+}
