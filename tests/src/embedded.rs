@@ -2,15 +2,17 @@
 
 use std::{net::TcpListener, sync::Arc};
 
-use actix_web::{App, HttpResponse, HttpServer, Responder, dev::ServerHandle, web};
+use actix_web::{App, HttpResponse, HttpServer, Responder, dev::ServerHandle, rt::net::TcpStream, web};
 use bytestring::ByteString;
 use realtime_core::{Authenticator, Hub, JwtAlgorithm, JwtAuthenticator, Topic};
 use realtime_sse::{SseConfig, SseEmitters};
 use realtime_websocket::{SessionHandle, WebSocketConfig, WebSockets};
+use socket2::SockRef;
 
 use crate::{SECRET, Server};
 
-/// A server with both transports and a stream endpoint of its own at `/own`. It is stopped when it is dropped.
+/// A server with both transports and direct writes, a stream endpoint of its own at `/own`, and as many bytes as one
+/// likes at `/bytes/{count}`. It is stopped when it is dropped.
 #[derive(Debug)]
 pub struct Embedded {
     port: u16,
@@ -49,9 +51,17 @@ impl Embedded {
                 App::new()
                     .app_data(web::Data::new(emitters.clone()))
                     .route("/own", web::get().to(own_stream))
+                    .route("/bytes/{count}", web::get().to(bytes))
                     .configure(realtime_websocket::routes(hub.clone(), Arc::clone(&authenticator), websocket))
                     .configure(realtime_sse::routes(hub, authenticator, SseConfig::default()))
             }
+        })
+        .on_connect(|connection, data| {
+            if let Some(tcp) = connection.downcast_ref::<TcpStream>() {
+                // So little that whoever does not read is soon noticed.
+                SockRef::from(tcp).set_send_buffer_size(32 << 10).unwrap();
+            }
+            realtime_websocket::direct(connection, data);
         })
         .workers(2)
         .h1_allow_half_closed(false)
@@ -83,4 +93,8 @@ async fn own_stream(emitters: web::Data<SseEmitters>) -> impl Responder {
         Ok(stream) => actix_web::Either::Left(stream),
         Err(error) => actix_web::Either::Right(HttpResponse::ServiceUnavailable().body(error.to_string())),
     }
+}
+
+async fn bytes(count: web::Path<usize>) -> impl Responder {
+    "b".repeat(*count)
 }

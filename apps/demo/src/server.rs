@@ -71,12 +71,22 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let config = &state.config;
 
     let max_stall = config.settings.outbox.max_stall;
+    #[cfg(feature = "websocket")]
+    let direct_writes = config.server.direct_writes && config.websocket.enabled;
     let (host, port) = (config.server.host.as_str(), config.server.port);
     let mut server = HttpServer::new({
         let state = state.clone();
         move || App::new().configure(routes(&state))
     })
-    .on_connect(move |connection, _: &mut Extensions| give_up_on_stalled_peers(connection, max_stall))
+    .on_connect(move |connection, data: &mut Extensions| {
+        give_up_on_stalled_peers(connection, max_stall);
+        #[cfg(feature = "websocket")]
+        if direct_writes {
+            realtime_websocket::direct(connection, data);
+        }
+        #[cfg(not(feature = "websocket"))]
+        let _ = data;
+    })
     .tcp_nodelay(true)
     .backlog(BACKLOG)
     .max_connections(MAX_CONNECTIONS)

@@ -31,6 +31,8 @@ pub(crate) struct Outbox {
 struct State {
     queue: VecDeque<Bytes>,
     bytes: usize,
+    /// The first frame in the queue is the rest of one: nothing else may be written before it.
+    cut: bool,
     direct: Option<Direct>,
     /// Frames were put in over the direct lane, and somebody is about to flush them.
     unflushed: bool,
@@ -141,7 +143,7 @@ impl Outbox {
             state.catching_up = None;
             if reason == CloseReason::SlowConsumer {
                 state.queue = VecDeque::new();
-                state.bytes = 0;
+                (state.bytes, state.cut) = (0, false);
                 if let Some(direct) = state.direct.take() {
                     direct.socket.abort();
                 }
@@ -184,9 +186,14 @@ impl Outbox {
         self.lock().direct = Some(Direct { socket, open: false });
     }
 
-    /// Takes the way past the body away, and with it the descriptor. Returns whether there was one.
-    pub(crate) fn detach(&self) -> bool {
-        self.lock().direct.take().is_some()
+    /// Takes the way past the body away, and with it the descriptor.
+    pub(crate) fn detach(&self) {
+        self.lock().direct = None;
+    }
+
+    /// Whether the direct lane is open.
+    pub(crate) fn is_direct(&self) -> bool {
+        self.lock().is_direct()
     }
 
     /// Whether nothing but an open lane is missing for frames to go past the body.
@@ -194,6 +201,11 @@ impl Outbox {
         let state = self.lock();
         let closed = state.direct.as_ref().is_some_and(|direct| !direct.open);
         closed && state.queue.is_empty() && state.catching_up.is_none() && state.closing.is_none()
+    }
+
+    /// Whether the last that was taken was a piece of a frame, and the rest waits.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.lock().cut
     }
 
     /// Opens the direct lane, unless the session reads the log. The caller vouches that everything the body has taken
@@ -331,7 +343,7 @@ impl State {
         self.pulled |= written > 0;
         if written == self.bytes {
             self.queue.clear();
-            self.bytes = 0;
+            (self.bytes, self.cut) = (0, false);
             self.emptied();
         } else {
             direct.open = false;
@@ -345,11 +357,13 @@ impl State {
         self.bytes -= count;
         while let Some(front) = self.queue.front_mut() {
             if count < front.len() {
+                self.cut |= count > 0;
                 let _ = front.split_to(count);
                 return;
             }
             count -= front.len();
             self.queue.pop_front();
+            self.cut = false;
         }
     }
 
@@ -357,8 +371,10 @@ impl State {
     fn take(&mut self, max: usize) -> Option<Bytes> {
         let first = self.queue.front_mut()?;
         let taken = if first.len() > max {
+            self.cut = true;
             first.split_to(max)
         } else {
+            self.cut = false;
             let mut together = first.len();
             let fits = |frame: &&Bytes| {
                 together += frame.len();
@@ -471,9 +487,9 @@ mod tests {
         }
         let mut pieces = Vec::new();
         while let Poll::Ready(Pull::Bytes(bytes)) = pull_up_to(&outbox, 10) {
-            pieces.push(bytes.len());
+            pieces.push((bytes.len(), outbox.is_cut()));
         }
-        assert_eq!(pieces, [9, 10, 10, 10, 1]);
+        assert_eq!(pieces, [(9, false), (10, true), (10, true), (10, false), (1, false)]);
         assert_eq!(outbox.lock().bytes, 0);
     }
 
@@ -559,7 +575,7 @@ mod tests {
         outbox.flush(&mut Gather::default());
         assert_eq!(outbox.offer(&text("h")), TAKEN);
         assert_eq!(outbox.send_direct(text("i")), Some(text("i")), "the lane is closed");
-        assert_eq!(socket.got(), "abcd");
+        assert_eq!((socket.got().as_str(), outbox.is_cut()), ("abcd", true));
         assert_eq!(pull_up_to(&outbox, 10), Poll::Ready(Pull::Bytes(text("efgh"))));
         assert_eq!(outbox.offer_or_catch_up(&text("j"), 2), TAKEN);
         for place in 3..7 {
@@ -577,11 +593,11 @@ mod tests {
     fn a_stalled_socket_is_broken_off_and_an_ended_session_has_none() {
         let (outbox, socket) = direct(100);
         outbox.close(CloseReason::SlowConsumer);
-        assert_eq!((socket.got().as_str(), outbox.detach()), ("!", false));
+        assert!(socket.got() == "!" && outbox.lock().direct.is_none());
         let (outbox, _) = direct(100);
         outbox.open_direct();
         outbox.close(CloseReason::Kicked);
         assert_eq!(pull(&outbox), Poll::Ready(Pull::Closed(CloseReason::Kicked)));
-        assert!(!outbox.detach(), "no descriptor outlives the farewell");
+        assert!(outbox.lock().direct.is_none(), "no descriptor outlives the farewell");
     }
 }

@@ -1,7 +1,7 @@
 //! [`Session`]: one live connection, and [`SessionHandle`], what others may do with it.
 
 use std::{
-    fmt,
+    fmt, mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -100,6 +100,8 @@ pub struct Session {
     recovered: Option<bool>,
     /// How many bytes were taken since the socket last had its turn.
     pub(crate) taken: usize,
+    /// It has, or had, a way past the body.
+    attached: bool,
 }
 
 /// How many bytes are taken before the socket has its turn: with a response's head they fit into the 8 KiB that
@@ -122,7 +124,7 @@ impl Session {
         cursor: Option<Position>,
         recovered: Option<bool>,
     ) -> Self {
-        Self { state, shard, cursor, recovered, taken: 0 }
+        Self { state, shard, cursor, recovered, taken: 0, attached: false }
     }
 
     /// Where the session began: the client has everything up to there, or has been told of a gap.
@@ -167,18 +169,19 @@ impl Session {
         }
     }
 
-    /// Gives the session a way to its socket past the response body, the *direct lane*. It is closed at first, and
-    /// [`Self::poll_next`] has everything.
-    pub fn attach(&self, socket: Box<dyn DirectWrite>) {
-        self.state.outbox.attach(socket);
-        self.shard.count_direct(true);
+    /// Whether the bytes that [`Self::poll_next`] gave last end within a frame: nothing else may be written before it
+    /// gives the rest.
+    pub fn is_within_frame(&self) -> bool {
+        self.state.outbox.is_cut()
     }
 
-    /// Takes the way past the body away, and with it the socket's second descriptor. To be called before the body
-    /// says goodbye; a session that ends does it by itself.
-    pub fn detach(&self) {
-        if self.state.outbox.detach() {
-            self.shard.count_direct(false);
+    /// Gives the session a way to its socket past the response body, the *direct lane*. It is closed at first, and
+    /// [`Self::poll_next`] has everything. It is dropped before `poll_next` says that the session ends, so that a second
+    /// descriptor of the socket keeps no FIN from leaving.
+    pub fn attach(&mut self, socket: Box<dyn DirectWrite>) {
+        self.state.outbox.attach(socket);
+        if !mem::replace(&mut self.attached, true) {
+            self.shard.count_direct(true);
         }
     }
 
@@ -216,7 +219,10 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.state.outbox.close(CloseReason::Gone);
-        self.detach();
+        self.state.outbox.detach();
+        if self.attached {
+            self.shard.count_direct(false);
+        }
         self.shard.unregister(&self.state);
     }
 }
@@ -285,6 +291,11 @@ impl SessionHandle {
     /// The topics that it is in, beside `all`.
     pub fn topics(&self) -> Vec<Topic> {
         self.0.topics().clone()
+    }
+
+    /// Whether frames go straight to its socket now, past the response body.
+    pub fn is_direct(&self) -> bool {
+        self.0.outbox.is_direct()
     }
 
     /// Sends a message to this session alone: at most once, without a position, never replayed.

@@ -53,7 +53,7 @@ impl MessageBody for SseStream {
             return Poll::Ready(None);
         }
         Poll::Ready(Some(Ok(match ready!(this.session.poll_next(cx)) {
-            Outbound::Frame(frame) => frame,
+            Outbound::Bytes(bytes) => bytes,
             Outbound::Close(reason) => {
                 this.ended = true;
                 wire::disconnected(reason)

@@ -1,8 +1,8 @@
 //! [`WebSocketBody`]: a connection in both directions, driven by the response that it is the body of.
 //!
 //! The dispatcher polls the body whenever the socket can take bytes or has brought some, so a connection needs no
-//! task of its own. What has to be written goes first; a text of the client is read only when the one before has
-//! been answered, so a client can't make us queue anything.
+//! task of its own. A text of the client is read only when the one before has been answered, so a client can't make us
+//! queue anything; and the guard lets one frame pass at a time, so a client that never stops holds up nothing.
 
 use std::{
     convert::Infallible,
@@ -43,11 +43,26 @@ pub(crate) struct WebSocketBody {
     next: Option<Bytes>,
     /// The handler at work on a text.
     handling: Option<BoxFuture<'static, Option<ByteString>>>,
-    /// How many frames went out since the client was last listened to.
-    unheard: u32,
+    ear: Ear,
+    probe: Probe,
+    /// How many Pings of ours have gone out behind messages.
+    probes: u32,
     stage: Stage,
     /// actix-ws's own body: its drop ends `inbound`, and its queue stays unused.
     _handshake: BoxBody,
+}
+
+/// What is known of the buffer between the body and the socket: see [`crate::direct`].
+#[derive(Clone, Copy)]
+enum Probe {
+    /// Nothing went out since the last answer.
+    Still,
+    /// Something did, and no Ping is behind it yet.
+    Due,
+    /// A Ping is out, with this number.
+    Out(u32),
+    /// A Ping is out, and other bytes have followed it.
+    Overtaken(u32),
 }
 
 enum Stage {
@@ -57,21 +72,15 @@ enum Stage {
     Ended,
 }
 
-/// What became of listening to the client.
-enum Heard {
-    /// Something was handled; there may be more to write.
-    Something,
-    /// The client's Close frame; this one answers it.
-    Close(Bytes),
-    /// Nothing more of this client will be read.
-    Fault(CloseReason),
+/// Whether the client is listened to.
+enum Ear {
+    Open,
+    /// Not any more. This answers its Close frame, if that was the reason.
+    Closed(Option<Bytes>),
 }
 
 /// How long a client may take to answer a Close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// After so many frames in a row the client is listened to, even when there is more to write.
-const FRAMES_IN_A_ROW: u32 = 64;
 
 impl WebSocketBody {
     pub(crate) fn new(
@@ -94,7 +103,9 @@ impl WebSocketBody {
             rate,
             next,
             handling: None,
-            unheard: 0,
+            ear: Ear::Open,
+            probe: Probe::Still,
+            probes: 0,
             stage: Stage::Open,
             _handshake: handshake,
         }
@@ -102,36 +113,47 @@ impl WebSocketBody {
 
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
-            if let Some(frame) = self.next.take() {
+            if !self.session.is_within_frame()
+                && let Some(frame) = self.next.take()
+                && let Some(frame) = self.session.send_direct(frame)
+            {
+                if let Probe::Out(number) = self.probe {
+                    self.probe = Probe::Overtaken(number);
+                }
                 return Poll::Ready(Some(frame));
             }
-            let listen_first = self.unheard >= FRAMES_IN_A_ROW;
-            if !listen_first && let Poll::Ready(outbound) = self.session.poll_next(cx) {
-                self.unheard += 1;
-                return match outbound {
-                    Outbound::Frame(frame) => Poll::Ready(Some(frame)),
-                    Outbound::Close(reason) => self.farewell(reason),
-                };
+            // The client goes before the session: its Pong may open the direct lane.
+            if self.next.is_none() && self.poll_inbound(cx).is_ready() {
+                continue;
             }
-            self.unheard = 0;
-            match self.poll_inbound(cx) {
-                Poll::Ready(Heard::Something) => {}
-                Poll::Ready(Heard::Close(frame)) => {
-                    self.stage = Stage::Ended;
-                    return Poll::Ready(Some(frame));
+            match self.session.poll_next(cx) {
+                Poll::Ready(Outbound::Bytes(bytes)) => {
+                    self.probe = match self.probe {
+                        Probe::Still | Probe::Due => Probe::Due,
+                        Probe::Out(number) | Probe::Overtaken(number) => Probe::Overtaken(number),
+                    };
+                    return Poll::Ready(Some(bytes));
                 }
-                Poll::Ready(Heard::Fault(reason)) => {
-                    self.session.handle().close(reason);
-                    return self.farewell(reason);
-                }
-                // The session was not asked in this turn.
-                Poll::Pending if listen_first => {}
-                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Outbound::Close(reason)) => return self.farewell(reason),
+                Poll::Pending => {}
             }
+            if matches!(self.probe, Probe::Due) && self.session.could_be_direct() {
+                self.probes = self.probes.wrapping_add(1);
+                self.probe = Probe::Out(self.probes);
+                return Poll::Ready(Some(frame::encode(Kind::Ping, &self.probes.to_be_bytes())));
+            }
+            return Poll::Pending;
         }
     }
 
+    /// The last frames, after everything that waited.
     fn farewell(&mut self, reason: CloseReason) -> Poll<Option<Bytes>> {
+        if let Ear::Closed(answer) = &mut self.ear
+            && let Some(answer) = answer.take()
+        {
+            self.stage = Stage::Ended;
+            return Poll::Ready(Some(answer));
+        }
         let frames = self.protocol.farewell(reason);
         self.stage = match frames {
             Some(_) => Stage::Closing(Box::pin(sleep(CLOSE_TIMEOUT))),
@@ -140,43 +162,78 @@ impl WebSocketBody {
         Poll::Ready(frames)
     }
 
+    /// Takes a Pong that answers our Ping. One that does not is like any other message.
+    fn answers_probe(&mut self, message: &AggregatedMessage) -> bool {
+        let (AggregatedMessage::Pong(payload), Probe::Out(number) | Probe::Overtaken(number)) =
+            (message, self.probe)
+        else {
+            return false;
+        };
+        if payload[..] != number.to_be_bytes() {
+            return false;
+        }
+        match self.probe {
+            Probe::Out(_) => {
+                self.session.open_direct();
+                self.probe = Probe::Still;
+            }
+            // What has followed the Ping may still be in the buffer.
+            _ => self.probe = Probe::Due,
+        }
+        true
+    }
+
     /// Listens to the client: one message, or the handler's answer to the last one.
-    fn poll_inbound(&mut self, cx: &mut Context<'_>) -> Poll<Heard> {
+    fn poll_inbound(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Ear::Closed(_) = self.ear {
+            return Poll::Pending;
+        }
         if let Some(handling) = &mut self.handling {
             // Its pongs are not read meanwhile, and that is not its fault.
             self.session.heard();
             let answer = ready!(handling.as_mut().poll(cx));
             self.handling = None;
             self.next = answer.map(|text| self.protocol.answer(&text));
-            return Poll::Ready(Heard::Something);
+            return Poll::Ready(());
         }
         let message = match Pin::new(&mut self.inbound).poll_next(cx) {
             Poll::Ready(Some(Ok(message))) => message,
             Poll::Ready(Some(Err(error))) => {
                 let reason = reason_of(&error);
                 self.verdict.set(Some(reason));
-                return Poll::Ready(Heard::Fault(reason));
+                self.stop_listening(reason, None);
+                return Poll::Ready(());
             }
-            Poll::Ready(None) => return Poll::Ready(Heard::Fault(CloseReason::Gone)),
+            Poll::Ready(None) => {
+                self.stop_listening(CloseReason::Gone, None);
+                return Poll::Ready(());
+            }
             Poll::Pending => {
-                return self.verdict.get().map_or(Poll::Pending, |reason| Poll::Ready(Heard::Fault(reason)));
+                return self.verdict.get().map_or(Poll::Pending, |reason| {
+                    self.stop_listening(reason, None);
+                    Poll::Ready(())
+                });
             }
         };
         self.session.heard();
-        Poll::Ready(match message {
-            AggregatedMessage::Close(close) => {
-                self.session.handle().close(CloseReason::Normal);
-                // RFC 6455, section 5.5.1: the answer has the client's own code.
-                let code = close.map(|close| u16::from(close.code).to_be_bytes());
-                Heard::Close(frame::encode(Kind::Close, code.as_ref().map_or(&[], |code| code)))
-            }
-            message => {
-                if let Err(reason) = self.handle(message) {
-                    self.session.handle().close(reason);
-                }
-                Heard::Something
-            }
-        })
+        if self.answers_probe(&message) {
+            return Poll::Ready(());
+        }
+        if let AggregatedMessage::Close(close) = message {
+            // RFC 6455, section 5.5.1: the answer has the client's own code.
+            let code = close.map(|close| u16::from(close.code).to_be_bytes());
+            let answer = frame::encode(Kind::Close, code.as_ref().map_or(&[], |code| code));
+            self.stop_listening(CloseReason::Normal, Some(answer));
+        } else if let Err(reason) = self.handle(message) {
+            self.session.handle().close(reason);
+        }
+        Poll::Ready(())
+    }
+
+    /// Nothing more of this client is read. What waits for it is still sent, unless nobody is there.
+    fn stop_listening(&mut self, reason: CloseReason, answer: Option<Bytes>) {
+        self.ear = Ear::Closed(answer);
+        self.session.handle().close(reason);
     }
 
     fn handle(&mut self, message: AggregatedMessage) -> Result<(), CloseReason> {

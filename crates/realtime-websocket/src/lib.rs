@@ -33,6 +33,7 @@
 
 mod body;
 mod close;
+mod direct;
 mod frame;
 mod guard;
 mod inbound;
@@ -42,6 +43,7 @@ mod rate;
 mod routes;
 mod sockets;
 
+pub use direct::direct;
 pub use inbound::{Echo, InboundHandler};
 pub use origin::{AllowedOrigins, OriginError};
 pub use protocol::SUBPROTOCOL;

@@ -15,7 +15,7 @@ use futures_core::Stream;
 use realtime_core::{AuthError, Authenticator, ConnectError, Handshake, Hub, Reply, Shard, Wire};
 
 use crate::{
-    AllowedOrigins, Echo, InboundHandler, SUBPROTOCOL, TRANSPORT, body::WebSocketBody, guard::Guard,
+    AllowedOrigins, Echo, InboundHandler, SUBPROTOCOL, TRANSPORT, body::WebSocketBody, direct, guard::Guard,
     protocol::Protocol,
 };
 
@@ -130,7 +130,11 @@ async fn connect(
     };
     // Raw frames have no cursor to come back with.
     let cursor = handshake.cursor().filter(|_| protocol == Protocol::V1);
-    let session = state.hub.connect(principal, TRANSPORT, wire, cursor)?;
+    let mut session = state.hub.connect(principal, TRANSPORT, wire, cursor)?;
+
+    if let Some(socket) = direct::take(request) {
+        session.attach(socket);
+    }
 
     let max = match limits.max_inbound_bytes {
         0 => usize::MAX,

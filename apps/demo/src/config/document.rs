@@ -1,6 +1,6 @@
 //! [`Document`]: all sections as they are written, and what has to hold among them.
 
-use realtime_core::{Drain, Heartbeat, History, Limits, OutboxLimits, PresenceTimes, Settings};
+use realtime_core::{Drain, Fanout, Heartbeat, History, Limits, OutboxLimits, PresenceTimes, Settings};
 use serde::Deserialize;
 
 use super::{
@@ -19,6 +19,7 @@ pub(super) struct Document {
     redis: Redis,
     log: Log,
     history: History,
+    fanout: Fanout,
     outbox: OutboxLimits,
     heartbeat: Heartbeat,
     presence: Presence,
@@ -75,6 +76,7 @@ impl Document {
         let presence_mode = self.presence.mode(&self.redis)?;
         let settings = Settings {
             history: self.history,
+            fanout: self.fanout,
             outbox: self.outbox,
             heartbeat: self.heartbeat,
             presence: PresenceTimes { grace: self.presence.grace },

@@ -18,6 +18,8 @@ pub struct Server {
     pub port: u16,
     /// Worker threads; 0 is one per core.
     pub workers: usize,
+    /// Whether WebSockets write straight to their sockets.
+    pub direct_writes: bool,
     /// This node's name; `None` asks for a random one.
     #[serde(deserialize_with = "node")]
     pub node: Option<String>,

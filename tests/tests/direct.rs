@@ -1,0 +1,365 @@
+//! WebSockets that write straight to their sockets: nothing changes but what it costs.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "tests may")]
+
+use std::{
+    collections::{HashSet, VecDeque},
+    fs,
+    time::Duration,
+};
+
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use realtime_core::{CloseReason, Envelope, Hub, Message, Scope, SessionHandle, Settings};
+use realtime_tests::{Embedded, EventStream, Server, Socket, token, within};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+    time::{sleep, timeout},
+};
+
+/// A client that sees every byte. Its socket holds little.
+struct RawClient {
+    tcp: TcpStream,
+    bytes: Vec<u8>,
+}
+
+impl RawClient {
+    /// Sends a handshake behind `before`, without reading anything.
+    async fn open(server: &Embedded, user: i64, before: &str) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(8 << 10).unwrap();
+        let mut tcp = socket.connect(([127, 0, 0, 1], server.port()).into()).await.unwrap();
+        let token = token(user);
+        let handshake = format!(
+            "{before}GET /resource/websocket?Authorization=Bearer%20{token} HTTP/1.1\r\nHost: x\r\n\
+             Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        tcp.write_all(handshake.as_bytes()).await.unwrap();
+        Self { tcp, bytes: Vec::new() }
+    }
+
+    /// Reads a response's head and returns it.
+    async fn head(&mut self) -> String {
+        loop {
+            if let Some(end) = self.bytes.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
+                let head = self.bytes.drain(..end + 4).collect();
+                return String::from_utf8(head).unwrap();
+            }
+            assert!(within("a response", self.tcp.read_buf(&mut self.bytes)).await.unwrap() > 0);
+        }
+    }
+
+    /// The next frame that is here whole: its first byte and its payload.
+    fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
+        let [first, second, ..] = *self.bytes.as_slice() else { return None };
+        assert_eq!(second & 0x80, 0, "a server masks nothing");
+        let (head, len) = match second {
+            126 => (4, usize::from(u16::from_be_bytes(self.bytes.get(2..4)?.try_into().unwrap()))),
+            127 => {
+                (10, usize::try_from(u64::from_be_bytes(self.bytes.get(2..10)?.try_into().unwrap())).unwrap())
+            }
+            len => (2, usize::from(len)),
+        };
+        let payload = self.bytes.get(head..head + len)?.to_vec();
+        self.bytes.drain(..head + len);
+        Some((first, payload))
+    }
+
+    async fn send(&mut self, first: u8, payload: &[u8]) {
+        assert!(payload.len() < 126);
+        let head = [first, 0x80 | u8::try_from(payload.len()).unwrap(), 0, 0, 0, 0];
+        // Both directions may be full at once: whoever only writes would wait for ever.
+        let mut rest = [&head[..], payload].concat();
+        while !rest.is_empty() {
+            tokio::select! {
+                sent = self.tcp.writable() => {
+                    sent.unwrap();
+                    if let Ok(count) = self.tcp.try_write(&rest) {
+                        rest.drain(..count);
+                    }
+                }
+                () = sleep(Duration::from_millis(20)) => {
+                    self.tcp.read_buf(&mut self.bytes).await.unwrap();
+                }
+            }
+        }
+    }
+}
+
+/// What a client still has to get.
+#[derive(Default)]
+struct Expected {
+    published: VecDeque<String>,
+    pongs: VecDeque<String>,
+    echoes: VecDeque<String>,
+}
+
+impl Expected {
+    fn is_empty(&self) -> bool {
+        self.published.is_empty() && self.pongs.is_empty() && self.echoes.is_empty()
+    }
+
+    /// Checks all frames that are here, and answers pings.
+    async fn take(&mut self, client: &mut RawClient) {
+        while let Some((first, payload)) = client.frame() {
+            match first {
+                0x81 => {
+                    let text = String::from_utf8_lossy(&payload);
+                    let queue = if text.starts_with("ECHO") { &mut self.echoes } else { &mut self.published };
+                    let expected = queue.pop_front().unwrap();
+                    assert!(text == expected, "{} came instead of {}", cut(&text), cut(&expected));
+                }
+                0x89 => client.send(0x8A, &payload).await,
+                0x8A => assert_eq!(String::from_utf8(payload).unwrap(), self.pongs.pop_front().unwrap()),
+                other => panic!("frame {other:#x} with {} bytes", payload.len()),
+            }
+        }
+    }
+}
+
+fn cut(text: &str) -> &str {
+    &text[..text.len().min(20)]
+}
+
+fn hub() -> Hub {
+    let mut settings = Settings::default();
+    settings.limits.max_inbound_rate = 0;
+    Hub::builder().settings(settings).start().unwrap()
+}
+
+async fn publish(hub: &Hub, user: i64, text: &str) {
+    let message = Message::text(text.to_owned());
+    hub.publish(Envelope::to_users([&user.into()], Scope::Both, message).unwrap()).await.unwrap();
+}
+
+/// The one session of a user, once it is there.
+async fn session(hub: &Hub, user: i64) -> SessionHandle {
+    within("the session", async {
+        loop {
+            if let Some(session) = hub.sessions(&user.into()).pop() {
+                return session;
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await
+}
+
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    within(what, async {
+        while !condition() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+}
+
+/// How many descriptors the server has of its connections.
+fn descriptors(server: &Embedded) -> usize {
+    let port = format!(":{:04X}", server.port());
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let connections = table.lines().filter_map(|line| {
+        let [_, local, peer, _, _, _, _, _, _, inode, ..] = *line.split_whitespace().collect::<Vec<_>>()
+        else {
+            return None;
+        };
+        (local.ends_with(&port) && !peer.ends_with(":0000")).then(|| format!("socket:[{inode}]"))
+    });
+    let connections: HashSet<String> = connections.collect();
+    let open =
+        fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    open.filter(|link| connections.contains(&*link.to_string_lossy())).count()
+}
+
+#[actix_web::test]
+async fn order_holds_over_both_lanes_through_stalls_large_messages_pings_and_answers() {
+    let server = Embedded::start(hub());
+    let seed = rand::random::<u64>();
+    println!("seed {seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut client = RawClient::open(&server, 1, "").await;
+    client.head().await;
+    let session = session(&server.hub, 1).await;
+    let mut expected = Expected::default();
+    let (mut number, mut opened, mut closed, mut direct) = (0, 0, 0, false);
+    let mut stalls = false;
+    for round in 0..1000 {
+        if round % 8 == 0 {
+            stalls = random.random_ratio(1, 3);
+        }
+        for _ in 0..random.random_range(0..4) {
+            number += 1;
+            let size = if random.random_ratio(1, 10) { random.random_range(0..60_000) } else { 10 };
+            let text = format!("{number} {}", "x".repeat(size));
+            publish(&server.hub, 1, &text).await;
+            expected.published.push_back(text);
+        }
+        if random.random_ratio(1, 4) {
+            client.send(0x89, number.to_string().as_bytes()).await;
+            expected.pongs.push_back(number.to_string());
+        }
+        if random.random_ratio(1, 4) {
+            client.send(0x81, format!("echo {number}").as_bytes()).await;
+            expected.echoes.push_back(format!("ECHO {number}"));
+        }
+        if stalls {
+            sleep(Duration::from_millis(random.random_range(0..2))).await;
+        } else if random.random_ratio(1, 3) {
+            timeout(Duration::from_millis(2), client.tcp.read_buf(&mut client.bytes)).await.ok();
+            expected.take(&mut client).await;
+        } else {
+            while let Ok(read) =
+                timeout(Duration::from_millis(2), client.tcp.read_buf(&mut client.bytes)).await
+            {
+                assert!(read.unwrap() > 0);
+                expected.take(&mut client).await;
+            }
+        }
+        match (direct, session.is_direct()) {
+            (false, true) => opened += 1,
+            (true, false) => closed += 1,
+            _ => {}
+        }
+        direct = session.is_direct();
+    }
+    within("everything", async {
+        while !expected.is_empty() {
+            assert!(client.tcp.read_buf(&mut client.bytes).await.unwrap() > 0);
+            expected.take(&mut client).await;
+        }
+    })
+    .await;
+    println!("{number} messages; the direct lane was opened {opened} times and closed {closed} times");
+    assert!(opened >= 5 && closed >= 5);
+}
+
+#[actix_web::test]
+async fn a_head_that_waits_behind_an_earlier_answer_is_not_overtaken() {
+    let server = Embedded::start(hub());
+    // More than both sockets hold: the dispatcher keeps the rest, and the WebSocket's head behind it.
+    const BYTES: usize = 8 << 20;
+    let before = format!("GET /bytes/{BYTES} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut client = RawClient::open(&server, 1, &before).await;
+    assert!(client.head().await.starts_with("HTTP/1.1 200 "));
+    // The dispatcher takes the handshake up when little is left of the answer. Nobody reads from then on.
+    while server.hub.sessions(&1.into()).is_empty() {
+        let mut piece = [0; 1024];
+        let count = within("a piece of the answer", client.tcp.read(&mut piece)).await.unwrap();
+        client.bytes.extend_from_slice(&piece[..count]);
+    }
+    let session = session(&server.hub, 1).await;
+    for n in 0..50 {
+        publish(&server.hub, 1, &n.to_string()).await;
+        sleep(Duration::from_millis(1)).await;
+    }
+    assert!(!session.is_direct() && client.bytes.len() < BYTES);
+    within("the first answer", async {
+        while client.bytes.len() < BYTES {
+            client.tcp.read_buf(&mut client.bytes).await.unwrap();
+        }
+    })
+    .await;
+    assert!(client.bytes.drain(..BYTES).all(|byte| byte == b'b'));
+    assert!(client.head().await.starts_with("HTTP/1.1 101 "));
+    let mut expected =
+        Expected { published: (0..50).map(|n| n.to_string()).collect(), ..Expected::default() };
+    within("the messages", async {
+        loop {
+            expected.take(&mut client).await;
+            if expected.is_empty() && session.is_direct() {
+                break;
+            }
+            timeout(Duration::from_millis(20), client.tcp.read_buf(&mut client.bytes)).await.ok();
+        }
+    })
+    .await;
+}
+
+#[actix_web::test]
+async fn a_client_that_answers_no_ping_gets_everything_through_the_body() {
+    let server = Embedded::start(hub());
+    let mut client = RawClient::open(&server, 1, "").await;
+    client.head().await;
+    let session = session(&server.hub, 1).await;
+    for n in 0..100 {
+        publish(&server.hub, 1, &n.to_string()).await;
+        // Pongs that nobody asked for open nothing.
+        client.send(0x8A, &[0, 0, 0, 9]).await;
+        within("the message", async {
+            loop {
+                match client.frame() {
+                    Some((0x81, payload)) => break assert_eq!(payload, n.to_string().as_bytes()),
+                    Some((0x89, _)) => {}
+                    Some(other) => panic!("{other:?}"),
+                    None => assert!(client.tcp.read_buf(&mut client.bytes).await.unwrap() > 0),
+                }
+            }
+        })
+        .await;
+        assert!(!session.is_direct());
+    }
+}
+
+#[actix_web::test]
+async fn no_descriptor_outlives_its_connection_and_every_end_is_seen_at_once() {
+    let server = Embedded::start(hub());
+    for end in 0..4 {
+        let mut socket = Socket::open(&server, &token(1), &[], None).await.unwrap();
+        let session = session(&server.hub, 1).await;
+        assert_eq!(descriptors(&server), 2);
+        while !session.is_direct() {
+            publish(&server.hub, 1, "x").await;
+            assert_eq!(socket.text().await, "x");
+            timeout(Duration::from_millis(5), futures_util::StreamExt::next(&mut socket.0)).await.ok();
+        }
+        match end {
+            0 => {
+                session.close(CloseReason::Kicked);
+                assert_eq!(socket.close_code().await, 4409);
+            }
+            1 => {
+                socket.0.close(None).await.unwrap();
+                socket.close_code().await;
+            }
+            2 => drop(socket),
+            _ => {
+                // The second descriptor of an event stream is used by nobody.
+                let stream = EventStream::open(&server, &token(1), None).await.unwrap();
+                assert_eq!(descriptors(&server), 4);
+                drop((socket, stream));
+            }
+        }
+        until("the descriptors to be closed", || descriptors(&server) == 0).await;
+    }
+    until("the sessions to be counted", || server.hub.metrics().direct_closed == 4).await;
+    assert_eq!(server.hub.metrics().direct_opened, 4);
+}
+
+#[actix_web::test]
+async fn a_stalled_reader_is_broken_off_and_what_it_held_is_free() {
+    let mut settings = Settings::default();
+    settings.outbox.max_stall = Duration::from_millis(400);
+    let server = Embedded::start(Hub::builder().settings(settings).start().unwrap());
+    let mut client = RawClient::open(&server, 1, "").await;
+    client.head().await;
+    let filler = "x".repeat(60_000);
+    session(&server.hub, 1).await;
+    for _ in 0..200 {
+        publish(&server.hub, 1, &filler).await;
+    }
+    until("the descriptors to be closed", || descriptors(&server) == 0).await;
+    assert_eq!(server.hub.metrics().slow_consumers, 1);
+    let end = within("the end", async {
+        loop {
+            client.bytes.clear();
+            match client.tcp.read_buf(&mut client.bytes).await {
+                Ok(0) => break "FIN",
+                Ok(_) => {}
+                Err(_) => break "RST",
+            }
+        }
+    })
+    .await;
+    assert_eq!(end, "RST", "the kernel has thrown away what was left");
+}
