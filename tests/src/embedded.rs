@@ -4,7 +4,7 @@ use std::{net::TcpListener, sync::Arc};
 
 use actix_web::{App, HttpResponse, HttpServer, Responder, dev::ServerHandle, rt::net::TcpStream, web};
 use bytestring::ByteString;
-use realtime_core::{Authenticator, Hub, JwtAlgorithm, JwtAuthenticator, Topic};
+use realtime_core::{Authenticator, ErrorStatus, Hub, JwtAlgorithm, JwtAuthenticator, Topic};
 use realtime_sse::{SseConfig, SseEmitters};
 use realtime_websocket::{SessionHandle, WebSocketConfig, WebSockets};
 use socket2::SockRef;
@@ -33,6 +33,11 @@ impl Embedded {
 
     /// Starts a server with logins of some kind.
     pub fn start_with(hub: Hub, authenticator: Arc<dyn Authenticator>) -> Self {
+        Self::start_telling(hub, authenticator, ErrorStatus::default())
+    }
+
+    /// Starts a server that tells of refused logins under that status.
+    pub fn start_telling(hub: Hub, authenticator: Arc<dyn Authenticator>, error_status: ErrorStatus) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (sockets, emitters) = (WebSockets::new(hub.clone()), SseEmitters::new(hub.clone()));
@@ -46,14 +51,16 @@ impl Embedded {
                     }
                     Some(text.to_uppercase().into())
                 };
-                let websocket = WebSocketConfig { inbound: Arc::new(inbound), ..WebSocketConfig::default() };
+                let inbound = Arc::new(inbound);
+                let websocket = WebSocketConfig { inbound, error_status, ..WebSocketConfig::default() };
+                let sse = SseConfig { error_status, ..SseConfig::default() };
                 let (hub, authenticator) = (hub.clone(), Arc::clone(&authenticator));
                 App::new()
                     .app_data(web::Data::new(emitters.clone()))
                     .route("/own", web::get().to(own_stream))
                     .route("/bytes/{count}", web::get().to(bytes))
                     .configure(realtime_websocket::routes(hub.clone(), Arc::clone(&authenticator), websocket))
-                    .configure(realtime_sse::routes(hub, authenticator, SseConfig::default()))
+                    .configure(realtime_sse::routes(hub, authenticator, sse))
             }
         })
         .on_connect(|connection, data| {

@@ -79,6 +79,26 @@ async fn a_wrong_password_is_said_and_the_right_one_still_works() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_page_understands_logins_that_are_refused_under_status_200() {
+    let demo = Demo::start_with(&[("REALTIME__AUTH__ERRORSTATUS", "200")]).await;
+    let alice = Browser::start().await;
+    alice.open(&demo.url("/")).await;
+    fill_in(&alice, "alice", "password").await;
+    alice.sees("#login-error", "wrong user name or password").await;
+    fill_in(&alice, "alice", "demo").await;
+    connected(&alice).await;
+    // A login that ends unseen shows at the page's next request.
+    alice
+        .run(
+            "sessionStorage.setItem('realtime.session', '{\"token\":\"no-token\",\"username\":\"alice\"}');",
+            &[],
+        )
+        .await;
+    alice.reload().await;
+    alice.sees("#login-notice", "Your session has ended").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_notice_reaches_everybody_on_both_transports() {
     let demo = Demo::start().await;
     let (alice, bob) = alice_and_bob(&demo).await;

@@ -111,13 +111,15 @@ async fn a_page_of_another_origin_reads_no_event_stream() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_is_none_ends_both_for_good() {
-    let demo = Demo::start().await;
-    let browser = browser_at(&demo.url(BARE)).await;
-    run(&browser, WEBSOCKET, "ws", "no-token").await;
-    heard(&browser, "close 1006").await;
-    run(&browser, EVENT_SOURCE, "source", "no-token").await;
-    heard(&browser, "error 2").await;
-    assert_eq!(log(&browser).await, ["error 2"]);
+    for status in ["401", "200"] {
+        let demo = Demo::start_with(&[("REALTIME__AUTH__ERRORSTATUS", status)]).await;
+        let browser = browser_at(&demo.url(BARE)).await;
+        run(&browser, WEBSOCKET, "ws", "no-token").await;
+        heard(&browser, "close 1006").await;
+        run(&browser, EVENT_SOURCE, "source", "no-token").await;
+        heard(&browser, "error 2").await;
+        assert_eq!(log(&browser).await, ["error 2"], "{status}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -37,9 +37,9 @@ export async function request(method, path, { token, body } = {}) {
     throw new ApiError(0, 'The server cannot be reached.');
   }
   const reply = await response.json().catch(() => null);
-  if (!response.ok) {
-    throw new ApiError(response.status, reply?.msg || `The server answered with status ${response.status}.`);
-  }
+  // With `auth.errorStatus: 200` a refused login shows in the reply alone.
+  const status = response.ok ? (reply?.code ?? response.status) : response.status;
+  if (status !== 200) throw new ApiError(status, reply?.msg || `The server answered with status ${status}.`);
   return reply;
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{fault::Fault, state::State};
 
-/// The signed-in user behind a request; extracting it fails with 401.
+/// The signed-in user behind a request; extracting it fails with 401, told as `auth.errorStatus` says.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Caller {
     pub(crate) id: UserId,
@@ -25,13 +25,18 @@ impl FromRequest for Caller {
             let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
             let peer = request.peer_addr();
             let handshake = Handshake::new(Transport::new("http"), request.query_string(), headers, peer);
-            let principal = state.authenticator.authenticate(&handshake).await?;
-            if state.hub.is_refused(&principal) {
-                return Err(Fault::unauthorized("this login was ended by an administrator"));
-            }
-            Ok(Self::of(state, principal.user))
+            let login = login(state, &handshake).await;
+            login.map_err(|fault| fault.of_login(state.config.auth.error_status))
         })
     }
+}
+
+async fn login(state: &State, handshake: &Handshake) -> Result<Caller, Fault> {
+    let principal = state.authenticator.authenticate(handshake).await?;
+    if state.hub.is_refused(&principal) {
+        return Err(Fault::unauthorized("this login was ended by an administrator"));
+    }
+    Ok(Caller::of(state, principal.user))
 }
 
 impl Caller {

@@ -4,19 +4,21 @@ use std::fmt;
 
 use actix_web::{HttpResponse, ResponseError, http::StatusCode};
 use realtime_core::{
-    AuthError, BusError, ControlError, FacadeError, LocalError, PresenceError, PublishError, Reply,
+    AuthError, BusError, ControlError, ErrorStatus, FacadeError, LocalError, PresenceError, PublishError,
+    Reply,
 };
 
-/// A status and a text for people.
+/// A status, RuoYi's code and a text for people.
 #[derive(Debug)]
 pub(crate) struct Fault {
     status: StatusCode,
+    code: StatusCode,
     msg: String,
 }
 
 impl Fault {
     pub(crate) fn new(status: StatusCode, msg: impl fmt::Display) -> Self {
-        Self { status, msg: msg.to_string() }
+        Self { status, code: status, msg: msg.to_string() }
     }
 
     pub(crate) fn bad_request(msg: impl fmt::Display) -> Self {
@@ -25,6 +27,13 @@ impl Fault {
 
     pub(crate) fn unauthorized(msg: impl fmt::Display) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, msg)
+    }
+
+    /// The same of a login, which may be told under another status.
+    pub(crate) fn of_login(self, errors: ErrorStatus) -> Self {
+        let status =
+            StatusCode::from_u16(errors.of(self.code.as_u16())).expect("it is 200 or was one before");
+        Self { status, ..self }
     }
 }
 
@@ -40,7 +49,7 @@ impl ResponseError for Fault {
     }
 
     fn error_response(&self) -> HttpResponse {
-        HttpResponse::build(self.status).json(Reply::error(self.status.as_u16(), &self.msg))
+        HttpResponse::build(self.status).json(Reply::error(self.code.as_u16(), &self.msg))
     }
 }
 

@@ -49,7 +49,9 @@ async fn login(state: Data<State>, login: Body<Login>) -> Result<Json<Reply<Toke
     })
     .await
     .map_err(|error| Fault::new(StatusCode::SERVICE_UNAVAILABLE, error))?;
-    let user = user.filter(|_| verified).ok_or_else(|| Fault::unauthorized("wrong user name or password"))?;
+    let wrong =
+        || Fault::unauthorized("wrong user name or password").of_login(state.config.auth.error_status);
+    let user = user.filter(|_| verified).ok_or_else(wrong)?;
     let topics = ["dashboard".to_owned(), Topic::PRESENCE.to_owned(), format!("role:{}", user.role)];
     let topics = topics.iter().filter_map(|topic| Topic::new(topic).ok()).collect();
     let access_token = token::sign(jwt, user.id, &client_id, TTL, topics)

@@ -185,14 +185,18 @@ fn websocket(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) + use<> {
         allowed_origins: realtime_websocket::AllowedOrigins::new(&state.config.websocket.allowed_origins)
             .expect("the configuration was checked"),
         inbound: Arc::new(crate::chat::Chat(state.clone())),
+        error_status: state.config.auth.error_status,
     };
     realtime_websocket::routes(state.hub.clone(), Arc::clone(&state.authenticator), config)
 }
 
 #[cfg(feature = "sse")]
 fn sse(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) + use<> {
-    let config =
-        realtime_sse::SseConfig { path: state.config.sse.path.clone(), retry: state.config.sse.retry };
+    let config = realtime_sse::SseConfig {
+        path: state.config.sse.path.clone(),
+        retry: state.config.sse.retry,
+        error_status: state.config.auth.error_status,
+    };
     realtime_sse::routes(state.hub.clone(), Arc::clone(&state.authenticator), config)
 }
 

@@ -7,7 +7,7 @@ use actix_web::{
     http::StatusCode,
     web::{self, ServiceConfig},
 };
-use realtime_core::{AuthError, Authenticator, ConnectError, Handshake, Hub, Reply, Shard};
+use realtime_core::{AuthError, Authenticator, ConnectError, ErrorStatus, Handshake, Hub, Reply, Shard};
 
 use crate::{
     SseEmitters, TRANSPORT,
@@ -23,11 +23,13 @@ pub struct SseConfig {
     pub path: String,
     /// After what time a client comes back when its stream breaks. Default 3 s.
     pub retry: Duration,
+    /// Under which status a refused login is told of. Default: 401 or 403, and 204 for one that was kicked.
+    pub error_status: ErrorStatus,
 }
 
 impl Default for SseConfig {
     fn default() -> Self {
-        Self { path: "/resource/sse".to_owned(), retry: RETRY }
+        Self { path: "/resource/sse".to_owned(), retry: RETRY, error_status: ErrorStatus::default() }
     }
 }
 
@@ -45,6 +47,7 @@ pub fn routes(
             emitters: SseEmitters::new(hub).retry(config.retry),
             authenticator,
             retry: config.retry,
+            error_status: config.error_status,
         });
         let close = web::resource(format!("{}/close", config.path))
             .get(with(&state, close))
@@ -60,17 +63,18 @@ struct State {
     emitters: SseEmitters,
     authenticator: Arc<dyn Authenticator>,
     retry: Duration,
+    error_status: ErrorStatus,
 }
 
 async fn connect(state: Rc<State>, request: HttpRequest) -> HttpResponse {
     let handshake = handshake(&request);
     let principal = match state.authenticator.authenticate(&handshake).await {
         Ok(principal) => principal,
-        Err(error) => return refuse_login(&error, state.retry),
+        Err(error) => return refuse_login(&error, &state),
     };
     match state.emitters.open(principal, handshake.cursor()) {
         Ok(stream) => respond(stream),
-        Err(error) => refuse(&error, state.retry),
+        Err(error) => refuse(&error, &state),
     }
 }
 
@@ -88,21 +92,30 @@ fn handshake(request: &HttpRequest) -> Handshake {
     Handshake::new(TRANSPORT, request.query_string(), headers, request.peer_addr())
 }
 
-fn refuse_login(error: &AuthError, retry: Duration) -> HttpResponse {
+fn refuse_login(error: &AuthError, state: &State) -> HttpResponse {
     tracing::debug!(%error, "login refused");
     match error {
-        AuthError::Unauthorized(_) | AuthError::Forbidden(_) => answer(error.status(), error),
-        AuthError::Unavailable(_) => come_back(retry),
+        AuthError::Unauthorized(_) | AuthError::Forbidden(_) => {
+            let code = error.status();
+            answer(state.error_status.of(code), code, error)
+        }
+        AuthError::Unavailable(_) => come_back(state.retry),
     }
 }
 
 /// A native `EventSource` gives up for good on anything but 200 with the right type, and 204 says "do not come back".
-fn refuse(error: &EmitterError, retry: Duration) -> HttpResponse {
+fn refuse(error: &EmitterError, state: &State) -> HttpResponse {
     match error {
-        EmitterError::Connect(ConnectError::Draining | ConnectError::Full(_)) => come_back(retry),
-        EmitterError::Connect(ConnectError::Kicked) => HttpResponse::NoContent().finish(),
-        EmitterError::Connect(ConnectError::TooManyOfUser(..)) => answer(429, error),
-        EmitterError::Connect(ConnectError::TooManyWires(_)) | EmitterError::Facade(_) => answer(500, error),
+        EmitterError::Connect(ConnectError::Draining | ConnectError::Full(_)) => come_back(state.retry),
+        EmitterError::Connect(ConnectError::Kicked) => match state.error_status {
+            ErrorStatus::Http => HttpResponse::NoContent().finish(),
+            // No stream either, and this one says why.
+            ErrorStatus::Always200 => answer(200, 401, error),
+        },
+        EmitterError::Connect(ConnectError::TooManyOfUser(..)) => answer(429, 429, error),
+        EmitterError::Connect(ConnectError::TooManyWires(_)) | EmitterError::Facade(_) => {
+            answer(500, 500, error)
+        }
     }
 }
 
@@ -110,10 +123,9 @@ fn come_back(retry: Duration) -> HttpResponse {
     respond(wire::unavailable(retry))
 }
 
-fn answer(status: u16, error: &impl ToString) -> HttpResponse {
-    let status_code =
-        StatusCode::from_u16(status).expect("statuses here are literals of this crate and core");
-    HttpResponse::build(status_code).json(Reply::error(status, error.to_string()))
+fn answer(status: u16, code: u16, error: &impl ToString) -> HttpResponse {
+    let status = StatusCode::from_u16(status).expect("statuses here are literals of this crate and core");
+    HttpResponse::build(status).json(Reply::error(code, error.to_string()))
 }
 
 /// A handler with the worker's state in its first argument, so that nothing of ours is in the app's data.

@@ -12,7 +12,9 @@ use actix_web::{
 };
 use bytes::Bytes;
 use futures_core::Stream;
-use realtime_core::{AuthError, Authenticator, ConnectError, Handshake, Hub, Reply, Shard, Wire};
+use realtime_core::{
+    AuthError, Authenticator, ConnectError, ErrorStatus, Handshake, Hub, Reply, Shard, Wire,
+};
 
 use crate::{
     AllowedOrigins, Echo, InboundHandler, SUBPROTOCOL, TRANSPORT, body::WebSocketBody, direct, guard::Guard,
@@ -28,6 +30,8 @@ pub struct WebSocketConfig {
     pub allowed_origins: AllowedOrigins,
     /// What becomes of texts from clients. Default: [`Echo`].
     pub inbound: Arc<dyn InboundHandler>,
+    /// Under which status a refused login is told of. Default: 401 or 403.
+    pub error_status: ErrorStatus,
 }
 
 impl Default for WebSocketConfig {
@@ -36,6 +40,7 @@ impl Default for WebSocketConfig {
             path: "/resource/websocket".to_owned(),
             allowed_origins: AllowedOrigins::same_origin(),
             inbound: Arc::new(Echo),
+            error_status: ErrorStatus::default(),
         }
     }
 }
@@ -45,6 +50,7 @@ impl fmt::Debug for WebSocketConfig {
         f.debug_struct("WebSocketConfig")
             .field("path", &self.path)
             .field("allowed_origins", &self.allowed_origins)
+            .field("error_status", &self.error_status)
             .finish_non_exhaustive()
     }
 }
@@ -58,7 +64,7 @@ pub fn routes(
     config: WebSocketConfig,
 ) -> impl FnOnce(&mut ServiceConfig) {
     move |services| {
-        let WebSocketConfig { path, allowed_origins, inbound } = config;
+        let WebSocketConfig { path, allowed_origins, inbound, error_status } = config;
         if allowed_origins.allows_any() {
             tracing::warn!(path, "pages of every origin may open a WebSocket and act as their visitor");
         }
@@ -68,6 +74,7 @@ pub fn routes(
             authenticator,
             allowed_origins,
             inbound,
+            error_status,
             raw: Protocol::Raw.wire(),
             v1: Protocol::V1.wire(),
         });
@@ -87,6 +94,7 @@ struct State {
     authenticator: Arc<dyn Authenticator>,
     allowed_origins: AllowedOrigins,
     inbound: Arc<dyn InboundHandler>,
+    error_status: ErrorStatus,
     raw: Arc<dyn Wire>,
     v1: Arc<dyn Wire>,
 }
@@ -122,7 +130,11 @@ async fn connect(
         );
         return Err(Refusal::new(403, format_args!("origin {origin:?} is not allowed")));
     }
-    let principal = state.authenticator.authenticate(&handshake).await?;
+    let principal = state
+        .authenticator
+        .authenticate(&handshake)
+        .await
+        .map_err(|error| Refusal::from(error).of_login(state.error_status))?;
     let (protocol, wire) = if response.headers().contains_key(header::SEC_WEBSOCKET_PROTOCOL) {
         (Protocol::V1, &state.v1)
     } else {
@@ -130,8 +142,10 @@ async fn connect(
     };
     // Raw frames have no cursor to come back with.
     let cursor = handshake.cursor().filter(|_| protocol == Protocol::V1);
-    let mut session = state.hub.connect(principal, TRANSPORT, wire, cursor)?;
-
+    let mut session = state
+        .hub
+        .connect(principal, TRANSPORT, wire, cursor)
+        .map_err(|error| Refusal::from(error).of_login(state.error_status))?;
     if let Some(socket) = direct::take(request) {
         session.attach(socket);
     }
@@ -164,18 +178,24 @@ fn check_upgrade(request: &HttpRequest) -> Result<(), Refusal> {
 /// Why a request was not upgraded, as its client gets to see it.
 struct Refusal {
     status: u16,
+    code: u16,
     msg: String,
 }
 
 impl Refusal {
     fn new(status: u16, msg: impl fmt::Display) -> Self {
         tracing::debug!(status, %msg, "WebSocket refused");
-        Self { status, msg: msg.to_string() }
+        Self { status, code: status, msg: msg.to_string() }
+    }
+
+    /// The same of a login, which may be told under another status.
+    fn of_login(self, errors: ErrorStatus) -> Self {
+        Self { status: errors.of(self.code), ..self }
     }
 
     fn respond(self) -> HttpResponse {
         let status = StatusCode::from_u16(self.status).expect("all statuses here are valid");
-        HttpResponse::build(status).json(Reply::error(self.status, self.msg))
+        HttpResponse::build(status).json(Reply::error(self.code, self.msg))
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use argon2::{Algorithm, Params, PasswordHash};
-use realtime_core::{JwtAlgorithm, UserId};
+use realtime_core::{ErrorStatus, JwtAlgorithm, UserId};
 use serde::{Deserialize, Deserializer, de::Error};
 
 use super::{
@@ -22,6 +22,9 @@ pub struct Auth {
     /// How logins are checked.
     #[serde(deserialize_with = "parsed")]
     pub mode: AuthMode,
+    /// Under which HTTP status a refused login is told of.
+    #[serde(deserialize_with = "error_status")]
+    pub error_status: ErrorStatus,
     /// Whether a connection must name its `clientid`.
     pub require_client_id: bool,
     /// What the login page shows as the password of the users, if anything.
@@ -145,6 +148,10 @@ impl fmt::Debug for User {
     }
 }
 
+fn error_status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ErrorStatus, D::Error> {
+    i64::deserialize(deserializer)?.try_into().map_err(D::Error::custom)
+}
+
 fn hint<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let hint = Option::<String>::deserialize(deserializer)?;
     Ok(hint.filter(|hint| !hint.is_empty()))
@@ -179,6 +186,7 @@ const MIN_SECRET_BYTES: usize = 32;
 #[cfg(test)]
 mod tests {
     use argon2::{Argon2, PasswordVerifier};
+    use realtime_core::ErrorStatus;
 
     use crate::config::tests::{load, refused};
 
@@ -272,6 +280,26 @@ mod tests {
             refused(None, &[("REALTIME__AUTH__JWT__ALGORITHM", "none")]),
             "auth.jwt.algorithm (environment variable REALTIME__AUTH__JWT__ALGORITHM): \
              \"none\" is none of HS256, HS384, HS512"
+        );
+    }
+
+    #[test]
+    fn the_status_of_errors_is_401_or_200() {
+        let variable = "REALTIME__AUTH__ERRORSTATUS";
+        assert_eq!(load(None, &[]).auth.error_status, ErrorStatus::Http);
+        assert_eq!(load(Some("auth: {errorStatus: 200}"), &[]).auth.error_status, ErrorStatus::Always200);
+        assert_eq!(load(None, &[(variable, "401")]).auth.error_status, ErrorStatus::Http);
+        assert_eq!(
+            refused(Some("auth: {errorStatus: 403}"), &[]),
+            "auth.errorStatus (file app.yml): `403` is none of: 401, 200"
+        );
+        assert_eq!(
+            refused(None, &[(variable, "-1")]),
+            format!("auth.errorStatus (environment variable {variable}): `-1` is none of: 401, 200")
+        );
+        assert_eq!(
+            refused(Some("auth: {errorStatus: ok}"), &[]),
+            "auth.errorStatus (file app.yml): expected a whole number, found text"
         );
     }
 

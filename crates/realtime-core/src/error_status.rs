@@ -1,0 +1,60 @@
+//! [`ErrorStatus`]: under which HTTP status a refused login is told of.
+
+/// Under which HTTP status a refused login is told of. The body is a [`Reply`](crate::Reply) whose `code` says 401 or
+/// 403 either way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ErrorStatus {
+    /// 401 or 403, as HTTP has it.
+    #[default]
+    Http,
+    /// 200, as RuoYi's Java services answer: their front ends look at nothing but `code`.
+    Always200,
+}
+
+/// A status that no refused login is told under.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is none of: 401, 200")]
+pub struct UnknownErrorStatus(i64);
+
+impl ErrorStatus {
+    /// The status of an answer whose body has this code. Whatever is no refused login keeps its own.
+    pub fn of(self, code: u16) -> u16 {
+        match (self, code) {
+            (Self::Always200, 401 | 403) => 200,
+            _ => code,
+        }
+    }
+}
+
+impl TryFrom<i64> for ErrorStatus {
+    type Error = UnknownErrorStatus;
+
+    fn try_from(status: i64) -> Result<Self, Self::Error> {
+        match status {
+            401 => Ok(Self::Http),
+            200 => Ok(Self::Always200),
+            _ => Err(UnknownErrorStatus(status)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_refused_login_is_told_under_another_status() {
+        for (code, always) in
+            [(401, 200), (403, 200), (200, 200), (204, 204), (400, 400), (429, 429), (503, 503)]
+        {
+            assert_eq!((ErrorStatus::Http.of(code), ErrorStatus::Always200.of(code)), (code, always));
+        }
+    }
+
+    #[test]
+    fn there_are_two_and_the_default_is_that_of_http() {
+        assert_eq!(ErrorStatus::try_from(401), Ok(ErrorStatus::default()));
+        assert_eq!(ErrorStatus::try_from(200), Ok(ErrorStatus::Always200));
+        assert_eq!(ErrorStatus::try_from(403).unwrap_err().to_string(), "`403` is none of: 401, 200");
+    }
+}

@@ -1,0 +1,129 @@
+//! Under which HTTP status a refused login is told of, over real sockets.
+#![allow(clippy::unwrap_used, reason = "tests may")]
+
+use std::sync::Arc;
+
+use realtime_core::{AuthError, Authenticator, BoxFuture, ErrorStatus, Handshake, Hub, Principal};
+use realtime_tests::{Demo, Embedded, Server, token, within};
+use reqwest::{Client, Method, Response};
+use serde_json::{Value, json};
+
+const TRANSPORTS: [&str; 2] = ["websocket", "sse"];
+
+/// Refuses everybody in the way that the token asks for.
+struct Door;
+
+impl Authenticator for Door {
+    fn authenticate<'a>(&'a self, handshake: &'a Handshake) -> BoxFuture<'a, Result<Principal, AuthError>> {
+        let error = match handshake.token() {
+            Some("forbidden") => AuthError::Forbidden("you may not".to_owned()),
+            Some("unavailable") => AuthError::Unavailable("nobody can say".to_owned()),
+            _ => AuthError::Unauthorized("who are you?".to_owned()),
+        };
+        Box::pin(async move { Err(error) })
+    }
+}
+
+#[actix_web::test]
+async fn a_refused_login_is_told_under_401_or_403_or_always_under_200_with_the_same_body() {
+    for (error_status, statuses) in [(ErrorStatus::Http, [401, 403]), (ErrorStatus::Always200, [200, 200])] {
+        let hub = Hub::builder().start().unwrap();
+        let server = Embedded::start_telling(hub, Arc::new(Door), error_status);
+        for transport in TRANSPORTS {
+            let unauthorized = ask(&server, transport, "unknown").await;
+            is_refusal(unauthorized, statuses[0], 401, "who are you?").await;
+            let forbidden = ask(&server, transport, "forbidden").await;
+            is_refusal(forbidden, statuses[1], 403, "you may not").await;
+        }
+        // What will pass is no refusal of the login.
+        is_refusal(ask(&server, "websocket", "unavailable").await, 503, 503, "nobody can say").await;
+        let stream = ask(&server, "sse", "unavailable").await;
+        assert_eq!((stream.status().as_u16(), content_type(&stream)), (200, "text/event-stream"));
+        assert_eq!(stream.text().await.unwrap(), ":disconnected\nretry:3000\n\n");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kicked_login_is_told_by_204_or_under_200_with_a_body() {
+    let ended = "this login was ended by an administrator";
+    for (setting, status, on_a_stream) in [("401", 401, 204), ("200", 200, 200)] {
+        let demo = Demo::start_with(&[("REALTIME__AUTH__ERRORSTATUS", setting)]).await;
+        let token = token(1);
+        let stream = ask(&demo, "sse", &token).await;
+        assert_eq!(content_type(&stream), "text/event-stream");
+        assert_eq!(demo.api(Method::DELETE, "/api/online/1", None).await, (200, json!({ "closed": 1 })));
+
+        let refused = ask(&demo, "websocket", &token).await;
+        assert_eq!((refused.status().as_u16(), content_type(&refused)), (status, "application/json"));
+        let refusal: Value = refused.json().await.unwrap();
+        assert_eq!((&refusal["code"], &refusal["data"]), (&json!(401), &Value::Null));
+        let refused = ask(&demo, "sse", &token).await;
+        if on_a_stream == 204 {
+            assert_eq!((refused.status().as_u16(), refused.text().await.unwrap().as_str()), (204, ""));
+        } else {
+            assert_eq!((refused.status().as_u16(), content_type(&refused)), (200, "application/json"));
+            assert_eq!(refused.json::<Value>().await.unwrap()["code"], 401);
+        }
+        let own = get(&demo, &format!("/demo/online?Authorization={token}")).await;
+        is_refusal(own, status, 401, ended).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_tells_of_every_refused_login_as_it_is_configured_and_of_nothing_else() {
+    for (setting, status) in [("401", 401), ("200", 200)] {
+        let demo = Demo::start_with(&[("REALTIME__AUTH__ERRORSTATUS", setting)]).await;
+        for transport in TRANSPORTS {
+            is_refusal(ask(&demo, transport, "abc").await, status, 401, "token is malformed").await;
+        }
+        let own = get(&demo, "/demo/online").await;
+        is_refusal(own, status, 401, "Authorization is missing").await;
+        let login = json!({ "username": "alice", "password": "wrong", "clientId": "web" });
+        let login = Client::new().post(demo.url("/auth/login")).json(&login).send().await.unwrap();
+        is_refusal(login, status, 401, "wrong user name or password").await;
+
+        // A key is no login, and neither is an origin or a path.
+        is_refusal(get(&demo, "/api/online").await, 401, 401, "header X-API-Key is missing").await;
+        is_refusal(get(&demo, "/nowhere").await, 404, 404, "nothing at /nowhere").await;
+        let page = upgrade(&demo, &token(1)).header("Origin", "http://elsewhere");
+        let refused = within("an answer", page.send()).await.unwrap();
+        is_refusal(refused, 403, 403, "origin \"http://elsewhere\" is not allowed").await;
+    }
+}
+
+/// Asks one of the transports for a connection.
+async fn ask(server: &impl Server, transport: &str, token: &str) -> Response {
+    let request = match transport {
+        "websocket" => upgrade(server, token),
+        _ => Client::new().get(at(server, &format!("/resource/sse?Authorization={token}"))),
+    };
+    within("an answer", request.send()).await.unwrap()
+}
+
+/// A WebSocket's handshake by a client that wants to read the refusal.
+fn upgrade(server: &impl Server, token: &str) -> reqwest::RequestBuilder {
+    Client::new()
+        .get(at(server, &format!("/resource/websocket?Authorization={token}")))
+        .header("Connection", "Upgrade")
+        .header("Upgrade", "websocket")
+        .header("Sec-WebSocket-Version", "13")
+        .header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
+}
+
+async fn get(server: &impl Server, path: &str) -> Response {
+    within("an answer", Client::new().get(at(server, path)).send()).await.unwrap()
+}
+
+fn at(server: &impl Server, path: &str) -> String {
+    format!("http://127.0.0.1:{}{path}", server.port())
+}
+
+async fn is_refusal(response: Response, status: u16, code: u16, msg: &str) {
+    assert_eq!((response.status().as_u16(), content_type(&response)), (status, "application/json"), "{msg}");
+    let bytes = format!(r#"{{"code":{code},"msg":{},"data":null}}"#, json!(msg));
+    assert_eq!(response.text().await.unwrap(), bytes);
+}
+
+fn content_type(response: &Response) -> &str {
+    response.headers().get("content-type").map_or("", |value| value.to_str().unwrap())
+}
