@@ -293,7 +293,21 @@ struct Process {
 }
 
 impl Process {
+    /// The port that a driver takes has to be free for IPv4 and for IPv6, and it looks at the first only: when the other
+    /// is taken it ends, and the next one has better luck.
     async fn start() -> Self {
+        let mut said = Vec::new();
+        for _ in 0..5 {
+            match Self::try_start().await {
+                Ok(process) => return process,
+                Err(lines) => said.extend(lines),
+            }
+        }
+        panic!("chromedriver does not start: {said:#?}");
+    }
+
+    /// Starts a driver; one that ends by itself leaves what it has said.
+    async fn try_start() -> Result<Self, Vec<String>> {
         let mut driver = tokio::process::Command::new("chromedriver")
             .arg("--port=0")
             .stdout(Stdio::piped())
@@ -304,18 +318,20 @@ impl Process {
         let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
         let port = within("chromedriver to start", async {
             let started = "ChromeDriver was started successfully on port ";
-            loop {
-                let line = lines.next_line().await.unwrap().expect("chromedriver says where it listens");
+            let mut said = Vec::new();
+            while let Some(line) = lines.next_line().await.unwrap() {
                 if let Some(port) = line.strip_prefix(started) {
-                    return port.trim_end_matches('.').parse().unwrap();
+                    return Ok(port.trim_end_matches('.').parse().unwrap());
                 }
+                said.push(line);
             }
+            Err(said)
         })
-        .await;
+        .await?;
         // A full pipe would stop the driver.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         let profile = tempfile::Builder::new().prefix("realtime-browser-").tempdir().unwrap();
-        Self { driver, port, profile }
+        Ok(Self { driver, port, profile })
     }
 }
 
