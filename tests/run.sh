@@ -4,11 +4,13 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# The browser tests drive Chromium through its driver; the others start Redis servers of their own.
+# The browser tests drive Chromium through its driver, one of them with packages from npm; the others start Redis servers
+# of their own.
 need=()
 command -v redis-server >/dev/null || need+=(redis-server)
 command -v chromium >/dev/null || need+=(chromium)
 command -v chromedriver >/dev/null || need+=(chromium-driver)
+command -v npm >/dev/null || need+=(npm)
 if [ ${#need[@]} -gt 0 ]; then
     if ! command -v apt-get >/dev/null; then
         echo "tests/run.sh: please install ${need[*]} (no apt-get here)" >&2
@@ -26,6 +28,15 @@ if [ ${#need[@]} -gt 0 ]; then
     "${as_root[@]}" apt-get update -qq
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${need[@]}" >/dev/null
 fi
+
+# What the front end of RuoYi-Vue-Plus takes from npm, in the versions of the lock file.
+(
+    cd tests/front-end
+    if [ ! node_modules/.package-lock.json -nt package-lock.json ]; then
+        echo "tests/run.sh: installing the npm packages of tests/front-end"
+        npm ci >/dev/null
+    fi
+)
 
 # Thousands of connections at once: take as many open files as the machine gives.
 ulimit -n "$(ulimit -Hn)"
