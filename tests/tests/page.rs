@@ -200,6 +200,47 @@ async fn the_list_shows_who_is_online_and_who_has_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_list_follows_within_a_second_when_somebody_comes_or_goes() {
+    let demo = Demo::start().await;
+    let alice = signed_in(&demo, "alice").await;
+    alice.sees("#online-total", "1 online").await;
+    // When the page has shown which total, and what it was told before.
+    let watch = "
+        const total = document.getElementById('online-total');
+        window.shown = {};
+        new MutationObserver(() => shown[total.textContent] ??= Date.now()).observe(total, { childList: true });
+        window.sinceOf = (state) => {
+          const told = [...document.querySelectorAll('#feed [data-type=presence] .feed-raw')];
+          const changes = told.flatMap((each) => JSON.parse(each.textContent).data.changes);
+          return Date.parse(changes.find((each) => each.userId === 2 && each.state === state)?.since);
+        };";
+    alice.run(watch, &[]).await;
+    let after = async |total: &str, state: &str| {
+        let late = format!("shown['{total}'] - sinceOf('{state}')");
+        alice.until(&format!("{late} > 0")).await;
+        alice.run(&format!("return {late};"), &[]).await.as_f64().unwrap()
+    };
+
+    let bob = signed_in(&demo, "bob").await;
+    let came = after("2 online", "online").await;
+    assert!(came < 1_000.0, "shown {came} ms after he came");
+    alice.run("delete shown['1 online'];", &[]).await;
+    bob.click("#sign-out").await;
+    let went = after("1 online", "offline").await;
+    assert!((2_000.0..3_000.0).contains(&went), "shown {went} ms after he went, and he has two seconds");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_just_left_is_still_in_the_list_and_marked() {
+    let demo = Demo::start_with(&[("REALTIME__PRESENCE__GRACE", "1m")]).await;
+    let (alice, bob) = alice_and_bob(&demo).await;
+    bob.click("#sign-out").await;
+    alice.sees(&format!("#online-list [data-user='{BOB}']"), "just left").await;
+    alice.sees("#online-total", "2 online").await;
+    alice.screenshot("page-just-left").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_kick_leads_back_to_the_login_and_a_new_login_works() {
     let demo = Demo::start_with(&[("REALTIME__SSE__RETRY", "200ms")]).await;
     let alice = signed_in(&demo, "alice").await;
@@ -226,6 +267,13 @@ async fn a_reload_keeps_the_login_and_leaves_no_connection_behind() {
     alice.reload().await;
     connected(&alice).await;
     alice.sees("#current-user", "Alice Chen").await;
+    let own = format!("#online-list [data-user='{ALICE}'] [data-transport]");
+    let shown =
+        alice.until(&format!("document.querySelectorAll(\"{own}\").length === 2 && performance.now()")).await;
+    assert!(
+        shown.as_f64().unwrap() < 4_500.0,
+        "her sessions show before the list is asked for as a routine: {shown}"
+    );
     demo.until_sessions(ALICE, 2).await;
     demo.publish_to(ALICE, "after the reload").await;
     for transport in ["websocket", "sse"] {

@@ -13,9 +13,13 @@ export function mountOnline(session) {
   const total = byId('online-total');
   const failure = byId('online-error');
 
+  // An answer that was overtaken by the next one is old news.
+  let asked = 0;
   async function refresh() {
+    const mine = ++asked;
     try {
       const online = await session.call('GET', '/demo/online');
+      if (mine !== asked) return;
       total.textContent = `${online.total} online`;
       list.replaceChildren(...online.items.map(createPerson));
       setText(failure, '');
@@ -25,7 +29,9 @@ export function mountOnline(session) {
   }
 
   function createPerson(item) {
-    const name = item.userId === session.user.id ? `${item.name} (you)` : item.name;
+    const you = item.userId === session.user.id;
+    const name = you ? `${item.name} (you)` : item.name;
+    const left = item.sessions === 0 && !you ? [create('span', { class: 'person-note', text: 'just left' })] : [];
     return create(
       'li',
       { class: 'person', data: { user: item.userId } },
@@ -36,6 +42,7 @@ export function mountOnline(session) {
         .map(([transport, sessions]) =>
           createTag(transport, `${TRANSPORT_TAGS[transport]} ${formatNumber(sessions)}`),
         ),
+      ...left,
     );
   }
 

@@ -101,7 +101,11 @@ export class Workspace {
 
   #handlers(transport, badge) {
     return {
-      onState: (state, detail) => badge.show(state, detail),
+      onState: (state, detail) => {
+        badge.show(state, detail);
+        // Who came and went meanwhile is not replayed, and one's own new session is no news to others.
+        if (state === 'connected') this.#scenes.get('presence')();
+      },
       onMessage: (payload) => this.#receive(transport, payload),
       onGap: (reason) => {
         this.#feed.addGap(transport, reason);
