@@ -19,6 +19,9 @@
 //! ```
 
 mod auth;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 mod bus;
 mod close;
 mod control;

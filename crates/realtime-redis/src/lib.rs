@@ -28,6 +28,9 @@
 //! ```
 
 mod backoff;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 mod commands;
 mod config;
 mod control;

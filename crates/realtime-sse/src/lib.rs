@@ -33,6 +33,9 @@
 //! that handles its signals itself (`HttpServer::disable_signals`) and calls `Hub::drain` first ends every session in
 //! order.
 
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 mod emitters;
 mod routes;
 mod stream;

@@ -1,0 +1,156 @@
+//! What the workspace's micro-benchmarks run: each function makes one piece ready and returns the work to be timed.
+//!
+//! Behind the feature `bench`, with no promise to anybody else.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+
+use crate::{
+    Envelope, GapReason, Message, Outbound, Position, Principal, Scope, Session, Settings, Topic, Transport,
+    Wire, direct::Gather, limits::OutboxLimits, outbox::Outbox, registry::Registry, shard::Shard,
+};
+
+/// A wire that writes the text and nothing else.
+struct Plain;
+
+impl Wire for Plain {
+    fn name(&self) -> &'static str {
+        "plain"
+    }
+
+    fn message(&self, message: &Message, _: Option<Position>) -> Bytes {
+        Bytes::copy_from_slice(message.data.as_bytes())
+    }
+
+    fn gap(&self, _: GapReason, _: Option<Position>) -> Option<Bytes> {
+        Some(Bytes::from_static(b"gap"))
+    }
+
+    fn heartbeat(&self, _: Option<Position>) -> Bytes {
+        Bytes::from_static(b"heartbeat")
+    }
+
+    fn answers_heartbeat(&self) -> bool {
+        true
+    }
+}
+
+/// One frame into an outbox and out of it again.
+pub fn outbox() -> impl FnMut() {
+    let outbox = Outbox::new(&OutboxLimits::default());
+    let frame = Bytes::from(vec![b'x'; 150]);
+    move || {
+        outbox.offer(&frame);
+        let _ = outbox.poll_pull(&mut Context::from_waker(Waker::noop()), 1024);
+    }
+}
+
+/// A node with sessions of users 0, 1, 2, ... on one shard.
+struct Node {
+    registry: Arc<Registry>,
+    shard: Arc<Shard>,
+    sessions: Vec<Session>,
+    offset: u64,
+}
+
+impl Node {
+    fn new(sessions: usize) -> Self {
+        let registry = Arc::new(Registry::new(Settings::default()));
+        registry.log.begin(Some(Position { epoch: 1, offset: 0 }));
+        let shard = Shard::new(Arc::clone(&registry));
+        let mut node = Self { registry, shard, sessions: Vec::new(), offset: 0 };
+        node.sessions = (0..sessions).map(|user| node.open(user, None)).collect();
+        node
+    }
+
+    fn open(&self, user: usize, cursor: Option<u64>) -> Session {
+        let wire: Arc<dyn Wire> = Arc::new(Plain);
+        let wire = self.registry.wire(&wire).expect("there is one wire");
+        let user = i64::try_from(user).expect("there are fewer users than numbers");
+        let cursor = cursor.map(|offset| Ok(Position { epoch: 1, offset }));
+        let principal = Principal::new(user.into(), "token");
+        self.shard
+            .register(principal, Transport::new("bench"), wire, cursor)
+            .expect("nothing limits the sessions of different users")
+    }
+
+    fn publish(&mut self, envelope: Envelope) {
+        self.offset += 1;
+        self.registry.log.push(Some(Position { epoch: 1, offset: self.offset }), Arc::new(envelope));
+    }
+
+    fn pass(&self) {
+        while self.shard.pass().more {}
+    }
+}
+
+fn message() -> Message {
+    Message::text("x".repeat(150))
+}
+
+/// A pass that hands a number of broadcasts to a number of sessions, and the sessions' reading.
+pub fn pass(sessions: usize, broadcasts: usize) -> impl FnMut() {
+    let mut node = Node::new(sessions);
+    move || {
+        for _ in 0..broadcasts {
+            node.publish(Envelope::broadcast(Scope::Both, message()));
+        }
+        node.pass();
+        for session in &mut node.sessions {
+            while read(session) > 0 {}
+        }
+    }
+}
+
+/// A message to one of a number of users, from the envelope to the outbox and out again.
+pub fn unicast(sessions: usize) -> impl FnMut() {
+    let mut node = Node::new(sessions);
+    let mut user = 0;
+    move || {
+        user = (user + 7919) % node.sessions.len();
+        let id = i64::try_from(user).expect("there are fewer users than numbers");
+        let envelope = Envelope::to_topics([Topic::user(&id.into())], Scope::Both, message());
+        node.publish(envelope.expect("one user is not none"));
+        node.pass();
+        read(&mut node.sessions[user]);
+    }
+}
+
+/// A client that comes back and is replayed a number of messages.
+pub fn replay(messages: u64) -> impl FnMut() {
+    let mut node = Node::new(0);
+    for _ in 0..messages {
+        node.publish(Envelope::broadcast(Scope::Both, message()));
+    }
+    node.pass();
+    move || {
+        let mut session = node.open(1, Some(0));
+        let mut left = messages * 150;
+        while left > 0 {
+            left -= read(&mut session);
+        }
+    }
+}
+
+/// Frames put behind each other for one write, for a number of sessions that get the same.
+pub fn gather(sessions: usize, frames: usize) -> impl FnMut() {
+    let frames: std::collections::VecDeque<_> = (0..frames).map(|_| Bytes::from(vec![b'x'; 150])).collect();
+    move || {
+        let mut gather = Gather::default();
+        for _ in 0..sessions {
+            std::hint::black_box(gather.join(&frames));
+        }
+    }
+}
+
+/// How many bytes a session had for its body.
+fn read(session: &mut Session) -> u64 {
+    match session.poll_next(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Outbound::Bytes(bytes)) => bytes.len() as u64,
+        Poll::Ready(Outbound::Close(_)) | Poll::Pending => 0,
+    }
+}
