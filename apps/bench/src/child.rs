@@ -1,0 +1,105 @@
+//! [`Child`]: a server that this tool has started, and that ends with it.
+
+use std::{
+    collections::VecDeque,
+    ffi::OsString,
+    io::{BufRead, BufReader},
+    os::unix::process::{CommandExt, parent_id},
+    path::Path,
+    process::{self, Command, Stdio},
+    sync::{Arc, Mutex, mpsc},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, bail, ensure};
+use rustix::process::{Signal, set_parent_process_death_signal};
+
+use crate::swarm::lock;
+
+/// A server that this tool has started. Dropping it kills it; if this process dies otherwise, the kernel does.
+#[derive(Debug)]
+pub(crate) struct Child {
+    process: process::Child,
+    /// `http://host:port`.
+    pub(crate) url: String,
+}
+
+/// How long a server may take to start.
+const START: Duration = Duration::from_secs(20);
+
+/// How many of its last lines are told when it does not.
+const LINES: usize = 10;
+
+impl Child {
+    /// Starts a program and waits for its line `... is ready at http://host:port/` on stderr.
+    pub(crate) fn start(
+        program: &Path,
+        arguments: &[String],
+        environment: &[(String, String)],
+    ) -> anyhow::Result<Self> {
+        let name = program.display();
+        let ourselves = std::env::current_exe().context("the path of this program")?;
+        let process = Command::new(ourselves)
+            .args(["exec".into(), process::id().to_string().into(), program.as_os_str().to_owned()])
+            .args(arguments)
+            .envs(environment.iter().map(|(key, value)| (key, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("failed to start {name}"))?;
+        let mut child = Self { process, url: String::new() };
+        let stderr = child.process.stderr.take().context("stderr is piped")?;
+        let lines = Arc::new(Mutex::new(VecDeque::new()));
+        let (ready, address) = mpsc::channel();
+        thread::spawn({
+            let lines = Arc::clone(&lines);
+            // Reads to the end, so that the child never waits for a reader.
+            move || {
+                for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                    if let Some((_, url)) = line.split_once(" is ready at ") {
+                        ready.send(url.trim().trim_end_matches('/').to_owned()).ok();
+                    }
+                    let mut lines = lock(&lines);
+                    lines.push_back(line);
+                    if lines.len() > LINES {
+                        lines.pop_front();
+                    }
+                }
+            }
+        });
+        match address.recv_timeout(START) {
+            Ok(url) => child.url = url,
+            Err(error) => {
+                let lines: Vec<String> = lock(&lines).iter().cloned().collect();
+                let why = match error {
+                    mpsc::RecvTimeoutError::Timeout => "is not ready after 20 s",
+                    mpsc::RecvTimeoutError::Disconnected => "has ended at once",
+                };
+                bail!("{name} {why}:\n{}", lines.join("\n"));
+            }
+        }
+        Ok(child)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+/// Becomes the program, after it has asked the kernel to end with its parent. Returns only if that fails.
+pub(crate) fn exec(parent: u32, program: &OsString, arguments: &[OsString]) -> anyhow::Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    // The parent may have died before that.
+    ensure!(parent_id() == parent, "the parent has gone");
+    Err(Command::new(program).args(arguments).exec())
+        .with_context(|| format!("failed to start {}", Path::new(program).display()))
+}

@@ -1,0 +1,263 @@
+//! [`Cli`]: the command line.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{rate::Rate, spec::Spec};
+
+/// Puts realtime, or another push server, under load: deliveries, latency, CPU and memory, beside a bare floor.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Every message to every connection.
+    Run(Deliveries),
+    /// Each message to one user, in turn.
+    Unicast(Deliveries),
+    /// Each message to one topic, in turn; each connection is in one.
+    Topics {
+        /// How many topics the users are spread over.
+        #[arg(long, default_value_t = 100)]
+        topics: u32,
+        #[command(flatten)]
+        deliveries: Deliveries,
+    },
+    /// All connect at once, are dropped, and connect again.
+    Storm {
+        #[command(flatten)]
+        clients: Clients,
+        #[command(flatten)]
+        contest: Contest,
+    },
+    /// The memory of connections that do nothing.
+    Idle {
+        /// How long they do nothing, such as `10m`.
+        #[arg(long, default_value = "0s", value_parser = humantime::parse_duration)]
+        hold: Duration,
+        #[command(flatten)]
+        clients: Clients,
+        #[command(flatten)]
+        contest: Contest,
+    },
+    /// How many publishes the HTTP API takes from 64 callers, with nobody connected unless --ws or --sse says so.
+    Api(ApiLoad),
+    /// The load of `run` on realtime and on other servers.
+    Compare {
+        /// Another server: a file of TOML, or `name=..,ws=..,sse=..,publish=..`; see docs/benchmarking.md.
+        #[arg(long, required = true, num_args = 1.., value_name = "SPEC")]
+        against: Vec<Spec>,
+        #[command(flatten)]
+        deliveries: Deliveries,
+    },
+    /// Two nodes over Redis, beside a raw client.
+    Redis(RedisLoad),
+    /// The bare server that others are measured by.
+    Floor {
+        /// The port on 127.0.0.1; 0 takes any.
+        #[arg(long, default_value_t = 0)]
+        port: u16,
+        /// How many threads serve.
+        #[arg(long, default_value_t = 1)]
+        threads: usize,
+        #[arg(long, default_value_t = 0, hide = true)]
+        drop_every: u64,
+        #[arg(long, default_value_t = 0, hide = true)]
+        double_every: u64,
+    },
+    /// Become another program that ends with this one.
+    #[command(hide = true)]
+    Exec {
+        parent: u32,
+        program: OsString,
+        #[arg(allow_hyphen_values = true, trailing_var_arg = true)]
+        arguments: Vec<OsString>,
+    },
+}
+
+/// A load of messages.
+#[derive(Debug, Args)]
+pub(crate) struct Deliveries {
+    #[command(flatten)]
+    pub(crate) clients: Clients,
+    #[command(flatten)]
+    pub(crate) messages: Messages,
+    /// How many callers publish, each on a connection of its own. Order is judged for each caller.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) callers: u32,
+    /// How many requests of a caller wait for their answers.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) pipeline: usize,
+    #[command(flatten)]
+    pub(crate) contest: Contest,
+}
+
+/// Who is connected.
+#[derive(Debug, Args)]
+pub(crate) struct Clients {
+    /// WebSocket connections.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) ws: usize,
+    /// Event streams.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) sse: usize,
+    /// How many users they belong to, 1 to N; by default each has one connection of a transport.
+    #[arg(long)]
+    pub(crate) users: Option<u32>,
+    /// How many connections are on the way at once.
+    #[arg(long, default_value_t = 256)]
+    pub(crate) window: usize,
+    /// Threads that the clients run on.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) threads: usize,
+}
+
+/// What is published.
+#[derive(Debug, Args)]
+pub(crate) struct Messages {
+    /// How many messages.
+    #[arg(long, default_value_t = 100)]
+    pub(crate) messages: u32,
+    /// How many a second, such as `10/s`; 0 is back to back.
+    #[arg(long, default_value = "10/s")]
+    pub(crate) rate: Rate,
+    /// Bytes of a message.
+    #[arg(long, default_value_t = 150)]
+    pub(crate) size: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ApiLoad {
+    /// WebSocket connections.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) ws: usize,
+    /// Event streams.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) sse: usize,
+    /// How many messages.
+    #[arg(long, default_value_t = 100_000)]
+    pub(crate) messages: u32,
+    /// Bytes of a message.
+    #[arg(long, default_value_t = 150)]
+    pub(crate) size: usize,
+    /// How many callers publish.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) callers: u32,
+    /// How many requests of a caller wait for their answers.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) pipeline: usize,
+    #[command(flatten)]
+    pub(crate) contest: Contest,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RedisLoad {
+    /// Where Redis is, such as `redis://127.0.0.1/`. A prefix of its own is used, and removed at the end.
+    #[arg(long, value_name = "URL")]
+    pub(crate) redis: String,
+    /// Messages for the latency.
+    #[arg(long, default_value_t = 5_000)]
+    pub(crate) messages: u32,
+    /// How many of them a second.
+    #[arg(long, default_value = "1000/s")]
+    pub(crate) rate: Rate,
+    /// Bytes of a message.
+    #[arg(long, default_value_t = 150)]
+    pub(crate) size: usize,
+    /// Callers of one node for publishes a second, and commands on the way of the raw client.
+    #[arg(long, default_value_t = 256)]
+    pub(crate) callers: usize,
+    /// Messages for the publishes a second.
+    #[arg(long, default_value_t = 200_000)]
+    pub(crate) publishes: u32,
+    /// Entries of the window that a node reads at its start.
+    #[arg(long, default_value_t = 100_000)]
+    pub(crate) history: u32,
+    /// How often everything is measured; medians are shown.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) runs: u32,
+    /// The longest that a part of it may take.
+    #[arg(long, default_value = "120s", value_parser = humantime::parse_duration)]
+    pub(crate) time_limit: Duration,
+    /// Print JSON for machines.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The host is mine, and may be put under load though it is not this machine.
+    #[arg(long)]
+    pub(crate) i_own_this_host: bool,
+}
+
+/// Which servers, and how often.
+#[derive(Debug, Args)]
+pub(crate) struct Contest {
+    /// The server, such as `http://127.0.0.1:8080`.
+    #[arg(long, conflicts_with = "demo")]
+    pub(crate) url: Option<String>,
+    /// Start this `realtime-demo` for each run, on a free port.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) demo: Option<PathBuf>,
+    /// A variable of its environment, such as `REALTIME__SERVER__WORKERS=1`.
+    #[arg(long, value_name = "KEY=VALUE", requires = "demo", value_parser = pair)]
+    pub(crate) env: Vec<(String, String)>,
+    /// The server's process on this machine, for its CPU and memory; its children count as well.
+    #[arg(long)]
+    pub(crate) pid: Vec<u32>,
+    /// The key of the publish API.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(crate) api_key: String,
+    /// The secret that signs the users' tokens, HS256.
+    #[arg(long, conflicts_with = "token_file")]
+    pub(crate) secret: Option<String>,
+    /// A file with a token a line, for each user one; for `unicast` with the user's id behind it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// The WebSocket endpoint.
+    #[arg(long, default_value = "/resource/websocket")]
+    pub(crate) ws_path: String,
+    /// The event stream.
+    #[arg(long, default_value = "/resource/sse")]
+    pub(crate) sse_path: String,
+    /// The publish API.
+    #[arg(long, default_value = "/api/publish")]
+    pub(crate) publish_path: String,
+    /// Measure our own floor before, between and after, and show all figures as ratios to it.
+    #[arg(long)]
+    pub(crate) floor: bool,
+    /// Threads of the floor.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) floor_threads: usize,
+    /// How often everything is measured; medians are shown.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) runs: u32,
+    /// The longest that connecting may take, and the longest that the messages may take.
+    #[arg(long, default_value = "120s", value_parser = humantime::parse_duration)]
+    pub(crate) time_limit: Duration,
+    /// Print JSON for machines.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The host is mine, and may be put under load though it is not this machine.
+    #[arg(long)]
+    pub(crate) i_own_this_host: bool,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,196 @@
+//! [`Figure`] and [`Measurement`]: what is measured, what it is called, and how it is shown.
+
+/// Something that is measured.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Figure {
+    /// Its name for machines, with the unit.
+    pub(crate) key: &'static str,
+    /// Its name for people.
+    pub(crate) label: &'static str,
+    pub(crate) unit: Unit,
+    pub(crate) kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unit {
+    Count,
+    PerSecond,
+    Seconds,
+    Millis,
+    Micros,
+    Kib,
+    Mib,
+    Percent,
+}
+
+/// What a figure is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Compared with the floor; of several runs the median counts.
+    Compared,
+    /// Part of the picture; the median counts.
+    Plain,
+    /// Nothing is good, and anything fails the load; the worst counts.
+    Fault,
+}
+
+const fn compared(key: &'static str, label: &'static str, unit: Unit) -> Figure {
+    Figure { key, label, unit, kind: Kind::Compared }
+}
+
+const fn plain(key: &'static str, label: &'static str, unit: Unit) -> Figure {
+    Figure { key, label, unit, kind: Kind::Plain }
+}
+
+const fn fault(key: &'static str, label: &'static str) -> Figure {
+    Figure { key, label, unit: Unit::Count, kind: Kind::Fault }
+}
+
+pub(crate) static CONNECTIONS: Figure = plain("connections", "connections", Unit::Count);
+pub(crate) static FAILED: Figure = fault("failed", "connections that failed");
+pub(crate) static ENDED: Figure = fault("ended", "connections ended by the server");
+pub(crate) static CONNECT_S: Figure = compared("connect_s", "until all are connected", Unit::Seconds);
+pub(crate) static CONNECT_P50: Figure = compared("connect_p50_ms", "connect p50", Unit::Millis);
+pub(crate) static CONNECT_P99: Figure = compared("connect_p99_ms", "connect p99", Unit::Millis);
+pub(crate) static CONNECT_MAX: Figure = plain("connect_max_ms", "connect max", Unit::Millis);
+pub(crate) static CONNECT_CPU: Figure = compared("connect_cpu_us", "server CPU per connect", Unit::Micros);
+pub(crate) static RECONNECT_S: Figure =
+    compared("reconnect_s", "until all are connected again", Unit::Seconds);
+pub(crate) static RECONNECT_P50: Figure = compared("reconnect_p50_ms", "reconnect p50", Unit::Millis);
+pub(crate) static RECONNECT_P99: Figure = compared("reconnect_p99_ms", "reconnect p99", Unit::Millis);
+pub(crate) static RECONNECT_MAX: Figure = plain("reconnect_max_ms", "reconnect max", Unit::Millis);
+pub(crate) static RECONNECT_CPU: Figure =
+    compared("reconnect_cpu_us", "server CPU per drop and reconnect", Unit::Micros);
+pub(crate) static MEMORY: Figure = compared("connection_kib", "memory per connection", Unit::Kib);
+pub(crate) static MEMORY_AFTER: Figure =
+    compared("connection_after_kib", "memory per connection afterwards", Unit::Kib);
+pub(crate) static MEMORY_ALL: Figure = plain("server_mib", "memory of the server (PSS)", Unit::Mib);
+pub(crate) static IDLE_CPU: Figure = plain("idle_cpu_percent", "server CPU while idle", Unit::Percent);
+pub(crate) static PUBLISHED: Figure = plain("published", "messages published", Unit::Count);
+pub(crate) static PUBLISH_RATE: Figure = compared("publish_per_s", "publishes", Unit::PerSecond);
+pub(crate) static ANSWER_P50: Figure = compared("answer_p50_ms", "publish answered p50", Unit::Millis);
+pub(crate) static ANSWER_P99: Figure = compared("answer_p99_ms", "publish answered p99", Unit::Millis);
+pub(crate) static PUBLISH_CPU: Figure = compared("publish_cpu_us", "server CPU per publish", Unit::Micros);
+pub(crate) static EXPECTED: Figure = plain("expected", "deliveries expected", Unit::Count);
+pub(crate) static DELIVERED: Figure = plain("delivered", "delivered", Unit::Count);
+pub(crate) static LOST: Figure = fault("lost", "lost");
+pub(crate) static DOUBLED: Figure = fault("doubled", "doubled");
+pub(crate) static LATE: Figure = fault("out_of_order", "out of order");
+pub(crate) static STRAY: Figure = fault("stray", "for somebody else");
+pub(crate) static GAPS: Figure = fault("gaps", "gaps announced");
+pub(crate) static TIMED_OUT: Figure = fault("timed_out", "loads cut at the time limit");
+pub(crate) static DELIVERY_RATE: Figure = compared("delivery_per_s", "deliveries", Unit::PerSecond);
+pub(crate) static LATENCY_P50: Figure = compared("latency_p50_ms", "latency p50", Unit::Millis);
+pub(crate) static LATENCY_P90: Figure = compared("latency_p90_ms", "latency p90", Unit::Millis);
+pub(crate) static LATENCY_P99: Figure = compared("latency_p99_ms", "latency p99", Unit::Millis);
+pub(crate) static LATENCY_P999: Figure = compared("latency_p99_9_ms", "latency p99.9", Unit::Millis);
+pub(crate) static LATENCY_MAX: Figure = plain("latency_max_ms", "latency max", Unit::Millis);
+pub(crate) static DELIVERY_CPU: Figure = compared("delivery_cpu_us", "server CPU per delivery", Unit::Micros);
+pub(crate) static SERVER_CPU: Figure = plain("server_cpu_percent", "server CPU", Unit::Percent);
+
+/// The figures of one run, or of several.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Measurement(Vec<(&'static Figure, f64)>);
+
+impl Measurement {
+    /// Enters a figure.
+    pub(crate) fn set(&mut self, figure: &'static Figure, value: f64) {
+        if value.is_finite() {
+            self.0.push((figure, value));
+        }
+    }
+
+    pub(crate) fn value(&self, figure: &Figure) -> Option<f64> {
+        self.0.iter().find(|(other, _)| *other == figure).map(|(_, value)| *value)
+    }
+
+    /// All figures, in the order in which they were entered.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static Figure, f64)> {
+        self.0.iter().copied()
+    }
+
+    /// Of several runs the median of each figure, and the worst of each fault.
+    pub(crate) fn median(runs: &[Self]) -> Self {
+        let mut median = Self::default();
+        for (figure, _) in runs.iter().flat_map(Self::iter) {
+            if median.value(figure).is_some() {
+                continue;
+            }
+            let mut values: Vec<f64> = runs.iter().filter_map(|run| run.value(figure)).collect();
+            values.sort_by(f64::total_cmp);
+            let (middle, last) = (values.len() / 2, values.len() - 1);
+            median.set(
+                figure,
+                match figure.kind {
+                    Kind::Fault => values[last],
+                    _ if values.len().is_multiple_of(2) => f64::midpoint(values[middle - 1], values[middle]),
+                    _ => values[middle],
+                },
+            );
+        }
+        median
+    }
+
+    /// The faults that there are, for people.
+    pub(crate) fn faults(&self) -> Vec<String> {
+        let faults = self.iter().filter(|(figure, value)| figure.kind == Kind::Fault && *value > 0.0);
+        faults.map(|(figure, value)| format!("{}: {value}", figure.label)).collect()
+    }
+}
+
+impl Unit {
+    /// A value for people.
+    pub(crate) fn show(self, value: f64) -> String {
+        match self {
+            Self::Count => group(value),
+            Self::PerSecond if value < 100.0 => format!("{value:.1}/s"),
+            Self::PerSecond => format!("{}/s", group(value)),
+            Self::Seconds => format!("{value:.3} s"),
+            Self::Millis => format!("{value:.3} ms"),
+            Self::Micros => format!("{value:.3} us"),
+            Self::Kib => format!("{value:.1} KiB"),
+            Self::Mib => format!("{value:.1} MiB"),
+            Self::Percent => format!("{value:.1} %"),
+        }
+    }
+}
+
+/// A whole number in groups of three digits.
+fn group(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_runs_the_median_counts_and_the_worst_fault() {
+        let run = |latency: f64, lost: f64| {
+            let mut run = Measurement::default();
+            run.set(&LATENCY_P50, latency);
+            run.set(&LOST, lost);
+            run
+        };
+        let runs = [run(3.0, 0.0), run(1.0, 7.0), run(2.0, 0.0)];
+        let median = Measurement::median(&runs);
+        assert_eq!((median.value(&LATENCY_P50), median.value(&LOST)), (Some(2.0), Some(7.0)));
+        assert_eq!(Measurement::median(&runs[..2]).value(&LATENCY_P50), Some(2.0));
+        assert_eq!(median.faults(), ["lost: 7"]);
+        assert_eq!(median.value(&DELIVERED), None);
+    }
+
+    #[test]
+    fn large_numbers_are_grouped() {
+        let shown = [7.0, 1_234.0, 123_456.0, 1_234_567.0].map(|value| Unit::Count.show(value));
+        assert_eq!(shown, ["7", "1,234", "123,456", "1,234,567"]);
+    }
+}

@@ -1,0 +1,286 @@
+//! [`Publisher`]: publishes the messages of a load over HTTP/1.1, on a thread of its own.
+
+use std::{
+    collections::VecDeque,
+    net::TcpStream,
+    os::fd::OwnedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, bail, ensure};
+use hdrhistogram::Histogram;
+use rustix::{
+    buffer::spare_capacity,
+    event::epoll::{self, EventData, EventFlags},
+    io::Errno,
+    net::{RecvFlags, SendFlags, recv, send},
+};
+
+use crate::{
+    chunked::Chunked,
+    clock::timespec,
+    head::{Body, Head},
+    marker::Marker,
+    swarm::{Site, histogram},
+    template::Values,
+};
+
+/// Publishes the messages of a load.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    pub(crate) site: Arc<Site>,
+    /// Messages a second; 0 for as many as are taken.
+    pub(crate) rate: f64,
+    /// How many requests of a caller wait for an answer.
+    pub(crate) pipeline: usize,
+    pub(crate) progress: Arc<Progress>,
+}
+
+/// What a publisher and its owner tell each other meanwhile.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// How many messages have been taken.
+    pub(crate) published: AtomicU32,
+    /// Whether to stop before the end.
+    pub(crate) stop: AtomicBool,
+}
+
+/// What has been published.
+#[derive(Debug)]
+pub(crate) struct Published {
+    /// How many messages each group was sent by each caller, `group * callers + caller`.
+    pub(crate) sent: Arc<[u32]>,
+    /// How many that is in all.
+    pub(crate) count: u32,
+    /// From the request to its answer, in nanoseconds.
+    pub(crate) answers: Histogram<u64>,
+    pub(crate) began: u64,
+    pub(crate) ended: u64,
+}
+
+struct Caller {
+    socket: TcpStream,
+    /// When the requests without an answer were sent.
+    waiting: VecDeque<u64>,
+    output: Vec<u8>,
+    input: Vec<u8>,
+    blocked: bool,
+}
+
+/// How long it sleeps at most, to hear of the end.
+const SLEEP: Duration = Duration::from_millis(50);
+
+impl Publisher {
+    /// Publishes all messages.
+    ///
+    /// # Errors
+    /// When the server refuses one or goes away.
+    pub(crate) fn run(self) -> anyhow::Result<Published> {
+        let Site { callers, messages, clock, .. } = *self.site;
+        let endpoint = &self.site.target.publish.endpoint;
+        let name = |caller: usize| format!("caller {} to {}", caller + 1, endpoint.host);
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let mut connections = Vec::new();
+        for caller in 0..callers as usize {
+            connections.push(self.connect(&epoll, caller).with_context(|| name(caller))?);
+        }
+        let mut requests = Requests::new(&self.site);
+        let mut answers = histogram()?;
+        let began = clock.now();
+        let due = |number: u32| {
+            if self.rate > 0.0 { began + (f64::from(number) / self.rate * 1e9) as u64 } else { 0 }
+        };
+        let (mut next, mut answered, mut turn) = (0, 0, 0);
+        let mut events = Vec::with_capacity(connections.len());
+        while answered < messages && !self.progress.stop.load(Ordering::Relaxed) {
+            // Callers take turns; one that waits for answers is passed over.
+            let mut passed = 0;
+            while next < messages && passed < connections.len() && due(next) <= clock.now() {
+                let index = turn % connections.len();
+                let caller = &mut connections[index];
+                if caller.waiting.len() >= self.pipeline {
+                    passed += 1;
+                    turn += 1;
+                    continue;
+                }
+                passed = 0;
+                let now = clock.now();
+                requests.push(next, index as u32, now, &mut caller.output);
+                caller.waiting.push_back(now);
+                next += 1;
+                // With a rate the next one goes to the next caller; without, a caller's pipeline is filled at once.
+                if self.rate > 0.0 || caller.waiting.len() >= self.pipeline {
+                    turn += 1;
+                }
+            }
+            for (index, caller) in connections.iter_mut().enumerate() {
+                caller.flush(&epoll, index).with_context(|| name(index))?;
+            }
+            let room = connections.iter().any(|caller| caller.waiting.len() < self.pipeline);
+            let sleep = match next < messages && room {
+                true => SLEEP.min(Duration::from_nanos(due(next).saturating_sub(clock.now()))),
+                false => SLEEP,
+            };
+            events.clear();
+            match epoll::wait(&epoll, spare_capacity(&mut events), Some(&timespec(sleep))) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            for event in &events {
+                let data = event.data;
+                let index = data.u64() as usize;
+                let caller = &mut connections[index];
+                let open = caller.receive().with_context(|| name(index))?;
+                while let Some(()) = caller.answer().with_context(|| name(index))? {
+                    let Some(sent) = caller.waiting.pop_front() else {
+                        bail!("{}: an answer without a request", name(index))
+                    };
+                    answers.saturating_record(clock.now().saturating_sub(sent));
+                    answered += 1;
+                }
+                if !open {
+                    // Servers may end a connection after so many requests, but not with one on the way.
+                    ensure!(caller.waiting.is_empty(), "{}: closed without an answer", name(index));
+                    *caller = self.connect(&epoll, index).with_context(|| name(index))?;
+                }
+            }
+            self.progress.published.store(answered, Ordering::Relaxed);
+        }
+        let ended = clock.now();
+        // What has been sent without an answer may still come.
+        let sent = requests.sent.into();
+        Ok(Published { sent, count: next, answers, began, ended })
+    }
+
+    fn connect(&self, epoll: &OwnedFd, index: usize) -> anyhow::Result<Caller> {
+        let socket = TcpStream::connect(self.site.target.publish.endpoint.address)?;
+        socket.set_nodelay(true)?;
+        socket.set_nonblocking(true)?;
+        epoll::add(epoll, &socket, EventData::new_u64(index as u64), EventFlags::IN)?;
+        let (waiting, output, input) = (VecDeque::new(), Vec::new(), Vec::new());
+        Ok(Caller { socket, waiting, output, input, blocked: false })
+    }
+}
+
+impl Caller {
+    /// Sends what the socket takes.
+    fn flush(&mut self, epoll: &OwnedFd, index: usize) -> anyhow::Result<()> {
+        while !self.output.is_empty() {
+            match send(&self.socket, &self.output, SendFlags::NOSIGNAL) {
+                Ok(sent) => drop(self.output.drain(..sent)),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let blocked = !self.output.is_empty();
+        if blocked != self.blocked {
+            self.blocked = blocked;
+            let flags = if blocked { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
+            epoll::modify(epoll, &self.socket, EventData::new_u64(index as u64), flags)?;
+        }
+        Ok(())
+    }
+
+    /// Reads what has come; false at the connection's end.
+    fn receive(&mut self) -> anyhow::Result<bool> {
+        let mut buffer = [0; 16 * 1024];
+        loop {
+            match recv(&self.socket, &mut buffer, RecvFlags::empty()) {
+                Ok((_, 0)) => return Ok(false),
+                Ok((_, length)) => {
+                    self.input.extend_from_slice(&buffer[..length]);
+                    if length < buffer.len() {
+                        return Ok(true);
+                    }
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(true),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Takes a complete answer; an error unless it says yes.
+    fn answer(&mut self) -> anyhow::Result<Option<()>> {
+        let Some((head, begin)) = Head::first(&self.input)? else { return Ok(None) };
+        let body = &mut self.input[begin..];
+        let (data, length) = match head.body {
+            Body::Length(length) => (length as usize, length as usize),
+            Body::Chunked => {
+                let mut chunked = Chunked::default();
+                let mut copy = body.to_vec();
+                let (data, length) = chunked.decode(&mut copy)?;
+                if !chunked.ended() {
+                    return Ok(None);
+                }
+                body[..data].copy_from_slice(&copy[..data]);
+                (data, length)
+            }
+            Body::UntilClose => bail!("{}: an answer without a length", head.line),
+        };
+        let Some(body) = body.get(..length) else { return Ok(None) };
+        if !(200..300).contains(&head.status) {
+            let body = String::from_utf8_lossy(&body[..data]);
+            let body: String = body.trim().chars().take(200).collect();
+            bail!("{}: {body}", head.line);
+        }
+        self.input.drain(..begin + length);
+        Ok(Some(()))
+    }
+}
+
+/// Makes the requests of a load.
+struct Requests<'a> {
+    site: &'a Site,
+    /// The request up to the length of its body.
+    head: String,
+    groups: u32,
+    sent: Vec<u32>,
+    message: Vec<u8>,
+    body: Vec<u8>,
+}
+
+impl<'a> Requests<'a> {
+    fn new(site: &'a Site) -> Self {
+        let publish = &site.target.publish;
+        let headers: String = publish.headers.iter().map(|header| format!("{header}\r\n")).collect();
+        let head = format!("HTTP/1.1\r\nHost: {}\r\n{headers}Content-Length: ", publish.endpoint.host);
+        let groups = site.audience.groups();
+        let sent = vec![0; groups as usize * site.callers as usize];
+        Self { site, head, groups, sent, message: Vec::new(), body: Vec::new() }
+    }
+
+    /// Appends the request of the load's message with this number.
+    fn push(&mut self, number: u32, caller: u32, now: u64, output: &mut Vec<u8>) {
+        let Site { target, tokens, audience, run, callers, size, .. } = self.site;
+        let group = number % self.groups;
+        let sent = &mut self.sent[(group * callers + caller) as usize];
+        let marker = Marker { run: *run, group, caller, number: *sent, sent: now };
+        *sent += 1;
+        self.message.clear();
+        marker.write(*size, &mut self.message);
+        let user = tokens.id(group);
+        let values = Values {
+            token: tokens.token(group),
+            user,
+            topic: group,
+            target: &audience.target(group, user),
+            message: &self.message,
+        };
+        self.body.clear();
+        target.publish.body.render(&values, &mut self.body);
+        output.extend_from_slice(target.publish.method.as_bytes());
+        output.push(b' ');
+        target.publish.endpoint.path.render(&values, output);
+        output.push(b' ');
+        output.extend_from_slice(self.head.as_bytes());
+        output.extend_from_slice(self.body.len().to_string().as_bytes());
+        output.extend_from_slice(b"\r\n\r\n");
+        output.extend_from_slice(&self.body);
+    }
+}

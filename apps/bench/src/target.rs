@@ -1,0 +1,108 @@
+//! [`Target`]: a server to put under load.
+
+use anyhow::{Context, ensure};
+
+use crate::{
+    endpoint::{Endpoint, Reach},
+    template::Template,
+};
+
+/// A server: where its clients connect, and how it is told to publish.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) name: String,
+    pub(crate) websocket: Option<Endpoint>,
+    pub(crate) sse: Option<Endpoint>,
+    /// The text that a WebSocket client sends first, for servers that want one.
+    pub(crate) hello: Option<Template>,
+    pub(crate) publish: Publish,
+    /// Its processes on this machine, whose descendants count as well; empty if they are not known.
+    pub(crate) pids: Vec<u32>,
+}
+
+/// The request that publishes a message.
+#[derive(Debug, Clone)]
+pub(crate) struct Publish {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) method: String,
+    /// Whole lines, such as `X-API-Key: secret`.
+    pub(crate) headers: Vec<String>,
+    pub(crate) body: Template,
+}
+
+/// How clients are connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    WebSocket,
+    Sse,
+}
+
+/// Where things are on a server with realtime's own endpoints.
+#[derive(Debug, Clone)]
+pub(crate) struct Paths {
+    pub(crate) websocket: String,
+    pub(crate) sse: String,
+    pub(crate) publish: String,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self {
+            websocket: "/resource/websocket".into(),
+            sse: "/resource/sse".into(),
+            publish: "/api/publish".into(),
+        }
+    }
+}
+
+impl Target {
+    /// A server with realtime's endpoints, at `http://host:port`.
+    pub(crate) fn realtime(url: &str, paths: &Paths, key: &str, reach: Reach) -> anyhow::Result<Self> {
+        let url = url.trim_end_matches('/');
+        let at = |path: &str| Endpoint::parse(&format!("{url}{path}"), reach);
+        ensure!(!key.contains(['\r', '\n']), "the API key has a line break");
+        Ok(Self {
+            name: "realtime".into(),
+            websocket: Some(at(&format!("{}?Authorization={{token:url}}", paths.websocket))?),
+            sse: Some(at(&format!("{}?Authorization={{token:url}}", paths.sse))?),
+            hello: None,
+            publish: Publish {
+                endpoint: at(&paths.publish)?,
+                method: "POST".into(),
+                headers: vec![format!("X-API-Key: {key}"), "Content-Type: application/json".into()],
+                body: PUBLISH_BODY.parse()?,
+            },
+            pids: Vec::new(),
+        })
+    }
+
+    /// Our own floor, at `http://host:port`. It knows no tokens, so it is told the user and the topic.
+    pub(crate) fn floor(url: &str) -> anyhow::Result<Self> {
+        let at =
+            |path: &str| Endpoint::parse(&format!("{}{path}", url.trim_end_matches('/')), Reach::Loopback);
+        Ok(Self {
+            name: "floor".into(),
+            websocket: Some(at("/resource/websocket?user={user}&topic={topic}")?),
+            sse: Some(at("/resource/sse?user={user}&topic={topic}")?),
+            hello: None,
+            publish: Publish {
+                endpoint: at("/api/publish")?,
+                method: "POST".into(),
+                headers: vec!["Content-Type: application/json".into()],
+                body: PUBLISH_BODY.parse()?,
+            },
+            pids: Vec::new(),
+        })
+    }
+
+    /// Where clients of this transport connect.
+    pub(crate) fn endpoint(&self, transport: Transport) -> anyhow::Result<&Endpoint> {
+        let endpoint = match transport {
+            Transport::WebSocket => &self.websocket,
+            Transport::Sse => &self.sse,
+        };
+        endpoint.as_ref().with_context(|| format!("{}: no endpoint for {transport:?} was given", self.name))
+    }
+}
+
+const PUBLISH_BODY: &str = r#"{{target},"message":"{message:json}"}"#;
