@@ -1,0 +1,188 @@
+//! The binary, against its own floor.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, Output, Stdio},
+};
+
+use serde_json::Value;
+
+const BENCH: &str = env!("CARGO_BIN_EXE_realtime-bench");
+
+/// A floor with some faults, killed at the end of its test.
+struct Floor {
+    child: Child,
+    url: String,
+}
+
+impl Floor {
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = Command::new(BENCH)
+            .arg("floor")
+            .args(arguments)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let mut line = String::new();
+        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+        let (_, url) = line.split_once(" is ready at ").expect(&line);
+        Self { child, url: url.trim().to_owned() }
+    }
+}
+
+impl Drop for Floor {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn bench(arguments: &[&str]) -> Output {
+    Command::new(BENCH).args(arguments).output().expect("the binary starts")
+}
+
+/// The medians of the first server.
+fn figures(output: &Output) -> Value {
+    let json: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+    json["servers"][0]["median"].clone()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn every_message_reaches_every_connection() {
+    let output = bench(&[
+        "run",
+        "--floor",
+        "--ws",
+        "200",
+        "--sse",
+        "200",
+        "--messages",
+        "50",
+        "--rate",
+        "0",
+        "--json",
+    ]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let figures = figures(&output);
+    assert_eq!((&figures["expected"], &figures["delivered"]), (&20_000.into(), &20_000.into()));
+    for fault in ["lost", "doubled", "out_of_order", "stray", "ended", "timed_out"] {
+        assert_eq!(figures[fault], 0, "{fault}");
+    }
+    for figure in ["latency_p99_ms", "delivery_cpu_us", "connection_kib"] {
+        assert!(figures[figure].as_f64().is_some(), "{figure}");
+    }
+}
+
+#[test]
+fn messages_of_many_callers_over_many_threads_are_told_apart() {
+    let output = bench(&[
+        "run",
+        "--floor",
+        "--floor-threads",
+        "3",
+        "--threads",
+        "2",
+        "--ws",
+        "50",
+        "--sse",
+        "50",
+        "--messages",
+        "200",
+        "--rate",
+        "0",
+        "--callers",
+        "8",
+        "--pipeline",
+        "4",
+        "--json",
+    ]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(figures(&output)["delivered"], 20_000);
+}
+
+#[test]
+fn a_message_to_one_user_or_topic_reaches_nobody_else() {
+    let load = ["--floor", "--ws", "40", "--sse", "40", "--messages", "400", "--rate", "0", "--json"];
+    let unicast = bench(&[&["unicast"], &load[..]].concat());
+    assert!(unicast.status.success(), "{}", stderr(&unicast));
+    assert_eq!(
+        (figures(&unicast)["delivered"].clone(), figures(&unicast)["stray"].clone()),
+        (800.into(), 0.into())
+    );
+    let topics = bench(&[&["topics", "--topics", "10"], &load[..]].concat());
+    assert!(topics.status.success(), "{}", stderr(&topics));
+    assert_eq!(
+        (figures(&topics)["delivered"].clone(), figures(&topics)["stray"].clone()),
+        (3_200.into(), 0.into())
+    );
+}
+
+#[test]
+fn a_server_that_loses_and_doubles_is_found_out() {
+    let floor = Floor::start(&["--drop-every", "10", "--double-every", "7"]);
+    let output = bench(&[
+        "run",
+        "--url",
+        &floor.url,
+        "--secret",
+        "any",
+        "--ws",
+        "20",
+        "--sse",
+        "20",
+        "--messages",
+        "100",
+        "--rate",
+        "0",
+        "--json",
+    ]);
+    assert!(!output.status.success());
+    let figures = figures(&output);
+    // Of 100 messages 10 are lost; 14 are doubled but for the one that is lost, the 70th.
+    assert_eq!((&figures["lost"], &figures["doubled"]), (&400.into(), &520.into()));
+    assert_eq!(figures["delivered"], 3_600);
+    assert!(stderr(&output).contains("realtime: lost: 400, doubled: 520"), "{}", stderr(&output));
+}
+
+#[test]
+fn storms_and_idle_connections_are_measured() {
+    let storm = bench(&["storm", "--floor", "--ws", "200", "--sse", "200", "--json"]);
+    assert!(storm.status.success(), "{}", stderr(&storm));
+    assert_eq!(figures(&storm)["failed"], 0);
+    assert!(figures(&storm)["reconnect_p99_ms"].as_f64().is_some());
+    let idle = bench(&["idle", "--floor", "--ws", "200", "--hold", "100ms", "--json"]);
+    assert!(idle.status.success(), "{}", stderr(&idle));
+    assert!(figures(&idle)["connection_after_kib"].as_f64().is_some());
+}
+
+#[test]
+fn an_error_names_its_object() {
+    let floor = Floor::start(&[]);
+    let url = floor.url.trim_end_matches('/');
+    for (arguments, expected) in [
+        (
+            vec!["run", "--url", url, "--secret", "s", "--ws", "3", "--ws-path", "/nothing"],
+            format!("connection 1 to {}: 404 Not Found: /nothing", &url["http://".len()..]),
+        ),
+        (
+            vec!["run", "--url", url, "--secret", "s", "--ws", "1", "--publish-path", "/nothing"],
+            format!("caller 1 to {}: 404 Not Found: /nothing", &url["http://".len()..]),
+        ),
+        (vec!["run", "--url", url, "--ws", "1"], "need tokens; say --secret or --token-file".into()),
+        (
+            vec!["run", "--url", "http://192.0.2.1", "--secret", "s", "--ws", "1"],
+            "192.0.2.1 is not this machine".into(),
+        ),
+        (vec!["run", "--demo", "/bin/false", "--ws", "1"], "/bin/false has ended at once".into()),
+        (vec!["run", "--floor"], "how many connections?".into()),
+    ] {
+        let output = bench(&arguments);
+        assert!(!output.status.success());
+        assert!(stderr(&output).contains(&expected), "{arguments:?}: {}", stderr(&output));
+    }
+}
