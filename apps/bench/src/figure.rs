@@ -86,6 +86,7 @@ pub(crate) static LATENCY_P99: Figure = compared("latency_p99_ms", "latency p99"
 pub(crate) static LATENCY_P999: Figure = compared("latency_p99_9_ms", "latency p99.9", Unit::Millis);
 pub(crate) static LATENCY_MAX: Figure = plain("latency_max_ms", "latency max", Unit::Millis);
 pub(crate) static DELIVERY_CPU: Figure = compared("delivery_cpu_us", "server CPU per delivery", Unit::Micros);
+pub(crate) static WINDOW_S: Figure = compared("window_s", "until the window is read", Unit::Seconds);
 pub(crate) static SERVER_CPU: Figure = plain("server_cpu_percent", "server CPU", Unit::Percent);
 
 /// The figures of one run, or of several.

@@ -12,6 +12,7 @@ use std::{
 use anyhow::{anyhow, ensure};
 use hdrhistogram::Histogram;
 use indicatif::ProgressBar;
+use serde_json::{Value, json};
 
 use crate::{
     audience::Audience,
@@ -250,6 +251,14 @@ impl Load {
         {
             figures.set(&figure::PUBLISH_CPU, micros(used) / f64::from(*count));
         }
+    }
+
+    /// What it is, for a report.
+    pub(crate) fn json(&self) -> Value {
+        json!({
+            "ws": self.websockets, "sse": self.streams, "messages": self.messages, "rate": self.rate,
+            "size": self.size, "pipeline": self.pipeline, "callers": self.callers,
+        })
     }
 
     fn clients(&self) -> f64 {

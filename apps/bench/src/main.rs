@@ -21,7 +21,9 @@ mod process;
 mod publisher;
 mod rate;
 mod receiver;
+mod redis;
 mod report;
+mod resp;
 mod spec;
 mod swarm;
 mod target;
@@ -41,6 +43,7 @@ use crate::{
     contest::{Contest, make_room},
     floor::Floor,
     load::Load,
+    redis::RedisContest,
     report::Report,
     spec::Spec,
 };
@@ -81,15 +84,23 @@ fn execute(command: Command) -> anyhow::Result<Vec<String>> {
             let load = connections(&clients, &contest)?;
             let report = Contest::new(&contest, &[], users(&clients), Audience::Broadcast)?
                 .run(|target, tokens, bar| load.storm(target, tokens, bar))?;
-            Ok(tell("storm", &load, contest.json, &report))
+            Ok(tell("storm", &load.json(), contest.json, &report))
         }
         Command::Idle { hold, clients, contest } => {
             let load = connections(&clients, &contest)?;
             let report = Contest::new(&contest, &[], users(&clients), Audience::Broadcast)?
                 .run(|target, tokens, bar| load.idle(hold, target, tokens, bar))?;
-            Ok(tell("idle", &load, contest.json, &report))
+            Ok(tell("idle", &load.json(), contest.json, &report))
         }
-        Command::Redis(_) => anyhow::bail!("not there yet"),
+        Command::Redis(load) => {
+            let json = load.json;
+            let shown = json!({
+                "messages": load.messages, "rate": load.rate.0, "size": load.size, "callers": load.callers,
+                "publishes": load.publishes, "history": load.history,
+            });
+            let report = RedisContest::new(load)?.run()?;
+            Ok(tell("redis", &shown, json, &report))
+        }
         Command::Floor { port, threads, drop_every, double_every } => {
             Floor { port, threads, drop_every, double_every }.serve()?;
             Ok(Vec::new())
@@ -119,7 +130,7 @@ fn deliver(
     };
     let report = Contest::new(contest, against, users(clients), audience)?
         .run(|target, tokens, bar| load.deliver(target, tokens, bar))?;
-    Ok(tell(command, &load, contest.json, &report))
+    Ok(tell(command, &load.json(), contest.json, &report))
 }
 
 fn publish(api: &ApiLoad) -> anyhow::Result<Vec<String>> {
@@ -141,7 +152,7 @@ fn publish(api: &ApiLoad) -> anyhow::Result<Vec<String>> {
     let users = u32::try_from(*ws.max(sse))?.max(1);
     let report = Contest::new(contest, &[], users, Audience::Broadcast)?
         .run(|target, tokens, bar| load.deliver(target, tokens, bar))?;
-    Ok(tell("api", &load, contest.json, &report))
+    Ok(tell("api", &load.json(), contest.json, &report))
 }
 
 /// A load of connections without messages.
@@ -169,13 +180,9 @@ fn users(clients: &Clients) -> u32 {
 }
 
 /// Prints the report and answers its faults.
-fn tell(command: &str, load: &Load, json: bool, report: &Report) -> Vec<String> {
+fn tell(command: &str, load: &Value, json: bool, report: &Report) -> Vec<String> {
     if json {
-        let load: Value = json!({
-            "ws": load.websockets, "sse": load.streams, "messages": load.messages, "rate": load.rate,
-            "size": load.size, "pipeline": load.pipeline, "callers": load.callers,
-        });
-        println!("{:#}", report.json(command, &load));
+        println!("{:#}", report.json(command, load));
     } else {
         print!("{report}");
     }

@@ -1,0 +1,390 @@
+//! [`RedisContest`]: two nodes over Redis, beside a raw client that does the same to the same server.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail, ensure};
+use futures_util::{StreamExt, stream::BoxStream};
+use realtime_core::{Bus, BusEvent, Envelope, Message, Scope};
+use realtime_redis::{RedisConfig, RedisStreamsBus};
+use tokio::runtime::Runtime;
+
+use crate::{
+    cli::RedisLoad,
+    clock::Clock,
+    endpoint::Reach,
+    figure::{self, Figure, Measurement},
+    marker::Marker,
+    report::{Column, Report},
+    resp::{RedisUrl, Resp},
+    swarm::{Harvest, histogram},
+    track::{Arrival, Track},
+};
+
+/// Two nodes over Redis, beside a raw client.
+pub(crate) struct RedisContest {
+    load: RedisLoad,
+    url: RedisUrl,
+    runtime: Runtime,
+    clock: Clock,
+}
+
+/// Our keys in Redis, removed when this is dropped, and after ten minutes if it never is.
+struct Keys<'a> {
+    url: &'a RedisUrl,
+    prefix: String,
+    /// The nodes' stream and epoch, and the raw client's stream.
+    names: [String; 3],
+}
+
+/// What a reader has seen.
+struct Seen {
+    harvest: Harvest,
+    track: Track,
+    delivered: u32,
+    doubled: u32,
+    late: u32,
+    gaps: u32,
+}
+
+const NODE_LOG: usize = 0;
+const RAW_LOG: usize = 2;
+
+const EXPIRE: &[u8] = b"600";
+
+impl RedisContest {
+    /// Looks at the URL; Redis is not contacted yet.
+    pub(crate) fn new(load: RedisLoad) -> anyhow::Result<Self> {
+        let reach = if load.i_own_this_host { Reach::Anywhere } else { Reach::Loopback };
+        let url = RedisUrl::parse(&load.redis, reach)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        Ok(Self { load, url, runtime, clock: Clock::start() })
+    }
+
+    /// Measures everything as often as was asked for, raw client and nodes in turn.
+    pub(crate) fn run(&self) -> anyhow::Result<Report> {
+        let (mut raw, mut nodes) = (Vec::new(), Vec::new());
+        for _ in 0..self.load.runs {
+            let mut pair = [Measurement::default(), Measurement::default()];
+            self.latency(&mut pair).context("latency")?;
+            self.throughput(&mut pair).context("publishes")?;
+            self.window(&mut pair).context("window")?;
+            let [first, second] = pair;
+            raw.push(first);
+            nodes.push(second);
+        }
+        let column = |name: &str, is_floor, runs| Column { name: name.into(), is_floor, runs };
+        Ok(Report::new(vec![column("realtime", false, nodes), column("raw client", true, raw)]))
+    }
+
+    /// From publish to receipt over two nodes, each of which reads the stream; the raw client has two readers, too.
+    fn latency(&self, [raw, nodes]: &mut [Measurement; 2]) -> anyhow::Result<()> {
+        let keys = self.keys();
+        let seen = self.raw_latency(&keys.names[RAW_LOG])?;
+        seen.enter(raw, self.load.messages);
+
+        let (publisher, reader) = (self.node(&keys)?, self.node(&keys)?);
+        let (mut own, mut events) = self.runtime.block_on(async {
+            let (mut own, mut events) = (publisher.subscribe(), reader.subscribe());
+            up(&mut own).await?;
+            up(&mut events).await?;
+            Ok::<_, anyhow::Error>((own, events))
+        })?;
+        keys.expire()?;
+        let drain = self.runtime.spawn(async move { while own.next().await.is_some() {} });
+        let (clock, messages, limit) = (self.clock, self.load.messages, self.load.time_limit);
+        let reading = self.runtime.spawn(async move {
+            let mut seen = Seen::new()?;
+            let reading = async {
+                while seen.delivered < messages {
+                    match events.next().await {
+                        Some(BusEvent::Message(_, envelope)) => {
+                            seen.message(envelope.message().data.as_bytes(), clock.now());
+                        }
+                        Some(BusEvent::Gap) => seen.gaps += 1,
+                        Some(_) => {}
+                        None => break,
+                    }
+                }
+            };
+            tokio::time::timeout(limit, reading).await.ok();
+            Ok::<_, anyhow::Error>(seen)
+        });
+        self.spaced(|text| {
+            let envelope = Arc::new(envelope(text));
+            self.runtime.block_on(publisher.publish(&envelope))?;
+            Ok(())
+        })?;
+        let seen = self.runtime.block_on(reading)??;
+        drain.abort();
+        seen.enter(nodes, self.load.messages);
+        Ok(())
+    }
+
+    fn raw_latency(&self, key: &str) -> anyhow::Result<Seen> {
+        let (mut writer, stop) = (self.url.open()?, AtomicBool::new(false));
+        let (clock, messages) = (self.clock, self.load.messages);
+        let until = Instant::now() + self.load.time_limit;
+        let read = |mut reader: Resp| {
+            let (mut seen, mut last) = (Seen::new()?, b"0-0".to_vec());
+            while seen.delivered < messages && Instant::now() < until && !stop.load(Ordering::Relaxed) {
+                reader.xread(key.as_bytes(), &mut last, true, |text| seen.message(text, clock.now()))?;
+            }
+            Ok(seen)
+        };
+        let readers = [self.url.open()?, self.url.open()?];
+        thread::scope(|scope| {
+            let readers = readers.map(|reader| scope.spawn(|| read(reader)));
+            let published = self.spaced(|text| {
+                xadd(&mut writer, key, &entry(text));
+                writer.flush()?;
+                writer.answer()
+            });
+            stop.store(published.is_err(), Ordering::Relaxed);
+            let seen = readers.map(|reader| reader.join().unwrap_or_else(|_| bail!("a reader panicked")));
+            published?;
+            let [seen, other] = seen;
+            other?;
+            seen
+        })
+    }
+
+    /// Publishes the messages of the latency at their times, on this thread.
+    fn spaced(&self, mut publish: impl FnMut(&str) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let RedisLoad { messages, rate, size, time_limit, .. } = &self.load;
+        let began = Instant::now();
+        for number in 0..*messages {
+            if rate.0 > 0.0 {
+                let due = began + Duration::from_secs_f64(f64::from(number) / rate.0);
+                thread::sleep(due.saturating_duration_since(Instant::now()));
+            }
+            ensure!(began.elapsed() < *time_limit, "the time limit has passed after {number} messages");
+            publish(&self.text(number, *size))?;
+        }
+        Ok(())
+    }
+
+    /// How many publishes a second one node takes from many callers; the raw client has as many on the way.
+    fn throughput(&self, [raw, nodes]: &mut [Measurement; 2]) -> anyhow::Result<()> {
+        let keys = self.keys();
+        let RedisLoad { callers, publishes, size, .. } = self.load;
+        let (mut writer, began) = (self.url.open()?, Instant::now());
+        let entry = entry(&self.text(0, size));
+        let (mut sent, mut answered) = (0, 0);
+        while answered < publishes {
+            while sent < publishes && ((sent - answered) as usize) < callers {
+                xadd(&mut writer, &keys.names[RAW_LOG], &entry);
+                sent += 1;
+            }
+            writer.flush()?;
+            writer.answer()?;
+            answered += 1;
+            while answered < sent && writer.has_more() {
+                writer.answer()?;
+                answered += 1;
+            }
+            self.in_time(began)?;
+        }
+        raw.set(&figure::PUBLISH_RATE, f64::from(publishes) / began.elapsed().as_secs_f64());
+        keys.expire()?;
+
+        let node = self.node(&keys)?;
+        let took = self.publish_all(&node, publishes)?;
+        keys.expire()?;
+        nodes.set(&figure::PUBLISH_RATE, f64::from(publishes) / took.as_secs_f64());
+        Ok(())
+    }
+
+    /// Publishes from many callers at once; answers how long it took.
+    fn publish_all(&self, node: &RedisStreamsBus, publishes: u32) -> anyhow::Result<Duration> {
+        let next = Arc::new(AtomicU32::new(0));
+        let envelope = Arc::new(envelope(&self.text(0, self.load.size)));
+        self.runtime.block_on(async {
+            // The connection is opened by the first one, which is not timed.
+            node.publish(&envelope).await?;
+            let began = Instant::now();
+            let mut callers = tokio::task::JoinSet::new();
+            for _ in 0..self.load.callers {
+                let (node, next, envelope) = (node.clone(), Arc::clone(&next), Arc::clone(&envelope));
+                callers.spawn(async move {
+                    while next.fetch_add(1, Ordering::Relaxed) < publishes {
+                        node.publish(&envelope).await?;
+                    }
+                    Ok::<_, anyhow::Error>(())
+                });
+            }
+            let all = async {
+                while let Some(caller) = callers.join_next().await {
+                    caller??;
+                }
+                Ok::<_, anyhow::Error>(())
+            };
+            tokio::time::timeout(self.load.time_limit, all).await.context("the time limit has passed")??;
+            Ok(began.elapsed())
+        })
+    }
+
+    /// How long a node that starts reads the window; the raw client reads the same entries.
+    fn window(&self, [raw, nodes]: &mut [Measurement; 2]) -> anyhow::Result<()> {
+        let keys = self.keys();
+        let history = self.load.history;
+        self.publish_all(&self.node(&keys)?, history)?;
+        keys.expire()?;
+
+        let began = Instant::now();
+        let (mut reader, mut last, mut count) = (self.url.open()?, b"0-0".to_vec(), 0);
+        loop {
+            let entries = reader.xread(keys.names[NODE_LOG].as_bytes(), &mut last, false, |_| {})?;
+            count += entries;
+            self.in_time(began)?;
+            if entries == 0 {
+                break;
+            }
+        }
+        ensure!(count > history as usize, "the window has {count} entries instead of {history}");
+        raw.set(&figure::WINDOW_S, began.elapsed().as_secs_f64());
+
+        let (began, limit) = (Instant::now(), self.load.time_limit);
+        let read = self.runtime.block_on(async {
+            let mut events = self.node(&keys)?.subscribe();
+            let reading = async {
+                let mut read = 0;
+                loop {
+                    match events.next().await {
+                        Some(BusEvent::Message(..)) => read += 1,
+                        Some(BusEvent::Up(_)) => break Ok(read),
+                        Some(BusEvent::Down(why)) => bail!("the bus is down: {why}"),
+                        Some(_) => {}
+                        None => bail!("the bus has ended"),
+                    }
+                }
+            };
+            tokio::time::timeout(limit, reading).await.context("the time limit has passed")?
+        })?;
+        ensure!(read > history, "the node has read {read} messages instead of {history}");
+        nodes.set(&figure::WINDOW_S, began.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    fn node(&self, keys: &Keys<'_>) -> anyhow::Result<RedisStreamsBus> {
+        let config = RedisConfig {
+            key_prefix: keys.prefix.clone(),
+            max_len: self.load.history as usize + 10_000,
+            ..RedisConfig::single(&self.load.redis)
+        };
+        Ok(RedisStreamsBus::new(config)?)
+    }
+
+    fn keys(&self) -> Keys<'_> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let prefix = format!("realtime-bench:{}:{number}", std::process::id());
+        let names = ["log", "epoch", "raw"].map(|name| format!("{{{prefix}:rt}}:{name}"));
+        Keys { url: &self.url, prefix, names }
+    }
+
+    fn in_time(&self, began: Instant) -> anyhow::Result<()> {
+        ensure!(began.elapsed() < self.load.time_limit, "the time limit has passed");
+        Ok(())
+    }
+
+    fn text(&self, number: u32, size: usize) -> String {
+        let mut text = Vec::new();
+        Marker { run: 0, group: 0, caller: 0, number, sent: self.clock.now() }.write(size, &mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    }
+}
+
+impl Keys<'_> {
+    /// Lets Redis remove them, should this process be killed.
+    fn expire(&self) -> anyhow::Result<()> {
+        let mut redis = self.url.open()?;
+        self.names.iter().try_for_each(|name| redis.call(&[b"EXPIRE", name.as_bytes(), EXPIRE]))
+    }
+}
+
+impl Drop for Keys<'_> {
+    fn drop(&mut self) {
+        let [log, epoch, raw] = self.names.each_ref().map(|name| name.as_bytes());
+        if let Err(error) = self.url.open().and_then(|mut redis| redis.call(&[b"DEL", log, epoch, raw])) {
+            eprintln!("the keys {} could not be removed: {error:#}", self.names.join(", "));
+        }
+    }
+}
+
+impl Seen {
+    fn new() -> anyhow::Result<Self> {
+        let harvest = Harvest { latency: histogram()?, ..Harvest::new()? };
+        Ok(Self { harvest, track: Track::default(), delivered: 0, doubled: 0, late: 0, gaps: 0 })
+    }
+
+    fn message(&mut self, text: &[u8], now: u64) {
+        Marker::each(text, 0, |marker| {
+            match self.track.enter(marker.number) {
+                Arrival::New => self.delivered += 1,
+                Arrival::Late => (self.delivered, self.late) = (self.delivered + 1, self.late + 1),
+                Arrival::Double => self.doubled += 1,
+            }
+            self.harvest.latency.saturating_record(now.saturating_sub(marker.sent));
+        });
+    }
+
+    fn enter(&self, figures: &mut Measurement, sent: u32) {
+        figures.set(&figure::EXPECTED, f64::from(sent));
+        let faults: [(&'static Figure, f64); 5] = [
+            (&figure::DELIVERED, f64::from(self.delivered)),
+            (&figure::LOST, self.track.lost(sent) as f64),
+            (&figure::DOUBLED, f64::from(self.doubled)),
+            (&figure::LATE, f64::from(self.late)),
+            (&figure::GAPS, f64::from(self.gaps)),
+        ];
+        for (figure, value) in faults {
+            figures.set(figure, value);
+        }
+        for (figure, quantile) in [
+            (&figure::LATENCY_P50, 0.5),
+            (&figure::LATENCY_P90, 0.9),
+            (&figure::LATENCY_P99, 0.99),
+            (&figure::LATENCY_P999, 0.999),
+            (&figure::LATENCY_MAX, 1.0),
+        ] {
+            figures.set(figure, self.harvest.latency.value_at_quantile(quantile) as f64 / 1e6);
+        }
+    }
+}
+
+/// Waits until a bus is up.
+async fn up(events: &mut BoxStream<'static, BusEvent>) -> anyhow::Result<()> {
+    let waiting = async {
+        loop {
+            match events.next().await {
+                Some(BusEvent::Up(_)) => return Ok(()),
+                Some(BusEvent::Down(why)) => bail!("the bus is down: {why}"),
+                Some(_) => {}
+                None => bail!("the bus has ended"),
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), waiting).await.context("the bus is not up after 10 s")?
+}
+
+fn envelope(text: &str) -> Envelope {
+    Envelope::broadcast(Scope::Both, Message::text(text))
+}
+
+/// What a node writes for the same message.
+fn entry(text: &str) -> String {
+    serde_json::json!({"topics": ["all"], "event": "message", "data": text, "at": 1_800_000_000_000_u64})
+        .to_string()
+}
+
+fn xadd(redis: &mut Resp, key: &str, entry: &str) {
+    let max = b"110000";
+    redis.push(&[b"XADD", key.as_bytes(), b"MAXLEN", b"~", max, b"*", b"v", b"1", b"e", entry.as_bytes()]);
+}
