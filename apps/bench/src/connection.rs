@@ -238,3 +238,153 @@ impl AsFd for Connection {
         self.socket.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        io::Write,
+        net::{TcpListener, TcpStream},
+        thread,
+    };
+
+    use super::*;
+    use crate::{marker::Marker, swarm::histogram, track::Track};
+
+    fn open(transport: Transport) -> (Connection, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut connection = Connection::begin(address, transport, 0, 0).unwrap();
+        let server = listener.accept().unwrap().0;
+        connection.ask(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        (connection, server)
+    }
+
+    /// What it has received once the server is gone, and why it has ended.
+    fn receive(connection: &mut Connection) -> (Vec<String>, String) {
+        let (mut buffer, mut joined, mut seen) = (Vec::new(), Vec::new(), Vec::new());
+        loop {
+            let result = connection.receive(&mut buffer, &mut joined, |incoming| {
+                seen.push(match incoming {
+                    Incoming::Opened => "opened".to_owned(),
+                    Incoming::Gap => "gap".to_owned(),
+                    Incoming::Message(text) => String::from_utf8_lossy(text).into_owned(),
+                });
+            });
+            if let Err(error) = result {
+                return (seen, error.to_string());
+            }
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_stream_is_received_in_single_bytes() {
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n";
+        let body = "event:gap\ndata:{}\n\ndata:one\n\n:beat\n\ndata:two\n\n";
+        let chunks: String = body.as_bytes().chunks(7).fold(String::new(), |all, chunk| {
+            format!("{all}{:x}\r\n{}\r\n", chunk.len(), std::str::from_utf8(chunk).unwrap())
+        });
+        for answer in [
+            format!("{head}\r\n{body}"),
+            format!("{head}Transfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n"),
+        ] {
+            let (mut connection, mut server) = open(Transport::Sse);
+            server.set_nodelay(true).unwrap();
+            let writer = thread::spawn(move || {
+                for byte in answer.bytes() {
+                    server.write_all(&[byte]).unwrap();
+                }
+                server
+            });
+            // The server is kept until all is read: what it has not read would reset the connection.
+            let (seen, why) = thread::scope(|scope| {
+                let reading = scope.spawn(|| receive(&mut connection));
+                let server = writer.join().unwrap();
+                server.shutdown(std::net::Shutdown::Write).unwrap();
+                reading.join().unwrap()
+            });
+            assert_eq!(seen, ["opened", "gap", "one", "two"]);
+            assert!(why.contains("server"), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_told_with_its_body() {
+        let (mut connection, mut server) = open(Transport::WebSocket);
+        server.write_all(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno").unwrap();
+        assert_eq!(receive(&mut connection), (vec![], "401 Unauthorized: no".into()));
+    }
+
+    #[test]
+    fn a_ping_is_answered() {
+        use std::io::Read;
+
+        let (mut connection, mut server) = open(Transport::WebSocket);
+        let accept = format!("HTTP/1.1 101 x\r\nSec-WebSocket-Accept: {WEBSOCKET_ACCEPT}\r\n\r\n");
+        server.write_all(&[accept.as_bytes(), &[0x89, 1, b'x'], &[0x88, 2, 0x03, 0xf4]].concat()).unwrap();
+        let (seen, why) = receive(&mut connection);
+        assert_eq!((seen, why.as_str()), (vec!["opened".to_owned()], "closed by the server with code 1012"));
+        let mut answer = [0; 18 + 7];
+        server.read_exact(&mut answer).unwrap();
+        assert_eq!(answer[18..], [0x8a, 0x81, 0, 0, 0, 0, b'x']);
+    }
+
+    /// `cargo test --release -p realtime-bench -- --ignored --nocapture how_fast`: what the client itself can take.
+    #[test]
+    #[ignore = "a measurement"]
+    fn how_fast_a_thread_receives() {
+        const COUNT: u32 = 2_000_000;
+        for transport in [Transport::WebSocket, Transport::Sse] {
+            let (mut connection, mut server) = open(transport);
+            let writer = thread::spawn(move || {
+                let mut bytes = match transport {
+                    Transport::WebSocket => {
+                        format!("HTTP/1.1 101 x\r\nSec-WebSocket-Accept: {WEBSOCKET_ACCEPT}\r\n\r\n")
+                    }
+                    Transport::Sse => "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
+                                       Transfer-Encoding: chunked\r\n\r\n"
+                        .into(),
+                }
+                .into_bytes();
+                for number in 0..COUNT {
+                    let mut text = Vec::new();
+                    Marker { run: 1, group: 0, caller: 0, number, sent: 0 }.write(150, &mut text);
+                    if transport == Transport::WebSocket {
+                        bytes.extend_from_slice(&frame::text(&text));
+                    } else {
+                        let text = String::from_utf8(text).unwrap();
+                        let block = format!("event:message\nid:1795488631380.{number}\ndata:{text}\n\n");
+                        write!(bytes, "{:x}\r\n{block}\r\n", block.len()).unwrap();
+                    }
+                }
+                server.write_all(&bytes).unwrap();
+                server.shutdown(std::net::Shutdown::Write).unwrap();
+                server
+            });
+            let (mut buffer, mut joined) = (Vec::new(), Vec::new());
+            let (mut track, mut latency) = (Track::default(), histogram().unwrap());
+            let cpu = || -> f64 {
+                let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+                text.split_whitespace().next().unwrap().parse().unwrap()
+            };
+            connection.socket.set_nonblocking(false).unwrap();
+            let before = cpu();
+            while connection
+                .receive(&mut buffer, &mut joined, |incoming| {
+                    if let Incoming::Message(text) = incoming {
+                        Marker::each(text, 150, |marker| {
+                            track.enter(marker.number);
+                            latency.saturating_record(1_000_000);
+                        });
+                    }
+                })
+                .is_ok()
+            {}
+            let nanos = cpu() - before;
+            writer.join().unwrap();
+            assert_eq!(track.lost(COUNT), 0);
+            println!("{transport:?}: {:.2} M messages a second of CPU", f64::from(COUNT) / nanos * 1e3);
+        }
+    }
+}

@@ -10,6 +10,7 @@ pub(crate) struct Track {
     /// The number after the highest one that has come.
     next: u32,
     /// What has not come below that, ascending, apart from each other.
+    #[expect(clippy::box_collection, reason = "nearly all tracks have none, and there may be millions")]
     holes: Option<Box<Vec<Range<u32>>>>,
 }
 

@@ -24,7 +24,8 @@ impl Floor {
             .spawn()
             .expect("the binary starts");
         let mut line = String::new();
-        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+        let stderr = child.stderr.take().expect("it is piped");
+        BufReader::new(stderr).read_line(&mut line).expect("a line");
         let (_, url) = line.split_once(" is ready at ").expect(&line);
         Self { child, url: url.trim().to_owned() }
     }
@@ -185,4 +186,35 @@ fn an_error_names_its_object() {
         assert!(!output.status.success());
         assert!(stderr(&output).contains(&expected), "{arguments:?}: {}", stderr(&output));
     }
+}
+
+#[test]
+fn another_server_is_compared_by_its_description() {
+    let other = Floor::start(&[]);
+    let (url, pid) = (other.url.trim_end_matches('/'), other.child.id());
+    let spec = format!(
+        r#"name=other,ws={url}/resource/websocket,sse={url}/resource/sse,publish={url}/api/publish,body={{"broadcast":true,"message":"{{message:json}}"}},pid={pid}"#
+    );
+    let output = bench(&[
+        "compare",
+        "--against",
+        &spec,
+        "--floor",
+        "--ws",
+        "20",
+        "--sse",
+        "20",
+        "--runs",
+        "2",
+        "--json",
+    ]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let names: Vec<_> = json["servers"].as_array().unwrap().iter().map(|server| &server["name"]).collect();
+    assert_eq!(names, ["other", "floor"]);
+    assert_eq!(json["servers"][0]["median"]["delivered"], 4_000);
+    assert_eq!(json["servers"][0]["runs"].as_array().unwrap().len(), 2);
+    // The floor is measured once more at the end.
+    assert_eq!(json["servers"][1]["runs"].as_array().unwrap().len(), 3);
+    assert!(json["servers"][0]["ratioToFloor"]["delivery_cpu_us"].as_f64().is_some());
 }
