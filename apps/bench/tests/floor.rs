@@ -204,6 +204,8 @@ fn another_server_is_compared_by_its_description() {
         "20",
         "--sse",
         "20",
+        "--rate",
+        "0",
         "--runs",
         "2",
         "--json",
