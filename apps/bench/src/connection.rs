@@ -53,8 +53,9 @@ pub(crate) enum Incoming<'a> {
 /// What is read at once, at most.
 pub(crate) const READ: usize = 128 * 1024;
 
-/// How many connections share a source address. The kernel has about 28,000 ports for each.
-const PORTS: usize = 20_000;
+/// How many connections share a source address. The kernel has about 28,000 ports for each, and looks through the even
+/// ones first: beyond 14,000 it would walk through all of them for each connection.
+const PORTS: usize = 10_000;
 
 impl Connection {
     /// Begins to connect; `number` chooses the source address.
@@ -306,6 +307,18 @@ mod tests {
             });
             assert_eq!(seen, ["opened", "gap", "one", "two"]);
             assert!(why.contains("server"), "{why}");
+        }
+    }
+
+    #[test]
+    fn every_ten_thousand_connections_have_a_source_address() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        for (number, source) in
+            [(0, "127.0.0.1"), (9_999, "127.0.0.1"), (10_000, "127.0.0.2"), (99_999, "127.0.0.10")]
+        {
+            let _connection = Connection::begin(address, Transport::WebSocket, number, 0).unwrap();
+            assert_eq!(listener.accept().unwrap().1.ip().to_string(), source);
         }
     }
 

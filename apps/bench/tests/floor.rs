@@ -1,8 +1,11 @@
 //! The binary, against its own floor.
 
 use std::{
+    fs,
     io::{BufRead, BufReader},
     process::{Child, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -159,6 +162,29 @@ fn storms_and_idle_connections_are_measured() {
     let idle = bench(&["idle", "--floor", "--ws", "200", "--hold", "100ms", "--json"]);
     assert!(idle.status.success(), "{}", stderr(&idle));
     assert!(figures(&idle)["connection_after_kib"].as_f64().is_some());
+}
+
+#[test]
+fn a_tool_that_is_killed_takes_its_server_along() {
+    let mut tool = Command::new(BENCH)
+        .args(["idle", "--floor", "--ws", "1", "--hold", "60s"])
+        .spawn()
+        .expect("the binary starts");
+    let wait = |what: &str, done: &dyn Fn() -> bool| {
+        let until = Instant::now() + Duration::from_secs(20);
+        while !done() {
+            assert!(Instant::now() < until, "{what}");
+            thread::sleep(Duration::from_millis(10));
+        }
+    };
+    let children = format!("/proc/{0}/task/{0}/children", tool.id());
+    let server = || fs::read_to_string(&children).unwrap_or_default().trim().to_owned();
+    wait("the floor is not started", &|| !server().is_empty());
+    let server = format!("/proc/{}/exe", server());
+    tool.kill().expect("it runs");
+    tool.wait().expect("it has ended");
+    // A process that has ended has no program any more, even if nobody has asked how it ended.
+    wait("the floor lives on", &|| fs::read_link(&server).is_err());
 }
 
 #[test]
