@@ -10,7 +10,7 @@ use std::{
 use realtime_core::{LocalPresence, OnlineSession, UserId};
 use tokio::{
     sync::Notify,
-    time::{Instant, MissedTickBehavior, interval, sleep},
+    time::{MissedTickBehavior, interval, sleep},
 };
 
 use super::{Keys, Shared, member, scripts::Scripts, user};
@@ -36,10 +36,8 @@ struct State {
 
 /// How long a node is believed to live without a word.
 const LEASE: Duration = Duration::from_secs(9);
-/// How often a node renews its lease.
-const RENEW: Duration = Duration::from_secs(3);
-/// How often each node looks for what has ended.
-const SWEEP: Duration = Duration::from_secs(1);
+/// How often a node renews its lease, which shows whether Redis was emptied, and looks for what has ended.
+const TICK: Duration = Duration::from_secs(1);
 /// How many users one script takes: a script holds up everything else in Redis.
 const BATCH: usize = 500;
 /// How long changes are collected before they are written.
@@ -149,28 +147,24 @@ impl Keeper {
 }
 
 pub(super) async fn keep(keeper: Arc<Keeper>) {
-    let mut sweep = interval(SWEEP);
-    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut renewed: Option<Instant> = None;
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut healthy, mut opened) = (true, 0);
     loop {
         let changed = tokio::select! {
             () = keeper.wake.notified() => true,
-            _ = sweep.tick() => false,
+            _ = tick.tick() => false,
         };
         let work = async {
             if changed {
                 sleep(COLLECT).await;
             }
-            if changed || renewed.is_none_or(|renewed| renewed.elapsed() >= RENEW) {
+            while keeper.sync().await? {}
+            let now = keeper.shared.commands.opened();
+            if opened != now {
+                keeper.suspect().await?;
                 while keeper.sync().await? {}
-                let now = keeper.shared.commands.opened();
-                if opened != now {
-                    keeper.suspect().await?;
-                    while keeper.sync().await? {}
-                    opened = now;
-                }
-                renewed = Some(Instant::now());
+                opened = now;
             }
             if !changed {
                 while keeper.sweep().await? {}
@@ -188,7 +182,6 @@ pub(super) async fn keep(keeper: Arc<Keeper>) {
                     tracing::warn!(%error, "presence cannot be written");
                 }
                 // What could not be written stays dirty; the next tick tries again.
-                renewed = None;
             }
         }
     }
