@@ -105,7 +105,8 @@ impl RedisCluster {
         (0..self.nodes.len()).find(|n| *n != owner && is_master(*n)).unwrap()
     }
 
-    /// Moves a slot with these keys to another master, one key after the other, with a pause after each step.
+    /// Moves a slot with these keys first and then all the others to another master, one key after the other, with a
+    /// pause before each of these.
     pub async fn migrate(&self, slot: u16, keys: &[&str], to: usize, pause: Duration) {
         let from = self.owner(slot).unwrap();
         let id = |n: usize| self.nodes[n].cli(&["cluster", "myid"]);
@@ -117,12 +118,24 @@ impl RedisCluster {
         set(to, "importing", &source);
         set(from, "migrating", &target);
         let port = self.nodes[to].port().to_string();
+        let migrate = |key: &str| {
+            let migrate = ["migrate", "127.0.0.1", &port, key, "0", "2000", "auth2", "app", "app"];
+            // NOKEY: it has gone meanwhile.
+            let answer = self.nodes[from].cli(&migrate);
+            assert!(answer == "OK" || answer == "NOKEY", "{key}: {answer}");
+        };
         for key in keys {
             sleep(pause).await;
-            let migrate = ["migrate", "127.0.0.1", &port, key, "0", "2000", "auth2", "app", "app"];
-            assert_eq!(self.nodes[from].cli(&migrate), "OK");
+            migrate(key);
         }
         sleep(pause).await;
+        loop {
+            let left = self.nodes[from].cli(&["cluster", "getkeysinslot", &slot.to_string(), "100"]);
+            if left.is_empty() {
+                break;
+            }
+            left.lines().for_each(migrate);
+        }
         set(to, "node", &target);
         set(from, "node", &target);
         self.moved_from(slot, from).await;

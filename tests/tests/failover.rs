@@ -1,7 +1,7 @@
 //! The Redis Streams bus when its master changes: under Sentinel, and in a Cluster.
 //!
 //! Everywhere the same question: is anything that was acknowledged missing where no reader is told so?
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests may")]
+#![allow(clippy::unwrap_used, reason = "tests may")]
 
 use std::{
     collections::HashSet,
@@ -10,18 +10,14 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use realtime_core::{Bus, BusError, BusEvent, Position};
+use realtime_core::{Bus, BusEvent, Position};
 use realtime_redis::{RedisConfig, RedisStreamsBus, Topology};
 use realtime_tests::{
-    RedisCluster, RedisSentinel,
+    Fault, Part, Published, Publisher, RedisCluster, RedisSentinel,
     conformance::{Subscriber, Terms, bus_conforms, envelope},
     within,
 };
-use tokio::{
-    sync::watch,
-    task::JoinHandle,
-    time::{MissedTickBehavior, interval, sleep},
-};
+use tokio::{sync::watch, task::JoinHandle, time::sleep};
 
 const LOG: &str = "{rt}:log";
 const EPOCH: &str = "{rt}:epoch";
@@ -50,9 +46,12 @@ async fn a_sentinels_master_that_is_killed_loses_nothing_in_silence() {
         publisher.some().await;
         redis.back_as_replica(old).await;
     }
-    let figures = finish("Sentinel, two masters killed", publisher, reader).await;
+    let figures = finish(publisher, reader).await;
     assert!(figures.published.refused > 0);
     assert_eq!(figures.seen.gaps(), 2, "a new master is a new epoch");
+    let seen = "Publishing fails until another one is promoted; then one gap, and whatever was acknowledged has \
+                arrived or lies in it.";
+    Fault::new("Sentinel: the master is killed", Part::Streams, seen).figures(&figures).record();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -64,8 +63,10 @@ async fn a_planned_failover_loses_nothing_in_silence() {
     redis.fail_over();
     redis.failed_over_from(old).await;
     publisher.some().await;
-    let figures = finish("Sentinel, planned", publisher, reader).await;
+    let figures = finish(publisher, reader).await;
     assert_eq!(figures.seen.gaps(), 1);
+    let seen = "Publishing goes on; one gap, and whatever was acknowledged has arrived or lies in it.";
+    Fault::new("Sentinel: a planned failover", Part::Streams, seen).figures(&figures).record();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,7 +85,7 @@ async fn what_a_promoted_replica_never_had_is_a_gap() {
     redis.kill(old);
     redis.failed_over_from(old).await;
     let newcomer = Reader::start(redis.topology()).await;
-    let publisher = Publisher::start(redis.topology(), before.next);
+    let publisher = publishing(redis.topology(), before.next);
     publisher.some().await;
     let published = publisher.stop().await;
     let (mut seen, newcomer) = (reader.stop().await, newcomer.stop().await);
@@ -99,7 +100,10 @@ async fn what_a_promoted_replica_never_had_is_a_gap() {
         seen.nothing_is_missing_in_silence(published);
         newcomer.nothing_is_missing_in_silence(published);
     }
-    println!("Sentinel, replica without the last 5: {published}; {seen}; newcomer {newcomer}");
+    let words = "One gap where they were, for whoever was there and for whoever came later; or all of it.";
+    Fault::new("Sentinel: the promoted replica lacks the last 5 messages", Part::Streams, words)
+        .figures(format_args!("{published}; {seen}"))
+        .record();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,8 +116,10 @@ async fn a_master_that_hangs_and_comes_back_is_left() {
     redis.failed_over_from(old).await;
     redis.server(old).resume();
     publisher.some().await;
-    let figures = finish("Sentinel, master hung during the failover", publisher, reader).await;
+    let figures = finish(publisher, reader).await;
     assert_eq!(figures.seen.gaps(), 1);
+    let seen = "As if it had been killed; when it comes back, nobody goes back to it.";
+    Fault::new("Sentinel: the master hangs", Part::Streams, seen).figures(&figures).record();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,9 +152,12 @@ async fn an_isolated_old_master_is_left_by_everybody_within_three_seconds() {
     assert!(down < Duration::from_secs(3), "down after {down:?}");
     assert_ne!(master, old);
     redis.unlock(old);
-    let figures = finish("Sentinel, isolated old master", publisher, reader).await;
-    println!("  a reader on the old master is down after {down:?}, up on the new one after {back:?}");
+    let figures = finish(publisher, reader).await;
     assert!(figures.seen.gaps() >= 1);
+    let seen = "Nodes on the old master are unready within 3 s of the promotion and go on with the new one; one gap.";
+    Fault::new("Sentinel: an old master is isolated with its clients", Part::Streams, seen)
+        .figures(format_args!("unready after {down:.1?}, ready again after {back:.1?}; {figures}"))
+        .record();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -179,8 +188,11 @@ async fn a_clusters_master_that_is_killed_loses_nothing_in_silence() {
     redis.kill(old);
     redis.moved_from(slot, old).await;
     publisher.some().await;
-    let figures = finish("Cluster, master of the slot killed", publisher, reader).await;
+    let figures = finish(publisher, reader).await;
     assert_eq!(figures.seen.gaps(), 1);
+    let seen = "Publishing fails until its replica has taken over; then one gap, and whatever was acknowledged has \
+                arrived or lies in it.";
+    Fault::new("Cluster: the master of our slot is killed", Part::Streams, seen).figures(&figures).record();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -194,8 +206,11 @@ async fn a_slot_that_moves_to_another_master_loses_nothing_in_silence() {
         redis.migrate(slot, &keys, to, Duration::from_millis(300)).await;
         publisher.some().await;
     }
-    let figures = finish("Cluster, slot moved twice", publisher, reader).await;
+    let figures = finish(publisher, reader).await;
     assert_eq!(figures.seen.gaps(), 2);
+    let seen = "Publishing fails while it is between two masters; then one gap, and whatever was acknowledged has \
+                arrived or lies in it.";
+    Fault::new("Cluster: our slot moves to another master", Part::Streams, seen).figures(&figures).record();
 }
 
 fn config(topology: Topology) -> RedisConfig {
@@ -206,18 +221,20 @@ fn bus(topology: Topology) -> RedisStreamsBus {
     RedisStreamsBus::new(config(topology)).unwrap()
 }
 
+fn publishing(topology: Topology, first: u64) -> Publisher {
+    Publisher::start(bus(topology), first, envelope)
+}
+
 /// A reader that is up, and a publisher with a bus of its own.
 async fn start(topology: Topology) -> (Reader, Publisher) {
     let reader = Reader::start(topology.clone()).await;
-    (reader, Publisher::start(topology, 0))
+    (reader, publishing(topology, 0))
 }
 
 /// Stops both and checks what is true of every failover.
-async fn finish(what: &str, publisher: Publisher, reader: Reader) -> Figures {
+async fn finish(publisher: Publisher, reader: Reader) -> Figures {
     let published = publisher.stop().await;
     let seen = reader.stop().await;
-    let lost = seen.missing(&published);
-    println!("{what}: {published}; {seen}, {lost} lost and announced");
     seen.nothing_is_missing_in_silence(&published);
     let limit = RedisConfig::new(Topology::Single(String::new())).command_timeout;
     let slowest = published.slowest;
@@ -230,84 +247,10 @@ struct Figures {
     seen: Seen,
 }
 
-/// Publishes numbers one after the other, about every other millisecond.
-struct Publisher {
-    stop: watch::Sender<bool>,
-    acknowledged: watch::Receiver<u64>,
-    task: JoinHandle<Published>,
-}
-
-/// What came of it.
-#[derive(Default)]
-struct Published {
-    acknowledged: Vec<(Position, String)>,
-    refused: u64,
-    /// The longest time between two acknowledgements.
-    pause: Duration,
-    /// The longest that a publish took, whatever came of it.
-    slowest: Duration,
-    next: u64,
-}
-
-impl Publisher {
-    fn start(topology: Topology, first: u64) -> Self {
-        let (stop, stopped) = watch::channel(false);
-        let (count, acknowledged) = watch::channel(0);
-        let bus = bus(topology);
-        let task = tokio::spawn(async move {
-            let mut published = Published { next: first, ..Published::default() };
-            let mut pace = interval(Duration::from_millis(2));
-            pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            let mut last = Instant::now();
-            // The last one is acknowledged: it proves that everything before it has come.
-            let mut refused = false;
-            while refused || !*stopped.borrow() {
-                pace.tick().await;
-                let text = published.next.to_string();
-                published.next += 1;
-                let asked = Instant::now();
-                let answer = bus.publish(&envelope(&text)).await;
-                published.slowest = published.slowest.max(asked.elapsed());
-                refused = answer.is_err();
-                match answer {
-                    Ok(answer) => {
-                        published.acknowledged.push((answer.position.unwrap(), text));
-                        published.pause = published.pause.max(last.elapsed());
-                        last = Instant::now();
-                        count.send_modify(|count| *count += 1);
-                    }
-                    Err(BusError::Unavailable(_)) => published.refused += 1,
-                    Err(error) => panic!("{error}"),
-                }
-            }
-            published
-        });
-        Self { stop, acknowledged, task }
-    }
-
-    /// Waits until some more are acknowledged.
-    async fn some(&self) {
-        let mut acknowledged = self.acknowledged.clone();
-        let enough = *acknowledged.borrow() + 200;
-        within("publishes to be acknowledged", acknowledged.wait_for(|count| *count >= enough))
-            .await
-            .unwrap();
-    }
-
-    async fn stop(self) -> Published {
-        self.stop.send(true).unwrap();
-        within("the publisher to end", self.task).await.unwrap()
-    }
-}
-
-impl fmt::Display for Published {
+impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { acknowledged, refused, pause, slowest, .. } = self;
-        let acknowledged = acknowledged.len();
-        write!(
-            f,
-            "{acknowledged} acknowledged, {refused} refused, {pause:.1?} without, slowest {slowest:.1?}"
-        )
+        let Self { published, seen } = self;
+        write!(f, "{published}; {seen}, {} lost and announced", seen.missing(published))
     }
 }
 
@@ -328,6 +271,10 @@ struct Seen {
 }
 
 const END: &str = "the end";
+
+fn all(published: &Published) -> impl Iterator<Item = (Position, String)> {
+    published.acknowledged.iter().map(|one| (one.position.unwrap(), one.number.to_string()))
+}
 
 impl Reader {
     async fn start(topology: Topology) -> Self {
@@ -406,15 +353,12 @@ impl Seen {
     }
 
     fn missing(&self, published: &Published) -> usize {
-        published.acknowledged.iter().filter(|one| !self.texts.contains(*one)).count()
+        all(published).filter(|one| !self.texts.contains(one)).count()
     }
 
     fn nothing_is_missing_in_silence(&self, published: &Published) {
-        let silent: Vec<_> = published
-            .acknowledged
-            .iter()
-            .filter(|one| self.inside(one.0) && !self.texts.contains(*one))
-            .collect();
+        let silent: Vec<_> =
+            all(published).filter(|one| self.inside(one.0) && !self.texts.contains(one)).collect();
         assert!(silent.is_empty(), "lost in silence: {silent:?}");
         assert!(published.acknowledged.len() > 100, "hardly anything was acknowledged");
     }

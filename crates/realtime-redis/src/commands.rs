@@ -3,42 +3,82 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use realtime_core::BusError;
 use redis::{
-    ErrorKind, RedisError, RedisResult, ServerErrorKind, Value, aio::MultiplexedConnection, from_redis_value,
+    ConnectionAddr, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value, aio::MultiplexedConnection,
+    from_redis_value,
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep, timeout_at},
+};
 
-use crate::{config::RedisConfig, line::Line, master::Servers};
+use crate::{
+    config::{RedisConfig, RedisConfigError},
+    line::Line,
+    master::Servers,
+};
 
 /// How long a read waits for an entry; it ends before a command's time is up.
 const BLOCK: Duration = Duration::from_millis(500);
 
-/// One connection that is opened when it is needed and given up after any fault but a server's plain "no".
+/// How often it is asked whether the master is still the same.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Two connections, one to ask over and one to wait on, that are opened when they are needed and given up after any
+/// fault but a server's plain "no", and when another server has become the master.
 pub(crate) struct Commands {
+    shared: Arc<Shared>,
+    watch: Option<JoinHandle<()>>,
+}
+
+struct Shared {
     servers: Servers,
     config: RedisConfig,
     /// The key that says which server of a cluster it is.
     key: String,
-    line: Line<MultiplexedConnection>,
+    asking: Way,
+    /// A read that waits would hold up everything behind it.
+    waiting: Way,
+}
+
+#[derive(Default)]
+struct Way {
+    line: Line<Link>,
     opened: AtomicU64,
+}
+
+struct Link {
+    connection: MultiplexedConnection,
+    addr: ConnectionAddr,
 }
 
 /// An entry of a stream: its id and its fields.
 pub(crate) type StreamEntry = (String, HashMap<String, String>);
 
 impl Commands {
-    pub(crate) fn new(servers: Servers, config: RedisConfig, key: String) -> Self {
-        Self { servers, config, key, line: Line::default(), opened: AtomicU64::new(0) }
+    /// # Panics
+    /// The function it returns, outside a tokio runtime.
+    pub(crate) fn make(config: RedisConfig) -> Result<impl FnOnce(String) -> Self + Send, RedisConfigError> {
+        let servers = Servers::new(&config)?;
+        Ok(move |key| {
+            let (asking, waiting) = (Way::default(), Way::default());
+            let shared = Arc::new(Shared { servers, config, key, asking, waiting });
+            let watch = shared.servers.can_change().then(|| tokio::spawn(leave(Arc::clone(&shared))));
+            Self { shared, watch }
+        })
     }
 
-    /// How many connections it has opened. Whatever went over an earlier one may be lost with its server.
+    /// How many connections were opened to ask over. Whatever went over an earlier one may be lost with its server.
     pub(crate) fn opened(&self) -> u64 {
-        self.opened.load(Ordering::Acquire)
+        self.shared.asking.opened.load(Ordering::Acquire)
     }
 
     /// Runs something over the connection, within the time that a command may take.
@@ -49,33 +89,16 @@ impl Commands {
         &self,
         work: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
     ) -> Result<T, String> {
-        let limit = self.config.command_timeout;
-        let deadline = Instant::now() + limit;
-        let late = || format!("no answer from Redis within {limit:?}");
-        let open = || async {
-            let server = self.servers.master(&self.key).await?;
-            let link = self.servers.open(server, limit).await?;
-            self.opened.fetch_add(1, Ordering::Release);
-            Ok(link)
-        };
-        let link = timeout_at(deadline, self.line.link(open)).await.map_err(|_| late())?.map_err(
-            |error| match error {
-                BusError::Unavailable(problem) | BusError::Unsupported(problem) => problem,
-            },
-        )?;
-        let answer = timeout_at(deadline, work(&mut MultiplexedConnection::clone(&link))).await;
-        if !matches!(&answer, Ok(Ok(_))) && !matches!(&answer, Ok(Err(error)) if is_plain_no(error)) {
-            self.line.give_up(&link);
-        }
-        answer.map_err(|_| late())?.map_err(|error| error.to_string())
+        self.shared.over(&self.shared.asking, work).await
     }
 
-    /// The entries of a stream after one; waits for some. Nothing else should go over this connection meanwhile.
+    /// The entries of a stream after one; waits for some.
     ///
     /// # Errors
     /// As [`Self::run`].
     pub(crate) async fn entries_after(&self, stream: &str, after: &str) -> Result<Vec<StreamEntry>, String> {
-        let block = BLOCK.min(self.config.command_timeout / 2);
+        let shared = &self.shared;
+        let block = BLOCK.min(shared.config.command_timeout / 2);
         let read = async |connection: &mut MultiplexedConnection| {
             redis::cmd("XREAD")
                 .arg("COUNT")
@@ -88,12 +111,66 @@ impl Commands {
                 .query_async::<Value>(connection)
                 .await
         };
-        match self.run(read).await? {
+        match shared.over(&shared.waiting, read).await? {
             Value::Nil => Ok(Vec::new()),
             streams => {
                 let streams: Vec<(String, Vec<StreamEntry>)> =
                     from_redis_value(streams).map_err(|error| error.to_string())?;
                 Ok(streams.into_iter().flat_map(|(_, entries)| entries).collect())
+            }
+        }
+    }
+}
+
+impl Drop for Commands {
+    fn drop(&mut self) {
+        if let Some(watch) = &self.watch {
+            watch.abort();
+        }
+    }
+}
+
+impl Shared {
+    async fn over<T>(
+        &self,
+        way: &Way,
+        work: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
+    ) -> Result<T, String> {
+        let limit = self.config.command_timeout;
+        let deadline = Instant::now() + limit;
+        let late = || format!("no answer from Redis within {limit:?}");
+        let link = timeout_at(deadline, way.line.link(|| self.open(way)))
+            .await
+            .map_err(|_| late())?
+            .map_err(|error| match error {
+                BusError::Unavailable(problem) | BusError::Unsupported(problem) => problem,
+            })?;
+        let answer = timeout_at(deadline, work(&mut link.connection.clone())).await;
+        if !matches!(&answer, Ok(Ok(_))) && !matches!(&answer, Ok(Err(error)) if is_plain_no(error)) {
+            way.line.give_up(&link);
+        }
+        answer.map_err(|_| late())?.map_err(|error| error.to_string())
+    }
+
+    async fn open(&self, way: &Way) -> RedisResult<Link> {
+        let server = self.servers.master(&self.key).await?;
+        let addr = server.addr().clone();
+        let connection = self.servers.open(server, self.config.command_timeout).await?;
+        way.opened.fetch_add(1, Ordering::Release);
+        Ok(Link { connection, addr })
+    }
+}
+
+/// Leaves a server that is not the master any more: one that is cut off from the others notices nothing itself.
+async fn leave(shared: Arc<Shared>) {
+    loop {
+        sleep(LOOK).await;
+        let Ok(master) = shared.servers.master(&shared.key).await else { continue };
+        for line in [&shared.asking.line, &shared.waiting.line] {
+            if let Some(link) = line.current()
+                && link.addr != *master.addr()
+            {
+                line.give_up(&link);
             }
         }
     }
@@ -111,6 +188,6 @@ fn is_plain_no(error: &RedisError) -> bool {
 
 impl fmt::Debug for Commands {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Commands").field("key", &self.key).finish_non_exhaustive()
+        f.debug_struct("Commands").field("key", &self.shared.key).finish_non_exhaustive()
     }
 }

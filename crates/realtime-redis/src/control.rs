@@ -24,7 +24,6 @@ use crate::{
     commands::Commands,
     config::{RedisConfig, RedisConfigError},
     incarnation::Incarnation,
-    master::Servers,
 };
 
 /// Gives orders to every node through Redis 7.0 or later.
@@ -40,7 +39,6 @@ pub struct RedisControl {
 struct Shared {
     local: LocalControl,
     commands: Commands,
-    reader: Commands,
     /// The orders.
     orders: String,
     /// Before an order's id: the receipts of its nodes.
@@ -92,16 +90,14 @@ impl RedisControl {
         config: RedisConfig,
         incarnation: Incarnation,
     ) -> Result<impl FnOnce(LocalControl) -> Self + Send, RedisConfigError> {
-        let (servers, reading) = (Servers::new(&config)?, Servers::new(&config)?);
+        let tag = config.name("rt");
+        let commands = Commands::make(config)?;
         Ok(move |local| {
-            let tag = config.name("rt");
             let key = |name: &str| format!("{{{tag}}}:{name}");
             let orders = key("control");
             let shared = Arc::new(Shared {
                 local,
-                commands: Commands::new(servers, config.clone(), orders.clone()),
-                // A read that waits would hold up everything behind it.
-                reader: Commands::new(reading, config, orders.clone()),
+                commands: commands(orders.clone()),
                 receipts: key("receipts:"),
                 nodes: key("nodes"),
                 orders,
@@ -274,7 +270,7 @@ async fn follow(shared: Arc<Shared>, done: watch::Sender<String>) {
                 Some(start) => start,
                 None => start.insert(shared.birth().await?),
             };
-            let orders = shared.reader.entries_after(&shared.orders, &last).await?;
+            let orders = shared.commands.entries_after(&shared.orders, &last).await?;
             for (id, fields) in orders {
                 shared.carry_out(&id, &fields, start).await?;
                 last.clone_from(&id);

@@ -22,7 +22,6 @@ use crate::{
     commands::Commands,
     config::{RedisConfig, RedisConfigError},
     incarnation::Incarnation,
-    master::Servers,
     presence::keeper::Keeper,
 };
 
@@ -56,6 +55,7 @@ struct Keys {
     since: String,
     changes: String,
     changed: String,
+    swept: String,
 }
 
 /// How many users are asked about at once.
@@ -73,9 +73,9 @@ impl RedisPresence {
         config: RedisConfig,
         incarnation: Incarnation,
     ) -> Result<impl FnOnce(LocalPresence) -> Self + Send, RedisConfigError> {
-        let (servers, reading) = (Servers::new(&config)?, Servers::new(&config)?);
+        let tag = config.name("rt");
+        let commands = Commands::make(config)?;
         Ok(move |local| {
-            let tag = config.name("rt");
             let key = |name: &str| format!("{{{tag}}}:presence:{name}");
             let keys = Keys {
                 nodes: key("nodes"),
@@ -87,14 +87,13 @@ impl RedisPresence {
                 since: key("since"),
                 changes: key("changes"),
                 changed: key("changed"),
+                swept: key("swept"),
             };
-            // A read that waits would hold up everything behind it.
-            let reader = Commands::new(reading, config.clone(), keys.nodes.clone());
-            let commands = Commands::new(servers, config, keys.nodes.clone());
+            let commands = commands(keys.nodes.clone());
             let shared = Arc::new(Shared { commands, keys, feed: PresenceFeed::default() });
             let keeper = Arc::new(Keeper::new(local, Arc::clone(&shared), incarnation));
             let keeping = tokio::spawn(keeper::keep(Arc::clone(&keeper)));
-            let following = tokio::spawn(changes::follow(Arc::clone(&shared), reader));
+            let following = tokio::spawn(changes::follow(Arc::clone(&shared)));
             Self { shared, keeper, keeping, following }
         })
     }

@@ -11,10 +11,7 @@ use redis::aio::MultiplexedConnection;
 use tokio::time::sleep;
 
 use super::{Shared, user};
-use crate::{
-    backoff::Backoff,
-    commands::{Commands, StreamEntry},
-};
+use crate::{backoff::Backoff, commands::StreamEntry};
 
 /// How far this node has read.
 #[derive(Debug)]
@@ -25,7 +22,7 @@ struct Place {
 }
 
 /// Tells the feed for ever.
-pub(super) async fn follow(shared: Arc<Shared>, reader: Commands) {
+pub(super) async fn follow(shared: Arc<Shared>) {
     let mut backoff = Backoff::default();
     let mut place = None;
     let mut late = false;
@@ -42,7 +39,7 @@ pub(super) async fn follow(shared: Arc<Shared>, reader: Commands) {
                     place.insert(newest)
                 }
             };
-            for (id, fields) in reader.entries_after(&shared.keys.changes, &place.id).await? {
+            for (id, fields) in shared.commands.entries_after(&shared.keys.changes, &place.id).await? {
                 let number = fields.get("n").and_then(|number| number.parse().ok()).unwrap_or(0);
                 let change = change(&fields);
                 if number != place.number + 1 || change.is_none() {

@@ -38,6 +38,8 @@ struct State {
 const LEASE: Duration = Duration::from_secs(9);
 /// How often a node renews its lease, which shows whether Redis was emptied, and looks for what has ended.
 const TICK: Duration = Duration::from_secs(1);
+/// Where nobody has swept for so long, Redis was away: no lease could be renewed, and none ends sooner than this.
+const SILENCE: Duration = Duration::from_secs(3);
 /// How many users one script takes: a script holds up everything else in Redis.
 const BATCH: usize = 500;
 /// How long changes are collected before they are written.
@@ -70,9 +72,10 @@ impl Keeper {
     }
 
     fn script<'a>(&'a self, script: &'a redis::Script) -> redis::ScriptInvocation<'a> {
-        let Keys { nodes, node, counts, refs, users, leaving, since, changes, changed } = &self.shared.keys;
+        let Keys { nodes, node, counts, refs, users, leaving, since, changes, changed, swept } =
+            &self.shared.keys;
         let mut invocation = script.prepare_invoke();
-        for key in [nodes, node, counts, refs, users, leaving, since, changes, changed] {
+        for key in [nodes, node, counts, refs, users, leaving, since, changes, changed, swept] {
             invocation.key(key);
         }
         invocation
@@ -141,7 +144,7 @@ impl Keeper {
 
     async fn sweep(&self) -> Result<bool, String> {
         let mut invocation = self.script(&self.scripts.sweep);
-        invocation.arg(millis(self.local.grace())).arg(BATCH);
+        invocation.arg(millis(self.local.grace())).arg(BATCH).arg(millis(SILENCE));
         self.shared.commands.run(async |link| invocation.invoke_async::<bool>(link).await).await
     }
 }

@@ -13,6 +13,7 @@
 //! | `since` | hash | a user that is online -> since when |
 //! | `changes` | stream | who came and went: `n` its number, `u` the user, `s` the state, `t` since when |
 //! | `changed` | string | the number of the last change |
+//! | `swept` | string | when a node last looked for what has ended |
 //!
 //! Times are Redis' own, in milliseconds, but for when a session began.
 
@@ -20,7 +21,7 @@
 const PRELUDE: &str = r"
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local nodes, prefix, counts, refs, users, leaving, since, changes, changed = unpack(KEYS)
+local nodes, prefix, counts, refs, users, leaving, since, changes, changed, swept = unpack(KEYS)
 local function tell(user, state, at)
   local n = redis.call('INCR', changed)
   redis.call('XADD', changes, 'MAXLEN', '~', 10000, '*', 'n', n, 'u', user, 's', state, 't', at)
@@ -57,9 +58,16 @@ end
 return answer
 ";
 
-/// ARGV: grace in ms, how many users one run takes. Answers whether there is more to do.
+/// ARGV: grace in ms, how many users one run takes, silence in ms. Answers whether there is more to do.
 const SWEEP: &str = r"
-local grace, limit = tonumber(ARGV[1]), tonumber(ARGV[2])
+local grace, limit, silence = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local before = tonumber(redis.call('SET', swept, now, 'GET') or now)
+if now - before > silence then
+  for _, incarnation in ipairs(redis.call('ZRANGE', nodes, 0, -1)) do
+    redis.call('ZADD', nodes, 'GT', now + silence, incarnation)
+  end
+  return 0
+end
 local more = 0
 local dead = redis.call('ZRANGEBYSCORE', nodes, '-inf', '(' .. now, 'WITHSCORES', 'LIMIT', 0, 1)
 if dead[1] then

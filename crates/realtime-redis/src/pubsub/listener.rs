@@ -26,11 +26,22 @@ const CANARY: Duration = Duration::from_secs(1);
 /// How old the proof may grow.
 const PROOF_LIMIT: Duration = Duration::from_millis(2500);
 
+/// How long others may go on publishing to a master that this node has left.
+const STRAGGLERS: Duration = Duration::from_secs(3);
+
 /// Listens for ever, or until nobody wants to know.
 pub(super) async fn run(shared: Arc<Shared>, events: Sender<BusEvent>) {
     let proof = shared.born;
-    let mut listener =
-        Listener { shared, events, proof, up: false, started: false, missed: false, warned: Vec::new() };
+    let mut listener = Listener {
+        shared,
+        events,
+        proof,
+        up: false,
+        started: false,
+        missed: false,
+        missing_until: None,
+        warned: Vec::new(),
+    };
     let mut backoff = Backoff::default();
     let mut last = None;
     loop {
@@ -61,6 +72,8 @@ struct Listener {
     started: bool,
     /// Something may be missing between what the hub has got and what comes next.
     missed: bool,
+    /// Until when others may still publish where this node does not listen any more.
+    missing_until: Option<Instant>,
     /// The kinds of unreadable messages that were logged.
     warned: Vec<(Transport, Undecodable)>,
 }
@@ -78,6 +91,9 @@ impl Listener {
         let messages = messages.map_err(|_| format!("no subscription within {limit:?}"))?.map_err(text)?;
         // The first canary over this connection has its time.
         self.proof = Instant::now();
+        if self.started && shared.servers.can_change() {
+            self.missing_until = Some(self.proof + STRAGGLERS);
+        }
         tokio::select! {
             ended = self.hear(messages) => ended,
             never = shared.sing() => match never {},
@@ -91,6 +107,10 @@ impl Listener {
             let limit = self.proof + PROOF_LIMIT;
             let message = timeout_at(limit, messages.next()).await.map_err(|_| old())?;
             let message = message.ok_or("the subscription's connection has ended")?;
+            if self.missing_until.is_some_and(|until| until <= Instant::now()) {
+                self.emit(BusEvent::Gap).await?;
+                self.missing_until = None;
+            }
             if let Some(event) = self.event(&message) {
                 if self.missed {
                     self.emit(BusEvent::Gap).await?;

@@ -1,0 +1,236 @@
+//! The bus in RuoYi's bytes when its master changes: under Sentinel, and in a Cluster.
+//!
+//! It may lose messages then, but not in silence: whatever was acknowledged and did not arrive is followed by a gap.
+#![allow(clippy::unwrap_used, reason = "tests may")]
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::StreamExt;
+use realtime_core::{Bus, BusEvent, Envelope, Message, Scope, Transport};
+use realtime_redis::{RedisConfig, RedisPubSubBus, Topology};
+use realtime_tests::{
+    Fault, Part, Published, Publisher, RedisCluster, RedisSentinel,
+    conformance::{Terms, bus_conforms},
+    within,
+};
+use tokio::{sync::watch, task::JoinHandle, time::sleep};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_bus_conforms_under_sentinel_and_in_a_cluster() {
+    let (sentinel, cluster) = (RedisSentinel::start().await, RedisCluster::start().await);
+    for topology in [sentinel.topology(), cluster.topology()] {
+        bus_conforms(|| bus(topology.clone()), &Terms::ruoyi("sse")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sentinels_master_that_is_killed_loses_nothing_in_silence() {
+    let mut redis = RedisSentinel::start().await;
+    let (reader, publisher) = start(redis.topology()).await;
+    publisher.some().await;
+    let old = redis.master().unwrap();
+    redis.kill(old);
+    redis.failed_over_from(old).await;
+    publisher.some().await;
+    let figures = finish(publisher, reader).await;
+    assert!(figures.published.refused > 0);
+    let seen = "Publishing fails until another one is promoted. What did not arrive is followed by a gap; a second gap \
+                comes 3 s later, since others may have found the new master later.";
+    Fault::new("Sentinel: the master is killed", Part::PubSub, seen).figures(&figures).record();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_planned_failover_loses_nothing_in_silence() {
+    let redis = RedisSentinel::start().await;
+    let (reader, publisher) = start(redis.topology()).await;
+    publisher.some().await;
+    let old = redis.master().unwrap();
+    redis.fail_over();
+    redis.failed_over_from(old).await;
+    publisher.some().await;
+    let figures = finish(publisher, reader).await;
+    let seen = "Two gaps, 3 s apart; what did not arrive is followed by one.";
+    Fault::new("Sentinel: a planned failover", Part::PubSub, seen).figures(&figures).record();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_isolated_old_master_is_left_by_everybody() {
+    let redis = RedisSentinel::start().await;
+    let old = redis.master().unwrap();
+    let (reader, publisher) = start(redis.topology()).await;
+    publisher.some().await;
+    redis.isolate(old);
+    redis.failed_over_from(old).await;
+    let moved = Instant::now();
+    let channel = ["pubsub", "numsub", "global:sse"];
+    within("the old master to be left", async {
+        while redis.server(old).cli(&channel) != "global:sse\n0" {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let left = moved.elapsed();
+    assert!(left < Duration::from_secs(3), "left after {left:?}");
+    assert!(redis.server(old).cli(&["info", "replication"]).contains("role:master"), "it noticed nothing");
+    publisher.some().await;
+    redis.unlock(old);
+    let figures = finish(publisher, reader).await;
+    let seen = "Nodes leave the old master within 3 s of the promotion. Two gaps, 3 s apart; what did not arrive is \
+                followed by one.";
+    Fault::new("Sentinel: an old master is isolated with its clients", Part::PubSub, seen)
+        .figures(format_args!("left after {left:.1?}; {figures}"))
+        .record();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clusters_master_that_is_killed_loses_nothing_in_silence() {
+    let mut redis = RedisCluster::start().await;
+    let (reader, publisher) = start(redis.topology()).await;
+    publisher.some().await;
+    let slot = redis.slot("global:websocket");
+    let old = redis.owner(slot).unwrap();
+    redis.kill(old);
+    redis.moved_from(slot, old).await;
+    publisher.some().await;
+    let figures = finish(publisher, reader).await;
+    assert!(figures.published.refused > 0);
+    let seen = "Publishing fails until its replica has taken over. Two gaps, 3 s apart; what did not arrive is followed \
+                by one.";
+    Fault::new("Cluster: the master of our slot is killed", Part::PubSub, seen).figures(&figures).record();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_moves_to_another_master_loses_nothing_in_silence() {
+    let redis = RedisCluster::start().await;
+    let (reader, publisher) = start(redis.topology()).await;
+    publisher.some().await;
+    let slot = redis.slot("global:websocket");
+    let to = redis.another_master(slot);
+    redis.migrate(slot, &[], to, Duration::from_millis(300)).await;
+    publisher.some().await;
+    let figures = finish(publisher, reader).await;
+    assert_eq!(
+        (figures.published.refused, figures.lost()),
+        (0, 0),
+        "every node of a cluster tells all others"
+    );
+    let seen = "Publishing goes on. Two gaps, 3 s apart, though nothing is lost.";
+    Fault::new("Cluster: our slot moves to another master", Part::PubSub, seen).figures(&figures).record();
+}
+
+fn bus(topology: Topology) -> RedisPubSubBus {
+    RedisPubSubBus::new(RedisConfig::new(topology)).unwrap()
+}
+
+fn to_sse(text: impl fmt::Display) -> Arc<Envelope> {
+    let sse = Scope::Only(Transport::parse("sse").unwrap());
+    Arc::new(Envelope::broadcast(sse, Message::text(text.to_string())))
+}
+
+/// A reader that is up, and a publisher with a bus that is listened to, as in a node.
+async fn start(topology: Topology) -> (Reader, Publisher) {
+    let reader = Reader::start(bus(topology.clone())).await;
+    let bus = bus(topology);
+    let mut events = bus.subscribe();
+    tokio::spawn(async move { while events.next().await.is_some() {} });
+    (reader, Publisher::start(bus, 0, to_sse))
+}
+
+/// What a reader heard, each with its time.
+#[derive(Default)]
+struct Heard {
+    numbers: BTreeSet<u64>,
+    gaps: Vec<Instant>,
+    /// The longest time that it was down.
+    down: Duration,
+}
+
+struct Reader {
+    stop: watch::Sender<Option<u64>>,
+    task: JoinHandle<Heard>,
+}
+
+impl Reader {
+    async fn start(bus: RedisPubSubBus) -> Self {
+        let mut events = bus.subscribe();
+        let (up, mut is_up) = watch::channel(false);
+        let (stop, stopped) = watch::channel(None);
+        let task = tokio::spawn(async move {
+            let mut heard = Heard::default();
+            let mut down = None;
+            // Until the last one has come, and two gaps.
+            while heard.gaps.len() < 2
+                || stopped.borrow().is_none_or(|last| heard.numbers.last() < Some(&last))
+            {
+                match events.next().await.unwrap() {
+                    BusEvent::Message(_, envelope) => {
+                        let number: u64 = envelope.message().data.parse().unwrap();
+                        let newest = heard.numbers.last().is_none_or(|last| *last < number);
+                        assert!(newest, "{number} after {:?}: out of order, or twice", heard.numbers.last());
+                        heard.numbers.insert(number);
+                    }
+                    BusEvent::Gap => heard.gaps.push(Instant::now()),
+                    BusEvent::Up(_) => {
+                        up.send_replace(true);
+                        let since = down.take().map_or(Duration::ZERO, |since: Instant| since.elapsed());
+                        heard.down = heard.down.max(since);
+                    }
+                    BusEvent::Down(_) => {
+                        down.get_or_insert_with(Instant::now);
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            heard
+        });
+        within("a reader to be up", is_up.wait_for(|up| *up)).await.unwrap();
+        Self { stop, task }
+    }
+
+    async fn stop(self, last: u64) -> Heard {
+        self.stop.send_replace(Some(last));
+        within("the reader to hear the last number and two gaps", self.task).await.unwrap()
+    }
+}
+
+struct Figures {
+    published: Published,
+    heard: Heard,
+}
+
+impl Figures {
+    fn lost(&self) -> usize {
+        let acknowledged = &self.published.acknowledged;
+        acknowledged.iter().filter(|one| !self.heard.numbers.contains(&one.number)).count()
+    }
+}
+
+/// Stops both and checks what is true of every failover.
+async fn finish(publisher: Publisher, reader: Reader) -> Figures {
+    // The publisher goes on until the second gap has come: nothing may be lost after it.
+    within("the second gap to be due", sleep(Duration::from_millis(3500))).await;
+    publisher.some().await;
+    let published = publisher.stop().await;
+    let heard = reader.stop(published.acknowledged.last().unwrap().number).await;
+    for one in &published.acknowledged {
+        let announced = heard.gaps.iter().any(|gap| *gap >= one.at);
+        assert!(heard.numbers.contains(&one.number) || announced, "{one:?} is lost in silence");
+    }
+    assert!(published.acknowledged.len() > 100, "hardly anything was acknowledged");
+    let slowest = published.slowest;
+    assert!(slowest < Duration::from_millis(2500), "a publish took {slowest:?}");
+    Figures { published, heard }
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { published, heard } = self;
+        let (seen, gaps, down, lost) = (heard.numbers.len(), heard.gaps.len(), heard.down, self.lost());
+        write!(f, "{published}; {seen} seen, {gaps} gaps, reader down {down:.1?}, {lost} lost and announced")
+    }
+}
