@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use realtime_core::{CloseReason, Hub, Principal, SessionHandle, TokenHash};
 use realtime_redis::{Incarnation, RedisConfig, RedisControl, RedisPresence};
 use realtime_sse::{SseEmitters, SseStream};
-use realtime_tests::{Demo, EventStream, Redis, Socket, token, within};
+use realtime_tests::{Demo, EventStream, Fault, Part, Redis, Socket, token, within};
 use reqwest::Method;
 use serde_json::json;
 use tokio::time::sleep;
@@ -107,6 +107,8 @@ async fn a_revocation_outlives_the_node_that_gave_it() {
     until_refused(&late, 2, "older").await;
     open(&late, 2, "newer", Some(now + Duration::from_secs(60))).unwrap();
     assert_eq!(back.handle().closing(), None);
+    let seen = "It refuses what was revoked before. Old kicks do not end new sessions.";
+    Fault::new("Node: starts after a revocation", Part::Kicks, seen).record();
 }
 
 #[actix_web::test]
@@ -118,6 +120,8 @@ async fn without_redis_a_kick_is_carried_out_here_and_says_that_it_went_no_furth
     let error = hub.kick(&1.into()).await.unwrap_err();
     assert!(error.to_string().contains("only this node has carried it out"), "{error}");
     assert_eq!(session.handle().closing(), Some(CloseReason::Kicked));
+    let seen = "A kick is carried out on its own node, and an error that says so, from the demo 503.";
+    Fault::new("Redis: cannot be reached", Part::Kicks, seen).record();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -161,4 +165,6 @@ async fn the_demos_kick_reaches_every_node_and_names_the_one_that_hangs() {
     let (status, answer) = a.api(Method::DELETE, "/api/online/5", None).await;
     signal("-CONT");
     assert_eq!((status, &answer), (200, &json!({ "closed": 1, "unconfirmed": ["node-b"] })));
+    let seen = "After 1 s the answer names it as `unconfirmed`.";
+    Fault::new("Node: hangs", Part::Kicks, seen).record();
 }

@@ -10,7 +10,7 @@ use futures_util::{StreamExt, future::try_join_all, stream::BoxStream};
 use realtime_core::{Hub, NoPresence, PresenceChange, PresenceEvent, PresenceState, Settings, UserId};
 use realtime_redis::{Incarnation, RedisConfig, RedisControl, RedisPresence};
 use realtime_sse::{SseEmitters, SseStream};
-use realtime_tests::{Demo, EventStream, Redis, sign, token, within};
+use realtime_tests::{Demo, EventStream, Fault, Part, Redis, sign, token, within};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
@@ -160,6 +160,46 @@ async fn a_reload_makes_no_flicker() {
         let offline = changes(&mut events, 1).await;
         assert_eq!((&offline[0].0, offline[0].1), (&1.into(), PresenceState::Offline));
     }
+    let seen = "Its user stays online: a user goes offline `presence.grace` after the last session.";
+    Fault::new("Client: a page is reloaded, on any node", Part::Presence, seen).record();
+}
+
+#[actix_web::test]
+async fn a_redis_that_hung_takes_nobody_for_dead() {
+    let redis = Redis::start().await;
+    let hubs = [node(&redis), node(&redis), node(&redis)];
+    let _sessions = [open(&hubs[0], 1), open(&hubs[1], 2), open(&hubs[2], 3)];
+    until_count(&hubs, 3, 3).await;
+    let mut events: Vec<Changes> = hubs.iter().map(|hub| hub.presence().changes()).collect();
+    redis.pause();
+    let hung = Instant::now();
+    let away = hubs[0].presence().count().await;
+    assert!(away.is_err(), "nobody can say now: {away:?}");
+    let refused = hung.elapsed();
+    assert!(refused < Duration::from_millis(2500), "took {refused:?}");
+    // Longer than a lease.
+    sleep(Duration::from_secs(10).saturating_sub(hung.elapsed())).await;
+    redis.resume();
+    let back = Instant::now();
+    within("presence to be asked again", async {
+        for hub in &hubs {
+            while hub.presence().count().await.is_err() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        }
+    })
+    .await;
+    let back = back.elapsed();
+    assert!(back < Duration::from_secs(2), "took {back:?}");
+    for events in &mut events {
+        no_change(events).await;
+    }
+    until_count(&hubs, 3, 3).await;
+    let seen = "Within 2.5 s an error, from the demo 503. When Redis goes on, everybody is still online, and nobody was \
+                said to have gone.";
+    Fault::new("Redis: hangs for 10 s (SIGSTOP)", Part::Presence, seen)
+        .figures(format_args!("an error after {refused:.1?}, answers {back:.1?} after it goes on"))
+        .record();
 }
 
 #[actix_web::test]
@@ -209,7 +249,13 @@ async fn an_emptied_or_restarted_redis_is_filled_again() {
     redis.cli(&["flushall"]);
     let emptied = Instant::now();
     until_count(&hubs, 1400, 1400).await;
-    assert!(emptied.elapsed() < Duration::from_secs(3), "took {:?}", emptied.elapsed());
+    let filled = emptied.elapsed();
+    assert!(filled < Duration::from_secs(3), "took {filled:?}");
+    let seen = "Within 3 s the nodes have written all of it again; until then users are missing. Who is said to be \
+                online once more is so since the same time.";
+    Fault::new("Redis: emptied (FLUSHALL)", Part::Presence, seen)
+        .figures(format_args!("1,400 users after {filled:.1?}"))
+        .record();
     // Who is said to be online once more is so since the same time.
     until_told(&mut events, &mut told, 1400).await;
     redis.cli(&["flushall"]);
@@ -227,7 +273,14 @@ async fn an_emptied_or_restarted_redis_is_filled_again() {
         }
     })
     .await;
+    let started = Instant::now();
     until_count(&hubs, 1400, 1400).await;
+    let filled = started.elapsed();
+    assert!(filled < Duration::from_secs(3), "took {filled:?}");
+    let seen = "Meanwhile an error, from the demo 503. Within 3 s the nodes have written all of it again.";
+    Fault::new("Redis: killed, and started again, empty", Part::Presence, seen)
+        .figures(format_args!("1,400 users after {filled:.1?}"))
+        .record();
 }
 
 /// Takes what is told until it has been about so many users since the last call; gaps may lie between.
@@ -269,9 +322,23 @@ async fn ten_thousand_users_are_asked_about_in_one_go() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_users_of_a_killed_node_are_offline_within_15_seconds() {
-    const USERS: i64 = 1000;
     let redis = Redis::start().await;
-    let settings = [("REALTIME__REDIS__URL", &*redis.url())];
+    let (streams, pubsub) = tokio::join!(kill_a_node(&redis, "streams"), kill_a_node(&redis, "pubsub"));
+    let seen = "Its users are offline within 15 s, but for those who are on another node as well; subscribers of \
+                `presence` are told once about each.";
+    Fault::new("Node: killed, with 1,000 users", Part::Presence, seen)
+        .figures(format_args!("after {streams:.1?} (`streams`), {pubsub:.1?} (`pubsub`)"))
+        .record();
+}
+
+/// Kills one of two nodes of a cluster of its own; how long its users stayed online.
+async fn kill_a_node(redis: &Redis, mode: &str) -> Duration {
+    const USERS: i64 = 1000;
+    let settings = [
+        ("REALTIME__REDIS__URL", &*redis.url()),
+        ("REALTIME__REDIS__MODE", mode),
+        ("REALTIME__REDIS__KEYPREFIX", mode),
+    ];
     let (survivor, victim) = (Demo::start_with(&settings).await, Demo::start_with(&settings).await);
     let tokens: Vec<String> = (0..USERS).map(token).collect();
     let _streams =
@@ -299,10 +366,10 @@ async fn the_users_of_a_killed_node_are_offline_within_15_seconds() {
         }
     })
     .await;
-    assert!(killed.elapsed() < Duration::from_secs(15), "took {:?}", killed.elapsed());
+    let took = killed.elapsed();
+    assert!(took < Duration::from_secs(15), "took {took:?}");
     let (_, answer) = survivor.api(Method::GET, "/api/online/7", None).await;
     assert_eq!(answer["sessions"].as_array().unwrap().len(), 1);
-    println!("{USERS} users of a killed node were offline after {:?}", killed.elapsed());
     // The survivor says so, once about each of them.
     let mut gone: Vec<i64> = Vec::new();
     while gone.len() < usize::try_from(USERS - 1).unwrap() {
@@ -314,6 +381,7 @@ async fn the_users_of_a_killed_node_are_offline_within_15_seconds() {
     }
     gone.sort_unstable();
     assert_eq!(gone, (0..USERS).filter(|user| *user != 7).collect::<Vec<_>>());
+    took
 }
 
 /// A stream in the topic `presence`, of user 1000000.

@@ -12,7 +12,7 @@ use jsonwebtoken::Algorithm;
 use realtime_core::{ClientIdPolicy, CloseReason, Credential, Hub, Principal, UserId};
 use realtime_redis::{SaTokenAuthenticator, SaTokenConfig};
 use realtime_tests::{
-    Demo, Embedded, EventStream, JAVA_SECRET, JavaLogins, Payload, Redis, Server, Socket, within,
+    Demo, Embedded, EventStream, Fault, JAVA_SECRET, JavaLogins, Part, Payload, Redis, Server, Socket, within,
 };
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -246,6 +246,8 @@ async fn a_redis_that_is_away_refuses_nobody_for_good() {
     assert_eq!(refusal_of(&server, "abc").await, "token is malformed");
     java.redis.restart().await;
     admits(&server, &format!("Authorization=Bearer%20{}", java.login(1)), &[]).await;
+    let seen = "Handshakes are refused for now, not for good: 503, a stream is told to come back.";
+    Fault::new("Redis: cannot be reached", Part::Logins, seen).record();
 }
 
 #[actix_web::test]
@@ -265,6 +267,8 @@ async fn a_redis_that_hangs_is_away_once_the_time_limit_is_over() {
     }
     java.redis.resume();
     admits(&server, &format!("Authorization=Bearer%20{token}"), &[]).await;
+    let seen = "The same once the time limit is over.";
+    Fault::new("Redis: hangs", Part::Logins, seen).record();
 }
 
 #[actix_web::test]
