@@ -72,10 +72,10 @@ impl Keeper {
     }
 
     fn script<'a>(&'a self, script: &'a redis::Script) -> redis::ScriptInvocation<'a> {
-        let Keys { nodes, node, counts, refs, users, leaving, since, changes, changed, swept } =
+        let Keys { nodes, node, counts, refs, users, online, leaving, since, changes, changed, swept } =
             &self.shared.keys;
         let mut invocation = script.prepare_invoke();
-        for key in [nodes, node, counts, refs, users, leaving, since, changes, changed, swept] {
+        for key in [nodes, node, counts, refs, users, online, leaving, since, changes, changed, swept] {
             invocation.key(key);
         }
         invocation

@@ -9,6 +9,7 @@
 //! | `counts` | hash | an incarnation -> how many sessions it has |
 //! | `refs` | hash | a user -> on how many nodes it is |
 //! | `users` | sorted set, all scores 0 | the users that are online |
+//! | `online` | set | the same users: a set answers about thousands faster |
 //! | `leaving` | sorted set | a user without sessions -> when its last one ended |
 //! | `since` | hash | a user that is online -> since when |
 //! | `changes` | stream | who came and went: `n` its number, `u` the user, `s` the state, `t` since when |
@@ -21,7 +22,7 @@
 const PRELUDE: &str = r"
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local nodes, prefix, counts, refs, users, leaving, since, changes, changed, swept = unpack(KEYS)
+local nodes, prefix, counts, refs, users, online, leaving, since, changes, changed, swept = unpack(KEYS)
 local function tell(user, state, at)
   local n = redis.call('INCR', changed)
   redis.call('XADD', changes, 'MAXLEN', '~', 10000, '*', 'n', n, 'u', user, 's', state, 't', at)
@@ -49,6 +50,7 @@ for i = 4, #ARGV, 3 do
   elseif redis.call('HSET', entries, user, json) == 1 and redis.call('HINCRBY', refs, user, 1) == 1 then
     redis.call('ZREM', leaving, user)
     if redis.call('ZADD', users, 0, user) == 1 then
+      redis.call('SADD', online, user)
       redis.call('HSET', since, user, began)
       tell(user, 'online', began)
     end
@@ -87,6 +89,7 @@ for i = 1, #gone, 2 do
   local user, at = gone[i], gone[i + 1]
   redis.call('ZREM', leaving, user)
   redis.call('ZREM', users, user)
+  redis.call('SREM', online, user)
   redis.call('HDEL', since, user)
   tell(user, 'offline', at)
 end
