@@ -85,6 +85,15 @@ impl JavaLogins {
         self.keep(&Payload::of(user))
     }
 
+    /// The keys of a login as they are written elsewhere: SET with its arguments. And the token.
+    pub fn keys(payload: &Payload) -> (String, [[String; 3]; 2]) {
+        let token = payload.sign();
+        let name = |kind: &str| format!("global:Authorization:login:{kind}:{token}");
+        let set = |kind: &str, value: &str| ["SET".to_owned(), name(kind), format!("\"{value}\"")];
+        let keys = [set("token", &payload.login_id), set("last-active", &format!("{},1800", millis()))];
+        (token, keys)
+    }
+
     /// Writes the keys of a login. Returns its token.
     pub fn keep(&self, payload: &Payload) -> String {
         let token = payload.sign();

@@ -54,6 +54,12 @@ impl RedisCluster {
         Topology::Cluster([0, 1, 5].map(|n| url(&self.nodes[n])).to_vec())
     }
 
+    /// Runs a command on the node that owns the key, which is its first argument.
+    pub fn cli(&self, arguments: &[&str]) -> String {
+        let owner = self.owner(self.slot(arguments[1])).expect("the nodes agree");
+        self.nodes[owner].cli(arguments)
+    }
+
     /// kill -9 of a node.
     pub fn kill(&mut self, n: usize) {
         self.nodes[n].kill();

@@ -93,6 +93,11 @@ impl RedisSentinel {
         .await
     }
 
+    /// Runs a command on the master.
+    pub fn cli(&self, arguments: &[&str]) -> String {
+        self.servers[self.master().expect("the sentinels agree")].cli(arguments)
+    }
+
     /// Tells the sentinels to change the master, though nothing is wrong with it.
     pub fn fail_over(&self) {
         assert_eq!(self.sentinels[0].cli(&["sentinel", "failover", SERVICE]), "OK");

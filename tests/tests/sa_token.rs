@@ -12,7 +12,8 @@ use jsonwebtoken::Algorithm;
 use realtime_core::{ClientIdPolicy, CloseReason, Credential, Hub, Principal, UserId};
 use realtime_redis::{SaTokenAuthenticator, SaTokenConfig};
 use realtime_tests::{
-    Demo, Embedded, EventStream, Fault, JAVA_SECRET, JavaLogins, Part, Payload, Redis, Server, Socket, within,
+    Demo, Embedded, EventStream, Fault, JAVA_SECRET, JavaLogins, Part, Payload, Redis, RedisCluster,
+    RedisSentinel, Server, Socket, within,
 };
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -267,8 +268,59 @@ async fn a_redis_that_hangs_is_away_once_the_time_limit_is_over() {
     }
     java.redis.resume();
     admits(&server, &format!("Authorization=Bearer%20{token}"), &[]).await;
-    let seen = "The same once the time limit is over.";
+    let seen = "Handshakes are refused for now once the time limit is over.";
     Fault::new("Redis: hangs", Part::Logins, seen).record();
+}
+
+#[actix_web::test]
+async fn logins_are_found_under_sentinel_also_after_a_failover() {
+    let mut redis = RedisSentinel::start().await;
+    let topology = redis.topology();
+    let (server, _) = serve(SaTokenConfig { topology, ..SaTokenConfig::new("", JAVA_SECRET) });
+    let login = |redis: &RedisSentinel| {
+        let (token, keys) = JavaLogins::keys(&Payload::of(1));
+        keys.iter().for_each(|set| assert_eq!(redis.cli(&set.each_ref().map(String::as_str)), "OK"));
+        token
+    };
+    let token = login(&redis);
+    admits(&server, &format!("Authorization=Bearer%20{token}"), &[]).await;
+    assert!(refusal_of(&server, &Payload::of(1).sign()).await.starts_with("token is unknown"));
+    let old = redis.master().unwrap();
+    redis.kill(old);
+    nobody_can_say(&server, &token).await;
+    redis.failed_over_from(old).await;
+    // As soon as the pool has found the new master.
+    let token = login(&redis);
+    within("logins to be found again", async {
+        while Socket::open(&server, &token, &[], None).await.is_err() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    let seen = "Handshakes are refused for now, not for good, until another one is promoted.";
+    Fault::new("Sentinel: the master is killed", Part::Logins, seen).record();
+}
+
+#[actix_web::test]
+async fn logins_are_found_in_a_cluster_wherever_their_keys_are() {
+    let redis = RedisCluster::start().await;
+    let topology = redis.topology();
+    let (server, authenticator) = serve(SaTokenConfig { topology, ..SaTokenConfig::new("", JAVA_SECRET) });
+    let _watch = authenticator.watch(server.hub.clone(), PERIOD);
+    let (mut sockets, mut logins) = (Vec::new(), Vec::new());
+    for user in 1..=6 {
+        let (token, keys) = JavaLogins::keys(&Payload::of(user));
+        keys.iter().for_each(|set| assert_eq!(redis.cli(&set.each_ref().map(String::as_str)), "OK"));
+        sockets.push(Socket::open(&server, &token, &[], None).await.unwrap());
+        logins.push(keys[0][1].clone());
+    }
+    assert!(refusal_of(&server, &Payload::of(1).sign()).await.starts_with("token is unknown"));
+    // The watch asks about all of them at once, and takes nobody for another.
+    redis.cli(&["DEL", &logins[2]]);
+    assert_eq!(sockets[2].close_code().await, 4401);
+    for user in [1, 2, 4, 5, 6] {
+        assert_eq!(server.hub.sessions(&user.into()).len(), 1, "{user}");
+    }
 }
 
 #[actix_web::test]

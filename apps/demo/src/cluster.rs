@@ -7,7 +7,7 @@ use realtime_redis::{
     SaTokenAuthenticator, SaTokenConfig, Topology,
 };
 
-use crate::config::{Config, PresenceMode, RedisMode, RedisTopology};
+use crate::config::{Config, PresenceMode, Redis, RedisMode, RedisTopology};
 use crate::token;
 
 /// The logins of the Java nodes, in the Redis that the configuration names.
@@ -16,6 +16,7 @@ pub(crate) fn sa_token(config: &Config) -> anyhow::Result<SaTokenAuthenticator> 
     let (url, secret) =
         (redis.url.as_deref().unwrap_or_default(), auth.secret.as_deref().unwrap_or_default());
     Ok(SaTokenAuthenticator::new(SaTokenConfig {
+        topology: topology(redis, url),
         key_prefix: redis.key_prefix.clone().unwrap_or_default(),
         global_prefix: auth.global_prefix,
         renew: auth.renew,
@@ -27,20 +28,12 @@ pub(crate) fn sa_token(config: &Config) -> anyhow::Result<SaTokenAuthenticator> 
 
 pub(crate) fn with_bus(hub: HubBuilder, url: &str, config: &Config) -> anyhow::Result<HubBuilder> {
     let redis = &config.redis;
-    let nodes = || redis.nodes.iter().map(|url| url.to_string()).collect();
-    let topology = match redis.topology {
-        RedisTopology::Single => Topology::Single(url.to_owned()),
-        RedisTopology::Sentinel => {
-            Topology::Sentinel { sentinels: nodes(), service: redis.service.clone(), server: url.to_owned() }
-        }
-        RedisTopology::Cluster => Topology::Cluster(nodes()),
-    };
     let redis_config = RedisConfig {
         key_prefix: redis.key_prefix.clone().unwrap_or_default(),
         command_timeout: redis.command_timeout,
         max_len: config.settings.history.max_messages,
         max_age: config.settings.history.max_age,
-        ..RedisConfig::new(topology)
+        ..RedisConfig::new(topology(redis, url))
     };
     // Presence and control know this life of the node by one name.
     let node = config.server.node.clone().unwrap_or_else(|| format!("{:08x}", rand::random::<u32>()));
@@ -53,5 +46,16 @@ pub(crate) fn with_bus(hub: HubBuilder, url: &str, config: &Config) -> anyhow::R
     match redis.mode {
         RedisMode::Streams => Ok(hub.bus(RedisStreamsBus::new(redis_config).context("redis")?)),
         RedisMode::PubSub => Ok(hub.bus(RedisPubSubBus::new(redis_config).context("redis")?)),
+    }
+}
+
+fn topology(redis: &Redis, url: &str) -> Topology {
+    let nodes = || redis.nodes.iter().map(|url| url.to_string()).collect();
+    match redis.topology {
+        RedisTopology::Single => Topology::Single(url.to_owned()),
+        RedisTopology::Sentinel => {
+            Topology::Sentinel { sentinels: nodes(), service: redis.service.clone(), server: url.to_owned() }
+        }
+        RedisTopology::Cluster => Topology::Cluster(nodes()),
     }
 }

@@ -105,6 +105,16 @@ impl fmt::Debug for Topology {
     }
 }
 
+/// URLs as connections to open; at least one.
+pub(crate) fn parse_all(
+    what: &'static str,
+    urls: &[String],
+) -> Result<Vec<ConnectionInfo>, RedisConfigError> {
+    let parsed = urls.iter().enumerate().map(|(n, url)| parse(format_args!("{what} {}", n + 1), url));
+    let parsed = parsed.collect::<Result<Vec<_>, _>>()?;
+    if parsed.is_empty() { Err(RedisConfigError::NoUrl(what)) } else { Ok(parsed) }
+}
+
 /// A URL as a connection to open, without Nagle's delay.
 pub(crate) fn parse(what: impl fmt::Display, url: &str) -> Result<ConnectionInfo, RedisConfigError> {
     let info = url.into_connection_info().map_err(|error| RedisConfigError::Url {

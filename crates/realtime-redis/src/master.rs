@@ -11,7 +11,7 @@ use redis::{
 };
 use tokio::time::{Instant, timeout_at};
 
-use crate::config::{RedisConfig, RedisConfigError, Topology, parse};
+use crate::config::{RedisConfig, RedisConfigError, Topology, parse, parse_all};
 
 /// How long opening a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -33,19 +33,14 @@ enum Kind {
 
 impl Servers {
     pub(crate) fn new(config: &RedisConfig) -> Result<Self, RedisConfigError> {
-        let list = |what: &'static str, urls: &[String]| {
-            let parsed = urls.iter().enumerate().map(|(n, url)| parse(format_args!("{what} {}", n + 1), url));
-            let parsed = parsed.collect::<Result<Vec<_>, _>>()?;
-            if parsed.is_empty() { Err(RedisConfigError::NoUrl(what)) } else { Ok(parsed) }
-        };
         let kind = match &config.topology {
             Topology::Single(url) => Kind::Single(parse("the server", url)?),
             Topology::Sentinel { sentinels, service, server } => Kind::Sentinel {
-                sentinels: list("sentinel", sentinels)?,
+                sentinels: parse_all("sentinel", sentinels)?,
                 service: service.clone(),
                 server: parse("the server", server)?,
             },
-            Topology::Cluster(nodes) => Kind::Cluster(list("cluster node", nodes)?),
+            Topology::Cluster(nodes) => Kind::Cluster(parse_all("cluster node", nodes)?),
         };
         Ok(Self { kind, timeout: config.command_timeout })
     }

@@ -6,6 +6,7 @@
 mod claims;
 mod config;
 mod invalid;
+mod pool;
 mod record;
 mod store;
 mod watch;

@@ -11,7 +11,7 @@ use realtime_core::{ErrorStatus, JwtAlgorithm, UserId};
 use serde::{Deserialize, Deserializer, de::Error};
 
 use super::{
-    ConfigError, Redis, RedisTopology, Secret,
+    ConfigError, Redis, Secret,
     sections::{not_empty, parsed},
 };
 
@@ -96,9 +96,11 @@ impl Auth {
     /// Checks that each user is somebody else.
     pub(super) fn check(&self, redis: &Redis) -> Result<(), ConfigError> {
         if self.mode == AuthMode::SaToken {
-            if redis.url.is_none() || redis.topology != RedisTopology::Single {
-                let problem = "`sa-token` reads logins from redis.url, with redis.topology: single";
-                return Err(ConfigError::at("auth.mode", problem));
+            if redis.url.is_none() {
+                return Err(ConfigError::at(
+                    "auth.mode",
+                    "`sa-token` reads logins from redis.url, which is missing",
+                ));
             }
             if self.sa_token.secret.as_ref().is_none_or(|secret| secret.is_empty()) {
                 return Err(ConfigError::at("auth.saToken.secret", "is missing, and auth.mode is sa-token"));
@@ -347,7 +349,7 @@ mod tests {
         assert_eq!(
             refused(None, &[mode]),
             "auth.mode (environment variable REALTIME__AUTH__MODE): \
-             `sa-token` reads logins from redis.url, with redis.topology: single"
+             `sa-token` reads logins from redis.url, which is missing"
         );
         assert_eq!(
             refused(None, &[mode, url]),

@@ -4,15 +4,15 @@ use std::{fmt, time::Duration};
 
 use realtime_core::ClientIdPolicy;
 
-use crate::RedisConfigError;
+use crate::{RedisConfigError, Topology};
 
 /// How the Java nodes were configured, and how long Redis may take.
 ///
 /// The defaults are those of RuoYi-Vue-Plus 5.x as shipped.
 #[derive(Clone)]
 pub struct SaTokenConfig {
-    /// The URL of the Redis that Sa-Token writes to.
-    pub url: String,
+    /// The Redis that Sa-Token writes to.
+    pub topology: Topology,
     /// `sa-token.jwt-secret-key`; its UTF-8 bytes sign.
     pub jwt_secret: String,
     /// `sa-token.token-name`: the name of parameter and header, and the first part of Sa-Token's keys. Default
@@ -48,10 +48,10 @@ pub enum SaTokenConfigError {
 }
 
 impl SaTokenConfig {
-    /// A Redis URL and a secret, everything else by default.
+    /// The URL of a single server and a secret, everything else by default.
     pub fn new(url: impl Into<String>, jwt_secret: impl Into<String>) -> Self {
         Self {
-            url: url.into(),
+            topology: Topology::Single(url.into()),
             jwt_secret: jwt_secret.into(),
             token_name: "Authorization".to_owned(),
             token_prefix: "Bearer".to_owned(),
@@ -66,9 +66,10 @@ impl SaTokenConfig {
 }
 
 impl fmt::Debug for SaTokenConfig {
-    /// The URL may hold a password and the secret is one, so neither is shown.
+    /// The secret is not shown, and no URL, which may hold a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SaTokenConfig")
+            .field("topology", &self.topology)
             .field("token_name", &self.token_name)
             .field("token_prefix", &self.token_prefix)
             .field("key_prefix", &self.key_prefix)

@@ -5,13 +5,13 @@ use std::{
     time::Duration,
 };
 
-use deadpool_redis::{Manager, Pool, PoolError};
+use deadpool_redis::PoolError;
 use realtime_core::AuthError;
-use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, RedisError};
+use redis::{Cmd, FromRedisValue, RedisError};
 use tokio::time::timeout;
 
-use super::{SaTokenConfig, record::Record};
-use crate::{RedisConfig, RedisConfigError, config::parse};
+use super::{SaTokenConfig, pool::Pool, record::Record};
+use crate::{RedisConfig, RedisConfigError};
 
 /// Looks tokens up, each time within the time limit.
 pub(super) struct Store {
@@ -28,27 +28,13 @@ pub(super) struct Store {
 #[error("the store of logins is away: {0}")]
 pub(super) struct Away(String);
 
-/// How many connections there are at most.
-const CONNECTIONS: usize = 16;
-
 impl Store {
     pub(super) fn new(config: &SaTokenConfig) -> Result<Self, RedisConfigError> {
         let SaTokenConfig { key_prefix, token_name, login_type, timeout, .. } = config;
-        let server = parse("the server", &config.url)?;
-        let limits = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(*timeout))
-            .set_response_timeout(Some(*timeout));
-        let manager = Manager::new_with_config(server, limits).map_err(|error| RedisConfigError::Url {
-            what: "the server".to_owned(),
-            problem: error.category().to_owned(),
-        })?;
-        let pool = Pool::builder(manager)
-            .max_size(CONNECTIONS)
-            .build()
-            .expect("only a pool with time limits of its own needs more");
+        let pool = Pool::new(&config.topology, *timeout)?;
         let global = if config.global_prefix { "global:" } else { "" };
         let names =
-            RedisConfig { key_prefix: key_prefix.clone(), ..RedisConfig::single(config.url.as_str()) };
+            RedisConfig { key_prefix: key_prefix.clone(), ..RedisConfig::new(config.topology.clone()) };
         let stem = names.name(&format!("{global}{token_name}:{login_type}:"));
         Ok(Self { pool, stem, timeout: *timeout, away: AtomicBool::new(false) })
     }
@@ -59,6 +45,7 @@ impl Store {
     }
 
     /// What Redis says about tokens, in their order: both keys of each as they are at one moment, in one round trip.
+    /// In a cluster it is one for each of its nodes, and a token's keys may be on two of them.
     pub(super) async fn look_up_all(
         &self,
         tokens: impl IntoIterator<Item = &str>,
@@ -90,11 +77,10 @@ impl Store {
 
     async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Away> {
         let answer = timeout(self.timeout, async {
-            let mut connection = self.pool.get().await.map_err(|error| match error {
+            self.pool.query(command).await.map_err(|error| match error {
                 PoolError::Backend(error) => problem(&error),
                 error => error.to_string(),
-            })?;
-            command.query_async(&mut connection).await.map_err(|error| problem(&error))
+            })
         });
         let result = answer.await.unwrap_or_else(|_| Err("timed out".to_owned())).map_err(Away);
         match &result {
@@ -105,7 +91,7 @@ impl Store {
             }
             Err(Away(problem)) => {
                 // Whatever the others wait for, they would fail as well.
-                self.pool.retain(|_, _| false);
+                self.pool.empty();
                 if !self.away.swap(true, Ordering::Relaxed) {
                     tracing::warn!(%problem, "the store of logins is away: nobody can log in, nobody is logged out");
                 }
