@@ -230,4 +230,5 @@ async fn a_node_starts_and_serves_without_redis() {
     let (status, answer) = demo.api(Method::GET, "/api/online/1", None).await;
     assert_eq!(status, 503);
     assert!(answer["msg"].as_str().unwrap().starts_with("presence is unavailable"), "{answer}");
+    Fault::new("Redis: cannot be reached", Part::Presence, "An error, from the demo 503.").record();
 }

@@ -121,8 +121,9 @@ async fn a_master_that_hangs_and_comes_back_is_left() {
     redis.server(old).resume();
     publisher.some().await;
     let figures = finish(publisher, reader).await;
-    assert_eq!(figures.seen.gaps(), 1);
-    let seen = "As if it had been killed; when it comes back, nobody goes back to it.";
+    assert!((1..=2).contains(&figures.seen.gaps()), "{} gaps", figures.seen.gaps());
+    let seen = "Publishing fails until another one is promoted; then one gap, or two where a node met the old master \
+                once more, and whatever was acknowledged has arrived or lies in one.";
     Fault::new("Sentinel: the master hangs", Part::Streams, seen).figures(&figures).record();
 }
 

@@ -126,10 +126,10 @@ impl Cluster {
         for n in [2, 4] {
             assert_eq!(self.sessions[n].handle().closing(), None);
         }
-        let seen = "Meanwhile an error, from the demo 503. Within 5 s all nodes know all users again; nobody is said to \
+        let seen = "Within 5 s of the change all nodes know all users, one that starts then included; nobody is said to \
                     have gone.";
         Fault::new(fault, Part::Presence, seen).figures(format_args!("after {known:.1?}")).record();
-        let seen = "Meanwhile a kick is carried out on its own node and an error. Within 6 s all nodes confirm again.";
+        let seen = "Within 6 s of the change every node confirms, and a kick ends sessions on all of them.";
         Fault::new(fault, Part::Kicks, seen).figures(format_args!("after {confirmed:.1?}")).record();
     }
 }
