@@ -71,11 +71,11 @@ impl Servers {
     pub(crate) async fn open(
         &self,
         server: ConnectionInfo,
-        timeout: Duration,
+        timeout: impl Into<Option<Duration>>,
     ) -> RedisResult<MultiplexedConnection> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(timeout))
+            .set_response_timeout(timeout.into())
             .set_pipeline_buffer_size(1024);
         Client::open(server)?.get_multiplexed_async_connection_with_config(&config).await
     }

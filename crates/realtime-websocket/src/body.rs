@@ -1,8 +1,8 @@
 //! [`WebSocketBody`]: a connection in both directions, driven by the response that it is the body of.
 //!
 //! The dispatcher polls the body whenever the socket can take bytes or has brought some, so a connection needs no
-//! task of its own. A text of the client is read only when the one before has been answered, so a client can't make us
-//! queue anything; and the guard lets one frame pass at a time, so a client that never stops holds up nothing.
+//! task of its own. The session has the word first, and after some KiB the client has it. A text of the client is read
+//! only when the one before has been answered, so a client can't make us queue anything.
 
 use std::{
     convert::Infallible,
@@ -122,8 +122,9 @@ impl WebSocketBody {
                 }
                 return Poll::Ready(Some(frame));
             }
-            // The client goes before the session: its Pong may open the direct lane.
-            if self.next.is_none() && self.poll_inbound(cx).is_ready() {
+            // An awaited Pong opens the direct lane if it is heard before anything else is written.
+            let heard = matches!(self.probe, Probe::Out(_));
+            if heard && self.next.is_none() && self.poll_inbound(cx).is_ready() {
                 continue;
             }
             match self.session.poll_next(cx) {
@@ -136,6 +137,9 @@ impl WebSocketBody {
                 }
                 Poll::Ready(Outbound::Close(reason)) => return self.farewell(reason),
                 Poll::Pending => {}
+            }
+            if !heard && self.next.is_none() && self.poll_inbound(cx).is_ready() {
+                continue;
             }
             if matches!(self.probe, Probe::Due) && self.session.could_be_direct() {
                 self.probes = self.probes.wrapping_add(1);

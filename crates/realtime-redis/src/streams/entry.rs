@@ -1,13 +1,13 @@
 //! The entries of the stream: `v` says which form, `e` is the envelope as JSON. Unknown fields are ignored.
 
 use std::{
-    collections::HashMap,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bytestring::ByteString;
 use realtime_core::{Envelope, EventName, Message, Scope, Topic, Transport};
+use redis::Value;
 use serde::{Deserialize, Serialize};
 
 /// The form that this code writes.
@@ -61,22 +61,32 @@ pub(super) fn encode(envelope: &Envelope) -> String {
         data: envelope.message().data.clone(),
         at: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
     };
-    serde_json::to_string(&json).expect("strings and numbers are always JSON")
+    // Room for all of it where nothing has to be escaped.
+    let topics: usize = json.topics.iter().map(|topic| topic.as_str().len() + 3).sum();
+    let mut text = Vec::with_capacity(json.data.len() + json.event.as_str().len() + topics + 96);
+    serde_json::to_writer(&mut text, &json).expect("strings and numbers are always JSON");
+    String::from_utf8(text).expect("JSON is UTF-8")
 }
 
-/// Reads an entry's fields.
-pub(super) fn decode(fields: &HashMap<String, String>) -> Entry {
-    if fields.get(VERSION_FIELD).map(String::as_str) != Some(VERSION) {
+/// Reads an entry's fields, as Redis answers them: names and values in turn.
+pub(super) fn decode(fields: &[Value]) -> Entry {
+    let field = |wanted: &str| {
+        fields.chunks_exact(2).find_map(|pair| match pair {
+            [Value::BulkString(name), Value::BulkString(value)] if name == wanted.as_bytes() => Some(value),
+            _ => None,
+        })
+    };
+    if field(VERSION_FIELD).map(Vec::as_slice) != Some(VERSION.as_bytes()) {
         return Entry::Unknown("its version is not 1");
     }
-    if let Some(beat) = fields.get(BEAT_FIELD) {
-        return Entry::Beat(beat.clone());
+    if let Some(beat) = field(BEAT_FIELD) {
+        return Entry::Beat(String::from_utf8_lossy(beat).into_owned());
     }
-    if fields.contains_key(CLAIM_FIELD) {
+    if field(CLAIM_FIELD).is_some() {
         return Entry::Claim;
     }
-    let Some(json) = fields.get(ENVELOPE_FIELD) else { return Entry::Unknown("it has no envelope") };
-    let Ok(Json { topics, scope, event, data, at }) = serde_json::from_str(json) else {
+    let Some(json) = field(ENVELOPE_FIELD) else { return Entry::Unknown("it has no envelope") };
+    let Ok(Json { topics, scope, event, data, at }) = serde_json::from_slice(json) else {
         return Entry::Unknown("its envelope cannot be read");
     };
     let scope = match scope.as_deref().map(Transport::parse) {
@@ -97,8 +107,9 @@ pub(super) fn decode(fields: &HashMap<String, String>) -> Entry {
 mod tests {
     use super::*;
 
-    fn fields(pairs: &[(&str, &str)]) -> HashMap<String, String> {
-        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    fn fields(pairs: &[(&str, &str)]) -> Vec<Value> {
+        let texts = pairs.iter().flat_map(|(name, value)| [*name, *value]);
+        texts.map(|text| Value::BulkString(text.into())).collect()
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::{
 };
 
 use realtime_core::{BusError, Position};
-use redis::{ConnectionAddr, RedisError, RedisResult, ServerErrorKind, aio::MultiplexedConnection};
+use redis::{Cmd, ConnectionAddr, RedisError, RedisResult, ServerErrorKind, aio::MultiplexedConnection};
 use tokio::{
     sync::Mutex,
     time::{Instant, MissedTickBehavior, interval, timeout, timeout_at},
@@ -102,7 +102,10 @@ impl Shared {
     }
 
     async fn xadd(&self, link: &Link, epoch: u64, field: &str, value: &str) -> RedisResult<Option<String>> {
-        redis::cmd("XADD")
+        // Ten arguments; the numbers among them are short.
+        let mut command = Cmd::with_capacity(11, self.keys.log.len() + value.len() + 96);
+        command
+            .arg("XADD")
             .arg(&self.keys.log)
             .arg("NOMKSTREAM")
             .arg("MAXLEN")
@@ -112,9 +115,8 @@ impl Shared {
             .arg(VERSION_FIELD)
             .arg(VERSION)
             .arg(field)
-            .arg(value)
-            .query_async(&mut link.connection.clone())
-            .await
+            .arg(value);
+        command.query_async(&mut link.connection.clone()).await
     }
 
     /// The highest epoch that this bus has seen.
@@ -164,7 +166,8 @@ impl Shared {
         count(&self.metrics.connects);
         let server = self.servers.master(&self.keys.log).await?;
         let addr = server.addr().clone();
-        let mut connection = self.servers.open(server, self.config.command_timeout).await?;
+        // Each publish has a time limit of its own; a second one would only cost a timer.
+        let mut connection = self.servers.open(server, None).await?;
         let Position { epoch, .. } = claim(self, &mut connection, self.seen()).await?;
         self.see(epoch);
         Ok(Link {

@@ -4,13 +4,12 @@
 //! whether something is missing.
 
 use std::{
-    collections::HashMap,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use realtime_core::{BusEvent, Position};
-use redis::{RedisResult, Value, aio::MultiplexedConnection, from_redis_value};
+use redis::{RedisResult, Value, aio::MultiplexedConnection};
 use tokio::{
     sync::mpsc::Sender,
     time::{Instant, sleep},
@@ -94,12 +93,14 @@ impl Tail {
         self.beat = Instant::now();
         let mut caught_up = false;
         loop {
-            let entries = self.read(&mut connection, caught_up).await.map_err(text)?;
+            let answer = self.read(&mut connection, caught_up).await.map_err(text)?;
+            let entries = entries(&answer).ok_or("the answer to XREAD is none")?;
             let drained = entries.len() < COUNT;
-            for (id, fields) in entries {
-                let Some(position) = position(&id) else { return Err(format!("entry {id} is none of ours")) };
+            for entry in entries {
+                let (id, fields) = id_and_fields(entry).ok_or("an entry of the stream is none")?;
+                let Some(position) = position(id) else { return Err(format!("entry {id} is none of ours")) };
                 self.last = Some(position);
-                if self.emit(position, &fields).await.is_none() {
+                if self.emit(position, fields).await.is_none() {
                     return Ok(Ended);
                 }
             }
@@ -119,12 +120,8 @@ impl Tail {
         }
     }
 
-    /// The entries after the last one; waits for some unless `block` is false.
-    async fn read(
-        &self,
-        connection: &mut MultiplexedConnection,
-        block: bool,
-    ) -> RedisResult<Vec<(String, HashMap<String, String>)>> {
+    /// Asks for the entries after the last one; waits for some unless `block` is false.
+    async fn read(&self, connection: &mut MultiplexedConnection, block: bool) -> RedisResult<Value> {
         let mut command = redis::cmd("XREAD");
         command.arg("COUNT").arg(COUNT);
         if block {
@@ -133,17 +130,10 @@ impl Tail {
         let last =
             self.last.map_or_else(|| "0-0".to_owned(), |last| format!("{}-{}", last.epoch, last.offset));
         command.arg("STREAMS").arg(&self.shared.keys.log).arg(last);
-        match command.query_async::<Value>(connection).await? {
-            Value::Nil => Ok(Vec::new()),
-            streams => {
-                type Streams = Vec<(String, Vec<(String, HashMap<String, String>)>)>;
-                let streams: Streams = from_redis_value(streams)?;
-                Ok(streams.into_iter().flat_map(|(_, entries)| entries).collect())
-            }
-        }
+        command.query_async(connection).await
     }
 
-    async fn emit(&mut self, position: Position, fields: &HashMap<String, String>) -> Option<()> {
+    async fn emit(&mut self, position: Position, fields: &[Value]) -> Option<()> {
         self.shared.see(position.epoch);
         let event = match decode(fields) {
             // What was published long before this node started is in nobody's window. After an outage it is due.
@@ -162,7 +152,9 @@ impl Tail {
                 count(&self.shared.metrics.undecodable);
                 if !self.warned.contains(&problem) {
                     self.warned.push(problem);
-                    let bytes: usize = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+                    let len =
+                        |field: &Value| if let Value::BulkString(bytes) = field { bytes.len() } else { 0 };
+                    let bytes: usize = fields.iter().map(len).sum();
                     tracing::warn!(%position, bytes, problem, "an entry of the stream is skipped; said once");
                 }
                 self.events.send(BusEvent::Marker(position)).await.ok()?;
@@ -175,6 +167,33 @@ impl Tail {
     async fn down(&mut self, problem: String) -> Option<()> {
         self.up = false;
         self.events.send(BusEvent::Down(problem)).await.ok()
+    }
+}
+
+/// The entries in an answer to XREAD of one stream. It is walked as it came: to make maps and texts of thousands of
+/// entries takes longer than to read their envelopes.
+fn entries(answer: &Value) -> Option<&[Value]> {
+    let entries = match answer {
+        Value::Nil => return Some(&[]),
+        Value::Array(streams) => match streams.as_slice() {
+            [Value::Array(stream)] => stream.get(1)?,
+            _ => return None,
+        },
+        // The third version of the protocol has maps.
+        Value::Map(streams) => match streams.as_slice() {
+            [(_, entries)] => entries,
+            _ => return None,
+        },
+        _ => return None,
+    };
+    if let Value::Array(entries) = entries { Some(entries) } else { None }
+}
+
+fn id_and_fields(entry: &Value) -> Option<(&str, &[Value])> {
+    let Value::Array(entry) = entry else { return None };
+    match entry.as_slice() {
+        [Value::BulkString(id), Value::Array(fields)] => Some((str::from_utf8(id).ok()?, fields)),
+        _ => None,
     }
 }
 

@@ -1,0 +1,86 @@
+//! What single steps of a message's way cost: `cargo bench -p realtime-bench`.
+
+use divan::{Bencher, black_box, counter::ItemsCount};
+use realtime_core::{Message, Position, bench};
+
+fn main() {
+    divan::main();
+}
+
+/// A message of 150 bytes.
+fn message() -> Message {
+    Message::text("x".repeat(150))
+}
+
+#[divan::bench]
+fn encode_raw_websocket(bencher: Bencher) {
+    let message = message();
+    bencher.bench(|| realtime_websocket::bench::raw(&message));
+}
+
+#[divan::bench]
+fn encode_realtime_v1(bencher: Bencher) {
+    let message = message();
+    bencher.bench(|| realtime_websocket::bench::v1(&message));
+}
+
+#[divan::bench]
+fn encode_event_stream(bencher: Bencher) {
+    let message = message();
+    bencher.bench(|| realtime_sse::bench::block(&message));
+}
+
+/// One frame in and out.
+#[divan::bench]
+fn outbox(bencher: Bencher) {
+    bencher.bench_local(bench::outbox());
+}
+
+/// Broadcasts from the log through a pass to 1,000 sessions, and read from there; items are deliveries.
+#[divan::bench(args = [1, 20])]
+fn pass_to_1000_sessions(bencher: Bencher, broadcasts: usize) {
+    bencher.counter(ItemsCount::new(1000 * broadcasts)).bench_local(bench::pass(1000, broadcasts));
+}
+
+/// A message to one of so many sessions: envelope, log, pass, outbox, and out.
+#[divan::bench(args = [1000, 10_000])]
+fn unicast(bencher: Bencher, sessions: usize) {
+    bencher.counter(ItemsCount::new(1_usize)).bench_local(bench::unicast(sessions));
+}
+
+/// A client that comes back and is replayed so many messages; items are messages.
+#[divan::bench(args = [1000, 50_000])]
+fn replay(bencher: Bencher, messages: u64) {
+    bencher.counter(ItemsCount::new(messages)).bench_local(bench::replay(messages));
+}
+
+/// Twenty frames of 150 bytes for one write each to 1,000 sessions.
+#[divan::bench]
+fn gather_for_1000_sessions(bencher: Bencher) {
+    bencher.counter(ItemsCount::new(1000_usize)).bench_local(bench::gather(1000, 20));
+}
+
+#[divan::bench]
+fn cursor_write(bencher: Bencher) {
+    let position = Position { epoch: 1_795_492_719_616, offset: 123_456 };
+    bencher.bench(|| black_box(position).to_string());
+}
+
+#[divan::bench]
+fn cursor_read(bencher: Bencher) {
+    bencher.bench(|| black_box("1795492719616.123456").parse::<Position>());
+}
+
+#[divan::bench(args = [1, 1000])]
+fn ruoyi_encode(bencher: Bencher, users: i64) {
+    let users: Vec<i64> = (0..users).collect();
+    let message = message();
+    bencher.bench(|| realtime_redis::bench::ruoyi_encode(&users, &message.data));
+}
+
+#[divan::bench(args = [1, 1000])]
+fn ruoyi_decode(bencher: Bencher, users: i64) {
+    let users: Vec<i64> = (0..users).collect();
+    let payload = realtime_redis::bench::ruoyi_encode(&users, &message().data);
+    bencher.bench(|| realtime_redis::bench::ruoyi_decode(payload.as_bytes()));
+}
