@@ -9,7 +9,7 @@ use std::{
 };
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use realtime_core::{CloseReason, Envelope, Hub, Message, Scope, SessionHandle, Settings};
+use realtime_core::{CloseReason, Envelope, Hub, Message, Scope, SessionHandle, Settings, Topic};
 use realtime_tests::{Embedded, EventStream, Server, Socket, token, within};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -133,6 +133,17 @@ async fn publish(hub: &Hub, user: i64, text: &str) {
     hub.publish(Envelope::to_users([&user.into()], Scope::Both, message).unwrap()).await.unwrap();
 }
 
+/// Publishes to everybody, to a topic or to the user.
+async fn publish_any_way(hub: &Hub, way: u32, text: &str) {
+    let message = Message::text(text.to_owned());
+    let envelope = match way {
+        0 => Envelope::broadcast(Scope::Both, message),
+        1 => Envelope::to_topics([Topic::new("order:42").unwrap()], Scope::Both, message).unwrap(),
+        _ => return publish(hub, 1, text).await,
+    };
+    hub.publish(envelope).await.unwrap();
+}
+
 /// The one session of a user, once it is there.
 async fn session(hub: &Hub, user: i64) -> SessionHandle {
     within("the session", async {
@@ -181,6 +192,7 @@ async fn order_holds_over_both_lanes_through_stalls_large_messages_pings_and_ans
     let mut client = RawClient::open(&server, 1, "").await;
     client.head().await;
     let session = session(&server.hub, 1).await;
+    session.subscribe(Topic::new("order:42").unwrap());
     let mut expected = Expected::default();
     let (mut number, mut opened, mut closed, mut direct) = (0, 0, 0, false);
     let mut stalls = false;
@@ -192,7 +204,7 @@ async fn order_holds_over_both_lanes_through_stalls_large_messages_pings_and_ans
             number += 1;
             let size = if random.random_ratio(1, 10) { random.random_range(0..60_000) } else { 10 };
             let text = format!("{number} {}", "x".repeat(size));
-            publish(&server.hub, 1, &text).await;
+            publish_any_way(&server.hub, random.random_range(0..3), &text).await;
             expected.published.push_back(text);
         }
         if random.random_ratio(1, 4) {

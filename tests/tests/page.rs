@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests may")]
 
-use realtime_tests::{Browser, Demo, Scheme, Screen, Server};
+use realtime_tests::{Browser, Demo, Redis, Scheme, Screen, Server};
 use reqwest::Method;
 use serde_json::json;
 
@@ -228,6 +228,27 @@ async fn the_list_follows_within_a_second_when_somebody_comes_or_goes() {
     bob.click("#sign-out").await;
     let went = after("1 online", "offline").await;
     assert!((2_000.0..3_000.0).contains(&went), "shown {went} ms after he went, and he has two seconds");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_two_nodes_on_one_redis_show_each_others_users_and_messages() {
+    let redis = Redis::start().await;
+    let node = async |name: &str| {
+        Demo::start_with(&[("REALTIME__REDIS__URL", &*redis.url()), ("REALTIME__SERVER__NODE", name)]).await
+    };
+    let (node_a, node_b) = (node("node-a").await, node("node-b").await);
+    let (alice, bob) = tokio::join!(signed_in(&node_a, "alice"), signed_in(&node_b, "bob"));
+    for page in [&alice, &bob] {
+        page.sees("#online-list [data-user]", "Alice Chen").await;
+        page.sees("#online-list [data-user]", "Bob Li").await;
+    }
+    say(&alice, "Is the parcel on its way?").await;
+    bob.sees("#chat-log [data-chat][data-own=false]", "Is the parcel on its way?").await;
+    node_b.publish(json!({ "broadcast": true, "message": "from the other node" })).await;
+    for transport in ["websocket", "sse"] {
+        alice.sees(&format!("#feed [data-message][data-transport={transport}]"), "from the other node").await;
+    }
+    alice.screenshot("page-two-nodes").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -42,10 +42,10 @@ fn pass_to_1000_sessions(bencher: Bencher, broadcasts: usize) {
     bencher.counter(ItemsCount::new(1000 * broadcasts)).bench_local(bench::pass(1000, broadcasts));
 }
 
-/// A message to one of so many sessions: envelope, log, pass, outbox, and out.
+/// 64 messages to one of so many sessions each: envelope, log, pass, outbox, and out; items are messages.
 #[divan::bench(args = [1000, 10_000])]
 fn unicast(bencher: Bencher, sessions: usize) {
-    bencher.counter(ItemsCount::new(1_usize)).bench_local(bench::unicast(sessions));
+    bencher.counter(ItemsCount::new(64_usize)).bench_local(bench::unicast(sessions, 64));
 }
 
 /// A client that comes back and is replayed so many messages; items are messages.

@@ -106,19 +106,29 @@ pub fn pass(sessions: usize, broadcasts: usize) -> impl FnMut() {
     }
 }
 
-/// A message to one of a number of users, from the envelope to the outbox and out again.
-pub fn unicast(sessions: usize) -> impl FnMut() {
+/// Messages to one of a number of users each, from the envelope to the outbox and out again.
+pub fn unicast(sessions: usize, messages: usize) -> impl FnMut() {
     let mut node = Node::new(sessions);
     let mut user = 0;
     move || {
-        user = (user + 7919) % node.sessions.len();
-        let id = i64::try_from(user).expect("there are fewer users than numbers");
-        let envelope = Envelope::to_topics([Topic::user(&id.into())], Scope::Both, message());
-        node.publish(envelope.expect("one user is not none"));
+        let first = user;
+        for _ in 0..messages {
+            user = (user + STRIDE) % node.sessions.len();
+            let id = i64::try_from(user).expect("there are fewer users than numbers");
+            let envelope = Envelope::to_topics([Topic::user(&id.into())], Scope::Both, message());
+            node.publish(envelope.expect("one user is not none"));
+        }
         node.pass();
-        read(&mut node.sessions[user]);
+        let mut reader = first;
+        for _ in 0..messages {
+            reader = (reader + STRIDE) % node.sessions.len();
+            read(&mut node.sessions[reader]);
+        }
     }
 }
+
+/// A prime: the next user is never near the last one in memory.
+const STRIDE: usize = 7919;
 
 /// A client that comes back and is replayed a number of messages.
 pub fn replay(messages: u64) -> impl FnMut() {

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use futures_util::future::join;
 use realtime_core::{BusEvent, Position};
 use redis::{RedisResult, Value, aio::MultiplexedConnection};
 use tokio::{
@@ -92,18 +93,28 @@ impl Tail {
         // The first heartbeat over this connection has its time.
         self.beat = Instant::now();
         let mut caught_up = false;
+        let mut ahead = None;
         loop {
-            let answer = self.read(&mut connection, caught_up).await.map_err(text)?;
-            let entries = entries(&answer).ok_or("the answer to XREAD is none")?;
+            let answer = match ahead.take() {
+                Some(answer) => answer,
+                None => shared.read(&mut connection, self.last, caught_up).await.map_err(text)?,
+            };
+            let entries = entries(&answer)?;
             let drained = entries.len() < COUNT;
-            for entry in entries {
-                let (id, fields) = id_and_fields(entry).ok_or("an entry of the stream is none")?;
-                let Some(position) = position(id) else { return Err(format!("entry {id} is none of ours")) };
-                self.last = Some(position);
-                if self.emit(position, fields).await.is_none() {
-                    return Ok(Ended);
+            // Behind a full answer there is more: it is fetched while this one is taken.
+            let fetch = async {
+                match entries.last() {
+                    Some((last, _)) if !drained => {
+                        shared.read(&mut connection, Some(*last), false).await.map(Some)
+                    }
+                    _ => Ok(None),
                 }
+            };
+            let (fetched, taken) = join(fetch, self.take(&entries)).await;
+            if taken.is_none() {
+                return Ok(Ended);
             }
+            ahead = fetched.map_err(text)?;
             if !caught_up && (drained || self.last >= Some(end)) {
                 caught_up = true;
                 backoff.reset();
@@ -120,17 +131,13 @@ impl Tail {
         }
     }
 
-    /// Asks for the entries after the last one; waits for some unless `block` is false.
-    async fn read(&self, connection: &mut MultiplexedConnection, block: bool) -> RedisResult<Value> {
-        let mut command = redis::cmd("XREAD");
-        command.arg("COUNT").arg(COUNT);
-        if block {
-            command.arg("BLOCK").arg(u64::try_from(BLOCK.as_millis()).unwrap_or(u64::MAX));
+    /// Tells the hub of entries, in order.
+    async fn take(&mut self, entries: &[(Position, &[Value])]) -> Option<()> {
+        for (position, fields) in entries {
+            self.last = Some(*position);
+            self.emit(*position, fields).await?;
         }
-        let last =
-            self.last.map_or_else(|| "0-0".to_owned(), |last| format!("{}-{}", last.epoch, last.offset));
-        command.arg("STREAMS").arg(&self.shared.keys.log).arg(last);
-        command.query_async(connection).await
+        Some(())
     }
 
     async fn emit(&mut self, position: Position, fields: &[Value]) -> Option<()> {
@@ -170,31 +177,53 @@ impl Tail {
     }
 }
 
-/// The entries in an answer to XREAD of one stream. It is walked as it came: to make maps and texts of thousands of
-/// entries takes longer than to read their envelopes.
-fn entries(answer: &Value) -> Option<&[Value]> {
+impl Shared {
+    /// Asks for the entries after one; waits for some unless `block` is false.
+    async fn read(
+        &self,
+        connection: &mut MultiplexedConnection,
+        after: Option<Position>,
+        block: bool,
+    ) -> RedisResult<Value> {
+        let mut command = redis::cmd("XREAD");
+        command.arg("COUNT").arg(COUNT);
+        if block {
+            command.arg("BLOCK").arg(u64::try_from(BLOCK.as_millis()).unwrap_or(u64::MAX));
+        }
+        let after = after.map_or_else(|| "0-0".to_owned(), |last| format!("{}-{}", last.epoch, last.offset));
+        command.arg("STREAMS").arg(&self.keys.log).arg(after);
+        command.query_async(connection).await
+    }
+}
+
+/// The entries in an answer to XREAD of one stream, each with its fields. It is walked as it came: to make maps and
+/// texts of thousands of entries takes longer than to read their envelopes.
+fn entries(answer: &Value) -> Result<Vec<(Position, &[Value])>, String> {
+    let strange = || "the answer to XREAD is none".to_owned();
     let entries = match answer {
-        Value::Nil => return Some(&[]),
+        Value::Nil => return Ok(Vec::new()),
         Value::Array(streams) => match streams.as_slice() {
-            [Value::Array(stream)] => stream.get(1)?,
-            _ => return None,
+            [Value::Array(stream)] => stream.get(1),
+            _ => None,
         },
         // The third version of the protocol has maps.
         Value::Map(streams) => match streams.as_slice() {
-            [(_, entries)] => entries,
-            _ => return None,
+            [(_, entries)] => Some(entries),
+            _ => None,
         },
-        _ => return None,
+        _ => None,
     };
-    if let Value::Array(entries) = entries { Some(entries) } else { None }
+    let Some(Value::Array(entries)) = entries else { return Err(strange()) };
+    entries.iter().map(|entry| self::entry(entry).unwrap_or_else(|| Err(strange()))).collect()
 }
 
-fn id_and_fields(entry: &Value) -> Option<(&str, &[Value])> {
+/// An entry's position and its fields; `None` when it does not look like an entry.
+fn entry(entry: &Value) -> Option<Result<(Position, &[Value]), String>> {
     let Value::Array(entry) = entry else { return None };
-    match entry.as_slice() {
-        [Value::BulkString(id), Value::Array(fields)] => Some((str::from_utf8(id).ok()?, fields)),
-        _ => None,
-    }
+    let [Value::BulkString(id), Value::Array(fields)] = entry.as_slice() else { return None };
+    let id = String::from_utf8_lossy(id);
+    let position = position(&id).ok_or_else(|| format!("entry {id} is none of ours"));
+    Some(position.map(|position| (position, fields.as_slice())))
 }
 
 fn older_than(at: SystemTime, age: Duration) -> bool {
