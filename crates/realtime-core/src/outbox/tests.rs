@@ -1,0 +1,199 @@
+//! The outbox and its two lanes.
+
+use std::{io, sync::Arc, task::Waker};
+
+use super::*;
+
+fn outbox(max_messages: usize, max_bytes: usize) -> Outbox {
+    Outbox::new(&OutboxLimits { max_messages, max_bytes, ..OutboxLimits::default() })
+}
+
+fn frame(len: usize) -> Bytes {
+    Bytes::from(vec![b'x'; len])
+}
+
+fn pull(outbox: &Outbox) -> Poll<Pull> {
+    pull_up_to(outbox, 1)
+}
+
+fn pull_up_to(outbox: &Outbox, max: usize) -> Poll<Pull> {
+    outbox.poll_pull(&mut Context::from_waker(Waker::noop()), max)
+}
+
+const TAKEN: Offer = Offer::Taken(Then::Nothing);
+
+#[test]
+fn a_full_outbox_sends_its_session_to_the_log() {
+    let outbox = outbox(2, 100);
+    assert_eq!(outbox.offer_or_catch_up(&frame(1), 7), TAKEN);
+    assert_eq!(outbox.offer_or_catch_up(&frame(1), 8), TAKEN);
+    assert_eq!(outbox.offer_or_catch_up(&frame(1), 9), Offer::Full);
+    assert_eq!(pull(&outbox), Poll::Ready(Pull::Bytes(frame(1))));
+    assert_eq!(pull(&outbox), Poll::Ready(Pull::Bytes(frame(1))));
+    assert_eq!(pull(&outbox), Poll::Ready(Pull::CatchUp(9)));
+    outbox.join();
+    assert_eq!(pull(&outbox), Poll::Pending);
+}
+
+#[test]
+fn a_frame_above_the_bound_passes_alone() {
+    let outbox = outbox(10, 100);
+    assert_eq!(outbox.offer(&frame(500)), TAKEN);
+    assert_eq!(outbox.offer(&frame(1)), Offer::Full);
+}
+
+#[test]
+fn a_lost_local_send_is_announced_once() {
+    let outbox = outbox(1, 100);
+    let notice = || Some(Bytes::from_static(b"gap"));
+    assert_eq!(outbox.offer_or_notice(&frame(1), notice), TAKEN);
+    assert_eq!(outbox.offer_or_notice(&frame(1), notice), Offer::Full);
+    assert_eq!(outbox.offer_or_notice(&frame(1), notice), Offer::Full);
+    assert_eq!(pull(&outbox), Poll::Ready(Pull::Bytes(frame(1))));
+    assert_eq!(pull_up_to(&outbox, 3), Poll::Ready(Pull::Bytes(Bytes::from_static(b"gap"))));
+    assert_eq!(pull(&outbox), Poll::Pending);
+}
+
+#[test]
+fn what_waits_is_sent_before_the_close() {
+    let outbox = outbox(10, 100);
+    outbox.offer(&frame(1));
+    outbox.close(CloseReason::Kicked);
+    outbox.close(CloseReason::Normal);
+    assert_eq!(outbox.offer(&frame(1)), Offer::Closed);
+    assert_eq!(pull(&outbox), Poll::Ready(Pull::Bytes(frame(1))));
+    assert_eq!(pull(&outbox), Poll::Ready(Pull::Closed(CloseReason::Kicked)));
+}
+
+#[test]
+fn only_a_socket_that_takes_nothing_stalls() {
+    let outbox = outbox(10, 100);
+    assert_eq!((outbox.stalled_ticks(), outbox.stalled_ticks()), (0, 0), "nothing waits");
+    outbox.offer(&frame(1));
+    outbox.offer(&frame(1));
+    assert_eq!((outbox.stalled_ticks(), outbox.stalled_ticks()), (1, 2));
+    let _ = pull(&outbox);
+    assert_eq!((outbox.stalled_ticks(), outbox.stalled_ticks()), (0, 1));
+}
+
+#[test]
+fn frames_leave_together_and_large_ones_in_pieces() {
+    let outbox = outbox(10, 1000);
+    for len in [3, 4, 2, 30, 1] {
+        outbox.offer(&frame(len));
+    }
+    let mut pieces = Vec::new();
+    while let Poll::Ready(Pull::Bytes(bytes)) = pull_up_to(&outbox, 10) {
+        pieces.push((bytes.len(), outbox.is_cut()));
+    }
+    assert_eq!(pieces, [(9, false), (10, true), (10, true), (10, false), (1, false)]);
+    assert_eq!(outbox.lock().bytes, 0);
+}
+
+/// A socket that takes so many bytes and no more.
+#[derive(Debug, Clone, Default)]
+struct Socket(Arc<Mutex<(Vec<u8>, usize)>>);
+
+impl Socket {
+    fn with_room(room: usize) -> Self {
+        Self(Arc::new(Mutex::new((Vec::new(), room))))
+    }
+
+    fn got(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().0.clone()).unwrap()
+    }
+}
+
+impl DirectWrite for Socket {
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let (got, room) = &mut *self.0.lock().unwrap();
+        if *room == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let taken = bytes.len().min(*room);
+        *room -= taken;
+        got.extend_from_slice(&bytes[..taken]);
+        Ok(taken)
+    }
+
+    fn abort(&self) {
+        self.0.lock().unwrap().0.push(b'!');
+    }
+}
+
+fn direct(room: usize) -> (Outbox, Socket) {
+    let (outbox, socket) = (outbox(4, 100), Socket::with_room(room));
+    outbox.attach(Box::new(socket.clone()));
+    (outbox, socket)
+}
+
+fn text(text: &'static str) -> Bytes {
+    Bytes::from_static(text.as_bytes())
+}
+
+#[test]
+fn the_direct_lane_is_closed_until_it_is_opened() {
+    let (outbox, socket) = direct(100);
+    outbox.offer(&text("a"));
+    assert!(!outbox.could_be_direct(), "something waits for the body");
+    assert_eq!(pull(&outbox), Poll::Ready(Pull::Bytes(text("a"))));
+    assert!(outbox.could_be_direct());
+    outbox.open_direct();
+    assert_eq!(outbox.offer(&text("b")), TAKEN);
+    assert_eq!(outbox.send_direct(text("c")), None);
+    assert_eq!((socket.got().as_str(), pull(&outbox)), ("bc", Poll::Pending));
+}
+
+#[test]
+fn a_pass_writes_once_and_what_the_body_asks_meanwhile_is_flushed_first() {
+    let (outbox, socket) = direct(100);
+    outbox.open_direct();
+    assert_eq!(outbox.offer_or_catch_up(&text("a"), 1), Offer::Taken(Then::Flush));
+    assert_eq!(outbox.offer_or_catch_up(&text("b"), 2), TAKEN);
+    assert_eq!(socket.got(), "");
+    assert_eq!((pull(&outbox), socket.got().as_str()), (Poll::Pending, "ab"));
+    outbox.flush(&mut Gather::default());
+    assert_eq!(socket.got(), "ab");
+    // More than fits goes out in between.
+    for place in 3..9 {
+        outbox.offer_or_catch_up(&text("c"), place);
+    }
+    outbox.flush(&mut Gather::default());
+    assert_eq!(socket.got(), "abcccccc");
+}
+
+#[test]
+fn what_the_socket_does_not_take_is_left_to_the_body_in_order() {
+    let (outbox, socket) = direct(4);
+    outbox.open_direct();
+    for frame in ["ab", "cde", "fg"] {
+        outbox.offer_or_catch_up(&text(frame), 1);
+    }
+    outbox.flush(&mut Gather::default());
+    assert_eq!(outbox.offer(&text("h")), TAKEN);
+    assert_eq!(outbox.send_direct(text("i")), Some(text("i")), "the lane is closed");
+    assert_eq!((socket.got().as_str(), outbox.is_cut()), ("abcd", true));
+    assert_eq!(pull_up_to(&outbox, 10), Poll::Ready(Pull::Bytes(text("efgh"))));
+    assert_eq!(outbox.offer_or_catch_up(&text("j"), 2), TAKEN);
+    for place in 3..7 {
+        outbox.offer_or_catch_up(&text("k"), place);
+    }
+    outbox.open_direct();
+    assert_eq!(
+        pull_up_to(&outbox, 10),
+        Poll::Ready(Pull::Bytes(text("jkkk"))),
+        "who reads the log is not direct"
+    );
+}
+
+#[test]
+fn a_stalled_socket_is_broken_off_and_an_ended_session_has_none() {
+    let (outbox, socket) = direct(100);
+    outbox.close(CloseReason::SlowConsumer);
+    assert!(socket.got() == "!" && outbox.lock().direct.is_none());
+    let (outbox, _) = direct(100);
+    outbox.open_direct();
+    outbox.close(CloseReason::Kicked);
+    assert_eq!(pull(&outbox), Poll::Ready(Pull::Closed(CloseReason::Kicked)));
+    assert!(outbox.lock().direct.is_none(), "no descriptor outlives the farewell");
+}
