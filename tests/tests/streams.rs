@@ -144,29 +144,45 @@ async fn a_redis_that_hangs_is_noticed_within_three_seconds_and_loses_nothing() 
         .record();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn twenty_restarts_under_a_publisher_lose_nothing_in_silence() {
+/// What came of publishing while Redis was killed again and again.
+struct Restarts {
+    acknowledged: usize,
+    seen: usize,
+    gaps: usize,
+    lost: usize,
+}
+
+/// Kills Redis and starts it again, empty, while some callers of one node publish; makes sure that whatever was
+/// acknowledged has arrived or lies in an announced gap.
+async fn restarts(times: usize, callers: u64) -> Restarts {
     let mut redis = Redis::start().await;
     let node = bus(&redis);
     let mut events = Subscriber::up(&node).await;
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    let publisher = tokio::spawn({
-        let bus = bus(&redis);
-        async move {
+    let publisher = bus(&redis);
+    let mut publishing = tokio::task::JoinSet::new();
+    for caller in 0..callers {
+        let (bus, stopped) = (publisher.clone(), stopped.clone());
+        publishing.spawn(async move {
             let mut acknowledged = Vec::new();
             let mut n = 0_u64;
             while !*stopped.borrow() {
-                if let Ok(published) = bus.publish(&envelope(n)).await {
-                    acknowledged.push((published.position.unwrap(), n.to_string()));
+                let text = format!("{caller}:{n}");
+                if let Ok(published) = bus.publish(&envelope(&text)).await {
+                    acknowledged.push((published.position.unwrap(), text));
                 }
                 n += 1;
                 tokio::task::yield_now().await;
             }
-            // The last one proves that everything before it has come.
-            let end = insist(&bus, &envelope("the end")).await;
-            (acknowledged, end)
-        }
-    });
+            acknowledged
+        });
+    }
+    let publishing = async move {
+        let acknowledged = publishing.join_all().await.concat();
+        // The last one proves that everything before it has come.
+        insist(&publisher, &envelope("the end")).await;
+        acknowledged
+    };
     let reader = tokio::spawn(async move {
         let (mut seen, mut gaps, mut last) = (HashSet::new(), 0, None);
         // Each run of dense positions, as first and last.
@@ -198,7 +214,7 @@ async fn twenty_restarts_under_a_publisher_lose_nothing_in_silence() {
             }
         }
     });
-    for _ in 0..20 {
+    for _ in 0..times {
         sleep(Duration::from_millis(150)).await;
         redis.kill();
         sleep(Duration::from_millis(30)).await;
@@ -206,16 +222,21 @@ async fn twenty_restarts_under_a_publisher_lose_nothing_in_silence() {
     }
     sleep(Duration::from_millis(1000)).await;
     stop.send(true).unwrap();
-    let (acknowledged, _) = within("the publisher", publisher).await.unwrap();
+    let acknowledged = within("the publishers", publishing).await;
     let (seen, gaps, runs) = within("the reader", reader).await.unwrap();
-    assert!(gaps <= 20 && gaps > 0, "{gaps} gaps for 20 restarts");
+    assert!(gaps <= times && gaps > 0, "{gaps} gaps for {times} restarts");
     // Whatever was acknowledged and is inside of a run without holes has been seen.
     let inside = |position: Position| runs.iter().any(|(first, last)| (*first..=*last).contains(&position));
     let silent: Vec<_> = acknowledged.iter().filter(|one| inside(one.0) && !seen.contains(*one)).collect();
-    assert!(silent.is_empty(), "lost in silence: {silent:?}");
+    assert!(silent.is_empty(), "{} lost in silence: {:?}", silent.len(), silent.first());
     assert!(acknowledged.len() > 100, "only {} were acknowledged", acknowledged.len());
     let lost = acknowledged.iter().filter(|one| !seen.contains(*one)).count();
-    let (acknowledged, seen) = (acknowledged.len(), seen.len());
+    Restarts { acknowledged: acknowledged.len(), seen: seen.len(), gaps, lost }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_restarts_under_a_publisher_lose_nothing_in_silence() {
+    let Restarts { acknowledged, seen, gaps, lost } = restarts(20, 1).await;
     let words =
         "Whatever was acknowledged has arrived or lies in an announced gap, of which there are 20 at most.";
     Fault::new("Redis: killed and restarted, empty, 20 times under a publisher", Part::Streams, words)
@@ -223,6 +244,66 @@ async fn twenty_restarts_under_a_publisher_lose_nothing_in_silence() {
             "{acknowledged} acknowledged, {seen} seen, {gaps} gaps, {lost} lost and announced"
         ))
         .record();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restarts_under_many_callers_lose_nothing_in_silence() {
+    restarts(5, 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_callers_get_their_own_answers_whoever_gives_up() {
+    let redis = Redis::start().await;
+    // Few mostly go alone, many in batches.
+    for (callers, each) in [(3, 1000), (30, 200), (300, 40)] {
+        many_callers(&bus(&redis), callers, each).await;
+    }
+}
+
+async fn many_callers(bus: &RedisStreamsBus, count: u64, each: u64) {
+    let mut events = Subscriber::up(bus).await;
+    let mut callers = tokio::task::JoinSet::new();
+    for caller in 0..count {
+        let bus = bus.clone();
+        callers.spawn(async move {
+            let mut acknowledged = Vec::new();
+            for n in 0..each {
+                let text = format!("{caller}:{n}");
+                let envelope = envelope(&text);
+                let publish = bus.publish(&envelope);
+                // Every third caller drops its publishes sooner or later: before they are sent, or on their way.
+                let answer = if caller % 3 == 0 {
+                    let patience = Duration::from_micros(rand::random_range(0..2000));
+                    tokio::time::timeout(patience, publish).await.ok()
+                } else {
+                    Some(publish.await)
+                };
+                if let Some(answer) = answer {
+                    acknowledged.push((text, answer.unwrap().position.unwrap()));
+                }
+            }
+            acknowledged
+        });
+    }
+    let acknowledged = within("the callers", callers.join_all()).await.concat();
+    let end = insist(bus, &envelope("the end")).await;
+    let mut seen = std::collections::HashMap::new();
+    loop {
+        match events.next().await {
+            BusEvent::Message(Some(position), _) if position == end => break,
+            BusEvent::Message(Some(position), envelope) => {
+                let double = seen.insert(envelope.message().data.to_string(), position);
+                assert_eq!(double, None, "nothing comes twice");
+            }
+            BusEvent::Marker(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    for (text, position) in &acknowledged {
+        assert_eq!(seen.get(text), Some(position), "{text}");
+    }
+    let (patient, all) = (count / 3 * 2 * each, count * each);
+    assert!((patient..all).contains(&(acknowledged.len() as u64)), "{} of {all}", acknowledged.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -28,6 +28,7 @@
 //! ```
 
 mod backoff;
+mod batcher;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub mod bench;

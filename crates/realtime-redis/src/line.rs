@@ -49,7 +49,8 @@ impl<L> Line<L> {
         {
             return Err(BusError::Unavailable(problem.clone()));
         }
-        match open().await {
+        // Boxed: it is large, rare, and a part of every publish otherwise.
+        match Box::pin(open()).await {
             Ok(link) => {
                 *door = Door::default();
                 let link = Arc::new(link);

@@ -103,7 +103,7 @@ impl RedisStreamsBus {
 impl Bus for RedisStreamsBus {
     fn publish<'a>(&'a self, envelope: &'a Arc<Envelope>) -> BoxFuture<'a, Result<Published, BusError>> {
         Box::pin(async move {
-            let position = self.0.publish(&entry::encode(envelope)).await?;
+            let position = self.0.publish(envelope).await?;
             Ok(Published { position: Some(position) })
         })
     }

@@ -1,13 +1,14 @@
 //! The entries of the stream: `v` says which form, `e` is the envelope as JSON. Unknown fields are ignored.
 
 use std::{
+    borrow::Cow,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bytestring::ByteString;
 use realtime_core::{Envelope, EventName, Message, Scope, Topic, Transport};
-use redis::Value;
+use redis::{RedisWrite, ToRedisArgs, Value};
 use serde::{Deserialize, Serialize};
 
 /// The form that this code writes.
@@ -36,36 +37,37 @@ pub(super) enum Entry {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Json {
-    topics: Vec<Topic>,
+struct Json<'a> {
+    topics: Cow<'a, [Topic]>,
     /// Absent: both transports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    scope: Option<String>,
+    scope: Option<Cow<'a, str>>,
     #[serde(default)]
-    event: EventName,
-    data: ByteString,
+    event: Cow<'a, EventName>,
+    data: Cow<'a, ByteString>,
     /// Milliseconds since 1970.
     at: u64,
 }
 
-/// An envelope as the value of field `e`.
-pub(super) fn encode(envelope: &Envelope) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let json = Json {
-        topics: envelope.topics().to_vec(),
-        scope: match envelope.scope() {
-            Scope::Both => None,
-            Scope::Only(transport) => Some(transport.to_string()),
-        },
-        event: envelope.message().event.clone(),
-        data: envelope.message().data.clone(),
-        at: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
-    };
-    // Room for all of it where nothing has to be escaped.
-    let topics: usize = json.topics.iter().map(|topic| topic.as_str().len() + 3).sum();
-    let mut text = Vec::with_capacity(json.data.len() + json.event.as_str().len() + topics + 96);
-    serde_json::to_writer(&mut text, &json).expect("strings and numbers are always JSON");
-    String::from_utf8(text).expect("JSON is UTF-8")
+/// An envelope as the value of field `e`; it is written straight into the command.
+pub(super) struct Encoded<'a>(pub(super) &'a Envelope);
+
+impl ToRedisArgs for Encoded<'_> {
+    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let Message { event, data, .. } = self.0.message();
+        let json = Json {
+            topics: Cow::Borrowed(self.0.topics()),
+            scope: match self.0.scope() {
+                Scope::Both => None,
+                Scope::Only(transport) => Some(Cow::Owned(transport.to_string())),
+            },
+            event: Cow::Borrowed(event),
+            data: Cow::Borrowed(data),
+            at: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+        };
+        serde_json::to_writer(out.writer_for_next_arg(), &json).expect("strings and numbers are always JSON");
+    }
 }
 
 /// Reads an entry's fields, as Redis answers them: names and values in turn.
@@ -94,7 +96,8 @@ pub(super) fn decode(fields: &[Value]) -> Entry {
         Some(Some(transport)) => Scope::Only(transport),
         Some(None) => return Entry::Unknown("its scope is no transport"),
     };
-    match Envelope::to_topics(topics, scope, Message::new(event, data)) {
+    let message = Message::new(event.into_owned(), data.into_owned());
+    match Envelope::to_topics(topics.into_owned(), scope, message) {
         Ok(envelope) => Entry::Envelope {
             envelope: Arc::new(envelope),
             at: UNIX_EPOCH.checked_add(Duration::from_millis(at)).unwrap_or(UNIX_EPOCH),
@@ -119,7 +122,9 @@ mod tests {
         for scope in [Scope::Both, Scope::Only(Transport::new("sse"))] {
             let message = Message::new(event.clone(), "a \"text\"\n😀\u{0}");
             let envelope = Envelope::to_topics(topics.clone(), scope, message).unwrap();
-            let entry = decode(&fields(&[("v", "1"), ("e", &encode(&envelope)), ("later", "ignored")]));
+            let written = Encoded(&envelope).to_redis_args().remove(0);
+            let written = String::from_utf8(written).unwrap();
+            let entry = decode(&fields(&[("v", "1"), ("e", &written), ("later", "ignored")]));
             let Entry::Envelope { envelope: read, at } = entry else { panic!("{entry:?}") };
             assert_eq!(*read, envelope);
             assert!(at.elapsed().unwrap() < Duration::from_secs(60));

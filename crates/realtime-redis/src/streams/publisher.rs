@@ -1,6 +1,6 @@
 //! [`Publisher`]: one multiplexed connection for all publishes of a node, opened and reopened by ourselves.
 //!
-//! The connection batches by itself what many callers publish at once; a pool would split the batches up.
+//! What many callers publish at once goes as one batch; a pool would split the batches up.
 
 use std::{
     sync::{
@@ -10,21 +10,24 @@ use std::{
     time::Duration,
 };
 
-use realtime_core::{BusError, Position};
-use redis::{Cmd, ConnectionAddr, RedisError, RedisResult, ServerErrorKind, aio::MultiplexedConnection};
+use realtime_core::{BusError, Envelope, Position};
+use redis::{Cmd, ConnectionAddr, RedisError, RedisResult, ServerErrorKind, ToRedisArgs, Value};
 use tokio::{
     sync::Mutex,
-    time::{Instant, MissedTickBehavior, interval, timeout, timeout_at},
+    time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
 use super::{
     Shared,
     claim::claim,
     count,
-    entry::{BEAT_FIELD, ENVELOPE_FIELD, VERSION, VERSION_FIELD},
+    entry::{BEAT_FIELD, ENVELOPE_FIELD, Encoded, VERSION, VERSION_FIELD},
     position,
 };
-use crate::line::{Line, unavailable};
+use crate::{
+    batcher::Batcher,
+    line::{Line, unavailable},
+};
 
 /// How often a node proves to itself that what it publishes comes back.
 pub(super) const BEAT: Duration = Duration::from_secs(1);
@@ -41,7 +44,7 @@ pub(super) struct Publisher {
 
 /// A claimed connection.
 struct Link {
-    connection: MultiplexedConnection,
+    connection: Batcher,
     addr: ConnectionAddr,
     epoch: AtomicU64,
     /// Held by whoever claims again; the others wait for what comes of it.
@@ -69,41 +72,60 @@ enum Outcome {
 
 impl Shared {
     /// Adds an envelope to the stream, within the time that a command may take.
-    pub(super) async fn publish(&self, envelope: &str) -> Result<Position, BusError> {
-        self.add(ENVELOPE_FIELD, envelope).await
+    pub(super) async fn publish(&self, envelope: &Envelope) -> Result<Position, BusError> {
+        self.add(ENVELOPE_FIELD, &Encoded(envelope)).await
     }
 
-    async fn add(&self, field: &str, value: &str) -> Result<Position, BusError> {
-        let timeout = self.config.command_timeout;
-        let deadline = Instant::now() + timeout;
-        let late = || BusError::Unavailable(format!("no answer from Redis within {timeout:?}"));
-        loop {
-            let link = timeout_at(deadline, self.link()).await.map_err(|_| late())??;
-            let epoch = link.epoch.load(Ordering::Acquire);
-            let Ok(answer) = timeout_at(deadline, self.xadd(&link, epoch, field, value)).await else {
-                self.publisher.line.give_up(&link);
-                return Err(late());
-            };
-            match outcome(answer) {
-                Outcome::Added(position) => return Ok(position),
-                Outcome::Stale => {
-                    timeout_at(deadline, self.reclaim(&link, epoch)).await.map_err(|_| late())??
+    async fn add(&self, field: &str, value: &impl ToRedisArgs) -> Result<Position, BusError> {
+        let limit = self.config.command_timeout;
+        let mut asked = None;
+        match timeout(limit, self.try_add(field, value, &mut asked)).await {
+            Ok(result) => result,
+            Err(_) => {
+                if let Some(link) = asked {
+                    self.publisher.line.give_up(&link);
                 }
+                Err(BusError::Unavailable(format!("no answer from Redis within {limit:?}")))
+            }
+        }
+    }
+
+    /// Goes on until there is an answer that says something; `asked` is whom it waits for.
+    async fn try_add(
+        &self,
+        field: &str,
+        value: &impl ToRedisArgs,
+        asked: &mut Option<Arc<Link>>,
+    ) -> Result<Position, BusError> {
+        loop {
+            let link = self.link().await?;
+            let link = asked.insert(link);
+            let epoch = link.epoch.load(Ordering::Acquire);
+            match outcome(self.xadd(link, epoch, field, value).await) {
+                Outcome::Added(position) => return Ok(position),
+                // Boxed: it is rare, and a part of every publish otherwise.
+                Outcome::Stale => Box::pin(self.reclaim(link, epoch)).await?,
                 Outcome::Elsewhere(error) => {
                     tracing::debug!(%error, "this server does not take entries any more");
-                    self.publisher.line.give_up(&link);
+                    self.publisher.line.give_up(link);
                 }
                 Outcome::Unknown(error) => {
-                    self.publisher.line.give_up(&link);
+                    self.publisher.line.give_up(link);
                     return Err(unavailable(&error));
                 }
             }
         }
     }
 
-    async fn xadd(&self, link: &Link, epoch: u64, field: &str, value: &str) -> RedisResult<Option<String>> {
-        // Ten arguments; the numbers among them are short.
-        let mut command = Cmd::with_capacity(11, self.keys.log.len() + value.len() + 96);
+    async fn xadd(
+        &self,
+        link: &Link,
+        epoch: u64,
+        field: &str,
+        value: &impl ToRedisArgs,
+    ) -> RedisResult<Value> {
+        // Room for a short message, so that most buffers never grow.
+        let mut command = Cmd::with_capacity(11, self.keys.log.len() + 448);
         command
             .arg("XADD")
             .arg(&self.keys.log)
@@ -116,7 +138,7 @@ impl Shared {
             .arg(VERSION)
             .arg(field)
             .arg(value);
-        command.query_async(&mut link.connection.clone()).await
+        link.connection.run(command).await
     }
 
     /// The highest epoch that this bus has seen.
@@ -152,7 +174,7 @@ impl Shared {
             return true;
         }
         // Without an answer it goes on: that nobody can be asked is no fault of the master.
-        let master = timeout(LOOK, self.servers.master(&self.keys.log)).await;
+        let master = Box::pin(timeout(LOOK, self.servers.master(&self.keys.log))).await;
         *looked = Instant::now();
         let leads = !matches!(master, Ok(Ok(master)) if *master.addr() != link.addr);
         if !leads {
@@ -171,7 +193,7 @@ impl Shared {
         let Position { epoch, .. } = claim(self, &mut connection, self.seen()).await?;
         self.see(epoch);
         Ok(Link {
-            connection,
+            connection: Batcher::new(connection, self.config.command_timeout),
             addr,
             epoch: AtomicU64::new(epoch),
             claiming: Mutex::default(),
@@ -185,7 +207,7 @@ impl Shared {
         if link.epoch.load(Ordering::Acquire) != stale {
             return Ok(());
         }
-        match claim(self, &mut link.connection.clone(), self.seen()).await {
+        match claim(self, &mut link.connection.connection(), self.seen()).await {
             Ok(Position { epoch, .. }) => {
                 self.see(epoch);
                 link.epoch.store(epoch, Ordering::Release);
@@ -216,16 +238,16 @@ pub(super) async fn beat(shared: Arc<Shared>) {
     }
 }
 
-fn outcome(answer: RedisResult<Option<String>>) -> Outcome {
+fn outcome(answer: RedisResult<Value>) -> Outcome {
     match answer {
-        Ok(Some(id)) => match position(&id) {
+        // NOMKSTREAM: there is no stream.
+        Ok(Value::Nil) => Outcome::Stale,
+        Ok(answer) => match added(&answer) {
             Some(position) => Outcome::Added(position),
             None => Outcome::Unknown(
                 (redis::ErrorKind::UnexpectedReturnType, "an entry's id is none of ours").into(),
             ),
         },
-        // NOMKSTREAM: there is no stream.
-        Ok(None) => Outcome::Stale,
         Err(error) => match error.kind() {
             redis::ErrorKind::Server(ServerErrorKind::ResponseError)
                 if error
@@ -246,4 +268,10 @@ fn outcome(answer: RedisResult<Option<String>>) -> Outcome {
             _ => Outcome::Unknown(error),
         },
     }
+}
+
+/// The id in an answer to XADD.
+fn added(answer: &Value) -> Option<Position> {
+    let Value::BulkString(id) = answer else { return None };
+    position(std::str::from_utf8(id).ok()?)
 }
