@@ -6,7 +6,6 @@
 
 use std::{
     convert::Infallible,
-    io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -14,21 +13,20 @@ use std::{
 };
 
 use actix_web::{
-    body::{BodySize, BoxBody, MessageBody},
+    body::{BodySize, MessageBody},
     rt::time::{Sleep, sleep},
 };
-use actix_ws::{AggregatedMessage, AggregatedMessageStream, ProtocolError};
 use bytes::Bytes;
 use bytestring::ByteString;
-use futures_core::{Stream, future::BoxFuture};
+use futures_core::future::BoxFuture;
 use realtime_core::{CloseReason, Outbound, Session};
 
 use crate::{
     InboundHandler,
     frame::{self, Kind},
-    guard::Verdict,
     protocol::{Inbound, Protocol},
     rate::Rate,
+    reader::{Reader, Said},
 };
 
 /// A live connection.
@@ -36,8 +34,7 @@ pub(crate) struct WebSocketBody {
     session: Session,
     protocol: Protocol,
     handler: Arc<dyn InboundHandler>,
-    inbound: AggregatedMessageStream,
-    verdict: Verdict,
+    inbound: Reader,
     rate: Rate,
     /// A frame of this connection alone, written before what the session has.
     next: Option<Bytes>,
@@ -48,8 +45,6 @@ pub(crate) struct WebSocketBody {
     /// How many Pings of ours have gone out behind messages.
     probes: u32,
     stage: Stage,
-    /// actix-ws's own body: its drop ends `inbound`, and its queue stays unused.
-    _handshake: BoxBody,
 }
 
 /// What is known of the buffer between the body and the socket: see [`crate::direct`].
@@ -87,9 +82,7 @@ impl WebSocketBody {
         session: Session,
         protocol: Protocol,
         handler: Arc<dyn InboundHandler>,
-        inbound: AggregatedMessageStream,
-        verdict: Verdict,
-        handshake: BoxBody,
+        inbound: Reader,
         settings: &realtime_core::Settings,
     ) -> Self {
         let next = protocol.greeting(&session, settings.heartbeat.interval.as_millis());
@@ -99,7 +92,6 @@ impl WebSocketBody {
             protocol,
             handler,
             inbound,
-            verdict,
             rate,
             next,
             handling: None,
@@ -107,7 +99,6 @@ impl WebSocketBody {
             probe: Probe::Still,
             probes: 0,
             stage: Stage::Open,
-            _handshake: handshake,
         }
     }
 
@@ -167,10 +158,8 @@ impl WebSocketBody {
     }
 
     /// Takes a Pong that answers our Ping. One that does not is like any other message.
-    fn answers_probe(&mut self, message: &AggregatedMessage) -> bool {
-        let (AggregatedMessage::Pong(payload), Probe::Out(number) | Probe::Overtaken(number)) =
-            (message, self.probe)
-        else {
+    fn answers_probe(&mut self, said: &Said) -> bool {
+        let (Said::Pong(payload), Probe::Out(number) | Probe::Overtaken(number)) = (said, self.probe) else {
             return false;
         };
         if payload[..] != number.to_be_bytes() {
@@ -200,35 +189,23 @@ impl WebSocketBody {
             self.next = answer.map(|text| self.protocol.answer(&text));
             return Poll::Ready(());
         }
-        let message = match Pin::new(&mut self.inbound).poll_next(cx) {
-            Poll::Ready(Some(Ok(message))) => message,
-            Poll::Ready(Some(Err(error))) => {
-                let reason = reason_of(&error);
-                self.verdict.set(Some(reason));
+        let said = match ready!(self.inbound.poll_next(cx)) {
+            Ok(said) => said,
+            Err(reason) => {
                 self.stop_listening(reason, None);
                 return Poll::Ready(());
             }
-            Poll::Ready(None) => {
-                self.stop_listening(CloseReason::Gone, None);
-                return Poll::Ready(());
-            }
-            Poll::Pending => {
-                return self.verdict.get().map_or(Poll::Pending, |reason| {
-                    self.stop_listening(reason, None);
-                    Poll::Ready(())
-                });
-            }
         };
         self.session.heard();
-        if self.answers_probe(&message) {
+        if self.answers_probe(&said) {
             return Poll::Ready(());
         }
-        if let AggregatedMessage::Close(close) = message {
+        if let Said::Close(code) = said {
             // RFC 6455, section 5.5.1: the answer has the client's own code.
-            let code = close.map(|close| u16::from(close.code).to_be_bytes());
+            let code = code.map(u16::to_be_bytes);
             let answer = frame::encode(Kind::Close, code.as_ref().map_or(&[], |code| code));
             self.stop_listening(CloseReason::Normal, Some(answer));
-        } else if let Err(reason) = self.handle(message) {
+        } else if let Err(reason) = self.handle(said) {
             self.session.handle().close(reason);
         }
         Poll::Ready(())
@@ -240,21 +217,21 @@ impl WebSocketBody {
         self.session.handle().close(reason);
     }
 
-    fn handle(&mut self, message: AggregatedMessage) -> Result<(), CloseReason> {
+    fn handle(&mut self, said: Said) -> Result<(), CloseReason> {
         if !self.rate.allows(Instant::now()) {
             return Err(CloseReason::RateLimited);
         }
-        match message {
-            AggregatedMessage::Text(text) => match self.protocol.read(text)? {
+        match said {
+            Said::Text(text) => match self.protocol.read(text)? {
                 Inbound::Text(text) => {
                     self.handling = Some(self.handler.on_text(self.session.handle(), text))
                 }
                 Inbound::Ping => self.next = Some(Protocol::pong()),
                 Inbound::Pong => {}
             },
-            AggregatedMessage::Ping(payload) => self.next = Some(frame::encode(Kind::Pong, &payload)),
-            AggregatedMessage::Binary(_) => return Err(CloseReason::Unsupported),
-            AggregatedMessage::Pong(_) | AggregatedMessage::Close(_) => {}
+            Said::Ping(payload) => self.next = Some(frame::encode(Kind::Pong, &payload)),
+            Said::Binary(_) => return Err(CloseReason::Unsupported),
+            Said::Pong(_) | Said::Close(_) => {}
         }
         Ok(())
     }
@@ -268,9 +245,9 @@ impl WebSocketBody {
             return Poll::Ready(());
         }
         loop {
-            match ready!(Pin::new(&mut self.inbound).poll_next(cx)) {
-                Some(Ok(AggregatedMessage::Close(_)) | Err(_)) | None => return Poll::Ready(()),
-                Some(Ok(_)) => {}
+            match ready!(self.inbound.poll_next(cx)) {
+                Ok(Said::Close(_)) | Err(_) => return Poll::Ready(()),
+                Ok(_) => {}
             }
         }
     }
@@ -294,16 +271,5 @@ impl MessageBody for WebSocketBody {
             }
             Stage::Ended => Poll::Ready(None),
         }
-    }
-}
-
-/// What a fault in the client's stream means. The guard has judged the frames' headers before.
-fn reason_of(error: &ProtocolError) -> CloseReason {
-    match error {
-        ProtocolError::Overflow => CloseReason::TooBig,
-        // Only text that is not UTF-8 is `InvalidData`; other faults of the stream mean that the client is gone.
-        ProtocolError::Io(error) if error.kind() == io::ErrorKind::InvalidData => CloseReason::InvalidPayload,
-        ProtocolError::Io(_) => CloseReason::Gone,
-        _ => CloseReason::Protocol,
     }
 }

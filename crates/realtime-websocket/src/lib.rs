@@ -38,11 +38,11 @@ mod body;
 mod close;
 mod direct;
 mod frame;
-mod guard;
 mod inbound;
 mod origin;
 mod protocol;
 mod rate;
+mod reader;
 mod routes;
 mod sockets;
 

@@ -1,24 +1,21 @@
 //! [`routes`]: the WebSocket endpoint.
 
-use std::{fmt, pin::Pin, rc::Rc, sync::Arc};
+use std::{fmt, rc::Rc, sync::Arc};
 
 use actix_web::{
     FromRequest, HttpRequest, HttpResponse,
     body::BoxBody,
     dev::Payload,
-    error::PayloadError,
     http::{StatusCode, Version, header},
     web::{self, ServiceConfig},
 };
-use bytes::Bytes;
-use futures_core::Stream;
 use realtime_core::{
     AuthError, Authenticator, ConnectError, ErrorStatus, Handshake, Hub, Reply, Shard, Wire,
 };
 
 use crate::{
-    AllowedOrigins, Echo, InboundHandler, SUBPROTOCOL, TRANSPORT, body::WebSocketBody, direct, guard::Guard,
-    protocol::Protocol,
+    AllowedOrigins, Echo, InboundHandler, SUBPROTOCOL, TRANSPORT, body::WebSocketBody, direct,
+    protocol::Protocol, reader::Reader,
 };
 
 /// Where the endpoint is, who may connect, and what becomes of texts from clients.
@@ -99,25 +96,18 @@ struct State {
     v1: Arc<dyn Wire>,
 }
 
-type BoxedPayload = Pin<Box<dyn Stream<Item = Result<Bytes, PayloadError>>>>;
-
 /// Upgrades a request, or says why not. Everything that can refuse it comes before the upgrade.
 async fn connect(
     state: &State,
     request: &HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Refusal> {
-    let limits = &state.hub.settings().limits;
-    let (guard, verdict) = Guard::new(payload.into_inner(), limits.max_inbound_bytes);
-    let guard: BoxedPayload = Box::pin(guard);
-    let mut guarded = Payload::Stream { payload: guard };
-    let payload = web::Payload::from_request(request, &mut guarded)
-        .into_inner()
-        .expect("a payload is always extracted from a request");
     check_upgrade(request)?;
-    let (response, unused, inbound) = actix_ws::handle_with_protocols(request, payload, &[SUBPROTOCOL])
+    // The handshake is all that is wanted of it: its session and its stream would each keep a queue.
+    let unheard = web::Payload::from_request(request, &mut Payload::None).into_inner();
+    let unheard = unheard.expect("a payload is always extracted from a request");
+    let (response, ..) = actix_ws::handle_with_protocols(request, unheard, &[SUBPROTOCOL])
         .map_err(|error| Refusal::new(400, error))?;
-    drop(unused);
 
     let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     let handshake = Handshake::new(TRANSPORT, request.query_string(), headers, request.peer_addr());
@@ -150,15 +140,9 @@ async fn connect(
         session.attach(socket);
     }
 
-    let max = match limits.max_inbound_bytes {
-        0 => usize::MAX,
-        max => max,
-    };
-    let inbound = inbound.max_frame_size(max).aggregate_continuations().max_continuation_size(max);
-    let (response, handshake) = response.into_parts();
-    let handler = Arc::clone(&state.inbound);
     let settings = state.hub.settings();
-    let body = WebSocketBody::new(session, protocol, handler, inbound, verdict, handshake, settings);
+    let inbound = Reader::new(payload.into_inner(), settings.limits.max_inbound_bytes);
+    let body = WebSocketBody::new(session, protocol, Arc::clone(&state.inbound), inbound, settings);
     Ok(response.set_body(BoxBody::new(body)))
 }
 

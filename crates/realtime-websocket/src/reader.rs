@@ -1,0 +1,404 @@
+//! [`Reader`]: what a client says, out of the bytes that it sends (RFC 6455, section 5).
+//!
+//! A frame is judged by its header, before a byte of its payload is kept. After a fault whatever follows is read and
+//! thrown away, so that the socket has nothing unread when it is closed and the client gets to see the Close frame.
+
+use std::{
+    mem,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use actix_web::dev::Payload;
+use bytes::{Buf, Bytes, BytesMut};
+use bytestring::ByteString;
+use futures_core::Stream;
+use realtime_core::CloseReason;
+
+/// A whole message or control frame of a client.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    Text(ByteString),
+    Binary(Bytes),
+    Ping(Bytes),
+    Pong(Bytes),
+    /// With the code, if it gave one.
+    Close(Option<u16>),
+}
+
+/// The client's side of a connection.
+pub(crate) struct Reader {
+    payload: Payload,
+    /// What has come and was not read yet.
+    chunk: Bytes,
+    head: Head,
+    /// The frame whose payload is awaited.
+    frame: Option<Frame>,
+    /// The message that earlier frames began.
+    message: Option<Frame>,
+    /// The most bytes of a message.
+    max: u64,
+    failed: bool,
+}
+
+/// The bytes of a frame's header so far: at most 2 + 8 + 4.
+#[derive(Default)]
+struct Head {
+    bytes: [u8; 14],
+    len: u8,
+}
+
+struct Frame {
+    fin: bool,
+    opcode: u8,
+    mask: [u8; 4],
+    /// Bytes of the payload that are still to come.
+    remaining: u64,
+    /// Those that came, unmasked.
+    payload: BytesMut,
+}
+
+const CONTINUATION: u8 = 0x0;
+const TEXT: u8 = 0x1;
+const BINARY: u8 = 0x2;
+const CLOSE: u8 = 0x8;
+const PING: u8 = 0x9;
+const PONG: u8 = 0xA;
+
+impl Reader {
+    /// Reads a payload; a message has at most `max` bytes, 0 means no limit.
+    pub(crate) fn new(payload: Payload, max: usize) -> Self {
+        Self {
+            payload,
+            chunk: Bytes::new(),
+            head: Head::default(),
+            frame: None,
+            message: None,
+            max: if max == 0 { u64::MAX } else { max as u64 },
+            failed: false,
+        }
+    }
+
+    /// What the client says next.
+    ///
+    /// # Errors
+    /// [`CloseReason::Gone`] when nothing more can come; what else is wrong with it, once.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Said, CloseReason>> {
+        loop {
+            if !self.failed {
+                match self.read() {
+                    Ok(Some(said)) => return Poll::Ready(Ok(said)),
+                    Ok(None) => {}
+                    Err(reason) => {
+                        (self.failed, self.frame, self.message) = (true, None, None);
+                        return Poll::Ready(Err(reason));
+                    }
+                }
+            }
+            self.chunk = Bytes::new();
+            match ready!(Pin::new(&mut self.payload).poll_next(cx)) {
+                Some(Ok(chunk)) => self.chunk = chunk,
+                Some(Err(_)) | None => return Poll::Ready(Err(CloseReason::Gone)),
+            }
+        }
+    }
+
+    /// The next message in what has come; `None` when there is none, and all of it is read.
+    fn read(&mut self) -> Result<Option<Said>, CloseReason> {
+        loop {
+            let frame = match &mut self.frame {
+                Some(frame) => frame,
+                None => {
+                    if !self.head.fill(&mut self.chunk) {
+                        return Ok(None);
+                    }
+                    let frame = self.judge()?;
+                    self.frame.insert(frame)
+                }
+            };
+            if !frame.fill(&mut self.chunk) {
+                return Ok(None);
+            }
+            if let Some(frame) = self.frame.take()
+                && let Some(said) = self.complete(frame)?
+            {
+                return Ok(Some(said));
+            }
+        }
+    }
+
+    /// Takes a whole header and checks it (sections 5.2 to 5.5).
+    fn judge(&mut self) -> Result<Frame, CloseReason> {
+        let head = mem::take(&mut self.head);
+        let [first, second, ..] = head.bytes;
+        let (fin, opcode, remaining) = (first & 0x80 != 0, first & 0x0F, head.payload_len());
+        let unmasked = second & 0x80 == 0;
+        if first & 0x70 != 0 || unmasked || remaining > i64::MAX as u64 {
+            return Err(CloseReason::Protocol);
+        }
+        match (opcode, &self.message) {
+            (CLOSE..=PONG, _) if fin && remaining <= 125 => {}
+            (TEXT | BINARY, None) | (CONTINUATION, Some(_)) => {
+                let begun = self.message.as_ref().map_or(0, |message| message.payload.len() as u64);
+                if remaining > self.max.saturating_sub(begun) {
+                    return Err(CloseReason::TooBig);
+                }
+            }
+            _ => return Err(CloseReason::Protocol),
+        }
+        Ok(Frame { fin, opcode, mask: head.mask(), remaining, payload: BytesMut::new() })
+    }
+
+    /// What a whole frame says; `None` when more frames belong to its message.
+    fn complete(&mut self, frame: Frame) -> Result<Option<Said>, CloseReason> {
+        let Frame { fin, opcode, payload, .. } = frame;
+        match opcode {
+            CLOSE => return close_code(&payload).map(|code| Some(Said::Close(code))),
+            PING => return Ok(Some(Said::Ping(payload.freeze()))),
+            PONG => return Ok(Some(Said::Pong(payload.freeze()))),
+            _ => {}
+        }
+        let mut message = match self.message.take() {
+            Some(mut message) => {
+                message.payload.unsplit(payload);
+                message
+            }
+            None => Frame { payload, ..frame },
+        };
+        message.fin = fin;
+        if !fin {
+            self.message = Some(message);
+            return Ok(None);
+        }
+        let payload = message.payload.freeze();
+        if message.opcode == BINARY {
+            return Ok(Some(Said::Binary(payload)));
+        }
+        let text = ByteString::try_from(payload).map_err(|_| CloseReason::InvalidPayload)?;
+        Ok(Some(Said::Text(text)))
+    }
+}
+
+impl Head {
+    /// Takes bytes until it is whole; says whether it is.
+    fn fill(&mut self, chunk: &mut Bytes) -> bool {
+        loop {
+            let (len, wanted) = (usize::from(self.len), self.wanted());
+            if len == wanted {
+                return true;
+            }
+            if chunk.is_empty() {
+                return false;
+            }
+            let step = chunk.len().min(wanted - len);
+            chunk.copy_to_slice(&mut self.bytes[len..len + step]);
+            self.len += step as u8;
+        }
+    }
+
+    /// How long it is, as far as that can be told.
+    fn wanted(&self) -> usize {
+        if self.len < 2 {
+            return 2;
+        }
+        let mask = if self.bytes[1] & 0x80 == 0 { 0 } else { 4 };
+        2 + self.extended() + mask
+    }
+
+    /// How many bytes of it are a length that did not fit into seven bits.
+    fn extended(&self) -> usize {
+        match self.bytes[1] & 0x7F {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        }
+    }
+
+    fn payload_len(&self) -> u64 {
+        match self.bytes[1] & 0x7F {
+            126 => u16::from_be_bytes([self.bytes[2], self.bytes[3]]).into(),
+            127 => u64::from_be_bytes(self.bytes[2..10].try_into().expect("eight bytes are eight")),
+            len => len.into(),
+        }
+    }
+
+    fn mask(&self) -> [u8; 4] {
+        let at = 2 + self.extended();
+        self.bytes[at..at + 4].try_into().expect("four bytes are four")
+    }
+}
+
+impl Frame {
+    /// Takes bytes until the payload is whole; says whether it is. Nothing is reserved for what has only been announced.
+    fn fill(&mut self, chunk: &mut Bytes) -> bool {
+        let step = self.remaining.min(chunk.len() as u64) as usize;
+        let begun = self.payload.len();
+        self.payload.extend_from_slice(&chunk[..step]);
+        chunk.advance(step);
+        unmask(&mut self.payload[begun..], self.mask, begun);
+        self.remaining -= step as u64;
+        self.remaining == 0
+    }
+}
+
+/// Takes the mask off bytes that stand `begun` bytes behind the payload's first (section 5.3).
+fn unmask(bytes: &mut [u8], mask: [u8; 4], begun: usize) {
+    let mask: [u8; 16] = std::array::from_fn(|at| mask[(begun + at) % 4]);
+    for block in bytes.chunks_mut(mask.len()) {
+        for (byte, mask) in block.iter_mut().zip(mask) {
+            *byte ^= mask;
+        }
+    }
+}
+
+/// The code in a Close frame (sections 5.5.1 and 7.4).
+fn close_code(payload: &[u8]) -> Result<Option<u16>, CloseReason> {
+    let Some((code, reason)) = payload.split_first_chunk() else {
+        return if payload.is_empty() { Ok(None) } else { Err(CloseReason::Protocol) };
+    };
+    match u16::from_be_bytes(*code) {
+        // Those that the standard and IANA's registry let a peer send, and those of libraries and applications.
+        code @ (1000..=1003 | 1007..=1014 | 3000..=4999) => match std::str::from_utf8(reason) {
+            Ok(_) => Ok(Some(code)),
+            Err(_) => Err(CloseReason::InvalidPayload),
+        },
+        _ => Err(CloseReason::Protocol),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use actix_web::error::PayloadError;
+
+    use super::*;
+
+    const MASK: [u8; 4] = [0x5A, 0, 0xFF, 7];
+
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = vec![first];
+        match payload.len() {
+            len @ 0..126 => frame.push(0x80 | len as u8),
+            len @ 126..65_536 => {
+                frame.push(0x80 | 126);
+                frame.extend((len as u16).to_be_bytes());
+            }
+            len => {
+                frame.push(0x80 | 127);
+                frame.extend((len as u64).to_be_bytes());
+            }
+        }
+        frame.extend(MASK);
+        frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        frame
+    }
+
+    /// Feeds bytes in pieces of a size; returns what was said, and the fault at its end.
+    fn read(bytes: &[u8], piece: usize, max: usize) -> (Vec<Said>, CloseReason) {
+        let chunks: Vec<Result<Bytes, PayloadError>> =
+            bytes.chunks(piece).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
+        let stream = Box::pin(futures_util::stream::iter(chunks));
+        let mut reader = Reader::new(Payload::Stream { payload: stream }, max);
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut all = Vec::new();
+        let fault = loop {
+            match reader.poll_next(&mut cx) {
+                Poll::Ready(Ok(said)) => all.push(said),
+                Poll::Ready(Err(reason)) => break reason,
+                Poll::Pending => {}
+            }
+        };
+        // Whatever follows a fault is read to its end, and says nothing.
+        assert_eq!(reader.poll_next(&mut cx), Poll::Ready(Err(CloseReason::Gone)));
+        (all, fault)
+    }
+
+    #[test]
+    fn messages_come_whole_however_they_are_cut() {
+        let big: Vec<u8> = (0..70_000).map(|n| n as u8).collect();
+        let bytes = [
+            frame(0x81, b"hello"),
+            frame(0x82, &big[..300]),
+            frame(0x01, "gr\u{fc}".as_bytes()),
+            frame(0x89, b"are you there"),
+            frame(0x00, b""),
+            frame(0x80, "\u{df}e".as_bytes()),
+            frame(0x82, &big),
+            frame(0x81, b""),
+            frame(0x8A, b""),
+            frame(0x88, b"\x03\xE8bye"),
+        ]
+        .concat();
+        for piece in [1, 2, 3, 7, 1000, bytes.len()] {
+            let (said, fault) = read(&bytes, piece, 0);
+            let all = [
+                Said::Text("hello".into()),
+                Said::Binary(Bytes::copy_from_slice(&big[..300])),
+                Said::Ping(Bytes::from_static(b"are you there")),
+                Said::Text("gr\u{fc}\u{df}e".into()),
+                Said::Binary(Bytes::copy_from_slice(&big)),
+                Said::Text("".into()),
+                Said::Pong(Bytes::new()),
+                Said::Close(Some(1000)),
+            ];
+            assert!(said == all, "pieces of {piece}");
+            assert_eq!(fault, CloseReason::Gone);
+        }
+    }
+
+    #[test]
+    fn an_announced_size_is_judged_before_a_byte_of_it_comes() {
+        let mut bytes = frame(0x81, b"abc");
+        bytes.extend([0x82, 0x80 | 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        for piece in [1, bytes.len()] {
+            assert_eq!(read(&bytes, piece, 65_536), (vec![Said::Text("abc".into())], CloseReason::TooBig));
+        }
+        // One that no limit forbids takes no memory for what has not come.
+        assert_eq!(read(&bytes, 1000, 0), (vec![Said::Text("abc".into())], CloseReason::Gone));
+    }
+
+    #[test]
+    fn the_pieces_of_a_message_count_together() {
+        let mut bytes = frame(0x01, &[b'x'; 60]);
+        bytes.extend(frame(0x00, &[b'x'; 60]));
+        assert_eq!(read(&bytes, 1000, 120).1, CloseReason::Gone);
+        bytes.extend(frame(0x80, b"x"));
+        assert_eq!(read(&bytes, 1000, 120).1, CloseReason::TooBig);
+        assert_eq!(read(&bytes, 1000, 121).0, [Said::Text("x".repeat(121).into())]);
+    }
+
+    #[test]
+    fn what_breaks_the_protocol_is_a_fault() {
+        for (name, bytes) in [
+            ("reserved bits", frame(0xC1, b"x")),
+            ("reserved opcode", frame(0x83, b"x")),
+            ("reserved control opcode", frame(0x8B, b"x")),
+            ("long control frame", frame(0x89, &[b'x'; 126])),
+            ("fragmented control frame", frame(0x09, b"x")),
+            ("continuation of nothing", frame(0x80, b"x")),
+            ("text inside a message", [frame(0x01, b"x"), frame(0x81, b"x")].concat()),
+            ("unmasked", vec![0x81, 1, b'x']),
+            ("length with the top bit", [vec![0x82, 0xFF], vec![0xFF; 8], MASK.to_vec()].concat()),
+            ("half a close code", frame(0x88, b"\x03")),
+            ("a close code that is not sent", frame(0x88, b"\x03\xED")),
+            ("a close code of nobody", frame(0x88, b"\x0B\xB7")),
+        ] {
+            // What follows a fault is not heard.
+            let bytes = [frame(0x8A, b"before"), bytes, frame(0x81, b"after")].concat();
+            let before = vec![Said::Pong(Bytes::from_static(b"before"))];
+            assert_eq!(read(&bytes, 1000, 0), (before, CloseReason::Protocol), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_no_text_is_a_fault_of_its_own() {
+        let half = "\u{df}".as_bytes();
+        let close = [&[3, 0xE8], &half[..1]].concat();
+        for bytes in [frame(0x81, &half[..1]), frame(0x88, &close)] {
+            assert_eq!(read(&bytes, 1000, 0), (Vec::new(), CloseReason::InvalidPayload));
+        }
+        let halves = [frame(0x01, &half[..1]), frame(0x80, &half[1..])].concat();
+        assert_eq!(read(&halves, 1000, 0).0, [Said::Text("\u{df}".into())]);
+    }
+}
