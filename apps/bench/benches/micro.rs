@@ -1,7 +1,12 @@
 //! What single steps of a message's way cost: `cargo bench -p realtime-bench`.
 
+use std::cell::RefCell;
+
 use divan::{Bencher, black_box, counter::ItemsCount};
-use realtime_core::{Message, Position, bench};
+use realtime_core::{
+    Message, Position,
+    bench::{self, Unicasts},
+};
 
 fn main() {
     divan::main();
@@ -42,10 +47,24 @@ fn pass_to_1000_sessions(bencher: Bencher, broadcasts: usize) {
     bencher.counter(ItemsCount::new(1000 * broadcasts)).bench_local(bench::pass(1000, broadcasts));
 }
 
-/// 64 messages to one of so many sessions each: envelope, log, pass, outbox, and out; items are messages.
-#[divan::bench(args = [1000, 10_000])]
+/// 64 messages to one of so many sessions each: envelope, log, pass, outbox; items are messages.
+#[divan::bench(args = [1000, 10_000], sample_size = 16)]
 fn unicast(bencher: Bencher, sessions: usize) {
-    bencher.counter(ItemsCount::new(64_usize)).bench_local(bench::unicast(sessions, 64));
+    let unicasts = RefCell::new(Unicasts::new(sessions, 64));
+    bencher
+        .counter(ItemsCount::new(64_usize))
+        .with_inputs(|| unicasts.borrow_mut().read())
+        .bench_local_values(|()| unicasts.borrow_mut().send());
+}
+
+/// The same, and out of the outboxes.
+#[divan::bench(args = [1000, 10_000], sample_size = 16)]
+fn unicast_and_read(bencher: Bencher, sessions: usize) {
+    let mut unicasts = Unicasts::new(sessions, 64);
+    bencher.counter(ItemsCount::new(64_usize)).bench_local(move || {
+        unicasts.send();
+        unicasts.read();
+    });
 }
 
 /// A client that comes back and is replayed so many messages; items are messages.

@@ -10,8 +10,8 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    Envelope, GapReason, Message, Outbound, Position, Principal, Scope, Session, Settings, Topic, Transport,
-    Wire, direct::Gather, limits::OutboxLimits, outbox::Outbox, registry::Registry, shard::Shard,
+    Envelope, GapReason, History, Message, Outbound, Position, Principal, Scope, Session, Settings, Topic,
+    Transport, Wire, direct::Gather, limits::OutboxLimits, outbox::Outbox, registry::Registry, shard::Shard,
 };
 
 /// A wire that writes the text and nothing else.
@@ -50,6 +50,7 @@ pub fn outbox() -> impl FnMut() {
 }
 
 /// A node with sessions of users 0, 1, 2, ... on one shard.
+#[derive(Debug)]
 struct Node {
     registry: Arc<Registry>,
     shard: Arc<Shard>,
@@ -106,23 +107,46 @@ pub fn pass(sessions: usize, broadcasts: usize) -> impl FnMut() {
     }
 }
 
-/// Messages to one of a number of users each, from the envelope to the outbox and out again.
-pub fn unicast(sessions: usize, messages: usize) -> impl FnMut() {
-    let mut node = Node::new(sessions);
-    let mut user = 0;
-    move || {
-        let first = user;
-        for _ in 0..messages {
-            user = (user + STRIDE) % node.sessions.len();
-            let id = i64::try_from(user).expect("there are fewer users than numbers");
-            let envelope = Envelope::to_topics([Topic::user(&id.into())], Scope::Both, message());
-            node.publish(envelope.expect("one user is not none"));
+/// Messages to one of a number of users each.
+#[derive(Debug)]
+pub struct Unicasts {
+    node: Node,
+    messages: usize,
+    /// Who got one last, and who has read last.
+    user: usize,
+    reader: usize,
+}
+
+impl Unicasts {
+    /// So many messages at a time, to users out of so many. The log is full, as it is on a node that has run for a while.
+    pub fn new(sessions: usize, messages: usize) -> Self {
+        let mut unicasts = Self { node: Node::new(sessions), messages, user: 0, reader: 0 };
+        for _ in 0..=History::default().max_messages / messages {
+            unicasts.send();
+            unicasts.read();
         }
-        node.pass();
-        let mut reader = first;
-        for _ in 0..messages {
-            reader = (reader + STRIDE) % node.sessions.len();
-            read(&mut node.sessions[reader]);
+        unicasts
+    }
+
+    /// From the envelope to the outbox.
+    ///
+    /// # Panics
+    /// With more users than numbers.
+    pub fn send(&mut self) {
+        for _ in 0..self.messages {
+            self.user = (self.user + STRIDE) % self.node.sessions.len();
+            let id = i64::try_from(self.user).expect("there are fewer users than numbers");
+            let envelope = Envelope::to_topics([Topic::user(&id.into())], Scope::Both, message());
+            self.node.publish(envelope.expect("one user is not none"));
+        }
+        self.node.pass();
+    }
+
+    /// Out of the outboxes, to the end.
+    pub fn read(&mut self) {
+        while self.reader != self.user {
+            self.reader = (self.reader + STRIDE) % self.node.sessions.len();
+            read(&mut self.node.sessions[self.reader]);
         }
     }
 }

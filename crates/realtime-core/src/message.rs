@@ -4,6 +4,7 @@ use std::fmt;
 
 use bytestring::ByteString;
 use serde::{Deserialize, Deserializer, Serialize};
+use smallvec::{SmallVec, smallvec};
 
 use crate::{Topic, Transport, UserId};
 
@@ -132,7 +133,8 @@ impl Scope {
 /// several of the topics gets the message once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
-    topics: Box<[Topic]>,
+    /// Most have one.
+    topics: SmallVec<[Topic; 1]>,
     scope: Scope,
     message: Message,
 }
@@ -145,7 +147,7 @@ pub struct EmptyTargets;
 impl Envelope {
     /// A message to everybody.
     pub fn broadcast(scope: Scope, message: Message) -> Self {
-        Self { topics: Box::new([Topic::all()]), scope, message }
+        Self { topics: smallvec![Topic::all()], scope, message }
     }
 
     /// A message to some users, on all of their sessions.
@@ -169,7 +171,7 @@ impl Envelope {
         scope: Scope,
         message: Message,
     ) -> Result<Self, EmptyTargets> {
-        let topics: Box<[Topic]> = topics.into_iter().collect();
+        let topics: SmallVec<_> = topics.into_iter().collect();
         if topics.is_empty() { Err(EmptyTargets) } else { Ok(Self { topics, scope, message }) }
     }
 

@@ -31,22 +31,24 @@ pub(crate) struct Outbox {
 }
 
 #[derive(Debug, Default)]
+#[repr(C)]
 struct State {
-    queue: VecDeque<Bytes>,
-    bytes: usize,
-    /// The first frame in the queue is the rest of one: nothing else may be written before it.
-    cut: bool,
-    direct: Option<Direct>,
+    // First what every frame meets, so that it is fetched at once.
+    closing: Option<CloseReason>,
     /// Frames were put in over the direct lane, and somebody is about to flush them.
     unflushed: bool,
-    /// Set while the session reads from the log by itself: the place where it goes on. The direct lane is closed then.
-    catching_up: Option<u64>,
-    closing: Option<CloseReason>,
-    waker: Option<Waker>,
-    /// A local send was lost since the outbox was last empty, and the client has been told.
-    overflowed: bool,
     /// The socket took something since the last tick.
     pulled: bool,
+    /// The first frame in the queue is the rest of one: nothing else may be written before it.
+    cut: bool,
+    /// A local send was lost since the outbox was last empty, and the client has been told.
+    overflowed: bool,
+    direct: Option<Direct>,
+    queue: VecDeque<Bytes>,
+    bytes: usize,
+    waker: Option<Waker>,
+    /// Set while the session reads from the log by itself: the place where it goes on. The direct lane is closed then.
+    catching_up: Option<u64>,
     stalled_ticks: u32,
 }
 
@@ -54,6 +56,14 @@ struct State {
 struct Direct {
     socket: Box<dyn DirectWrite>,
     open: bool,
+}
+
+impl Direct {
+    /// How many of the bytes the socket takes.
+    fn write(&self, bytes: &[u8]) -> usize {
+        // Of an error the dispatcher hears as well, and it is the one that ends connections.
+        self.socket.write(bytes).unwrap_or(0)
+    }
 }
 
 /// What became of a frame.
@@ -93,43 +103,59 @@ impl Outbox {
     /// Sends a frame if there is room.
     pub(crate) fn offer(&self, frame: &Bytes) -> Offer {
         let mut state = self.lock();
-        let offer = self.offer_in(&mut state, frame);
-        if offer == Offer::Taken(Then::Flush) {
-            state.flush(&mut Gather::default());
-            return Offer::Taken(Then::Nothing);
+        match self.refuse(&mut state, frame) {
+            Some(refusal) => refusal,
+            None => Offer::Taken(state.send(frame.clone(), &mut Gather::default())),
         }
-        offer
     }
 
     /// Queues the log's frame of `place` if there is room; else the session reads on from there by itself.
-    pub(crate) fn offer_or_catch_up(&self, frame: &Bytes, place: u64) -> Offer {
+    pub(crate) fn queue_or_catch_up(&self, frame: &Bytes, place: u64) -> Offer {
+        self.put_or_catch_up(frame, place, State::put)
+    }
+
+    /// The same of a frame that no other follows: over the direct lane it leaves at once, behind what was queued.
+    pub(crate) fn send_or_catch_up(&self, frame: &Bytes, place: u64, gather: &mut Gather) -> Offer {
+        self.put_or_catch_up(frame, place, |state, frame| state.send(frame, gather))
+    }
+
+    fn put_or_catch_up(
+        &self,
+        frame: &Bytes,
+        place: u64,
+        put: impl FnOnce(&mut State, Bytes) -> Then,
+    ) -> Offer {
         let mut state = self.lock();
-        let offer = self.offer_in(&mut state, frame);
-        if offer == Offer::Full {
-            state.catching_up = Some(place);
+        match self.refuse(&mut state, frame) {
+            Some(refusal) => {
+                if refusal == Offer::Full {
+                    state.catching_up = Some(place);
+                }
+                refusal
+            }
+            None => Offer::Taken(put(&mut state, frame.clone())),
         }
-        offer
     }
 
     /// Queues a frame of which nothing else keeps a copy. When it finds no room, `notice` is queued beyond the
     /// bound, once until the outbox has been empty again.
-    pub(crate) fn offer_or_notice(&self, frame: &Bytes, notice: impl FnOnce() -> Option<Bytes>) -> Offer {
+    pub(crate) fn queue_or_notice(&self, frame: &Bytes, notice: impl FnOnce() -> Option<Bytes>) -> Offer {
         let mut state = self.lock();
-        let offer = self.offer_in(&mut state, frame);
-        if offer == Offer::Full
+        let refusal = self.refuse(&mut state, frame);
+        if refusal == Some(Offer::Full)
             && !mem::replace(&mut state.overflowed, true)
             && let Some(notice) = notice()
         {
             state.put(notice);
         }
-        offer
+        refusal.unwrap_or_else(|| Offer::Taken(state.put(frame.clone())))
     }
 
     /// Sends a frame beyond the bound: for notices that must not be lost.
     pub(crate) fn force(&self, frame: Bytes) {
         let mut state = self.lock();
-        if state.closing.is_none() && state.put(frame) == Then::Flush {
-            state.flush(&mut Gather::default());
+        if state.closing.is_none() {
+            state.send(frame, &mut Gather::default());
         }
     }
 
@@ -229,8 +255,7 @@ impl Outbox {
         if !state.is_direct() {
             return Some(frame);
         }
-        state.put(frame);
-        state.flush(&mut Gather::default());
+        state.send(frame, &mut Gather::default());
         None
     }
 
@@ -258,18 +283,19 @@ impl Outbox {
         state.stalled_ticks
     }
 
-    fn offer_in(&self, state: &mut State, frame: &Bytes) -> Offer {
+    /// Why a frame can't be put in, if so.
+    fn refuse(&self, state: &mut State, frame: &Bytes) -> Option<Offer> {
         if state.closing.is_some() {
-            return Offer::Closed;
+            return Some(Offer::Closed);
         }
         if !self.has_room(state, frame) {
             // A pass puts much in before it flushes.
             state.flush(&mut Gather::default());
             if !self.has_room(state, frame) {
-                return Offer::Full;
+                return Some(Offer::Full);
             }
         }
-        Offer::Taken(state.put(frame.clone()))
+        None
     }
 
     fn has_room(&self, state: &State, frame: &Bytes) -> bool {
@@ -291,7 +317,11 @@ pub(crate) struct Refill<'a> {
 impl Refill<'_> {
     /// Queues a frame of the log if there is room.
     pub(crate) fn put(&mut self, frame: &Bytes) -> bool {
-        matches!(self.outbox.offer_in(&mut self.state, frame), Offer::Taken(_))
+        let taken = self.outbox.refuse(&mut self.state, frame).is_none();
+        if taken {
+            self.state.put(frame.clone());
+        }
+        taken
     }
 
     /// The place at which the session reads on.
@@ -323,6 +353,28 @@ impl State {
         }
     }
 
+    /// Puts a frame in; over the direct lane it leaves at once, behind what was put in before.
+    fn send(&mut self, frame: Bytes, gather: &mut Gather) -> Then {
+        match self.direct.as_mut().filter(|direct| direct.open) {
+            None => return self.put(frame),
+            Some(_) if !self.queue.is_empty() => {
+                self.put(frame);
+                self.flush(gather);
+            }
+            // Most frames come alone, and need no queue.
+            Some(direct) => {
+                let written = direct.write(&frame);
+                self.pulled |= written > 0;
+                if written < frame.len() {
+                    direct.open = false;
+                    self.put(frame);
+                    self.advance(written);
+                }
+            }
+        }
+        Then::Nothing
+    }
+
     /// Wakes the body if it waits.
     fn wake(&mut self) -> bool {
         let waker = self.waker.take();
@@ -338,11 +390,9 @@ impl State {
         };
         let written = match self.queue.len() {
             0 => return,
-            1 => direct.socket.write(&self.queue[0]),
-            _ => direct.socket.write(gather.join(&self.queue)),
+            1 => direct.write(&self.queue[0]),
+            _ => direct.write(gather.join(&self.queue)),
         };
-        // Of an error the dispatcher hears as well, and it is the one that ends connections.
-        let written = written.unwrap_or(0);
         self.pulled |= written > 0;
         if written == self.bytes {
             self.queue.clear();

@@ -49,16 +49,18 @@ impl Serialize for SessionId {
 }
 
 /// What the shard, the directory and the connection share about a session.
+#[repr(C)]
 pub(crate) struct SessionState {
-    pub(crate) id: SessionId,
+    // What a delivery needs stands together: to fetch it is half of what a delivery costs.
     pub(crate) transport: Transport,
+    pub(crate) wire: WireSlot,
+    pub(crate) slot: AtomicU32,
+    pub(crate) outbox: Outbox,
+    pub(crate) id: SessionId,
     pub(crate) principal: Principal,
     pub(crate) since: SystemTime,
-    pub(crate) wire: WireSlot,
-    pub(crate) outbox: Outbox,
     pub(crate) topics: Mutex<Vec<Topic>>,
     pub(crate) shard: Weak<Shard>,
-    pub(crate) slot: AtomicU32,
     /// The client sent something since the last tick.
     pub(crate) heard: AtomicBool,
     pub(crate) silent_ticks: AtomicU32,

@@ -248,10 +248,11 @@ impl Shard {
                 tally.announce(&member.session, GapReason::History, cursor);
             }
         }
+        let end = read.first + read.entries.len() as u64;
         for (place, entry) in (read.first..).zip(&read.entries) {
-            members.deliver(place, entry, &mut tally);
+            members.deliver(place, entry, place + 1 == end, &mut tally);
         }
-        members.place = read.first + read.entries.len() as u64;
+        members.place = end;
         members.flush(&mut tally);
         let more = members.place < log.end();
         drop(members);

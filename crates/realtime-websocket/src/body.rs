@@ -96,7 +96,8 @@ impl WebSocketBody {
             next,
             handling: None,
             ear: Ear::Open,
-            probe: Probe::Still,
+            // The response's head went out. The Ping behind it costs no write of its own.
+            probe: Probe::Due,
             probes: 0,
             stage: Stage::Open,
         }

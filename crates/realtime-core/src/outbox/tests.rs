@@ -25,9 +25,9 @@ const TAKEN: Offer = Offer::Taken(Then::Nothing);
 #[test]
 fn a_full_outbox_sends_its_session_to_the_log() {
     let outbox = outbox(2, 100);
-    assert_eq!(outbox.offer_or_catch_up(&frame(1), 7), TAKEN);
-    assert_eq!(outbox.offer_or_catch_up(&frame(1), 8), TAKEN);
-    assert_eq!(outbox.offer_or_catch_up(&frame(1), 9), Offer::Full);
+    assert_eq!(outbox.queue_or_catch_up(&frame(1), 7), TAKEN);
+    assert_eq!(outbox.queue_or_catch_up(&frame(1), 8), TAKEN);
+    assert_eq!(outbox.queue_or_catch_up(&frame(1), 9), Offer::Full);
     assert_eq!(pull(&outbox), Poll::Ready(Pull::Bytes(frame(1))));
     assert_eq!(pull(&outbox), Poll::Ready(Pull::Bytes(frame(1))));
     assert_eq!(pull(&outbox), Poll::Ready(Pull::CatchUp(9)));
@@ -46,9 +46,9 @@ fn a_frame_above_the_bound_passes_alone() {
 fn a_lost_local_send_is_announced_once() {
     let outbox = outbox(1, 100);
     let notice = || Some(Bytes::from_static(b"gap"));
-    assert_eq!(outbox.offer_or_notice(&frame(1), notice), TAKEN);
-    assert_eq!(outbox.offer_or_notice(&frame(1), notice), Offer::Full);
-    assert_eq!(outbox.offer_or_notice(&frame(1), notice), Offer::Full);
+    assert_eq!(outbox.queue_or_notice(&frame(1), notice), TAKEN);
+    assert_eq!(outbox.queue_or_notice(&frame(1), notice), Offer::Full);
+    assert_eq!(outbox.queue_or_notice(&frame(1), notice), Offer::Full);
     assert_eq!(pull(&outbox), Poll::Ready(Pull::Bytes(frame(1))));
     assert_eq!(pull_up_to(&outbox, 3), Poll::Ready(Pull::Bytes(Bytes::from_static(b"gap"))));
     assert_eq!(pull(&outbox), Poll::Pending);
@@ -148,15 +148,15 @@ fn the_direct_lane_is_closed_until_it_is_opened() {
 fn a_pass_writes_once_and_what_the_body_asks_meanwhile_is_flushed_first() {
     let (outbox, socket) = direct(100);
     outbox.open_direct();
-    assert_eq!(outbox.offer_or_catch_up(&text("a"), 1), Offer::Taken(Then::Flush));
-    assert_eq!(outbox.offer_or_catch_up(&text("b"), 2), TAKEN);
+    assert_eq!(outbox.queue_or_catch_up(&text("a"), 1), Offer::Taken(Then::Flush));
+    assert_eq!(outbox.queue_or_catch_up(&text("b"), 2), TAKEN);
     assert_eq!(socket.got(), "");
     assert_eq!((pull(&outbox), socket.got().as_str()), (Poll::Pending, "ab"));
     outbox.flush(&mut Gather::default());
     assert_eq!(socket.got(), "ab");
     // More than fits goes out in between.
     for place in 3..9 {
-        outbox.offer_or_catch_up(&text("c"), place);
+        outbox.queue_or_catch_up(&text("c"), place);
     }
     outbox.flush(&mut Gather::default());
     assert_eq!(socket.got(), "abcccccc");
@@ -167,16 +167,16 @@ fn what_the_socket_does_not_take_is_left_to_the_body_in_order() {
     let (outbox, socket) = direct(4);
     outbox.open_direct();
     for frame in ["ab", "cde", "fg"] {
-        outbox.offer_or_catch_up(&text(frame), 1);
+        outbox.queue_or_catch_up(&text(frame), 1);
     }
     outbox.flush(&mut Gather::default());
     assert_eq!(outbox.offer(&text("h")), TAKEN);
     assert_eq!(outbox.send_direct(text("i")), Some(text("i")), "the lane is closed");
     assert_eq!((socket.got().as_str(), outbox.is_cut()), ("abcd", true));
     assert_eq!(pull_up_to(&outbox, 10), Poll::Ready(Pull::Bytes(text("efgh"))));
-    assert_eq!(outbox.offer_or_catch_up(&text("j"), 2), TAKEN);
+    assert_eq!(outbox.queue_or_catch_up(&text("j"), 2), TAKEN);
     for place in 3..7 {
-        outbox.offer_or_catch_up(&text("k"), place);
+        outbox.queue_or_catch_up(&text("k"), place);
     }
     outbox.open_direct();
     assert_eq!(

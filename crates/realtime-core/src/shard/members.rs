@@ -2,10 +2,12 @@
 
 use std::{
     collections::HashMap,
+    mem,
     sync::{Arc, atomic::Ordering},
 };
 
 use slab::Slab;
+use smallvec::SmallVec;
 
 use crate::{
     Envelope, GapReason, Position, Topic, Transport,
@@ -22,10 +24,13 @@ pub(super) struct Members {
     pub(super) place: u64,
     pub(super) sessions: Slab<Member>,
     /// The slots of the sessions in each topic but `all`, ascending.
-    pub(super) topics: HashMap<Topic, Vec<u32>>,
+    pub(super) topics: HashMap<Topic, Slots>,
     /// What was last written over a direct lane.
     pub(super) gather: Gather,
 }
+
+/// A user has few sessions, and most topics are users.
+type Slots = SmallVec<[u32; 4]>;
 
 #[derive(Debug)]
 pub(super) struct Member {
@@ -97,8 +102,11 @@ impl Members {
         }
     }
 
-    pub(super) fn deliver(&mut self, place: u64, entry: &Entry, tally: &mut Tally) {
-        let mut offer = |member: &mut Member| {
+    /// Hands an entry to everybody who is to get it. The last one of a pass need not wait for others: to meet a session
+    /// in memory costs about as much as all else that is done for it.
+    pub(super) fn deliver(&mut self, place: u64, entry: &Entry, is_last: bool, tally: &mut Tally) {
+        let mut gather = mem::take(&mut self.gather);
+        let offer = |member: &mut Member| {
             // A session in two of the topics has `next` past this place the second time.
             if !member.live || member.next > place {
                 return;
@@ -109,7 +117,13 @@ impl Members {
                 tally.untold_gaps += gap;
                 return;
             };
-            match member.session.outbox.offer_or_catch_up(frame, place) {
+            let outbox = &member.session.outbox;
+            let offer = if is_last {
+                outbox.send_or_catch_up(frame, place, &mut gather)
+            } else {
+                outbox.queue_or_catch_up(frame, place)
+            };
+            match offer {
                 Offer::Taken(then) => {
                     tally.gaps += gap;
                     tally.delivered += 1 - gap;
@@ -125,8 +139,9 @@ impl Members {
         match &entry.content {
             Content::Envelope(envelope) => self.each(envelope, offer),
             Content::Marker => {}
-            Content::Gap(_) => self.sessions.iter_mut().for_each(|(_, member)| offer(member)),
+            Content::Gap(_) => self.sessions.iter_mut().map(|(_, member)| member).for_each(offer),
         }
+        self.gather = gather;
     }
 
     /// Writes what was delivered over direct lanes: everything of one session at once.
@@ -156,7 +171,7 @@ impl Members {
                 return;
             };
             let notice = || session.wire.wire.gap(GapReason::Overflow, None);
-            match session.outbox.offer_or_notice(frame, notice) {
+            match session.outbox.queue_or_notice(frame, notice) {
                 Offer::Taken(then) => {
                     tally.delivered += 1;
                     tally.see_to(then, session);
