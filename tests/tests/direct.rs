@@ -320,11 +320,15 @@ async fn no_descriptor_outlives_its_connection_and_every_end_is_seen_at_once() {
         let mut socket = Socket::open(&server, &token(1), &[], None).await.unwrap();
         let session = session(&server.hub, 1).await;
         assert_eq!(descriptors(&server), 2);
-        while !session.is_direct() {
-            publish(&server.hub, 1, "x").await;
-            assert_eq!(socket.text().await, "x");
-            timeout(Duration::from_millis(5), futures_util::StreamExt::next(&mut socket.0)).await.ok();
-        }
+        // The handshake opens the lane: nothing is published, and the client only answers a Ping.
+        let opening = async {
+            while !session.is_direct() {
+                timeout(Duration::from_millis(5), futures_util::StreamExt::next(&mut socket.0)).await.ok();
+            }
+        };
+        timeout(Duration::from_secs(10), opening).await.expect("it is open long before the first heartbeat");
+        publish(&server.hub, 1, "x").await;
+        assert_eq!(socket.text().await, "x");
         match end {
             0 => {
                 session.close(CloseReason::Kicked);

@@ -77,7 +77,7 @@ pub(crate) enum Offer {
 /// What has to happen for a frame that was taken to leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Then {
-    /// Nothing more: others were there before it.
+    /// Nothing more: it has left, or others were there before it.
     Nothing,
     /// The body was woken.
     Woken,
