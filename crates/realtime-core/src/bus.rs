@@ -2,11 +2,11 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use futures_core::{future::BoxFuture, stream::BoxStream};
-use futures_util::stream;
+use futures_util::{future::ready, stream};
 use tokio::sync::mpsc;
 
 use crate::{Envelope, Position};
@@ -23,7 +23,18 @@ pub trait Bus: Send + Sync + 'static {
     fn publish<'a>(&'a self, envelope: &'a Arc<Envelope>) -> BoxFuture<'a, Result<Published, BusError>>;
 
     /// What happens on the bus from now on. The stream ends with the bus.
+    ///
+    /// Events before the first [`BusEvent::Up`] are history: they can be replayed, and are not sent to anybody as new.
     fn subscribe(&self) -> BoxStream<'static, BusEvent>;
+
+    /// A position behind everything that the bus had acknowledged, to whatever node, when this was called. `None` on a
+    /// bus without positions.
+    ///
+    /// # Errors
+    /// As [`Self::publish`].
+    fn fence(&self) -> BoxFuture<'_, Result<Option<Position>, BusError>> {
+        Box::pin(ready(Ok(None)))
+    }
 }
 
 /// A bus has taken an envelope.
@@ -44,6 +55,9 @@ pub enum BusEvent {
     Marker(Position),
     /// Envelopes may be missing here.
     Gap,
+    /// Everything that the bus had acknowledged, to whatever node, before this instant has been emitted. A bus with
+    /// positions says so every few seconds while it is up: a cursor that is still unknown then is none of its history.
+    CaughtUp(Instant),
     /// The bus is away, for this reason.
     Down(String),
 }

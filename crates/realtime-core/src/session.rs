@@ -72,6 +72,11 @@ impl SessionState {
         self.topics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Ends the session once it has been served what the bus had acknowledged up to `after`. The first reason stays.
+    pub(crate) fn close_after(&self, reason: CloseReason, _after: Option<Position>) {
+        self.outbox.close(reason);
+    }
+
     /// Called on every tick: for how many ticks the client has sent nothing.
     pub(crate) fn silent_ticks(&self) -> u32 {
         if self.heard.swap(false, Ordering::Relaxed) {

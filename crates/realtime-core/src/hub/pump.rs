@@ -44,6 +44,7 @@ pub(super) async fn pump(events: BoxStream<'static, BusEvent>, registry: Arc<Reg
                     health.set(None);
                 }
                 BusEvent::Gap => registry.log.push_gap(GapReason::Bus),
+                BusEvent::CaughtUp(_) => {}
                 BusEvent::Down(problem) => {
                     if health.problem().is_none() {
                         tracing::warn!(%problem, "bus is down");
