@@ -5,13 +5,15 @@
 use std::{
     sync::Arc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use bytes::Bytes;
 
 use crate::{
-    Envelope, GapReason, History, Message, Outbound, Position, Principal, Scope, Session, Settings, Topic,
-    Transport, Wire, direct::Gather, limits::OutboxLimits, outbox::Outbox, registry::Registry, shard::Shard,
+    BusState, Envelope, GapReason, History, Message, Outbound, Position, Principal, Scope, Session, Settings,
+    Topic, Transport, Wire, direct::Gather, limits::OutboxLimits, outbox::Outbox, registry::Registry,
+    shard::Shard,
 };
 
 /// A wire that writes the text and nothing else.
@@ -26,11 +28,11 @@ impl Wire for Plain {
         Bytes::copy_from_slice(message.data.as_bytes())
     }
 
-    fn gap(&self, _: GapReason, _: Option<Position>) -> Option<Bytes> {
+    fn gap(&self, _: GapReason, _: Option<Position>, _: Duration) -> Option<Bytes> {
         Some(Bytes::from_static(b"gap"))
     }
 
-    fn heartbeat(&self, _: Option<Position>) -> Bytes {
+    fn heartbeat(&self, _: Option<Position>, _: BusState) -> Bytes {
         Bytes::from_static(b"heartbeat")
     }
 
@@ -185,6 +187,6 @@ pub fn gather(sessions: usize, frames: usize) -> impl FnMut() {
 fn read(session: &mut Session) -> u64 {
     match session.poll_next(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(Outbound::Bytes(bytes)) => bytes.len() as u64,
-        Poll::Ready(Outbound::Close(_)) | Poll::Pending => 0,
+        Poll::Ready(Outbound::Close(_) | Outbound::Abort(_)) | Poll::Pending => 0,
     }
 }

@@ -1,7 +1,7 @@
 //! [`Directory`]: the users of this node and their sessions, answered from any thread.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque, hash_map::Entry},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::{Duration, SystemTime},
 };
@@ -29,6 +29,9 @@ pub(crate) struct Directory {
 struct State {
     users: BTreeMap<UserId, Own>,
     sessions: usize,
+    /// The connections of sessions that were evicted and have not ended: how many each user has.
+    evicted: HashMap<UserId, usize>,
+    connections: usize,
     /// The users whose last session has ended, in this order. Whoever came back meanwhile is passed over.
     leaving: VecDeque<(Instant, UserId)>,
 }
@@ -44,32 +47,61 @@ impl Directory {
     /// Enters a session unless a limit forbids it.
     pub(crate) fn insert(&self, session: &Arc<SessionState>, limits: &Limits) -> Result<(), ConnectError> {
         let mut state = self.write();
-        if Limits::exceeds(state.sessions + 1, limits.max_connections) {
+        if Limits::exceeds(state.connections + 1, limits.max_connections) {
             return Err(ConnectError::Full(limits.max_connections));
         }
         let user = &session.principal.user;
         let own = state.users.get(user).map(|own| own.sessions.len());
-        if Limits::exceeds(own.unwrap_or(0) + 1, limits.max_connections_per_user) {
+        let evicted = state.evicted.get(user).copied().unwrap_or(0);
+        if Limits::exceeds(own.unwrap_or(0) + evicted + 1, limits.max_connections_per_user) {
             return Err(ConnectError::TooManyOfUser(user.clone(), limits.max_connections_per_user));
         }
         let entry = state.users.entry(user.clone()).or_default();
         entry.sessions.push(Arc::clone(session));
         entry.left = None;
         state.sessions += 1;
+        state.connections += 1;
         if own.is_none() {
             self.tell(user, PresenceState::Online, session.since);
         }
         Ok(())
     }
 
+    /// Removes a session whose connection has ended.
     pub(crate) fn remove(&self, session: &SessionState) {
         let mut state = self.write();
+        if self.take_out(&mut state, session) {
+            state.connections -= 1;
+        }
+    }
+
+    /// Removes a session whose connection is still open. It goes on counting in the limits.
+    pub(crate) fn evict(&self, session: &SessionState) {
+        let mut state = self.write();
+        if self.take_out(&mut state, session) {
+            *state.evicted.entry(session.principal.user.clone()).or_default() += 1;
+        }
+    }
+
+    /// The connection of an evicted session has ended.
+    pub(crate) fn release(&self, session: &SessionState) {
+        let mut state = self.write();
+        if let Entry::Occupied(mut evicted) = state.evicted.entry(session.principal.user.clone()) {
+            *evicted.get_mut() -= 1;
+            if *evicted.get() == 0 {
+                evicted.remove();
+            }
+            state.connections -= 1;
+        }
+    }
+
+    fn take_out(&self, state: &mut State, session: &SessionState) -> bool {
         let user = &session.principal.user;
         let Some(own) = state.users.get_mut(user) else {
-            return;
+            return false;
         };
         let Some(index) = own.sessions.iter().position(|other| other.id == session.id) else {
-            return;
+            return false;
         };
         own.sessions.swap_remove(index);
         if own.sessions.is_empty() {
@@ -79,6 +111,7 @@ impl Directory {
             self.leaving.notify_one();
         }
         state.sessions -= 1;
+        true
     }
 
     /// Forgets users when they have had no session for so long. Runs until it is dropped.
@@ -140,6 +173,11 @@ impl Directory {
     pub(crate) fn count(&self) -> (usize, usize) {
         let state = self.read();
         (state.users.len(), state.sessions)
+    }
+
+    /// How many connections are open, those of evicted sessions included.
+    pub(crate) fn connections(&self) -> usize {
+        self.read().connections
     }
 
     /// Some of the users that are online in ascending order, with how many sessions each has.

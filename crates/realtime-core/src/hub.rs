@@ -120,6 +120,7 @@ impl Hub {
         let envelope = Arc::new(envelope);
         match self.0.bus.publish(&envelope).await {
             Ok(published) => {
+                self.0.registry.acknowledge(published.position);
                 self.0.registry.metrics.published.add(1);
                 Ok(published)
             }
@@ -295,20 +296,20 @@ impl Hub {
     }
 
     /// Stops taking connections and ends all sessions in order, each with a random time after which its client
-    /// should come back. Returns how many sessions are left after `drain.timeout`.
+    /// should come back. Returns how many connections are left after `drain.timeout`.
     pub async fn drain(&self) -> usize {
         let Registry { directory, settings, .. } = &*self.0.registry;
         self.0.draining.store(true, Ordering::SeqCst);
         for session in directory.all() {
-            session.outbox.close(self.drain_reason());
+            session.close_after(self.drain_reason(), self.0.registry.acknowledged());
         }
         let left = async {
-            while directory.count().1 > 0 {
+            while directory.connections() > 0 {
                 sleep(Duration::from_millis(10)).await;
             }
         };
         tokio::time::timeout(settings.drain.timeout, left).await.ok();
-        let left = directory.count().1;
+        let left = directory.connections();
         if left == 0 {
             self.0.presence.leave().await;
             self.0.control.leave().await;

@@ -81,9 +81,9 @@ pub use presence::{
     PresenceError, PresenceEvent, PresenceFeed, PresenceState,
 };
 pub use reply::Reply;
-pub use session::{Outbound, SendError, Session, SessionHandle, SessionId};
+pub use session::{Begin, Outbound, SendDirect, SendError, Session, SessionHandle, SessionId};
 pub use shard::Shard;
 pub use topic::{Topic, TopicError};
 pub use transport::Transport;
 pub use user::{UserId, UserIdError};
-pub use wire::{GapReason, Wire};
+pub use wire::{BusState, GapReason, Wire};

@@ -6,9 +6,10 @@
 use std::{
     collections::VecDeque,
     fmt,
+    hash::{DefaultHasher, Hash, Hasher},
     sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Instant,
 };
@@ -17,7 +18,7 @@ use bytes::Bytes;
 use once_cell::sync::OnceCell;
 
 use crate::{
-    Envelope, GapReason, Position,
+    Envelope, GapReason, Position, Topic, Transport,
     limits::History,
     wire::{MAX_WIRES, WireSlot},
 };
@@ -28,6 +29,10 @@ pub(crate) struct Log {
     window: RwLock<Window>,
     /// The place after the newest entry; read by shards without the lock.
     end: AtomicU64,
+    /// The place at which the bus was first up, plus one; 0 before. What stands before it is history.
+    up: AtomicU64,
+    /// The bytes of the encodings of the window's entries.
+    encoded: Arc<AtomicUsize>,
     limits: History,
 }
 
@@ -36,9 +41,12 @@ struct Window {
     entries: VecDeque<Arc<Entry>>,
     /// The place of the oldest entry.
     first: u64,
+    /// The bytes of the envelopes.
     bytes: usize,
     /// Runs of dense positions, oldest first. Only the last can grow.
     runs: VecDeque<Run>,
+    /// Everything that was acknowledged before this instant is here.
+    caught_up: Option<Instant>,
 }
 
 /// From `place` on, entries have the positions `start`, `start.next()`, ...
@@ -50,7 +58,18 @@ struct Run {
 
 impl Run {
     fn position_at(&self, place: u64) -> Position {
-        Position { epoch: self.start.epoch, offset: self.start.offset + (place - self.place) }
+        Position { epoch: self.start.epoch, offset: self.start.offset.saturating_add(place - self.place) }
+    }
+
+    /// The place right behind a cursor of this run's epoch; `None` when the run begins later, or no place is so high.
+    fn place_after(&self, cursor: Position) -> Option<u64> {
+        let wanted = cursor.offset.checked_add(1)?;
+        self.place.checked_add(wanted.checked_sub(self.start.offset)?)
+    }
+
+    /// Whether the run begins at or before the position that follows a cursor of the same epoch.
+    fn covers(&self, cursor: Position) -> bool {
+        self.start.epoch == cursor.epoch && self.start.offset <= cursor.offset.saturating_add(1)
     }
 }
 
@@ -61,6 +80,40 @@ pub(crate) struct Entry {
     at: Instant,
     footprint: usize,
     encoded: [OnceCell<Bytes>; MAX_WIRES],
+    /// Hashes of the topics, ascending; made for the first session that looks for its own among many.
+    hashes: OnceCell<Box<[u64]>>,
+    charge: Option<Charge>,
+}
+
+/// The account of an entry's encodings: they count for as long as the entry is in the window.
+struct Charge {
+    total: Arc<AtomicUsize>,
+    /// The bytes that were added for this entry, or [`Charge::CLOSED`].
+    own: AtomicUsize,
+}
+
+impl Charge {
+    const CLOSED: usize = usize::MAX;
+
+    fn add(&self, bytes: usize) {
+        let added = self.own.fetch_update(Ordering::AcqRel, Ordering::Acquire, |own| {
+            (own != Self::CLOSED).then(|| own.saturating_add(bytes).min(Self::CLOSED - 1))
+        });
+        if added.is_ok() {
+            self.total.fetch_add(bytes, Ordering::AcqRel);
+        }
+    }
+
+    /// The entry leaves the window.
+    fn close(&self) {
+        let own = self.own.swap(Self::CLOSED, Ordering::AcqRel);
+        if own != Self::CLOSED {
+            // `add` counts after it has entered the bytes here, so the total may lack them for a moment.
+            self.total
+                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |total| Some(total.saturating_sub(own)))
+                .ok();
+        }
+    }
 }
 
 pub(crate) enum Content {
@@ -78,21 +131,80 @@ impl Entry {
                 Content::Envelope(envelope) => envelope.footprint(),
                 Content::Marker | Content::Gap(_) => 0,
             };
-        Self { position, content, at: Instant::now(), footprint, encoded: Default::default() }
-    }
-
-    /// The shared bytes of this entry in one wire form. `None`: clients of that form are told nothing.
-    pub(crate) fn encode(&self, slot: &WireSlot) -> Option<&Bytes> {
-        match &self.content {
-            Content::Envelope(envelope) => Some(
-                self.encoded[slot.index].get_or_init(|| slot.wire.message(envelope.message(), self.position)),
-            ),
-            Content::Marker => None,
-            Content::Gap(reason) => self.encoded[slot.index]
-                .get_or_try_init(|| slot.wire.gap(*reason, self.position).ok_or(()))
-                .ok(),
+        Self {
+            position,
+            content,
+            at: Instant::now(),
+            footprint,
+            encoded: Default::default(),
+            hashes: OnceCell::new(),
+            charge: None,
         }
     }
+
+    /// The shared bytes of an envelope in one wire form. `None` for markers and gaps: the first are told to nobody, the
+    /// others to each session in a frame of its own.
+    pub(crate) fn encode(&self, slot: &WireSlot) -> Option<&Bytes> {
+        let Content::Envelope(envelope) = &self.content else { return None };
+        Some(self.encoded[slot.index].get_or_init(|| {
+            let bytes = slot.wire.message(envelope.message(), self.position);
+            if let Some(charge) = &self.charge {
+                charge.add(bytes.len());
+            }
+            bytes
+        }))
+    }
+
+    /// Whether the entry is an envelope for a session of this transport and these topics.
+    pub(crate) fn is_for(&self, transport: Transport, topics: &OwnTopics) -> bool {
+        let Content::Envelope(envelope) = &self.content else { return false };
+        if !envelope.scope().covers(transport) {
+            return false;
+        }
+        let targets = envelope.topics();
+        if targets.len() <= FEW_TOPICS {
+            return targets.iter().any(|topic| topic.is_all() || topics.contains(topic));
+        }
+        let hashes = self.hashes.get_or_init(|| {
+            let mut hashes: Vec<u64> = targets.iter().map(hash).collect();
+            hashes.sort_unstable();
+            hashes.into()
+        });
+        topics.hashes().any(|(own, topic)| {
+            // Equal hashes are looked at twice: another topic may have the same.
+            hashes.binary_search(&own).is_ok() && targets.contains(topic)
+        }) || (hashes.binary_search(&topics.all).is_ok() && targets.iter().any(Topic::is_all))
+    }
+}
+
+/// Targets of one envelope that are compared one by one.
+const FEW_TOPICS: usize = 8;
+
+/// The topics of a session that looks through the log, with their hashes.
+pub(crate) struct OwnTopics {
+    topics: Vec<(u64, Topic)>,
+    all: u64,
+}
+
+impl OwnTopics {
+    pub(crate) fn new(topics: &[Topic]) -> Self {
+        let topics = topics.iter().map(|topic| (hash(topic), topic.clone())).collect();
+        Self { topics, all: hash(&Topic::all()) }
+    }
+
+    fn contains(&self, topic: &Topic) -> bool {
+        self.topics.iter().any(|(_, own)| own == topic)
+    }
+
+    fn hashes(&self) -> impl Iterator<Item = (u64, &Topic)> {
+        self.topics.iter().map(|(hash, topic)| (*hash, topic))
+    }
+}
+
+fn hash(topic: &Topic) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    topic.hash(&mut hasher);
+    hasher.finish()
 }
 
 impl fmt::Debug for Entry {
@@ -110,7 +222,16 @@ pub(crate) struct Read {
 
 /// Where a returning client goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Resume {
+pub(crate) enum Resume {
+    /// From a place in the log.
+    At(Start),
+    /// The cursor is of a history that is still to come here: this node lags, or there is no such history.
+    Ahead,
+}
+
+/// The place at which a session begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Start {
     pub(crate) place: u64,
     /// What is missing before `place`.
     pub(crate) gap: Option<GapReason>,
@@ -118,14 +239,32 @@ pub(crate) struct Resume {
     pub(crate) recovered: bool,
 }
 
+impl Start {
+    pub(crate) fn lost(place: u64, reason: GapReason) -> Self {
+        Self { place, gap: Some(reason), recovered: false }
+    }
+}
+
 impl Log {
     pub(crate) fn new(limits: History) -> Self {
-        Self { window: RwLock::default(), end: AtomicU64::new(0), limits }
+        Self {
+            window: RwLock::default(),
+            end: AtomicU64::new(0),
+            up: AtomicU64::new(0),
+            encoded: Arc::default(),
+            limits,
+        }
     }
 
     /// The place after the newest entry.
     pub(crate) fn end(&self) -> u64 {
         self.end.load(Ordering::Acquire)
+    }
+
+    /// The place at which the bus was first up: what stands before it is history, which is replayed and never sent as
+    /// new. `None` before the bus was up.
+    pub(crate) fn up(&self) -> Option<u64> {
+        self.up.load(Ordering::Acquire).checked_sub(1)
     }
 
     /// The bus is there, and the next envelope follows `last`. A history that does not go on from where the log
@@ -141,6 +280,9 @@ impl Log {
             window.start_run(last.next());
         }
         self.publish_end(&window);
+        if self.up().is_none() {
+            self.up.store(window.end() + 1, Ordering::Release);
+        }
     }
 
     /// Appends an envelope. A position that is not the one after the last is announced as a gap before it.
@@ -154,6 +296,8 @@ impl Log {
     }
 
     fn append(&self, position: Option<Position>, content: Content) {
+        let mut entry = Entry::new(position, content);
+        entry.charge = Some(Charge { total: Arc::clone(&self.encoded), own: AtomicUsize::new(0) });
         let mut window = self.write();
         if let Some(position) = position
             && window.expected() != Some(position)
@@ -164,9 +308,11 @@ impl Log {
             }
             window.start_run(position);
         }
-        window.push(Entry::new(position, content));
-        window.trim(&self.limits);
+        window.push(entry);
+        let gone = window.trim(&self.limits, &self.encoded);
         self.publish_end(&window);
+        drop(window);
+        drop(gone);
     }
 
     /// Appends the notice that something is missing here.
@@ -178,73 +324,86 @@ impl Log {
         if let Some(cursor) = cursor {
             window.start_run(cursor.next());
         }
-        window.trim(&self.limits);
+        let gone = window.trim(&self.limits, &self.encoded);
         self.publish_end(&window);
+        drop(window);
+        drop(gone);
+    }
+
+    /// Notes that everything that was acknowledged before this instant is in the log.
+    pub(crate) fn set_caught_up(&self, at: Instant) {
+        self.write().caught_up = Some(at);
+    }
+
+    /// Whether everything that was acknowledged before this instant is in the log.
+    pub(crate) fn has_caught_up(&self, at: Instant) -> bool {
+        self.read_window().caught_up.is_some_and(|caught_up| caught_up > at)
     }
 
     /// Forgets what is too old.
     pub(crate) fn trim(&self) {
-        let stale = {
-            let window = self.window.read().unwrap_or_else(PoisonError::into_inner);
-            window.entries.front().is_some_and(|entry| entry.at.elapsed() > self.limits.max_age)
-        };
-        if stale {
-            self.write().trim(&self.limits);
+        while self.read_window().exceeds(&self.limits, &self.encoded, Instant::now()) {
+            // The entries are freed after the lock: thousands that age at once would hold every worker up.
+            let gone = self.write().trim(&self.limits, &self.encoded);
+            drop(gone);
         }
     }
 
     /// Up to `max` entries from `place` on, or from the oldest one when `place` has left the window.
     pub(crate) fn read(&self, place: u64, max: usize) -> Read {
-        let window = self.window.read().unwrap_or_else(PoisonError::into_inner);
+        let window = self.read_window();
         let first = place.max(window.first);
-        let skip = (first - window.first) as usize;
+        let skip = usize::try_from(first - window.first).unwrap_or(usize::MAX);
         Read { first, entries: window.entries.iter().skip(skip).take(max).cloned().collect() }
     }
 
     /// The position of the last envelope before `place`: the cursor of whoever has everything up to there.
     pub(crate) fn cursor_at(&self, place: u64) -> Option<Position> {
-        self.window.read().unwrap_or_else(PoisonError::into_inner).cursor_at(place)
+        self.read_window().cursor_at(place)
     }
 
     /// Where a client goes on that has everything up to and including `cursor`.
     pub(crate) fn resume(&self, cursor: Position) -> Resume {
-        let window = self.window.read().unwrap_or_else(PoisonError::into_inner);
-        let wanted = cursor.next();
-        let found = window
-            .runs
-            .iter()
-            .enumerate()
-            .rev()
-            .find(|(_, run)| run.start.epoch == wanted.epoch && run.start.offset <= wanted.offset);
-        let lost = |place, reason| Resume { place, gap: Some(reason), recovered: false };
+        let window = self.read_window();
+        let Some(newest) = window.runs.back() else {
+            // A bus without positions has no cursors.
+            return Resume::At(Start::lost(window.end(), GapReason::Cursor));
+        };
+        let found = window.runs.iter().enumerate().rev().find(|(_, run)| run.covers(cursor));
         let Some((index, run)) = found else {
-            return match window.runs.front() {
-                // All that is here is later than the cursor.
-                Some(oldest) if oldest.start > wanted => {
-                    let same = oldest.start.epoch == wanted.epoch;
-                    lost(window.first, if same { GapReason::History } else { GapReason::Bus })
-                }
-                _ => lost(window.end(), GapReason::Cursor),
-            };
+            if cursor.epoch > newest.start.epoch {
+                return Resume::Ahead;
+            }
+            // All that follows is new to the client. A later run begins with the gap before it.
+            let next = window.runs.iter().position(|run| run.start > cursor).unwrap_or(0);
+            let place = window.runs[next].place.saturating_sub(1);
+            return Resume::At(if next > 0 && place >= window.first {
+                Start { place, gap: None, recovered: false }
+            } else {
+                let same = window.runs[next].start.epoch == cursor.epoch;
+                Start::lost(window.first, if same { GapReason::History } else { GapReason::Bus })
+            });
         };
         let newest = index + 1 == window.runs.len();
         // A run ends with the gap that comes before the next one.
         let end = window.runs.get(index + 1).map_or(window.end(), |next| next.place - 1);
-        let place = run.place + (wanted.offset - run.start.offset);
-        if place > end {
-            return if newest {
-                lost(end, GapReason::Cursor)
-            } else {
-                Resume { place: end, gap: None, recovered: false }
-            };
+        let place = run.place_after(cursor).filter(|place| *place <= end);
+        if place.is_none() && newest {
+            return Resume::Ahead;
         }
-        if place < window.first {
-            return lost(window.first, GapReason::History);
-        }
-        Resume { place, gap: None, recovered: newest }
+        let place = place.unwrap_or(end);
+        Resume::At(if place < window.first {
+            Start::lost(window.first, GapReason::History)
+        } else {
+            Start { place, gap: None, recovered: newest }
+        })
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Window> {
+    fn read_window(&self) -> RwLockReadGuard<'_, Window> {
+        self.window.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Window> {
         self.window.write().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -252,6 +411,9 @@ impl Log {
         self.end.store(window.end(), Ordering::Release);
     }
 }
+
+/// How many entries one step of trimming takes out under the lock.
+const TRIM_ENTRIES: usize = 512;
 
 impl Window {
     fn end(&self) -> u64 {
@@ -277,23 +439,32 @@ impl Window {
         self.entries.push_back(Arc::new(entry));
     }
 
-    fn trim(&mut self, limits: &History) {
+    fn exceeds(&self, limits: &History, encoded: &AtomicUsize, now: Instant) -> bool {
+        self.entries.front().is_some_and(|oldest| {
+            self.entries.len() > limits.max_messages
+                || self.bytes + encoded.load(Ordering::Acquire) > limits.max_bytes
+                || now.duration_since(oldest.at) > limits.max_age
+        })
+    }
+
+    /// Takes out what is beyond the limits, up to [`TRIM_ENTRIES`]. The caller drops it without the lock.
+    fn trim(&mut self, limits: &History, encoded: &AtomicUsize) -> Vec<Arc<Entry>> {
         let now = Instant::now();
-        while let Some(oldest) = self.entries.front() {
-            let keep = self.entries.len() <= limits.max_messages
-                && self.bytes <= limits.max_bytes
-                && now.duration_since(oldest.at) <= limits.max_age;
-            if keep {
-                break;
-            }
+        let mut gone = Vec::new();
+        while gone.len() < TRIM_ENTRIES && self.exceeds(limits, encoded, now) {
+            let Some(oldest) = self.entries.pop_front() else { break };
             self.bytes -= oldest.footprint;
-            self.entries.pop_front();
+            if let Some(charge) = &oldest.charge {
+                charge.close();
+            }
             self.first += 1;
+            gone.push(oldest);
         }
         // The newest run stays even when it is empty: it knows which position comes next.
         while self.runs.len() > 1 && self.runs[1].place <= self.first {
             self.runs.pop_front();
         }
+        gone
     }
 
     fn cursor_at(&self, place: u64) -> Option<Position> {
@@ -328,6 +499,19 @@ mod tests {
         }
     }
 
+    fn from(place: u64) -> Resume {
+        Resume::At(Start { place, gap: None, recovered: true })
+    }
+
+    /// The gap is an entry, which comes at its turn.
+    fn into_gap(place: u64) -> Resume {
+        Resume::At(Start { place, gap: None, recovered: false })
+    }
+
+    fn recovers(log: &Log, cursor: Position) -> bool {
+        matches!(log.resume(cursor), Resume::At(Start { gap: None, recovered: true, .. }))
+    }
+
     fn is_gap(read: &Read, index: usize) -> bool {
         matches!(read.entries[index].content, Content::Gap(_))
     }
@@ -336,10 +520,10 @@ mod tests {
     fn a_known_cursor_goes_on_right_after_itself() {
         let log = log(10);
         log.begin(Some(at(1, 0)));
-        assert_eq!(log.resume(at(1, 0)), Resume { place: 0, gap: None, recovered: true });
+        assert_eq!(log.resume(at(1, 0)), from(0));
         fill(&log, 1, 1..=4);
-        assert_eq!(log.resume(at(1, 2)), Resume { place: 2, gap: None, recovered: true });
-        assert_eq!(log.resume(at(1, 4)), Resume { place: 4, gap: None, recovered: true });
+        assert_eq!(log.resume(at(1, 2)), from(2));
+        assert_eq!(log.resume(at(1, 4)), from(4));
         assert_eq!(log.cursor_at(0), Some(at(1, 0)));
         assert_eq!(log.cursor_at(4), Some(at(1, 4)));
     }
@@ -350,22 +534,22 @@ mod tests {
         log.begin(Some(at(1, 0)));
         fill(&log, 1, 1..=10);
         let resume = log.resume(at(1, 2));
-        assert_eq!(resume, Resume { place: 7, gap: Some(GapReason::History), recovered: false });
-        assert!(log.resume(at(1, 7)).recovered);
+        assert_eq!(resume, Resume::At(Start::lost(7, GapReason::History)));
+        assert!(recovers(&log, at(1, 7)));
         let read = log.read(0, 100);
         assert_eq!((read.first, read.entries.len()), (7, 3));
     }
 
     #[test]
-    fn an_unknown_history_is_a_gap() {
+    fn an_older_history_is_a_gap_and_a_later_one_may_still_come() {
         let log = log(10);
         log.begin(Some(at(5, 0)));
         fill(&log, 5, 1..=2);
-        let older = Resume { place: 0, gap: Some(GapReason::Bus), recovered: false };
+        let older = Resume::At(Start::lost(0, GapReason::Bus));
         assert_eq!(log.resume(at(4, 9)), older, "all that is here is new to it");
-        let never = Resume { place: 2, gap: Some(GapReason::Cursor), recovered: false };
-        assert_eq!(log.resume(at(6, 1)), never);
-        assert_eq!(log.resume(at(5, 3)), never);
+        for ahead in [at(6, 1), at(5, 3), at(5, u64::MAX), at(u64::MAX, u64::MAX)] {
+            assert_eq!(log.resume(ahead), Resume::Ahead, "{ahead}: this node may lag");
+        }
     }
 
     #[test]
@@ -378,9 +562,9 @@ mod tests {
         assert_eq!(read.entries.len(), 5);
         assert!(is_gap(&read, 2));
         assert_eq!(read.entries[2].position, Some(at(1, 4)), "a client that saw the gap is past it");
-        assert_eq!(log.resume(at(1, 1)), Resume { place: 1, gap: None, recovered: false });
-        assert_eq!(log.resume(at(1, 3)), Resume { place: 2, gap: None, recovered: false });
-        assert_eq!(log.resume(at(1, 4)), Resume { place: 3, gap: None, recovered: true });
+        assert_eq!(log.resume(at(1, 1)), into_gap(1));
+        assert_eq!(log.resume(at(1, 3)), into_gap(2));
+        assert_eq!(log.resume(at(1, 4)), from(3));
     }
 
     #[test]
@@ -391,7 +575,7 @@ mod tests {
         log.push_marker(at(1, 2));
         fill(&log, 1, 3..=3);
         assert_eq!(log.end(), 3);
-        assert!(log.resume(at(1, 1)).recovered && log.resume(at(1, 2)).recovered);
+        assert!(recovers(&log, at(1, 1)) && recovers(&log, at(1, 2)));
     }
 
     #[test]
@@ -404,8 +588,8 @@ mod tests {
         log.begin(Some(at(2, 0)));
         assert_eq!(log.end(), 3, "a new epoch is a gap");
         fill(&log, 2, 1..=1);
-        assert_eq!(log.resume(at(1, 2)), Resume { place: 2, gap: None, recovered: false });
-        assert!(log.resume(at(2, 0)).recovered);
+        assert_eq!(log.resume(at(1, 2)), into_gap(2));
+        assert!(recovers(&log, at(2, 0)));
     }
 
     #[test]
@@ -414,7 +598,7 @@ mod tests {
         log.begin(None);
         log.push(None, envelope("x"));
         assert_eq!(log.cursor_at(1), None);
-        assert_eq!(log.resume(at(1, 1)).gap, Some(GapReason::Cursor));
+        assert_eq!(log.resume(at(1, 1)), Resume::At(Start::lost(1, GapReason::Cursor)));
         log.push_gap(GapReason::Bus);
         assert_eq!(log.end(), 2);
     }
@@ -432,6 +616,87 @@ mod tests {
         by_age.trim();
         assert_eq!(by_age.read(0, 10).entries.len(), 0);
         assert_eq!(by_age.cursor_at(1), Some(at(1, 1)), "an empty window still knows where it is");
-        assert!(by_age.resume(at(1, 1)).recovered);
+        assert!(recovers(&by_age, at(1, 1)));
+    }
+
+    #[test]
+    fn a_cursor_of_a_history_between_two_that_are_here_meets_the_gap_between_them() {
+        let log = log(20);
+        log.begin(Some(at(1, 0)));
+        fill(&log, 1, 1..=2);
+        log.begin(Some(at(5, 0)));
+        fill(&log, 5, 1..=2);
+        assert_eq!(log.resume(at(3, 7)), into_gap(2));
+        assert_eq!(log.resume(at(1, u64::MAX)), into_gap(2), "no arithmetic overflows");
+    }
+
+    #[test]
+    fn history_ends_where_the_bus_was_first_up() {
+        let log = log(10);
+        fill(&log, 1, 4..=6);
+        assert_eq!(log.up(), None);
+        log.begin(Some(at(1, 6)));
+        fill(&log, 1, 7..=8);
+        log.begin(Some(at(1, 8)));
+        assert_eq!(log.up(), Some(3));
+        assert!(recovers(&log, at(1, 3)) && !recovers(&log, at(1, 2)));
+    }
+
+    #[test]
+    fn encodings_count_for_as_long_as_their_entry_is_kept() {
+        let slot = WireSlot { wire: Arc::new(Upper), index: 0 };
+        let plain = Entry::new(None, Content::Envelope(envelope("x"))).footprint;
+        let log = Log::new(History { max_bytes: plain * 10, ..History::default() });
+        for offset in 1..=200 {
+            log.push(Some(at(1, offset)), envelope("x"));
+            for entry in log.read(0, 1000).entries {
+                assert_eq!(entry.encode(&slot).unwrap().len(), plain);
+            }
+        }
+        let kept = log.read(0, 1000).entries;
+        assert!((5..=6).contains(&kept.len()), "{} entries weigh twice as much", kept.len());
+        assert_eq!(log.encoded.load(Ordering::Relaxed), plain * kept.len());
+    }
+
+    /// Encodes everything to as many bytes as an entry takes.
+    #[derive(Debug)]
+    struct Upper;
+
+    impl crate::Wire for Upper {
+        fn name(&self) -> &'static str {
+            "upper"
+        }
+
+        fn message(&self, _: &Message, _: Option<Position>) -> Bytes {
+            vec![b'X'; Entry::new(None, Content::Envelope(envelope("x"))).footprint].into()
+        }
+
+        fn gap(&self, _: GapReason, _: Option<Position>, _: Duration) -> Option<Bytes> {
+            None
+        }
+
+        fn heartbeat(&self, _: Option<Position>, _: crate::BusState) -> Bytes {
+            Bytes::new()
+        }
+
+        fn answers_heartbeat(&self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn many_targets_are_found_as_few_are() {
+        let session = [Topic::user(&7.into()), Topic::new("role:admin").unwrap()];
+        let own = OwnTopics::new(&session);
+        let entry = |topics: Vec<Topic>| {
+            let envelope = Envelope::to_topics(topics, Scope::Both, Message::text("x")).unwrap();
+            Entry::new(None, Content::Envelope(Arc::new(envelope)))
+        };
+        let others = || (100..1000_i64).map(|user| Topic::user(&user.into()));
+        let transport = Transport::new("test");
+        assert!(!entry(others().collect()).is_for(transport, &own));
+        assert!(entry(others().chain([Topic::user(&7.into())]).collect()).is_for(transport, &own));
+        assert!(entry(others().chain([Topic::all()]).collect()).is_for(transport, &own));
+        assert!(entry(vec![session[1].clone()]).is_for(transport, &own));
     }
 }

@@ -43,8 +43,8 @@ impl<T: Into<ByteString>> From<T> for Message {
 
 /// The name of an event: 1 to 64 printable characters without white space.
 ///
-/// So it can never break out of its line in an event stream. `gap` is taken, since it announces a gap, and so are
-/// `open` and `error`, which every `EventSource` fires by itself.
+/// So it can never break out of its line in an event stream. `gap` and `realtime.bus` are taken, since they announce a
+/// gap and the state of the bus, and so are `open` and `error`, which every `EventSource` fires by itself.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct EventName(ByteString);
 
@@ -65,6 +65,8 @@ pub enum EventNameError {
 impl EventName {
     /// The event that announces a gap to SSE clients.
     pub const GAP: &'static str = "gap";
+    /// The event that tells SSE clients that the bus is away, or there again.
+    pub const BUS: &'static str = "realtime.bus";
 
     /// Parses an event's name.
     ///
@@ -77,7 +79,7 @@ impl EventName {
         if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
             return Err(EventNameError::BadCharacter(text.to_owned()));
         }
-        if [Self::GAP, "open", "error"].contains(&text) {
+        if [Self::GAP, Self::BUS, "open", "error"].contains(&text) {
             return Err(EventNameError::Reserved(text.to_owned()));
         }
         Ok(Self(text.into()))

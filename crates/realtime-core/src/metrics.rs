@@ -21,6 +21,7 @@ pub(crate) struct Metrics {
     pub(crate) direct_closed: Counter,
     pub(crate) slow_consumers: Counter,
     pub(crate) refused: Counter,
+    pub(crate) panics: Counter,
 }
 
 /// The counters at one moment; each counts from the node's start.
@@ -55,6 +56,8 @@ pub struct MetricsSnapshot {
     pub slow_consumers: u64,
     /// Connections that were refused for a limit, a kick or a drain.
     pub refused: u64,
+    /// Delivery passes that panicked and were begun again.
+    pub panics: u64,
 }
 
 impl Metrics {
@@ -74,6 +77,7 @@ impl Metrics {
             direct_closed: self.direct_closed.value(),
             slow_consumers: self.slow_consumers.value(),
             refused: self.refused.value(),
+            panics: self.panics.value(),
         }
     }
 }

@@ -17,7 +17,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 
 use crate::{
-    CloseReason,
+    CloseReason, Position,
     direct::{DirectWrite, Gather},
     limits::OutboxLimits,
 };
@@ -37,19 +37,44 @@ struct State {
     closing: Option<CloseReason>,
     /// Frames were put in over the direct lane, and somebody is about to flush them.
     unflushed: bool,
-    /// The socket took something since the last tick.
+    /// The body asked, or the socket took something, since the last tick.
     pulled: bool,
     /// The first frame in the queue is the rest of one: nothing else may be written before it.
     cut: bool,
     /// A local send was lost since the outbox was last empty, and the client has been told.
     overflowed: bool,
+    /// The connection ends without another byte.
+    aborted: bool,
     direct: Option<Direct>,
     queue: VecDeque<Bytes>,
     bytes: usize,
     waker: Option<Waker>,
     /// Set while the session reads from the log by itself: the place where it goes on. The direct lane is closed then.
     catching_up: Option<u64>,
+    /// The session is closing, but has yet to be served what the bus acknowledged up to here.
+    hold: Option<Position>,
+    /// The bytes that have left, over either lane.
+    taken: u64,
+    /// What `taken` was at the last tick.
+    taken_before: u64,
+    /// A heartbeat that its client has to answer: it has left when `taken` is this.
+    asked: Option<u64>,
     stalled_ticks: u32,
+    closing_ticks: u32,
+    unanswered_ticks: u32,
+    /// Ticks since the client was last active in which frames waited and some left: an answer may be behind them.
+    busy_ticks: u32,
+}
+
+/// What a tick finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ticked {
+    /// For how many ticks frames have waited without the socket taking one.
+    pub(crate) stalled: u32,
+    /// For how many ticks the session has been closing; `None` when it is not.
+    pub(crate) closing: Option<u32>,
+    /// For how many ticks the client has left a heartbeat unanswered that it can be expected to have.
+    pub(crate) unanswered: u32,
 }
 
 #[derive(Debug)]
@@ -93,6 +118,19 @@ pub(crate) enum Pull {
     /// Nothing waits; go on reading the log here.
     CatchUp(u64),
     Closed(CloseReason),
+    /// The connection is to be broken off: what was given before may end within a frame.
+    Aborted(CloseReason),
+}
+
+/// What became of a frame of the connection's own: see `Session::send_direct`.
+#[derive(Debug, PartialEq, Eq)]
+pub enum SendDirect {
+    /// It has left over the direct lane, or waits in order.
+    Sent,
+    /// The direct lane is closed: the body writes it now.
+    Write(Bytes),
+    /// The body has to give the rest of a frame first.
+    WithinFrame(Bytes),
 }
 
 impl Outbox {
@@ -154,7 +192,7 @@ impl Outbox {
     /// Sends a frame beyond the bound: for notices that must not be lost.
     pub(crate) fn force(&self, frame: Bytes) {
         let mut state = self.lock();
-        if state.closing.is_none() {
+        if state.closing.is_none() || state.hold.is_some() {
             state.send(frame, &mut Gather::default());
         }
     }
@@ -167,18 +205,41 @@ impl Outbox {
     /// Ends the session once what waits has been sent. The first reason stays.
     pub(crate) fn close(&self, reason: CloseReason) {
         let mut state = self.lock();
-        if state.closing.is_none() {
+        if reason == CloseReason::SlowConsumer {
+            state.abort(reason);
+        } else if state.closing.is_none() {
             state.closing = Some(reason);
-            state.catching_up = None;
-            if reason == CloseReason::SlowConsumer {
-                state.queue = VecDeque::new();
-                (state.bytes, state.cut) = (0, false);
-                if let Some(direct) = state.direct.take() {
-                    direct.socket.abort();
-                }
-            }
-            state.wake();
+            state.end();
         }
+    }
+
+    /// Ends the session once it has been served up to `after`: it is still given what the log has up to there. Says
+    /// whether it was not closing before.
+    pub(crate) fn close_after(&self, reason: CloseReason, after: Position) -> bool {
+        let mut state = self.lock();
+        let first = state.closing.is_none();
+        if first {
+            (state.closing, state.hold) = (Some(reason), Some(after));
+        }
+        first
+    }
+
+    /// What is still to be served before the session ends.
+    pub(crate) fn hold(&self) -> Option<Position> {
+        self.lock().hold
+    }
+
+    /// Ends a session that was held open by [`Self::close_after`].
+    pub(crate) fn release(&self) {
+        let mut state = self.lock();
+        if state.hold.is_some() {
+            state.end();
+        }
+    }
+
+    /// Ends the connection at once, within a frame if need be. The first reason stays.
+    pub(crate) fn abort(&self, reason: CloseReason) {
+        self.lock().abort(reason);
     }
 
     /// Why the session ends, if it does.
@@ -190,24 +251,36 @@ impl Outbox {
     pub(crate) fn poll_pull(&self, cx: &mut Context<'_>, max: usize) -> Poll<Pull> {
         let mut state = self.lock();
         state.pulled = true;
+        if state.aborted
+            && let Some(reason) = state.closing
+        {
+            return Poll::Ready(Pull::Aborted(reason));
+        }
         // The body must not write what the direct lane may overtake.
         state.flush(&mut Gather::default());
         if let Some(bytes) = state.take(max) {
             return Poll::Ready(Pull::Bytes(bytes));
         }
         state.emptied();
-        if let Some(reason) = state.closing {
+        if let Some(reason) = state.closing.filter(|_| state.hold.is_none()) {
             state.direct = None;
             return Poll::Ready(Pull::Closed(reason));
         }
         if let Some(place) = state.catching_up {
             return Poll::Ready(Pull::CatchUp(place));
         }
-        match &mut state.waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
+        state.wait(cx);
         Poll::Pending
+    }
+
+    /// Has the body's task woken when there is something for it.
+    pub(crate) fn wait(&self, cx: &Context<'_>) {
+        self.lock().wait(cx);
+    }
+
+    /// Wakes the body's task.
+    pub(crate) fn wake(&self) {
+        self.lock().wake();
     }
 
     /// Gives the session a way to its socket past the body. It is closed at first.
@@ -248,25 +321,43 @@ impl Outbox {
         }
     }
 
-    /// Sends the connection's own frame over the direct lane, in order with what waits. Gives it back when the lane is
-    /// closed: the body has to write it then.
-    pub(crate) fn send_direct(&self, frame: Bytes) -> Option<Bytes> {
+    /// Sends the connection's own frame over the direct lane, in order with what waits, or says who writes it and when.
+    /// One lock decides, so that no other thread can begin a frame in between.
+    pub(crate) fn send_direct(&self, frame: Bytes) -> SendDirect {
         let mut state = self.lock();
-        if !state.is_direct() {
-            return Some(frame);
+        if state.is_direct() {
+            state.send(frame, &mut Gather::default());
+            SendDirect::Sent
+        } else if state.cut {
+            SendDirect::WithinFrame(frame)
+        } else {
+            SendDirect::Write(frame)
         }
-        state.send(frame, &mut Gather::default());
-        None
     }
 
     /// Sends the session to the log: it reads on by itself from `place`.
     pub(crate) fn catch_up_from(&self, place: u64) {
-        self.lock().catching_up = Some(place);
+        let mut state = self.lock();
+        state.catching_up = Some(place);
+        state.wake();
     }
 
-    /// Lets a catching-up session put in what it read from the log.
-    pub(crate) fn refill(&self) -> Refill<'_> {
-        Refill { outbox: self, state: self.lock() }
+    /// Queues what a catching-up session has read from the log, with the place of each frame, as far as there is room.
+    /// The session reads on at the first that found none, else at `next`. Returns how many were taken.
+    pub(crate) fn refill(&self, frames: &[(u64, Bytes)], next: u64) -> usize {
+        let mut state = self.lock();
+        let mut taken = 0;
+        for (_, frame) in frames {
+            if self.refuse(&mut state, frame).is_some() {
+                break;
+            }
+            state.put(frame.clone());
+            taken += 1;
+        }
+        if state.catching_up.is_some() {
+            state.catching_up = Some(frames.get(taken).map_or(next, |(place, _)| *place));
+        }
+        taken
     }
 
     /// The session has met its shard's place and gets what comes from there.
@@ -274,18 +365,44 @@ impl Outbox {
         self.lock().catching_up = None;
     }
 
-    /// Called on every tick: for how many ticks frames have waited without the socket taking one.
-    pub(crate) fn stalled_ticks(&self) -> u32 {
+    /// Queues a heartbeat that the client has to answer.
+    pub(crate) fn ask(&self, heartbeat: &Bytes) {
+        let mut state = self.lock();
+        if self.refuse(&mut state, heartbeat).is_none() {
+            state.send(heartbeat.clone(), &mut Gather::default());
+            let end = state.taken + state.bytes as u64;
+            state.asked.get_or_insert(end);
+        }
+    }
+
+    /// Called on every tick, with whether the client was active since the last one, or could not be.
+    pub(crate) fn tick(&self, active: bool) -> Ticked {
         let mut state = self.lock();
         let pulled = mem::take(&mut state.pulled);
         let waiting = !state.queue.is_empty() || state.catching_up.is_some() || state.closing.is_some();
         state.stalled_ticks = if pulled || !waiting { 0 } else { state.stalled_ticks + 1 };
-        state.stalled_ticks
+        let moved = state.taken != state.taken_before;
+        state.taken_before = state.taken;
+        if active {
+            (state.asked, state.unanswered_ticks, state.busy_ticks) = (None, 0, 0);
+        } else {
+            state.busy_ticks += u32::from(waiting && moved);
+            state.unanswered_ticks += u32::from(state.asked.is_some_and(|end| state.taken >= end));
+        }
+        let closing = state.closing.map(|_| {
+            state.closing_ticks += 1;
+            state.closing_ticks
+        });
+        Ticked {
+            stalled: state.stalled_ticks,
+            closing,
+            unanswered: state.unanswered_ticks.saturating_sub(state.busy_ticks),
+        }
     }
 
     /// Why a frame can't be put in, if so.
     fn refuse(&self, state: &mut State, frame: &Bytes) -> Option<Offer> {
-        if state.closing.is_some() {
+        if state.closing.is_some() && state.hold.is_none() {
             return Some(Offer::Closed);
         }
         if !self.has_room(state, frame) {
@@ -305,30 +422,6 @@ impl Outbox {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The outbox, held by its own session while that reads the log.
-pub(crate) struct Refill<'a> {
-    outbox: &'a Outbox,
-    state: MutexGuard<'a, State>,
-}
-
-impl Refill<'_> {
-    /// Queues a frame of the log if there is room.
-    pub(crate) fn put(&mut self, frame: &Bytes) -> bool {
-        let taken = self.outbox.refuse(&mut self.state, frame).is_none();
-        if taken {
-            self.state.put(frame.clone());
-        }
-        taken
-    }
-
-    /// The place at which the session reads on.
-    pub(crate) fn resume_at(mut self, place: u64) {
-        if self.state.closing.is_none() {
-            self.state.catching_up = Some(place);
-        }
     }
 }
 
@@ -369,10 +462,36 @@ impl State {
                     direct.open = false;
                     self.put(frame);
                     self.advance(written);
+                } else {
+                    self.taken += written as u64;
                 }
             }
         }
         Then::Nothing
+    }
+
+    /// The session ends when what is queued has been sent.
+    fn end(&mut self) {
+        (self.catching_up, self.hold) = (None, None);
+        self.wake();
+    }
+
+    fn abort(&mut self, reason: CloseReason) {
+        self.closing.get_or_insert(reason);
+        self.aborted = true;
+        self.queue = VecDeque::new();
+        self.bytes = 0;
+        if let Some(direct) = self.direct.take() {
+            direct.socket.abort();
+        }
+        self.end();
+    }
+
+    fn wait(&mut self, cx: &Context<'_>) {
+        match &mut self.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
     }
 
     /// Wakes the body if it waits.
@@ -396,6 +515,7 @@ impl State {
         self.pulled |= written > 0;
         if written == self.bytes {
             self.queue.clear();
+            self.taken += written as u64;
             (self.bytes, self.cut) = (0, false);
             self.emptied();
         } else {
@@ -408,6 +528,7 @@ impl State {
     /// Removes bytes from the front.
     fn advance(&mut self, mut count: usize) {
         self.bytes -= count;
+        self.taken += count as u64;
         while let Some(front) = self.queue.front_mut() {
             if count < front.len() {
                 self.cut |= count > 0;
@@ -443,6 +564,7 @@ impl State {
             }
         };
         self.bytes -= taken.len();
+        self.taken += taken.len() as u64;
         Some(taken)
     }
 

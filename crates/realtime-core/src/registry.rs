@@ -3,14 +3,15 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, PoisonError, RwLock, Weak},
+    sync::{Arc, Mutex, PoisonError, RwLock, Weak},
     thread::{self, ThreadId},
+    time::SystemTime,
 };
 
 use once_cell::sync::OnceCell;
 
 use crate::{
-    ConnectError, Presence, Settings, UserId, Wire,
+    ConnectError, Position, Presence, Settings, UserId, Wire,
     directory::Directory,
     log::Log,
     metrics::Metrics,
@@ -25,6 +26,10 @@ pub(crate) struct Registry {
     pub(crate) metrics: Metrics,
     /// Is told whenever a session was opened or ended; set once, when the hub starts.
     pub(crate) presence: OnceCell<Weak<dyn Presence>>,
+    /// Since when the bus has been away, after it was up.
+    bus_down: Mutex<Option<SystemTime>>,
+    /// The newest position that the bus has acknowledged to this node.
+    acknowledged: Mutex<Option<Position>>,
     shards: RwLock<HashMap<ThreadId, Weak<Shard>>>,
     wires: RwLock<Vec<WireSlot>>,
 }
@@ -37,6 +42,8 @@ impl Registry {
             directory: Directory::default(),
             metrics: Metrics::default(),
             presence: OnceCell::new(),
+            bus_down: Mutex::default(),
+            acknowledged: Mutex::default(),
             shards: RwLock::default(),
             wires: RwLock::default(),
         }
@@ -70,6 +77,28 @@ impl Registry {
         if let Some(presence) = self.presence.get().and_then(Weak::upgrade) {
             presence.changed(user);
         }
+    }
+
+    /// Since when the bus has been away; `None` while it is there.
+    pub(crate) fn bus_down(&self) -> Option<SystemTime> {
+        *self.bus_down.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The bus is away, or there again.
+    pub(crate) fn set_bus_down(&self, down: bool) {
+        let mut since = self.bus_down.lock().unwrap_or_else(PoisonError::into_inner);
+        *since = down.then(|| since.unwrap_or_else(SystemTime::now));
+    }
+
+    /// The newest position that the bus has acknowledged to this node.
+    pub(crate) fn acknowledged(&self) -> Option<Position> {
+        *self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The bus has acknowledged a position to this node.
+    pub(crate) fn acknowledge(&self, position: Option<Position>) {
+        let mut newest = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
+        *newest = position.max(*newest);
     }
 
     /// There is something new in the log.

@@ -4,19 +4,21 @@ use std::{
     fmt, mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
     },
     task::{Context, Poll},
     time::SystemTime,
 };
 
 use bytes::Bytes;
+use once_cell::sync::OnceCell;
 use serde::{Serialize, Serializer};
 
+pub use crate::outbox::SendDirect;
 use crate::{
     CloseReason, DirectWrite, Message, Position, Principal, TokenHash, Topic, Transport, UserId,
     outbox::{Offer, Outbox, Pull},
-    shard::Shard,
+    shard::{CatchUp, Shard},
     wire::WireSlot,
 };
 
@@ -61,30 +63,96 @@ pub(crate) struct SessionState {
     pub(crate) since: SystemTime,
     pub(crate) topics: Mutex<Vec<Topic>>,
     pub(crate) shard: Weak<Shard>,
+    /// Where it begins; empty for as long as that cannot be told.
+    pub(crate) begin: OnceCell<Begin>,
     /// The client sent something since the last tick.
-    pub(crate) heard: AtomicBool,
-    pub(crate) silent_ticks: AtomicU32,
-    pub(crate) registered: AtomicBool,
+    pub(crate) active: AtomicBool,
+    /// Nothing of the client is read for now, so it cannot be blamed for its silence.
+    pub(crate) unread: AtomicBool,
+    /// Its last heartbeat said that the bus is away.
+    pub(crate) told_down: AtomicBool,
+    /// A [`Stage`].
+    stage: AtomicU8,
+}
+
+/// Where a session begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Begin {
+    /// The client has everything up to here, or is about to be told of a gap. It is never ahead of a gap that has yet
+    /// to be sent.
+    pub cursor: Option<Position>,
+    /// Whether everything since the client's cursor follows; `None` when it brought none.
+    pub recovered: Option<bool>,
+}
+
+/// Whether a session is in its shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Stage {
+    /// Known to the directory, with no slot in its shard yet.
+    New,
+    /// In its shard, under its slot.
+    Registered,
+    /// Taken out of its shard; its slot may be another session's.
+    Removed,
 }
 
 impl SessionState {
+    /// A session that is not in its shard yet.
+    pub(crate) fn new(
+        principal: Principal,
+        transport: Transport,
+        wire: WireSlot,
+        outbox: Outbox,
+        topics: Vec<Topic>,
+        shard: Weak<Shard>,
+    ) -> Self {
+        Self {
+            transport,
+            wire,
+            slot: AtomicU32::default(),
+            outbox,
+            id: SessionId::random(),
+            principal,
+            since: SystemTime::now(),
+            topics: Mutex::new(topics),
+            shard,
+            begin: OnceCell::new(),
+            active: AtomicBool::new(true),
+            unread: AtomicBool::default(),
+            told_down: AtomicBool::default(),
+            stage: AtomicU8::new(Stage::New as u8),
+        }
+    }
+
     pub(crate) fn topics(&self) -> MutexGuard<'_, Vec<Topic>> {
         self.topics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends the session once it has been served what the bus had acknowledged up to `after`. The first reason stays.
-    pub(crate) fn close_after(&self, reason: CloseReason, _after: Option<Position>) {
-        self.outbox.close(reason);
+    pub(crate) fn stage(&self) -> Stage {
+        match self.stage.load(Ordering::Acquire) {
+            0 => Stage::New,
+            1 => Stage::Registered,
+            _ => Stage::Removed,
+        }
     }
 
-    /// Called on every tick: for how many ticks the client has sent nothing.
-    pub(crate) fn silent_ticks(&self) -> u32 {
-        if self.heard.swap(false, Ordering::Relaxed) {
-            self.silent_ticks.store(0, Ordering::Relaxed);
-            0
-        } else {
-            self.silent_ticks.fetch_add(1, Ordering::Relaxed) + 1
+    /// Changes the stage; only under the shard's lock.
+    pub(crate) fn set_stage(&self, stage: Stage) {
+        self.stage.store(stage as u8, Ordering::Release);
+    }
+
+    /// Ends the session once it has been served what the bus had acknowledged up to `after`. The first reason stays.
+    pub(crate) fn close_after(&self, reason: CloseReason, after: Option<Position>) {
+        match (self.shard.upgrade(), after) {
+            (Some(shard), Some(after)) => shard.close_after(self, reason, after),
+            _ => self.outbox.close(reason),
         }
+    }
+
+    /// Called on every tick: whether the client was active since the last one, or could not be.
+    pub(crate) fn take_activity(&self) -> bool {
+        self.active.swap(false, Ordering::Relaxed) | self.unread.load(Ordering::Relaxed)
     }
 }
 
@@ -103,8 +171,6 @@ impl fmt::Debug for SessionState {
 pub struct Session {
     state: Arc<SessionState>,
     shard: Arc<Shard>,
-    cursor: Option<Position>,
-    recovered: Option<bool>,
     /// How many bytes were taken since the socket last had its turn.
     pub(crate) taken: usize,
     /// It has, or had, a way past the body.
@@ -122,26 +188,46 @@ pub enum Outbound {
     Bytes(Bytes),
     /// Say goodbye and end. Every further poll says the same.
     Close(CloseReason),
+    /// Break the connection off without another byte, so that the client sees an error and no orderly end: what was
+    /// given before may end within a frame. Every further poll says the same.
+    Abort(CloseReason),
 }
 
 impl Session {
-    pub(crate) fn new(
-        state: Arc<SessionState>,
-        shard: Arc<Shard>,
-        cursor: Option<Position>,
-        recovered: Option<bool>,
-    ) -> Self {
-        Self { state, shard, cursor, recovered, taken: 0, attached: false }
+    pub(crate) fn new(state: Arc<SessionState>, shard: Arc<Shard>) -> Self {
+        Self { state, shard, taken: 0, attached: false }
     }
 
-    /// Where the session began: the client has everything up to there, or has been told of a gap.
+    /// Where the session begins. It is pending while the node's log has yet to be read up to where it stood when the
+    /// client came, or lags behind the client's cursor; until then nothing but local sends arrives. `None`: the session
+    /// ends before it has begun.
+    pub fn poll_begin(&self, cx: &mut Context<'_>) -> Poll<Option<Begin>> {
+        let begun = || self.state.begin.get().copied();
+        let ready = || match begun() {
+            Some(begin) => Poll::Ready(Some(begin)),
+            None if self.state.outbox.closing().is_some() => Poll::Ready(None),
+            None => Poll::Pending,
+        };
+        if ready().is_pending() {
+            self.state.outbox.wait(cx);
+        }
+        // Once more: it may have begun before the task was noted.
+        ready()
+    }
+
+    /// Where the session began, if that can be told yet: see [`Self::poll_begin`].
+    pub fn begin(&self) -> Option<Begin> {
+        self.state.begin.get().copied()
+    }
+
+    /// The cursor of [`Self::begin`].
     pub fn cursor(&self) -> Option<Position> {
-        self.cursor
+        self.begin().and_then(|begin| begin.cursor)
     }
 
-    /// Whether everything since the client's cursor follows; `None` when it brought none.
+    /// Whether everything since the client's cursor follows: see [`Self::begin`].
     pub fn recovered(&self) -> Option<bool> {
-        self.recovered
+        self.begin().and_then(|begin| begin.recovered)
     }
 
     /// The next thing to write, in order. Never blocks; wakes the caller's task when there is something.
@@ -161,13 +247,21 @@ impl Session {
                     return Poll::Ready(Outbound::Bytes(bytes));
                 }
                 Poll::Ready(Pull::Closed(reason)) => return Poll::Ready(Outbound::Close(reason)),
-                Poll::Ready(Pull::CatchUp(place)) => {
-                    if !self.shard.catch_up(&self.state, place) {
-                        // A long stretch of the log held nothing for this session: let others run.
+                Poll::Ready(Pull::Aborted(reason)) => return Poll::Ready(Outbound::Abort(reason)),
+                Poll::Ready(Pull::CatchUp(place)) => match self.shard.catch_up(&self.state, place) {
+                    CatchUp::GoOn => {}
+                    CatchUp::Yield => {
                         cx.waker().wake_by_ref();
                         return Poll::Pending;
                     }
-                }
+                    CatchUp::Wait => {
+                        self.state.outbox.wait(cx);
+                        // The log may have grown before the task was noted.
+                        if self.shard.log_end() <= place {
+                            return Poll::Pending;
+                        }
+                    }
+                },
                 Poll::Pending => {
                     self.taken = 0;
                     return Poll::Pending;
@@ -206,15 +300,30 @@ impl Session {
         self.state.outbox.open_direct();
     }
 
-    /// Sends bytes of the connection's own over the direct lane, in order with everything else. Gives them back when
-    /// the lane is closed; the caller writes them itself then.
-    pub fn send_direct(&self, bytes: Bytes) -> Option<Bytes> {
-        self.state.outbox.send_direct(bytes)
+    /// Sends a frame of the connection's own over the direct lane, in order with everything else, or says that the
+    /// caller has to write it, now or once [`Self::poll_next`] has given the rest of a frame.
+    pub fn send_direct(&self, frame: Bytes) -> SendDirect {
+        self.state.outbox.send_direct(frame)
     }
 
-    /// The client sent something, so it is alive.
-    pub fn heard(&self) {
-        self.state.heard.store(true, Ordering::Relaxed);
+    /// Notes that bytes came from the client, so it is alive.
+    pub fn record_activity(&self) {
+        self.state.active.store(true, Ordering::Relaxed);
+    }
+
+    /// Says whether the client is read from. While it is not, its answers cannot arrive, and its silence does not count.
+    pub fn set_reading(&self, reading: bool) {
+        self.state.unread.store(!reading, Ordering::Relaxed);
+    }
+
+    /// Ends the session once what waits in its outbox has been sent. The first reason given stays.
+    pub fn close(&self, reason: CloseReason) {
+        self.state.outbox.close(reason);
+    }
+
+    /// Why the session is ending, if it is.
+    pub fn closing(&self) -> Option<CloseReason> {
+        self.state.outbox.closing()
     }
 
     /// A handle that others may keep.
@@ -230,7 +339,7 @@ impl Drop for Session {
         if self.attached {
             self.shard.count_direct(false);
         }
-        self.shard.unregister(&self.state);
+        self.shard.remove(&self.state);
     }
 }
 
@@ -328,9 +437,15 @@ impl SessionHandle {
         }
     }
 
-    /// Ends the session once what waits in its outbox has been sent. The first reason given stays.
+    /// Ends the session once it has been sent what this node had published before. The first reason given stays.
+    ///
+    /// [`CloseReason::SlowConsumer`] breaks the connection off: what waits is thrown away.
     pub fn close(&self, reason: CloseReason) {
-        self.0.outbox.close(reason);
+        let after = self.0.shard.upgrade().and_then(|shard| shard.last_acknowledged());
+        match reason {
+            CloseReason::SlowConsumer => self.0.outbox.close(reason),
+            _ => self.0.close_after(reason, after),
+        }
     }
 
     /// Why the session is ending, if it is.

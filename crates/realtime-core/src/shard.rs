@@ -12,14 +12,13 @@ mod tests;
 
 use std::{
     mem,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU32, Ordering},
-    },
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::Ordering},
     time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use tokio::{
     sync::Notify,
     task::{JoinHandle, yield_now},
@@ -27,15 +26,16 @@ use tokio::{
 };
 
 use crate::{
-    CloseReason, ConnectError, CursorError, GapReason, Position, Principal, SendError, Session, SessionId,
-    Topic, Transport,
-    log::{Content, Entry, Resume},
-    outbox::Outbox,
+    CloseReason, ConnectError, CursorError, GapReason, Position, Principal, SendError, Session, Topic,
+    Transport,
+    direct::Gather,
+    log::{Content, Entry, OwnTopics},
+    outbox::{Outbox, Ticked},
     registry::Registry,
-    session::SessionState,
-    shard::members::{Member, Members, Tally, wants},
+    session::{SessionState, Stage},
+    shard::members::{Member, Members, Parked, Tally},
     ticks::Ticks,
-    wire::{MAX_WIRES, WireSlot},
+    wire::{BusState, WireSlot},
 };
 
 /// The sessions of one worker thread. One task on that worker's runtime delivers to them.
@@ -67,13 +67,25 @@ const CATCH_UP_ENTRIES: usize = 1024;
 /// How many local sends wait for a pass.
 const LOCAL_QUEUE: usize = 1024;
 
-/// A closed session whose socket does not even take the farewell leaves the books after this many ticks.
-const FAREWELL_TICKS: u32 = 3;
+/// Ticks after which a closing session is removed whose socket takes nothing, not even its closing frames.
+const CLOSE_TIMEOUT_TICKS: u32 = 3;
+
+/// What a catching-up session does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CatchUp {
+    /// Its outbox has something, or it is live again.
+    GoOn,
+    /// It looked at much and found nothing: others get their turn.
+    Yield,
+    /// There is nothing more in the log yet, and its end waits for more.
+    Wait,
+}
 
 impl Shard {
     /// A shard whose passes somebody else runs.
     pub(crate) fn new(registry: Arc<Registry>) -> Arc<Self> {
-        let members = Members { place: registry.log.end(), ..Members::default() };
+        let (place, up) = (registry.log.end(), registry.log.up().is_some());
+        let members = Members { place, up, ..Members::default() };
         Arc::new(Self {
             registry,
             members: Mutex::new(members),
@@ -101,7 +113,7 @@ impl Shard {
         self.wake.notify_one();
     }
 
-    /// Takes a connection in. With a cursor it goes on where the client stood.
+    /// Registers a connection. With a cursor it goes on where the client stood.
     pub(crate) fn register(
         self: &Arc<Self>,
         principal: Principal,
@@ -110,72 +122,82 @@ impl Shard {
         cursor: Option<Result<Position, CursorError>>,
     ) -> Result<Session, ConnectError> {
         let Registry { log, settings, directory, metrics, .. } = &*self.registry;
+        let since = Instant::now();
         let mut topics = vec![Topic::user(&principal.user)];
         topics.extend(principal.topics.iter().filter(|topic| !topic.is_all()).cloned());
         topics.sort();
         topics.dedup();
-        let session = Arc::new(SessionState {
-            id: SessionId::random(),
-            transport,
-            principal,
-            since: SystemTime::now(),
-            wire,
-            outbox: Outbox::new(&settings.outbox),
-            topics: Mutex::new(topics.clone()),
-            shard: Arc::downgrade(self),
-            slot: AtomicU32::default(),
-            heard: AtomicBool::new(true),
-            silent_ticks: AtomicU32::default(),
-            registered: AtomicBool::new(true),
-        });
-        directory.insert(&session, &settings.limits)?;
-
-        let mut members = self.lock();
-        let resume = cursor.map(|cursor| match cursor {
-            Ok(cursor) => log.resume(cursor),
-            Err(CursorError) => {
-                Resume { place: members.place, gap: Some(GapReason::Cursor), recovered: false }
-            }
-        });
-        let start = resume.map_or(members.place, |resume| resume.place);
-        let live = start >= members.place;
-        if !live {
-            session.outbox.catch_up_from(start);
-        }
-        let slot = members.sessions.insert(Member { session: Arc::clone(&session), live, next: start });
-        let slot = u32::try_from(slot).expect("a worker has fewer than 2^32 sessions");
-        session.slot.store(slot, Ordering::Relaxed);
-        for topic in topics {
-            members.index(topic, slot);
-        }
-        let cursor = log.cursor_at(start);
-        if let Some(reason) = resume.and_then(|resume| resume.gap) {
-            let mut tally = Tally::default();
-            tally.announce(&session, reason, cursor);
-            tally.record(&self.registry);
-        }
-        drop(members);
-        metrics.opened.add(1);
-        self.registry.changed(&session.principal.user);
-        tracing::debug!(session = %session.id, user = %session.principal.user, %transport, "session opened");
-        Ok(Session::new(session, Arc::clone(self), cursor, resume.map(|resume| resume.recovered)))
-    }
-
-    /// Takes a session out. Only the first call does something.
-    pub(crate) fn unregister(&self, session: &SessionState) {
+        let outbox = Outbox::new(&settings.outbox);
+        let state =
+            Arc::new(SessionState::new(principal, transport, wire, outbox, topics, Arc::downgrade(self)));
+        directory.insert(&state, &settings.limits)?;
+        // From here on its drop takes the session out again, whatever happens.
+        let session = Session::new(Arc::clone(&state), Arc::clone(self));
+        let mut tally = Tally::new(&self.registry);
         {
             let mut members = self.lock();
-            if !session.registered.swap(false, Ordering::AcqRel) {
-                return;
+            let member = Member { session: Arc::clone(&state), live: false, next: members.place };
+            let slot = members.sessions.insert(member);
+            let slot = u32::try_from(slot).expect("a worker has fewer than 2^32 sessions");
+            state.slot.store(slot, Ordering::Relaxed);
+            state.set_stage(Stage::Registered);
+            // What it was subscribed to since the directory knows it is among them.
+            for topic in state.topics().iter() {
+                members.index(topic.clone(), slot);
             }
+            let parked = Parked { slot, cursor, since, ticks: 0 };
+            if members.up && members.try_begin(&parked, log, &mut tally) {
+                drop(members);
+            } else {
+                members.parked.push(parked);
+                drop(members);
+                // The bus may have come up meanwhile.
+                self.wake();
+            }
+        }
+        tally.record(&self.registry);
+        metrics.opened.add(1);
+        self.registry.changed(&state.principal.user);
+        tracing::debug!(session = %state.id, user = %state.principal.user, %transport, "session opened");
+        Ok(session)
+    }
+
+    /// Removes a session whose connection has ended.
+    pub(crate) fn remove(&self, session: &SessionState) {
+        if self.unregister(session) {
+            self.registry.directory.remove(session);
+            self.report_end(session);
+        } else {
+            self.registry.directory.release(session);
+        }
+    }
+
+    /// Removes a session whose socket takes nothing any more. Its connection counts until that has ended.
+    fn evict(&self, session: &SessionState) {
+        if self.unregister(session) {
+            self.registry.directory.evict(session);
+            self.report_end(session);
+        }
+    }
+
+    /// Takes a session out of its shard. Only the first call does something, and says so.
+    fn unregister(&self, session: &SessionState) -> bool {
+        let mut members = self.lock();
+        let stage = session.stage();
+        session.set_stage(Stage::Removed);
+        if stage == Stage::Registered {
             let slot = session.slot.load(Ordering::Relaxed);
             for topic in session.topics().iter() {
                 members.unindex(topic, slot);
             }
+            members.forget(slot);
             members.sessions.remove(slot as usize);
         }
-        let Registry { directory, metrics, .. } = &*self.registry;
-        directory.remove(session);
+        stage != Stage::Removed
+    }
+
+    fn report_end(&self, session: &SessionState) {
+        let metrics = &self.registry.metrics;
         self.registry.changed(&session.principal.user);
         let reason = session.outbox.closing().unwrap_or(CloseReason::Gone);
         metrics.closed.add(1);
@@ -186,10 +208,14 @@ impl Shard {
     pub(crate) fn subscribe(&self, session: &SessionState, topic: Topic) {
         let mut members = self.lock();
         // Checked under the lock, so that a slot that went to another session is never touched.
-        if !topic.is_all() && session.registered.load(Ordering::Acquire) {
-            let mut topics = session.topics();
-            if !topics.contains(&topic) {
-                topics.push(topic.clone());
+        let stage = session.stage();
+        if topic.is_all() || stage == Stage::Removed {
+            return;
+        }
+        let mut topics = session.topics();
+        if !topics.contains(&topic) {
+            topics.push(topic.clone());
+            if stage == Stage::Registered {
                 members.index(topic, session.slot.load(Ordering::Relaxed));
             }
         }
@@ -197,10 +223,46 @@ impl Shard {
 
     pub(crate) fn unsubscribe(&self, session: &SessionState, topic: &Topic) {
         let mut members = self.lock();
-        if session.registered.load(Ordering::Acquire) {
+        let stage = session.stage();
+        if stage != Stage::Removed {
             session.topics().retain(|other| other != topic);
+        }
+        if stage == Stage::Registered {
             members.unindex(topic, session.slot.load(Ordering::Relaxed));
         }
+    }
+
+    /// Ends a session once it has been served what the bus had acknowledged up to `after`. It reads the log by itself
+    /// until then.
+    pub(crate) fn close_after(&self, session: &SessionState, reason: CloseReason, after: Position) {
+        let mut members = self.lock();
+        let slot = session.slot.load(Ordering::Relaxed);
+        let place = members.place;
+        let log = &self.registry.log;
+        let begun = session.begin.get().is_some();
+        if !begun || session.stage() != Stage::Registered {
+            session.outbox.close(reason);
+            return;
+        }
+        let member = &mut members.sessions[slot as usize];
+        if member.live && log.cursor_at(place) >= Some(after) {
+            session.outbox.close(reason);
+        } else if session.outbox.close_after(reason, after) {
+            if mem::take(&mut member.live) {
+                session.outbox.catch_up_from(member.next.max(place));
+            }
+            members.held.push((slot, 0));
+        }
+    }
+
+    /// The newest position that the bus has acknowledged to this node.
+    pub(crate) fn last_acknowledged(&self) -> Option<Position> {
+        self.registry.acknowledged()
+    }
+
+    /// The place after the newest entry of the log.
+    pub(crate) fn log_end(&self) -> u64 {
+        self.registry.log.end()
     }
 
     /// Whether any of its sessions is in the topic.
@@ -233,11 +295,24 @@ impl Shard {
     /// Fans out local sends and what is new in the log. Never waits.
     pub(crate) fn pass(&self) -> Pass {
         let log = &self.registry.log;
-        let mut tally = Tally::default();
+        let mut tally = Tally::new(&self.registry);
         let local = mem::take(&mut *self.local.lock().unwrap_or_else(PoisonError::into_inner));
         let mut members = self.lock();
         for entry in &local {
             members.deliver_local(entry, &mut tally);
+        }
+        if !members.up {
+            let Some(up) = log.up() else {
+                members.flush(&mut tally);
+                drop(members);
+                let pass = Pass { more: false, woken: tally.woken };
+                tally.record(&self.registry);
+                return pass;
+            };
+            // What stands before is history.
+            members.up = true;
+            members.place = members.place.max(up);
+            members.settle(log, &mut tally);
         }
         let read = log.read(members.place, PASS_ENTRIES);
         if read.first > members.place {
@@ -253,6 +328,7 @@ impl Shard {
             members.deliver(place, entry, place + 1 == end, &mut tally);
         }
         members.place = end;
+        members.settle(log, &mut tally);
         members.flush(&mut tally);
         let more = members.place < log.end();
         drop(members);
@@ -261,50 +337,87 @@ impl Shard {
         pass
     }
 
-    /// Moves a catching-up session on from `place`. Returns false when it looked at much and found nothing.
-    pub(crate) fn catch_up(&self, session: &SessionState, place: u64) -> bool {
-        let Registry { log, metrics, .. } = &*self.registry;
-        let behind = {
-            let mut members = self.lock();
-            if place >= members.place {
-                members.join(session, place);
-                return true;
+    /// Goes on after a pass that panicked: every live session reads on by itself, behind what it was sent. One whose
+    /// frame cannot be made then ends alone.
+    fn recover(&self) {
+        let mut members = self.lock();
+        let place = members.place;
+        for (_, member) in &mut members.sessions {
+            if mem::take(&mut member.live) {
+                member.session.outbox.catch_up_from(member.next.max(place));
             }
-            usize::try_from(members.place - place).unwrap_or(usize::MAX)
+            member.session.outbox.flush(&mut Gather::default());
+        }
+        members.place = self.registry.log.end();
+        self.local.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Moves a catching-up session on from `place`.
+    pub(crate) fn catch_up(&self, session: &SessionState, place: u64) -> CatchUp {
+        let Registry { log, metrics, .. } = &*self.registry;
+        let (hold, behind) = {
+            let mut members = self.lock();
+            let hold = session.outbox.hold();
+            let until = match hold {
+                Some(after) if log.cursor_at(place) >= Some(after) => {
+                    session.outbox.release();
+                    return CatchUp::GoOn;
+                }
+                Some(_) if log.end() <= place => return CatchUp::Wait,
+                Some(_) => log.end(),
+                None if members.place <= place => {
+                    members.join(session, place);
+                    return CatchUp::GoOn;
+                }
+                None => members.place,
+            };
+            (hold, until - place)
         };
-        let read = log.read(place, CATCH_UP_ENTRIES.min(behind));
-        let mut tally = Tally::default();
+        let read = log.read(place, CATCH_UP_ENTRIES.min(usize::try_from(behind).unwrap_or(usize::MAX)));
+        let mut tally = Tally::new(&self.registry);
         if read.first > place {
             tally.announce(session, GapReason::History, log.cursor_at(read.first));
         }
-        let (mut next, mut replayed) = (read.first, 0);
-        let topics = session.topics();
-        let mut refill = session.outbox.refill();
+        let topics = OwnTopics::new(&session.topics());
+        let mut frames: Vec<(u64, Bytes)> = Vec::new();
+        let mut gaps: SmallVec<[usize; 4]> = SmallVec::new();
+        let (mut next, mut bytes) = (read.first, 0);
         for entry in &read.entries {
-            let gap = match &entry.content {
-                Content::Envelope(envelope) if !wants(envelope, session.transport, &topics) => {
-                    next += 1;
-                    continue;
-                }
-                Content::Envelope(_) | Content::Marker => 0,
-                Content::Gap(_) => 1,
-            };
-            match entry.encode(&session.wire) {
-                Some(frame) if !refill.put(frame) => break,
-                Some(_) => {
-                    tally.gaps += gap;
-                    replayed += 1 - gap;
-                }
-                None => tally.untold_gaps += gap,
+            if hold.is_some() && entry.position > hold {
+                break;
             }
+            let frame = match &entry.content {
+                Content::Envelope(_) if entry.is_for(session.transport, &topics) => {
+                    entry.encode(&session.wire).cloned()
+                }
+                Content::Envelope(_) | Content::Marker => None,
+                Content::Gap(reason) => {
+                    let frame = session.wire.wire.gap(*reason, entry.position, tally.delay());
+                    match &frame {
+                        Some(_) => gaps.push(frames.len()),
+                        None => tally.untold_gaps += 1,
+                    }
+                    frame
+                }
+            };
             next += 1;
+            if let Some(frame) = frame {
+                bytes += frame.len();
+                frames.push((next - 1, frame));
+                if frames.len() > self.registry.settings.outbox.max_messages
+                    || bytes > self.registry.settings.outbox.max_bytes
+                {
+                    break;
+                }
+            }
         }
-        refill.resume_at(next);
-        drop(topics);
-        let found = replayed + tally.gaps > 0 || read.entries.len() < CATCH_UP_ENTRIES;
-        metrics.replayed.add(replayed);
+        let taken = session.outbox.refill(&frames, next);
+        let told = gaps.iter().filter(|index| **index < taken).count();
+        tally.gaps += told as u64;
+        let found = taken > 0 || tally.gaps > 0 || read.entries.len() < CATCH_UP_ENTRIES;
+        metrics.replayed.add((taken - told) as u64);
         tally.record(&self.registry);
-        found
+        if found { CatchUp::GoOn } else { CatchUp::Yield }
     }
 
     /// What time brings: heartbeats, ends of tokens, stalled sockets, silent clients.
@@ -312,42 +425,84 @@ impl Shard {
         let log = &self.registry.log;
         log.trim();
         let now = SystemTime::now();
+        let down = self.registry.bus_down();
         let mut evicted = Vec::new();
-        let mut members = self.lock();
+        let mut guard = self.lock();
+        let members = &mut *guard;
+        for parked in &mut members.parked {
+            // While the bus is away nothing can be told.
+            parked.ticks += u32::from(down.is_none());
+        }
+        members.held.retain_mut(|(slot, waited)| {
+            *waited += 1;
+            let session = &members.sessions[*slot as usize].session;
+            if *waited > ticks.max_hold {
+                session.outbox.release();
+            }
+            session.outbox.hold().is_some()
+        });
         let cursor = log.cursor_at(members.place);
-        let mut heartbeats: [Option<Bytes>; MAX_WIRES] = Default::default();
+        let mut heartbeats = Heartbeats::default();
         for (slot, member) in &mut members.sessions {
             let session = &member.session;
-            let stalled = session.outbox.stalled_ticks();
-            if session.outbox.closing().is_some() {
-                if stalled >= FAREWELL_TICKS {
+            let Ticked { stalled, closing, unanswered } = session.outbox.tick(session.take_activity());
+            if let Some(closing) = closing {
+                if stalled >= CLOSE_TIMEOUT_TICKS || closing > ticks.max_closing {
+                    session.outbox.abort(CloseReason::SlowConsumer);
                     evicted.push(Arc::clone(session));
                 }
                 continue;
             }
-            let silent = session.silent_ticks();
             let wire = &session.wire.wire;
+            let begun = session.begin.get().is_some();
             if session.principal.expires_at.is_some_and(|end| end <= now) {
                 session.outbox.close(CloseReason::TokenExpired);
-            } else if stalled > ticks.max_stall {
+            } else if stalled > ticks.max_stall && begun {
                 session.outbox.close(CloseReason::SlowConsumer);
                 evicted.push(Arc::clone(session));
-            } else if wire.answers_heartbeat() && silent > ticks.max_silence {
+            } else if wire.answers_heartbeat() && unanswered > ticks.timeout {
                 session.outbox.close(CloseReason::NoPong);
-            } else if member.live && slot as u64 % ticks.per_heartbeat == tick % ticks.per_heartbeat {
-                let heartbeat = heartbeats[session.wire.index].get_or_insert_with(|| wire.heartbeat(cursor));
-                // A full outbox has frames enough to keep the connection alive.
-                session.outbox.offer(heartbeat);
+            } else if slot as u64 % ticks.per_heartbeat == tick % ticks.per_heartbeat {
+                // One that reads the log has frames enough to keep its connection alive. One that is ahead of the shard
+                // would be sent a cursor that lies behind it.
+                if (begun && !member.live) || member.next > members.place {
+                    continue;
+                }
+                let bus = match (down, session.told_down.load(Ordering::Relaxed)) {
+                    (Some(since), _) => BusState::Down(since),
+                    (None, true) => BusState::Restored,
+                    (None, false) => BusState::Up,
+                };
+                session.told_down.store(down.is_some(), Ordering::Relaxed);
+                let heartbeat = heartbeats.get(&session.wire, cursor.filter(|_| begun), bus);
+                session.outbox.ask(heartbeat);
             }
         }
-        drop(members);
+        drop(guard);
         for session in evicted {
-            self.unregister(&session);
+            self.evict(&session);
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Members> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The heartbeats of one tick: each is made once for all sessions that get the same.
+#[derive(Default)]
+struct Heartbeats(SmallVec<[(usize, Option<Position>, BusState, Bytes); 4]>);
+
+impl Heartbeats {
+    fn get(&mut self, wire: &WireSlot, cursor: Option<Position>, bus: BusState) -> &Bytes {
+        let same = |(index, c, b, _): &(usize, Option<Position>, BusState, Bytes)| {
+            (*index, *c, *b) == (wire.index, cursor, bus)
+        };
+        let found = self.0.iter().position(same).unwrap_or_else(|| {
+            self.0.push((wire.index, cursor, bus, wire.wire.heartbeat(cursor, bus)));
+            self.0.len() - 1
+        });
+        &self.0[found].3
     }
 }
 
@@ -382,12 +537,22 @@ async fn run(shard: Weak<Shard>, wake: Arc<Notify>, ticks: Ticks, max_delay: Dur
             _ = timer.tick() => true,
         };
         let Some(shard) = shard.upgrade() else { return };
-        if ticked {
-            tick += 1;
-            shard.tick(tick, ticks);
-        }
         let began = Instant::now();
-        let pass = shard.pass();
+        let work = AssertUnwindSafe(|| {
+            let pass = shard.pass();
+            if ticked {
+                tick += 1;
+                shard.tick(tick, ticks);
+            }
+            pass
+        });
+        // The locks are plain maps' and survive a panic; a delivery task that ended would be missed by nobody.
+        let pass = catch_unwind(work).unwrap_or_else(|_| {
+            tracing::error!("a delivery pass panicked; its sessions read on from the log");
+            shard.registry.metrics.panics.add(1);
+            shard.recover();
+            Pass { more: true, woken: 0 }
+        });
         drop(shard);
         if pass.more {
             wake.notify_one();

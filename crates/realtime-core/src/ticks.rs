@@ -11,8 +11,16 @@ pub(crate) struct Ticks {
     /// Each session gets a heartbeat every so many ticks; they are spread over all of them.
     pub(crate) per_heartbeat: u64,
     pub(crate) max_stall: u32,
-    pub(crate) max_silence: u32,
+    /// How long a heartbeat may go unanswered.
+    pub(crate) timeout: u32,
+    /// How long a session that is closing may take to be sent what waits.
+    pub(crate) max_closing: u32,
+    /// How long the end of a session waits for the log.
+    pub(crate) max_hold: u32,
 }
+
+/// The longest that the end of a session waits for what was published before it.
+const HOLD: Duration = Duration::from_secs(3);
 
 impl Ticks {
     pub(crate) fn new(settings: &Settings) -> Self {
@@ -27,7 +35,9 @@ impl Ticks {
             period,
             per_heartbeat: count(heartbeat.interval),
             max_stall: limit(settings.outbox.max_stall),
-            max_silence: limit(heartbeat.interval.saturating_add(heartbeat.timeout)),
+            timeout: limit(heartbeat.timeout),
+            max_closing: limit(settings.outbox.max_stall),
+            max_hold: limit(HOLD),
         }
     }
 }
@@ -40,6 +50,6 @@ mod tests {
     fn the_defaults_tick_every_second() {
         let ticks = Ticks::new(&Settings::default());
         assert_eq!(ticks.period, Duration::from_secs(1));
-        assert_eq!((ticks.per_heartbeat, ticks.max_stall, ticks.max_silence), (20, 10, 30));
+        assert_eq!((ticks.per_heartbeat, ticks.max_stall, ticks.timeout), (20, 10, 10));
     }
 }

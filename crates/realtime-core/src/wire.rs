@@ -1,6 +1,10 @@
 //! [`Wire`]: how a transport writes what the hub sends.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 
@@ -18,13 +22,27 @@ pub trait Wire: Send + Sync + 'static {
     fn message(&self, message: &Message, position: Option<Position>) -> Bytes;
 
     /// The notice that messages may be missing up to `cursor`; `None` when clients of this form can't be told.
-    fn gap(&self, reason: GapReason, cursor: Option<Position>) -> Option<Bytes>;
+    ///
+    /// `spread` is this client's part of the time over which clients should load their state afresh.
+    fn gap(&self, reason: GapReason, cursor: Option<Position>, spread: Duration) -> Option<Bytes>;
 
-    /// The heartbeat, with the position up to which the client has everything.
-    fn heartbeat(&self, cursor: Option<Position>) -> Bytes;
+    /// The heartbeat, with the position up to which the client has everything (`None`: no news of it), and whether the
+    /// bus is there.
+    fn heartbeat(&self, cursor: Option<Position>, bus: BusState) -> Bytes;
 
     /// Whether clients answer the heartbeat, so that a silent one is dead.
     fn answers_heartbeat(&self) -> bool;
+}
+
+/// Whether the bus is there, as a heartbeat tells clients: while it is away nothing that is published reaches them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BusState {
+    /// It is there, as it was at the heartbeat before.
+    Up,
+    /// It is there again, after a heartbeat that said it was away.
+    Restored,
+    /// It has been away since this time.
+    Down(SystemTime),
 }
 
 /// Why messages may be missing.

@@ -44,7 +44,7 @@ mod wire;
 pub use emitters::{EmitterError, SseEmitters};
 pub use realtime_core::*;
 pub use routes::{SseConfig, routes};
-pub use stream::SseStream;
+pub use stream::{SseStream, StreamAborted};
 
 /// The label of this transport.
 pub const TRANSPORT: Transport = Transport::new("sse");

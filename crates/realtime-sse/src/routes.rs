@@ -120,7 +120,7 @@ fn refuse(error: &EmitterError, state: &State) -> HttpResponse {
 }
 
 fn come_back(retry: Duration) -> HttpResponse {
-    respond(wire::unavailable(retry))
+    respond(wire::unavailable(wire::spread(retry)))
 }
 
 fn answer(status: u16, code: u16, error: &impl ToString) -> HttpResponse {

@@ -1,7 +1,7 @@
 //! [`SseStream`]: a session as a response.
 
 use std::{
-    convert::Infallible,
+    fmt,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -13,7 +13,7 @@ use actix_web::{
     http::header::{self, CacheControl, CacheDirective, ContentEncoding},
 };
 use bytes::Bytes;
-use realtime_core::{Outbound, Session, SessionHandle};
+use realtime_core::{CloseReason, Outbound, Session, SessionHandle};
 
 use crate::wire;
 
@@ -21,14 +21,35 @@ use crate::wire;
 #[derive(Debug)]
 pub struct SseStream {
     session: Session,
-    head: Option<Bytes>,
-    ended: bool,
+    stage: Stage,
 }
+
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    /// Nothing was sent. The time after which the client comes back.
+    New(Duration),
+    /// The first block was sent without a cursor, since the session had yet to begin.
+    Waiting,
+    Open,
+    Ended,
+}
+
+/// The stream is broken off; what it was sent may end within an event. It has no orderly end, so that its client does
+/// not take the piece for a whole event.
+#[derive(Debug)]
+pub struct StreamAborted(CloseReason);
+
+impl fmt::Display for StreamAborted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the stream was aborted: {}", self.0.name())
+    }
+}
+
+impl std::error::Error for StreamAborted {}
 
 impl SseStream {
     pub(crate) fn new(session: Session, retry: Duration) -> Self {
-        let head = Some(wire::connected(retry, session.cursor()));
-        Self { session, head, ended: false }
+        Self { session, stage: Stage::New(wire::spread(retry)) }
     }
 
     /// A handle on the session, to keep while the stream is on its way.
@@ -38,7 +59,7 @@ impl SseStream {
 }
 
 impl MessageBody for SseStream {
-    type Error = Infallible;
+    type Error = StreamAborted;
 
     fn size(&self) -> BodySize {
         BodySize::Stream
@@ -46,19 +67,38 @@ impl MessageBody for SseStream {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let this = self.get_mut();
-        if let Some(head) = this.head.take() {
-            return Poll::Ready(Some(Ok(head)));
-        }
-        if this.ended {
-            return Poll::Ready(None);
-        }
-        Poll::Ready(Some(Ok(match ready!(this.session.poll_next(cx)) {
-            Outbound::Bytes(bytes) => bytes,
-            Outbound::Close(reason) => {
-                this.ended = true;
-                wire::disconnected(reason)
+        match this.stage {
+            Stage::New(retry) => {
+                let begin = this.session.begin();
+                this.stage = if begin.is_some() { Stage::Open } else { Stage::Waiting };
+                let cursor = begin.and_then(|begin| begin.cursor);
+                return Poll::Ready(Some(Ok(wire::connected(retry, cursor))));
             }
-        })))
+            Stage::Waiting => {
+                // The cursor comes before all that has one. Local sends and heartbeats need not wait.
+                if !this.session.is_within_frame()
+                    && let Poll::Ready(begin) = this.session.poll_begin(cx)
+                {
+                    this.stage = Stage::Open;
+                    if let Some(block) = wire::cursor(begin.and_then(|begin| begin.cursor)) {
+                        return Poll::Ready(Some(Ok(block)));
+                    }
+                }
+            }
+            Stage::Open => {}
+            Stage::Ended => return Poll::Ready(None),
+        }
+        Poll::Ready(Some(match ready!(this.session.poll_next(cx)) {
+            Outbound::Bytes(bytes) => Ok(bytes),
+            Outbound::Close(reason) => {
+                this.stage = Stage::Ended;
+                Ok(wire::disconnected(reason))
+            }
+            Outbound::Abort(reason) => {
+                this.stage = Stage::Ended;
+                Err(StreamAborted(reason))
+            }
+        }))
     }
 }
 

@@ -1,9 +1,9 @@
 //! How an event stream is written: WHATWG HTML, section 9.2.6, in the seed's style without spaces after colons.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use realtime_core::{CloseReason, EventName, GapReason, Message, Position, Wire};
+use realtime_core::{BusState, CloseReason, EventName, GapReason, Message, Position, Wire};
 
 /// `text/event-stream`.
 #[derive(Debug, Clone, Copy)]
@@ -18,12 +18,21 @@ impl Wire for SseWire {
         block(message.event.as_str(), position, &message.data)
     }
 
-    fn gap(&self, reason: GapReason, cursor: Option<Position>) -> Option<Bytes> {
-        Some(block(EventName::GAP, cursor, &format!(r#"{{"reason":"{}"}}"#, reason.name())))
+    fn gap(&self, reason: GapReason, cursor: Option<Position>, spread: Duration) -> Option<Bytes> {
+        let data = format!(r#"{{"reason":"{}","spread":{}}}"#, reason.name(), spread.as_millis());
+        Some(block(EventName::GAP, cursor, &data))
     }
 
-    fn heartbeat(&self, cursor: Option<Position>) -> Bytes {
-        format!(":heartbeat\n{}\n", id_line(cursor)).into()
+    fn heartbeat(&self, cursor: Option<Position>, bus: BusState) -> Bytes {
+        let since = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        match bus {
+            BusState::Up => format!(":heartbeat\n{}\n", id_line(cursor)).into(),
+            // A comment would be seen by no page.
+            BusState::Restored => block(EventName::BUS, cursor, r#"{"downSince":null}"#),
+            BusState::Down(time) => {
+                block(EventName::BUS, cursor, &format!(r#"{{"downSince":{}}}"#, since(time)))
+            }
+        }
     }
 
     fn answers_heartbeat(&self) -> bool {
@@ -34,6 +43,17 @@ impl Wire for SseWire {
 /// The first block: it sets the client's cursor and reconnection time and fires no event.
 pub(crate) fn connected(retry: Duration, cursor: Option<Position>) -> Bytes {
     format!(":connected\nretry:{}\n{}\n", retry.as_millis(), id_line(cursor)).into()
+}
+
+/// A block that sets the client's cursor and fires no event.
+pub(crate) fn cursor(cursor: Option<Position>) -> Option<Bytes> {
+    cursor.map(|cursor| format!("id:{cursor}\n\n").into())
+}
+
+/// A random time between half of `retry` and one and a half of it: clients that lost their streams in the same moment are
+/// not to come back in the same moment.
+pub(crate) fn spread(retry: Duration) -> Duration {
+    retry.mul_f64(0.5 + rand::random::<f64>())
 }
 
 /// The last block.
@@ -96,10 +116,12 @@ mod tests {
         assert_eq!(message, "event:message\nid:7.1\ndata:a\ndata:b\ndata:c\ndata:d\n\n");
         assert_eq!(wire.message(&Message::text(""), None), "event:message\ndata:\n\n");
         assert_eq!(wire.message(&Message::text(" x"), None), "event:message\ndata:  x\n\n");
-        assert_eq!(wire.heartbeat(at(2)), ":heartbeat\nid:7.2\n\n");
-        assert_eq!(wire.heartbeat(None), ":heartbeat\n\n");
-        let gap = wire.gap(GapReason::History, at(3)).unwrap();
-        assert_eq!(gap, "event:gap\nid:7.3\ndata:{\"reason\":\"history\"}\n\n");
+        assert_eq!(wire.heartbeat(at(2), BusState::Up), ":heartbeat\nid:7.2\n\n");
+        assert_eq!(wire.heartbeat(None, BusState::Up), ":heartbeat\n\n");
+        let down = wire.heartbeat(at(2), BusState::Down(UNIX_EPOCH + Duration::from_secs(9)));
+        assert_eq!(down, "event:realtime.bus\nid:7.2\ndata:{\"downSince\":9000}\n\n");
+        let gap = wire.gap(GapReason::History, at(3), Duration::from_millis(70)).unwrap();
+        assert_eq!(gap, "event:gap\nid:7.3\ndata:{\"reason\":\"history\",\"spread\":70}\n\n");
         assert_eq!(connected(Duration::from_secs(3), at(0)), ":connected\nretry:3000\nid:7.0\n\n");
         let drain = CloseReason::Drain { retry: Duration::from_millis(1200) };
         assert_eq!(disconnected(drain), ":disconnected\nretry:1200\n\n");

@@ -1,11 +1,11 @@
 //! [`WebSocketBody`]: a connection in both directions, driven by the response that it is the body of.
 //!
 //! The dispatcher polls the body whenever the socket can take bytes or has brought some, so a connection needs no
-//! task of its own. The session has the word first, and after some KiB the client has it. A text of the client is read
-//! only when the one before has been answered, so a client can't make us queue anything.
+//! task of its own. Outbound frames are polled first; inbound frames get a turn after at most 7 KiB. A text of the client is
+//! read only when the one before has been answered, so a client can't make us queue anything.
 
 use std::{
-    convert::Infallible,
+    fmt,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -19,7 +19,7 @@ use actix_web::{
 use bytes::Bytes;
 use bytestring::ByteString;
 use futures_core::future::BoxFuture;
-use realtime_core::{CloseReason, Outbound, Session};
+use realtime_core::{CloseReason, Outbound, SendDirect, Session};
 
 use crate::{
     InboundHandler,
@@ -38,6 +38,8 @@ pub(crate) struct WebSocketBody {
     rate: Rate,
     /// A frame of this connection alone, written before what the session has.
     next: Option<Bytes>,
+    /// The first frame is still to come: how often heartbeats are sent, in milliseconds, for it to say.
+    hello: Option<u128>,
     /// The handler at work on a text.
     handling: Option<BoxFuture<'static, Option<ByteString>>>,
     ear: Ear,
@@ -58,6 +60,16 @@ enum Probe {
     Out(u32),
     /// A Ping is out, and other bytes have followed it.
     Overtaken(u32),
+}
+
+impl Probe {
+    /// Bytes went out behind whatever went out before.
+    fn followed(self) -> Self {
+        match self {
+            Self::Still | Self::Due => Self::Due,
+            Self::Out(number) | Self::Overtaken(number) => Self::Overtaken(number),
+        }
+    }
 }
 
 enum Stage {
@@ -85,7 +97,7 @@ impl WebSocketBody {
         inbound: Reader,
         settings: &realtime_core::Settings,
     ) -> Self {
-        let next = protocol.greeting(&session, settings.heartbeat.interval.as_millis());
+        let hello = protocol.has_hello().then(|| settings.heartbeat.interval.as_millis());
         let rate = Rate::new(settings.limits.max_inbound_rate, Instant::now());
         Self {
             session,
@@ -93,7 +105,8 @@ impl WebSocketBody {
             handler,
             inbound,
             rate,
-            next,
+            next: None,
+            hello,
             handling: None,
             ear: Ear::Open,
             // The response's head went out. The Ping behind it costs no write of its own.
@@ -103,54 +116,71 @@ impl WebSocketBody {
         }
     }
 
-    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Aborted>>> {
         loop {
-            if !self.session.is_within_frame()
-                && let Some(frame) = self.next.take()
-                && let Some(frame) = self.session.send_direct(frame)
-            {
-                if let Probe::Out(number) = self.probe {
-                    self.probe = Probe::Overtaken(number);
+            if let Some(ping_interval) = self.hello {
+                match self.session.poll_begin(cx) {
+                    Poll::Ready(Some(begin)) => {
+                        self.hello = None;
+                        self.probe = self.probe.followed();
+                        return Poll::Ready(Some(Ok(Protocol::hello(&self.session, begin, ping_interval))));
+                    }
+                    // It ends before it has begun.
+                    Poll::Ready(None) => self.hello = None,
+                    Poll::Pending if self.next.is_none() && self.poll_inbound(cx).is_ready() => continue,
+                    Poll::Pending => return Poll::Pending,
                 }
-                return Poll::Ready(Some(frame));
             }
-            // An awaited Pong opens the direct lane if it is heard before anything else is written.
-            let heard = matches!(self.probe, Probe::Out(_));
-            if heard && self.next.is_none() && self.poll_inbound(cx).is_ready() {
+            if let Some(frame) = self.next.take() {
+                match self.session.send_direct(frame) {
+                    SendDirect::Sent => {}
+                    SendDirect::Write(frame) => {
+                        self.probe = self.probe.followed();
+                        return Poll::Ready(Some(Ok(frame)));
+                    }
+                    SendDirect::WithinFrame(frame) => self.next = Some(frame),
+                }
+            }
+            // An awaited Pong opens the direct lane if it is read before anything else is written.
+            let inbound_first = matches!(self.probe, Probe::Out(_));
+            if inbound_first && self.next.is_none() && self.poll_inbound(cx).is_ready() {
                 continue;
             }
             match self.session.poll_next(cx) {
                 Poll::Ready(Outbound::Bytes(bytes)) => {
-                    self.probe = match self.probe {
-                        Probe::Still | Probe::Due => Probe::Due,
-                        Probe::Out(number) | Probe::Overtaken(number) => Probe::Overtaken(number),
-                    };
-                    return Poll::Ready(Some(bytes));
+                    self.probe = self.probe.followed();
+                    return Poll::Ready(Some(Ok(bytes)));
                 }
-                Poll::Ready(Outbound::Close(reason)) => return self.farewell(reason),
+                Poll::Ready(Outbound::Close(reason)) => {
+                    return self.closing_frames(reason).map(|frame| frame.map(Ok));
+                }
+                Poll::Ready(Outbound::Abort(reason)) => {
+                    self.stage = Stage::Ended;
+                    return Poll::Ready(Some(Err(Aborted(reason))));
+                }
                 Poll::Pending => {}
             }
-            if !heard && self.next.is_none() && self.poll_inbound(cx).is_ready() {
+            if !inbound_first && self.next.is_none() && self.poll_inbound(cx).is_ready() {
                 continue;
             }
             if matches!(self.probe, Probe::Due) && self.session.could_be_direct() {
                 self.probes = self.probes.wrapping_add(1);
                 self.probe = Probe::Out(self.probes);
-                return Poll::Ready(Some(frame::encode(Kind::Ping, &self.probes.to_be_bytes())));
+                return Poll::Ready(Some(Ok(frame::encode(Kind::Ping, &self.probes.to_be_bytes()))));
             }
             return Poll::Pending;
         }
     }
 
     /// The last frames, after everything that waited.
-    fn farewell(&mut self, reason: CloseReason) -> Poll<Option<Bytes>> {
+    fn closing_frames(&mut self, reason: CloseReason) -> Poll<Option<Bytes>> {
         if let Ear::Closed(answer) = &mut self.ear
             && let Some(answer) = answer.take()
         {
             self.stage = Stage::Ended;
             return Poll::Ready(Some(answer));
         }
-        let frames = self.protocol.farewell(reason);
+        let frames = self.protocol.closing_frames(reason);
         self.stage = match frames {
             Some(_) => Stage::Closing(Box::pin(sleep(CLOSE_TIMEOUT))),
             None => Stage::Ended,
@@ -177,27 +207,30 @@ impl WebSocketBody {
         true
     }
 
-    /// Listens to the client: one message, or the handler's answer to the last one.
+    /// Reads from the client: one message, or the handler's answer to the last one.
     fn poll_inbound(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Ear::Closed(_) = self.ear {
             return Poll::Pending;
         }
         if let Some(handling) = &mut self.handling {
-            // Its pongs are not read meanwhile, and that is not its fault.
-            self.session.heard();
             let answer = ready!(handling.as_mut().poll(cx));
+            self.session.set_reading(true);
             self.handling = None;
             self.next = answer.map(|text| self.protocol.answer(&text));
             return Poll::Ready(());
         }
-        let said = match ready!(self.inbound.poll_next(cx)) {
+        let said = self.inbound.poll_next(cx);
+        // Also the bytes of a message that has yet to come whole.
+        if self.inbound.take_received() {
+            self.session.record_activity();
+        }
+        let said = match ready!(said) {
             Ok(said) => said,
             Err(reason) => {
                 self.stop_listening(reason, None);
                 return Poll::Ready(());
             }
         };
-        self.session.heard();
         if self.answers_probe(&said) {
             return Poll::Ready(());
         }
@@ -206,8 +239,10 @@ impl WebSocketBody {
             let code = code.map(u16::to_be_bytes);
             let answer = frame::encode(Kind::Close, code.as_ref().map_or(&[], |code| code));
             self.stop_listening(CloseReason::Normal, Some(answer));
+        } else if self.session.closing().is_some() {
+            // A login that was kicked, revoked or has expired gives no more orders while the rest is on its way.
         } else if let Err(reason) = self.handle(said) {
-            self.session.handle().close(reason);
+            self.session.close(reason);
         }
         Poll::Ready(())
     }
@@ -215,7 +250,7 @@ impl WebSocketBody {
     /// Nothing more of this client is read. What waits for it is still sent, unless nobody is there.
     fn stop_listening(&mut self, reason: CloseReason, answer: Option<Bytes>) {
         self.ear = Ear::Closed(answer);
-        self.session.handle().close(reason);
+        self.session.close(reason);
     }
 
     fn handle(&mut self, said: Said) -> Result<(), CloseReason> {
@@ -225,7 +260,9 @@ impl WebSocketBody {
         match said {
             Said::Text(text) => match self.protocol.read(text)? {
                 Inbound::Text(text) => {
-                    self.handling = Some(self.handler.on_text(self.session.handle(), text))
+                    // Its pongs are not read while the handler is at work.
+                    self.session.set_reading(false);
+                    self.handling = Some(self.handler.on_text(self.session.handle(), text));
                 }
                 Inbound::Ping => self.next = Some(Protocol::pong()),
                 Inbound::Pong => {}
@@ -254,8 +291,20 @@ impl WebSocketBody {
     }
 }
 
+/// The connection is broken off; what it was sent may end within a frame.
+#[derive(Debug)]
+pub(crate) struct Aborted(CloseReason);
+
+impl fmt::Display for Aborted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the session was aborted: {}", self.0.name())
+    }
+}
+
+impl std::error::Error for Aborted {}
+
 impl MessageBody for WebSocketBody {
-    type Error = Infallible;
+    type Error = Aborted;
 
     fn size(&self) -> BodySize {
         BodySize::Stream
@@ -264,7 +313,7 @@ impl MessageBody for WebSocketBody {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let this = self.get_mut();
         match this.stage {
-            Stage::Open => this.poll_open(cx).map(|frame| frame.map(Ok)),
+            Stage::Open => this.poll_open(cx),
             Stage::Closing(_) => {
                 ready!(this.poll_closing(cx));
                 this.stage = Stage::Ended;

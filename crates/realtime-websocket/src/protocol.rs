@@ -1,10 +1,13 @@
 //! The two ways to speak over a WebSocket: raw texts, and `realtime.v1`.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use realtime_core::{CloseReason, GapReason, Message, Position, Session, Wire};
+use realtime_core::{Begin, BusState, CloseReason, GapReason, Message, Position, Session, Wire};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -46,17 +49,19 @@ impl Protocol {
         }
     }
 
-    /// What is written before anything else.
-    pub(crate) fn greeting(self, session: &Session, ping_interval_ms: u128) -> Option<Bytes> {
-        match self {
-            Self::Raw => None,
-            Self::V1 => Some(v1(&V1Outbound::Hello {
-                session: session.handle().id().to_string(),
-                recovered: session.recovered(),
-                cursor: text(session.cursor()),
-                ping_interval: ping_interval_ms,
-            })),
-        }
+    /// Whether a connection begins with a frame of its own, which comes before all others.
+    pub(crate) fn has_hello(self) -> bool {
+        self == Self::V1
+    }
+
+    /// The first frame of a connection, where [`Self::has_hello`] says so.
+    pub(crate) fn hello(session: &Session, begin: Begin, ping_interval_ms: u128) -> Bytes {
+        v1(&V1Outbound::Hello {
+            session: session.handle().id().to_string(),
+            recovered: begin.recovered,
+            cursor: text(begin.cursor),
+            ping_interval: ping_interval_ms,
+        })
     }
 
     /// What goes back to the client that sent a text.
@@ -73,7 +78,7 @@ impl Protocol {
     }
 
     /// The frames that end a connection; `None` when nobody is there to read them.
-    pub(crate) fn farewell(self, reason: CloseReason) -> Option<Bytes> {
+    pub(crate) fn closing_frames(self, reason: CloseReason) -> Option<Bytes> {
         let close = frame::close(close::code(reason)?, reason.name());
         match self {
             Self::Raw => Some(close),
@@ -106,12 +111,34 @@ impl Protocol {
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
 enum V1Outbound<'a> {
-    Hello { session: String, recovered: Option<bool>, cursor: Option<String>, ping_interval: u128 },
-    Message { id: Option<String>, event: &'a str, data: &'a str },
-    Gap { reason: &'static str, cursor: Option<String> },
-    Ping { cursor: Option<String> },
+    Hello {
+        session: String,
+        recovered: Option<bool>,
+        cursor: Option<String>,
+        ping_interval: u128,
+    },
+    Message {
+        id: Option<String>,
+        event: &'a str,
+        data: &'a str,
+    },
+    Gap {
+        reason: &'static str,
+        cursor: Option<String>,
+        /// Milliseconds to wait before the state is loaded afresh.
+        spread: u128,
+    },
+    Ping {
+        cursor: Option<String>,
+        /// Milliseconds since 1970.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        bus_down_since: Option<u128>,
+    },
     Pong,
-    Bye { reason: &'static str, retry: Option<u128> },
+    Bye {
+        reason: &'static str,
+        retry: Option<u128>,
+    },
 }
 
 #[derive(Deserialize)]
@@ -144,11 +171,11 @@ impl Wire for RawWire {
         frame::encode(Kind::Text, message.data.as_bytes())
     }
 
-    fn gap(&self, _: GapReason, _: Option<Position>) -> Option<Bytes> {
+    fn gap(&self, _: GapReason, _: Option<Position>, _: Duration) -> Option<Bytes> {
         None
     }
 
-    fn heartbeat(&self, _: Option<Position>) -> Bytes {
+    fn heartbeat(&self, _: Option<Position>, _: BusState) -> Bytes {
         frame::encode(Kind::Ping, &[])
     }
 
@@ -170,12 +197,18 @@ impl Wire for V1Wire {
         v1(&V1Outbound::Message { id: text(position), event: message.event.as_str(), data: &message.data })
     }
 
-    fn gap(&self, reason: GapReason, cursor: Option<Position>) -> Option<Bytes> {
-        Some(v1(&V1Outbound::Gap { reason: reason.name(), cursor: text(cursor) }))
+    fn gap(&self, reason: GapReason, cursor: Option<Position>, spread: Duration) -> Option<Bytes> {
+        let gap = V1Outbound::Gap { reason: reason.name(), cursor: text(cursor), spread: spread.as_millis() };
+        Some(v1(&gap))
     }
 
-    fn heartbeat(&self, cursor: Option<Position>) -> Bytes {
-        v1(&V1Outbound::Ping { cursor: text(cursor) })
+    fn heartbeat(&self, cursor: Option<Position>, bus: BusState) -> Bytes {
+        let since = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let bus_down_since = match bus {
+            BusState::Down(time) => Some(since(time)),
+            BusState::Up | BusState::Restored => None,
+        };
+        v1(&V1Outbound::Ping { cursor: text(cursor), bus_down_since })
     }
 
     fn answers_heartbeat(&self) -> bool {
@@ -204,10 +237,15 @@ mod tests {
             payload(&V1Wire.message(&message, at)),
             r#"{"type":"message","id":"7.3","event":"order","data":"{\"a\":1}"}"#
         );
-        assert_eq!(payload(&V1Wire.heartbeat(at)), r#"{"type":"ping","cursor":"7.3"}"#);
+        assert_eq!(payload(&V1Wire.heartbeat(at, BusState::Up)), r#"{"type":"ping","cursor":"7.3"}"#);
+        let down = BusState::Down(UNIX_EPOCH + Duration::from_secs(9));
         assert_eq!(
-            payload(&V1Wire.gap(GapReason::History, None).unwrap()),
-            r#"{"type":"gap","reason":"history","cursor":null}"#
+            payload(&V1Wire.heartbeat(None, down)),
+            r#"{"type":"ping","cursor":null,"busDownSince":9000}"#
+        );
+        assert_eq!(
+            payload(&V1Wire.gap(GapReason::History, None, Duration::from_millis(70)).unwrap()),
+            r#"{"type":"gap","reason":"history","cursor":null,"spread":70}"#
         );
         assert_eq!(
             payload(&Protocol::V1.answer("hi")),
@@ -219,7 +257,7 @@ mod tests {
     #[test]
     fn bye_says_whether_and_when_to_come_back() {
         let bye = |reason| {
-            let frames = Protocol::V1.farewell(reason).unwrap();
+            let frames = Protocol::V1.closing_frames(reason).unwrap();
             let len = usize::from(frames[1]);
             let code = u16::from_be_bytes([frames[len + 4], frames[len + 5]]);
             (payload(&frames.slice(..len + 2)).to_owned(), code)
@@ -234,7 +272,7 @@ mod tests {
             bye(CloseReason::NoPong),
             (r#"{"type":"bye","reason":"no-pong","retry":1000}"#.into(), 4408)
         );
-        assert_eq!(Protocol::Raw.farewell(CloseReason::Gone), None);
+        assert_eq!(Protocol::Raw.closing_frames(CloseReason::Gone), None);
     }
 
     #[test]

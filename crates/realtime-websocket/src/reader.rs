@@ -38,6 +38,8 @@ pub(crate) struct Reader {
     message: Option<Frame>,
     /// The most bytes of a message.
     max: u64,
+    /// Bytes have come since it was last asked.
+    received: bool,
     failed: bool,
 }
 
@@ -75,8 +77,14 @@ impl Reader {
             frame: None,
             message: None,
             max: if max == 0 { u64::MAX } else { max as u64 },
+            received: false,
             failed: false,
         }
+    }
+
+    /// Whether bytes have come since this was last asked, be they a whole message or not.
+    pub(crate) fn take_received(&mut self) -> bool {
+        mem::take(&mut self.received)
     }
 
     /// What the client says next.
@@ -97,7 +105,10 @@ impl Reader {
             }
             self.chunk = Bytes::new();
             match ready!(Pin::new(&mut self.payload).poll_next(cx)) {
-                Some(Ok(chunk)) => self.chunk = chunk,
+                Some(Ok(chunk)) => {
+                    self.received = true;
+                    self.chunk = chunk;
+                }
                 Some(Err(_)) | None => return Poll::Ready(Err(CloseReason::Gone)),
             }
         }

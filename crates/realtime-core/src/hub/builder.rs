@@ -91,6 +91,7 @@ impl HubBuilder {
         let Self { settings, bus, presence, control, node } = self;
         let node: Arc<str> = node.into();
         let registry = Arc::new(Registry::new(settings));
+        registry.set_bus_down(true);
         let health = Arc::new(Health::new("the bus has not answered yet"));
         let mut tasks = JoinSet::new();
         tasks.spawn(pump(bus.subscribe(), Arc::clone(&registry), Arc::clone(&health)));

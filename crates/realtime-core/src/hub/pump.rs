@@ -41,22 +41,28 @@ pub(super) async fn pump(events: BoxStream<'static, BusEvent>, registry: Arc<Reg
                 BusEvent::Up(position) => {
                     tracing::info!("bus is up");
                     registry.log.begin(position);
+                    registry.set_bus_down(false);
                     health.set(None);
                 }
                 BusEvent::Gap => registry.log.push_gap(GapReason::Bus),
-                BusEvent::CaughtUp(_) => {}
+                BusEvent::CaughtUp(at) => registry.log.set_caught_up(at),
                 BusEvent::Down(problem) => {
                     if health.problem().is_none() {
                         tracing::warn!(%problem, "bus is down");
                     } else {
                         tracing::debug!(%problem, "bus is still down");
                     }
+                    registry.set_bus_down(true);
                     health.set(Some(problem));
                 }
             }
         }
-        registry.wake();
+        // Before the bus is up for the first time, what comes is history, and nobody is served.
+        if registry.log.up().is_some() {
+            registry.wake();
+        }
     }
+    registry.set_bus_down(true);
     tracing::error!("the bus has ended");
     health.set(Some("the bus has ended".into()));
 }

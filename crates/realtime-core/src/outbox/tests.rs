@@ -68,12 +68,13 @@ fn what_waits_is_sent_before_the_close() {
 #[test]
 fn only_a_socket_that_takes_nothing_stalls() {
     let outbox = outbox(10, 100);
-    assert_eq!((outbox.stalled_ticks(), outbox.stalled_ticks()), (0, 0), "nothing waits");
+    let stalled = || outbox.tick(false).stalled;
+    assert_eq!((stalled(), stalled()), (0, 0), "nothing waits");
     outbox.offer(&frame(1));
     outbox.offer(&frame(1));
-    assert_eq!((outbox.stalled_ticks(), outbox.stalled_ticks()), (1, 2));
+    assert_eq!((stalled(), stalled()), (1, 2));
     let _ = pull(&outbox);
-    assert_eq!((outbox.stalled_ticks(), outbox.stalled_ticks()), (0, 1));
+    assert_eq!((stalled(), stalled()), (0, 1));
 }
 
 #[test]
@@ -140,7 +141,7 @@ fn the_direct_lane_is_closed_until_it_is_opened() {
     assert!(outbox.could_be_direct());
     outbox.open_direct();
     assert_eq!(outbox.offer(&text("b")), TAKEN);
-    assert_eq!(outbox.send_direct(text("c")), None);
+    assert_eq!(outbox.send_direct(text("c")), SendDirect::Sent);
     assert_eq!((socket.got().as_str(), pull(&outbox)), ("bc", Poll::Pending));
 }
 
@@ -171,9 +172,10 @@ fn what_the_socket_does_not_take_is_left_to_the_body_in_order() {
     }
     outbox.flush(&mut Gather::default());
     assert_eq!(outbox.offer(&text("h")), TAKEN);
-    assert_eq!(outbox.send_direct(text("i")), Some(text("i")), "the lane is closed");
+    assert_eq!(outbox.send_direct(text("i")), SendDirect::WithinFrame(text("i")), "a frame is begun");
     assert_eq!((socket.got().as_str(), outbox.is_cut()), ("abcd", true));
     assert_eq!(pull_up_to(&outbox, 10), Poll::Ready(Pull::Bytes(text("efgh"))));
+    assert_eq!(outbox.send_direct(text("i")), SendDirect::Write(text("i")), "the lane is closed");
     assert_eq!(outbox.queue_or_catch_up(&text("j"), 2), TAKEN);
     for place in 3..7 {
         outbox.queue_or_catch_up(&text("k"), place);
@@ -196,4 +198,59 @@ fn a_stalled_socket_is_broken_off_and_an_ended_session_has_none() {
     outbox.close(CloseReason::Kicked);
     assert_eq!(pull(&outbox), Poll::Ready(Pull::Closed(CloseReason::Kicked)));
     assert!(outbox.lock().direct.is_none(), "no descriptor outlives the farewell");
+}
+
+#[test]
+fn a_slow_consumer_that_reads_again_gets_no_other_byte() {
+    let outbox = outbox(10, 1000);
+    outbox.offer(&frame(30));
+    assert_eq!(pull_up_to(&outbox, 10), Poll::Ready(Pull::Bytes(frame(10))));
+    outbox.close(CloseReason::SlowConsumer);
+    assert_eq!(pull_up_to(&outbox, 10), Poll::Ready(Pull::Aborted(CloseReason::SlowConsumer)));
+    assert_eq!(pull_up_to(&outbox, 10), Poll::Ready(Pull::Aborted(CloseReason::SlowConsumer)));
+}
+
+#[test]
+fn silence_counts_from_a_heartbeat_that_has_left() {
+    let outbox = outbox(10, 1000);
+    let unanswered = |active| outbox.tick(active).unanswered;
+    assert_eq!((unanswered(false), unanswered(false)), (0, 0), "nobody asked");
+    outbox.offer(&frame(5));
+    outbox.ask(&frame(1));
+    assert_eq!((unanswered(false), unanswered(false)), (0, 0), "it waits behind others");
+    while let Poll::Ready(Pull::Bytes(_)) = pull_up_to(&outbox, 10) {}
+    assert_eq!((unanswered(false), unanswered(false), unanswered(false)), (1, 2, 3));
+    assert_eq!((unanswered(true), unanswered(false)), (0, 0), "any byte is an answer");
+}
+
+#[test]
+fn an_answer_behind_what_is_still_being_read_is_waited_for() {
+    let outbox = outbox(100, 1000);
+    for _ in 0..10 {
+        outbox.offer(&frame(10));
+        let _ = pull_up_to(&outbox, 5);
+        assert_eq!(outbox.tick(false).unanswered, 0);
+    }
+    while let Poll::Ready(Pull::Bytes(_)) = pull_up_to(&outbox, 100) {}
+    outbox.ask(&frame(1));
+    let _ = pull(&outbox);
+    let unanswered: Vec<_> = (0..12).map(|_| outbox.tick(false).unanswered).collect();
+    assert_eq!(unanswered, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2], "as long as the reading took");
+}
+
+#[test]
+fn the_end_waits_for_what_was_acknowledged_before() {
+    let outbox = outbox(10, 1000);
+    assert!(outbox.close_after(CloseReason::Kicked, Position { epoch: 1, offset: 7 }));
+    assert!(
+        !outbox.close_after(CloseReason::Normal, Position { epoch: 1, offset: 9 }),
+        "the first one stays"
+    );
+    assert_eq!(outbox.closing(), Some(CloseReason::Kicked));
+    assert_eq!(outbox.queue_or_catch_up(&frame(1), 6), TAKEN);
+    assert_eq!(pull(&outbox), Poll::Ready(Pull::Bytes(frame(1))));
+    assert_eq!(pull(&outbox), Poll::Pending);
+    outbox.release();
+    assert_eq!(outbox.offer(&frame(1)), Offer::Closed);
+    assert_eq!(pull(&outbox), Poll::Ready(Pull::Closed(CloseReason::Kicked)));
 }

@@ -4,29 +4,46 @@ use std::{
     collections::HashMap,
     mem,
     sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
 };
 
 use slab::Slab;
 use smallvec::SmallVec;
 
 use crate::{
-    Envelope, GapReason, Position, Topic, Transport,
+    CursorError, Envelope, GapReason, Position, Topic,
     direct::Gather,
-    log::{Content, Entry},
+    log::{Content, Entry, Log, Resume, Start},
     outbox::{Offer, Then},
     registry::Registry,
-    session::SessionState,
+    session::{Begin, SessionState, Stage},
 };
 
 #[derive(Debug, Default)]
 pub(super) struct Members {
     /// The place in the log up to which live sessions have been served.
     pub(super) place: u64,
+    /// The bus was up, and `place` is behind what was history then.
+    pub(super) up: bool,
     pub(super) sessions: Slab<Member>,
     /// The slots of the sessions in each topic but `all`, ascending.
     pub(super) topics: HashMap<Topic, Slots>,
+    /// Sessions that have yet to begin.
+    pub(super) parked: Vec<Parked>,
+    /// The slots of sessions whose end waits for the log, and for how many ticks.
+    pub(super) held: Vec<(u32, u32)>,
     /// What was last written over a direct lane.
     pub(super) gather: Gather,
+}
+
+/// A session that has yet to begin: the node's log is not there yet, or lags behind the client's cursor.
+#[derive(Debug)]
+pub(super) struct Parked {
+    pub(super) slot: u32,
+    pub(super) cursor: Option<Result<Position, CursorError>>,
+    /// When it came: what was acknowledged before is in the log once that has caught up to here.
+    pub(super) since: Instant,
+    pub(super) ticks: u32,
 }
 
 /// A user has few sessions, and most topics are users.
@@ -49,6 +66,8 @@ pub(super) struct Tally {
     pub(super) gaps: u64,
     pub(super) untold_gaps: u64,
     pub(super) local_lost: u64,
+    /// The time over which clients that are told of a gap should load their state afresh.
+    pub(super) spread: Duration,
     /// Connections whose bodies were woken: they write after the pass.
     pub(super) woken: u32,
     /// The slots of sessions whose direct lane has not been flushed.
@@ -76,12 +95,75 @@ impl Members {
 
     /// A catching-up session has reached the shard's place: the pass serves it from here.
     pub(super) fn join(&mut self, session: &SessionState, place: u64) {
-        if session.registered.load(Ordering::Acquire) {
+        if session.stage() == Stage::Registered {
             let member = &mut self.sessions[session.slot.load(Ordering::Relaxed) as usize];
             member.live = true;
             member.next = place;
         }
         session.outbox.join();
+    }
+
+    /// Lets a session begin, where that can be told. Says whether it could.
+    pub(super) fn try_begin(&mut self, parked: &Parked, log: &Log, tally: &mut Tally) -> bool {
+        if log.up().is_none() {
+            return false;
+        }
+        let start = match parked.cursor {
+            None => Start { place: self.place, gap: None, recovered: false },
+            Some(Err(CursorError)) => Start::lost(self.place, GapReason::Cursor),
+            Some(Ok(cursor)) => {
+                // First whether all is there that was acknowledged before, then whether the cursor is.
+                let caught_up = log.has_caught_up(parked.since);
+                match log.resume(cursor) {
+                    Resume::At(start) => start,
+                    Resume::Ahead if caught_up || parked.ticks > PARKED_TICKS => {
+                        Start::lost(self.place, GapReason::Cursor)
+                    }
+                    Resume::Ahead => return false,
+                }
+            }
+        };
+        self.begin(parked, start, log, tally);
+        true
+    }
+
+    fn begin(&mut self, parked: &Parked, start: Start, log: &Log, tally: &mut Tally) {
+        let place = self.place;
+        let member = &mut self.sessions[parked.slot as usize];
+        member.next = start.place;
+        member.live = start.place >= place;
+        let session = Arc::clone(&member.session);
+        if !member.live {
+            session.outbox.catch_up_from(start.place);
+        }
+        let begin = match parked.cursor {
+            None => Begin { cursor: log.cursor_at(start.place), recovered: None },
+            // Its own cursor, until it has been sent the gap: a connection that breaks before must not lose that.
+            Some(cursor) => Begin { cursor: cursor.ok(), recovered: Some(start.recovered) },
+        };
+        session.begin.set(begin).ok();
+        if let Some(reason) = start.gap {
+            tally.announce(&session, reason, log.cursor_at(start.place));
+        }
+        session.outbox.wake();
+    }
+
+    /// Lets those sessions begin of which it can be told by now, and wakes those whose end waits for the log.
+    pub(super) fn settle(&mut self, log: &Log, tally: &mut Tally) {
+        if !self.parked.is_empty() {
+            let mut parked = mem::take(&mut self.parked);
+            parked.retain(|parked| !self.try_begin(parked, log, tally));
+            self.parked = parked;
+        }
+        for (slot, _) in &self.held {
+            self.sessions[*slot as usize].session.outbox.wake();
+        }
+    }
+
+    /// Forgets what is kept under a slot that is given back.
+    pub(super) fn forget(&mut self, slot: u32) {
+        self.parked.retain(|parked| parked.slot != slot);
+        self.held.retain(|(held, _)| *held != slot);
     }
 
     /// Runs `offer` on every member that is in one of the envelope's topics and of its scope.
@@ -111,12 +193,10 @@ impl Members {
             if !member.live || member.next > place {
                 return;
             }
-            member.next = place + 1;
-            let gap = u64::from(matches!(entry.content, Content::Gap(_)));
             let Some(frame) = entry.encode(&member.session.wire) else {
-                tally.untold_gaps += gap;
                 return;
             };
+            member.next = place + 1;
             let outbox = &member.session.outbox;
             let offer = if is_last {
                 outbox.send_or_catch_up(frame, place, &mut gather)
@@ -125,8 +205,7 @@ impl Members {
             };
             match offer {
                 Offer::Taken(then) => {
-                    tally.gaps += gap;
-                    tally.delivered += 1 - gap;
+                    tally.delivered += 1;
                     tally.see_to(then, &member.session);
                 }
                 Offer::Full => {
@@ -139,9 +218,35 @@ impl Members {
         match &entry.content {
             Content::Envelope(envelope) => self.each(envelope, offer),
             Content::Marker => {}
-            Content::Gap(_) => self.sessions.iter_mut().map(|(_, member)| member).for_each(offer),
+            Content::Gap(reason) => self.deliver_gap(place, *reason, entry.position, tally),
         }
         self.gather = gather;
+    }
+
+    /// Tells every live session of a gap in the log, each in a frame of its own: they are not to load their state afresh
+    /// at the same moment.
+    fn deliver_gap(&mut self, place: u64, reason: GapReason, cursor: Option<Position>, tally: &mut Tally) {
+        let waiting = |member: &&mut Member| member.live && member.next <= place;
+        for member in self.sessions.iter_mut().map(|(_, member)| member).filter(waiting) {
+            let session = &member.session;
+            let Some(frame) = session.wire.wire.gap(reason, cursor, tally.delay()) else {
+                member.next = place + 1;
+                tally.untold_gaps += 1;
+                continue;
+            };
+            match session.outbox.queue_or_catch_up(&frame, place) {
+                Offer::Taken(then) => {
+                    member.next = place + 1;
+                    tally.gaps += 1;
+                    tally.see_to(then, session);
+                }
+                Offer::Full => {
+                    member.live = false;
+                    tally.catch_ups += 1;
+                }
+                Offer::Closed => {}
+            }
+        }
     }
 
     /// Writes what was delivered over direct lanes: everything of one session at once.
@@ -170,7 +275,7 @@ impl Members {
             let Some(frame) = entry.encode(&session.wire) else {
                 return;
             };
-            let notice = || session.wire.wire.gap(GapReason::Overflow, None);
+            let notice = || session.wire.wire.gap(GapReason::Overflow, None, tally.delay());
             match session.outbox.queue_or_notice(frame, notice) {
                 Offer::Taken(then) => {
                     tally.delivered += 1;
@@ -183,7 +288,20 @@ impl Members {
     }
 }
 
+/// After so many ticks a cursor that is ahead is not waited for any longer, should the bus never say that it has caught
+/// up.
+const PARKED_TICKS: u32 = 600;
+
 impl Tally {
+    pub(super) fn new(registry: &Registry) -> Self {
+        Self { spread: registry.settings.drain.spread, ..Self::default() }
+    }
+
+    /// One client's part of the spread.
+    pub(super) fn delay(&self) -> Duration {
+        self.spread.mul_f64(rand::random::<f64>())
+    }
+
     fn see_to(&mut self, then: Then, session: &SessionState) {
         match then {
             Then::Nothing => {}
@@ -194,7 +312,7 @@ impl Tally {
 
     /// Tells a session that something is missing, or counts that it can't be told.
     pub(super) fn announce(&mut self, session: &SessionState, reason: GapReason, cursor: Option<Position>) {
-        match session.wire.wire.gap(reason, cursor) {
+        match session.wire.wire.gap(reason, cursor, self.delay()) {
             Some(frame) => {
                 session.outbox.force(frame);
                 self.gaps += 1;
@@ -211,10 +329,4 @@ impl Tally {
         metrics.untold_gaps.add(self.untold_gaps);
         metrics.local_lost.add(self.local_lost);
     }
-}
-
-/// Whether a session of this transport and these topics is meant.
-pub(super) fn wants(envelope: &Envelope, transport: Transport, topics: &[Topic]) -> bool {
-    envelope.scope().covers(transport)
-        && envelope.topics().iter().any(|topic| topic.is_all() || topics.contains(topic))
 }

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    DirectWrite, Envelope, Limits, Message, Outbound, Scope, Settings, Wire, limits::History,
+    Begin, DirectWrite, Envelope, Limits, Message, Outbound, Scope, Settings, Wire, limits::History,
     limits::OutboxLimits, session::TURN,
 };
 
@@ -35,11 +35,11 @@ impl Wire for PlainWire {
         format!("m{} {}\n", cursor_text(position), message.data).into()
     }
 
-    fn gap(&self, _: GapReason, cursor: Option<Position>) -> Option<Bytes> {
+    fn gap(&self, _: GapReason, cursor: Option<Position>, _: Duration) -> Option<Bytes> {
         Some(format!("g{}\n", cursor_text(cursor)).into())
     }
 
-    fn heartbeat(&self, cursor: Option<Position>) -> Bytes {
+    fn heartbeat(&self, cursor: Option<Position>, _: BusState) -> Bytes {
         format!("h{}\n", cursor_text(cursor)).into()
     }
 
@@ -71,6 +71,10 @@ fn drain(session: &mut Session) -> Vec<String> {
             Poll::Ready(Outbound::Bytes(bytes)) => text += str::from_utf8(&bytes).unwrap(),
             Poll::Ready(Outbound::Close(reason)) => {
                 text += &format!("c{}\n", reason.name());
+                break;
+            }
+            Poll::Ready(Outbound::Abort(reason)) => {
+                text += &format!("!{}\n", reason.name());
                 break;
             }
             Poll::Pending => {}
@@ -163,10 +167,21 @@ fn limits_refuse_the_newcomer_and_spare_the_others() {
     assert_eq!(try_connect(3).unwrap_err(), "this node has reached its limit of 3 connections");
 }
 
+fn ticks() -> Ticks {
+    Ticks {
+        period: Duration::from_secs(1),
+        per_heartbeat: 1,
+        max_stall: 1000,
+        timeout: 1000,
+        max_closing: 1000,
+        max_hold: 3,
+    }
+}
+
 #[test]
 fn a_tick_ends_what_has_to_end_and_only_that() {
     let (_, shard) = node(Settings::default());
-    let ticks = Ticks { max_stall: 2, max_silence: 4, per_heartbeat: 1, period: Duration::from_secs(1) };
+    let ticks = Ticks { max_stall: 2, timeout: 4, ..ticks() };
     let mut healthy = connect(&shard, 1, None);
     let mut silent = connect(&shard, 2, None);
     let stalled = connect(&shard, 3, None);
@@ -180,7 +195,7 @@ fn a_tick_ends_what_has_to_end_and_only_that() {
         .unwrap();
     for tick in 1..=6 {
         shard.tick(tick, ticks);
-        healthy.heard();
+        healthy.record_activity();
         assert_eq!(drain(&mut healthy), ["h1.0"]);
         if tick == 1 {
             assert_eq!(drain(&mut expired), ["ctoken-expired"]);
@@ -207,6 +222,284 @@ fn a_worker_that_missed_the_window_says_so() {
     }
     while shard.pass().more {}
     assert_eq!(drain(&mut session), ["g1.3", "m1.4 x", "m1.5 x"]);
+}
+
+fn at(epoch: u64, offset: u64) -> Position {
+    Position { epoch, offset }
+}
+
+/// A node whose bus has yet to come up.
+fn starting_node() -> (Arc<Registry>, Arc<Shard>) {
+    let registry = Arc::new(Registry::new(Settings::default()));
+    let shard = Shard::new(Arc::clone(&registry));
+    (registry, shard)
+}
+
+#[test]
+fn history_is_nobodys_news_and_is_replayed_to_whom_it_is_new() {
+    let (registry, shard) = starting_node();
+    let (mut fresh, mut back) = (connect(&shard, 1, None), connect(&shard, 1, Some(at(1, 3))));
+    let (mut early, mut bogus) = (connect(&shard, 1, Some(at(1, 1))), connect(&shard, 1, Some(at(1, 99))));
+    for offset in 3..=5 {
+        publish(&registry, offset, to_user(1, "old"));
+        shard.pass();
+    }
+    assert_eq!((drain(&mut fresh), fresh.begin(), back.begin()), (vec![], None, None));
+    registry.log.begin(Some(at(1, 5)));
+    publish(&registry, 6, to_user(1, "new"));
+    shard.pass();
+    assert_eq!(drain(&mut fresh), ["m1.6 new"]);
+    assert_eq!(fresh.begin(), Some(Begin { cursor: Some(at(1, 5)), recovered: None }));
+    assert_eq!(drain(&mut back), ["m1.4 old", "m1.5 old", "m1.6 new"]);
+    assert_eq!(back.begin(), Some(Begin { cursor: Some(at(1, 3)), recovered: Some(true) }));
+    // It begins at its own cursor: an id in front of a gap that is still to come would hide it.
+    assert_eq!(early.begin(), Some(Begin { cursor: Some(at(1, 1)), recovered: Some(false) }));
+    assert_eq!(drain(&mut early), ["g1.2", "m1.3 old", "m1.4 old", "m1.5 old", "m1.6 new"]);
+    assert_eq!((drain(&mut bogus), bogus.begin()), (vec![], None));
+}
+
+#[test]
+fn a_cursor_ahead_of_a_lagging_node_is_waited_for_and_gets_nothing_twice() {
+    let (registry, shard) = node(Settings::default());
+    let mut session = connect(&shard, 1, Some(at(1, 3)));
+    for offset in 1..=5 {
+        publish(&registry, offset, to_user(1, "x"));
+        shard.pass();
+        if offset < 3 {
+            // It was written before the session came: it proves nothing about the session's cursor.
+            registry.log.set_caught_up(Instant::now() - Duration::from_secs(1));
+            assert_eq!((drain(&mut session), session.begin()), (vec![], None));
+        }
+    }
+    assert_eq!(session.begin(), Some(Begin { cursor: Some(at(1, 3)), recovered: Some(true) }));
+    assert_eq!(drain(&mut session), ["m1.4 x", "m1.5 x"]);
+}
+
+#[test]
+fn a_cursor_that_is_still_ahead_when_the_node_has_caught_up_is_a_gap() {
+    let (registry, shard) = node(Settings::default());
+    let mut session = connect(&shard, 1, Some(at(1, u64::MAX)));
+    let mut of_later = connect(&shard, 1, Some(at(9, 4)));
+    publish(&registry, 1, to_user(1, "x"));
+    shard.pass();
+    registry.log.set_caught_up(Instant::now());
+    shard.pass();
+    publish(&registry, 2, to_user(1, "y"));
+    shard.pass();
+    for session in [&mut session, &mut of_later] {
+        assert_eq!(session.recovered(), Some(false));
+        assert_eq!(drain(session), ["g1.1", "m1.2 y"]);
+    }
+}
+
+#[test]
+fn a_new_epoch_that_reaches_past_a_cursor_lets_it_begin() {
+    let (registry, shard) = node(Settings::default());
+    let (mut lost, mut kept) = (connect(&shard, 1, Some(at(1, 7))), connect(&shard, 1, Some(at(2, 2))));
+    publish(&registry, 1, to_user(1, "x"));
+    shard.pass();
+    for offset in 0..=3 {
+        registry.log.push(Some(at(2, offset)), Arc::new(to_user(1, "y")));
+        shard.pass();
+    }
+    assert_eq!(drain(&mut lost), ["g2.0", "m2.0 y", "m2.1 y", "m2.2 y", "m2.3 y"]);
+    assert_eq!(drain(&mut kept), ["m2.3 y"], "it came from a node that has read further");
+}
+
+#[test]
+fn a_session_is_not_told_of_a_place_that_lies_behind_it() {
+    let (registry, shard) = node(Settings::default());
+    for offset in 1..=4 {
+        publish(&registry, offset, to_user(1, "x"));
+    }
+    // The log is ahead of the shard's pass.
+    let mut session = connect(&shard, 1, Some(at(1, 3)));
+    shard.tick(1, ticks());
+    assert_eq!(drain(&mut session), Vec::<String>::new());
+    shard.pass();
+    shard.tick(2, ticks());
+    assert_eq!(drain(&mut session), ["m1.4 x", "h1.4"]);
+}
+
+#[test]
+fn an_end_comes_behind_what_was_acknowledged_before_it_and_before_what_came_later() {
+    let (registry, shard) = node(Settings::default());
+    let (mut live, mut behind) = (connect(&shard, 1, None), connect(&shard, 1, None));
+    // The bus has acknowledged two messages, of which this node has read none.
+    behind.handle().0.outbox.catch_up_from(0);
+    shard.lock().sessions[1].live = false;
+    for session in [&live, &behind] {
+        session.handle().0.close_after(CloseReason::Kicked, Some(at(1, 2)));
+        assert_eq!(session.closing(), Some(CloseReason::Kicked));
+    }
+    assert_eq!(drain(&mut live), Vec::<String>::new());
+    for offset in 1..=3 {
+        publish(&registry, offset, to_user(1, "x"));
+    }
+    shard.pass();
+    for session in [&mut live, &mut behind] {
+        assert_eq!(drain(session), ["m1.1 x", "m1.2 x", "ckicked"]);
+    }
+}
+
+#[test]
+fn an_end_does_not_wait_for_ever_for_what_never_comes() {
+    let (_, shard) = node(Settings::default());
+    let mut session = connect(&shard, 1, None);
+    session.handle().0.close_after(CloseReason::Kicked, Some(at(1, 2)));
+    for tick in 1..=4 {
+        assert_eq!(drain(&mut session), Vec::<String>::new());
+        shard.tick(tick, ticks());
+    }
+    assert_eq!(drain(&mut session), ["ckicked"]);
+}
+
+#[test]
+fn a_close_comes_behind_what_this_node_has_published() {
+    let (registry, shard) = node(Settings::default());
+    let mut session = connect(&shard, 1, None);
+    registry.acknowledge(Some(at(1, 1)));
+    session.handle().close(CloseReason::Normal);
+    publish(&registry, 1, to_user(1, "why"));
+    shard.pass();
+    assert_eq!(drain(&mut session), ["m1.1 why", "cnormal"]);
+}
+
+#[test]
+fn who_is_being_served_is_not_blamed_for_silence() {
+    let outbox = OutboxLimits { max_messages: 1, ..OutboxLimits::default() };
+    let (registry, shard) = node(Settings { outbox, ..Settings::default() });
+    let ticks = Ticks { per_heartbeat: 20, timeout: 10, ..ticks() };
+    let mut session = connect(&shard, 1, None);
+    let mut tick = 0;
+    let mut turn = |session: &mut Session, answers: bool| {
+        tick += 1;
+        shard.tick(tick, ticks);
+        let got = drain(session);
+        if answers && got.iter().any(|line| line.starts_with('h')) {
+            session.record_activity();
+        }
+        got.last().is_some_and(|line| line == "cno-pong")
+    };
+    // The heartbeat of tick 20 finds the outbox full, or its session reading the log.
+    (1..=19).for_each(|_| assert!(!turn(&mut session, true)));
+    publish(&registry, 1, to_user(1, "x"));
+    publish(&registry, 2, to_user(1, "x"));
+    shard.pass();
+    (20..=59).for_each(|_| assert!(!turn(&mut session, true)));
+    // From the heartbeat of tick 60 on nothing comes any more.
+    let closed = (60..=100).find(|_| turn(&mut session, false));
+    assert_eq!(closed, Some(71));
+}
+
+#[test]
+fn a_subscription_that_meets_its_session_half_registered_touches_no_other() {
+    for _ in 0..200 {
+        let (_, shard) = node(Settings::default());
+        let first = connect(&shard, 1, None);
+        let topic = Topic::new("order:42").unwrap();
+        let held = shard.lock();
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| connect(&shard, 2, None));
+            let subscribed = scope.spawn(|| {
+                loop {
+                    if let Some(state) = shard.registry.directory.of(&2.into()).pop() {
+                        return crate::SessionHandle(state).subscribe(topic.clone());
+                    }
+                    std::thread::yield_now();
+                }
+            });
+            drop(held);
+            let second = second.join().unwrap();
+            subscribed.join().unwrap();
+            assert!(!first.handle().topics().contains(&topic));
+            assert!(second.handle().topics().contains(&topic));
+            let slot = second.handle().0.slot.load(Ordering::Relaxed);
+            assert_eq!(shard.lock().topics[&topic].as_slice(), [slot]);
+        });
+        assert_eq!(shard.lock().topics.len(), 1, "what the second was in is gone with it");
+    }
+}
+
+/// Frames as [`PlainWire`] makes them, but of one text, which makes none.
+#[derive(Debug)]
+struct FaultyWire;
+
+impl Wire for FaultyWire {
+    fn name(&self) -> &'static str {
+        "faulty"
+    }
+
+    fn message(&self, message: &Message, position: Option<Position>) -> Bytes {
+        assert_ne!(message.data, "bad", "this text has no frame");
+        PlainWire.message(message, position)
+    }
+
+    fn gap(&self, reason: GapReason, cursor: Option<Position>, spread: Duration) -> Option<Bytes> {
+        PlainWire.gap(reason, cursor, spread)
+    }
+
+    fn heartbeat(&self, cursor: Option<Position>, bus: BusState) -> Bytes {
+        PlainWire.heartbeat(cursor, bus)
+    }
+
+    fn answers_heartbeat(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn a_pass_that_panics_costs_those_alone_whose_frame_it_was() {
+    let registry = Arc::new(Registry::new(Settings::default()));
+    registry.log.begin(Some(at(1, 0)));
+    let shard = Shard::spawn(Arc::clone(&registry));
+    let wire: Arc<dyn Wire> = Arc::new(FaultyWire);
+    let wire = registry.wire(&wire).unwrap();
+    let faulty =
+        |user: i64| shard.register(Principal::new(user.into(), "t"), TRANSPORT, wire.clone(), None).unwrap();
+    let (mut victim, mut other) = (faulty(1), faulty(2));
+    for (offset, user, text) in [(1, 2, "a"), (2, 1, "bad"), (3, 2, "b"), (4, 2, "c")] {
+        publish(&registry, offset, to_user(user, text));
+    }
+    shard.wake();
+    let mut got = Vec::new();
+    while got.len() < 3 {
+        tokio::time::timeout(
+            Duration::from_secs(5),
+            std::future::poll_fn(|cx| {
+                other.poll_next(cx).map(|out| match out {
+                    Outbound::Bytes(bytes) => {
+                        got.extend(str::from_utf8(&bytes).unwrap().lines().map(str::to_owned))
+                    }
+                    other => panic!("{other:?}"),
+                })
+            }),
+        )
+        .await
+        .expect("the others are served");
+    }
+    assert_eq!(got, ["m1.1 a", "m1.3 b", "m1.4 c"]);
+    assert_eq!(registry.metrics.panics.value(), 1);
+    let poll = AssertUnwindSafe(|| drain(&mut victim));
+    assert!(catch_unwind(poll).is_err(), "it ends with its own connection");
+}
+
+#[test]
+fn an_evicted_session_counts_until_its_connection_has_ended() {
+    let limits = Limits { max_connections_per_user: 1, ..Limits::default() };
+    let (registry, shard) = node(Settings { limits, ..Settings::default() });
+    let stalled = connect(&shard, 1, None);
+    stalled.handle().send_local("x").unwrap();
+    let ticks = Ticks { max_stall: 2, ..ticks() };
+    (1..=4).for_each(|tick| shard.tick(tick, ticks));
+    assert_eq!(stalled.closing(), Some(CloseReason::SlowConsumer));
+    assert_eq!((registry.directory.count().1, registry.directory.connections()), (0, 1));
+    let wire = stalled.handle().0.wire.clone();
+    let again = || shard.register(Principal::new(1.into(), "t"), TRANSPORT, wire.clone(), None);
+    assert!(matches!(again(), Err(ConnectError::TooManyOfUser(..))));
+    drop(stalled);
+    assert_eq!(registry.directory.connections(), 0);
+    again().unwrap();
 }
 
 /// What happens in one step of the model.
