@@ -39,14 +39,14 @@ impl Subscriber {
         }
     }
 
-    /// The next envelope's position and text; markers are passed over, anything else is a failure.
+    /// The next envelope's position and text; markers and heartbeats are passed over, anything else is a failure.
     pub async fn message(&mut self) -> (Option<Position>, String) {
         loop {
             match self.next().await {
                 BusEvent::Message(position, envelope) => {
                     return (position, envelope.message().data.to_string());
                 }
-                BusEvent::Marker(_) => {}
+                BusEvent::Marker(_) | BusEvent::CaughtUp(_) => {}
                 other => panic!("no envelope but {other:?}"),
             }
         }

@@ -45,6 +45,7 @@ mod registry;
 mod reply;
 mod session;
 mod shard;
+mod sync;
 mod ticks;
 mod topic;
 mod transport;

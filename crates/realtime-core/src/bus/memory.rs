@@ -1,0 +1,232 @@
+//! [`MemoryBus`]: the bus of a single process.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use futures_core::{future::BoxFuture, stream::BoxStream};
+use futures_util::{
+    future::{self, Ready},
+    stream,
+};
+use slab::Slab;
+use tokio::sync::{Mutex as AsyncMutex, Notify};
+
+use super::{Bus, BusError, BusEvent, Published};
+use crate::{
+    Envelope, Position,
+    sync::{Mutex, MutexGuard, Schedule, lock, timeout},
+};
+
+/// The bus of a single process: a cluster of one, with the semantics of a larger one.
+///
+/// A slow subscriber slows publishers down; nothing is dropped. A publish that finds no room within 5 s, because a
+/// subscriber takes nothing, fails, and nothing is published. Cloning it gives the same bus. Waiting, to publish or for
+/// events, needs a tokio runtime with time.
+#[derive(Debug, Clone)]
+pub struct MemoryBus(Arc<Owner>);
+
+/// All handles of a bus; the subscribers' streams end with it.
+#[derive(Debug)]
+struct Owner(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// Held by the one publisher that waits for room. The others wait for this lock, which is fair: so they publish in
+    /// the order in which they came, and one wake-up per free place is enough.
+    turn: AsyncMutex<()>,
+    /// A full queue has room again, or is gone.
+    room: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    last: Position,
+    queues: Slab<Queue>,
+    ended: bool,
+}
+
+/// The events that wait for one subscriber.
+#[derive(Debug)]
+struct Queue {
+    events: VecDeque<BusEvent>,
+    /// A [`BusEvent::CaughtUp`] is among them.
+    marked: bool,
+    /// Notified when an empty queue gets an event.
+    arrived: Arc<Notify>,
+}
+
+/// The number of events that wait for a subscriber before publishers wait too. Few where orders are tried out: a test
+/// fills the queue each time.
+const QUEUE: usize = if cfg!(feature = "shuttle") { 3 } else { 1024 };
+
+/// How long a publisher waits for room.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The interval at which a subscriber is told that it has caught up.
+const CAUGHT_UP_INTERVAL: Duration = Duration::from_secs(1);
+
+impl MemoryBus {
+    /// A bus with a history of its own.
+    pub fn new() -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let epoch = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        let state = State { last: Position { epoch, offset: 0 }, queues: Slab::new(), ended: false };
+        let shared = Shared { state: Mutex::new(state), turn: AsyncMutex::default(), room: Notify::new() };
+        Self(Arc::new(Owner(Arc::new(shared))))
+    }
+}
+
+impl Default for MemoryBus {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Bus for MemoryBus {
+    fn publish<'a>(&'a self, envelope: &'a Arc<Envelope>) -> BoxFuture<'a, Result<Published, BusError>> {
+        let shared = &self.0.0;
+        Box::pin(async move {
+            // Without a timer while there is room, and never past those who wait.
+            if let Ok(_turn) = shared.turn.try_lock()
+                && let Some(position) = shared.state().publish(envelope)
+            {
+                return Ok(Published { position: Some(position) });
+            }
+            match timeout(PUBLISH_TIMEOUT, shared.publish_in_turn(envelope)).await {
+                Some(position) => Ok(Published { position: Some(position) }),
+                None => {
+                    let detail = format!("a subscriber has left no room for {PUBLISH_TIMEOUT:?}");
+                    Err(BusError::Unavailable(detail))
+                }
+            }
+        })
+    }
+
+    fn subscribe(&self) -> BoxStream<'static, BusEvent> {
+        let subscriber = Subscriber::new(Arc::clone(&self.0.0));
+        Box::pin(stream::unfold(subscriber, |mut subscriber| async move {
+            let event = subscriber.next().await?;
+            Some((event, subscriber))
+        }))
+    }
+
+    fn fence(&self) -> BoxFuture<'_, Result<Option<Position>, BusError>> {
+        let last: Ready<_> = future::ready(Ok(Some(self.0.0.state().last)));
+        Box::pin(last)
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.ended = true;
+        for (_, queue) in &state.queues {
+            queue.arrived.notify_one();
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// Waits for its turn, then for room. Dropped at any time it has published nothing.
+    async fn publish_in_turn(&self, envelope: &Arc<Envelope>) -> Position {
+        let _turn = self.turn.lock().await;
+        loop {
+            if let Some(position) = self.state().publish(envelope) {
+                return position;
+            }
+            self.room.notified().await;
+        }
+    }
+}
+
+impl State {
+    /// Gives an envelope the next position and puts it into all queues; into none when one of them is full.
+    fn publish(&mut self, envelope: &Arc<Envelope>) -> Option<Position> {
+        if self.queues.iter().any(|(_, queue)| queue.waiting() >= QUEUE) {
+            return None;
+        }
+        self.last = self.last.next();
+        for (_, queue) in &mut self.queues {
+            queue.events.push_back(BusEvent::Message(Some(self.last), Arc::clone(envelope)));
+            if queue.events.len() == 1 {
+                queue.arrived.notify_one();
+            }
+        }
+        Some(self.last)
+    }
+}
+
+impl Queue {
+    /// The number of events that count towards [`QUEUE`]; a mark does not.
+    fn waiting(&self) -> usize {
+        self.events.len() - usize::from(self.marked)
+    }
+}
+
+/// One subscriber's end of its queue; dropping it takes the queue away.
+struct Subscriber {
+    shared: Arc<Shared>,
+    key: usize,
+    arrived: Arc<Notify>,
+    caught_up: Schedule,
+}
+
+impl Subscriber {
+    fn new(shared: Arc<Shared>) -> Self {
+        let arrived = Arc::new(Notify::new());
+        let key = {
+            let mut state = shared.state();
+            let events = VecDeque::from([BusEvent::Up(Some(state.last))]);
+            state.queues.insert(Queue { events, marked: false, arrived: Arc::clone(&arrived) })
+        };
+        Self { shared, key, arrived, caught_up: Schedule::new(CAUGHT_UP_INTERVAL) }
+    }
+
+    async fn next(&mut self) -> Option<BusEvent> {
+        loop {
+            let due = self.caught_up.is_due();
+            {
+                let mut state = self.shared.state();
+                let ended = state.ended;
+                let queue = &mut state.queues[self.key];
+                if due && !queue.marked {
+                    // Everything that is published is in the queue, so the mark takes its place behind it.
+                    queue.events.push_back(BusEvent::CaughtUp(Instant::now()));
+                    queue.marked = true;
+                    self.caught_up.restart();
+                }
+                if let Some(event) = queue.events.pop_front() {
+                    if matches!(event, BusEvent::CaughtUp(_)) {
+                        queue.marked = false;
+                    }
+                    if queue.waiting() == QUEUE - 1 {
+                        self.shared.room.notify_one();
+                    }
+                    return Some(event);
+                }
+                if ended {
+                    return None;
+                }
+            }
+            self.caught_up.until_due(self.arrived.notified()).await;
+        }
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        self.shared.state().queues.remove(self.key);
+        self.shared.room.notify_one();
+    }
+}
+
+#[cfg(all(test, not(feature = "shuttle")))]
+mod tests;
