@@ -230,3 +230,6 @@ impl Drop for Subscriber {
 
 #[cfg(all(test, not(feature = "shuttle")))]
 mod tests;
+
+#[cfg(all(test, feature = "shuttle"))]
+mod interleavings;
