@@ -1,6 +1,6 @@
 //! What every [`Bus`] promises, in one suite for all of them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use futures_util::{StreamExt, stream::BoxStream};
 use realtime_core::{Bus, BusEvent, Envelope, Message, Position, Scope, Transport, UserId};
@@ -17,9 +17,14 @@ impl std::fmt::Debug for Subscriber {
 }
 
 impl Subscriber {
+    /// Subscribes.
+    pub fn start(bus: &impl Bus) -> Self {
+        Self(bus.subscribe())
+    }
+
     /// Subscribes and waits until the bus is up.
     pub async fn up(bus: &impl Bus) -> Self {
-        let mut subscriber = Self(bus.subscribe());
+        let mut subscriber = Self::start(bus);
         subscriber.until(|event| matches!(event, BusEvent::Up(_))).await;
         subscriber
     }
@@ -39,7 +44,7 @@ impl Subscriber {
         }
     }
 
-    /// The next envelope's position and text; markers and heartbeats are passed over, anything else is a failure.
+    /// The next envelope's position and text; what a bus says of itself is passed over, anything else is a failure.
     pub async fn message(&mut self) -> (Option<Position>, String) {
         loop {
             match self.next().await {
@@ -63,6 +68,8 @@ pub fn envelope(text: impl std::fmt::Display) -> Arc<Envelope> {
 pub struct Terms {
     /// Whether every envelope has a position.
     pub positions: bool,
+    /// Whether it says how far it has caught up, and gives a fence.
+    pub catches_up: bool,
     /// The scope of all but the last envelope. With `Both` a bus must carry an envelope as one message.
     pub scope: Scope,
     /// Users that it can carry.
@@ -73,13 +80,14 @@ impl Terms {
     /// A bus that can do everything.
     pub fn full() -> Self {
         let users = vec![5.into(), "u-7".parse().unwrap(), 1_925_000_000_000_000_001.into()];
-        Self { positions: true, scope: Scope::Both, users }
+        Self { positions: true, catches_up: true, scope: Scope::Both, users }
     }
 
     /// A bus in RuoYi's bytes: without positions, a message for each transport, and users who are numbers.
     pub fn ruoyi(transport: &str) -> Self {
         let scope = Scope::Only(Transport::parse(transport).unwrap());
-        Self { positions: false, scope, users: vec![5.into(), 1_925_000_000_000_000_001.into()] }
+        let users = vec![5.into(), 1_925_000_000_000_000_001.into()];
+        Self { positions: false, catches_up: false, scope, users }
     }
 }
 
@@ -140,5 +148,53 @@ pub async fn bus_conforms<B: Bus>(make: impl Fn() -> B, terms: &Terms) {
     match on_b.until(|event| matches!(event, BusEvent::Message(..))).await {
         BusEvent::Message(_, read) => assert_eq!(read, full),
         _ => unreachable!(),
+    }
+
+    if terms.catches_up {
+        bus_catches_up(&a, &b, &mut on_a, &mut on_b, &envelope).await;
+    } else {
+        assert_eq!(a.fence().await, Ok(None));
+    }
+}
+
+/// What a bus promises that says how far it has caught up.
+async fn bus_catches_up<B: Bus>(
+    a: &B,
+    b: &B,
+    on_a: &mut Subscriber,
+    on_b: &mut Subscriber,
+    envelope: &impl Fn(&dyn std::fmt::Display) -> Arc<Envelope>,
+) {
+    // What any node acknowledged before an instant has come before the bus says that it has caught up with that.
+    for n in 0..3 {
+        let mut published = Vec::new();
+        for bus in [a, b] {
+            published.push(bus.publish(&envelope(&n)).await.unwrap().position);
+        }
+        let acknowledged = Instant::now();
+        for subscriber in [&mut *on_a, &mut *on_b] {
+            let mut seen = Vec::new();
+            loop {
+                match subscriber.next().await {
+                    BusEvent::CaughtUp(instant) if instant >= acknowledged => break,
+                    BusEvent::Message(position, _) => seen.push(position),
+                    BusEvent::Marker(_) | BusEvent::CaughtUp(_) => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert!(published.iter().all(|position| seen.contains(position)), "{published:?} in {seen:?}");
+        }
+    }
+
+    // A fence lies behind what was acknowledged before it and before what comes after, on every node.
+    for (bus, other) in [(a, b), (b, a)] {
+        let before = other.publish(&envelope(&"before")).await.unwrap().position;
+        let fence = bus.fence().await.unwrap();
+        let after = other.publish(&envelope(&"after")).await.unwrap().position;
+        assert!(before <= fence && fence < after, "{before:?}, {fence:?}, {after:?}");
+        for subscriber in [&mut *on_a, &mut *on_b] {
+            assert_eq!(subscriber.message().await.0, before);
+            assert_eq!(subscriber.message().await.0, after);
+        }
     }
 }

@@ -296,6 +296,7 @@ impl Reader {
                         (position, Some(envelope.message().data.to_string()))
                     }
                     BusEvent::Marker(position) => (position, None),
+                    BusEvent::CaughtUp(_) => continue,
                     BusEvent::Up(_) => {
                         up.send_replace(true);
                         seen.down =

@@ -42,7 +42,7 @@ fn is_hole(last: Option<Position>, next: Position) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_memory_bus_conforms() {
     let memory = MemoryBus::new();
-    bus_conforms(|| memory.clone(), &Terms::full()).await;
+    bus_conforms(|| memory.clone(), &Terms { catches_up: false, ..Terms::full() }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,6 +111,7 @@ async fn a_redis_that_hangs_is_noticed_within_three_seconds_and_loses_nothing() 
         match events.next().await {
             // A heartbeat that came just before.
             BusEvent::Marker(position) => last = Some(position),
+            BusEvent::CaughtUp(_) => {}
             BusEvent::Down(_) => break,
             other => panic!("{other:?}"),
         }
@@ -131,7 +132,7 @@ async fn a_redis_that_hangs_is_noticed_within_three_seconds_and_loses_nothing() 
                     break;
                 }
             }
-            BusEvent::Up(_) | BusEvent::Down(_) => {}
+            BusEvent::Up(_) | BusEvent::CaughtUp(_) | BusEvent::Down(_) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -193,7 +194,7 @@ async fn restarts(times: usize, callers: u64) -> Restarts {
                     (position, Some(envelope.message().data.to_string()))
                 }
                 BusEvent::Marker(position) => (position, None),
-                BusEvent::Up(_) | BusEvent::Down(_) => continue,
+                BusEvent::Up(_) | BusEvent::CaughtUp(_) | BusEvent::Down(_) => continue,
                 other => panic!("{other:?}"),
             };
             assert!(Some(position) > last, "{position} after {last:?}");
@@ -295,7 +296,7 @@ async fn many_callers(bus: &RedisStreamsBus, count: u64, each: u64) {
                 let double = seen.insert(envelope.message().data.to_string(), position);
                 assert_eq!(double, None, "nothing comes twice");
             }
-            BusEvent::Marker(_) => {}
+            BusEvent::Marker(_) | BusEvent::CaughtUp(_) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -324,7 +325,7 @@ async fn connections_that_are_cut_lose_nothing() {
                         break;
                     }
                 }
-                BusEvent::Up(_) | BusEvent::Down(_) => {}
+                BusEvent::Up(_) | BusEvent::CaughtUp(_) | BusEvent::Down(_) => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -354,7 +355,7 @@ async fn an_emptied_redis_is_a_new_history_that_everybody_notices() {
                     break;
                 }
             }
-            BusEvent::Up(_) | BusEvent::Down(_) => {}
+            BusEvent::Up(_) | BusEvent::CaughtUp(_) | BusEvent::Down(_) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -382,7 +383,7 @@ async fn a_reader_that_was_overrun_sees_a_hole_and_then_the_rest() {
                 holes += u32::from(is_hole(last, position));
                 last = Some(position);
             }
-            BusEvent::Up(_) | BusEvent::Down(_) => {}
+            BusEvent::Up(_) | BusEvent::CaughtUp(_) | BusEvent::Down(_) => {}
             other => panic!("{other:?}"),
         }
     }

@@ -5,19 +5,23 @@
 //! and Redis itself refuses entries of an older one.
 
 mod claim;
+mod clock;
 mod entry;
 mod publisher;
 mod tail;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
 };
 
 use futures_core::{future::BoxFuture, stream::BoxStream};
 use futures_util::stream;
 use realtime_core::{Bus, BusError, BusEvent, Envelope, Position, Published};
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
 use crate::{
     config::{RedisConfig, RedisConfigError},
@@ -40,6 +44,8 @@ struct Shared {
     keys: Keys,
     /// Tells our own heartbeats from others'.
     incarnation: String,
+    /// Our heartbeats tell their time from here.
+    created: Instant,
     metrics: Metrics,
     publisher: Publisher,
 }
@@ -86,6 +92,7 @@ impl RedisStreamsBus {
             keys,
             config,
             incarnation: format!("{:032x}", rand::random::<u128>()),
+            created: Instant::now(),
             metrics: Metrics::default(),
             publisher: Publisher::default(),
         })))
@@ -118,6 +125,14 @@ impl Bus for RedisStreamsBus {
             let event = receiver.recv().await?;
             Some((event, (receiver, tasks)))
         }))
+    }
+
+    fn fence(&self) -> BoxFuture<'_, Result<Option<Position>, BusError>> {
+        Box::pin(async move {
+            let limit = self.0.config.command_timeout;
+            let late = |_| BusError::Unavailable(format!("no answer from Redis within {limit:?}"));
+            timeout(limit, self.0.heartbeat()).await.map_err(late)?.map(Some)
+        })
     }
 }
 

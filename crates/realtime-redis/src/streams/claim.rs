@@ -1,27 +1,28 @@
 //! The claim: what every connection does before it is used.
 //!
-//! A script makes sure that this server is a master with the history that the stored epoch stands for. If anything
-//! speaks against it - another replication id after a restart or a promotion, a stream or an epoch that is gone, an
-//! epoch older than one that this node has seen - a new epoch begins, with an entry of its own.
+//! It makes sure that this server is a master with the history that the stored epoch stands for. If anything speaks
+//! against it - another replication id after a restart or a promotion, a stream or an epoch that is gone, an epoch older
+//! than one that this node has seen - a new epoch begins, with an entry of its own.
+//!
+//! `INFO` is asked for beside the script, since several vendors refuse it within one; before and after, so that nothing
+//! is concluded from a server that changed meanwhile.
+
+use std::time::Instant;
 
 use realtime_core::Position;
-use redis::{RedisResult, Script, aio::MultiplexedConnection};
+use redis::{ErrorKind, RedisError, RedisResult, Script, ServerErrorKind, aio::MultiplexedConnection};
 
-use super::{Shared, count};
+use super::{Shared, clock::RedisTime, count};
 
-/// KEYS: stream, epoch. ARGV: the highest epoch that this node has seen.
+/// KEYS: stream, epoch. ARGV: the highest epoch that this node has seen, the server's replication id.
 ///
-/// It answers the server's version, the epoch, and the last offset as text: Lua's numbers end at 2^53.
+/// It answers the epoch and the last offset as text: Lua's numbers end at 2^53. Keys are spelled out at each place, as
+/// the proxies of some vendors demand.
 const SCRIPT: &str = r"
-local replication = redis.call('INFO', 'replication')
-if not string.find(replication, 'role:master', 1, true) then
-  return redis.error_reply('READONLY this server is not a master')
-end
-local version = string.match(redis.call('INFO', 'server'), 'redis_version:([%d.]+)')
-local replid = string.match(replication, 'master_replid:(%w+)')
 local stored = redis.call('HMGET', KEYS[2], 'epoch', 'replid')
 local epoch = tonumber(stored[1] or '0')
 local seen = tonumber(ARGV[1])
+local replid = ARGV[2]
 if redis.call('EXISTS', KEYS[1]) == 1 then
   local info = redis.call('XINFO', 'STREAM', KEYS[1])
   local last
@@ -30,7 +31,7 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
   end
   local last_epoch, offset = string.match(last, '(%d+)-(%d+)')
   if stored[2] == replid and epoch >= seen and epoch == tonumber(last_epoch) then
-    return { version, stored[1], offset }
+    return { stored[1], offset }
   end
   epoch = math.max(epoch, tonumber(last_epoch))
 end
@@ -38,26 +39,109 @@ local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local fresh = string.format('%.0f', math.max(now, epoch + 1, seen + 1))
 redis.call('HSET', KEYS[2], 'epoch', fresh, 'replid', replid)
-local id = redis.call('XADD', KEYS[1], fresh .. '-*', 'v', '1', 'c', '1')
-return { version, fresh, string.match(id, '-(%d+)') }
+local id = redis.call('XADD', KEYS[1], fresh .. '-*', 'v', '1', 'c', '1', 't', string.format('%.0f', now))
+return { fresh, string.match(id, '-(%d+)') }
 ";
 
-/// The epoch that holds on this connection's server, and the last offset in it.
+/// What a claim found out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Claimed {
+    /// The epoch that holds on this connection's server, and the last offset in it.
+    pub(super) last: Position,
+    pub(super) time: RedisTime,
+}
+
+/// Claims a connection for a node that has seen the epoch `seen`.
+///
+/// # Errors
+/// Among others when the server is no master, or one that the bus cannot run on.
 pub(super) async fn claim(
     shared: &Shared,
     connection: &mut MultiplexedConnection,
     seen: u64,
-) -> RedisResult<Position> {
+) -> RedisResult<Claimed> {
     count(&shared.metrics.claims);
-    let (version, epoch, offset): (String, u64, u64) = Script::new(SCRIPT)
+    let asked = Instant::now();
+    let (server, replication, time): (String, String, (u64, u64)) = redis::pipe()
+        .cmd("INFO")
+        .arg("server")
+        .cmd("INFO")
+        .arg("replication")
+        .cmd("TIME")
+        .query_async(connection)
+        .await?;
+    check_version(&server)?;
+    let replid = replication_id(&replication)?;
+    let (epoch, offset): (u64, u64) = Script::new(SCRIPT)
         .key(&shared.keys.log)
         .key(&shared.keys.epoch)
         .arg(seen)
+        .arg(replid)
         .invoke_async(connection)
         .await?;
-    if version.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major < 7) {
-        let detail = format!("this server is {version}");
-        return Err((redis::ErrorKind::Client, "Redis 7.0 or later is needed", detail).into());
+    let after: String = redis::cmd("INFO").arg("replication").query_async(connection).await?;
+    if replication_id(&after)? != replid {
+        return Err(read_only("this server has become another one meanwhile"));
     }
-    Ok(Position { epoch, offset })
+    Ok(Claimed { last: Position { epoch, offset }, time: RedisTime::new(time, asked) })
+}
+
+/// Refuses servers without `XADD <epoch>-*` by name, before they refuse it without saying why.
+fn check_version(server: &str) -> RedisResult<()> {
+    let Some(version) = field(server, "redis_version") else { return Ok(()) };
+    match version.split('.').next().map(str::parse::<u32>) {
+        Some(Ok(major)) if major < 7 => {
+            let detail = format!("this server is {version}");
+            Err((ErrorKind::Client, "Redis 7.0 or later is needed", detail).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The replication id of a master: what tells one history from another.
+fn replication_id(replication: &str) -> RedisResult<&str> {
+    if field(replication, "role") != Some("master") {
+        return Err(read_only("this server is not a master"));
+    }
+    field(replication, "master_replid").ok_or_else(|| {
+        let problem = "INFO has no master_replid here, without which a loss could not be noticed";
+        (ErrorKind::Client, "this server cannot carry the bus", problem.to_owned()).into()
+    })
+}
+
+/// A field of what INFO answers.
+fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
+fn read_only(problem: &'static str) -> RedisError {
+    (ErrorKind::Server(ServerErrorKind::ReadOnly), problem).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_too_old_is_told_in_words() {
+        let error =
+            check_version("# Server\r\nredis_version:6.2.14\r\nredis_mode:standalone\r\n").unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("Redis 7.0 or later is needed") && error.contains("6.2.14"), "{error}");
+        for version in
+            ["redis_version:7.0.15", "redis_version:8.2.0", "redis_version:255.255.255", "no:version"]
+        {
+            check_version(version).unwrap();
+        }
+    }
+
+    #[test]
+    fn only_a_master_that_names_its_history_is_claimed() {
+        let master = "# Replication\r\nrole:master\r\nmaster_replid:08af\r\nmaster_replid2:0000\r\n";
+        assert_eq!(replication_id(master).unwrap(), "08af");
+        let error = replication_id("role:slave\r\nmaster_replid:08af\r\n").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Server(ServerErrorKind::ReadOnly));
+        let error = replication_id("role:master\r\n").unwrap_err().to_string();
+        assert!(error.contains("no master_replid"), "{error}");
+    }
 }

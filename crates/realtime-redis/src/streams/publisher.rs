@@ -7,11 +7,11 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant as StdInstant},
 };
 
 use realtime_core::{BusError, Envelope, Position};
-use redis::{Cmd, ConnectionAddr, RedisError, RedisResult, ServerErrorKind, ToRedisArgs, Value};
+use redis::{Cmd, ConnectionAddr, RedisError, RedisResult, ServerErrorKind, Value};
 use tokio::{
     sync::Mutex,
     time::{Instant, MissedTickBehavior, interval, timeout},
@@ -19,9 +19,10 @@ use tokio::{
 
 use super::{
     Shared,
-    claim::claim,
+    claim::{Claimed, claim},
+    clock::{RedisClock, RedisTime},
     count,
-    entry::{BEAT_FIELD, ENVELOPE_FIELD, Encoded, VERSION, VERSION_FIELD},
+    entry::{Beat, Fields, VERSION, VERSION_FIELD},
     position,
 };
 use crate::{
@@ -47,6 +48,7 @@ struct Link {
     connection: Batcher,
     addr: ConnectionAddr,
     epoch: AtomicU64,
+    clock: RedisClock,
     /// Held by whoever claims again; the others wait for what comes of it.
     claiming: Mutex<()>,
     /// When the master was looked up last; held by whoever looks.
@@ -73,13 +75,25 @@ enum Outcome {
 impl Shared {
     /// Adds an envelope to the stream, within the time that a command may take.
     pub(super) async fn publish(&self, envelope: &Envelope) -> Result<Position, BusError> {
-        self.add(ENVELOPE_FIELD, &Encoded(envelope)).await
+        self.add(envelope).await
     }
 
-    async fn add(&self, field: &str, value: &impl ToRedisArgs) -> Result<Position, BusError> {
+    /// Adds a heartbeat, within the time that a command may take twice. Where the master can change it is looked up
+    /// first, so that a node that is left alone with an old master does not mistake its own echo for the cluster's.
+    ///
+    /// Everything that was acknowledged on any node before this was called comes before the entry.
+    pub(super) async fn heartbeat(&self) -> Result<Position, BusError> {
+        let began = u64::try_from(self.created.elapsed().as_micros()).unwrap_or(u64::MAX);
+        if let Some(link) = self.publisher.line.current() {
+            self.leads(&link, Duration::ZERO).await;
+        }
+        self.add(&Beat { incarnation: &self.incarnation, began }).await
+    }
+
+    async fn add(&self, fields: &impl Fields) -> Result<Position, BusError> {
         let limit = self.config.command_timeout;
         let mut asked = None;
-        match timeout(limit, self.try_add(field, value, &mut asked)).await {
+        match timeout(limit, self.try_add(fields, &mut asked)).await {
             Ok(result) => result,
             Err(_) => {
                 if let Some(link) = asked {
@@ -93,15 +107,14 @@ impl Shared {
     /// Goes on until there is an answer that says something; `asked` is whom it waits for.
     async fn try_add(
         &self,
-        field: &str,
-        value: &impl ToRedisArgs,
+        fields: &impl Fields,
         asked: &mut Option<Arc<Link>>,
     ) -> Result<Position, BusError> {
         loop {
             let link = self.link().await?;
             let link = asked.insert(link);
             let epoch = link.epoch.load(Ordering::Acquire);
-            match outcome(self.xadd(link, epoch, field, value).await) {
+            match outcome(self.xadd(link, epoch, fields).await) {
                 Outcome::Added(position) => return Ok(position),
                 // Boxed: it is rare, and a part of every publish otherwise.
                 Outcome::Stale => Box::pin(self.reclaim(link, epoch)).await?,
@@ -117,13 +130,7 @@ impl Shared {
         }
     }
 
-    async fn xadd(
-        &self,
-        link: &Link,
-        epoch: u64,
-        field: &str,
-        value: &impl ToRedisArgs,
-    ) -> RedisResult<Value> {
+    async fn xadd(&self, link: &Link, epoch: u64, fields: &impl Fields) -> RedisResult<Value> {
         // Room for a short message, so that most buffers never grow.
         let mut command = Cmd::with_capacity(11, self.keys.log.len() + 448);
         command
@@ -135,9 +142,8 @@ impl Shared {
             .arg(self.config.max_len)
             .arg(format!("{epoch}-*"))
             .arg(VERSION_FIELD)
-            .arg(VERSION)
-            .arg(field)
-            .arg(value);
+            .arg(VERSION);
+        fields.write(&mut command, link.clock.now());
         link.connection.run(command).await
     }
 
@@ -190,12 +196,14 @@ impl Shared {
         let addr = server.addr().clone();
         // Each publish has a time limit of its own; a second one would only cost a timer.
         let mut connection = self.servers.open(server, None).await?;
-        let Position { epoch, .. } = claim(self, &mut connection, self.seen()).await?;
+        let Claimed { last: Position { epoch, .. }, time } =
+            claim(self, &mut connection, self.seen()).await?;
         self.see(epoch);
         Ok(Link {
             connection: Batcher::new(connection, self.config.command_timeout),
             addr,
             epoch: AtomicU64::new(epoch),
+            clock: RedisClock::new(time),
             claiming: Mutex::default(),
             looked: Mutex::new(Instant::now()),
         })
@@ -208,8 +216,9 @@ impl Shared {
             return Ok(());
         }
         match claim(self, &mut link.connection.connection(), self.seen()).await {
-            Ok(Position { epoch, .. }) => {
+            Ok(Claimed { last: Position { epoch, .. }, time }) => {
                 self.see(epoch);
+                link.clock.set(time);
                 link.epoch.store(epoch, Ordering::Release);
                 Ok(())
             }
@@ -221,20 +230,33 @@ impl Shared {
     }
 }
 
-/// Writes heartbeats for ever. Where the master can change it is looked up first, so that a node that is left alone
-/// with an old master does not mistake its own echo for the cluster's.
+/// Writes heartbeats for ever, and keeps Redis' clock.
 pub(super) async fn beat(shared: Arc<Shared>) {
     let mut timer = interval(BEAT);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         timer.tick().await;
-        if let Some(link) = shared.publisher.line.current() {
-            shared.leads(&link, Duration::ZERO).await;
-        }
         // A failure shows at the tail: the heartbeat does not come back.
-        if let Err(error) = shared.add(BEAT_FIELD, &shared.incarnation).await {
+        if let Err(error) = shared.heartbeat().await {
             tracing::debug!(%error, "no heartbeat was written");
         }
+        if let Some(link) = shared.publisher.line.current()
+            && let Err(error) = link.set_clock().await
+        {
+            tracing::debug!(%error, "Redis did not tell its time");
+        }
+    }
+}
+
+impl Link {
+    /// Asks Redis for the time.
+    async fn set_clock(&self) -> RedisResult<()> {
+        let (mut connection, asked) = (self.connection.connection(), StdInstant::now());
+        let time = redis::cmd("TIME");
+        let time = timeout(LOOK, time.query_async(&mut connection)).await;
+        let late = |_| RedisError::from((redis::ErrorKind::Io, "no answer in time"));
+        self.clock.set(RedisTime::new(time.map_err(late)??, asked));
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant as StdInstant},
 };
 
 use futures_util::future::join;
@@ -19,8 +19,9 @@ use tokio::{
 use super::{
     Shared,
     claim::claim,
+    clock::AgeFilter,
     count,
-    entry::{Entry, decode},
+    entry::{Content, decode},
     position,
     publisher::BEAT,
 };
@@ -45,7 +46,9 @@ pub(super) async fn run(shared: Arc<Shared>, events: Sender<BusEvent>) {
         events,
         last: None,
         up: false,
+        filter: None,
         started: false,
+        proved: None,
         beat: Instant::now(),
         warned: Vec::new(),
     };
@@ -69,10 +72,14 @@ struct Tail {
     last: Option<Position>,
     /// The hub believes that it gets everything.
     up: bool,
-    /// It did so at least once.
+    /// What it leaves out before the hub has got anything; `None` before the first claim.
+    filter: Option<AgeFilter>,
+    /// The hub has got something.
     started: bool,
     /// When our own heartbeat came back last.
     beat: Instant,
+    /// When the newest of our own heartbeats that came back began, while the hub has not been told.
+    proved: Option<StdInstant>,
     /// The kinds of unreadable entries that were logged.
     warned: Vec<&'static str>,
 }
@@ -88,8 +95,14 @@ impl Tail {
         count(&shared.metrics.connects);
         let server = shared.servers.master(&shared.keys.log).await.map_err(text)?;
         let mut connection = shared.servers.open(server, READ_TIMEOUT).await.map_err(text)?;
-        let end = claim(&shared, &mut connection, shared.seen()).await.map_err(text)?;
+        let claimed = claim(&shared, &mut connection, shared.seen()).await.map_err(text)?;
+        let end = claimed.last;
         shared.see(end.epoch);
+        let max_age = shared.config.max_age;
+        match &mut self.filter {
+            Some(filter) => filter.set(claimed.time, max_age),
+            None => self.filter = Some(AgeFilter::new(claimed.time, max_age)),
+        }
         // The first heartbeat over this connection has its time.
         self.beat = Instant::now();
         let mut caught_up = false;
@@ -128,6 +141,9 @@ impl Tail {
                     return Ok(Ended);
                 }
             }
+            if self.prove().await.is_none() {
+                return Ok(Ended);
+            }
         }
     }
 
@@ -142,20 +158,28 @@ impl Tail {
 
     async fn emit(&mut self, position: Position, fields: &[Value]) -> Option<()> {
         self.shared.see(position.epoch);
-        let event = match decode(fields) {
-            // What was published long before this node started is in nobody's window. After an outage it is due.
-            Entry::Envelope { at, .. } if !self.started && older_than(at, self.shared.config.max_age) => {
-                BusEvent::Marker(position)
-            }
-            Entry::Envelope { envelope, .. } => BusEvent::Message(Some(position), envelope),
-            Entry::Beat(incarnation) => {
-                if incarnation == self.shared.incarnation {
-                    self.beat = Instant::now();
-                }
-                BusEvent::Marker(position)
-            }
-            Entry::Claim => BusEvent::Marker(position),
-            Entry::Unknown(problem) => {
+        let entry = decode(fields);
+        if let Content::Beat { incarnation, began } = &entry.content
+            && *incarnation == self.shared.incarnation
+        {
+            self.beat = Instant::now();
+            let began =
+                began.and_then(|micros| self.shared.created.checked_add(Duration::from_micros(micros)));
+            self.proved = began.map(|began| began.min(StdInstant::now())).max(self.proved);
+        }
+        // What was published long before this node started is in nobody's window: the history begins behind it, so that
+        // whoever comes with a cursor from before is told of a gap. After an outage all of it is due.
+        if !self.started
+            && let Some(filter) = &mut self.filter
+            && filter.is_too_old(position.epoch, entry.at)
+        {
+            return Some(());
+        }
+        self.started = true;
+        let event = match entry.content {
+            Content::Envelope(envelope) => BusEvent::Message(Some(position), envelope),
+            Content::Beat { .. } | Content::Claim => BusEvent::Marker(position),
+            Content::Unknown(problem) => {
                 count(&self.shared.metrics.undecodable);
                 if !self.warned.contains(&problem) {
                     self.warned.push(problem);
@@ -169,6 +193,14 @@ impl Tail {
             }
         };
         self.events.send(event).await.ok()
+    }
+
+    /// Tells the hub how much it has got, once it believes that it gets everything.
+    async fn prove(&mut self) -> Option<()> {
+        match self.proved.take_if(|_| self.up) {
+            Some(began) => self.events.send(BusEvent::CaughtUp(began)).await.ok(),
+            None => Some(()),
+        }
     }
 
     async fn down(&mut self, problem: String) -> Option<()> {
@@ -224,8 +256,4 @@ fn entry(entry: &Value) -> Option<Result<(Position, &[Value]), String>> {
     let id = String::from_utf8_lossy(id);
     let position = position(&id).ok_or_else(|| format!("entry {id} is none of ours"));
     Some(position.map(|position| (position, fields.as_slice())))
-}
-
-fn older_than(at: SystemTime, age: Duration) -> bool {
-    at.elapsed().is_ok_and(|elapsed| elapsed > age)
 }
