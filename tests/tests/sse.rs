@@ -85,7 +85,9 @@ async fn what_left_the_window_is_announced_by_an_event_of_its_own() {
     }
     let mut stream = EventStream::open(&demo, &token(1), Some(&first)).await.unwrap();
     let gap = stream.next().await.unwrap();
-    assert_eq!((gap.event.as_str(), gap.data.as_str()), ("gap", r#"{"reason":"history"}"#));
+    let notice: serde_json::Value = serde_json::from_str(&gap.data).unwrap();
+    assert_eq!((gap.event.as_str(), &notice["reason"]), ("gap", &serde_json::json!("history")));
+    assert!(notice["spread"].as_u64().is_some_and(|spread| spread <= 5000), "{notice}");
     assert_eq!(stream.data().await, "3");
     assert_eq!(stream.data().await, "4");
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use actix_web::{HttpResponse, ResponseError, http::StatusCode};
 use realtime_core::{
     AuthError, BusError, ControlError, ErrorStatus, FacadeError, LocalError, PresenceError, PublishError,
-    Reply,
+    Reply, TooLarge,
 };
 
 /// A status, RuoYi's code and a text for people.
@@ -67,7 +67,10 @@ impl From<AuthError> for Fault {
 impl From<PublishError> for Fault {
     fn from(error: PublishError) -> Self {
         match error {
-            PublishError::TooLarge(_) => Self::bad_request(format_args!("message: {error}")),
+            PublishError::TooLarge(TooLarge::Message { .. }) => {
+                Self::bad_request(format_args!("message: {error}"))
+            }
+            PublishError::TooLarge(TooLarge::Targets { .. }) => Self::bad_request(error),
             // Asking again would not help.
             PublishError::Bus { source: BusError::Unsupported(_), .. } => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, error)

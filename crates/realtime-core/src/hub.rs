@@ -3,6 +3,7 @@
 mod announcer;
 mod builder;
 mod pump;
+mod tasks;
 
 use std::{
     fmt,
@@ -69,7 +70,7 @@ pub enum ConnectError {
 /// Why an envelope was not published.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
-    /// The message is above `limits.maxMessageBytes`.
+    /// The message is above `limits.maxMessageBytes`, or its targets above `limits.maxTargets`.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
     /// The bus did not take it.
@@ -85,7 +86,7 @@ pub enum PublishError {
 /// Why a local send was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LocalError {
-    /// The message is above `limits.maxMessageBytes`.
+    /// The message is above `limits.maxMessageBytes`, or its targets above `limits.maxTargets`.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
     /// Too many local sends wait already.
@@ -93,14 +94,33 @@ pub enum LocalError {
     Overloaded,
 }
 
-/// A message is above `limits.maxMessageBytes`.
+/// A message or its list of targets is above a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the message has {size} bytes, {limit} are allowed")]
-pub struct TooLarge {
-    /// The message's size in bytes.
-    pub size: usize,
-    /// The limit in bytes.
-    pub limit: usize,
+pub enum TooLarge {
+    /// The text is above `limits.maxMessageBytes`.
+    #[error("the message has {size} bytes, {limit} are allowed")]
+    Message {
+        /// The message's size in bytes.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The users and topics are more than `limits.maxTargets`.
+    #[error("the message has {count} targets, {limit} are allowed")]
+    Targets {
+        /// How many topics, users included, there are.
+        count: usize,
+        /// The limit.
+        limit: usize,
+    },
+}
+
+impl TooLarge {
+    /// Checks a text against `limits.maxMessageBytes`.
+    pub(crate) fn check(text: &str, limits: &Limits) -> Result<(), Self> {
+        let (size, limit) = (text.len(), limits.max_message_bytes);
+        if Limits::exceeds(size, limit) { Err(Self::Message { size, limit }) } else { Ok(()) }
+    }
 }
 
 impl Hub {
@@ -328,6 +348,13 @@ impl Hub {
         self.0.health.problem().map_or(Ok(()), Err)
     }
 
+    /// Waits until the hub cannot work any more, because a task of it has ended that cannot be begun again, and says
+    /// which. An application ends then, so that whatever started it starts it anew; [`Self::ready`] says so too.
+    pub fn failed(&self) -> impl Future<Output = String> + Send + use<> {
+        let health = Arc::clone(&self.0.health);
+        async move { health.failed().await }
+    }
+
     /// The counters of this node.
     pub fn metrics(&self) -> MetricsSnapshot {
         self.0.registry.metrics.snapshot()
@@ -359,8 +386,10 @@ impl Hub {
     }
 
     fn check_size(&self, envelope: &Envelope) -> Result<(), TooLarge> {
-        let (size, limit) = (envelope.message().data.len(), self.settings().limits.max_message_bytes);
-        if Limits::exceeds(size, limit) { Err(TooLarge { size, limit }) } else { Ok(()) }
+        let limits = &self.settings().limits;
+        TooLarge::check(&envelope.message().data, limits)?;
+        let (count, limit) = (envelope.topics().len(), limits.max_targets);
+        if Limits::exceeds(count, limit) { Err(TooLarge::Targets { count, limit }) } else { Ok(()) }
     }
 }
 

@@ -35,7 +35,8 @@ pub struct History {
     pub max_age: Duration,
     /// How many envelopes are kept. Default 100,000.
     pub max_messages: usize,
-    /// How many bytes the kept envelopes may take. Default 64 MiB.
+    /// How many bytes the kept envelopes and their encodings may take. Default 64 MiB; at least eight times
+    /// `limits.maxMessageBytes` and 4 KiB, since what does not fit reaches nobody.
     pub max_bytes: usize,
 }
 
@@ -125,6 +126,8 @@ pub struct Limits {
     pub max_connections_per_user: usize,
     /// Bytes of a published message. Default 64 KiB.
     pub max_message_bytes: usize,
+    /// Topics, users included, that one envelope is for. Default 100,000.
+    pub max_targets: usize,
     /// Bytes of a message from a client. Default 64 KiB.
     pub max_inbound_bytes: usize,
     /// Messages a second from one client, averaged over ten seconds. Default 50.
@@ -137,6 +140,7 @@ impl Default for Limits {
             max_connections: 0,
             max_connections_per_user: 64,
             max_message_bytes: 64 << 10,
+            max_targets: 100_000,
             max_inbound_bytes: 64 << 10,
             max_inbound_rate: 50,
         }
@@ -193,7 +197,7 @@ impl Settings {
             return fail("heartbeat.timeout", "must be at least 100ms".into());
         }
         // An idle client's cursor is only as fresh as its last heartbeat; one lost heartbeat must not age it out.
-        if self.heartbeat.interval * 3 >= self.history.max_age {
+        if self.heartbeat.interval.saturating_mul(3) >= self.history.max_age {
             let problem = format!(
                 "{:?} is not below a third of history.maxAge ({:?})",
                 self.heartbeat.interval, self.history.max_age
@@ -209,6 +213,15 @@ impl Settings {
             if value == 0 {
                 return fail(key, "must be at least 1".into());
             }
+        }
+        // The window is the queue of all sessions: each of their few encodings may be larger than the text itself.
+        let least = self.limits.max_message_bytes.saturating_mul(8).max(4 << 10);
+        if self.limits.max_message_bytes != 0 && self.history.max_bytes < least {
+            let problem = format!(
+                "must be at least {least}, eight times limits.maxMessageBytes ({})",
+                self.limits.max_message_bytes
+            );
+            return fail("history.maxBytes", problem);
         }
         if self.fanout.max_delay > tenth {
             return fail("fanout.maxDelay", "must be at most 100ms".into());
@@ -234,6 +247,29 @@ mod tests {
         let mut settings = Settings::default();
         settings.history.max_age = Duration::from_secs(60);
         assert_eq!(settings.check().unwrap_err().key, "heartbeat.interval");
+    }
+
+    #[test]
+    fn a_window_that_holds_no_message_is_refused() {
+        let mut settings = Settings::default();
+        settings.history.max_bytes = 1;
+        assert_eq!(settings.check().unwrap_err().key, "history.maxBytes");
+        settings.limits.max_message_bytes = 100;
+        settings.history.max_bytes = 4 << 10;
+        settings.check().unwrap();
+    }
+
+    #[test]
+    fn the_longest_durations_are_no_panic() {
+        let mut settings = Settings::default();
+        settings.heartbeat.interval = Duration::MAX;
+        assert_eq!(settings.check().unwrap_err().key, "heartbeat.interval");
+        settings.history.max_age = Duration::MAX;
+        settings.heartbeat.interval = Duration::from_secs(20);
+        settings.heartbeat.timeout = Duration::MAX;
+        settings.outbox.max_stall = Duration::MAX;
+        settings.check().unwrap();
+        crate::ticks::Ticks::new(&settings);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use serde::{Serialize, Serializer};
 
 pub use crate::outbox::SendDirect;
 use crate::{
-    CloseReason, DirectWrite, Message, Position, Principal, TokenHash, Topic, Transport, UserId,
+    CloseReason, DirectWrite, Message, Position, Principal, TokenHash, TooLarge, Topic, Transport, UserId,
     outbox::{Offer, Outbox, Pull},
     shard::{CatchUp, Shard},
     wire::WireSlot,
@@ -356,6 +356,9 @@ pub enum SendError {
     /// The session is closing.
     #[error("the session is closing")]
     Closed,
+    /// The message is above `limits.maxMessageBytes`.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
 }
 
 impl From<Offer> for Result<(), SendError> {
@@ -417,9 +420,12 @@ impl SessionHandle {
     /// Sends a message to this session alone: at most once, without a position, never replayed.
     ///
     /// # Errors
-    /// [`SendError`] when its outbox is full or it is closing.
+    /// [`SendError`] when its outbox is full, it is closing, or the message is too large.
     pub fn send_local(&self, message: impl Into<Message>) -> Result<(), SendError> {
-        self.0.outbox.offer(&self.0.wire.wire.message(&message.into(), None)).into()
+        let message = message.into();
+        let shard = self.0.shard.upgrade().ok_or(SendError::Closed)?;
+        TooLarge::check(&message.data, shard.limits())?;
+        self.0.outbox.offer(&self.0.wire.wire.message(&message, None)).into()
     }
 
     /// Puts the session into a named topic: it gets what is published there from now on. A client that reconnects is

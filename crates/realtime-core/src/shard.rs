@@ -26,8 +26,8 @@ use tokio::{
 };
 
 use crate::{
-    CloseReason, ConnectError, CursorError, GapReason, Position, Principal, SendError, Session, Topic,
-    Transport,
+    CloseReason, ConnectError, CursorError, GapReason, Limits, Position, Principal, SendError, Session,
+    Topic, Transport,
     direct::Gather,
     log::{Content, Entry, OwnTopics},
     outbox::{Outbox, Ticked},
@@ -258,6 +258,11 @@ impl Shard {
     /// The newest position that the bus has acknowledged to this node.
     pub(crate) fn last_acknowledged(&self) -> Option<Position> {
         self.registry.acknowledged()
+    }
+
+    /// What its sessions may do.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.registry.settings.limits
     }
 
     /// The place after the newest entry of the log.

@@ -11,6 +11,7 @@ use super::{
     Hub, Inner,
     announcer::announce,
     pump::{Health, pump},
+    tasks::{essential, restarting},
 };
 use crate::{
     Bus, Control, LocalControl, LocalPresence, MemoryBus, Presence, Settings, SettingsError,
@@ -94,16 +95,31 @@ impl HubBuilder {
         registry.set_bus_down(true);
         let health = Arc::new(Health::new("the bus has not answered yet"));
         let mut tasks = JoinSet::new();
-        tasks.spawn(pump(bus.subscribe(), Arc::clone(&registry), Arc::clone(&health)));
+        let pump = pump(bus.subscribe(), Arc::clone(&registry), Arc::clone(&health));
+        tasks.spawn(essential("pump", pump, Arc::clone(&health)));
         let local = LocalPresence::new(Arc::clone(&registry), Arc::clone(&node));
         let presence: Arc<dyn Presence> = match presence {
             Some(make) => make(local),
             None => Arc::new(local),
         };
         registry.presence.set(Arc::downgrade(&presence)).ok();
-        tasks.spawn(announce(presence.changes(), Arc::clone(&registry)));
-        let seeing_off = Arc::clone(&registry);
-        tasks.spawn(async move { seeing_off.directory.see_off(seeing_off.settings.presence.grace).await });
+        let (announcing, announced) = (Arc::clone(&registry), Arc::downgrade(&presence));
+        // The first changes are those from now on.
+        let mut changes = Some(presence.changes());
+        tasks.spawn(restarting("announcer", move || {
+            let changes = changes.take().or_else(|| announced.upgrade().map(|presence| presence.changes()));
+            let registry = Arc::clone(&announcing);
+            async move {
+                if let Some(changes) = changes {
+                    announce(changes, registry).await;
+                }
+            }
+        }));
+        let leaving = Arc::clone(&registry);
+        tasks.spawn(restarting("leavers", move || {
+            let registry = Arc::clone(&leaving);
+            async move { registry.directory.see_off(registry.settings.presence.grace).await }
+        }));
         let refusals = Arc::new(Refusals::default());
         let local = LocalControl::new(Arc::clone(&registry), Arc::clone(&refusals), Arc::clone(&node));
         let control: Arc<dyn Control> = match control {

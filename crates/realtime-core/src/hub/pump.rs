@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_core::stream::BoxStream;
 use futures_util::StreamExt;
+use tokio::sync::watch;
 
 use crate::{BusEvent, GapReason, registry::Registry};
 
@@ -11,19 +12,35 @@ use crate::{BusEvent, GapReason, registry::Registry};
 #[derive(Debug)]
 pub(super) struct Health {
     down: Mutex<Option<String>>,
+    /// A task without which the hub does nothing has ended.
+    failed: watch::Sender<Option<String>>,
 }
 
 impl Health {
     pub(super) fn new(problem: &str) -> Self {
-        Self { down: Mutex::new(Some(problem.to_owned())) }
+        Self { down: Mutex::new(Some(problem.to_owned())), failed: watch::Sender::new(None) }
     }
 
     pub(super) fn set(&self, down: Option<String>) {
         *self.down.lock().unwrap_or_else(PoisonError::into_inner) = down;
     }
 
+    /// The hub cannot work any more.
+    pub(super) fn fail(&self, problem: String) {
+        tracing::error!(problem, "this hub has failed");
+        self.failed.send_replace(Some(problem));
+    }
+
     pub(super) fn problem(&self) -> Option<String> {
-        self.down.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let failed = self.failed.borrow().clone();
+        failed.or_else(|| self.down.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    /// Waits until the hub has failed; says why.
+    pub(super) async fn failed(&self) -> String {
+        let mut failed = self.failed.subscribe();
+        let problem = failed.wait_for(Option::is_some).await.map(|problem| problem.clone());
+        problem.ok().flatten().unwrap_or_default()
     }
 }
 
@@ -63,8 +80,6 @@ pub(super) async fn pump(events: BoxStream<'static, BusEvent>, registry: Arc<Reg
         }
     }
     registry.set_bus_down(true);
-    tracing::error!("the bus has ended");
-    health.set(Some("the bus has ended".into()));
 }
 
 /// How many events are taken from the bus before the shards are woken.
