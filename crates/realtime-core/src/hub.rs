@@ -2,6 +2,7 @@
 
 mod announcer;
 mod builder;
+mod outage;
 mod pump;
 mod tasks;
 
@@ -26,6 +27,7 @@ use crate::{
 };
 
 pub use builder::HubBuilder;
+use outage::Outage;
 use pump::Health;
 
 /// One node of the push framework: publishes envelopes, takes connections in, knows who is here.
@@ -41,6 +43,7 @@ struct Inner {
     refusals: Arc<Refusals>,
     control: Arc<dyn Control>,
     draining: AtomicBool,
+    outage: Arc<Outage>,
     health: Arc<Health>,
     node: Arc<str>,
     /// The pump and its like; they end with the hub.
@@ -53,6 +56,9 @@ pub enum ConnectError {
     /// This node shuts down.
     #[error("this node is shutting down")]
     Draining,
+    /// The bus is away, and this node sends its sessions to others: `bus.onDown`.
+    #[error("this node is cut off from the others")]
+    BusDown,
     /// The token was kicked.
     #[error("this login was ended by an administrator")]
     Kicked,
@@ -197,7 +203,7 @@ impl Hub {
         // A kick or a drain that began meanwhile did not see this session, so it has to see them.
         match self.admits(handle.principal()) {
             Ok(()) => {}
-            Err(ConnectError::Draining) => handle.close(self.drain_reason()),
+            Err(ConnectError::Draining | ConnectError::BusDown) => handle.close(self.drain_reason()),
             Err(_) => handle.close(CloseReason::Kicked),
         }
         Ok(session)
@@ -373,6 +379,8 @@ impl Hub {
     fn admits(&self, principal: &Principal) -> Result<(), ConnectError> {
         if self.0.draining.load(Ordering::SeqCst) {
             Err(ConnectError::Draining)
+        } else if self.0.outage.is_draining() {
+            Err(ConnectError::BusDown)
         } else if self.0.refusals.refuses(principal) {
             Err(ConnectError::Kicked)
         } else {

@@ -69,7 +69,8 @@ pub use hub::{ConnectError, Hub, HubBuilder, LocalError, PublishError, TooLarge}
 #[cfg(feature = "jwt")]
 pub use jwt::{Claims, EmptySecret, JwtAlgorithm, JwtAuthenticator, UnknownAlgorithm};
 pub use limits::{
-    Drain, Fanout, Heartbeat, History, Limits, OutboxLimits, PresenceTimes, Settings, SettingsError,
+    BusOutage, Drain, Fanout, Heartbeat, History, Limits, OnDown, OutboxLimits, PresenceTimes, Settings,
+    SettingsError,
 };
 pub use message::{
     EmptyTargets, Envelope, EventName, EventNameError, Message, SSE_TOPIC, Scope, SseMessageDto,

@@ -24,6 +24,8 @@ pub struct Settings {
     pub limits: Limits,
     /// The orderly stop.
     pub drain: Drain,
+    /// What a node does while the bus is away.
+    pub bus: BusOutage,
 }
 
 /// The window of recent envelopes that a node keeps: the queue of all sessions and the source of replay.
@@ -170,6 +172,36 @@ impl Default for Drain {
     fn default() -> Self {
         Self { timeout: Duration::from_secs(10), spread: Duration::from_secs(5) }
     }
+}
+
+/// What a node does with its sessions while the bus is away: nothing that is published reaches them, and their heartbeats
+/// say so.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct BusOutage {
+    /// Default: keep.
+    pub on_down: OnDown,
+    /// How long the bus has to be away before sessions are drained. Default 10 s.
+    #[serde(with = "humantime_serde")]
+    pub down_after: Duration,
+}
+
+impl Default for BusOutage {
+    fn default() -> Self {
+        Self { on_down: OnDown::default(), down_after: Duration::from_secs(10) }
+    }
+}
+
+/// What becomes of sessions while the bus is away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum OnDown {
+    /// They stay, and go on where they stood when it is back: right where no other node would do better.
+    #[default]
+    Keep,
+    /// They are sent away, each with a random time up to `drain.spread`, and no others are taken until the bus is back:
+    /// for several nodes, of which one is cut off.
+    Drain,
 }
 
 /// Settings that contradict themselves.

@@ -106,7 +106,9 @@ fn refuse_login(error: &AuthError, state: &State) -> HttpResponse {
 /// A native `EventSource` gives up for good on anything but 200 with the right type, and 204 says "do not come back".
 fn refuse(error: &EmitterError, state: &State) -> HttpResponse {
     match error {
-        EmitterError::Connect(ConnectError::Draining | ConnectError::Full(_)) => come_back(state.retry),
+        EmitterError::Connect(ConnectError::Draining | ConnectError::BusDown | ConnectError::Full(_)) => {
+            come_back(state.retry)
+        }
         EmitterError::Connect(ConnectError::Kicked) => match state.error_status {
             ErrorStatus::Http => HttpResponse::NoContent().finish(),
             // No stream either, and this one says why.

@@ -192,7 +192,7 @@ impl From<AuthError> for Refusal {
 impl From<ConnectError> for Refusal {
     fn from(error: ConnectError) -> Self {
         let status = match error {
-            ConnectError::Draining | ConnectError::Full(_) => 503,
+            ConnectError::Draining | ConnectError::BusDown | ConnectError::Full(_) => 503,
             ConnectError::Kicked => 401,
             ConnectError::TooManyOfUser(..) => 429,
             ConnectError::TooManyWires(_) => 500,

@@ -1,6 +1,8 @@
 //! [`Document`]: all sections as they are written, and what has to hold among them.
 
-use realtime_core::{Drain, Fanout, Heartbeat, History, Limits, OutboxLimits, PresenceTimes, Settings};
+use realtime_core::{
+    BusOutage, Drain, Fanout, Heartbeat, History, Limits, OutboxLimits, PresenceTimes, Settings,
+};
 use serde::Deserialize;
 
 use super::{
@@ -25,6 +27,7 @@ pub(super) struct Document {
     presence: Presence,
     limits: Limits,
     drain: Drain,
+    bus: BusOutage,
 }
 
 impl Document {
@@ -82,6 +85,7 @@ impl Document {
             presence: PresenceTimes { grace: self.presence.grace },
             limits: self.limits,
             drain: self.drain,
+            bus: self.bus,
         };
         settings.check().map_err(|error| ConfigError::at(error.key, error.problem))?;
         let mut warnings = Vec::new();

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use super::{
     Hub, Inner,
     announcer::announce,
+    outage::{self, Outage},
     pump::{Health, pump},
     tasks::{essential, restarting},
 };
@@ -120,6 +121,11 @@ impl HubBuilder {
             let registry = Arc::clone(&leaving);
             async move { registry.directory.see_off(registry.settings.presence.grace).await }
         }));
+        let outage = Arc::<Outage>::default();
+        let (watched, watching) = (Arc::clone(&outage), Arc::clone(&registry));
+        tasks.spawn(restarting("bus outage", move || {
+            outage::watch(Arc::clone(&watched), Arc::clone(&watching))
+        }));
         let refusals = Arc::new(Refusals::default());
         let local = LocalControl::new(Arc::clone(&registry), Arc::clone(&refusals), Arc::clone(&node));
         let control: Arc<dyn Control> = match control {
@@ -127,8 +133,18 @@ impl HubBuilder {
             None => Arc::new(local),
         };
         let draining = AtomicBool::default();
-        let inner =
-            Inner { registry, bus, presence, refusals, control, draining, health, node, _tasks: tasks };
+        let inner = Inner {
+            registry,
+            bus,
+            presence,
+            refusals,
+            control,
+            draining,
+            outage,
+            health,
+            node,
+            _tasks: tasks,
+        };
         Ok(Hub(Arc::new(inner)))
     }
 }

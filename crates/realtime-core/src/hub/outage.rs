@@ -1,0 +1,58 @@
+//! The outage of the bus: sends sessions to other nodes when this one is cut off for long.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::{CloseReason, OnDown, registry::Registry};
+
+/// How often the state of the bus is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Whether sessions are sent away for an outage of the bus.
+#[derive(Debug, Default)]
+pub(super) struct Outage(AtomicBool);
+
+impl Outage {
+    pub(super) fn is_draining(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// Looks after the bus until it is dropped.
+pub(super) async fn watch(outage: Arc<Outage>, registry: Arc<Registry>) {
+    let settings = &registry.settings;
+    if settings.bus.on_down == OnDown::Keep {
+        return;
+    }
+    let mut timer = interval(LOOK);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Counted here: the wall clock may be set meanwhile.
+    let mut down = None;
+    loop {
+        timer.tick().await;
+        if registry.bus_down().is_none() {
+            down = None;
+            outage.0.store(false, Ordering::SeqCst);
+            continue;
+        }
+        let since = *down.get_or_insert_with(Instant::now);
+        if outage.is_draining() || since.elapsed() < settings.bus.down_after {
+            continue;
+        }
+        // First nobody is let in any more, then those who are here leave.
+        outage.0.store(true, Ordering::SeqCst);
+        let sessions = registry.directory.all();
+        tracing::warn!(sessions = sessions.len(), "the bus is away: sessions are sent to other nodes");
+        for session in sessions {
+            let retry = settings.drain.spread.mul_f64(rand::random::<f64>());
+            session.outbox.close(CloseReason::Drain { retry });
+        }
+    }
+}
