@@ -3,7 +3,7 @@
 mod announcer;
 mod builder;
 mod outage;
-mod pump;
+pub(crate) mod pump;
 mod tasks;
 
 use std::{

@@ -45,6 +45,9 @@ mod registry;
 mod reply;
 mod session;
 mod shard;
+#[cfg(feature = "sim")]
+#[doc(hidden)]
+pub mod sim;
 mod sync;
 mod ticks;
 mod topic;

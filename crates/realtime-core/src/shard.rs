@@ -426,7 +426,7 @@ impl Shard {
     }
 
     /// What time brings: heartbeats, ends of tokens, stalled sockets, silent clients.
-    fn tick(&self, tick: u64, ticks: Ticks) {
+    pub(crate) fn tick(&self, tick: u64, ticks: Ticks) {
         let log = &self.registry.log;
         log.trim();
         let now = SystemTime::now();

@@ -43,6 +43,9 @@ mod pubsub;
 mod ruoyi;
 #[cfg(feature = "sa-token")]
 mod sa_token;
+#[cfg(feature = "sim")]
+#[doc(hidden)]
+pub mod sim;
 mod streams;
 
 pub use config::{RedisConfig, RedisConfigError, Topology};

@@ -9,6 +9,7 @@ mod clock;
 mod entry;
 mod publisher;
 mod tail;
+mod tail_state;
 
 use std::{
     sync::{
@@ -23,6 +24,12 @@ use futures_util::stream;
 use realtime_core::{Bus, BusError, BusEvent, Envelope, Position, Published};
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
+#[cfg(feature = "sim")]
+pub(crate) use self::{
+    clock::RedisTime,
+    entry::{Content, Entry},
+    tail_state::TailState,
+};
 use crate::{
     config::{RedisConfig, RedisConfigError},
     master::Servers,

@@ -49,30 +49,22 @@ pub(super) async fn pump(events: BoxStream<'static, BusEvent>, registry: Arc<Reg
     let mut events = events.ready_chunks(PUMP_EVENTS);
     while let Some(chunk) = events.next().await {
         for event in chunk {
-            match event {
-                BusEvent::Message(position, envelope) => {
-                    registry.metrics.received.add(1);
-                    registry.log.push(position, envelope);
-                }
-                BusEvent::Marker(position) => registry.log.push_marker(position),
-                BusEvent::Up(position) => {
+            match &event {
+                BusEvent::Up(_) => {
                     tracing::info!("bus is up");
-                    registry.log.begin(position);
-                    registry.set_bus_down(false);
                     health.set(None);
                 }
-                BusEvent::Gap => registry.log.push_gap(GapReason::Bus),
-                BusEvent::CaughtUp(at) => registry.log.set_caught_up(at),
                 BusEvent::Down(problem) => {
                     if health.problem().is_none() {
                         tracing::warn!(%problem, "bus is down");
                     } else {
                         tracing::debug!(%problem, "bus is still down");
                     }
-                    registry.set_bus_down(true);
-                    health.set(Some(problem));
+                    health.set(Some(problem.clone()));
                 }
+                _ => {}
             }
+            apply(event, &registry);
         }
         // Before the bus is up for the first time, what comes is history, and nobody is served.
         if registry.log.up().is_some() {
@@ -80,6 +72,24 @@ pub(super) async fn pump(events: BoxStream<'static, BusEvent>, registry: Arc<Reg
         }
     }
     registry.set_bus_down(true);
+}
+
+/// Takes an event of the bus into the log.
+pub(crate) fn apply(event: BusEvent, registry: &Registry) {
+    match event {
+        BusEvent::Message(position, envelope) => {
+            registry.metrics.received.add(1);
+            registry.log.push(position, envelope);
+        }
+        BusEvent::Marker(position) => registry.log.push_marker(position),
+        BusEvent::Up(position) => {
+            registry.log.begin(position);
+            registry.set_bus_down(false);
+        }
+        BusEvent::Gap => registry.log.push_gap(GapReason::Bus),
+        BusEvent::CaughtUp(at) => registry.log.set_caught_up(at),
+        BusEvent::Down(_) => registry.set_bus_down(true),
+    }
 }
 
 /// How many events are taken from the bus before the shards are woken.

@@ -18,9 +18,9 @@ pub(super) struct RedisClock {
 
 /// Redis' answer to `TIME`, in milliseconds since 1970, and when it was asked.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct RedisTime {
-    pub(super) millis: u64,
-    pub(super) asked: Instant,
+pub(crate) struct RedisTime {
+    pub(crate) millis: u64,
+    pub(crate) asked: Instant,
 }
 
 impl RedisTime {

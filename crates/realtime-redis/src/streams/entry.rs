@@ -22,14 +22,14 @@ const TIME_FIELD: &str = "t";
 
 /// An entry as the tail understands it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) content: Content,
+pub(crate) struct Entry {
+    pub(crate) content: Content,
     /// When it was made: milliseconds since 1970 by Redis' clock, or by the publisher's when that is an older version.
-    pub(super) at: Option<u64>,
+    pub(crate) at: Option<u64>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Content {
+pub(crate) enum Content {
     Envelope(Arc<Envelope>),
     /// A heartbeat of the node with this incarnation.
     Beat {

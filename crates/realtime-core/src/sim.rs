@@ -1,0 +1,71 @@
+//! One node whose events and turns a simulation decides: log, shard and sessions without tasks, timers and sockets.
+//!
+//! Behind the feature `sim`, with no promise to anybody else.
+
+use std::sync::Arc;
+
+use crate::{
+    BusEvent, CloseReason, ConnectError, Position, Principal, Session, Settings, Shard, Transport, UserId,
+    Wire, hub::pump::apply, registry::Registry, ticks::Ticks,
+};
+
+/// A node with one worker.
+#[derive(Debug)]
+pub struct Node {
+    registry: Arc<Registry>,
+    shard: Arc<Shard>,
+    ticks: u64,
+}
+
+impl Node {
+    /// A node whose bus has yet to come up.
+    pub fn new(settings: Settings) -> Self {
+        let registry = Arc::new(Registry::new(settings));
+        let shard = Shard::new(Arc::clone(&registry));
+        Self { registry, shard, ticks: 0 }
+    }
+
+    /// The bus says something, as the hub's pump takes it.
+    pub fn apply(&self, event: BusEvent) {
+        apply(event, &self.registry);
+    }
+
+    /// The bus has acknowledged a position to this node.
+    pub fn acknowledge(&self, position: Position) {
+        self.registry.acknowledge(Some(position));
+    }
+
+    /// The worker hands out what is new, up to one pass. Says whether there is more.
+    pub fn pass(&self) -> bool {
+        self.shard.pass().more
+    }
+
+    /// A tick of the worker's timer.
+    pub fn tick(&mut self) {
+        self.ticks += 1;
+        self.shard.tick(self.ticks, Ticks::new(&self.registry.settings));
+    }
+
+    /// Opens a session.
+    ///
+    /// # Errors
+    /// When a limit is reached.
+    pub fn connect(
+        &self,
+        user: &UserId,
+        transport: Transport,
+        wire: &Arc<dyn Wire>,
+        cursor: Option<&str>,
+    ) -> Result<Session, ConnectError> {
+        let wire = self.registry.wire(wire)?;
+        let principal = Principal::new(user.clone(), &user.to_string());
+        self.shard.register(principal, transport, wire, cursor.map(str::parse))
+    }
+
+    /// Ends a user's sessions behind a position.
+    pub fn close_after(&self, user: &UserId, reason: CloseReason, after: Position) {
+        for session in self.registry.directory.of(user) {
+            session.close_after(reason, Some(after));
+        }
+    }
+}
