@@ -10,8 +10,8 @@ use std::{
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::Child,
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStderr},
 };
 
 use crate::{EventStream, Server, Socket, within};
@@ -36,6 +36,23 @@ impl Demo {
 
     /// Starts the demo with further environment variables, such as `("REALTIME__SSE__ENABLED", "false")`.
     pub async fn start_with(variables: &[(&str, &str)]) -> Self {
+        let (demo, mut lines) = Self::launch(variables).await;
+        // A full pipe would cost lines of the log.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        demo
+    }
+
+    /// Starts the demo as in `realtime-demo 2>&1 | head`: once it is ready, nobody reads its stderr any more.
+    pub async fn start_unread(variables: &[(&str, &str)]) -> Self {
+        Self::launch(variables).await.0
+    }
+
+    /// Starts the demo as in `realtime-demo 2>&1 | less`: its stderr stays open, and nobody reads on.
+    pub async fn start_ignored(variables: &[(&str, &str)]) -> (Self, impl Sized) {
+        Self::launch(variables).await
+    }
+
+    async fn launch(variables: &[(&str, &str)]) -> (Self, Lines<BufReader<ChildStderr>>) {
         let mut child = tokio::process::Command::new(Self::binary())
             .env("REALTIME__SERVER__PORT", "0")
             .env("REALTIME__AUTH__JWT__SECRET", SECRET)
@@ -57,9 +74,7 @@ impl Demo {
             }
         })
         .await;
-        // A full pipe would stop the server.
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Self { child, port, http: reqwest::Client::new() }
+        (Self { child, port, http: reqwest::Client::new() }, lines)
     }
 
     /// The demo's binary, built once per test process.

@@ -1,8 +1,7 @@
 //! The demo's command line.
-#![allow(clippy::print_stdout, reason = "a command line answers on stdout")]
 
 use std::{
-    io::IsTerminal,
+    io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -11,8 +10,7 @@ use std::{
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use realtime_core::UserId;
-use realtime_demo::{check, config::Config, run, token};
-use tracing_subscriber::EnvFilter;
+use realtime_demo::{check, config::Config, log, run, token};
 
 /// A push server with a page to try it: WebSocket and Server-Sent Events over one hub.
 #[derive(Parser)]
@@ -52,10 +50,11 @@ enum Command {
 
 #[actix_web::main]
 async fn main() -> ExitCode {
+    let _flush = log::FlushOnDrop;
     match execute(Cli::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            log::line(format_args!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -66,29 +65,26 @@ async fn execute(cli: Cli) -> anyhow::Result<()> {
     match command {
         None => {
             let config = load(config.as_deref())?;
-            let filter = EnvFilter::try_new(&config.log.level).context("log.level")?;
-            let ansi = std::io::stderr().is_terminal();
-            tracing_subscriber::fmt()
-                .with_env_filter(filter)
-                .with_writer(std::io::stderr)
-                .with_ansi(ansi)
-                .init();
+            log::init(&config.log.level).context("log.level")?;
             run(config).await
         }
         Some(Command::CheckConfig { config }) => {
             let config = load(config.as_deref())?;
             for warning in &config.warnings {
-                eprintln!("warning: {warning}");
+                log::line(format_args!("warning: {warning}"));
             }
             check(&config)?;
-            println!("the configuration is valid");
-            Ok(())
+            answer("the configuration is valid")
         }
         Some(Command::GenToken { config, user, client_id, ttl }) => {
-            println!("{}", token::generate(&load(config.as_deref())?, user, &client_id, ttl)?);
-            Ok(())
+            answer(&token::generate(&load(config.as_deref())?, user, &client_id, ttl)?)
         }
     }
+}
+
+/// Says on stdout what was asked for.
+fn answer(text: &str) -> anyhow::Result<()> {
+    writeln!(io::stdout(), "{text}").context("stdout")
 }
 
 fn load(file: Option<&Path>) -> anyhow::Result<Config> {

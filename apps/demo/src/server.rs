@@ -4,21 +4,21 @@ use std::{any::Any, sync::Arc, time::Duration};
 
 use actix_web::{
     App, HttpRequest, HttpResponse, HttpServer,
-    dev::Extensions,
+    dev::{Extensions, ServerHandle},
     http::StatusCode,
     rt::net::TcpStream,
     web::{self, Data, PathConfig, PayloadConfig, QueryConfig, ServiceConfig},
 };
-use anyhow::Context;
+use anyhow::{Context, bail};
 use realtime_core::{Authenticator, Hub, HubBuilder, NoPresence};
 use socket2::SockRef;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     api,
     config::{AuthMode, Config, PresenceMode},
     fault::Fault,
-    health, login, online, page, scenes,
+    health, log, login, online, page, scenes,
     state::State,
     token,
 };
@@ -38,8 +38,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// Serves until SIGINT or SIGTERM, then drains.
 ///
 /// # Errors
-/// When the hub's settings contradict each other or the address cannot be bound.
+/// When the hub's settings contradict each other, the address cannot be bound, or a task ends that must not.
 pub async fn run(config: Config) -> anyhow::Result<()> {
+    let signals = Signals::new()?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -65,7 +66,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             (Arc::new(sa_token) as Arc<dyn Authenticator>, None, Some(recheck))
         }
         #[cfg(not(feature = "redis"))]
-        AuthMode::SaToken => anyhow::bail!("auth.mode: sa-token needs the feature `redis`"),
+        AuthMode::SaToken => bail!("auth.mode: sa-token needs the feature `redis`"),
     };
     let state = Data::new(State::new(config, hub.clone(), authenticator, jwt));
     let config = &state.config;
@@ -104,20 +105,37 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .with_context(|| format!("failed to bind {host}:{port} (server.host, server.port)"))?;
     announce(&state, server.addrs().first().map_or(port, std::net::SocketAddr::port));
 
-    let server = server.run();
-    let handle = server.handle();
-    let stop = tokio::spawn(async move {
-        stop_signal().await;
-        tracing::info!("draining");
+    let mut server = server.run();
+    let mut stop = tokio::spawn(stop(signals, hub, server.handle()));
+    let result = tokio::select! {
+        result = &mut server => result,
+        // A process that no signal stops in order is better ended now, with a word.
+        Err(error) = &mut stop => bail!("the task that waits for signals has ended: {error}"),
+    };
+    stop.abort();
+    Ok(result?)
+}
+
+/// Drains the hub at the first signal, then stops the server. A second signal ends the process at once.
+async fn stop(mut signals: Signals, hub: Hub, server: ServerHandle) {
+    signals.next().await;
+    tracing::info!("draining");
+    let in_order = async {
         let left = hub.drain().await;
         if left > 0 {
             tracing::warn!(left, "sessions did not end within drain.timeout");
         }
-        handle.stop(left == 0).await;
-    });
-    let result = server.await;
-    stop.abort();
-    Ok(result?)
+        server.stop(left == 0).await;
+    };
+    tokio::select! {
+        () = in_order => {}
+        signal = signals.next() => {
+            tracing::warn!("a second signal: the process ends before it has drained");
+            log::flush();
+            // What a shell reports for a process that the signal has killed.
+            std::process::exit(128 + signal);
+        }
+    }
 }
 
 /// The bus that the configuration names; without Redis it is in memory.
@@ -128,7 +146,7 @@ fn with_bus(hub: HubBuilder, config: &Config) -> anyhow::Result<HubBuilder> {
         Some(url) => crate::cluster::with_bus(hub, url, config),
         #[cfg(not(feature = "redis"))]
         Some(_) => {
-            anyhow::bail!("the configuration was checked: without the feature `redis` there is no redis.url")
+            bail!("the configuration was checked: without the feature `redis` there is no redis.url")
         }
     }
 }
@@ -216,38 +234,48 @@ fn announce(state: &State, port: u16) {
     let config = &state.config;
     let module = |name: &str, enabled: bool, path: &str| {
         if enabled {
-            eprintln!("{name}: {path}");
+            log::line(format_args!("{name}: {path}"));
         } else {
-            eprintln!("{name}: disabled ({name}.enabled)");
+            log::line(format_args!("{name}: disabled ({name}.enabled)"));
         }
     };
     module("websocket", config.websocket.enabled, &config.websocket.path);
     module("sse", config.sse.enabled, &config.sse.path);
     match config.redis.url {
-        Some(_) => eprintln!("bus: Redis {:?}, {:?} (redis.*)", config.redis.mode, config.redis.topology),
-        None => eprintln!("bus: in memory (redis.url is not set)"),
+        Some(_) => log::line(format_args!(
+            "bus: Redis {:?}, {:?} (redis.*)",
+            config.redis.mode, config.redis.topology
+        )),
+        None => log::line(format_args!("bus: in memory (redis.url is not set)")),
     }
     match config.api.key {
-        Some(_) => eprintln!("api key: as configured (api.key)"),
-        None => eprintln!("api key: {} (for this start; api.key sets a lasting one)", state.api_key),
+        Some(_) => log::line(format_args!("api key: as configured (api.key)")),
+        None => {
+            log::line(format_args!("api key: {} (for this start; api.key sets a lasting one)", state.api_key))
+        }
     }
     let host = &config.server.host;
     let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-    eprintln!("realtime-demo is ready at http://{host}:{port}/");
+    log::line(format_args!("realtime-demo is ready at http://{host}:{port}/"));
 }
 
-async fn stop_signal() {
-    let (interrupt, terminate) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
-    match (interrupt, terminate) {
-        (Ok(mut interrupt), Ok(mut terminate)) => {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        }
-        (Err(error), _) | (_, Err(error)) => {
-            tracing::error!(%error, "no signals here: this process can only be killed");
-            std::future::pending().await
+/// SIGINT and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("failed to listen to SIGINT and SIGTERM");
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    /// The number of the next one.
+    async fn next(&mut self) -> i32 {
+        tokio::select! {
+            _ = self.interrupt.recv() => SignalKind::interrupt().as_raw_value(),
+            _ = self.terminate.recv() => SignalKind::terminate().as_raw_value(),
         }
     }
 }

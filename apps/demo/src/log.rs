@@ -1,0 +1,142 @@
+//! The log on stderr, in a form that can neither end nor hold up whoever writes to it.
+//!
+//! `eprintln!` panics when nobody reads stderr any more (`realtime-demo 2>&1 | head`), and a pipe that is full blocks
+//! the writer: in a server that is the end, or the halt, of the task that happened to log. So lines go through a
+//! bounded queue to a thread of their own, which drops what cannot be written.
+
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    fmt,
+    io::{self, IsTerminal, Write},
+    panic::{self, PanicHookInfo},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
+    thread,
+    time::Duration,
+};
+
+use tracing_subscriber::EnvFilter;
+
+/// Lines that wait to be written; more are dropped and counted.
+const QUEUE: usize = 4096;
+
+/// How long an ending process waits for its last lines to be written.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+static WRITER: OnceLock<Writer> = OnceLock::new();
+
+struct Writer {
+    queue: SyncSender<Item>,
+    dropped: AtomicU64,
+}
+
+enum Item {
+    Line(Vec<u8>),
+    /// Answered once everything before it has been written.
+    Flush(SyncSender<()>),
+}
+
+/// Sends events of `tracing`, and panics as errors among them, to stderr.
+///
+/// # Errors
+/// When `level` is no filter, or a subscriber is set already.
+pub fn init(level: &str) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(level)?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(|| Stderr)
+        .with_ansi(io::stderr().is_terminal())
+        // They would be told by `eprintln!`.
+        .log_internal_errors(false)
+        .try_init()
+        .map_err(|error| anyhow::anyhow!("the log cannot be set up: {error}"))?;
+    panic::set_hook(Box::new(log_panic));
+    Ok(())
+}
+
+/// Writes a line to stderr, whatever the log level.
+pub fn line(text: impl fmt::Display) {
+    send(format!("{text}\n").into_bytes());
+}
+
+/// Waits, for a bounded time, until what was logged so far has been written.
+pub fn flush() {
+    let (done, wait) = sync_channel(1);
+    let writer = WRITER.get();
+    if writer.is_some_and(|writer| writer.queue.try_send(Item::Flush(done)).is_ok()) {
+        wait.recv_timeout(FLUSH_TIMEOUT).ok();
+    }
+}
+
+/// Flushes the log when it is dropped: also while a panic unwinds.
+#[derive(Debug)]
+pub struct FlushOnDrop;
+
+impl Drop for FlushOnDrop {
+    fn drop(&mut self) {
+        flush();
+    }
+}
+
+/// The writer that `tracing` gets. It never fails and never blocks.
+struct Stderr;
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        send(bytes.to_vec());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn send(line: Vec<u8>) {
+    let writer = WRITER.get_or_init(|| {
+        let (queue, lines) = sync_channel(QUEUE);
+        // Without the thread the queue is closed, and lines are written on the spot.
+        thread::Builder::new().name("log".to_owned()).spawn(move || write_all(&lines)).ok();
+        Writer { queue, dropped: AtomicU64::new(0) }
+    });
+    match writer.queue.try_send(Item::Line(line)) {
+        Ok(()) | Err(TrySendError::Disconnected(Item::Flush(_))) => {}
+        Err(TrySendError::Full(_)) => drop(writer.dropped.fetch_add(1, Ordering::Relaxed)),
+        Err(TrySendError::Disconnected(Item::Line(line))) => write(&line),
+    }
+}
+
+fn write_all(lines: &Receiver<Item>) {
+    for item in lines {
+        match item {
+            Item::Line(line) => write(&line),
+            Item::Flush(done) => drop(done.try_send(())),
+        }
+        let dropped = WRITER.get().map_or(0, |writer| writer.dropped.swap(0, Ordering::Relaxed));
+        if dropped > 0 {
+            write(
+                format!("{dropped} lines of the log were dropped: stderr takes them too slowly\n").as_bytes(),
+            );
+        }
+    }
+}
+
+/// Nobody may be left to read it, and nobody is left to tell.
+fn write(bytes: &[u8]) {
+    io::stderr().write_all(bytes).ok();
+}
+
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let thread = thread::current();
+    let (thread, message) = (thread.name().unwrap_or("?"), panic.payload_as_str().unwrap_or("?"));
+    let location = panic.location().map(ToString::to_string).unwrap_or_default();
+    let backtrace = Backtrace::capture();
+    if backtrace.status() == BacktraceStatus::Captured {
+        tracing::error!(thread, location, "panicked: {message}\n{backtrace}");
+    } else {
+        tracing::error!(thread, location, "panicked: {message}");
+    }
+}
