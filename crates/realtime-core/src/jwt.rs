@@ -16,7 +16,9 @@ use crate::{AuthError, Authenticator, ClientIdPolicy, Handshake, Principal, Toke
 ///
 /// The algorithm is fixed when the authenticator is made and never taken from the token; `exp` must be there and
 /// is honoured to the second, also on live sessions. Claims: `userId` or else `sub` (number or string), and
-/// optionally `clientid` and `topics` (a list of names).
+/// optionally `nbf`, `iat`, `clientid` and `topics` (a list of names). Times are seconds since 1970, whole or with a
+/// fraction (RFC 7519, section 2); a fraction of `exp` and `iat` is rounded down. A header with `crit` is refused (RFC
+/// 7515, section 4.1.11: no extension is known here), and so is one with `zip`, `enc` or `b64: false`.
 #[derive(Clone)]
 pub struct JwtAuthenticator {
     algorithm: JwtAlgorithm,
@@ -63,6 +65,26 @@ pub struct Claims {
     pub jti: Option<String>,
 }
 
+/// The claims of a token that somebody else may have signed.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Received {
+    #[serde(default)]
+    user_id: Option<UserId>,
+    #[serde(default)]
+    sub: Option<UserId>,
+    #[serde(default, rename = "clientid")]
+    client_id: Option<String>,
+    #[serde(default)]
+    topics: Vec<Topic>,
+    #[serde(default)]
+    exp: Option<f64>,
+    #[serde(default)]
+    nbf: Option<f64>,
+    #[serde(default)]
+    iat: Option<f64>,
+}
+
 /// A secret that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the JWT secret must not be empty")]
@@ -103,33 +125,65 @@ impl JwtAuthenticator {
     /// [`AuthError::Unauthorized`] with what is wrong; never with the token.
     pub fn verify(&self, token: &str) -> Result<Principal, AuthError> {
         let unauthorized = |problem: &str| AuthError::Unauthorized(problem.to_owned());
-        let mut validation = Validation::new(self.algorithm.into());
-        validation.leeway = 0;
-        validation.validate_nbf = true;
-        validation.validate_aud = false;
-        let data = jsonwebtoken::decode::<Claims>(token, &self.decoding, &validation).map_err(|error| {
+        let algorithm = Algorithm::from(self.algorithm);
+        let header = jsonwebtoken::decode_header(token).map_err(|error| {
             unauthorized(match error.kind() {
-                ErrorKind::ExpiredSignature => "token has expired",
-                ErrorKind::ImmatureSignature => "token is not valid yet",
+                ErrorKind::Json(_) => "token header cannot be read",
+                _ => "token is malformed",
+            })
+        })?;
+        if header.alg != algorithm {
+            return Err(unauthorized("token algorithm is not the configured one"));
+        }
+        check_header(&header).map_err(unauthorized)?;
+        let mut validation = Validation::new(algorithm);
+        // Times are compared below: the library rounds them.
+        validation.required_spec_claims.clear();
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
+        validation.validate_aud = false;
+        let data = jsonwebtoken::decode::<Received>(token, &self.decoding, &validation).map_err(|error| {
+            unauthorized(match error.kind() {
                 ErrorKind::InvalidSignature => "token signature is wrong",
-                ErrorKind::InvalidAlgorithm => "token algorithm is not the configured one",
-                ErrorKind::MissingRequiredClaim(_) => "token has no exp",
                 ErrorKind::Json(_) => "token claims cannot be read",
                 _ => "token is malformed",
             })
         })?;
-        let Claims { user_id, sub, client_id, topics, exp, iat, .. } = data.claims;
-        let user = user_id.or(sub).ok_or_else(|| unauthorized("token has neither userId nor sub"))?;
-        let expires_at = UNIX_EPOCH
-            .checked_add(Duration::from_secs(exp))
-            .ok_or_else(|| unauthorized("token has an exp beyond all time"))?;
-        if expires_at <= SystemTime::now() {
+        let Received { user_id, sub, client_id, topics, exp, nbf, iat } = data.claims;
+        let now = SystemTime::now();
+        let exp = exp.ok_or_else(|| unauthorized("token has no exp"))?;
+        let expires_at = time(exp.floor()).ok_or_else(|| unauthorized("token has an exp beyond all time"))?;
+        if expires_at <= now {
             return Err(unauthorized("token has expired"));
         }
-        let issued_at = iat.and_then(|iat| UNIX_EPOCH.checked_add(Duration::from_secs(iat)));
+        if nbf.is_some_and(|nbf| time(nbf).map_or(nbf > 0.0, |start| start > now)) {
+            return Err(unauthorized("token is not valid yet"));
+        }
+        let user = user_id.or(sub).ok_or_else(|| unauthorized("token has neither userId nor sub"))?;
+        let issued_at = iat.and_then(|iat| time(iat.floor()));
         let (token, expires_at) = (TokenHash::of(token), Some(expires_at));
         Ok(Principal { user, client_id, token, issued_at, expires_at, topics, credential: None })
     }
+}
+
+/// Refuses what would give the token another meaning than the one that is checked here.
+fn check_header(header: &Header) -> Result<(), &'static str> {
+    if header.crit.is_some() {
+        Err("token has critical header parameters, and none is known here")
+    } else if header.zip.is_some() || header.enc.is_some() {
+        Err("token is compressed or encrypted")
+    } else if header.extras.inner().get("b64").is_some_and(|b64| *b64 != true) {
+        // RFC 7797
+        Err("token has an unencoded payload")
+    } else {
+        Ok(())
+    }
+}
+
+/// A NumericDate as a time, unless no clock gets there.
+fn time(seconds: f64) -> Option<SystemTime> {
+    let span = Duration::try_from_secs_f64(seconds.abs()).ok()?;
+    if seconds < 0.0 { UNIX_EPOCH.checked_sub(span) } else { UNIX_EPOCH.checked_add(span) }
 }
 
 impl Authenticator for JwtAuthenticator {
@@ -245,5 +299,101 @@ mod tests {
             assert!(message.contains(problem), "{message} should say {problem}");
         }
         assert_eq!(JwtAuthenticator::new(JwtAlgorithm::Hs256, "").unwrap_err(), EmptySecret);
+    }
+
+    /// A token with whatever header and claims, rightly signed.
+    fn forge(header: &str, claims: &str) -> String {
+        let part = |json: &str| {
+            let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+            json.as_bytes().chunks(3).fold(String::new(), |mut text, three| {
+                let bits = (0..3).fold(0, |bits, n| bits << 8 | u32::from(*three.get(n).unwrap_or(&0)));
+                for n in 0..=three.len() {
+                    text.push(char::from(alphabet[(bits >> (18 - 6 * n) & 63) as usize]));
+                }
+                text
+            })
+        };
+        let message = format!("{}.{}", part(header), part(claims));
+        let key = EncodingKey::from_secret(SECRET.as_bytes());
+        let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
+        format!("{message}.{signature}")
+    }
+
+    #[test]
+    fn a_header_that_changes_the_meaning_of_the_token_is_refused() {
+        let jwt = JwtAuthenticator::new(JwtAlgorithm::Hs256, SECRET).unwrap();
+        let claims = format!(r#"{{"sub":1,"exp":{}}}"#, now() + 60);
+        for accepted in ["", r#","typ":"JWT","kid":"1","x":2"#, r#","b64":true"#] {
+            jwt.verify(&forge(&format!(r#"{{"alg":"HS256"{accepted}}}"#), &claims)).unwrap();
+        }
+        for (header, problem) in [
+            (r#","crit":["exp"],"exp":1"#, "critical"),
+            (r#","crit":["b64"],"b64":true"#, "critical"),
+            (r#","crit":[]"#, "critical"),
+            (r#","crit":"exp""#, "header cannot be read"),
+            (r#","zip":"DEF""#, "compressed"),
+            (r#","zip":"GZ""#, "compressed"),
+            (r#","enc":"A128GCM""#, "encrypted"),
+            (r#","b64":false"#, "unencoded"),
+            (r#","b64":"false""#, "unencoded"),
+            (r#","alg":"HS256""#, "header cannot be read"),
+        ] {
+            let message = refused(jwt.verify(&forge(&format!(r#"{{"alg":"HS256"{header}}}"#), &claims)));
+            assert!(message.contains(problem), "{header}: {message} should say {problem}");
+        }
+    }
+
+    #[test]
+    fn times_may_have_a_fraction_and_no_number_is_a_panic() {
+        let jwt = JwtAuthenticator::new(JwtAlgorithm::Hs256, SECRET).unwrap();
+        let verify =
+            |claims: &str| jwt.verify(&forge(r#"{"alg":"HS256"}"#, &format!(r#"{{"sub":1,{claims}}}"#)));
+        let at = |seconds| Some(UNIX_EPOCH + Duration::from_secs(seconds));
+        for (exp, seconds) in
+            [("4102444800", 4_102_444_800), ("4102444800.75", 4_102_444_800), ("4.1e9", 4_100_000_000)]
+        {
+            for (iat, issued_at) in [
+                (r#","iat":7"#, at(7)),
+                (r#","iat":7.9"#, at(7)),
+                (r#","iat":1e9"#, at(1_000_000_000)),
+                (r#","iat":-1.5"#, Some(UNIX_EPOCH - Duration::from_secs(2))),
+                (r#","iat":1e300"#, None),
+                (r#","iat":null"#, None),
+                ("", None),
+            ] {
+                let principal = verify(&format!(r#""exp":{exp}{iat}"#)).unwrap();
+                assert_eq!(
+                    (principal.expires_at, principal.issued_at),
+                    (at(seconds), issued_at),
+                    "{exp}{iat}"
+                );
+            }
+        }
+        let past = format!(r#""exp":{}.5"#, now() - 1);
+        let future = format!(r#""exp":4e9,"nbf":{}.5"#, now() + 60);
+        for (claims, problem) in [
+            (past.as_str(), "expired"),
+            (r#""exp":-1"#, "expired"),
+            (r#""exp":-0.5"#, "expired"),
+            (r#""exp":1e3"#, "expired"),
+            (r#""exp":18446744073709551615"#, "beyond all time"),
+            (r#""exp":1e300"#, "beyond all time"),
+            (r#""exp":-1e300"#, "beyond all time"),
+            (r#""exp":1e400"#, "claims cannot be read"),
+            (r#""exp":"4102444800""#, "claims cannot be read"),
+            (r#""exp":4e9,"exp":5e9"#, "claims cannot be read"),
+            (r#""exp":null"#, "no exp"),
+            (r#""iat":1"#, "no exp"),
+            (future.as_str(), "not valid yet"),
+            (r#""exp":4e9,"nbf":1e300"#, "not valid yet"),
+            (r#""exp":4e9,"nbf":[]"#, "claims cannot be read"),
+            (r#""exp":4e9,"iat":"now""#, "claims cannot be read"),
+        ] {
+            let message = refused(verify(claims));
+            assert!(message.contains(problem), "{claims}: {message} should say {problem}");
+        }
+        for nbf in ["1.5", "-1e300", "null", "0"] {
+            verify(&format!(r#""exp":4e9,"nbf":{nbf}"#)).unwrap();
+        }
     }
 }
