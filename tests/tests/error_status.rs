@@ -17,7 +17,7 @@ impl Authenticator for Door {
     fn authenticate<'a>(&'a self, handshake: &'a Handshake) -> BoxFuture<'a, Result<Principal, AuthError>> {
         let error = match handshake.token() {
             Some("forbidden") => AuthError::Forbidden("you may not".to_owned()),
-            Some("unavailable") => AuthError::Unavailable("nobody can say".to_owned()),
+            Some("unavailable") => AuthError::Unavailable("db-7.internal: connection refused".to_owned()),
             _ => AuthError::Unauthorized("who are you?".to_owned()),
         };
         Box::pin(async move { Err(error) })
@@ -36,7 +36,8 @@ async fn a_refused_login_is_told_under_401_or_403_or_always_under_200_with_the_s
             is_refusal(forbidden, statuses[1], 403, "you may not").await;
         }
         // What will pass is no refusal of the login.
-        is_refusal(ask(&server, "websocket", "unavailable").await, 503, 503, "nobody can say").await;
+        let unavailable = ask(&server, "websocket", "unavailable").await;
+        is_refusal(unavailable, 503, 503, "the login cannot be checked now").await;
         let stream = ask(&server, "sse", "unavailable").await;
         assert_eq!((stream.status().as_u16(), content_type(&stream)), (200, "text/event-stream"));
         assert_eq!(stream.text().await.unwrap(), ":disconnected\nretry:3000\n\n");
@@ -88,6 +89,30 @@ async fn the_demo_tells_of_every_refused_login_as_it_is_configured_and_of_nothin
         let page = upgrade(&demo, &token(1)).header("Origin", "http://elsewhere");
         let refused = within("an answer", page.send()).await.unwrap();
         is_refusal(refused, 403, 403, "origin \"http://elsewhere\" is not allowed").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_origin_that_is_not_text_or_is_one_of_two_lets_no_strange_page_in() {
+    let demo = Demo::start().await;
+    let own = format!("http://127.0.0.1:{}", demo.port());
+    let open = async |origins: &[&[u8]]| {
+        let mut request = upgrade(&demo, &token(1));
+        for origin in origins {
+            request = request.header("Origin", reqwest::header::HeaderValue::from_bytes(origin).unwrap());
+        }
+        within("an answer", request.send()).await.unwrap().status().as_u16()
+    };
+    let (own, strange) = (own.as_bytes(), b"http://elsewhere".as_slice());
+    for (origins, status) in [
+        (vec![], 101),
+        (vec![own], 101),
+        (vec![own, own], 101),
+        (vec![b"http://\xff".as_slice()], 403),
+        (vec![own, strange], 403),
+        (vec![strange, own], 403),
+    ] {
+        assert_eq!(open(&origins).await, status, "{origins:?}");
     }
 }
 

@@ -60,7 +60,8 @@ impl From<AuthError> for Fault {
             AuthError::Forbidden(_) => StatusCode::FORBIDDEN,
             AuthError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
-        Self::new(status, error)
+        error.report();
+        Self::new(status, error.answer())
     }
 }
 

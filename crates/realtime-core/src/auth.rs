@@ -1,6 +1,14 @@
 //! [`Authenticator`]: who may connect, and what it is told about the request.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use futures_core::future::BoxFuture;
 use sha2::{Digest, Sha256};
@@ -113,7 +121,8 @@ pub enum AuthError {
     /// A valid login that may not connect.
     #[error("{0}")]
     Forbidden(String),
-    /// Nobody can say now: the store of logins is away.
+    /// Nobody can say now: the store of logins is away. The text is for the log; whoever asks is not known yet, and is
+    /// not told about it.
     #[error("{0}")]
     Unavailable(String),
 }
@@ -126,6 +135,31 @@ impl AuthError {
             Self::Forbidden(_) => 403,
             Self::Unavailable(_) => 503,
         }
+    }
+
+    /// The text for the client. That of [`Self::Unavailable`] says nothing of the reason, which may name hosts, tables
+    /// or users; [`Self::report`] does.
+    pub fn answer(&self) -> &str {
+        match self {
+            Self::Unauthorized(text) | Self::Forbidden(text) => text,
+            Self::Unavailable(_) => "the login cannot be checked now",
+        }
+    }
+
+    /// Tells the log what a client is not told: why logins cannot be checked, at most once a second.
+    pub fn report(&self) {
+        if let Self::Unavailable(reason) = self {
+            warn_now_and_then(reason);
+        }
+    }
+}
+
+/// An outage meets every client that tries to come back: one line a second tells as much as thousands.
+fn warn_now_and_then(reason: &str) {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    if NEXT.swap(now + 1, Ordering::Relaxed) <= now {
+        tracing::warn!(reason, "logins cannot be checked");
     }
 }
 
@@ -146,19 +180,21 @@ impl Handshake {
     /// The query parameter and header that carry the client id.
     pub const CLIENT_ID: &'static str = "clientid";
 
-    /// A handshake from a request's raw query string and headers. A header that is not text is left out.
+    /// A handshake from a request's raw query string and headers.
+    ///
+    /// A header that is not UTF-8 is not as good as absent: what is wrong in it becomes U+FFFD, which equals nothing
+    /// that is expected. The headers `Cookie`, of which HTTP/2 may send several (RFC 9113, section 8.2.3), become one.
     pub fn new<'a>(
         transport: Transport,
         query: &str,
         headers: impl IntoIterator<Item = (&'a str, &'a [u8])>,
         peer: Option<SocketAddr>,
     ) -> Self {
-        let headers = headers
+        let mut headers: Vec<(String, String)> = headers
             .into_iter()
-            .filter_map(|(name, value)| {
-                Some((name.to_ascii_lowercase(), std::str::from_utf8(value).ok()?.to_owned()))
-            })
+            .map(|(name, value)| (name.to_ascii_lowercase(), String::from_utf8_lossy(value).into_owned()))
             .collect();
+        join_cookies(&mut headers);
         let query = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
         Self { transport, query, headers, peer }
     }
@@ -178,9 +214,22 @@ impl Handshake {
         self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// The first header of that name, whatever its case.
+    /// The first header of that name, whatever its case; of `Cookie`, all of them, joined with `; `.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.header_all(name).next()
+    }
+
+    /// The headers of that name, whatever its case, in their order; `Cookie` is one.
+    pub fn header_all(&self, name: &str) -> impl Iterator<Item = &str> {
+        let same = move |key: &str| key.eq_ignore_ascii_case(name);
+        self.headers.iter().filter(move |(key, _)| same(key)).map(|(_, value)| value.as_str())
+    }
+
+    /// The value of the first cookie of that name, as it was sent; without the quotes around it, if there are any.
+    pub fn cookie(&self, name: &str) -> Option<&str> {
+        let pairs = self.header(COOKIE)?.split(';').filter_map(|pair| pair.split_once('='));
+        let value = pairs.map(|(key, value)| (key.trim(), value.trim())).find(|(key, _)| *key == name)?.1;
+        Some(value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value))
     }
 
     /// The raw `Authorization`: a parameter that is not empty beats the header, as in Sa-Token.
@@ -203,17 +252,15 @@ impl Handshake {
 
     /// Where a returning client stands: `Last-Event-ID`, else `lastEventId` or `cursor` in the query.
     pub fn cursor(&self) -> Option<&str> {
-        self.header("Last-Event-ID")
-            .or_else(|| self.query("lastEventId"))
-            .or_else(|| self.query("cursor"))
-            .filter(|cursor| !cursor.is_empty())
+        let places = [self.header("Last-Event-ID"), self.query("lastEventId"), self.query("cursor")];
+        places.into_iter().flatten().find(|cursor| !cursor.is_empty())
     }
 
     /// Checks the client id against the one in the token: either of the two that the request may carry (query,
-    /// header) has to be it.
+    /// header) has to be it. A token that names none matches any.
     ///
     /// # Errors
-    /// [`AuthError::Unauthorized`] when one was given and none equals `expected`, or when none was given though
+    /// [`AuthError::Unauthorized`] when one was given and none equals what is expected, or when none was given though
     /// `policy` asks for one.
     pub fn check_client_id(&self, expected: Option<&str>, policy: ClientIdPolicy) -> Result<(), AuthError> {
         let unauthorized = |problem: &str| Err(AuthError::Unauthorized(problem.to_owned()));
@@ -225,7 +272,7 @@ impl Handshake {
                 ClientIdPolicy::Required => unauthorized("clientid is missing"),
             };
         }
-        if given.any(|id| Some(id) == expected) {
+        if expected.is_none_or(|expected| given.any(|id| id == expected)) {
             Ok(())
         } else {
             unauthorized("clientid does not match the token")
@@ -239,6 +286,20 @@ impl fmt::Debug for Handshake {
             .field("transport", &self.transport)
             .field("peer", &self.peer)
             .finish_non_exhaustive()
+    }
+}
+
+const COOKIE: &str = "cookie";
+
+/// Makes one header of all `cookie`s, as RFC 9113, section 8.2.3, has it.
+fn join_cookies(headers: &mut Vec<(String, String)>) {
+    let mut cookies = headers.extract_if(.., |(name, _)| name == COOKIE).map(|(_, value)| value);
+    if let Some(mut all) = cookies.next() {
+        for cookie in cookies {
+            all.push_str("; ");
+            all.push_str(&cookie);
+        }
+        headers.push((COOKIE.to_owned(), all));
     }
 }
 
@@ -280,7 +341,7 @@ mod tests {
     #[test]
     fn either_client_id_may_be_the_tokens() {
         let both = handshake("clientid=a", &[("ClientId", "b")]);
-        for (expected, ok) in [(Some("a"), true), (Some("b"), true), (Some("c"), false), (None, false)] {
+        for (expected, ok) in [(Some("a"), true), (Some("b"), true), (Some("c"), false), (Some(""), false)] {
             assert_eq!(both.check_client_id(expected, ClientIdPolicy::Optional).is_ok(), ok, "{expected:?}");
         }
         let none = handshake("", &[]);
@@ -289,7 +350,65 @@ mod tests {
     }
 
     #[test]
+    fn a_token_without_a_client_id_matches_any_and_still_asks_for_one_where_one_is_required() {
+        let (some, none) = (handshake("clientid=a", &[]), handshake("", &[]));
+        for policy in [ClientIdPolicy::Optional, ClientIdPolicy::Required] {
+            assert!(some.check_client_id(None, policy).is_ok());
+        }
+        assert!(none.check_client_id(None, ClientIdPolicy::Optional).is_ok());
+        assert!(none.check_client_id(None, ClientIdPolicy::Required).is_err());
+    }
+
+    #[test]
+    fn cookies_of_several_headers_are_one_and_are_found_by_name() {
+        let headers =
+            [("Cookie", "a=1; b=2"), ("Host", "h"), ("cookie", "session=\"x=y\""), ("COOKIE", "b=3;c=")];
+        let several = handshake("", &headers);
+        assert_eq!(several.header("Cookie"), Some("a=1; b=2; session=\"x=y\"; b=3;c="));
+        assert_eq!(several.header_all("cookie").count(), 1);
+        for (name, value) in [
+            ("a", Some("1")),
+            ("b", Some("2")),
+            ("session", Some("x=y")),
+            ("c", Some("")),
+            ("A", None),
+            ("ession", None),
+            ("d", None),
+        ] {
+            assert_eq!(several.cookie(name), value, "{name}");
+        }
+        assert_eq!(handshake("", &[]).cookie("a"), None);
+    }
+
+    #[test]
+    fn of_a_header_that_came_twice_the_first_counts_and_all_can_be_seen() {
+        let twice = handshake("", &[("authorization", "Bearer A"), ("Authorization", "Bearer B")]);
+        assert_eq!(twice.token(), Some("A"));
+        assert_eq!(twice.header_all("AUTHORIZATION").collect::<Vec<_>>(), ["Bearer A", "Bearer B"]);
+    }
+
+    #[test]
+    fn a_header_that_is_not_text_is_there_and_equals_nothing() {
+        let headers = [("origin", b"https://\xff.com".as_slice()), ("cookie", b"a=1"), ("cookie", b"b=\xfe")];
+        let handshake = Handshake::new(Transport::new("sse"), "", headers, None);
+        assert_eq!(handshake.header("Origin"), Some("https://\u{fffd}.com"));
+        assert_eq!(
+            handshake.cookie("a"),
+            Some("1"),
+            "what another cookie holds is none of this one's business"
+        );
+    }
+
+    #[test]
+    fn why_logins_cannot_be_checked_is_not_the_clients_to_know() {
+        let away = AuthError::Unavailable("db-7.internal: password of `push` is wrong".into());
+        assert_eq!(away.answer(), "the login cannot be checked now");
+        assert_eq!(AuthError::Forbidden("you may not".into()).answer(), "you may not");
+    }
+
+    #[test]
     fn the_header_cursor_beats_the_query() {
+        assert_eq!(handshake("cursor=1.1", &[("Last-Event-ID", "")]).cursor(), Some("1.1"));
         assert_eq!(handshake("cursor=1.1&lastEventId=2.2", &[]).cursor(), Some("2.2"));
         assert_eq!(handshake("lastEventId=2.2", &[("Last-Event-Id", "3.3")]).cursor(), Some("3.3"));
     }

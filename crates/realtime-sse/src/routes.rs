@@ -94,6 +94,7 @@ fn handshake(request: &HttpRequest) -> Handshake {
 
 fn refuse_login(error: &AuthError, state: &State) -> HttpResponse {
     tracing::debug!(%error, "login refused");
+    error.report();
     match error {
         AuthError::Unauthorized(_) | AuthError::Forbidden(_) => {
             let code = error.status();

@@ -111,9 +111,11 @@ async fn connect(
 
     let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     let handshake = Handshake::new(TRANSPORT, request.query_string(), headers, request.peer_addr());
-    let (origin, host) = (handshake.header("Origin"), handshake.header("Host"));
-    if !state.allowed_origins.allow(origin, host) {
-        let origin = origin.unwrap_or_default();
+    let host = handshake.header("Host");
+    // Browsers send one; of several, none may be a stranger's.
+    let stranger =
+        handshake.header_all("Origin").find(|origin| !state.allowed_origins.allow(Some(origin), host));
+    if let Some(origin) = stranger {
         tracing::warn!(
             origin,
             "refused the WebSocket of another origin; websocket.allowedOrigins can name it"
@@ -185,7 +187,8 @@ impl Refusal {
 
 impl From<AuthError> for Refusal {
     fn from(error: AuthError) -> Self {
-        Self::new(error.status(), error)
+        error.report();
+        Self::new(error.status(), error.answer())
     }
 }
 
