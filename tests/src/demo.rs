@@ -36,7 +36,12 @@ impl Demo {
 
     /// Starts the demo with further environment variables, such as `("REALTIME__SSE__ENABLED", "false")`.
     pub async fn start_with(variables: &[(&str, &str)]) -> Self {
-        let (demo, mut lines) = Self::launch(variables).await;
+        Self::start_from(&[], variables).await
+    }
+
+    /// Starts the demo with arguments, such as `--config` and a file.
+    pub async fn start_from(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let (demo, mut lines) = Self::launch(arguments, variables).await;
         // A full pipe would cost lines of the log.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         demo
@@ -44,16 +49,17 @@ impl Demo {
 
     /// Starts the demo as in `realtime-demo 2>&1 | head`: once it is ready, nobody reads its stderr any more.
     pub async fn start_unread(variables: &[(&str, &str)]) -> Self {
-        Self::launch(variables).await.0
+        Self::launch(&[], variables).await.0
     }
 
     /// Starts the demo as in `realtime-demo 2>&1 | less`: its stderr stays open, and nobody reads on.
     pub async fn start_ignored(variables: &[(&str, &str)]) -> (Self, impl Sized) {
-        Self::launch(variables).await
+        Self::launch(&[], variables).await
     }
 
-    async fn launch(variables: &[(&str, &str)]) -> (Self, Lines<BufReader<ChildStderr>>) {
+    async fn launch(arguments: &[&str], variables: &[(&str, &str)]) -> (Self, Lines<BufReader<ChildStderr>>) {
         let mut child = tokio::process::Command::new(Self::binary())
+            .args(arguments)
             .env("REALTIME__SERVER__PORT", "0")
             .env("REALTIME__AUTH__JWT__SECRET", SECRET)
             .env("REALTIME__API__KEY", API_KEY)
@@ -124,8 +130,17 @@ impl Demo {
 
     /// The resident memory of the process in KiB.
     pub fn memory(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// The most resident memory that the process ever had, in KiB.
+    pub fn peak_memory(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    fn status(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 

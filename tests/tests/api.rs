@@ -1,7 +1,7 @@
 //! The HTTP API of the demo: publishing, presence, kicks, logins.
 #![allow(clippy::unwrap_used, reason = "tests may")]
 
-use realtime_tests::{Demo, EventStream, Socket, token};
+use realtime_tests::{Demo, EventStream, Socket, token, within};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -165,4 +165,21 @@ async fn a_login_needs_the_right_password() {
         assert_eq!((status, &answer["data"]), (401, &json!(null)));
     }
     assert_eq!(login(json!({ "username": "alice" })).await.0, 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_logins_at_once_take_the_memory_of_a_few() {
+    let demo = Demo::start().await;
+    let client = reqwest::Client::new();
+    let login = async || {
+        let body = json!({ "username": "alice", "password": "wrong", "clientId": "web" });
+        client.post(demo.url("/auth/login")).json(&body).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(login().await, 401);
+    let before = demo.peak_memory();
+    let statuses = within("all logins", futures_util::future::join_all((0..150).map(|_| login()))).await;
+    // Whoever waits too long is told to try again.
+    assert!(statuses.iter().all(|status| [401, 503].contains(status)), "{statuses:?}");
+    let grown = demo.peak_memory() - before;
+    assert!(grown < 120 * 1024, "8 MiB each, and the node grew by {grown} KiB");
 }

@@ -91,6 +91,51 @@ async fn what_cannot_work_stops_the_start_with_its_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_file_that_names_no_users_lets_nobody_log_in() {
+    let file = tempfile::NamedTempFile::with_suffix(".yml").unwrap();
+    let path = file.path().to_str().unwrap();
+    let alice = json!({ "username": "alice", "password": "demo", "clientId": "web" });
+    let login = async |demo: &Demo| {
+        let answer = reqwest::Client::new().post(demo.url("/auth/login")).json(&alice).send().await.unwrap();
+        (answer.status().as_u16(), answer.json::<serde_json::Value>().await.unwrap())
+    };
+    std::fs::write(&file, "websocket: {enabled: true}\n").unwrap();
+    let demo = Demo::start_from(&["--config", path], &[]).await;
+    let (status, answer) = login(&demo).await;
+    assert_eq!(
+        (status, answer["msg"].as_str().unwrap()),
+        (409, "nobody can log in here: auth.users names no users")
+    );
+    let page = demo.get("/demo/config").await.1;
+    assert!(page.contains(r#""passwordHint":null"#) && page.contains(r#""users":[]"#), "{page}");
+    // Logins that are made elsewhere are no business of the list.
+    demo.socket(1).await;
+
+    let eve = "{id: 7, username: eve, name: Eve, role: buyer, password: \
+               '$argon2id$v=19$m=8192,t=2,p=1$KOepo+H+GDh0flcOAW7y4A$89E53bDvRgg+u9ttc8nEq3X6IMzs8w+A9rY6f1HA54Q'}";
+    std::fs::write(&file, format!("auth:\n  users:\n    - {eve}\n")).unwrap();
+    let demo = Demo::start_from(&["--config", path], &[]).await;
+    assert_eq!(login(&demo).await.0, 401);
+    let page = demo.get("/demo/config").await.1;
+    assert!(
+        page.contains(r#""passwordHint":null"#) && page.contains("Eve") && !page.contains("alice"),
+        "{page}"
+    );
+}
+
+#[test]
+fn check_config_warns_of_logins_that_everybody_knows() {
+    let mut command = std::process::Command::new(Demo::binary());
+    command.arg("check-config").env("REALTIME__SERVER__HOST", "0.0.0.0");
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.success() && stderr.contains("warning: auth.users are the built-in ones"),
+        "{stderr}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_generated_token_opens_a_connection() {
     let demo = Demo::start().await;
     let mut command = std::process::Command::new(Demo::binary());

@@ -11,8 +11,12 @@ export function mountLogin(config, onToken) {
   const password = byId('login-password');
   const submit = byId('login-submit');
   user.append(...config.users.map((each) => new Option(`${each.name}, ${each.role}`, each.username)));
-  byId('login-hint').textContent = `The password of every demo user is “${config.passwordHint}”.`;
-  password.placeholder = config.passwordHint;
+  if (config.passwordHint) {
+    byId('login-hint').textContent = `The password of every demo user is “${config.passwordHint}”.`;
+    password.placeholder = config.passwordHint;
+  } else if (config.users.length === 0) {
+    byId('login-hint').textContent = 'Nobody can sign in here: auth.users names no users.';
+  }
 
   byId('login-form').addEventListener('submit', async (event) => {
     event.preventDefault();

@@ -8,7 +8,7 @@ const STORAGE_KEY = 'realtime.session';
  * @typedef {object} Config
  * @property {string} node
  * @property {string} version
- * @property {string} passwordHint
+ * @property {string | null} passwordHint
  * @property {{enabled: boolean, path: string}} websocket
  * @property {{enabled: boolean, path: string}} sse
  * @property {User[]} users

@@ -17,6 +17,7 @@ pub mod log;
 mod login;
 mod online;
 mod page;
+mod passwords;
 mod scenes;
 mod server;
 mod state;

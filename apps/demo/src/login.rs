@@ -6,7 +6,6 @@ use actix_web::{
     http::StatusCode,
     web::{self, Data, Json, ServiceConfig},
 };
-use argon2::{Argon2, password_hash::PasswordVerifier};
 use realtime_core::{Reply, Topic};
 use serde::{Deserialize, Serialize};
 
@@ -43,12 +42,10 @@ async fn login(state: Data<State>, login: Body<Login>) -> Result<Json<Reply<Toke
     let user = state.config.auth.users.iter().find(|user| user.username == username).cloned();
     // An unknown name takes as long as a wrong password: somebody's hash is always checked.
     let hash = user.as_ref().or(state.config.auth.users.first()).map(|user| user.password.clone());
-    // Hashing takes long by design: on the worker it would hold up every push.
-    let verified = web::block(move || {
-        hash.is_some_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
-    })
-    .await
-    .map_err(|error| Fault::new(StatusCode::SERVICE_UNAVAILABLE, error))?;
+    let Some(hash) = hash else {
+        return Err(Fault::new(StatusCode::CONFLICT, "nobody can log in here: auth.users names no users"));
+    };
+    let verified = state.passwords.verify(password, hash).await?;
     let wrong =
         || Fault::unauthorized("wrong user name or password").of_login(state.config.auth.error_status);
     let user = user.filter(|_| verified).ok_or_else(wrong)?;

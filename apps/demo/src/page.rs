@@ -7,7 +7,11 @@ use actix_web::{
 };
 use serde::Serialize;
 
-use crate::{config::User, fault::Fault, state::State};
+use crate::{
+    config::{AuthMode, User},
+    fault::Fault,
+    state::State,
+};
 
 /// Everything comes from here, nothing runs inline, nobody frames it.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
@@ -117,12 +121,15 @@ struct PageUser<'a> {
 
 async fn config(state: Data<State>) -> HttpResponse {
     let config = &state.config;
+    let hint = config.auth.password_hint.as_deref();
+    // It is the hint of those who log in here.
+    let hint = hint.filter(|_| config.auth.mode == AuthMode::Jwt && !config.auth.users.is_empty());
     let users = config.auth.users.iter();
     let users = users.map(|User { id, username, name, role, .. }| PageUser { id, username, name, role });
     HttpResponse::Ok().json(PageConfig {
         node: state.hub.node(),
         version: env!("CARGO_PKG_VERSION"),
-        password_hint: config.auth.password_hint.as_deref(),
+        password_hint: hint,
         websocket: Module { enabled: config.websocket.enabled, path: &config.websocket.path },
         sse: Module { enabled: config.sse.enabled, path: &config.sse.path },
         users: users.collect(),

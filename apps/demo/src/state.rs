@@ -6,6 +6,7 @@ use realtime_core::{Authenticator, Facade, Hub, JwtAuthenticator, Transport, Use
 
 use crate::{
     config::{Config, User},
+    passwords::Passwords,
     scenes::Dashboard,
     token,
 };
@@ -25,6 +26,7 @@ pub(crate) struct State {
     pub(crate) websocket: Facade,
     pub(crate) sse: Facade,
     pub(crate) api_key: String,
+    pub(crate) passwords: Passwords,
     pub(crate) dashboard: Dashboard,
 }
 
@@ -42,6 +44,7 @@ impl State {
             websocket: facade(config.websocket.enabled, WEBSOCKET),
             sse: facade(config.sse.enabled, SSE),
             api_key: config.api.key.as_deref().map_or_else(token::random_secret, str::to_owned),
+            passwords: Passwords::default(),
             dashboard: Dashboard::default(),
             hub,
             config,

@@ -2,6 +2,7 @@
 
 use std::{
     fmt::{self, Display},
+    net::IpAddr,
     str::FromStr,
     time::Duration,
 };
@@ -124,6 +125,25 @@ impl Auth {
             }
         }
         Ok(())
+    }
+}
+
+impl Auth {
+    /// What is allowed but deserves a line: logins that everybody knows, or that nobody can have.
+    pub(super) fn warning(&self, built_in_users: bool, host: &str) -> Option<String> {
+        let reachable = host != "localhost" && !host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+        if self.mode != AuthMode::Jwt {
+            None
+        } else if self.users.is_empty() {
+            let problem = "auth.users and auth.jwt.secret are missing: nobody can log in here, and no token from \
+                           elsewhere is accepted";
+            self.jwt.secret.is_none().then(|| problem.to_owned())
+        } else {
+            // A server of one's own: it is reachable, or shares its secret with others.
+            let problem = "auth.users are the built-in ones, whose password everybody knows; with a --config file \
+                           there are only those that it names";
+            (built_in_users && (reachable || self.jwt.secret.is_some())).then(|| problem.to_owned())
+        }
     }
 }
 

@@ -73,7 +73,7 @@ impl Document {
     }
 
     /// Checks what a single value cannot tell and drops what only serves that.
-    pub(super) fn into_config(self) -> Result<Config, ConfigError> {
+    pub(super) fn into_config(self, layers: &Layers) -> Result<Config, ConfigError> {
         self.auth.check(&self.redis)?;
         self.redis.check()?;
         let presence_mode = self.presence.mode(&self.redis)?;
@@ -92,6 +92,8 @@ impl Document {
         if self.websocket.allows_any_origin() {
             warnings.push("websocket.allowedOrigins contains `*`: every web page may connect".to_owned());
         }
+        let built_in_users = layers.source("auth.users") == Some(&Source::Defaults);
+        warnings.extend(self.auth.warning(built_in_users, &self.server.host));
         Ok(Config {
             server: self.server,
             websocket: self.websocket,
@@ -148,7 +150,7 @@ mod tests {
 
     #[test]
     fn an_open_door_is_warned_about() {
-        let config = load(Some("websocket: {allowedOrigins: ['http://a', '*']}"), &[]);
+        let config = load(None, &[("REALTIME__WEBSOCKET__ALLOWEDORIGINS", "http://a,*")]);
         assert_eq!(config.warnings, ["websocket.allowedOrigins contains `*`: every web page may connect"]);
     }
 

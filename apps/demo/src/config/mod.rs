@@ -61,7 +61,8 @@ impl Config {
     /// Reads the configuration: the built-in reference, over it `file`, and over that those variables of
     /// `environment` that start with `REALTIME__`.
     ///
-    /// A module is on when the strongest layer says so; a file that does not mention `enabled` turns it off.
+    /// A module is on when the strongest layer says so; a file that does not mention `enabled` turns it off. A file
+    /// that names no users has none.
     ///
     /// # Errors
     /// [`ConfigError`] for a file that cannot be read, an unknown key or variable, a value of the wrong type or
@@ -91,6 +92,11 @@ impl Config {
                 layers.set_default(key, false);
             }
         }
+        if file.is_some() {
+            // Whoever configures a server does not want four logins whose password everybody knows.
+            layers.set_default("auth.users", Vec::<config::Value>::new());
+            layers.set_default("auth.passwordHint", config::ValueKind::Nil);
+        }
         if let Some((path, text)) = file {
             layers.add_file(path, text)?;
         }
@@ -98,7 +104,7 @@ impl Config {
         let document: Document = layers.deserialize()?;
         document.check_features(&layers)?;
         document.check_paths(&layers)?;
-        document.into_config().map_err(|error| layers.locate(error))
+        document.into_config(&layers).map_err(|error| layers.locate(error))
     }
 }
 
@@ -157,6 +163,44 @@ mod tests {
         }
         let config = load(Some("websocket: {enabled: false}"), &[]);
         assert!(!config.websocket.enabled);
+    }
+
+    #[test]
+    fn a_file_has_the_users_that_it_names_and_no_others() {
+        for text in ["", "server: {port: 1}", "auth: {requireClientId: true}", "auth:\n"] {
+            let auth = load(Some(text), &[]).auth;
+            assert!(auth.users.is_empty(), "{text}");
+            assert_eq!(auth.password_hint, None, "{text}");
+        }
+        let hint = load(Some("auth: {passwordHint: ask Eve}"), &[]).auth.password_hint;
+        assert_eq!(hint.as_deref(), Some("ask Eve"));
+        assert_eq!(
+            refused(Some("auth: {users: eve}"), &[]).split(": ").nth(1),
+            Some("expected a list whose items have keys, found text")
+        );
+    }
+
+    #[test]
+    fn logins_that_everybody_knows_or_nobody_has_are_warned_about() {
+        let secret = ("REALTIME__AUTH__JWT__SECRET", "s".repeat(32));
+        let secret = (secret.0, &*secret.1);
+        let open = ("REALTIME__SERVER__HOST", "0.0.0.0");
+        let (known, nobody) =
+            ("auth.users are the built-in ones", "auth.users and auth.jwt.secret are missing");
+        for (file, variables, warning) in [
+            (None, vec![], None),
+            (None, vec![secret], Some(known)),
+            (None, vec![open], Some(known)),
+            (None, vec![("REALTIME__SERVER__HOST", "::1")], None),
+            (None, vec![("REALTIME__SERVER__HOST", "localhost")], None),
+            (Some("server: {port: 1}"), vec![], Some(nobody)),
+            (Some("server: {host: 0.0.0.0}"), vec![secret], None),
+        ] {
+            let warnings = load(file, &variables).warnings;
+            let expected = warning.map(|warning| vec![warning]).unwrap_or_default();
+            assert_eq!(warnings.len(), expected.len(), "{file:?} {variables:?}: {warnings:?}");
+            assert!(warnings.iter().zip(expected).all(|(is, start)| is.starts_with(start)), "{warnings:?}");
+        }
     }
 
     #[cfg(all(feature = "websocket", feature = "sse"))]
@@ -218,10 +262,8 @@ mod tests {
 
     #[test]
     fn debug_output_shows_no_secret() {
-        let config = load(
-            Some("auth: {jwt: {secret: tttttttttttttttttttttttttttttttt}}\napi: {key: kkkkkkkkkkkkkkkk}"),
-            &[],
-        );
+        let secret = ("REALTIME__AUTH__JWT__SECRET", "tttttttttttttttttttttttttttttttt");
+        let config = load(None, &[secret, ("REALTIME__API__KEY", "kkkkkkkkkkkkkkkk")]);
         let shown = format!("{config:?}");
         assert!(shown.contains("alice"), "{shown}");
         for hidden in ["tttt", "kkkk", "argon2", &config.auth.users[0].password.to_string()] {
