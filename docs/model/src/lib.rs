@@ -1,0 +1,21 @@
+//! A model of realtime's positions, epochs, claims, gaps and cursors, for the model checker `stateright`.
+//!
+//! [`Protocol`] says which steps are possible in each state; the checker takes all of them, in every order, within the
+//! bounds of [`Budget`], and looks at the properties in each state that it comes to. README.md says what is modelled
+//! and how a counterexample is read.
+
+mod client;
+mod log;
+mod node;
+mod position;
+mod protocol;
+mod rules;
+mod server;
+
+pub use client::{Client, Faults, Frame, Session, Stage};
+pub use log::{Item, Log, Run};
+pub use node::{Link, Node, Tail};
+pub use position::Position;
+pub use protocol::{Budget, Cluster, FORGED, Message, Protocol, Step};
+pub use rules::{Ahead, Claim, Early, Head, Numbering, Ping, Refused, Rules, Skipped, Trimmed, UnknownEpoch};
+pub use server::{Content, Entry, Server};
