@@ -6,14 +6,14 @@ use std::{
     io::{BufRead, BufReader},
     os::unix::process::{CommandExt, parent_id},
     path::Path,
-    process::{self, Command, Stdio},
+    process::{self, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, mpsc},
     thread,
     time::Duration,
 };
 
 use anyhow::{Context, bail, ensure};
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
 use crate::swarm::lock;
 
@@ -39,17 +39,7 @@ impl Child {
         environment: &[(String, String)],
     ) -> anyhow::Result<Self> {
         let name = program.display();
-        let ourselves = std::env::current_exe().context("the path of this program")?;
-        let process = Command::new(ourselves)
-            .args(["exec".into(), process::id().to_string().into(), program.as_os_str().to_owned()])
-            .args(arguments)
-            .envs(environment.iter().map(|(key, value)| (key, value)))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("failed to start {name}"))?;
-        let mut child = Self { process, url: String::new() };
+        let mut child = Self::spawn(program, arguments, environment, Stdio::piped())?;
         let stderr = child.process.stderr.take().context("stderr is piped")?;
         let lines = Arc::new(Mutex::new(VecDeque::new()));
         let (ready, address) = mpsc::channel();
@@ -83,8 +73,48 @@ impl Child {
         Ok(child)
     }
 
+    /// Starts a program that says nothing when it is ready.
+    pub(crate) fn start_quietly(program: &Path, arguments: &[String]) -> anyhow::Result<Self> {
+        Self::spawn(program, arguments, &[], Stdio::null())
+    }
+
+    fn spawn(
+        program: &Path,
+        arguments: &[String],
+        environment: &[(String, String)],
+        stderr: Stdio,
+    ) -> anyhow::Result<Self> {
+        let ourselves = std::env::current_exe().context("the path of this program")?;
+        let process = Command::new(ourselves)
+            .args(["exec".into(), process::id().to_string().into(), program.as_os_str().to_owned()])
+            .args(arguments)
+            .envs(environment.iter().map(|(key, value)| (key, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr)
+            .spawn()
+            .with_context(|| format!("failed to start {}", program.display()))?;
+        Ok(Self { process, url: String::new() })
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub(crate) fn signal(&mut self, signal: Signal) -> anyhow::Result<()> {
+        // Its id is its own until it has been waited for, which happens here alone.
+        ensure!(self.process.try_wait()?.is_none(), "process {} has ended", self.pid());
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).context("a process id")?;
+        Ok(kill_process(pid, signal)?)
+    }
+
+    /// Whether it has ended, and how.
+    pub(crate) fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        Ok(self.process.try_wait()?)
     }
 }
 

@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{rate::Rate, spec::Spec};
+use crate::{audit::Fault, rate::Rate, spec::Spec};
 
 /// Puts realtime, or another push server, under load: deliveries, latency, CPU and memory, beside a bare floor.
 #[derive(Debug, Parser)]
@@ -57,6 +57,8 @@ pub(crate) enum Command {
     },
     /// Two nodes over Redis, beside a raw client.
     Redis(RedisLoad),
+    /// Nodes under faults: whether anything is lost, doubled, out of order or told wrongly.
+    Audit(Audit),
     /// The bare server that others are measured by.
     Floor {
         /// The port on 127.0.0.1; 0 takes any.
@@ -188,6 +190,69 @@ pub(crate) struct RedisLoad {
     #[arg(long)]
     pub(crate) json: bool,
     /// The host is mine, and may be put under load though it is not this machine.
+    #[arg(long)]
+    pub(crate) i_own_this_host: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Audit {
+    /// Start nodes of this `realtime-demo`, and a redis-server for them.
+    #[arg(long, value_name = "PATH", conflicts_with = "node")]
+    pub(crate) demo: Option<PathBuf>,
+    /// A variable of the nodes' environment, such as `REALTIME__SERVER__WORKERS=1`.
+    #[arg(long, value_name = "KEY=VALUE", requires = "demo", value_parser = pair)]
+    pub(crate) env: Vec<(String, String)>,
+    /// How many nodes to start.
+    #[arg(long, default_value_t = 3)]
+    pub(crate) nodes: usize,
+    /// A node that runs already, such as `http://127.0.0.1:8080`; only `cut` and `stall` are done then.
+    #[arg(long, value_name = "URL")]
+    pub(crate) node: Vec<String>,
+    /// The key of the publish API of those nodes.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(crate) api_key: String,
+    /// The secret that signs the users' tokens for those nodes, HS256.
+    #[arg(long)]
+    pub(crate) secret: Option<String>,
+    /// Users; each has two clients.
+    #[arg(long, default_value_t = 200)]
+    pub(crate) users: u32,
+    /// How many messages are published a second.
+    #[arg(long, default_value = "200/s")]
+    pub(crate) rate: Rate,
+    /// How long faults are done.
+    #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
+    pub(crate) duration: Duration,
+    /// Which faults: kill, stop, rolling, redis-kill, redis-restart, redis-pause, redis-flush, redis-trim, cut, stall,
+    /// lag, partition, failover. All, if none is named.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) faults: Vec<Fault>,
+    /// How often each is done; by default as often as the duration allows.
+    #[arg(long)]
+    pub(crate) times: Option<u32>,
+    /// Repeats the faults and the clients of a run.
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// How long the nodes keep messages (`history.maxAge`).
+    #[arg(long, default_value = "20s", value_parser = humantime::parse_duration)]
+    pub(crate) window: Duration,
+    /// From when on a delivery without a fault near it is late.
+    #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
+    pub(crate) late: Duration,
+    /// After how long without a byte a client gives its connection up; by default 5 s, made for the heartbeats of nodes
+    /// that were started here.
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub(crate) silence: Option<Duration>,
+    /// Write all that was seen to a file, a line of JSON each.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) history: Option<PathBuf>,
+    /// Judge such a file again, and do nothing else.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) judge: Option<PathBuf>,
+    /// Print JSON for machines.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The hosts are mine, and may be put under load though they are not this machine.
     #[arg(long)]
     pub(crate) i_own_this_host: bool,
 }

@@ -47,8 +47,8 @@ enum Server {
 }
 
 /// What a demo of ours is started with, unless the command line says otherwise.
-const DEMO_SECRET: &str = "a secret of realtime-bench, for its own demo only";
-const DEMO_KEY: &str = "a-key-of-realtime-bench-for-its-own-demo-only";
+pub(crate) const DEMO_SECRET: &str = "a secret of realtime-bench, for its own demo only";
+pub(crate) const DEMO_KEY: &str = "a-key-of-realtime-bench-for-its-own-demo-only";
 
 impl Contest {
     /// The servers that the command line names, with logins for as many users.

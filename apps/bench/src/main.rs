@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, reason = "a command line answers on stdout")]
 
 mod audience;
+mod audit;
 mod child;
 mod chunked;
 mod cli;
@@ -101,6 +102,7 @@ fn execute(command: Command) -> anyhow::Result<Vec<String>> {
             let report = RedisContest::new(load)?.run()?;
             Ok(tell("redis", &shown, json, &report))
         }
+        Command::Audit(arguments) => audit::run(&arguments),
         Command::Floor { port, threads, drop_every, double_every } => {
             Floor { port, threads, drop_every, double_every }.serve()?;
             Ok(Vec::new())

@@ -1,0 +1,164 @@
+//! [`check`]: judges a history. A pure function: the same history, the same verdict.
+
+mod archive;
+mod chain;
+mod kicks;
+
+use std::collections::HashMap;
+
+use self::{archive::Archive, chain::Chain};
+use crate::audit::{
+    counts::Counts,
+    fault::Fault,
+    history::{Event, Record},
+};
+
+/// What the checker found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Verdict {
+    pub(crate) rows: Vec<Row>,
+    /// Some of the findings, in words.
+    pub(crate) examples: Vec<String>,
+}
+
+/// What happened under one kind of fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    /// How often the fault was done.
+    pub(crate) times: u32,
+    pub(crate) counts: Counts,
+}
+
+/// How many findings of a kind are told in words.
+const EXAMPLES: u32 = 5;
+
+impl Verdict {
+    /// All rows together.
+    pub(crate) fn total(&self) -> Counts {
+        let mut total = Counts::default();
+        for row in &self.rows {
+            total += row.counts;
+        }
+        total
+    }
+}
+
+/// Judges a history.
+pub(crate) fn check(records: &[Record]) -> Verdict {
+    let archive = Archive::new(records);
+    let mut book = Book::new(&archive);
+    let mut chains: HashMap<u32, Chain<'_>> = HashMap::new();
+    for Record { at, event } in records {
+        match event {
+            Event::Acknowledged { .. } => book.at(*at).acknowledged += 1,
+            Event::Unacknowledged { .. } => book.at(*at).unacknowledged += 1,
+            Event::Misbehaved { what } => book.find(*at, Finding::Problem, || what.clone()),
+            Event::Chain { chain, user, topics, habit } => {
+                chains.insert(*chain, Chain::new(&archive, *chain, *user, topics, *habit));
+            }
+            Event::Gone { chain } => {
+                if let Some(chain) = chains.remove(chain) {
+                    chain.close(&mut book);
+                }
+            }
+            Event::Dial { chain, .. }
+            | Event::Hello { chain, .. }
+            | Event::Message { chain, .. }
+            | Event::Beat { chain, .. }
+            | Event::Gap { chain, .. }
+            | Event::Malformed { chain, .. }
+            | Event::Stall { chain }
+            | Event::End { chain, .. } => {
+                if let Some(chain) = chains.get_mut(chain) {
+                    chain.see(*at, event, &mut book);
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut left: Vec<_> = chains.into_values().collect();
+    left.sort_by_key(Chain::number);
+    for chain in left {
+        chain.finish(&mut book);
+    }
+    kicks::check(records, &archive, &mut book);
+    book.verdict
+}
+
+/// What may not be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Finding {
+    Lost,
+    Doubled,
+    Inverted,
+    Late,
+    Stale,
+    WrongUser,
+    Malformed,
+    FalseGap,
+    CursorBack,
+    Ended,
+    Kick,
+    Problem,
+}
+
+/// Enters findings where they belong.
+#[derive(Debug)]
+struct Book<'a> {
+    archive: &'a Archive,
+    verdict: Verdict,
+    told: HashMap<Finding, u32>,
+}
+
+impl<'a> Book<'a> {
+    fn new(archive: &'a Archive) -> Self {
+        let names = ["start"].into_iter().chain(Fault::ALL.map(Fault::name)).chain(["quiet"]);
+        let rows = names.map(|name| Row {
+            name,
+            times: archive.faults.iter().filter(|span| span.fault.name() == name).count() as u32,
+            counts: Counts::default(),
+        });
+        let rows = rows.filter(|row| row.times > 0 || ["start", "quiet"].contains(&row.name)).collect();
+        Self { archive, verdict: Verdict { rows, examples: Vec::new() }, told: HashMap::new() }
+    }
+
+    /// The counts of the fault that began last.
+    fn at(&mut self, at: u64) -> &mut Counts {
+        let name = self.archive.row_at(at);
+        let rows = &mut self.verdict.rows;
+        let index = rows.iter().position(|row| row.name == name).unwrap_or(0);
+        &mut rows[index].counts
+    }
+
+    fn find(&mut self, at: u64, finding: Finding, words: impl FnOnce() -> String) {
+        let counts = self.at(at);
+        *match finding {
+            Finding::Lost => &mut counts.lost,
+            Finding::Doubled => &mut counts.doubled,
+            Finding::Inverted => &mut counts.inverted,
+            Finding::Late => &mut counts.late,
+            Finding::Stale => &mut counts.stale,
+            Finding::WrongUser => &mut counts.wrong_user,
+            Finding::Malformed => &mut counts.malformed,
+            Finding::FalseGap => &mut counts.false_gaps,
+            Finding::CursorBack => &mut counts.cursors_back,
+            Finding::Ended => &mut counts.ended,
+            Finding::Kick => &mut counts.kicks,
+            Finding::Problem => &mut counts.problems,
+        } += 1;
+        let told = self.told.entry(finding).or_default();
+        *told += 1;
+        if *told <= EXAMPLES {
+            let row = self.archive.row_at(at);
+            self.verdict.examples.push(format!(
+                "{finding:?} at {:.3} s ({row}): {}",
+                at as f64 / 1e6,
+                words()
+            ));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

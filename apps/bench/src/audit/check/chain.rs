@@ -1,0 +1,295 @@
+//! [`Chain`]: what one client was given, beside what it was due.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{
+    Book, Finding,
+    archive::{Archive, Due, SECOND},
+};
+use crate::audit::history::{Cursor, End, Event, Habit, Target};
+
+/// One client from its first cursor on, through all its connections.
+#[derive(Debug)]
+pub(super) struct Chain<'a> {
+    archive: &'a Archive,
+    number: u32,
+    targets: Vec<Target>,
+    habit: Habit,
+    /// When it was first taken in.
+    hello: Option<u64>,
+    /// The first cursor that it was given.
+    start: Option<Cursor>,
+    /// The last.
+    cursor: Option<Cursor>,
+    /// The furthest of the messages that it got.
+    furthest: Option<Cursor>,
+    got: HashSet<u64>,
+    due: Vec<Due>,
+    /// How many of `due` its cursor has passed.
+    passed: usize,
+    /// Messages that were passed without having come.
+    missing: HashMap<u64, Missing>,
+    connection: Option<Connection>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Connection {
+    dialled: u64,
+    with_cursor: bool,
+    /// When it was taken in.
+    hello: Option<u64>,
+    /// When something came last.
+    heard: u64,
+    stalled: bool,
+    /// A hello that may stand behind a gap which is announced right after it.
+    greeting: Option<(u64, Cursor)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Missing {
+    at: u64,
+    cursor: Cursor,
+    announced: bool,
+}
+
+/// How old a message may be that a client without a cursor gets: a node may be late by this without a word.
+const OLD: u64 = 10 * SECOND;
+
+impl<'a> Chain<'a> {
+    pub(super) fn new(archive: &'a Archive, number: u32, user: u32, topics: &[u32], habit: Habit) -> Self {
+        let mut targets = vec![Target::All, Target::User(user)];
+        targets.extend(topics.iter().map(|topic| Target::Topic(*topic)));
+        Self {
+            archive,
+            number,
+            targets,
+            habit,
+            hello: None,
+            start: None,
+            cursor: None,
+            furthest: None,
+            got: HashSet::new(),
+            due: Vec::new(),
+            passed: 0,
+            missing: HashMap::new(),
+            connection: None,
+        }
+    }
+
+    pub(super) fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Takes in what it saw.
+    pub(super) fn see(&mut self, at: u64, event: &Event, book: &mut Book<'_>) {
+        if let Event::Dial { cursor, .. } = event {
+            let with_cursor = cursor.is_some();
+            self.connection = Some(Connection {
+                dialled: at,
+                with_cursor,
+                hello: None,
+                heard: at,
+                stalled: false,
+                greeting: None,
+            });
+            return;
+        }
+        let Some(connection) = &mut self.connection else { return };
+        if connection.hello.is_some() && !connection.stalled && self.habit != Habit::Slow {
+            let counts = book.at(at);
+            counts.silence = counts.silence.max(at - connection.heard);
+        }
+        connection.heard = at;
+        let greeting = connection.greeting.take();
+        if let (Some((when, cursor)), false) = (greeting, matches!(event, Event::Gap { .. })) {
+            // No gap followed the hello: all before its cursor was said to be there.
+            self.cursor = Some(cursor);
+            self.pass(when, cursor, None, false);
+        }
+        match event {
+            Event::Hello { cursor, .. } => self.see_hello(at, *cursor, book),
+            Event::Message { n, target, cursor, .. } => self.see_message(at, *n, target, *cursor, book),
+            Event::Beat { cursor: Some(cursor), .. } => {
+                self.go_to(at, *cursor, "a heartbeat", book);
+                self.pass(at, *cursor, None, false);
+            }
+            Event::Gap { reason, cursor, .. } => {
+                self.see_gap(at, reason, *cursor, greeting.is_some(), book);
+            }
+            Event::Malformed { text, .. } => {
+                book.find(at, Finding::Malformed, || format!("chain {}: {text}", self.number));
+            }
+            Event::Stall { .. } => {
+                if let Some(connection) = &mut self.connection {
+                    connection.stalled = true;
+                }
+            }
+            Event::End { end, .. } => self.see_end(at, end, book),
+            _ => {}
+        }
+    }
+
+    /// The client is no more: what its cursor has not passed was not due.
+    pub(super) fn close(mut self, book: &mut Book<'_>) {
+        if let Some((when, cursor)) = self.connection.and_then(|connection| connection.greeting) {
+            self.pass(when, cursor, None, false);
+        }
+        for (n, missing) in self.missing {
+            let Missing { at, cursor, announced } = missing;
+            if announced {
+                book.at(at).announced += 1;
+            } else {
+                book.find(at, Finding::Lost, || {
+                    format!("chain {} ({:?}) never got message {n} at {cursor}", self.number, self.habit)
+                });
+            }
+        }
+    }
+
+    /// The run is over: all that was acknowledged was due.
+    pub(super) fn finish(mut self, book: &mut Book<'_>) {
+        let finish = self.archive.finish;
+        if self.hello.is_none() {
+            book.find(finish, Finding::Ended, || format!("chain {} was never taken in", self.number));
+        }
+        let last = Cursor { epoch: u64::MAX, offset: u64::MAX };
+        if self.start.is_some() {
+            self.pass(finish, last, None, false);
+        }
+        self.close(book);
+    }
+
+    fn see_hello(&mut self, at: u64, cursor: Option<Cursor>, book: &mut Book<'_>) {
+        self.hello = self.hello.or(Some(at));
+        if let Some(connection) = &mut self.connection {
+            connection.hello = Some(at);
+        }
+        let Some(cursor) = cursor else { return };
+        let first = self.start.is_none();
+        let before = self.cursor;
+        self.go_to(at, cursor, "a hello", book);
+        if !first && let Some(connection) = &mut self.connection {
+            connection.greeting = Some((at, cursor));
+            // Until it is known whether a gap follows, which would begin where the client stood before.
+            self.cursor = before;
+        }
+    }
+
+    fn see_message(&mut self, at: u64, n: u64, target: &Target, cursor: Option<Cursor>, book: &mut Book<'_>) {
+        book.at(at).delivered += 1;
+        let (number, archive) = (self.number, self.archive);
+        if !self.targets.contains(target) {
+            book.find(at, Finding::WrongUser, || format!("chain {number} got message {n} for {target}"));
+        }
+        let (Some(cursor), Some(message)) = (cursor, archive.messages.get(&n)) else {
+            let words =
+                || format!("chain {number}: message {n} at {cursor:?} was never published, or has no id");
+            return book.find(at, Finding::Malformed, words);
+        };
+        let known = message.cursor.is_none_or(|acknowledged| acknowledged == cursor);
+        if !known || message.target != *target {
+            book.find(at, Finding::Malformed, || {
+                format!("chain {number}: message {n} came at {cursor}, not at {:?}", message.cursor)
+            });
+        }
+        if !self.got.insert(n) {
+            book.find(at, Finding::Doubled, || format!("chain {number} got message {n} at {cursor} again"));
+        } else if self.missing.remove(&n).is_some_and(|missing| !missing.announced)
+            || self.furthest > Some(cursor)
+        {
+            let furthest = self.furthest;
+            book.find(at, Finding::Inverted, || {
+                format!("chain {number} got message {n} at {cursor} after {furthest:?}")
+            });
+        }
+        if let Some(connection) = self.connection {
+            let old = message.acknowledged.is_some_and(|then| then + OLD < connection.dialled);
+            if old && !connection.with_cursor {
+                book.find(at, Finding::Stale, || {
+                    format!("chain {number} came without a cursor and got the old message {n} at {cursor}")
+                });
+            }
+            let since = message.acknowledged.unwrap_or(at);
+            if connection.hello.is_some_and(|hello| hello < message.began)
+                && at > since + archive.late
+                && !connection.stalled
+                && self.habit != Habit::Slow
+                && !archive.disturbed(message.began, at)
+            {
+                book.find(at, Finding::Late, || {
+                    format!("chain {number} got message {n} after {:.1} s", (at - since) as f64 / 1e6)
+                });
+            }
+        }
+        self.furthest = self.furthest.max(Some(cursor));
+        self.begin(at, cursor, true);
+        self.cursor = Some(cursor);
+        self.pass(at, cursor, Some(n), false);
+    }
+
+    fn see_gap(&mut self, at: u64, reason: &str, to: Option<Cursor>, greeted: bool, book: &mut Book<'_>) {
+        let (number, from) = (self.number, self.cursor);
+        let Some(to) = to else {
+            return book
+                .find(at, Finding::FalseGap, || format!("chain {number}: gap {reason} without a cursor"));
+        };
+        match self.archive.cause(from, to, at) {
+            Some(_) => book.at(at).true_gaps += 1,
+            None => book.find(at, Finding::FalseGap, || {
+                let place = if greeted { "after a hello" } else { "on the way" };
+                format!("chain {number} ({:?}): gap {reason} from {from:?} to {to}, {place}", self.habit)
+            }),
+        }
+        self.go_to(at, to, "a gap", book);
+        self.pass(at, to, None, true);
+    }
+
+    fn see_end(&mut self, at: u64, end: &End, book: &mut Book<'_>) {
+        let Some(connection) = self.connection.take() else { return };
+        let patient = !connection.stalled && self.habit != Habit::Slow;
+        let without_cause = match end {
+            End::Refused(_) => true,
+            End::Closed(1012 | 1013 | 1005 | 1006) => false,
+            // These are for clients that do not read, or do not answer.
+            End::Closed(4408 | 4429) => patient,
+            End::Closed(_) => true,
+            _ => false,
+        };
+        if without_cause {
+            book.find(at, Finding::Ended, || format!("chain {} ({:?}): {end:?}", self.number, self.habit));
+        }
+    }
+
+    /// Its cursor moves.
+    fn go_to(&mut self, at: u64, cursor: Cursor, by: &str, book: &mut Book<'_>) {
+        if let Some(before) = self.cursor.filter(|before| *before > cursor) {
+            book.find(at, Finding::CursorBack, || {
+                format!("chain {}: {by} moved it from {before} back to {cursor}", self.number)
+            });
+        }
+        self.begin(at, cursor, false);
+        self.cursor = Some(cursor);
+    }
+
+    /// With its first cursor it is known what is due to it.
+    fn begin(&mut self, at: u64, cursor: Cursor, message: bool) {
+        if self.start.is_some() {
+            return;
+        }
+        // Of a first message it is not known what stands before it but what was asked for meanwhile.
+        let start =
+            if message { Cursor { offset: cursor.offset.saturating_sub(1), ..cursor } } else { cursor };
+        self.start = Some(start);
+        self.due = self.archive.due(&self.targets, start, self.hello.unwrap_or(at));
+    }
+
+    /// What is due up to a cursor has come, or is missing.
+    fn pass(&mut self, at: u64, upto: Cursor, message: Option<u64>, announced: bool) {
+        while let Some(due) = self.due.get(self.passed).filter(|due| due.cursor <= upto) {
+            self.passed += 1;
+            if !self.got.contains(&due.n) && message != Some(due.n) {
+                self.missing.insert(due.n, Missing { at, cursor: due.cursor, announced });
+            }
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! The clients: they follow docs/protocol.md to the letter, and take down what they see.
+
+pub(crate) mod chain;
+pub(crate) mod connection;
+pub(crate) mod sse;
+pub(crate) mod ws;
+
+use std::time::Duration;
+
+use crate::audit::history::Cursor;
+
+/// What a server says over either transport.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Said {
+    Hello {
+        recovered: Option<bool>,
+        cursor: Option<Cursor>,
+        silence: Option<Duration>,
+    },
+    Message {
+        event: String,
+        data: String,
+        cursor: Option<Cursor>,
+    },
+    Gap {
+        reason: String,
+        cursor: Option<Cursor>,
+    },
+    Beat {
+        cursor: Option<Cursor>,
+    },
+    /// When to come back; of `realtime.v1` with a reason.
+    Retry(Duration),
+    Bye {
+        reason: String,
+        retry: Option<Duration>,
+    },
+    Close(Option<u16>),
+    /// What the protocol does not know.
+    Malformed(String),
+}
+
+/// The begin of a text, for a message about it.
+pub(crate) fn excerpt(text: &str) -> String {
+    let short: String = text.chars().take(120).collect();
+    if short.len() < text.len() { format!("{short}... ({} bytes)", text.len()) } else { short }
+}
+
+fn cursor(text: &str) -> Result<Cursor, Said> {
+    text.parse().map_err(|_| Said::Malformed(format!("cursor {:?}", excerpt(text))))
+}

@@ -1,0 +1,285 @@
+//! [`Client`]: one client through all its connections. What it sees from its first cursor on is a *chain*.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::{
+    Said,
+    connection::{Connection, Request},
+};
+use crate::audit::{
+    history::{Cursor, End, Event, Habit, Way},
+    message::{Reading, Text},
+    rng::Rng,
+    site::{Order, Phase, Site},
+};
+
+/// One client through all its connections.
+#[derive(Debug)]
+pub(crate) struct Client {
+    site: Arc<Site>,
+    rng: Rng,
+    user: u32,
+    habit: Habit,
+    token: String,
+    /// The number of the chain, once it is in the history.
+    chain: Option<u32>,
+    cursor: Option<Cursor>,
+    node: usize,
+    way: Way,
+    turns: u32,
+    caught_up: bool,
+}
+
+/// What a connection leaves behind.
+#[derive(Debug)]
+struct Parting {
+    end: End,
+    retry: Option<Duration>,
+    taken_in: bool,
+}
+
+/// Bytes of a read; of a slow reader every [`SLOW_PAUSE`].
+const READ: usize = 16 * 1024;
+const SLOW_READ: usize = 4 * 1024;
+const SLOW_PAUSE: Duration = Duration::from_millis(100);
+
+/// The longest that a client waits before it comes back, whatever it is told.
+const LONGEST_RETRY: Duration = Duration::from_millis(1500);
+
+/// After so many calls that nobody takes an eager client tries another node.
+const EAGER_DIALS: u32 = 150;
+
+impl Client {
+    /// A client of a user.
+    pub(crate) fn new(
+        site: &Arc<Site>,
+        number: u32,
+        user: u32,
+        habit: Habit,
+        way: Way,
+        token: String,
+    ) -> Self {
+        let mut rng = Rng::fork(site.seed, 0x1_0000 + u64::from(number));
+        let node = rng.index(site.nodes.len());
+        Self {
+            site: Arc::clone(site),
+            rng,
+            user,
+            habit,
+            token,
+            chain: None,
+            cursor: None,
+            node,
+            way,
+            turns: 0,
+            caught_up: false,
+        }
+    }
+
+    /// Connects again and again until the run is over.
+    pub(crate) async fn run(mut self) {
+        let mut phase = self.site.phase.subscribe();
+        let mut misses = 0;
+        loop {
+            let chain = self.chain();
+            let parting = self.connect(chain).await;
+            if *phase.borrow_and_update() == Phase::Finish {
+                return;
+            }
+            // Nothing is promised to a client that was never given a cursor: its chain ends with its connection.
+            if parting.taken_in && (self.cursor.is_none() || self.habit == Habit::Fresh) {
+                self.site.history.push(Event::Gone { chain });
+                (self.chain, self.cursor) = (None, None);
+            }
+            misses = if parting.taken_in { 0 } else { misses + 1 };
+            let stays =
+                matches!(self.habit, Habit::Eager | Habit::Fresh) && misses % EAGER_DIALS != EAGER_DIALS - 1;
+            let pause = self.pause(&parting, misses);
+            if !stays {
+                self.move_on();
+            }
+            tokio::select! {
+                () = sleep(pause) => {}
+                _ = phase.wait_for(|phase| *phase != Phase::Running), if *phase.borrow() == Phase::Running => {}
+            }
+        }
+    }
+
+    fn chain(&mut self) -> u32 {
+        if let Some(chain) = self.chain {
+            return chain;
+        }
+        let chain = self.site.chains.fetch_add(1, Ordering::Relaxed);
+        self.chain = Some(chain);
+        self.caught_up = false;
+        let topics = vec![self.site.topic_of(self.user)];
+        self.site.history.push(Event::Chain { chain, user: self.user, topics, habit: self.habit });
+        chain
+    }
+
+    /// To another node, and every other time to the other transport.
+    fn move_on(&mut self) {
+        let nodes = self.site.nodes.len();
+        if nodes > 1 {
+            self.node = (self.node + 1 + self.rng.index(nodes - 1)) % nodes;
+        }
+        self.turns += 1;
+        if self.turns.is_multiple_of(2) {
+            self.way = if self.way == Way::Sse { Way::WebSocket } else { Way::Sse };
+        }
+    }
+
+    fn pause(&mut self, parting: &Parting, misses: u32) -> Duration {
+        let asked = parting.retry.map(|retry| retry.min(LONGEST_RETRY));
+        match self.habit {
+            Habit::Eager | Habit::Fresh if asked.is_none() => self.rng.millis(5..20),
+            Habit::Away if parting.end == End::Left => {
+                let window = u64::try_from(self.site.window.as_millis()).unwrap_or(u64::MAX);
+                if self.rng.one_in(4) {
+                    self.rng.millis(window / 2..window * 3 / 2)
+                } else {
+                    self.rng.millis(200..5_000)
+                }
+            }
+            _ => asked.unwrap_or_default() + self.rng.millis(20..if misses > 0 { 500 } else { 250 }),
+        }
+    }
+
+    async fn connect(&mut self, chain: u32) -> Parting {
+        let site = Arc::clone(&self.site);
+        let cursor = if self.habit == Habit::Fresh { None } else { self.cursor };
+        site.history.push(Event::Dial { chain, node: self.node as u32, way: self.way, cursor });
+        let request = Request {
+            address: site.nodes[self.node],
+            way: self.way,
+            token: &self.token.clone(),
+            cursor,
+            small_buffer: self.habit == Habit::Slow || self.rng.one_in(8),
+        };
+        let mut parting = Parting { end: End::Left, retry: None, taken_in: false };
+        match Connection::open(&request).await {
+            Ok(connection) => self.follow(chain, connection, &mut parting).await,
+            Err(end) => parting.end = end,
+        }
+        if parting.end == End::Ended && !parting.taken_in {
+            parting.end = End::Later;
+        }
+        site.history.push(Event::End { chain, end: parting.end.clone() });
+        parting
+    }
+
+    async fn follow(&mut self, chain: u32, mut connection: Connection, parting: &mut Parting) {
+        let site = Arc::clone(&self.site);
+        let mut phase = site.phase.subscribe();
+        let mut orders = site.orders.subscribe();
+        let leaves = match self.habit {
+            Habit::Mover => Some(self.rng.millis(1_000..6_000)),
+            Habit::Away => Some(self.rng.millis(1_000..8_000)),
+            _ => None,
+        };
+        let leaves = leaves.map(|stay| Instant::now() + stay);
+        let mut heard = Instant::now();
+        let mut said = Vec::new();
+        loop {
+            let running = match *phase.borrow_and_update() {
+                Phase::Running => true,
+                Phase::Quiet => false,
+                Phase::Finish => return,
+            };
+            let slow = running && self.habit == Habit::Slow;
+            let ended = tokio::select! {
+                read = async {
+                    if slow {
+                        sleep(SLOW_PAUSE).await;
+                    }
+                    connection.read(if slow { SLOW_READ } else { READ }, &mut said).await
+                } => {
+                    heard = Instant::now();
+                    read.err()
+                }
+                () = sleep_until(heard + site.silence) => Some(End::Silent),
+                () = sleep_until(leaves.unwrap_or(heard)), if running && leaves.is_some() => Some(End::Left),
+                order = orders.recv() => match order {
+                    Ok(Order::Drop { one_in }) if self.rng.one_in(one_in) => Some(End::Left),
+                    Ok(Order::Stall { one_in, time }) if self.rng.one_in(one_in) => {
+                        site.history.push(Event::Stall { chain });
+                        tokio::select! {
+                            () = sleep(time) => {}
+                            _ = phase.wait_for(|phase| *phase != Phase::Running) => {}
+                        }
+                        heard = Instant::now();
+                        None
+                    }
+                    _ => None,
+                },
+                _ = phase.changed() => None,
+            };
+            let closed = self.take_down(chain, &mut said, parting);
+            if let Some(end) = closed.or(ended) {
+                if matches!(end, End::Left | End::Silent) {
+                    connection.abort();
+                }
+                parting.end = end;
+                return;
+            }
+        }
+    }
+
+    /// Puts what was said into the history; answers the end if it was one.
+    fn take_down(&mut self, chain: u32, said: &mut Vec<Said>, parting: &mut Parting) -> Option<End> {
+        let site = Arc::clone(&self.site);
+        let mut end = None;
+        for said in said.drain(..) {
+            let (event, cursor) = match said {
+                Said::Hello { recovered, cursor, .. } => {
+                    parting.taken_in = true;
+                    (Event::Hello { chain, recovered, cursor }, cursor)
+                }
+                Said::Beat { cursor } => (Event::Beat { chain, cursor }, cursor),
+                Said::Gap { reason, cursor } => (Event::Gap { chain, reason, cursor }, cursor),
+                Said::Message { event, data, cursor } => (self.message(chain, &event, &data, cursor), cursor),
+                Said::Malformed(text) => (Event::Malformed { chain, text }, None),
+                Said::Retry(retry) => {
+                    parting.retry = Some(retry);
+                    continue;
+                }
+                Said::Bye { retry, .. } => {
+                    parting.retry = retry;
+                    continue;
+                }
+                Said::Close(code) => {
+                    // What follows a Close frame is not read.
+                    end = Some(End::Closed(code.unwrap_or(1005)));
+                    break;
+                }
+            };
+            self.cursor = cursor.or(self.cursor);
+            site.history.push(event);
+        }
+        end
+    }
+
+    fn message(&mut self, chain: u32, event: &str, data: &str, cursor: Option<Cursor>) -> Event {
+        match Text::read(data, self.site.run) {
+            Reading::Ours(Text { n, target, .. }) if event == "message" => {
+                if n == self.site.last.load(Ordering::Acquire) && !self.caught_up {
+                    self.caught_up = true;
+                    self.site.caught_up.fetch_add(1, Ordering::Relaxed);
+                }
+                Event::Message { chain, n, target, cursor }
+            }
+            Reading::Foreign if self.site.shared => Event::Beat { chain, cursor },
+            _ => {
+                let text = format!("event {event:?}, {:?}", super::excerpt(data));
+                // A browser keeps its id all the same.
+                self.site.history.push(Event::Malformed { chain, text });
+                Event::Beat { chain, cursor }
+            }
+        }
+    }
+}

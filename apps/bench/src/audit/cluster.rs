@@ -1,0 +1,217 @@
+//! [`Cluster`]: the nodes and the Redis of an audit, and how each fault is done to them and made good.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use tokio::time::sleep;
+
+use crate::audit::{
+    api::Api,
+    fault::Fault,
+    history::{Event, Target},
+    node::Node,
+    proxy::Proxy,
+    publisher::publish,
+    rng::Rng,
+    site::{Order, Site},
+    store::Store,
+};
+
+/// The nodes and the Redis of an audit; neither, if they are somebody else's.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    pub(crate) site: Arc<Site>,
+    pub(crate) own: Option<Own>,
+    pub(crate) rng: Rng,
+    pub(crate) api: Api,
+}
+
+/// What the auditor has started.
+#[derive(Debug)]
+pub(crate) struct Own {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) redis: Store,
+}
+
+/// How long a node may take to end: its `drain.timeout` and some.
+const DRAIN: Duration = Duration::from_secs(6);
+
+/// Messages and bytes of each that a user gets at once while clients do not read.
+const FLOOD: usize = 40;
+const FLOOD_BYTES: usize = 16_000;
+
+impl Cluster {
+    /// Does a fault and makes it good, and takes both down.
+    pub(crate) async fn run(&mut self, fault: Fault) {
+        let node = self.rng.index(self.site.nodes.len());
+        self.site.history.push(Event::FaultBegins { fault, detail: format!("node {node}") });
+        let done = self.inject(fault, node).await.with_context(|| format!("fault {fault}, node {node}"));
+        if let Err(error) = done {
+            self.misbehaved(format!("{error:#}"));
+        }
+        self.mend().await;
+        self.site.history.push(Event::FaultEnds { fault });
+    }
+
+    async fn inject(&mut self, fault: Fault, node: usize) -> anyhow::Result<()> {
+        let Self { site, own, rng, .. } = self;
+        match fault {
+            Fault::Cut => return self.cut(node).await,
+            Fault::Stall => return self.stall().await,
+            _ => {}
+        }
+        let Own { nodes, redis } = own.as_mut().context("this fault needs servers of the auditor's own")?;
+        match fault {
+            Fault::Kill => {
+                nodes[node].kill();
+                sleep(rng.millis(0..1_500)).await;
+                nodes[node].start().await?;
+            }
+            Fault::Stop => {
+                nodes[node].pause(true)?;
+                sleep(rng.millis(500..4_000)).await;
+                nodes[node].pause(false)?;
+            }
+            Fault::Rolling => return self.rolling().await,
+            Fault::RedisKill => {
+                redis.kill();
+                redis.forget()?;
+                sleep(rng.millis(0..2_000)).await;
+                redis.restart().await?;
+            }
+            Fault::RedisRestart => {
+                if rng.one_in(2) {
+                    redis.end().await?;
+                } else {
+                    redis.kill();
+                }
+                sleep(rng.millis(0..2_000)).await;
+                redis.restart().await?;
+            }
+            Fault::RedisPause => {
+                redis.pause(true)?;
+                sleep(rng.millis(300..4_000)).await;
+                redis.pause(false)?;
+            }
+            Fault::RedisFlush => redis.flush().await?,
+            Fault::RedisTrim => {
+                nodes[node].proxy.block(true);
+                sleep(rng.millis(500..2_000)).await;
+                let keep = rng.range(1..30) as u32;
+                if let Some(upto) = redis.trim(keep).await? {
+                    site.history.push(Event::Trimmed { upto });
+                }
+                nodes[node].proxy.block(false);
+            }
+            Fault::Lag => {
+                for node in nodes.iter() {
+                    let late = if rng.one_in(2) { 500 } else { rng.range(0..500) };
+                    node.proxy.delay(Duration::from_millis(late));
+                }
+                nodes[node].proxy.delay(Duration::from_millis(500));
+                sleep(rng.millis(2_000..4_000)).await;
+                for node in nodes.iter() {
+                    node.proxy.delay(Duration::ZERO);
+                }
+            }
+            Fault::Partition => {
+                nodes[node].proxy.block(true);
+                sleep(rng.millis(1_000..5_000)).await;
+                if rng.one_in(2) {
+                    nodes[node].proxy.cut();
+                }
+                nodes[node].proxy.block(false);
+            }
+            Fault::Failover => failover(nodes, redis, rng).await?,
+            Fault::Cut | Fault::Stall => {}
+        }
+        Ok(())
+    }
+
+    async fn rolling(&mut self) -> anyhow::Result<()> {
+        let Self { own: Some(own), api, .. } = self else { return Ok(()) };
+        let mut problems = Vec::new();
+        for (n, node) in own.nodes.iter_mut().enumerate() {
+            if let Err(error) = node.end(DRAIN).await {
+                problems.push(format!("node {n} {error}"));
+            }
+            node.start().await?;
+            node.until_ready(api).await?;
+        }
+        anyhow::ensure!(problems.is_empty(), "{}", problems.join("; "));
+        Ok(())
+    }
+
+    async fn cut(&mut self, node: usize) -> anyhow::Result<()> {
+        for _ in 0..4 {
+            self.site.orders.send(Order::Drop { one_in: 3 }).ok();
+            if let Some(own) = &self.own {
+                own.nodes[node].proxy.cut();
+                own.nodes[self.rng.index(own.nodes.len())].proxy.cut();
+            }
+            sleep(self.rng.millis(50..900)).await;
+        }
+        Ok(())
+    }
+
+    /// Some clients do not read, and those that read slowly get more than they can take.
+    async fn stall(&mut self) -> anyhow::Result<()> {
+        let time = self.rng.millis(2_000..6_000);
+        self.site.orders.send(Order::Stall { one_in: 4, time }).ok();
+        for n in 0..FLOOD {
+            for user in 0..self.site.slow_users() {
+                let node = (n + user as usize) % self.site.nodes.len();
+                publish(&self.site, &mut self.api, node, Target::User(user), FLOOD_BYTES).await;
+            }
+        }
+        sleep(time).await;
+        Ok(())
+    }
+
+    /// Waits until all nodes run and are ready again.
+    async fn mend(&mut self) {
+        let Some(own) = &mut self.own else { return };
+        let mut problems = Vec::new();
+        for (n, node) in own.nodes.iter_mut().enumerate() {
+            node.proxy.block(false);
+            node.proxy.delay(Duration::ZERO);
+            if let Some(crash) = node.crashed() {
+                problems.push(format!("node {n} {crash}"));
+            }
+            if !node.runs()
+                && let Err(error) = node.start().await
+            {
+                problems.push(format!("node {n}: {error:#}"));
+            } else if let Err(error) = node.until_ready(&mut self.api).await {
+                problems.push(format!("node {n} {error}"));
+            }
+        }
+        for problem in problems {
+            self.misbehaved(problem);
+        }
+    }
+
+    fn misbehaved(&self, what: String) {
+        eprintln!("problem: {what}");
+        self.site.history.push(Event::Misbehaved { what });
+    }
+}
+
+/// A replica follows, is cut off while publishing goes on, and becomes the master when the old one is killed.
+async fn failover(nodes: &[Node], redis: &mut Store, rng: &mut Rng) -> anyhow::Result<()> {
+    let replica = Store::start().await?;
+    let between = Proxy::start(redis.port).await?;
+    replica.follow(between.port).await?;
+    between.block(true);
+    sleep(rng.millis(100..1_000)).await;
+    redis.kill();
+    between.cut();
+    drop(between);
+    sleep(rng.millis(0..1_000)).await;
+    replica.promote().await?;
+    for node in nodes {
+        node.proxy.switch(replica.port);
+    }
+    *redis = replica;
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! [`Text`]: the text of a message, which shows whether it has arrived whole.
+
+use std::fmt::{self, Write};
+
+use crate::audit::history::Target;
+
+/// What a message of the auditor says: which run and number, for whom, and how long it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Text {
+    /// Tells the messages of this run from others'.
+    pub(crate) run: u64,
+    pub(crate) n: u64,
+    pub(crate) target: Target,
+    /// Bytes that fill it up.
+    pub(crate) filler: usize,
+}
+
+/// What a text is to a client of a run.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Reading {
+    Ours(Text),
+    /// Somebody else's message.
+    Foreign,
+    /// It has begun as one of ours, and does not end as one.
+    Malformed,
+}
+
+const BEGIN: &str = "audit ";
+
+impl Text {
+    /// Reads a text that has come.
+    pub(crate) fn read(text: &str, run: u64) -> Reading {
+        let Some(rest) = text.strip_prefix(BEGIN) else { return Reading::Foreign };
+        let Some(read) = Self::parse(rest) else { return Reading::Malformed };
+        // The whole text is compared, so that no byte can be missing, and none be too many.
+        if read.to_string() != text {
+            return Reading::Malformed;
+        }
+        if read.run == run { Reading::Ours(read) } else { Reading::Foreign }
+    }
+
+    fn parse(rest: &str) -> Option<Self> {
+        let mut words = rest.split([' ', '\n']);
+        let mut word = || words.next();
+        Some(Self {
+            run: word()?.parse().ok()?,
+            n: word()?.parse().ok()?,
+            target: word()?.parse().ok()?,
+            filler: word()?.parse().ok()?,
+        })
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { run, n, target, filler } = self;
+        write!(f, "{BEGIN}{run} {n} {target} {filler}\n")?;
+        for at in 0..*filler {
+            // Lines of 64 and non-ASCII between them, so that `data:` lines and UTF-8 are cut here and there.
+            match at % 64 {
+                63 => f.write_char('\n')?,
+                31 => f.write_char('é')?,
+                _ => f.write_char((b'a' + ((*n as usize + at) % 26) as u8) as char)?,
+            }
+        }
+        write!(f, "\nend {n}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_read_whole_or_not_at_all() {
+        for filler in [0, 1, 64, 1000] {
+            let text = Text { run: 1, n: 9, target: Target::Topic(4), filler };
+            let written = text.to_string();
+            assert_eq!(Text::read(&written, 1), Reading::Ours(text.clone()));
+            assert_eq!(Text::read(&written, 2), Reading::Foreign);
+            for cut in BEGIN.len()..written.len() {
+                if written.is_char_boundary(cut) {
+                    assert_eq!(Text::read(&written[..cut], 1), Reading::Malformed, "{cut}");
+                }
+            }
+            assert_eq!(Text::read(&format!("{written}:disconnected"), 1), Reading::Malformed);
+        }
+        assert_eq!(Text::read("hello", 1), Reading::Foreign);
+    }
+}

@@ -1,0 +1,71 @@
+//! [`Site`]: what all tasks of an audit share.
+
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicU32, AtomicU64, AtomicUsize},
+    time::Duration,
+};
+
+use tokio::sync::{broadcast, watch};
+
+use crate::audit::history::History;
+
+/// What all tasks of an audit share.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) seed: u64,
+    /// Tells the messages of this run from others'.
+    pub(crate) run: u64,
+    pub(crate) history: History,
+    pub(crate) nodes: Vec<SocketAddr>,
+    pub(crate) api_key: String,
+    /// Others publish to these nodes as well.
+    pub(crate) shared: bool,
+    pub(crate) users: u32,
+    pub(crate) topics: u32,
+    /// How long the nodes keep messages.
+    pub(crate) window: Duration,
+    /// After how long without a byte a client gives a connection up.
+    pub(crate) silence: Duration,
+    pub(crate) phase: watch::Sender<Phase>,
+    pub(crate) orders: broadcast::Sender<Order>,
+    /// The number of the next chain.
+    pub(crate) chains: AtomicU32,
+    /// The number of the next message.
+    pub(crate) messages: AtomicU64,
+    /// The number of the message that ends the run: whoever has it has all before it.
+    pub(crate) last: AtomicU64,
+    /// How many clients have it.
+    pub(crate) caught_up: AtomicUsize,
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Running,
+    /// Faults are over, nothing is published: clients catch up.
+    Quiet,
+    /// Clients end.
+    Finish,
+}
+
+/// What is asked of some of the clients.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Order {
+    /// Break your connection off, one client in so many.
+    Drop { one_in: u64 },
+    /// Do not read for some time.
+    Stall { one_in: u64, time: Duration },
+}
+
+impl Site {
+    /// The topic in a user's token.
+    pub(crate) fn topic_of(&self, user: u32) -> u32 {
+        user % self.topics
+    }
+
+    /// The first users have clients that read slowly.
+    pub(crate) fn slow_users(&self) -> u32 {
+        self.users.div_ceil(20)
+    }
+}
