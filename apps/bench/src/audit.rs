@@ -11,6 +11,7 @@ mod counts;
 mod fault;
 mod folder;
 mod history;
+mod kicks;
 mod message;
 mod node;
 mod plan;
@@ -143,6 +144,7 @@ async fn audit(arguments: &cli::Audit, seed: u64) -> anyhow::Result<Verdict> {
         tasks.spawn(client.run());
     }
     let count = tasks.len();
+    tasks.spawn(kicks::run(Arc::clone(&site), secret.to_owned()));
     tasks.spawn(publisher::run(Arc::clone(&site), arguments.rate.0));
     let mut cluster =
         Cluster { site: Arc::clone(&site), own: own.take(), rng: Rng::fork(seed, 2), api: Api::new(key) };
@@ -195,6 +197,7 @@ async fn start(arguments: &cli::Audit) -> anyhow::Result<(Option<Own>, Vec<Socke
         ("REALTIME__HEARTBEAT__INTERVAL", &heartbeat),
         ("REALTIME__HEARTBEAT__TIMEOUT", "3s"),
         ("REALTIME__HISTORY__MAXAGE", &window),
+        ("REALTIME__HISTORY__MAXBYTES", "268435456"),
         ("REALTIME__OUTBOX__MAXSTALL", "3s"),
         ("REALTIME__SSE__RETRY", "300ms"),
         ("REALTIME__DRAIN__TIMEOUT", "3s"),

@@ -36,9 +36,13 @@ pub(crate) struct Own {
 /// How long a node may take to end: its `drain.timeout` and some.
 const DRAIN: Duration = Duration::from_secs(6);
 
-/// Messages and bytes of each that a user gets at once while clients do not read.
-const FLOOD: usize = 40;
-const FLOOD_BYTES: usize = 16_000;
+/// Messages, and bytes of each, that a user gets at once while clients do not read: more than the kernel keeps for a
+/// connection on loopback, so that the nodes notice.
+const FLOOD: usize = 70;
+const FLOOD_BYTES: usize = 60_000;
+
+/// How many users get them: it has to fit into the nodes' windows.
+const FLOODED: u32 = 3;
 
 impl Cluster {
     /// Does a fault and makes it good, and takes both down.
@@ -159,7 +163,7 @@ impl Cluster {
         let time = self.rng.millis(2_000..6_000);
         self.site.orders.send(Order::Stall { one_in: 4, time }).ok();
         for n in 0..FLOOD {
-            for user in 0..self.site.slow_users() {
+            for user in 0..self.site.slow_users().min(FLOODED) {
                 let node = (n + user as usize) % self.site.nodes.len();
                 publish(&self.site, &mut self.api, node, Target::User(user), FLOOD_BYTES).await;
             }

@@ -104,6 +104,8 @@ pub(crate) enum Habit {
     Eager,
     /// As eager, but never brings a cursor: each connection is a chain of its own.
     Fresh,
+    /// Is kicked, and does not come back.
+    Kicked,
 }
 
 /// One of the two transports.
@@ -175,10 +177,11 @@ pub(crate) enum Event {
     End { chain: u32, end: End },
     /// The client is no more; what came later was not for it.
     Gone { chain: u32 },
-    /// A kick was answered. `missing`: nodes that had not confirmed it.
-    Kicked { chain: Vec<u32>, user: u32, status: u16, closed: u64, missing: Vec<String>, why: Option<u64> },
-    /// A token that was kicked was tried again.
-    Knocked { user: u32, node: u32, way: Way, end: Option<End> },
+    /// A kick was answered with 200. `missing`: nodes that had not confirmed it; `why`: what had been acknowledged to
+    /// the user just before.
+    Kicked { chains: Vec<u32>, user: u32, missing: Vec<String>, why: Option<u64> },
+    /// A token that was kicked was tried again. `kept`: it was let in, and its session did not end soon.
+    Knocked { user: u32, node: u32, way: Way, began: u64, let_in: bool, kept: bool },
 }
 
 /// Something that was seen, and when.
@@ -268,7 +271,7 @@ mod tests {
             Event::Quiet,
             Event::Message { chain: 1, n: 2, target: Target::Topic(3), cursor },
             Event::End { chain: 1, end: End::Closed(4409) },
-            Event::Knocked { user: 1, node: 2, way: Way::Sse, end: None },
+            Event::Knocked { user: 1, node: 2, way: Way::Sse, began: 3, let_in: true, kept: false },
         ] {
             let record = Record { at: 5, event };
             let text = serde_json::to_string(&record).unwrap();

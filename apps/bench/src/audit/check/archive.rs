@@ -136,6 +136,11 @@ impl Archive {
         self.faults.iter().any(|span| span.begin <= to && from <= span.end.saturating_add(GRACE))
     }
 
+    /// Whether Redis has forgotten what it had acknowledged since a time.
+    pub(super) fn forgot(&self, since: u64, at: u64) -> bool {
+        self.faults.iter().any(|span| span.fault.loses_data() && span.begin <= at && since <= span.end)
+    }
+
     /// Why a gap behind `from`, up to `to`, may be announced at a time; `None`: nothing can be missing.
     pub(super) fn cause(&self, from: Option<Cursor>, to: Cursor, at: u64) -> Option<&'static str> {
         let Some(from) = from else {

@@ -248,6 +248,7 @@ impl<'a> Chain<'a> {
         let Some(connection) = self.connection.take() else { return };
         let patient = !connection.stalled && self.habit != Habit::Slow;
         let without_cause = match end {
+            End::Refused(_) | End::Closed(4409) if self.habit == Habit::Kicked => false,
             End::Refused(_) => true,
             End::Closed(1012 | 1013 | 1005 | 1006) => false,
             // These are for clients that do not read, or do not answer.

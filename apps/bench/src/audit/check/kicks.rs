@@ -1,6 +1,97 @@
-//! Whether kicks are final, and what was published before one has come.
+//! Whether kicks are final, and what was acknowledged before one has come.
 
-use super::{Book, archive::Archive};
-use crate::audit::history::Record;
+use std::collections::{HashMap, HashSet};
 
-pub(super) fn check(_records: &[Record], _archive: &Archive, _book: &mut Book<'_>) {}
+use super::{
+    Book, Finding,
+    archive::{Archive, SECOND},
+};
+use crate::audit::history::{End, Event, Record};
+
+/// How long a session may live after the kick was answered.
+const PROMPT: u64 = 5 * SECOND;
+
+/// The same, when nodes had not confirmed it: they were stopped or cut off, and have to come back first.
+const OVERDUE: u64 = 25 * SECOND;
+
+#[derive(Debug, Default)]
+struct Watched {
+    got: HashSet<u64>,
+    end: Option<(u64, End)>,
+}
+
+pub(super) fn check(records: &[Record], archive: &Archive, book: &mut Book<'_>) {
+    let mut watched: HashMap<u32, Watched> = HashMap::new();
+    for Record { event, .. } in records {
+        if let Event::Kicked { chains, .. } = event {
+            watched.extend(chains.iter().map(|chain| (*chain, Watched::default())));
+        }
+    }
+    for Record { at, event } in records {
+        match event {
+            Event::Message { chain, n, .. } => {
+                if let Some(watched) = watched.get_mut(chain) {
+                    watched.got.insert(*n);
+                }
+            }
+            Event::End { chain, end } => {
+                if let Some(watched) = watched.get_mut(chain) {
+                    watched.end = Some((*at, end.clone()));
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut kicked: HashMap<u32, (u64, &[String])> = HashMap::new();
+    for Record { at, event } in records {
+        match event {
+            Event::Kicked { chains, user, missing, why } => {
+                kicked.insert(*user, (*at, missing));
+                for chain in chains {
+                    judge(*chain, &watched[chain], *at, missing, *why, archive, book);
+                }
+            }
+            Event::Knocked { user, node, way, began, let_in: true, kept } => {
+                let Some((when, missing)) = kicked.get(user) else { continue };
+                let late = missing.contains(&format!("node-{node}"));
+                // A node that had not confirmed the kick may carry it out late, but has to.
+                if (*kept || !late) && !archive.forgot(*when, *at) {
+                    let ago = began.saturating_sub(*when) as f64 / 1e6;
+                    book.find(*at, Finding::Kick, || {
+                        let kept = if *kept { "and kept" } else { "and ended later" };
+                        format!("user {user} was let in by node {node} ({way:?}) {ago:.3} s after its kick, {kept}")
+                    });
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn judge(
+    chain: u32,
+    watched: &Watched,
+    kicked: u64,
+    missing: &[String],
+    why: Option<u64>,
+    archive: &Archive,
+    book: &mut Book<'_>,
+) {
+    let limit = kicked + if missing.is_empty() { PROMPT } else { OVERDUE };
+    let end = watched.end.as_ref().map_or(archive.finish, |(at, _)| *at);
+    let left = !matches!(&watched.end, Some((_, end)) if *end != End::Left);
+    if (end > limit || (left && archive.finish > limit)) && !archive.forgot(kicked, end) {
+        book.find(kicked, Finding::Kick, || {
+            format!("chain {chain} lived for {:.1} s after its kick", end.saturating_sub(kicked) as f64 / 1e6)
+        });
+    }
+    // Only an end that the kick has made: a connection that broke owes nothing.
+    let by_kick = matches!(watched.end, Some((_, End::Closed(4409) | End::Ended)));
+    let Some(n) = why.filter(|n| by_kick && !watched.got.contains(n)) else { return };
+    let acknowledged = archive.messages.get(&n).and_then(|message| message.acknowledged).unwrap_or(kicked);
+    if !archive.forgot(acknowledged, end) {
+        book.find(kicked, Finding::Kick, || {
+            format!("chain {chain} was ended before it got message {n}, acknowledged before the kick")
+        });
+    }
+}

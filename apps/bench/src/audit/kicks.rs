@@ -1,0 +1,200 @@
+//! Users that are told something and kicked at once; their tokens are tried on all nodes ever after.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::{
+    sync::oneshot,
+    task::JoinSet,
+    time::{Instant, sleep, timeout, timeout_at},
+};
+
+use crate::audit::{
+    api::Api,
+    client::{
+        Said,
+        connection::{Connection, Request},
+    },
+    history::{End, Event, Habit, Target, Way},
+    message::{Reading, Text},
+    publisher::publish,
+    rng::Rng,
+    site::{Phase, Site},
+    token,
+};
+
+/// The first of the users that are kicked, far from the others.
+const FIRST: u32 = 1_000_000;
+
+/// How long a kick is repeated until it is answered with 200.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How long a session may live that a node let in which had not heard of the kick yet.
+const HOLD: Duration = Duration::from_secs(5);
+
+/// The longest that a session of a kicked user is watched.
+const WATCH: Duration = Duration::from_secs(40);
+
+/// Kicks a user every other second, and tries tokens of those that were kicked, until the run becomes quiet.
+pub(crate) async fn run(site: Arc<Site>, secret: String) {
+    let mut rng = Rng::fork(site.seed, 4);
+    let mut api = Api::new(&site.api_key);
+    let mut phase = site.phase.subscribe();
+    let mut kicked: Vec<(u32, String)> = Vec::new();
+    let mut knocks = JoinSet::new();
+    for user in FIRST.. {
+        tokio::select! {
+            () = sleep(rng.millis(500..1_500)) => {}
+            _ = phase.wait_for(|phase| *phase != Phase::Running) => break,
+        }
+        let Ok(token) = token(&secret, user, &[]) else { return };
+        if kick(&site, &mut api, &mut rng, user, &token).await {
+            for node in 0..site.nodes.len() {
+                let way = if rng.one_in(2) { Way::Sse } else { Way::WebSocket };
+                knocks.spawn(knock(Arc::clone(&site), node, way, user, token.clone()));
+            }
+            kicked.push((user, token));
+        }
+        if !kicked.is_empty() {
+            let (user, token) = kicked[rng.index(kicked.len())].clone();
+            let way = if rng.one_in(2) { Way::Sse } else { Way::WebSocket };
+            knocks.spawn(knock(Arc::clone(&site), rng.index(site.nodes.len()), way, user, token));
+        }
+        while knocks.try_join_next().is_some() {}
+    }
+    // Once more when everything runs again.
+    for (user, token) in kicked {
+        for node in 0..site.nodes.len() {
+            knocks.spawn(knock(Arc::clone(&site), node, Way::WebSocket, user, token.clone()));
+        }
+        if knocks.len() > 50 {
+            knocks.join_next().await;
+        }
+    }
+    knocks.join_all().await;
+}
+
+/// Opens a session on each transport, publishes to them and kicks the user at once. Answers whether that was done.
+async fn kick(site: &Arc<Site>, api: &mut Api, rng: &mut Rng, user: u32, token: &str) -> bool {
+    let mut chains = Vec::new();
+    let mut greeted = Vec::new();
+    let first = rng.index(site.nodes.len());
+    for (turn, way) in [Way::Sse, Way::WebSocket].into_iter().enumerate() {
+        let chain = site.chains.fetch_add(1, Ordering::Relaxed);
+        site.history.push(Event::Chain { chain, user, topics: Vec::new(), habit: Habit::Kicked });
+        let (hello, heard) = oneshot::channel();
+        let node = (first + turn) % site.nodes.len();
+        tokio::spawn(watch(Arc::clone(site), chain, node, way, token.to_owned(), hello));
+        chains.push(chain);
+        greeted.push(heard);
+    }
+    for greeted in greeted {
+        if !matches!(timeout(Duration::from_secs(4), greeted).await, Ok(Ok(()))) {
+            return false;
+        }
+    }
+    let why = publish(site, api, rng.index(site.nodes.len()), Target::User(user), 100).await;
+    let began = Instant::now();
+    while began.elapsed() < PATIENCE {
+        let node = site.nodes[rng.index(site.nodes.len())];
+        if let Ok((200, answer)) = api.call(node, "DELETE", &format!("/api/online/{user}"), "").await {
+            let missing = answer["unconfirmed"].as_array().into_iter().flatten();
+            let missing = missing.filter_map(|name| name.as_str().map(str::to_owned)).collect();
+            site.history.push(Event::Kicked { chains, user, missing, why });
+            return true;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    false
+}
+
+/// Follows a session to its end.
+async fn watch(
+    site: Arc<Site>,
+    chain: u32,
+    node: usize,
+    way: Way,
+    token: String,
+    hello: oneshot::Sender<()>,
+) {
+    let mut hello = Some(hello);
+    let deadline = Instant::now() + WATCH;
+    site.history.push(Event::Dial { chain, node: node as u32, way, cursor: None });
+    let request =
+        Request { address: site.nodes[node], way, token: &token, cursor: None, small_buffer: false };
+    let end = match Connection::open(&request).await {
+        Err(end) => end,
+        Ok(mut connection) => {
+            let mut said = Vec::new();
+            let mut drained = false;
+            loop {
+                let read = timeout_at(deadline, connection.read(4096, &mut said)).await;
+                let mut closed = None;
+                for said in said.drain(..) {
+                    let event = match said {
+                        Said::Hello { recovered, cursor, .. } => {
+                            if let Some(hello) = hello.take() {
+                                hello.send(()).ok();
+                            }
+                            Event::Hello { chain, recovered, cursor }
+                        }
+                        Said::Beat { cursor } => Event::Beat { chain, cursor },
+                        Said::Gap { reason, cursor } => Event::Gap { chain, reason, cursor },
+                        Said::Message { data, cursor, .. } => match Text::read(&data, site.run) {
+                            Reading::Ours(Text { n, target, .. }) => {
+                                Event::Message { chain, n, target, cursor }
+                            }
+                            Reading::Foreign if site.shared => Event::Beat { chain, cursor },
+                            _ => Event::Malformed { chain, text: data },
+                        },
+                        Said::Malformed(text) => Event::Malformed { chain, text },
+                        // The first is the hello's; another one tells that the node drains.
+                        Said::Retry(_) => {
+                            drained = hello.is_none();
+                            continue;
+                        }
+                        Said::Bye { .. } => continue,
+                        Said::Close(code) => {
+                            closed = Some(End::Closed(code.unwrap_or(1005)));
+                            break;
+                        }
+                    };
+                    site.history.push(event);
+                }
+                match (closed, read) {
+                    (Some(end), _) => break end,
+                    (None, Ok(Err(End::Ended))) if drained => break End::Later,
+                    (None, Ok(Err(end))) => break end,
+                    (None, Ok(Ok(_))) => {}
+                    (None, Err(_)) => break End::Left,
+                }
+            }
+        }
+    };
+    site.history.push(Event::End { chain, end });
+    site.history.push(Event::Gone { chain });
+}
+
+/// Tries a token that was kicked.
+async fn knock(site: Arc<Site>, node: usize, way: Way, user: u32, token: String) {
+    let began = site.history.now();
+    let request =
+        Request { address: site.nodes[node], way, token: &token, cursor: None, small_buffer: false };
+    let (mut let_in, mut kept) = (false, false);
+    if let Ok(mut connection) = Connection::open(&request).await {
+        let hold = Instant::now() + HOLD;
+        let mut said = Vec::new();
+        kept = loop {
+            let read = timeout_at(hold, connection.read(4096, &mut said)).await;
+            let_in |= said.drain(..).any(|said| matches!(said, Said::Hello { .. }));
+            match read {
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) => break false,
+                Err(_) => break let_in,
+            }
+        };
+    }
+    site.history.push(Event::Knocked { user, node: node as u32, way, began, let_in, kept });
+}
