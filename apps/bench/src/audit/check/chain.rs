@@ -210,7 +210,7 @@ impl<'a> Chain<'a> {
                 });
             }
             let since = message.acknowledged.unwrap_or(at);
-            if connection.hello.is_some_and(|hello| hello < message.began)
+            if connection.hello.is_some_and(|hello| hello <= message.began)
                 && at > since + archive.late
                 && !connection.stalled
                 && self.habit != Habit::Slow
