@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
+use futures_util::future::{join, join_all};
 use tokio::time::sleep;
 
 use crate::audit::{
@@ -162,13 +163,8 @@ impl Cluster {
     async fn stall(&mut self) -> anyhow::Result<()> {
         let time = self.rng.millis(2_000..6_000);
         self.site.orders.send(Order::Stall { one_in: 4, time }).ok();
-        for n in 0..FLOOD {
-            for user in 0..self.site.slow_users().min(FLOODED) {
-                let node = (n + user as usize) % self.site.nodes.len();
-                publish(&self.site, &mut self.api, node, Target::User(user), FLOOD_BYTES).await;
-            }
-        }
-        sleep(time).await;
+        let floods = (0..self.site.slow_users().min(FLOODED)).map(|user| flood(&self.site, user));
+        join(join_all(floods), sleep(time)).await;
         Ok(())
     }
 
@@ -218,4 +214,12 @@ async fn failover(nodes: &[Node], redis: &mut Store, rng: &mut Rng) -> anyhow::R
     }
     *redis = replica;
     Ok(())
+}
+
+async fn flood(site: &Site, user: u32) {
+    let mut api = Api::new(&site.api_key);
+    for n in 0..FLOOD {
+        let node = (n + user as usize) % site.nodes.len();
+        publish(site, &mut api, node, Target::User(user), FLOOD_BYTES).await;
+    }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::audit::{check::Verdict, counts::Counts};
 
 /// The columns: a short head, and the figure.
-const COLUMNS: [(&str, fn(&Counts) -> String); 17] = [
+const COLUMNS: [(&str, fn(&Counts) -> String); 18] = [
     ("acked", |counts| counts.acknowledged.to_string()),
     ("unacked", |counts| counts.unacknowledged.to_string()),
     ("delivered", |counts| counts.delivered.to_string()),
@@ -24,6 +24,7 @@ const COLUMNS: [(&str, fn(&Counts) -> String); 17] = [
     ("back", |counts| counts.cursors_back.to_string()),
     ("ended", |counts| counts.ended.to_string()),
     ("kicks", |counts| counts.kicks.to_string()),
+    ("problems", |counts| counts.problems.to_string()),
     ("silence", |counts| format!("{:.1}s", counts.silence as f64 / 1e6)),
 ];
 

@@ -54,8 +54,11 @@ pub(super) struct Due {
 /// A second, in microseconds.
 pub(super) const SECOND: u64 = 1_000_000;
 
-/// How long after a fault's end its consequences may come.
-pub(super) const GRACE: u64 = 10 * SECOND;
+/// How long after a fault's end a new epoch may begin: the last node may come upon it late.
+const GRACE: u64 = 10 * SECOND;
+
+/// How long after a fault's end deliveries may still be late.
+const RECOVERY: u64 = 3 * SECOND;
 
 /// How much earlier than the window says a message may have left it: nodes look once a second, and the age is counted
 /// from when the entry was read.
@@ -133,7 +136,7 @@ impl Archive {
 
     /// Whether a fault was going on, or had just ended, in a time.
     pub(super) fn disturbed(&self, from: u64, to: u64) -> bool {
-        self.faults.iter().any(|span| span.begin <= to && from <= span.end.saturating_add(GRACE))
+        self.faults.iter().any(|span| span.begin <= to && from <= span.end.saturating_add(RECOVERY))
     }
 
     /// Whether Redis has forgotten what it had acknowledged since a time.

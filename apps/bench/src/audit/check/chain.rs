@@ -55,6 +55,9 @@ struct Missing {
 /// How old a message may be that a client without a cursor gets: a node may be late by this without a word.
 const OLD: u64 = 10 * SECOND;
 
+/// How many times the usual limit a delivery may take while there are faults.
+const LATE_ANYWAY: u64 = 3;
+
 impl<'a> Chain<'a> {
     pub(super) fn new(archive: &'a Archive, number: u32, user: u32, topics: &[u32], habit: Habit) -> Self {
         let mut targets = vec![Target::All, Target::User(user)];
@@ -114,7 +117,7 @@ impl<'a> Chain<'a> {
                 self.pass(at, *cursor, None, false);
             }
             Event::Gap { reason, cursor, .. } => {
-                self.see_gap(at, reason, *cursor, greeting.is_some(), book);
+                self.see_gap(at, reason, *cursor, greeting.map(|(_, cursor)| cursor), book);
             }
             Event::Malformed { text, .. } => {
                 book.find(at, Finding::Malformed, || format!("chain {}: {text}", self.number));
@@ -210,11 +213,13 @@ impl<'a> Chain<'a> {
                 });
             }
             let since = message.acknowledged.unwrap_or(at);
+            // Near a fault it may take longer, but not for ever.
+            let disturbed = archive.disturbed(message.began, at);
+            let limit = if disturbed { archive.late * LATE_ANYWAY } else { archive.late };
             if connection.hello.is_some_and(|hello| hello <= message.began)
-                && at > since + archive.late
+                && at > since + limit
                 && !connection.stalled
                 && self.habit != Habit::Slow
-                && !archive.disturbed(message.began, at)
             {
                 book.find(at, Finding::Late, || {
                     format!("chain {number} got message {n} after {:.1} s", (at - since) as f64 / 1e6)
@@ -227,7 +232,14 @@ impl<'a> Chain<'a> {
         self.pass(at, cursor, Some(n), false);
     }
 
-    fn see_gap(&mut self, at: u64, reason: &str, to: Option<Cursor>, greeted: bool, book: &mut Book<'_>) {
+    fn see_gap(
+        &mut self,
+        at: u64,
+        reason: &str,
+        to: Option<Cursor>,
+        greeted: Option<Cursor>,
+        book: &mut Book<'_>,
+    ) {
         let (number, from) = (self.number, self.cursor);
         let Some(to) = to else {
             return book
@@ -236,11 +248,16 @@ impl<'a> Chain<'a> {
         match self.archive.cause(from, to, at) {
             Some(_) => book.at(at).true_gaps += 1,
             None => book.find(at, Finding::FalseGap, || {
-                let place = if greeted { "after a hello" } else { "on the way" };
+                let place = if greeted.is_some() { "after a hello" } else { "on the way" };
                 format!("chain {number} ({:?}): gap {reason} from {from:?} to {to}, {place}", self.habit)
             }),
         }
-        self.go_to(at, to, "a gap", book);
+        if greeted == Some(to) {
+            // The hello has moved it there, and was judged for that.
+            self.cursor = greeted;
+        } else {
+            self.go_to(at, to, "a gap", book);
+        }
         self.pass(at, to, None, true);
     }
 

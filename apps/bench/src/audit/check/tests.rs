@@ -290,8 +290,8 @@ fn a_hello_ahead_of_its_gap_loses_what_is_between_if_the_connection_breaks_there
 }
 
 #[test]
-fn a_late_delivery_counts_unless_a_fault_is_near() {
-    for fault in [false, true] {
+fn a_delivery_is_late_after_a_time_and_near_a_fault_after_a_longer_one() {
+    for (fault, seconds, late) in [(false, 4, 0), (false, 6, 1), (true, 6, 0), (true, 16, 1)] {
         let mut story = Story::begin();
         story.push(Event::Chain { chain: 0, user: 0, topics: Vec::new(), habit: Habit::Steady });
         story.dial(0, None);
@@ -300,12 +300,12 @@ fn a_late_delivery_counts_unless_a_fault_is_near() {
             story.push(Event::FaultEnds { fault: Fault::Stop });
         }
         story.acknowledge(1, Target::All);
-        story.now += 6 * SECOND;
+        story.now += seconds * SECOND;
         story.message(0, 1, Target::All);
         story.push(Event::Finish);
         let counts = story.judge();
-        assert_eq!(counts.late, u64::from(!fault));
-        assert!(counts.silence >= 6 * SECOND);
+        assert_eq!(counts.late, late, "{seconds} s, fault: {fault}");
+        assert!(counts.silence >= seconds * SECOND);
     }
 }
 
