@@ -24,6 +24,7 @@ mod store;
 
 use std::{
     net::SocketAddr,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
@@ -104,7 +105,7 @@ fn tell(arguments: &cli::Audit, seed: u64, verdict: &Verdict) -> Vec<String> {
 async fn audit(arguments: &cli::Audit, seed: u64) -> anyhow::Result<Verdict> {
     ensure!(arguments.users > 0 && arguments.nodes > 0, "at least one user and one node");
     let faults = faults(arguments)?;
-    let mut stop = Box::pin(stop_signal()?);
+    let mut stop = pin!(stop_signal()?);
     let (mut own, nodes) = tokio::select! {
         started = start(arguments) => started?,
         () = &mut stop => bail!("interrupted"),
@@ -151,13 +152,11 @@ async fn audit(arguments: &cli::Audit, seed: u64) -> anyhow::Result<Verdict> {
     let plan = Plan::new(&faults, arguments.duration, arguments.times, seed);
     tokio::select! {
         () = inject(&mut cluster, &plan, arguments.duration) => {}
-        () = &mut stop => {
-            eprintln!("interrupted; what was seen so far is judged");
-        }
+        () = &mut stop => eprintln!("interrupted; what was seen so far is judged when all have caught up"),
     }
     tokio::select! {
         () = settle(&mut cluster, count) => {}
-        () = &mut stop => {}
+        () = stop_signal()? => bail!("interrupted"),
     }
     site.history.push(Event::Finish);
     site.phase.send_replace(Phase::Finish);
@@ -202,7 +201,6 @@ async fn start(arguments: &cli::Audit) -> anyhow::Result<(Option<Own>, Vec<Socke
         ("REALTIME__SSE__RETRY", "300ms"),
         ("REALTIME__DRAIN__TIMEOUT", "3s"),
         ("REALTIME__DRAIN__SPREAD", "500ms"),
-        ("REALTIME__REDIS__COMMANDTIMEOUT", "1s"),
     ];
     let settings = settings.map(|(key, value)| (key.to_owned(), value.to_owned()));
     let environment: Vec<_> = settings.into_iter().chain(arguments.env.iter().cloned()).collect();
@@ -272,6 +270,8 @@ async fn inject(cluster: &mut Cluster, plan: &Plan, duration: Duration) {
 /// Ends publishing and waits until everybody has the last message.
 async fn settle(cluster: &mut Cluster, clients: usize) {
     let site = Arc::clone(&cluster.site);
+    // A fault that was interrupted has not been made good.
+    cluster.mend().await;
     site.phase.send_replace(Phase::Quiet);
     site.history.push(Event::Quiet);
     let began = Instant::now();

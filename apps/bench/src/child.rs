@@ -92,6 +92,8 @@ impl Child {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(stderr)
+            // Ctrl-C is for this tool, which ends its children itself.
+            .process_group(0)
             .spawn()
             .with_context(|| format!("failed to start {}", program.display()))?;
         Ok(Self { process, url: String::new() })

@@ -30,8 +30,8 @@ pub(crate) struct Row {
     pub(crate) counts: Counts,
 }
 
-/// How many findings of a kind are told in words.
-const EXAMPLES: u32 = 5;
+/// How many findings of a kind are told in words, for each fault.
+const EXAMPLES: u32 = 3;
 
 impl Verdict {
     /// All rows together.
@@ -108,7 +108,7 @@ enum Finding {
 struct Book<'a> {
     archive: &'a Archive,
     verdict: Verdict,
-    told: HashMap<Finding, u32>,
+    told: HashMap<(Finding, &'static str), u32>,
 }
 
 impl<'a> Book<'a> {
@@ -147,10 +147,10 @@ impl<'a> Book<'a> {
             Finding::Kick => &mut counts.kicks,
             Finding::Problem => &mut counts.problems,
         } += 1;
-        let told = self.told.entry(finding).or_default();
+        let row = self.archive.row_at(at);
+        let told = self.told.entry((finding, row)).or_default();
         *told += 1;
         if *told <= EXAMPLES {
-            let row = self.archive.row_at(at);
             self.verdict.examples.push(format!(
                 "{finding:?} at {:.3} s ({row}): {}",
                 at as f64 / 1e6,

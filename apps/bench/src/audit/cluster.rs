@@ -169,12 +169,17 @@ impl Cluster {
     }
 
     /// Waits until all nodes run and are ready again.
-    async fn mend(&mut self) {
+    pub(crate) async fn mend(&mut self) {
         let Some(own) = &mut self.own else { return };
         let mut problems = Vec::new();
+        if let Err(error) = own.redis.mend().await {
+            problems.push(format!("{error:#}"));
+        }
         for (n, node) in own.nodes.iter_mut().enumerate() {
             node.proxy.block(false);
             node.proxy.delay(Duration::ZERO);
+            // Of a node that was not stopped, or has ended, there is nothing to say here.
+            node.pause(false).ok();
             if let Some(crash) = node.crashed() {
                 problems.push(format!("node {n} {crash}"));
             }

@@ -95,6 +95,14 @@ impl Store {
         child.signal(if paused { Signal::STOP } else { Signal::CONT })
     }
 
+    /// Lets it go on, or starts it again, if it does not answer.
+    pub(crate) async fn mend(&mut self) -> anyhow::Result<()> {
+        if self.child.is_none() {
+            return self.restart().await;
+        }
+        self.pause(false)
+    }
+
     /// Follows the master behind this port, and waits until it has all of it.
     pub(crate) async fn follow(&self, port: u16) -> anyhow::Result<()> {
         self.command(&["REPLICAOF", "127.0.0.1", &port.to_string()]).await?;
