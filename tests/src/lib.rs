@@ -14,6 +14,7 @@ mod redis;
 mod redis_cluster;
 mod redis_process;
 mod redis_sentinel;
+mod redis_tls;
 
 pub use browser::{Browser, Scheme, Screen};
 pub use client::{CloseFrame, EventStream, Server, Socket, WsMessage, within};
@@ -27,3 +28,4 @@ pub use redis::{Redis, free_port};
 pub use redis_cluster::RedisCluster;
 pub use redis_process::RedisProcess;
 pub use redis_sentinel::RedisSentinel;
+pub use redis_tls::{Authority, RedisTlsServer};

@@ -127,7 +127,7 @@ fn server(port: u16, folder: &TempDir, arguments: &[String]) -> Child {
 
 /// A port that is free, as is the one for a cluster's bus 10,000 above, and that no outgoing connection takes
 /// while its server is down.
-fn port() -> u16 {
+pub(crate) fn port() -> u16 {
     static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(rand::random_range(15_000..21_000)));
     let free = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
     loop {

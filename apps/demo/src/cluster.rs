@@ -1,13 +1,15 @@
 //! Redis as the configuration describes it.
 
+use std::{fs, path::Path};
+
 use anyhow::Context;
 use realtime_core::HubBuilder;
 use realtime_redis::{
-    Incarnation, RedisConfig, RedisControl, RedisPresence, RedisPubSubBus, RedisStreamsBus,
-    SaTokenAuthenticator, SaTokenConfig, Topology,
+    Incarnation, RedisConfig, RedisControl, RedisPresence, RedisPubSubBus, RedisStreamsBus, RedisTls,
+    RedisTlsError, SaTokenAuthenticator, SaTokenConfig, Topology,
 };
 
-use crate::config::{Config, PresenceMode, Redis, RedisMode, RedisTopology};
+use crate::config::{Config, PresenceMode, Redis, RedisMode, RedisTlsFiles, RedisTopology};
 use crate::token;
 
 /// The logins of the Java nodes, in the Redis that the configuration names.
@@ -29,6 +31,7 @@ pub(crate) fn sa_token(config: &Config) -> anyhow::Result<SaTokenAuthenticator> 
 pub(crate) fn with_bus(hub: HubBuilder, url: &str, config: &Config) -> anyhow::Result<HubBuilder> {
     let redis = &config.redis;
     let redis_config = RedisConfig {
+        tls: tls(&redis.tls)?,
         key_prefix: redis.key_prefix.clone().unwrap_or_default(),
         command_timeout: redis.command_timeout,
         max_len: config.settings.history.max_messages,
@@ -47,6 +50,33 @@ pub(crate) fn with_bus(hub: HubBuilder, url: &str, config: &Config) -> anyhow::R
         RedisMode::Streams => Ok(hub.bus(RedisStreamsBus::new(redis_config).context("redis")?)),
         RedisMode::PubSub => Ok(hub.bus(RedisPubSubBus::new(redis_config).context("redis")?)),
     }
+}
+
+/// What the files say, or which key's file cannot be used.
+fn tls(files: &RedisTlsFiles) -> anyhow::Result<RedisTls> {
+    let mut tls = RedisTls::default();
+    if let Some(file) = &files.ca_file {
+        tls = tls.ca(read("caFile", file)?).with_context(|| at("caFile", file))?;
+    }
+    if let (Some(certificate), Some(key)) = (&files.cert_file, &files.key_file) {
+        tls = tls.client(read("certFile", certificate)?, read("keyFile", key)?).map_err(|error| {
+            let place = match &error {
+                RedisTlsError::Certificate(_) => at("certFile", certificate),
+                _ => at("keyFile", key),
+            };
+            anyhow::Error::new(error).context(place)
+        })?;
+    }
+    Ok(if files.insecure { tls.insecure() } else { tls })
+}
+
+fn read(key: &str, file: &Path) -> anyhow::Result<Vec<u8>> {
+    fs::read(file).with_context(|| at(key, file))
+}
+
+/// A key of `redis.tls`, and the file that it names.
+fn at(key: &str, file: &Path) -> String {
+    format!("redis.tls.{key} (`{}`)", file.display())
 }
 
 fn topology(redis: &Redis, url: &str) -> Topology {

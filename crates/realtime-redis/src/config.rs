@@ -2,13 +2,17 @@
 
 use std::{fmt, time::Duration};
 
-use redis::{ConnectionInfo, IntoConnectionInfo, io::tcp::TcpSettings};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, io::tcp::TcpSettings};
+
+use crate::tls::{self, RedisTls};
 
 /// Where Redis is, what our keys are called, and how long a command may take.
 #[derive(Clone)]
 pub struct RedisConfig {
     /// How the servers are arranged.
     pub topology: Topology,
+    /// What `rediss` URLs need besides, of sentinels and cluster nodes as well.
+    pub tls: RedisTls,
     /// What comes before our keys and channels, without the colon; empty for nothing.
     pub key_prefix: String,
     /// The longest that a command may take. Default 2 s.
@@ -48,6 +52,9 @@ pub enum RedisConfigError {
         /// What is wrong with it.
         problem: String,
     },
+    /// Certificates that cannot be used.
+    #[error("TLS: {0}")]
+    Tls(String),
     /// A list of URLs is empty.
     #[error("{0}: at least one URL is needed")]
     NoUrl(&'static str),
@@ -63,6 +70,7 @@ impl RedisConfig {
     pub fn new(topology: Topology) -> Self {
         Self {
             topology,
+            tls: RedisTls::default(),
             key_prefix: String::new(),
             command_timeout: Duration::from_secs(2),
             max_len: 100_000,
@@ -84,6 +92,7 @@ impl fmt::Debug for RedisConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisConfig")
             .field("topology", &self.topology)
+            .field("tls", &self.tls)
             .field("key_prefix", &self.key_prefix)
             .field("command_timeout", &self.command_timeout)
             .field("max_len", &self.max_len)
@@ -121,5 +130,8 @@ pub(crate) fn parse(what: impl fmt::Display, url: &str) -> Result<ConnectionInfo
         what: what.to_string(),
         problem: error.category().to_owned(),
     })?;
+    if let ConnectionAddr::TcpTls { .. } = info.addr() {
+        tls::install_provider();
+    }
     Ok(info.set_tcp_settings(TcpSettings::default().set_nodelay(true)))
 }

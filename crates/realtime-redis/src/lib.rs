@@ -47,6 +47,7 @@ mod sa_token;
 #[doc(hidden)]
 pub mod sim;
 mod streams;
+mod tls;
 
 pub use config::{RedisConfig, RedisConfigError, Topology};
 pub use control::RedisControl;
@@ -56,3 +57,4 @@ pub use pubsub::{PubSubMetrics, RedisPubSubBus};
 #[cfg(feature = "sa-token")]
 pub use sa_token::{SaTokenAuthenticator, SaTokenConfig, SaTokenConfigError, SaTokenWatch};
 pub use streams::{RedisStreamsBus, StreamsMetrics};
+pub use tls::{RedisTls, RedisTlsError};

@@ -33,14 +33,20 @@ enum Kind {
 
 impl Servers {
     pub(crate) fn new(config: &RedisConfig) -> Result<Self, RedisConfigError> {
+        let with_tls = |connection| {
+            config.tls.apply(connection).map_err(|error| RedisConfigError::Tls(error.to_string()))
+        };
+        let all_with_tls = |connections: Vec<ConnectionInfo>| {
+            connections.into_iter().map(with_tls).collect::<Result<Vec<_>, _>>()
+        };
         let kind = match &config.topology {
-            Topology::Single(url) => Kind::Single(parse("the server", url)?),
+            Topology::Single(url) => Kind::Single(with_tls(parse("the server", url)?)?),
             Topology::Sentinel { sentinels, service, server } => Kind::Sentinel {
-                sentinels: parse_all("sentinel", sentinels)?,
+                sentinels: all_with_tls(parse_all("sentinel", sentinels)?)?,
                 service: service.clone(),
-                server: parse("the server", server)?,
+                server: with_tls(parse("the server", server)?)?,
             },
-            Topology::Cluster(nodes) => Kind::Cluster(parse_all("cluster node", nodes)?),
+            Topology::Cluster(nodes) => Kind::Cluster(all_with_tls(parse_all("cluster node", nodes)?)?),
         };
         Ok(Self { kind, timeout: config.command_timeout })
     }
@@ -94,15 +100,32 @@ impl Servers {
         let mut connection = self.open(node.clone(), self.timeout).await?;
         let slot: u16 = redis::cmd("CLUSTER").arg("KEYSLOT").arg(key).query_async(&mut connection).await?;
         let ranges: Vec<Vec<Value>> = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await?;
-        for range in &ranges {
-            // first slot, last slot, master, replicas; a server is host, port and more
-            let [first, last, Value::Array(master), ..] = range.as_slice() else { continue };
-            let [host, port, ..] = master.as_slice() else { continue };
-            if (from_redis_value_ref::<u16>(first)?..=from_redis_value_ref(last)?).contains(&slot) {
-                return Ok((from_redis_value_ref(host)?, from_redis_value_ref(port)?));
-            }
+        owner(&ranges, slot, node.addr())
+    }
+}
+
+/// Who serves a slot, in an answer to CLUSTER SLOTS of the node at `asked`.
+fn owner(ranges: &[Vec<Value>], slot: u16, asked: &ConnectionAddr) -> RedisResult<(String, u16)> {
+    for range in ranges {
+        // first slot, last slot, master, replicas; a server is host, port and more
+        let [first, last, Value::Array(master), ..] = range.as_slice() else { continue };
+        let [host, port, ..] = master.as_slice() else { continue };
+        if (from_redis_value_ref::<u16>(first)?..=from_redis_value_ref(last)?).contains(&slot) {
+            // A node that knows no address of its own, or no endpoint, means the one that was asked.
+            let host = match from_redis_value_ref::<Option<String>>(host)?.as_deref() {
+                None | Some("" | "?") => host_of(asked),
+                Some(host) => host.to_owned(),
+            };
+            return Ok((host, from_redis_value_ref(port)?));
         }
-        Err(missing("no cluster node serves the slot of our keys"))
+    }
+    Err(missing("no cluster node serves the slot of our keys"))
+}
+
+fn host_of(addr: &ConnectionAddr) -> String {
+    match addr {
+        ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host.clone(),
+        _ => "localhost".to_owned(),
     }
 }
 
@@ -183,6 +206,22 @@ mod tests {
             answer => Either::Right(ready(Ok(answer))),
         });
         most(asked.collect()).await.ok()
+    }
+
+    #[test]
+    fn a_node_that_does_not_name_its_host_means_the_one_that_was_asked() {
+        let asked = ConnectionAddr::Tcp("asked".to_owned(), 7000);
+        let text = |text: &str| Value::BulkString(text.into());
+        for (host, expected) in
+            [(Value::Nil, "asked"), (text(""), "asked"), (text("?"), "asked"), (text("10.0.0.1"), "10.0.0.1")]
+        {
+            let master = Value::Array(vec![host, Value::Int(7001), text("id"), Value::Array(vec![])]);
+            let other = Value::Array(vec![text("10.0.0.2"), Value::Int(7002), text("id")]);
+            let ranges =
+                [vec![Value::Int(0), Value::Int(99), other], vec![Value::Int(100), Value::Int(200), master]];
+            assert_eq!(owner(&ranges, 150, &asked).unwrap(), (expected.to_owned(), 7001));
+            assert!(owner(&ranges, 201, &asked).is_err());
+        }
     }
 
     #[tokio::test]

@@ -94,6 +94,9 @@ impl Document {
         }
         let built_in_users = layers.source("auth.users") == Some(&Source::Defaults);
         warnings.extend(self.auth.warning(built_in_users, &self.server.host));
+        if self.redis.tls.insecure {
+            warnings.push("redis.tls.insecure: whoever answers is taken for Redis".to_owned());
+        }
         Ok(Config {
             server: self.server,
             websocket: self.websocket,

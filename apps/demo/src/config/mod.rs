@@ -24,7 +24,7 @@ use layers::Layers;
 pub use auth::{Auth, AuthMode, Jwt, SaToken, User};
 pub use error::{ConfigError, Source};
 pub use presence::{Presence, PresenceMode};
-pub use redis::{Redis, RedisMode, RedisTopology};
+pub use redis::{Redis, RedisMode, RedisTlsFiles, RedisTopology};
 pub use secret::Secret;
 pub use sections::{Api, Log, Server};
 pub use transports::{Sse, WebSocket};

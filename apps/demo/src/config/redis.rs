@@ -1,6 +1,6 @@
 //! [`Redis`]: the section `redis`, where the nodes of a cluster meet.
 
-use std::{str::FromStr, time::Duration};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use serde::Deserialize;
 
@@ -27,6 +27,22 @@ pub struct Redis {
     /// The longest that a command may take.
     #[serde(with = "humantime_serde")]
     pub command_timeout: Duration,
+    /// What `rediss` URLs need besides.
+    pub tls: RedisTlsFiles,
+}
+
+/// The section `redis.tls`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RedisTlsFiles {
+    /// The authorities that are trusted, in PEM; `None` are those of the operating system.
+    pub ca_file: Option<PathBuf>,
+    /// The client certificate and what it is signed with, in PEM.
+    pub cert_file: Option<PathBuf>,
+    /// The private key of the client certificate, in PEM.
+    pub key_file: Option<PathBuf>,
+    /// Whether whoever answers is trusted.
+    pub insecure: bool,
 }
 
 /// How nodes exchange messages.
@@ -69,7 +85,37 @@ impl Redis {
         if self.command_timeout < Duration::from_millis(100) {
             return Err(ConfigError::at("redis.commandTimeout", "must be at least 100ms"));
         }
-        Ok(())
+        self.check_tls()
+    }
+
+    fn check_tls(&self) -> Result<(), ConfigError> {
+        let RedisTlsFiles { ca_file, cert_file, key_file, insecure } = &self.tls;
+        for (key, given, other, missing) in [
+            ("redis.tls.certFile", cert_file.is_some(), "redis.tls.keyFile", key_file.is_none()),
+            ("redis.tls.keyFile", key_file.is_some(), "redis.tls.certFile", cert_file.is_none()),
+        ] {
+            if given && missing {
+                return Err(ConfigError::at(key, format!("goes with {other}, which is missing")));
+            }
+        }
+        if *insecure && ca_file.is_some() {
+            return Err(ConfigError::at(
+                "redis.tls.insecure",
+                "trusts everybody, and redis.tls.caFile does not",
+            ));
+        }
+        let keys = [
+            ("redis.tls.caFile", ca_file.is_some()),
+            ("redis.tls.certFile", cert_file.is_some()),
+            ("redis.tls.insecure", *insecure),
+        ];
+        let over_tls = self.url.iter().chain(&self.nodes).any(|url| url.starts_with("rediss:"));
+        match keys.into_iter().find(|(_, given)| *given) {
+            Some((key, _)) if !over_tls => {
+                Err(ConfigError::at(key, "goes with a URL that begins with `rediss:`, and there is none"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -119,6 +165,33 @@ mod tests {
         let error = refused(Some("redis: {url: 'redis://a/', nodes: ['redis://:hunter2@b/']}"), &[]);
         assert!(error.starts_with("redis.nodes (file app.yml): goes with"), "{error}");
         assert!(!error.contains("hunter2"));
+    }
+
+    #[test]
+    fn settings_of_tls_that_cannot_work_are_refused() {
+        for (tls, error) in [
+            (
+                "{certFile: c.pem}",
+                "redis.tls.certFile (file app.yml): goes with redis.tls.keyFile, which is missing",
+            ),
+            (
+                "{keyFile: k.pem}",
+                "redis.tls.keyFile (file app.yml): goes with redis.tls.certFile, which is missing",
+            ),
+            (
+                "{caFile: ca.pem, insecure: true}",
+                "redis.tls.insecure (file app.yml): trusts everybody, and redis.tls.caFile does not",
+            ),
+        ] {
+            assert_eq!(refused(Some(&format!("redis: {{url: 'rediss://a/', tls: {tls}}}")), &[]), error);
+        }
+        assert_eq!(
+            refused(Some("redis: {url: 'redis://a/', tls: {caFile: ca.pem}}"), &[]),
+            "redis.tls.caFile (file app.yml): goes with a URL that begins with `rediss:`, and there is none"
+        );
+        let tls = load(Some("redis: {url: 'rediss://a/', tls: {insecure: true}}"), &[]);
+        assert!(tls.redis.tls.insecure);
+        assert_eq!(tls.warnings, ["redis.tls.insecure: whoever answers is taken for Redis"]);
     }
 
     #[test]

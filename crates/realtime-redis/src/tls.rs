@@ -1,0 +1,139 @@
+//! [`RedisTls`]: whom a `rediss` connection trusts, and who it says it is.
+
+use std::fmt;
+
+use redis::{Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, RedisResult, TlsCertificates};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+
+/// Settings of connections whose URL begins with `rediss`, over TLS 1.2 or 1.3.
+///
+/// By default the authorities of the operating system are trusted (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others), and
+/// no client certificate is shown.
+#[derive(Clone, Default)]
+pub struct RedisTls {
+    ca: Option<Vec<u8>>,
+    client: Option<ClientTlsConfig>,
+    insecure: bool,
+}
+
+/// Certificates or a key that cannot be used. It shows nothing of them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RedisTlsError {
+    /// The authorities.
+    #[error("no usable certificate of an authority in PEM: {0}")]
+    Ca(String),
+    /// The client certificate.
+    #[error("no usable client certificate in PEM: {0}")]
+    Certificate(String),
+    /// The key of the client certificate.
+    #[error("no usable private key in PEM: {0}")]
+    Key(String),
+    /// Both are fine, and do not belong together.
+    #[error("the private key is not that of the client certificate: {0}")]
+    Mismatch(String),
+}
+
+impl RedisTls {
+    /// Trusts these authorities only, one or several certificates in PEM.
+    ///
+    /// # Errors
+    /// [`RedisTlsError::Ca`].
+    pub fn ca(mut self, pem: impl Into<Vec<u8>>) -> Result<Self, RedisTlsError> {
+        let pem = pem.into();
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates(&pem).map_err(RedisTlsError::Ca)? {
+            roots.add(certificate).map_err(|error| RedisTlsError::Ca(error.to_string()))?;
+        }
+        self.ca = Some(pem);
+        Ok(self)
+    }
+
+    /// Shows a client certificate: the chain, its own certificate first, and its private key, both in PEM.
+    ///
+    /// # Errors
+    /// [`RedisTlsError`] when one of them cannot be read, or they do not belong together.
+    pub fn client(
+        mut self,
+        chain: impl Into<Vec<u8>>,
+        key: impl Into<Vec<u8>>,
+    ) -> Result<Self, RedisTlsError> {
+        let client = ClientTlsConfig { client_cert: chain.into(), client_key: key.into() };
+        let chain = certificates(&client.client_cert).map_err(RedisTlsError::Certificate)?;
+        let key = PrivateKeyDer::from_pem_slice(&client.client_key)
+            .map_err(|error| RedisTlsError::Key(error.to_string()))?;
+        install_provider();
+        ClientConfig::builder()
+            .with_root_certificates(RootCertStore::empty())
+            .with_client_auth_cert(chain, key)
+            .map_err(|error| RedisTlsError::Mismatch(error.to_string()))?;
+        self.client = Some(client);
+        Ok(self)
+    }
+
+    /// Trusts whoever answers: the connection is encrypted, and nobody knows with whom. For tests.
+    #[must_use]
+    pub fn insecure(mut self) -> Self {
+        self.insecure = true;
+        self
+    }
+
+    /// A connection with these settings, if it is one over TLS.
+    pub(crate) fn apply(&self, connection: ConnectionInfo) -> RedisResult<ConnectionInfo> {
+        let ConnectionAddr::TcpTls { .. } = connection.addr() else { return Ok(connection) };
+        let certificates = TlsCertificates { client_tls: self.client.clone(), root_cert: self.ca.clone() };
+        let client = Client::build_with_tls(connection, certificates)?;
+        let connection = client.get_connection_info().clone();
+        let mut addr = connection.addr().clone();
+        if let ConnectionAddr::TcpTls { insecure, .. } = &mut addr {
+            *insecure |= self.insecure;
+        }
+        Ok(connection.set_addr(addr))
+    }
+}
+
+/// Gives this process its cryptography, unless the application has chosen one: without it rustls panics.
+pub(crate) fn install_provider() {
+    if CryptoProvider::get_default().is_none() {
+        // Somebody else may have been faster, which is as good.
+        ring::default_provider().install_default().ok();
+    }
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let all = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+    match all {
+        Ok(all) if all.is_empty() => Err("there is none".to_owned()),
+        all => all.map_err(|error| error.to_string()),
+    }
+}
+
+impl fmt::Debug for RedisTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisTls")
+            .field("own_ca", &self.ca.is_some())
+            .field("client_certificate", &self.client.is_some())
+            .field("insecure", &self.insecure)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_certificate_or_key_is_refused_in_words() {
+        for nothing in ["", "hello", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"] {
+            let error = RedisTls::default().ca(nothing).unwrap_err();
+            assert_eq!(error, RedisTlsError::Ca("there is none".to_owned()), "{nothing}");
+        }
+        let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        assert!(matches!(RedisTls::default().ca(garbage), Err(RedisTlsError::Ca(_))));
+        assert!(matches!(RedisTls::default().client("", ""), Err(RedisTlsError::Certificate(_))));
+        assert!(matches!(RedisTls::default().client(garbage, ""), Err(RedisTlsError::Key(_))));
+    }
+}
