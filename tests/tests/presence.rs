@@ -165,6 +165,41 @@ async fn a_reload_makes_no_flicker() {
 }
 
 #[actix_web::test]
+async fn who_comes_back_is_online_since_the_new_session() {
+    let redis = Redis::start().await;
+    for hub in [node(&redis), Hub::builder().start().unwrap()] {
+        let mut events = hub.presence().changes();
+        let first = open(&hub, 1);
+        assert_eq!(changes(&mut events, 1).await[0].1, PresenceState::Online);
+        drop(first);
+        assert_eq!(changes(&mut events, 1).await[0].1, PresenceState::Offline);
+        let back = SystemTime::now() - Duration::from_millis(1);
+        let _second = open(&hub, 1);
+        let (_, state, since) = changes(&mut events, 1).await.remove(0);
+        assert_eq!(state, PresenceState::Online);
+        assert!(since >= back, "said to be online since {since:?}, came back at {back:?}");
+    }
+}
+
+#[actix_web::test]
+async fn who_comes_back_within_the_grace_has_been_online_all_the_time() {
+    let redis = Redis::start().await;
+    let hub = node(&redis);
+    let mut events = hub.presence().changes();
+    let first = open(&hub, 1);
+    let (.., since) = changes(&mut events, 1).await.remove(0);
+    drop(first);
+    until_count(std::slice::from_ref(&hub), 1, 0).await;
+    let _second = open(&hub, 1);
+    until_count(std::slice::from_ref(&hub), 1, 1).await;
+    // What an emptied Redis is told shows what the node knows.
+    redis.cli(&["flushall"]);
+    let mut told = BTreeMap::new();
+    until_told(&mut events, &mut told, 1).await;
+    assert_eq!(told[&1.into()], since);
+}
+
+#[actix_web::test]
 async fn a_redis_that_hung_takes_nobody_for_dead() {
     let redis = Redis::start().await;
     let hubs = [node(&redis), node(&redis), node(&redis)];

@@ -30,7 +30,8 @@ pub(super) struct Keeper {
 struct State {
     /// The users about whom Redis has to be told.
     dirty: HashSet<UserId>,
-    /// Since when the users of this node have been online, in milliseconds: should Redis forget it, it is told.
+    /// Since when the users with sessions on this node have been online, in milliseconds: should Redis forget it, it
+    /// is told.
     since: HashMap<UserId, u64>,
 }
 
@@ -94,6 +95,7 @@ impl Keeper {
         };
         let mut invocation = self.script(&self.scripts.sync);
         invocation.arg(self.incarnation.as_str()).arg(millis(LEASE)).arg(self.local.local_count());
+        let mut here = Vec::with_capacity(batch.len());
         for user in &batch {
             let sessions = self.local.local_sessions(user);
             let json = if sessions.is_empty() {
@@ -101,9 +103,16 @@ impl Keeper {
             } else {
                 serde_json::to_string(&sessions).expect("strings and numbers are always JSON")
             };
-            let known = self.state().since.get(user).copied();
-            let since = known.unwrap_or_else(|| sessions.first().map_or(0, began));
+            let since = match sessions.first() {
+                Some(first) => *self.state().since.entry(user.clone()).or_insert_with(|| began(first)),
+                None => {
+                    // Should it come back it is online since then, unless Redis has waited for it.
+                    self.state().since.remove(user);
+                    0
+                }
+            };
             invocation.arg(member(user)).arg(json).arg(since);
+            here.push(!sessions.is_empty());
         }
         let commands = &self.shared.commands;
         let answer = commands.run(async |link| invocation.invoke_async::<Vec<u64>>(link).await).await;
@@ -116,11 +125,10 @@ impl Keeper {
             }
         };
         let (unknown, since) = since.split_first().ok_or("a script has answered nothing")?;
-        for (user, since) in batch.into_iter().zip(since) {
-            match since {
-                0 => state.since.remove(&user),
-                since => state.since.insert(user, *since),
-            };
+        for ((user, since), here) in batch.into_iter().zip(since).zip(here) {
+            if here && *since > 0 {
+                state.since.insert(user, *since);
+            }
         }
         if *unknown == 1 {
             // The first word of this node, or Redis has forgotten it: everything has to be written.
