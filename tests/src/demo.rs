@@ -128,6 +128,16 @@ impl Demo {
         assert!(Command::new("kill").arg(self.pid().to_string()).status().unwrap().success());
     }
 
+    /// Stops the process where it stands (SIGSTOP).
+    pub fn pause(&self) {
+        assert!(Command::new("kill").args(["-STOP", &self.pid().to_string()]).status().unwrap().success());
+    }
+
+    /// Lets the process go on (SIGCONT).
+    pub fn resume(&self) {
+        assert!(Command::new("kill").args(["-CONT", &self.pid().to_string()]).status().unwrap().success());
+    }
+
     /// The resident memory of the process in KiB.
     pub fn memory(&self) -> u64 {
         self.status("VmRSS:")

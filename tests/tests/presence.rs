@@ -199,6 +199,77 @@ async fn who_comes_back_within_the_grace_has_been_online_all_the_time() {
     assert_eq!(told[&1.into()], since);
 }
 
+/// Does to the only node what others do to one whose lease has ended, for some of its users; how many are left to it.
+fn sweep_some(redis: &Redis, users: usize, lease: u64) -> String {
+    let node = redis.cli(&["zrange", "{rt}:presence:nodes", "0", "0"]);
+    let entries = format!("{{rt}}:presence:node:{}", node.trim());
+    let script = "redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
+        for _, user in ipairs(redis.call('HRANDFIELD', KEYS[1], ARGV[3])) do
+          redis.call('HDEL', KEYS[1], user)
+          redis.call('HDEL', KEYS[3], user)
+          redis.call('ZADD', KEYS[4], 1, user)
+        end
+        return redis.call('HLEN', KEYS[1])";
+    let (nodes, refs, leaving) = ("{rt}:presence:nodes", "{rt}:presence:refs", "{rt}:presence:leaving");
+    let (lease, users) = (lease.to_string(), users.to_string());
+    let arguments = ["eval", script, "4", &entries, nodes, refs, leaving, node.trim(), &lease, &users];
+    redis.cli(&arguments).trim().to_owned()
+}
+
+#[actix_web::test]
+async fn a_node_that_was_swept_halfway_writes_all_of_its_users_again() {
+    let redis = Redis::start().await;
+    let hub = [node(&redis)];
+    let _sessions: Vec<_> = (0..1200).map(|n| open(&hub[0], n)).collect();
+    until_count(&hub, 1200, 1200).await;
+    assert_eq!(sweep_some(&redis, 500, 1), "700");
+    let swept = Instant::now();
+    within("those who were swept to be missing", async {
+        while redis.cli(&["zcard", "{rt}:presence:leaving"]).trim() != "0" {
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    until_count(&hub, 1200, 1200).await;
+    assert!(swept.elapsed() < Duration::from_secs(5), "took {:?}", swept.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_hung_for_longer_than_its_lease_has_its_users_back() {
+    const USERS: i64 = 1200;
+    let redis = Redis::start().await;
+    let settings = [("REALTIME__REDIS__URL", &*redis.url())];
+    let (survivor, victim) = (Demo::start_with(&settings).await, Demo::start_with(&settings).await);
+    let tokens: Vec<String> = (0..USERS).map(token).collect();
+    let _streams =
+        try_join_all(tokens.iter().map(|token| EventStream::open(&victim, token, None))).await.unwrap();
+    let until_total = async |total: i64| {
+        within(&format!("{total} users to be online"), async {
+            loop {
+                let (status, answer) = survivor.api(Method::GET, "/api/online?size=1", None).await;
+                assert_eq!(status, 200, "{answer}");
+                if answer["total"] == total {
+                    break;
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+    };
+    until_total(USERS).await;
+    victim.pause();
+    until_total(0).await;
+    victim.resume();
+    let resumed = Instant::now();
+    until_total(USERS).await;
+    let back = resumed.elapsed();
+    assert!(back < Duration::from_secs(5), "took {back:?}");
+    let seen = "Its users are offline within 15 s, and online again within 5 s of its going on.";
+    Fault::new("Node: hangs for longer than its lease (SIGSTOP), with 1,200 users", Part::Presence, seen)
+        .figures(format_args!("online again after {back:.1?}"))
+        .record();
+}
+
 #[actix_web::test]
 async fn a_redis_that_hung_takes_nobody_for_dead() {
     let redis = Redis::start().await;

@@ -131,7 +131,8 @@ impl Keeper {
             }
         }
         if *unknown == 1 {
-            // The first word of this node, or Redis has forgotten it: everything has to be written.
+            // The first word of this node, or Redis has forgotten it, or others may have swept some of it away:
+            // everything has to be written.
             state.dirty.extend(self.local.local_users());
         }
         Ok(!state.dirty.is_empty())

@@ -36,12 +36,14 @@ end
 ";
 
 /// ARGV: incarnation, lease in ms, sessions on the node, then user, JSON (empty: none) and since when in turn.
-/// Answers whether the node was not known, so that what it wrote before may be gone, then since when each of the
-/// users has been online.
+/// Answers whether the node was not known or its lease had ended, so that what it wrote before may be gone, then since
+/// when each of the users has been online.
 const SYNC: &str = r"
 local incarnation, lease = ARGV[1], tonumber(ARGV[2])
 local entries = prefix .. incarnation
-local answer = { redis.call('ZADD', nodes, now + lease, incarnation) }
+local old = redis.call('ZSCORE', nodes, incarnation)
+local answer = { (not old or tonumber(old) < now) and 1 or 0 }
+redis.call('ZADD', nodes, now + lease, incarnation)
 redis.call('HSET', counts, incarnation, ARGV[3])
 for i = 4, #ARGV, 3 do
   local user, json, began = ARGV[i], ARGV[i + 1], ARGV[i + 2]
