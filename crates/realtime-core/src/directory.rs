@@ -1,8 +1,9 @@
 //! [`Directory`]: the users of this node and their sessions, answered from any thread.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque, hash_map::Entry},
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
+    ptr,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic::Ordering},
     time::{Duration, SystemTime},
 };
 
@@ -32,14 +33,18 @@ struct State {
     /// The connections of sessions that were evicted and have not ended: how many each user has.
     evicted: HashMap<UserId, usize>,
     connections: usize,
-    /// The users whose last session has ended, in this order. Whoever came back meanwhile is passed over.
-    leaving: VecDeque<(Instant, UserId)>,
+    /// Number of the next session: sessions are in this order, whatever the wall clock does.
+    next: u64,
+    /// Users without sessions, by the end of the last one.
+    leaving: BTreeSet<(Instant, UserId)>,
 }
 
 /// A user. Without sessions it is about to leave.
 #[derive(Debug, Default)]
 struct Own {
-    sessions: Vec<Arc<SessionState>>,
+    /// Each session with its number. A session knows its index.
+    sessions: Vec<(u64, Arc<SessionState>)>,
+    /// When the last session ended.
     left: Option<(Instant, SystemTime)>,
 }
 
@@ -56,11 +61,17 @@ impl Directory {
         if Limits::exceeds(own.unwrap_or(0) + evicted + 1, limits.max_connections_per_user) {
             return Err(ConnectError::TooManyOfUser(user.clone(), limits.max_connections_per_user));
         }
-        let entry = state.users.entry(user.clone()).or_default();
-        entry.sessions.push(Arc::clone(session));
-        entry.left = None;
+        let number = state.next;
+        state.next += 1;
         state.sessions += 1;
         state.connections += 1;
+        let entry = state.users.entry(user.clone()).or_default();
+        let index = u32::try_from(entry.sessions.len()).expect("a user has fewer than 2^32 sessions");
+        session.index.store(index, Ordering::Relaxed);
+        entry.sessions.push((number, Arc::clone(session)));
+        if let Some((at, _)) = entry.left.take() {
+            state.leaving.remove(&(at, user.clone()));
+        }
         if own.is_none() {
             self.tell(user, PresenceState::Online, session.since);
         }
@@ -96,41 +107,44 @@ impl Directory {
     }
 
     fn take_out(&self, state: &mut State, session: &SessionState) -> bool {
+        let State { users, leaving, sessions, .. } = state;
         let user = &session.principal.user;
-        let Some(own) = state.users.get_mut(user) else {
+        let Some(own) = users.get_mut(user) else {
             return false;
         };
-        let Some(index) = own.sessions.iter().position(|other| other.id == session.id) else {
+        let index = session.index.load(Ordering::Relaxed) as usize;
+        if own.sessions.get(index).is_none_or(|(_, other)| !ptr::eq(Arc::as_ptr(other), session)) {
             return false;
-        };
+        }
         own.sessions.swap_remove(index);
+        if let Some((_, moved)) = own.sessions.get(index) {
+            moved.index.store(session.index.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        *sessions -= 1;
+        let now = Instant::now();
         if own.sessions.is_empty() {
-            let now = Instant::now();
             own.left = Some((now, SystemTime::now()));
-            state.leaving.push_back((now, user.clone()));
+            leaving.insert((now, user.clone()));
             self.leaving.notify_one();
         }
-        state.sessions -= 1;
         true
     }
 
     /// Forgets users when they have had no session for so long. Runs until it is dropped.
     pub(crate) async fn see_off(&self, grace: Duration) {
         loop {
-            let next = self.read().leaving.front().map(|(left, _)| *left + grace);
-            let Some(next) = next else {
-                self.leaving.notified().await;
-                continue;
-            };
-            sleep_until(next).await;
+            let next = self.read().leaving.first().and_then(|(at, _)| at.checked_add(grace));
+            tokio::select! {
+                () = self.leaving.notified() => continue,
+                () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
+            }
+            let now = Instant::now();
+            let is_over = |at: &Instant| at.checked_add(grace).is_some_and(|end| end <= now);
             let mut state = self.write();
-            while let Some((left, user)) = state.leaving.pop_front_if(|(left, _)| *left + grace <= next) {
-                let own = state.users.get(&user).and_then(|own| own.left);
-                // Who came back and left once more has a later place in the line.
-                if let Some((at, since)) = own
-                    && at == left
-                {
-                    state.users.remove(&user);
+            while state.leaving.first().is_some_and(|(at, _)| is_over(at)) {
+                let gone = state.leaving.pop_first();
+                let Some((_, user)) = gone else { break };
+                if let Some((_, since)) = state.users.remove(&user).and_then(|own| own.left) {
                     self.tell(&user, PresenceState::Offline, since);
                 }
             }
@@ -144,13 +158,14 @@ impl Directory {
     /// The sessions of a user, oldest first.
     pub(crate) fn of(&self, user: &UserId) -> Vec<Arc<SessionState>> {
         let mut sessions = self.read().users.get(user).map_or_else(Vec::new, |own| own.sessions.clone());
-        sessions.sort_by_key(|session| session.since);
-        sessions
+        sessions.sort_unstable_by_key(|(number, _)| *number);
+        sessions.into_iter().map(|(_, session)| session).collect()
     }
 
     /// Whether the user has a session that satisfies the condition.
-    pub(crate) fn any(&self, user: &UserId, condition: impl FnMut(&Arc<SessionState>) -> bool) -> bool {
-        self.read().users.get(user).is_some_and(|own| own.sessions.iter().any(condition))
+    pub(crate) fn any(&self, user: &UserId, mut condition: impl FnMut(&Arc<SessionState>) -> bool) -> bool {
+        let state = self.read();
+        state.users.get(user).is_some_and(|own| own.sessions.iter().any(|(_, session)| condition(session)))
     }
 
     /// Whether the user has a session, or had one a moment ago.
@@ -160,12 +175,17 @@ impl Directory {
 
     /// All sessions, user by user.
     pub(crate) fn all(&self) -> Vec<Arc<SessionState>> {
-        self.read().users.values().flat_map(|own| &own.sessions).cloned().collect()
+        self.read()
+            .users
+            .values()
+            .flat_map(|own| &own.sessions)
+            .map(|(_, session)| Arc::clone(session))
+            .collect()
     }
 
     /// The users that have sessions of a transport, ascending.
     pub(crate) fn users_of(&self, transport: Transport) -> Vec<UserId> {
-        let has = |own: &Own| own.sessions.iter().any(|session| session.transport == transport);
+        let has = |own: &Own| own.sessions.iter().any(|(_, session)| session.transport == transport);
         self.read().users.iter().filter(|(_, own)| has(own)).map(|(user, _)| user.clone()).collect()
     }
 
@@ -193,5 +213,84 @@ impl Directory {
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tokio::task::yield_now;
+
+    use super::*;
+    use crate::{GapReason, Hub, Message, Position, Principal, Session, Settings, Wire};
+
+    const TRANSPORT: Transport = Transport::new("test");
+
+    /// A wire form without a byte.
+    #[derive(Debug)]
+    struct NoWire;
+
+    impl Wire for NoWire {
+        fn name(&self) -> &'static str {
+            "none"
+        }
+
+        fn message(&self, _: &Message, _: Option<Position>) -> Bytes {
+            Bytes::new()
+        }
+
+        fn gap(&self, _: GapReason, _: Option<Position>, _: Duration) -> Option<Bytes> {
+            None
+        }
+
+        fn heartbeat(&self, _: Option<Position>, _: crate::BusState) -> Bytes {
+            Bytes::new()
+        }
+
+        fn answers_heartbeat(&self) -> bool {
+            false
+        }
+    }
+
+    fn connect(hub: &Hub, user: i64) -> Session {
+        let wire: Arc<dyn Wire> = Arc::new(NoWire);
+        hub.connect(Principal::new(user.into(), "a token"), TRANSPORT, &wire, None).unwrap()
+    }
+
+    #[tokio::test]
+    async fn sessions_are_oldest_first_whichever_of_them_end() {
+        let hub = Hub::builder().start().unwrap();
+        let mut sessions: Vec<Session> = (0..20).map(|_| connect(&hub, 1)).collect();
+        let mut ids: Vec<_> = sessions.iter().map(|session| session.handle().id()).collect();
+        for step in [0, 18, 7, 7, 3, 0, 13, 1] {
+            drop(sessions.remove(step));
+            ids.remove(step);
+            let known: Vec<_> = hub.sessions(&1.into()).iter().map(|session| session.id()).collect();
+            assert_eq!(known, ids);
+        }
+        sessions.push(connect(&hub, 1));
+        ids.push(sessions.last().unwrap().handle().id());
+        drop(sessions.remove(0));
+        let known: Vec<_> = hub.sessions(&1.into()).iter().map(|session| session.id()).collect();
+        assert_eq!(known, ids[1..]);
+        drop(sessions);
+        assert!(hub.sessions(&1.into()).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_grace_beyond_all_clocks_does_not_end_the_waiting() {
+        let registry = Arc::new(crate::registry::Registry::new(Settings::default()));
+        let waiting = Arc::clone(&registry);
+        let waiting = tokio::spawn(async move { waiting.directory.see_off(Duration::MAX).await });
+        let wire: Arc<dyn Wire> = Arc::new(NoWire);
+        let wire = registry.wire(&wire).unwrap();
+        let shard = crate::shard::Shard::new(Arc::clone(&registry));
+        let principal = Principal::new(1.into(), "a token");
+        drop(shard.register(principal, TRANSPORT, wire, None).unwrap());
+        for _ in 0..10 {
+            yield_now().await;
+        }
+        assert!(!waiting.is_finished(), "it has ended: {:?}", waiting.await);
+        assert!(registry.directory.is_online(&1.into()));
     }
 }

@@ -57,6 +57,8 @@ pub(crate) struct SessionState {
     pub(crate) transport: Transport,
     pub(crate) wire: WireSlot,
     pub(crate) slot: AtomicU32,
+    /// The directory's: where it stands among its user's sessions.
+    pub(crate) index: AtomicU32,
     pub(crate) outbox: Outbox,
     pub(crate) id: SessionId,
     pub(crate) principal: Principal,
@@ -111,6 +113,7 @@ impl SessionState {
             transport,
             wire,
             slot: AtomicU32::default(),
+            index: AtomicU32::default(),
             outbox,
             id: SessionId::random(),
             principal,
