@@ -47,7 +47,7 @@ struct Shared {
 #[derive(Debug)]
 struct Keys {
     nodes: String,
-    node: String,
+    node_prefix: String,
     counts: String,
     refs: String,
     users: String,
@@ -57,6 +57,13 @@ struct Keys {
     changes: String,
     changed: String,
     swept: String,
+}
+
+impl Keys {
+    /// The hash of an incarnation.
+    fn node(&self, incarnation: &str) -> String {
+        format!("{}{incarnation}", self.node_prefix)
+    }
 }
 
 /// How many users are asked about at once.
@@ -80,7 +87,7 @@ impl RedisPresence {
             let key = |name: &str| format!("{{{tag}}}:presence:{name}");
             let keys = Keys {
                 nodes: key("nodes"),
-                node: key("node:"),
+                node_prefix: key("node:"),
                 counts: key("counts"),
                 refs: key("refs"),
                 users: key("users"),
@@ -235,7 +242,7 @@ impl Shared {
         let lists = self.ask(async |connection| {
             let mut pipe = redis::pipe();
             for node in nodes {
-                pipe.cmd("HMGET").arg(format!("{}{node}", self.keys.node)).arg(members);
+                pipe.cmd("HMGET").arg(self.keys.node(node)).arg(members);
             }
             pipe.query_async::<Vec<Vec<Option<String>>>>(connection).await
         });

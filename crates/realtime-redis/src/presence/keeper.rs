@@ -41,6 +41,8 @@ const LEASE: Duration = Duration::from_secs(9);
 const TICK: Duration = Duration::from_secs(1);
 /// Where nobody has swept for so long, Redis was away: no lease could be renewed, and none ends sooner than this.
 const SILENCE: Duration = Duration::from_secs(3);
+/// Time after a run of one node's sweep in which the others have nothing to do.
+const PAUSE: Duration = Duration::from_millis(500);
 /// How many users one script takes: a script holds up everything else in Redis.
 const BATCH: usize = 500;
 /// How long changes are collected before they are written.
@@ -60,7 +62,7 @@ impl Keeper {
 
     /// Gives up the lease. Whoever keeps it has to have stopped.
     pub(super) async fn retire(&self) {
-        let mut invocation = self.script(&self.scripts.retire);
+        let mut invocation = self.script(&self.scripts.retire, self.incarnation.as_str());
         invocation.arg(self.incarnation.as_str());
         let commands = &self.shared.commands;
         if let Err(error) = commands.run(async |link| invocation.invoke_async::<()>(link).await).await {
@@ -72,11 +74,13 @@ impl Keeper {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn script<'a>(&'a self, script: &'a redis::Script) -> redis::ScriptInvocation<'a> {
-        let Keys { nodes, node, counts, refs, users, online, leaving, since, changes, changed, swept } =
-            &self.shared.keys;
+    /// A call of a script, with the hash of a node among its keys.
+    fn script<'a>(&self, script: &'a redis::Script, node: &str) -> redis::ScriptInvocation<'a> {
+        let keys = &self.shared.keys;
         let mut invocation = script.prepare_invoke();
-        for key in [nodes, node, counts, refs, users, online, leaving, since, changes, changed, swept] {
+        invocation.key(&keys.nodes).key(keys.node(node));
+        let Keys { counts, refs, users, online, leaving, since, changes, changed, swept, .. } = keys;
+        for key in [counts, refs, users, online, leaving, since, changes, changed, swept] {
             invocation.key(key);
         }
         invocation
@@ -93,16 +97,11 @@ impl Keeper {
             }
             batch
         };
-        let mut invocation = self.script(&self.scripts.sync);
+        let mut invocation = self.script(&self.scripts.sync, self.incarnation.as_str());
         invocation.arg(self.incarnation.as_str()).arg(millis(LEASE)).arg(self.local.local_count());
         let mut here = Vec::with_capacity(batch.len());
         for user in &batch {
             let sessions = self.local.local_sessions(user);
-            let json = if sessions.is_empty() {
-                String::new()
-            } else {
-                serde_json::to_string(&sessions).expect("strings and numbers are always JSON")
-            };
             let since = match sessions.first() {
                 Some(first) => *self.state().since.entry(user.clone()).or_insert_with(|| began(first)),
                 None => {
@@ -111,20 +110,20 @@ impl Keeper {
                     0
                 }
             };
-            invocation.arg(member(user)).arg(json).arg(since);
+            invocation.arg(member(user)).arg(json(&sessions)).arg(since);
             here.push(!sessions.is_empty());
         }
         let commands = &self.shared.commands;
         let answer = commands.run(async |link| invocation.invoke_async::<Vec<u64>>(link).await).await;
         let mut state = self.state();
-        let since = match answer {
+        let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
                 state.dirty.extend(batch);
                 return Err(error);
             }
         };
-        let (unknown, since) = since.split_first().ok_or("a script has answered nothing")?;
+        let (unknown, since) = answer.split_first().ok_or("a script has answered nothing")?;
         for ((user, since), here) in batch.into_iter().zip(since).zip(here) {
             if here && *since > 0 {
                 state.since.insert(user, *since);
@@ -140,7 +139,7 @@ impl Keeper {
 
     /// Makes everything dirty, also what only Redis still knows: what went over another connection may be lost.
     async fn suspect(&self) -> Result<(), String> {
-        let entries = format!("{}{}", self.shared.keys.node, self.incarnation.as_str());
+        let entries = self.shared.keys.node(self.incarnation.as_str());
         let ask = async |link: &mut redis::aio::MultiplexedConnection| {
             redis::cmd("HKEYS").arg(&entries).query_async::<Vec<String>>(link).await
         };
@@ -151,10 +150,21 @@ impl Keeper {
         Ok(())
     }
 
-    async fn sweep(&self) -> Result<bool, String> {
-        let mut invocation = self.script(&self.scripts.sweep);
-        invocation.arg(millis(self.local.grace())).arg(BATCH).arg(millis(SILENCE));
-        self.shared.commands.run(async |link| invocation.invoke_async::<bool>(link).await).await
+    /// Sweeps away what has ended, as long as there is something and no other node is at it.
+    async fn sweep(&self) -> Result<(), String> {
+        let (mut turn, mut dead) = (0_u64, String::new());
+        loop {
+            let mut invocation = self.script(&self.scripts.sweep, &dead);
+            invocation.arg(millis(self.local.grace())).arg(BATCH).arg(millis(SILENCE)).arg(millis(PAUSE));
+            invocation.arg(turn).arg(&dead);
+            let commands = &self.shared.commands;
+            let more;
+            (more, turn, dead) =
+                commands.run(async |link| invocation.invoke_async::<(bool, u64, String)>(link).await).await?;
+            if !more {
+                return Ok(());
+            }
+        }
     }
 }
 
@@ -179,7 +189,7 @@ pub(super) async fn keep(keeper: Arc<Keeper>) {
                 opened = now;
             }
             if !changed {
-                while keeper.sweep().await? {}
+                keeper.sweep().await?;
             }
             Ok::<(), String>(())
         };
@@ -197,6 +207,14 @@ pub(super) async fn keep(keeper: Arc<Keeper>) {
             }
         }
     }
+}
+
+/// A user's sessions as Redis holds them.
+fn json(sessions: &[OnlineSession]) -> String {
+    if sessions.is_empty() {
+        return String::new();
+    }
+    serde_json::to_string(sessions).expect("strings and numbers are always JSON")
 }
 
 /// When a session began, in milliseconds.

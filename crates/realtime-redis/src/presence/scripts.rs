@@ -1,36 +1,38 @@
 //! What presence does in Redis, each in one step.
 //!
-//! All keys share a hash tag, so that they are in one slot of a cluster:
+//! All keys share a hash tag, so that they are in one slot of a cluster. Every script gets all of them, in this order:
 //!
-//! | key | type | holds |
-//! |---|---|---|
-//! | `nodes` | sorted set | a node's incarnation -> when its lease ends |
-//! | `node:<incarnation>` | hash | a user -> its sessions on that node, as JSON |
-//! | `counts` | hash | an incarnation -> how many sessions it has |
-//! | `refs` | hash | a user -> on how many nodes it is |
-//! | `users` | sorted set, all scores 0 | the users that are online |
-//! | `online` | set | the same users: a set answers about thousands faster |
-//! | `leaving` | sorted set | a user without sessions -> when its last one ended |
-//! | `since` | hash | a user that is online -> since when |
-//! | `changes` | stream | who came and went: `n` its number, `u` the user, `s` the state, `t` since when |
-//! | `changed` | string | the number of the last change |
-//! | `swept` | string | when a node last looked for what has ended |
+//! | | key | type | holds |
+//! |---|---|---|---|
+//! | 1 | `nodes` | sorted set | a node's incarnation -> when its lease ends |
+//! | 2 | `node:<incarnation>` | hash | a user -> its sessions on that node, as JSON |
+//! | 3 | `counts` | hash | an incarnation -> how many sessions it has |
+//! | 4 | `refs` | hash | a user -> on how many nodes it is |
+//! | 5 | `users` | sorted set, all scores 0 | the users that are online |
+//! | 6 | `online` | set | the same users: a set answers about thousands faster |
+//! | 7 | `leaving` | sorted set | a user without sessions -> when its last one ended |
+//! | 8 | `since` | hash | a user that is online -> since when |
+//! | 9 | `changes` | stream | who came and went: `n` its number, `u` the user, `s` the state, `t` since when |
+//! | 10 | `changed` | string | the number of the last change |
+//! | 11 | `swept` | string | when a node last looked for what has ended |
 //!
 //! Times are Redis' own, in milliseconds, but for when a session began.
+//!
+//! Each key is written as `KEYS[n]`, never in a variable and never put together: proxies in front of Redis read the
+//! script, and other servers lock the keys that they were given before it runs.
 
-/// Common to all: KEYS are as in the table, `node:` as a prefix.
+/// Common to all.
 const PRELUDE: &str = r"
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local nodes, prefix, counts, refs, users, online, leaving, since, changes, changed, swept = unpack(KEYS)
 local function tell(user, state, at)
-  local n = redis.call('INCR', changed)
-  redis.call('XADD', changes, 'MAXLEN', '~', 10000, '*', 'n', n, 'u', user, 's', state, 't', at)
+  local n = redis.call('INCR', KEYS[10])
+  redis.call('XADD', KEYS[9], 'MAXLEN', '~', 10000, '*', 'n', n, 'u', user, 's', state, 't', at)
 end
 local function leave(user, at)
-  if redis.call('HINCRBY', refs, user, -1) <= 0 then
-    redis.call('HDEL', refs, user)
-    redis.call('ZADD', leaving, at, user)
+  if redis.call('HINCRBY', KEYS[4], user, -1) <= 0 then
+    redis.call('HDEL', KEYS[4], user)
+    redis.call('ZADD', KEYS[7], at, user)
   end
 end
 ";
@@ -39,69 +41,74 @@ end
 /// Answers whether the node was not known or its lease had ended, so that what it wrote before may be gone, then since
 /// when each of the users has been online.
 const SYNC: &str = r"
-local incarnation, lease = ARGV[1], tonumber(ARGV[2])
-local entries = prefix .. incarnation
-local old = redis.call('ZSCORE', nodes, incarnation)
-local answer = { (not old or tonumber(old) < now) and 1 or 0 }
-redis.call('ZADD', nodes, now + lease, incarnation)
-redis.call('HSET', counts, incarnation, ARGV[3])
+local lease = redis.call('ZSCORE', KEYS[1], ARGV[1])
+local answer = { (not lease or tonumber(lease) < now) and 1 or 0 }
+redis.call('ZADD', KEYS[1], now + tonumber(ARGV[2]), ARGV[1])
+redis.call('HSET', KEYS[3], ARGV[1], ARGV[3])
 for i = 4, #ARGV, 3 do
   local user, json, began = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   if json == '' then
-    if redis.call('HDEL', entries, user) == 1 then leave(user, now) end
-  elseif redis.call('HSET', entries, user, json) == 1 and redis.call('HINCRBY', refs, user, 1) == 1 then
-    redis.call('ZREM', leaving, user)
-    if redis.call('ZADD', users, 0, user) == 1 then
-      redis.call('SADD', online, user)
-      redis.call('HSET', since, user, began)
+    if redis.call('HDEL', KEYS[2], user) == 1 then leave(user, now) end
+  elseif redis.call('HSET', KEYS[2], user, json) == 1 and redis.call('HINCRBY', KEYS[4], user, 1) == 1 then
+    redis.call('ZREM', KEYS[7], user)
+    if redis.call('ZADD', KEYS[5], 0, user) == 1 then
+      redis.call('SADD', KEYS[6], user)
+      redis.call('HSET', KEYS[8], user, began)
       tell(user, 'online', began)
     end
   end
-  answer[#answer + 1] = redis.call('HGET', since, user) or '0'
+  answer[#answer + 1] = redis.call('HGET', KEYS[8], user) or '0'
 end
 return answer
 ";
 
-/// ARGV: grace in ms, how many users one run takes, silence in ms. Answers whether there is more to do.
+/// ARGV: grace in ms, how many users one run takes, silence in ms, pause in ms, the turn that is being continued or 0,
+/// the incarnation whose hash `KEYS[2]` is or nothing.
+///
+/// One node sweeps at a time: others have nothing to do for `pause` after its last run. Answers whether there is more to
+/// do, the turn to continue with, and the incarnation of a node that died or nothing.
 const SWEEP: &str = r"
-local grace, limit, silence = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local before = tonumber(redis.call('SET', swept, now, 'GET') or now)
-if now - before > silence then
-  for _, incarnation in ipairs(redis.call('ZRANGE', nodes, 0, -1)) do
-    redis.call('ZADD', nodes, 'GT', now + silence, incarnation)
-  end
-  return 0
+local before = tonumber(redis.call('GET', KEYS[11]) or 0)
+if before ~= tonumber(ARGV[5]) and now >= before and now - before < tonumber(ARGV[4]) then
+  return { 0, 0, '' }
 end
-local more = 0
-local dead = redis.call('ZRANGEBYSCORE', nodes, '-inf', '(' .. now, 'WITHSCORES', 'LIMIT', 0, 1)
-if dead[1] then
-  local entries = prefix .. dead[1]
-  for _, user in ipairs(redis.call('HRANDFIELD', entries, limit) or {}) do
-    redis.call('HDEL', entries, user)
-    leave(user, dead[2])
+redis.call('SET', KEYS[11], now)
+local silence = tonumber(ARGV[3])
+if before > 0 and now - before > silence then
+  for _, incarnation in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+    redis.call('ZADD', KEYS[1], 'GT', now + silence, incarnation)
   end
-  if redis.call('EXISTS', entries) == 0 then
-    redis.call('ZREM', nodes, dead[1])
-    redis.call('HDEL', counts, dead[1])
-  end
-  more = 1
+  return { 0, 0, '' }
 end
-local gone = redis.call('ZRANGEBYSCORE', leaving, '-inf', now - grace, 'WITHSCORES', 'LIMIT', 0, limit)
+local limit = tonumber(ARGV[2])
+local ended = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[6]) or now)
+if ended < now then
+  for _, user in ipairs(redis.call('HRANDFIELD', KEYS[2], limit) or {}) do
+    redis.call('HDEL', KEYS[2], user)
+    leave(user, ended)
+  end
+  if redis.call('EXISTS', KEYS[2]) == 0 then
+    redis.call('ZREM', KEYS[1], ARGV[6])
+    redis.call('HDEL', KEYS[3], ARGV[6])
+  end
+end
+local gone = redis.call('ZRANGEBYSCORE', KEYS[7], '-inf', now - tonumber(ARGV[1]), 'WITHSCORES', 'LIMIT', 0, limit)
 for i = 1, #gone, 2 do
   local user, at = gone[i], gone[i + 1]
-  redis.call('ZREM', leaving, user)
-  redis.call('ZREM', users, user)
-  redis.call('SREM', online, user)
-  redis.call('HDEL', since, user)
+  redis.call('ZREM', KEYS[7], user)
+  redis.call('ZREM', KEYS[5], user)
+  redis.call('SREM', KEYS[6], user)
+  redis.call('HDEL', KEYS[8], user)
   tell(user, 'offline', at)
 end
-if #gone == 2 * limit then more = 1 end
-return more
+local dead = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. now, 'LIMIT', 0, 1)[1] or ''
+local more = (dead ~= '' or #gone == 2 * limit) and 1 or 0
+return { more, now, dead }
 ";
 
 /// ARGV: incarnation. Its lease has ended; what it leaves behind is swept away like that of a node that died.
 const RETIRE: &str = r"
-redis.call('ZADD', nodes, 'XX', now - 1, ARGV[1])
+redis.call('ZADD', KEYS[1], 'XX', now - 1, ARGV[1])
 return 0
 ";
 
@@ -117,5 +124,28 @@ impl Scripts {
     pub(super) fn new() -> Self {
         let script = |body: &str| redis::Script::new(&format!("{PRELUDE}{body}"));
         Self { sync: script(SYNC), sweep: script(SWEEP), retire: script(RETIRE) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_one_that_was_given() {
+        for script in [PRELUDE, SYNC, SWEEP, RETIRE] {
+            let calls: Vec<&str> = script.split("redis.call(").skip(1).collect();
+            assert_eq!(calls.len(), script.matches("redis.").count(), "{script}");
+            for call in calls {
+                let (command, rest) = call.split_once('\'').unwrap().1.split_once('\'').unwrap();
+                if command == "TIME" {
+                    continue;
+                }
+                let key = rest.strip_prefix(", KEYS[").and_then(|rest| rest.split_once(']'));
+                let number = key.and_then(|(number, _)| number.parse::<usize>().ok());
+                assert!(number.is_some_and(|number| (1..=11).contains(&number)), "{command}{rest}");
+            }
+            assert_eq!(script.matches("KEYS").count(), script.matches("KEYS[").count(), "{script}");
+        }
     }
 }
