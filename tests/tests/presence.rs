@@ -217,6 +217,36 @@ fn sweep_some(redis: &Redis, users: usize, lease: u64) -> String {
 }
 
 #[actix_web::test]
+async fn after_a_new_connection_only_what_redis_has_lost_is_written_again() {
+    let redis = Redis::start().await;
+    let hub = [node(&redis)];
+    let _sessions: Vec<_> = (0..1000).map(|n| open(&hub[0], n)).collect();
+    until_count(&hub, 1000, 1000).await;
+    // Longer than what follows the first connection.
+    within("the node to have compared", async {
+        while !redis.cli(&["info", "commandstats"]).contains("cmdstat_hscan:") {
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    assert_eq!(sweep_some(&redis, 3, 4_000_000_000_000), "997");
+    until_count(&hub, 997, 1000).await;
+    redis.cli(&["config", "resetstat"]);
+    redis.cli(&["client", "kill", "type", "normal"]);
+    let killed = Instant::now();
+    within("all users to be there again", async {
+        while hub[0].presence().count().await.map(|count| count.users) != Ok(1000) {
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    assert!(killed.elapsed() < Duration::from_secs(5), "took {:?}", killed.elapsed());
+    let stats = redis.cli(&["info", "commandstats"]);
+    let written = stats.split_once("cmdstat_hset:calls=").unwrap().1.split(',').next().unwrap();
+    assert!(written.parse::<usize>().unwrap() < 50, "{written} HSET");
+}
+
+#[actix_web::test]
 async fn a_node_that_was_swept_halfway_writes_all_of_its_users_again() {
     let redis = Redis::start().await;
     let hub = [node(&redis)];

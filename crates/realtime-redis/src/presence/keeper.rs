@@ -8,9 +8,10 @@ use std::{
 };
 
 use realtime_core::{LocalPresence, OnlineSession, UserId};
+use redis::aio::MultiplexedConnection;
 use tokio::{
     sync::Notify,
-    time::{MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval, sleep},
 };
 
 use super::{Keys, Shared, member, scripts::Scripts, user};
@@ -45,6 +46,9 @@ const SILENCE: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(500);
 /// How many users one script takes: a script holds up everything else in Redis.
 const BATCH: usize = 500;
+/// Longest time between a new connection and the comparison of what Redis holds with what this node has: the nodes of
+/// a cluster have lost theirs together.
+const SPREAD: Duration = Duration::from_secs(2);
 /// How long changes are collected before they are written.
 const COLLECT: Duration = Duration::from_millis(20);
 
@@ -137,16 +141,32 @@ impl Keeper {
         Ok(!state.dirty.is_empty())
     }
 
-    /// Makes everything dirty, also what only Redis still knows: what went over another connection may be lost.
-    async fn suspect(&self) -> Result<(), String> {
+    /// Makes dirty what Redis holds otherwise than this node: what went over another connection may be lost.
+    async fn compare(&self) -> Result<(), String> {
         let entries = self.shared.keys.node(self.incarnation.as_str());
-        let ask = async |link: &mut redis::aio::MultiplexedConnection| {
-            redis::cmd("HKEYS").arg(&entries).query_async::<Vec<String>>(link).await
-        };
-        let written = self.shared.commands.run(ask).await?;
-        let mut state = self.state();
-        state.dirty.extend(written.iter().filter_map(|member| user(member)));
-        state.dirty.extend(self.local.local_users());
+        let mut missing: HashSet<UserId> = self.local.local_users().into_iter().collect();
+        let mut cursor = "0".to_owned();
+        loop {
+            let scan = async |link: &mut MultiplexedConnection| {
+                let mut scan = redis::cmd("HSCAN");
+                scan.arg(&entries).arg(&cursor).arg("COUNT").arg(BATCH);
+                scan.query_async::<(String, Vec<(String, String)>)>(link).await
+            };
+            let (next, written) = self.shared.commands.run(scan).await?;
+            for (member, written) in written {
+                let Some(user) = user(&member) else { continue };
+                if json(&self.local.local_sessions(&user)) == written {
+                    missing.remove(&user);
+                } else {
+                    missing.insert(user);
+                }
+            }
+            if next == "0" {
+                break;
+            }
+            cursor = next;
+        }
+        self.state().dirty.extend(missing);
         Ok(())
     }
 
@@ -171,7 +191,7 @@ impl Keeper {
 pub(super) async fn keep(keeper: Arc<Keeper>) {
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut healthy, mut opened) = (true, 0);
+    let (mut healthy, mut opened, mut compare_at) = (true, 0, None);
     loop {
         let changed = tokio::select! {
             () = keeper.wake.notified() => true,
@@ -184,9 +204,13 @@ pub(super) async fn keep(keeper: Arc<Keeper>) {
             while keeper.sync().await? {}
             let now = keeper.shared.commands.opened();
             if opened != now {
-                keeper.suspect().await?;
-                while keeper.sync().await? {}
                 opened = now;
+                compare_at = Some(Instant::now() + SPREAD.mul_f64(rand::random::<f64>()));
+            }
+            if compare_at.is_some_and(|at| at <= Instant::now()) {
+                keeper.compare().await?;
+                while keeper.sync().await? {}
+                compare_at = None;
             }
             if !changed {
                 keeper.sweep().await?;
