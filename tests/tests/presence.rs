@@ -6,8 +6,14 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use futures_util::{StreamExt, future::try_join_all, stream::BoxStream};
-use realtime_core::{Hub, NoPresence, PresenceChange, PresenceEvent, PresenceState, Settings, UserId};
+use futures_util::{
+    StreamExt,
+    future::{join_all, try_join_all},
+    stream::BoxStream,
+};
+use realtime_core::{
+    CloseReason, Hub, NoPresence, PresenceChange, PresenceEvent, PresenceState, Settings, UserId,
+};
 use realtime_redis::{Incarnation, RedisConfig, RedisControl, RedisPresence};
 use realtime_sse::{SseEmitters, SseStream};
 use realtime_tests::{Demo, EventStream, Fault, Part, Redis, sign, token, within};
@@ -298,6 +304,82 @@ async fn a_node_that_hung_for_longer_than_its_lease_has_its_users_back() {
     Fault::new("Node: hangs for longer than its lease (SIGSTOP), with 1,200 users", Part::Presence, seen)
         .figures(format_args!("online again after {back:.1?}"))
         .record();
+}
+
+/// Tells a session to come back after so long, and ends it.
+fn drained(stream: SseStream, retry: Duration) {
+    stream.handle().close(CloseReason::Drain { retry });
+    drop(stream);
+}
+
+#[actix_web::test]
+async fn a_node_that_drains_tells_nobody_offline_who_comes_back_when_told() {
+    let redis = Redis::start().await;
+    let (stays, stops) = (node(&redis), node(&redis));
+    let hubs = [stays, stops];
+    let mut events: Vec<Changes> = hubs.iter().map(|hub| hub.presence().changes()).collect();
+    let streams: Vec<_> = (0..20).map(|n| open(&hubs[1], n)).collect();
+    for events in &mut events {
+        changes(events, 20).await;
+    }
+    let handles: Vec<_> = streams.iter().map(SseStream::handle).collect();
+    let ends = async {
+        within("the node to drain", async {
+            while handles.iter().any(|handle| handle.closing().is_none()) {
+                sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+        drop(streams);
+    };
+    let (left, ()) = tokio::join!(hubs[1].drain(), ends);
+    assert_eq!(left, 0);
+    let back = handles.iter().map(async |handle| {
+        let Some(CloseReason::Drain { retry }) = handle.closing() else { panic!("it was drained") };
+        sleep(retry).await;
+        open(&hubs[0], handle.user().clone())
+    });
+    let _back = join_all(back).await;
+    until_count(&hubs, 20, 20).await;
+    for events in &mut events {
+        no_change(events).await;
+    }
+    let seen = "Nobody is said to have gone who comes back when told: a user stays online for `presence.grace` and a \
+                second beyond that time.";
+    Fault::new("Node: stops in order (SIGTERM)", Part::Presence, seen).record();
+}
+
+#[actix_web::test]
+async fn who_was_told_to_come_back_is_waited_for_so_long() {
+    let redis = Redis::start().await;
+    let local = Hub::builder().start().unwrap();
+    for hubs in [vec![local], vec![node(&redis), node(&redis)]] {
+        let retry = Duration::from_secs(4);
+        let mut events = hubs[0].presence().changes();
+        let (first, last) = (open(&hubs[0], 1), open(hubs.last().unwrap(), 1));
+        let (back, away) = (open(&hubs[0], 2), open(&hubs[0], 3));
+        until_count(&hubs, 3, 4).await;
+        changes(&mut events, 3).await;
+        let told = (Instant::now(), SystemTime::now() - Duration::from_millis(1));
+        drained(first, retry);
+        drained(back, retry);
+        drained(away, retry);
+        until_count(&hubs, 3, 1).await;
+        // User 1 leaves for good where nobody was told anything, and is waited for all the same.
+        drop(last);
+        sleep(retry).await;
+        let _back = open(hubs.last().unwrap(), 2);
+        let gone = changes(&mut events, 2).await;
+        let took = told.0.elapsed();
+        assert!(took > retry + Duration::from_secs(2) && took < Duration::from_secs(10), "took {took:?}");
+        for ((user, state, since), expected) in gone.iter().zip([1, 3]) {
+            assert_eq!((user, *state), (&expected.into(), PresenceState::Offline));
+            // It is when the last session ended, not until when it was waited for.
+            let ended = since.duration_since(told.1).unwrap();
+            assert!(ended < Duration::from_secs(2), "user {user}: {ended:?} later");
+        }
+        no_change(&mut events).await;
+    }
 }
 
 #[actix_web::test]

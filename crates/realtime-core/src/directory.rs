@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use crate::{
-    ConnectError, Limits, PresenceChange, PresenceFeed, PresenceState, Transport, UserId,
+    CloseReason, ConnectError, Limits, PresenceChange, PresenceFeed, PresenceState, Transport, UserId,
     session::SessionState,
 };
 
@@ -22,7 +22,7 @@ pub(crate) struct Directory {
     state: RwLock<State>,
     /// Says who comes and goes, in order: it is told under the lock.
     pub(crate) feed: PresenceFeed,
-    /// Somebody is about to leave.
+    /// Somebody is about to leave, perhaps before all others.
     leaving: Notify,
 }
 
@@ -35,7 +35,7 @@ struct State {
     connections: usize,
     /// Number of the next session: sessions are in this order, whatever the wall clock does.
     next: u64,
-    /// Users without sessions, by the end of the last one.
+    /// Users without sessions, by the time from which on `grace` counts.
     leaving: BTreeSet<(Instant, UserId)>,
 }
 
@@ -44,9 +44,16 @@ struct State {
 struct Own {
     /// Each session with its number. A session knows its index.
     sessions: Vec<(u64, Arc<SessionState>)>,
-    /// When the last session ended.
+    /// Latest time at which a client that this node sent away comes back.
+    expected: Option<Instant>,
+    /// Time from which on `grace` counts, and when the last session ended.
     left: Option<(Instant, SystemTime)>,
 }
+
+/// Time a client has to open a connection after the time that it was told to wait.
+const RECONNECT: Duration = Duration::from_secs(1);
+/// Longest time that a client is waited for, whatever it was told.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 impl Directory {
     /// Enters a session unless a limit forbids it.
@@ -70,6 +77,7 @@ impl Directory {
         session.index.store(index, Ordering::Relaxed);
         entry.sessions.push((number, Arc::clone(session)));
         if let Some((at, _)) = entry.left.take() {
+            entry.expected = None;
             state.leaving.remove(&(at, user.clone()));
         }
         if own.is_none() {
@@ -80,6 +88,10 @@ impl Directory {
 
     /// Removes a session whose connection has ended.
     pub(crate) fn remove(&self, session: &SessionState) {
+        let retry = match session.outbox.closing() {
+            Some(CloseReason::Drain { retry }) => Some(retry),
+            _ => None,
+        };
         let mut state = self.write();
         if self.take_out(&mut state, session) {
             state.connections -= 1;
@@ -122,12 +134,22 @@ impl Directory {
         }
         *sessions -= 1;
         let now = Instant::now();
+        if let Some(retry) = retry {
+            own.expected = own.expected.max(Some(now + retry.min(LONGEST_WAIT) + RECONNECT));
+        }
         if own.sessions.is_empty() {
-            own.left = Some((now, SystemTime::now()));
-            leaving.insert((now, user.clone()));
+            let at = own.expected.map_or(now, |expected| expected.max(now));
+            own.left = Some((at, SystemTime::now()));
+            leaving.insert((at, user.clone()));
             self.leaving.notify_one();
         }
         true
+    }
+
+    /// Time from now until the last of a user's clients that this node sent away is back, by what it was told.
+    pub(crate) fn expected_within(&self, user: &UserId) -> Duration {
+        let expected = self.read().users.get(user).and_then(|own| own.expected);
+        expected.map_or(Duration::ZERO, |expected| expected.saturating_duration_since(Instant::now()))
     }
 
     /// Forgets users when they have had no session for so long. Runs until it is dropped.

@@ -21,7 +21,8 @@ use crate::{SessionId, Transport, UserId, registry::Registry, session::SessionSt
 /// Who is online in the cluster, over all transports.
 ///
 /// A user comes online with its first session on any node, and goes offline `presence.grace` after its last one has
-/// ended, so that a reload makes no flicker.
+/// ended, so that a reload makes no flicker. Where a node that drained has told its client to come back later, the
+/// grace begins a second after that time.
 pub trait Presence: Send + Sync + 'static {
     /// A session of the user was opened or ended on this node. Never blocks; called from any thread.
     fn changed(&self, user: &UserId) {
@@ -166,6 +167,14 @@ impl LocalPresence {
     /// How many sessions this node has.
     pub fn local_count(&self) -> usize {
         self.registry.directory.count().1
+    }
+
+    /// Time from now until the last of a user's clients that a drain of this node sent away should be back.
+    ///
+    /// It is what they were told and a second more; zero when it has passed, or nobody was told anything. The user
+    /// is not offline before `grace` has passed beyond that.
+    pub fn expected_within(&self, user: &UserId) -> Duration {
+        self.registry.directory.expected_within(user)
     }
 
     fn describe(&self, session: &SessionState) -> OnlineSession {

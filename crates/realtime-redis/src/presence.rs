@@ -8,7 +8,7 @@ mod changes;
 mod keeper;
 mod scripts;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_core::{future::BoxFuture, stream::BoxStream};
 use realtime_core::{
@@ -32,7 +32,7 @@ use crate::{
 pub struct RedisPresence {
     shared: Arc<Shared>,
     keeper: Arc<Keeper>,
-    keeping: JoinHandle<()>,
+    keeping: Mutex<Option<JoinHandle<()>>>,
     following: JoinHandle<()>,
 }
 
@@ -57,6 +57,8 @@ struct Keys {
     changes: String,
     changed: String,
     swept: String,
+    expected: String,
+    left: String,
 }
 
 impl Keys {
@@ -97,11 +99,13 @@ impl RedisPresence {
                 changes: key("changes"),
                 changed: key("changed"),
                 swept: key("swept"),
+                expected: key("expected"),
+                left: key("left"),
             };
             let commands = commands(keys.nodes.clone());
             let shared = Arc::new(Shared { commands, keys, feed: PresenceFeed::default() });
             let keeper = Arc::new(Keeper::new(local, Arc::clone(&shared), incarnation));
-            let keeping = tokio::spawn(keeper::keep(Arc::clone(&keeper)));
+            let keeping = Mutex::new(Some(tokio::spawn(keeper::keep(Arc::clone(&keeper)))));
             let following = tokio::spawn(changes::follow(Arc::clone(&shared)));
             Self { shared, keeper, keeping, following }
         })
@@ -110,7 +114,9 @@ impl RedisPresence {
 
 impl Drop for RedisPresence {
     fn drop(&mut self) {
-        self.keeping.abort();
+        if let Some(keeping) = self.keeping.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            keeping.abort();
+        }
         self.following.abort();
     }
 }
@@ -122,8 +128,13 @@ impl Presence for RedisPresence {
 
     fn leave(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            self.keeping.abort();
-            self.keeper.retire().await;
+            let keeping = self.keeping.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(keeping) = keeping {
+                keeping.abort();
+                // One more word of it after ours would renew the lease.
+                keeping.await.ok();
+                self.keeper.retire().await;
+            }
         })
     }
 

@@ -64,12 +64,18 @@ impl Keeper {
         self.wake.notify_one();
     }
 
-    /// Gives up the lease. Whoever keeps it has to have stopped.
+    /// Writes what is left to be written and gives up the lease. Whoever keeps it has to have stopped.
     pub(super) async fn retire(&self) {
-        let mut invocation = self.script(&self.scripts.retire, self.incarnation.as_str());
-        invocation.arg(self.incarnation.as_str());
-        let commands = &self.shared.commands;
-        if let Err(error) = commands.run(async |link| invocation.invoke_async::<()>(link).await).await {
+        let last_words = async {
+            // What the sweep would find, it would take for a node's that died: nobody's clients would be waited for.
+            self.compare().await?;
+            while self.sync().await? {}
+            let mut invocation = self.script(&self.scripts.retire, self.incarnation.as_str());
+            invocation.arg(self.incarnation.as_str());
+            let commands = &self.shared.commands;
+            commands.run(async |link| invocation.invoke_async::<()>(link).await).await
+        };
+        if let Err(error) = last_words.await {
             tracing::warn!(%error, "the lease of presence runs out by itself");
         }
     }
@@ -83,8 +89,10 @@ impl Keeper {
         let keys = &self.shared.keys;
         let mut invocation = script.prepare_invoke();
         invocation.key(&keys.nodes).key(keys.node(node));
-        let Keys { counts, refs, users, online, leaving, since, changes, changed, swept, .. } = keys;
-        for key in [counts, refs, users, online, leaving, since, changes, changed, swept] {
+        let Keys {
+            counts, refs, users, online, leaving, since, changes, changed, swept, expected, left, ..
+        } = keys;
+        for key in [counts, refs, users, online, leaving, since, changes, changed, swept, expected, left] {
             invocation.key(key);
         }
         invocation
@@ -114,7 +122,8 @@ impl Keeper {
                     0
                 }
             };
-            invocation.arg(member(user)).arg(json(&sessions)).arg(since);
+            let back = millis(self.local.expected_within(user));
+            invocation.arg(member(user)).arg(json(&sessions)).arg(since).arg(back);
             here.push(!sessions.is_empty());
         }
         let commands = &self.shared.commands;

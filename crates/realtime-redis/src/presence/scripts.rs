@@ -10,18 +10,20 @@
 //! | 4 | `refs` | hash | a user -> on how many nodes it is |
 //! | 5 | `users` | sorted set, all scores 0 | the users that are online |
 //! | 6 | `online` | set | the same users: a set answers about thousands faster |
-//! | 7 | `leaving` | sorted set | a user without sessions -> when its last one ended |
+//! | 7 | `leaving` | sorted set | a user without sessions -> from when on the grace counts |
 //! | 8 | `since` | hash | a user that is online -> since when |
 //! | 9 | `changes` | stream | who came and went: `n` its number, `u` the user, `s` the state, `t` since when |
 //! | 10 | `changed` | string | the number of the last change |
 //! | 11 | `swept` | string | when a node last looked for what has ended |
+//! | 12 | `expected` | hash | a user with sessions -> until when clients that a drain sent away come back |
+//! | 13 | `left` | hash | a user that is leaving and expected back -> when its last session ended |
 //!
 //! Times are Redis' own, in milliseconds, but for when a session began.
 //!
 //! Each key is written as `KEYS[n]`, never in a variable and never put together: proxies in front of Redis read the
 //! script, and other servers lock the keys that they were given before it runs.
 
-/// Common to all.
+/// Common to all. `leave` takes a user from one node: `at` that time, `back` until when its clients come back.
 const PRELUDE: &str = r"
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
@@ -29,15 +31,22 @@ local function tell(user, state, at)
   local n = redis.call('INCR', KEYS[10])
   redis.call('XADD', KEYS[9], 'MAXLEN', '~', 10000, '*', 'n', n, 'u', user, 's', state, 't', at)
 end
-local function leave(user, at)
-  if redis.call('HINCRBY', KEYS[4], user, -1) <= 0 then
-    redis.call('HDEL', KEYS[4], user)
-    redis.call('ZADD', KEYS[7], at, user)
+local function leave(user, at, back)
+  local expected = tonumber(redis.call('HGET', KEYS[12], user) or 0)
+  if redis.call('HINCRBY', KEYS[4], user, -1) > 0 then
+    if back > at and back > expected then redis.call('HSET', KEYS[12], user, back) end
+    return
   end
+  redis.call('HDEL', KEYS[4], user)
+  if expected > 0 then redis.call('HDEL', KEYS[12], user) end
+  back = math.max(at, back, expected)
+  if back > at then redis.call('HSET', KEYS[13], user, at) end
+  redis.call('ZADD', KEYS[7], back, user)
 end
 ";
 
-/// ARGV: incarnation, lease in ms, sessions on the node, then user, JSON (empty: none) and since when in turn.
+/// ARGV: incarnation, lease in ms, sessions on the node, then of each user its name, JSON (empty: none), since when,
+/// and in how many ms its clients come back.
 /// Answers whether the node was not known or its lease had ended, so that what it wrote before may be gone, then since
 /// when each of the users has been online.
 const SYNC: &str = r"
@@ -45,12 +54,12 @@ local lease = redis.call('ZSCORE', KEYS[1], ARGV[1])
 local answer = { (not lease or tonumber(lease) < now) and 1 or 0 }
 redis.call('ZADD', KEYS[1], now + tonumber(ARGV[2]), ARGV[1])
 redis.call('HSET', KEYS[3], ARGV[1], ARGV[3])
-for i = 4, #ARGV, 3 do
-  local user, json, began = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+for i = 4, #ARGV, 4 do
+  local user, json, began, back = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   if json == '' then
-    if redis.call('HDEL', KEYS[2], user) == 1 then leave(user, now) end
+    if redis.call('HDEL', KEYS[2], user) == 1 then leave(user, now, now + tonumber(back)) end
   elseif redis.call('HSET', KEYS[2], user, json) == 1 and redis.call('HINCRBY', KEYS[4], user, 1) == 1 then
-    redis.call('ZREM', KEYS[7], user)
+    if redis.call('ZREM', KEYS[7], user) == 1 then redis.call('HDEL', KEYS[13], user) end
     if redis.call('ZADD', KEYS[5], 0, user) == 1 then
       redis.call('SADD', KEYS[6], user)
       redis.call('HSET', KEYS[8], user, began)
@@ -85,7 +94,7 @@ local ended = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[6]) or now)
 if ended < now then
   for _, user in ipairs(redis.call('HRANDFIELD', KEYS[2], limit) or {}) do
     redis.call('HDEL', KEYS[2], user)
-    leave(user, ended)
+    leave(user, ended, 0)
   end
   if redis.call('EXISTS', KEYS[2]) == 0 then
     redis.call('ZREM', KEYS[1], ARGV[6])
@@ -94,12 +103,13 @@ if ended < now then
 end
 local gone = redis.call('ZRANGEBYSCORE', KEYS[7], '-inf', now - tonumber(ARGV[1]), 'WITHSCORES', 'LIMIT', 0, limit)
 for i = 1, #gone, 2 do
-  local user, at = gone[i], gone[i + 1]
+  local user, at = gone[i], redis.call('HGET', KEYS[13], gone[i])
+  if at then redis.call('HDEL', KEYS[13], user) end
   redis.call('ZREM', KEYS[7], user)
   redis.call('ZREM', KEYS[5], user)
   redis.call('SREM', KEYS[6], user)
   redis.call('HDEL', KEYS[8], user)
-  tell(user, 'offline', at)
+  tell(user, 'offline', at or gone[i + 1])
 end
 local dead = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. now, 'LIMIT', 0, 1)[1] or ''
 local more = (dead ~= '' or #gone == 2 * limit) and 1 or 0
@@ -143,7 +153,7 @@ mod tests {
                 }
                 let key = rest.strip_prefix(", KEYS[").and_then(|rest| rest.split_once(']'));
                 let number = key.and_then(|(number, _)| number.parse::<usize>().ok());
-                assert!(number.is_some_and(|number| (1..=11).contains(&number)), "{command}{rest}");
+                assert!(number.is_some_and(|number| (1..=13).contains(&number)), "{command}{rest}");
             }
             assert_eq!(script.matches("KEYS").count(), script.matches("KEYS[").count(), "{script}");
         }
