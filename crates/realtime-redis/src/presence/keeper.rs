@@ -179,9 +179,11 @@ impl Keeper {
         Ok(())
     }
 
-    /// Sweeps away what has ended, as long as there is something and no other node is at it.
+    /// Sweeps away what has ended, as long as there is something, no other node is at it, and this node's own lease is
+    /// far from its end.
     async fn sweep(&self) -> Result<(), String> {
         let (mut turn, mut dead) = (0_u64, String::new());
+        let renew = Instant::now() + LEASE / 3;
         loop {
             let mut invocation = self.script(&self.scripts.sweep, &dead);
             invocation.arg(millis(self.local.grace())).arg(BATCH).arg(millis(SILENCE)).arg(millis(PAUSE));
@@ -190,7 +192,7 @@ impl Keeper {
             let more;
             (more, turn, dead) =
                 commands.run(async |link| invocation.invoke_async::<(bool, u64, String)>(link).await).await?;
-            if !more {
+            if !more || Instant::now() >= renew {
                 return Ok(());
             }
         }
