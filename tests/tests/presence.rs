@@ -649,6 +649,31 @@ async fn sessions_in_the_topic_presence_are_told_in_both_modes() {
 }
 
 #[actix_web::test]
+async fn the_user_of_the_docs_may_do_all_that_presence_does() {
+    let redis = Redis::start().await;
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md");
+    let docs = std::fs::read_to_string(docs).unwrap();
+    let (_, command) = docs.split_once("redis-cli ACL SETUSER ").unwrap();
+    let (rules, _) = command.split_once("```").unwrap();
+    let mut arguments = vec!["acl", "setuser"];
+    arguments
+        .extend(rules.split_whitespace().filter(|word| *word != "\\").map(|word| word.trim_matches('\'')));
+    redis.cli(&arguments);
+    let url = redis.url().replace("//", "//realtime:a-password@");
+    let hubs = ["a", "b"].map(|name| {
+        let presence = RedisPresence::make(RedisConfig::single(url.as_str()), Incarnation::new(name));
+        Hub::builder().presence(presence.unwrap()).start().unwrap()
+    });
+    presence_conforms(&hubs).await;
+    let session = open(&hubs[0], 1);
+    drained(session, Duration::from_millis(1));
+    assert_eq!(hubs[0].drain().await, 0);
+    until_count(&hubs[1..], 0, 0).await;
+    let refused = redis.cli(&["acl", "log"]);
+    assert_eq!(refused.trim(), "", "Redis refused something");
+}
+
+#[actix_web::test]
 async fn a_node_that_stops_in_order_is_not_waited_for() {
     let redis = Redis::start().await;
     let start = |name: &str| {
