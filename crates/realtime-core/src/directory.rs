@@ -88,20 +88,18 @@ impl Directory {
 
     /// Removes a session whose connection has ended.
     pub(crate) fn remove(&self, session: &SessionState) {
-        let retry = match session.outbox.closing() {
-            Some(CloseReason::Drain { retry }) => Some(retry),
-            _ => None,
-        };
+        let retry = retry_of(session);
         let mut state = self.write();
-        if self.take_out(&mut state, session) {
+        if self.take_out(&mut state, session, retry) {
             state.connections -= 1;
         }
     }
 
     /// Removes a session whose connection is still open. It goes on counting in the limits.
     pub(crate) fn evict(&self, session: &SessionState) {
+        let retry = retry_of(session);
         let mut state = self.write();
-        if self.take_out(&mut state, session) {
+        if self.take_out(&mut state, session, retry) {
             *state.evicted.entry(session.principal.user.clone()).or_default() += 1;
         }
     }
@@ -118,7 +116,7 @@ impl Directory {
         }
     }
 
-    fn take_out(&self, state: &mut State, session: &SessionState) -> bool {
+    fn take_out(&self, state: &mut State, session: &SessionState, retry: Option<Duration>) -> bool {
         let State { users, leaving, sessions, .. } = state;
         let user = &session.principal.user;
         let Some(own) = users.get_mut(user) else {
@@ -235,6 +233,14 @@ impl Directory {
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// When the client of a session that was sent away is to come back.
+fn retry_of(session: &SessionState) -> Option<Duration> {
+    match session.outbox.closing() {
+        Some(CloseReason::Drain { retry }) => Some(retry),
+        _ => None,
     }
 }
 

@@ -21,6 +21,10 @@ struct Place {
     number: u64,
 }
 
+/// Time between a read that brought something and the next: a hundred nodes that each woke for every change would fill
+/// Redis' core.
+const PACE: Duration = Duration::from_millis(100);
+
 /// Tells the feed for ever.
 pub(super) async fn follow(shared: Arc<Shared>) {
     let mut backoff = Backoff::default();
@@ -39,7 +43,9 @@ pub(super) async fn follow(shared: Arc<Shared>) {
                     place.insert(newest)
                 }
             };
-            for (id, fields) in shared.commands.entries_after(&shared.keys.changes, &place.id).await? {
+            let entries = shared.commands.entries_after(&shared.keys.changes, &place.id).await?;
+            let pause = if entries.is_empty() { Duration::ZERO } else { PACE };
+            for (id, fields) in entries {
                 let number = fields.get("n").and_then(|number| number.parse().ok()).unwrap_or(0);
                 let change = change(&fields);
                 if number != place.number + 1 || change.is_none() {
@@ -50,10 +56,13 @@ pub(super) async fn follow(shared: Arc<Shared>) {
                 }
                 *place = Place { id, number };
             }
-            Ok::<(), String>(())
+            Ok::<Duration, String>(pause)
         };
         match step.await {
-            Ok(()) => backoff.reset(),
+            Ok(pause) => {
+                backoff.reset();
+                sleep(pause).await;
+            }
             Err(error) => {
                 tracing::debug!(%error, "changes of presence cannot be read");
                 late = true;
