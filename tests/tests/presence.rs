@@ -351,6 +351,43 @@ async fn a_node_that_drains_tells_nobody_offline_who_comes_back_when_told() {
     Fault::new("Node: stops in order", Part::Presence, seen).record();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_of_a_rolling_restart_takes_nobody_offline() {
+    const USERS: i64 = 20;
+    let redis = Redis::start().await;
+    let settings = [("REALTIME__REDIS__URL", &*redis.url())];
+    let (survivor, mut victim) = (Demo::start_with(&settings).await, Demo::start_with(&settings).await);
+    let mut watcher = watcher(&survivor).await;
+    let mut sockets = Vec::new();
+    for user in 0..USERS {
+        sockets.push((user, victim.socket_v1(user).await));
+    }
+    let mut online = 0;
+    while online < USERS {
+        for change in changed(&mut watcher).await {
+            assert_eq!(change["state"], "online", "{change}");
+            online += 1;
+        }
+    }
+    victim.terminate();
+    let back = sockets.into_iter().map(async |(user, mut socket)| {
+        let retry = loop {
+            let frame = socket.json().await;
+            if frame["type"] == "bye" {
+                break frame["retry"].as_u64().expect("it may come back");
+            }
+        };
+        assert_eq!(socket.close_code().await, 1012);
+        drop(socket);
+        sleep(Duration::from_millis(retry)).await;
+        survivor.socket_v1(user).await
+    });
+    let _back = join_all(back).await;
+    within("the node to stop", victim.child().wait()).await.unwrap();
+    let told = timeout(Duration::from_millis(3500), changed(&mut watcher)).await;
+    assert!(told.is_err(), "nobody came or went, but {told:?}");
+}
+
 #[actix_web::test]
 async fn who_was_told_to_come_back_is_waited_for_so_long() {
     let redis = Redis::start().await;
