@@ -357,7 +357,8 @@ impl Log {
         Read { first, entries: window.entries.iter().skip(skip).take(max).cloned().collect() }
     }
 
-    /// The position of the last envelope before `place`: the cursor of whoever has everything up to there.
+    /// The position of the last envelope before `place`: the cursor of whoever has everything up to there. `None` where
+    /// that has been forgotten: a later one would hide what lies between.
     pub(crate) fn cursor_at(&self, place: u64) -> Option<Position> {
         self.read_window().cursor_at(place)
     }
@@ -468,8 +469,8 @@ impl Window {
     }
 
     fn cursor_at(&self, place: u64) -> Option<Position> {
-        let run = self.runs.iter().rev().find(|run| run.place <= place).or(self.runs.front())?;
-        let next = run.position_at(place.max(run.place));
+        let run = self.runs.iter().rev().find(|run| run.place <= place)?;
+        let next = run.position_at(place);
         Some(Position { offset: next.offset.saturating_sub(1), ..next })
     }
 }
@@ -628,6 +629,16 @@ mod tests {
         fill(&log, 5, 1..=2);
         assert_eq!(log.resume(at(3, 7)), into_gap(2));
         assert_eq!(log.resume(at(1, u64::MAX)), into_gap(2), "no arithmetic overflows");
+    }
+
+    #[test]
+    fn a_place_whose_history_was_forgotten_has_no_cursor() {
+        let log = log(2);
+        log.begin(Some(at(1, 0)));
+        fill(&log, 1, 1..=2);
+        fill(&log, 2, 1..=3);
+        assert_eq!((log.cursor_at(1), log.cursor_at(2)), (None, None), "a later one would hide the gap");
+        assert_eq!(log.cursor_at(6), Some(at(2, 3)));
     }
 
     #[test]

@@ -87,12 +87,17 @@ impl Client {
         self.session = None;
     }
 
-    /// Takes about so many bytes, as far as they are there, and checks each frame that is whole.
-    pub(crate) fn read(&mut self, mut budget: usize, acknowledged: &Acknowledged, excuse: Excuse<'_>) {
-        let Some(session) = &mut self.session else { return };
+    /// Takes about so many bytes, as far as they are there, and checks each frame that is whole. Says whether there were any.
+    pub(crate) fn read(
+        &mut self,
+        mut budget: usize,
+        acknowledged: &Acknowledged,
+        excuse: Excuse<'_>,
+    ) -> bool {
+        let Some(session) = &mut self.session else { return false };
         let mut cx = Context::from_waker(Waker::noop());
         if !self.begun {
-            let Poll::Ready(Some(begin)) = session.poll_begin(&mut cx) else { return };
+            let Poll::Ready(Some(begin)) = session.poll_begin(&mut cx) else { return false };
             self.begun = true;
             if let Some(cursor) = begin.cursor {
                 assert!(self.cursor.is_none_or(|old| old <= cursor), "the cursor went back to {cursor}");
@@ -121,12 +126,18 @@ impl Client {
         for line in lines.lines() {
             self.check(line, acknowledged, excuse);
         }
+        !lines.is_empty()
     }
 
     fn check(&mut self, line: &str, acknowledged: &Acknowledged, excuse: Excuse<'_>) {
         let mut words = line.split(' ');
         let (kind, cursor) = (words.next().unwrap(), words.next().unwrap());
         let Ok(cursor) = cursor.parse::<Position>() else { return assert_eq!(kind, "h", "{line}") };
+        if kind == "g" && self.has.is_none() {
+            // A worker that lags behind a small window cannot tell where a session begins, and says so.
+            (self.has, self.cursor) = (Some(cursor), Some(cursor));
+            return;
+        }
         let has = self.has.unwrap_or_else(|| panic!("{line} before the client knows where it begins"));
         match kind {
             "m" => {

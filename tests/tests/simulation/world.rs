@@ -250,11 +250,11 @@ impl World {
         }
     }
 
-    fn read(&mut self, client: usize, budget: usize) {
+    fn read(&mut self, client: usize, budget: usize) -> bool {
         self.trace(|| format!("client {client} reads {budget}"));
         let excuse =
             if self.window < LARGE { Excuse::SmallWindow } else { Excuse::Trimmed(&self.redis.trimmed) };
-        self.clients[client].read(budget, &self.acknowledged, excuse);
+        self.clients[client].read(budget, &self.acknowledged, excuse)
     }
 
     /// Ends all faults and lets everybody read to the end: then all has come that was acknowledged.
@@ -270,7 +270,7 @@ impl World {
                 self.clients[client].connect(node, &self.nodes[node].node);
             }
         }
-        for _ in 0..3 {
+        for _ in 0..4 {
             for node in 0..NODES {
                 self.nodes[node].beat(&mut self.redis);
             }
@@ -282,8 +282,7 @@ impl World {
                 self.nodes[node].node.pass();
             }
             for client in 0..CLIENTS {
-                for _ in 0..20 {
-                    self.read(client, 10_000);
+                while self.read(client, 10_000) {
                     let node = self.clients[client].node;
                     self.nodes[node].node.pass();
                 }
