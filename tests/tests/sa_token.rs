@@ -10,7 +10,7 @@ use std::{
 
 use jsonwebtoken::Algorithm;
 use realtime_core::{ClientIdPolicy, CloseReason, Credential, Hub, Principal, UserId};
-use realtime_redis::{SaTokenAuthenticator, SaTokenConfig};
+use realtime_redis::{RedisConfig, SaTokenAuthenticator, SaTokenConfig, SaTokenStyle, Topology};
 use realtime_tests::{
     Demo, Embedded, EventStream, Fault, JAVA_SECRET, JavaLogins, Part, Payload, Redis, RedisCluster,
     RedisSentinel, Server, Socket, within,
@@ -22,6 +22,10 @@ const PERIOD: Duration = Duration::from_millis(200);
 
 fn config(redis: &Redis) -> SaTokenConfig {
     SaTokenConfig::new(redis.url(), JAVA_SECRET)
+}
+
+fn config_at(topology: Topology) -> SaTokenConfig {
+    SaTokenConfig { redis: RedisConfig::new(topology), ..SaTokenConfig::new("", JAVA_SECRET) }
 }
 
 fn serve(config: SaTokenConfig) -> (Embedded, SaTokenAuthenticator) {
@@ -213,8 +217,9 @@ async fn keys_are_found_under_the_prefixes_of_the_java_nodes_and_nowhere_else() 
     let mut java = JavaLogins::start().await;
     let all = [("", true, "global:"), ("", false, ""), ("ry", true, "ry:global:"), ("ry", false, "ry:")];
     for (key_prefix, global_prefix, written) in all {
-        let key_prefix = key_prefix.to_owned();
-        let (server, _) = serve(SaTokenConfig { key_prefix, global_prefix, ..config(&java.redis) });
+        let redis =
+            RedisConfig { key_prefix: key_prefix.to_owned(), ..RedisConfig::single(java.redis.url()) };
+        let (server, _) = serve(SaTokenConfig { redis, global_prefix, ..config(&java.redis) });
         for (.., prefix) in all {
             java.prefix(prefix);
             let token = java.login(1);
@@ -246,7 +251,7 @@ async fn a_redis_that_is_away_refuses_nobody_for_good() {
     // Nothing wrong with Redis is needed to see that this is no token.
     assert_eq!(refusal_of(&server, "abc").await, "token is malformed");
     java.redis.restart().await;
-    admits(&server, &format!("Authorization=Bearer%20{}", java.login(1)), &[]).await;
+    found_again(&server, &java.login(1)).await;
     let seen = "Handshakes are refused for now, not for good: 503, a stream is told to come back.";
     Fault::new("Redis: cannot be reached", Part::Logins, seen).record();
 }
@@ -255,7 +260,8 @@ async fn a_redis_that_is_away_refuses_nobody_for_good() {
 async fn a_redis_that_hangs_is_away_once_the_time_limit_is_over() {
     let java = JavaLogins::start().await;
     let limit = Duration::from_millis(500);
-    let (server, _) = serve(SaTokenConfig { timeout: limit, ..config(&java.redis) });
+    let redis = RedisConfig { command_timeout: limit, ..RedisConfig::single(java.redis.url()) };
+    let (server, _) = serve(SaTokenConfig { redis, ..config(&java.redis) });
     let token = java.login(1);
     admits(&server, &format!("Authorization=Bearer%20{token}"), &[]).await;
     java.redis.pause();
@@ -267,7 +273,7 @@ async fn a_redis_that_hangs_is_away_once_the_time_limit_is_over() {
         assert!(waited >= limit && waited < 6 * limit, "two look-ups took {waited:?}");
     }
     java.redis.resume();
-    admits(&server, &format!("Authorization=Bearer%20{token}"), &[]).await;
+    found_again(&server, &token).await;
     let seen = "Handshakes are refused for now once the time limit is over.";
     Fault::new("Redis: hangs", Part::Logins, seen).record();
 }
@@ -275,13 +281,8 @@ async fn a_redis_that_hangs_is_away_once_the_time_limit_is_over() {
 #[actix_web::test]
 async fn logins_are_found_under_sentinel_also_after_a_failover() {
     let mut redis = RedisSentinel::start().await;
-    let topology = redis.topology();
-    let (server, _) = serve(SaTokenConfig { topology, ..SaTokenConfig::new("", JAVA_SECRET) });
-    let login = |redis: &RedisSentinel| {
-        let (token, keys) = JavaLogins::keys(&Payload::of(1));
-        keys.iter().for_each(|set| assert_eq!(redis.cli(&set.each_ref().map(String::as_str)), "OK"));
-        token
-    };
+    let (server, _) = serve(config_at(redis.topology()));
+    let login = |redis: &RedisSentinel| log_in(redis, 1);
     let token = login(&redis);
     admits(&server, &format!("Authorization=Bearer%20{token}"), &[]).await;
     assert!(refusal_of(&server, &Payload::of(1).sign()).await.starts_with("token is unknown"));
@@ -291,21 +292,69 @@ async fn logins_are_found_under_sentinel_also_after_a_failover() {
     redis.failed_over_from(old).await;
     // As soon as the pool has found the new master.
     let token = login(&redis);
-    within("logins to be found again", async {
-        while Socket::open(&server, &token, &[], None).await.is_err() {
-            sleep(Duration::from_millis(50)).await;
-        }
-    })
-    .await;
+    found_again(&server, &token).await;
     let seen = "Handshakes are refused for now, not for good, until another one is promoted.";
     Fault::new("Sentinel: the master is killed", Part::Logins, seen).record();
 }
 
 #[actix_web::test]
+async fn a_master_that_was_isolated_is_asked_no_more() {
+    let redis = RedisSentinel::start().await;
+    let (server, authenticator) = serve(config_at(redis.topology()));
+    let _watch = authenticator.watch(server.hub.clone(), PERIOD);
+    let ended = log_in(&redis, 1);
+    let mut socket = Socket::open(&server, &ended, &[], None).await.unwrap();
+    let old = redis.master().unwrap();
+    redis.isolate(old);
+    let new = redis.failed_over_from(old).await;
+    // It still answers, and knows nothing of what happens from now on.
+    let (key, token) = (JavaLogins::keys(&Payload::of(1)).1[0][1].clone(), log_in(&redis, 2));
+    let key = key.rsplit_once(':').map(|(stem, _)| format!("{stem}:{ended}")).unwrap();
+    assert_eq!(redis.server(new).cli(&["SET", &key, "\"-5\""]), "OK");
+    assert!(!redis.server(old).cli(&["GET", &key]).contains("-5"));
+    found_again(&server, &token).await;
+    assert_eq!(socket.close_code().await, 4409);
+    assert_eq!(refusal_of(&server, &ended).await, "token was kicked out");
+    let seen = "Logins are looked up at the new master soon after the sentinels name it.";
+    Fault::new("Sentinel: an old master is isolated with its clients", Part::Logins, seen).record();
+}
+
+#[actix_web::test]
+async fn many_handshakes_at_once_share_a_connection() {
+    let java = JavaLogins::start().await;
+    let (server, authenticator) = serve(config(&java.redis));
+    let _watch = authenticator.watch(server.hub.clone(), PERIOD);
+    let tokens: Vec<_> = (1..=60).map(|user| java.login(user)).collect();
+    let open = tokens.iter().map(|token| Socket::open(&server, token, &[], None));
+    let sockets = within("all handshakes", futures_util::future::join_all(open)).await;
+    assert!(sockets.iter().all(Result::is_ok));
+    rounds(&java.redis, 2).await;
+    let clients = java.redis.cli(&["CLIENT", "LIST"]);
+    // One for the handshakes, at most two for the watch, and the one that asks.
+    assert!(clients.lines().count() <= 4, "{clients}");
+}
+
+/// Writes the keys of a login where the sentinels say. Returns its token.
+fn log_in(redis: &RedisSentinel, user: i64) -> String {
+    let (token, keys) = JavaLogins::keys(&Payload::of(user));
+    keys.iter().for_each(|set| assert_eq!(redis.cli(&set.each_ref().map(String::as_str)), "OK"));
+    token
+}
+
+/// Waits until a login opens a WebSocket.
+async fn found_again(server: &Embedded, token: &str) {
+    within("logins to be found again", async {
+        while Socket::open(server, token, &[], None).await.is_err() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+}
+
+#[actix_web::test]
 async fn logins_are_found_in_a_cluster_wherever_their_keys_are() {
     let redis = RedisCluster::start().await;
-    let topology = redis.topology();
-    let (server, authenticator) = serve(SaTokenConfig { topology, ..SaTokenConfig::new("", JAVA_SECRET) });
+    let (server, authenticator) = serve(config_at(redis.topology()));
     let _watch = authenticator.watch(server.hub.clone(), PERIOD);
     let (mut sockets, mut logins) = (Vec::new(), Vec::new());
     for user in 1..=6 {
@@ -320,6 +369,115 @@ async fn logins_are_found_in_a_cluster_wherever_their_keys_are() {
     assert_eq!(sockets[2].close_code().await, 4401);
     for user in [1, 2, 4, 5, 6] {
         assert_eq!(server.hub.sessions(&user.into()).len(), 1, "{user}");
+    }
+}
+
+#[actix_web::test]
+async fn an_installation_without_an_activity_check_has_no_such_keys_and_needs_none() {
+    let java = JavaLogins::start().await;
+    let dynamic_active_timeout = false;
+    let (server, authenticator) =
+        serve(SaTokenConfig { dynamic_active_timeout, renew: true, ..config(&java.redis) });
+    let _watch = authenticator.watch(server.hub.clone(), PERIOD);
+    let token = java.login(1);
+    java.redis.cli(&["DEL", &java.last_active_key(&token)]);
+    admits(&server, &format!("Authorization=Bearer%20{token}"), &[]).await;
+    let mut socket = Socket::open(&server, &token, &[], None).await.unwrap();
+    rounds(&java.redis, 2).await;
+    server.sockets.send_message(1, "still here").unwrap();
+    assert_eq!(socket.text().await, "still here");
+    assert_eq!(java.redis.cli(&["EXISTS", &java.last_active_key(&token)]), "0", "nothing is written");
+    // How a login was ended counts all the same.
+    java.kick_out(&token);
+    assert_eq!(socket.close_code().await, 4409);
+}
+
+#[actix_web::test]
+async fn a_limit_for_all_logins_is_honoured() {
+    let java = JavaLogins::start().await;
+    let active_timeout = Some(Duration::from_secs(1800));
+    let millis = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    for dynamic_active_timeout in [false, true] {
+        let (server, authenticator) =
+            serve(SaTokenConfig { active_timeout, dynamic_active_timeout, ..config(&java.redis) });
+        let _watch = authenticator.watch(server.hub.clone(), PERIOD);
+        let token = java.login(1);
+        // As Java writes it for a login without a limit of its own.
+        java.set_last_active(&token, &(millis() - 1_700_000).to_string());
+        let mut socket = Socket::open(&server, &token, &[], None).await.unwrap();
+        java.set_last_active(&token, &(millis() - 1_802_000).to_string());
+        assert_eq!(socket.close_code().await, 4401);
+        assert_eq!(refusal_of(&server, &token).await, "token is frozen: it was inactive for too long");
+    }
+}
+
+#[actix_web::test]
+async fn a_token_that_says_nothing_is_whose_redis_says() {
+    let java = JavaLogins::start().await;
+    let (server, authenticator) = serve(SaTokenConfig {
+        style: SaTokenStyle::Opaque,
+        dynamic_active_timeout: false,
+        ..SaTokenConfig::new(java.redis.url(), "")
+    });
+    let _watch = authenticator.watch(server.hub.clone(), PERIOD);
+    for (n, token) in [
+        "5a8e5cf0-3b0e-4b5c-9f3a-0c2f4c8f5d11",
+        "5a8e5cf03b0e4b5c9f3a0c2f4c8f5d11",
+        &"aZ09".repeat(32),
+        "gr_SwoIN0MC1ewxHX_vfCW3BothWDZMMtx__",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let user = UserId::from(10_001 + i64::try_from(n).unwrap());
+        assert!(refusal_of(&server, token).await.starts_with("token is unknown"));
+        java.set_login(token, &user.to_string());
+        let query = format!("clientid=any&Authorization=Bearer%20{token}");
+        admits(&server, &query, &[]).await;
+        let mut socket = Socket::open(&server, token, &[], None).await.unwrap();
+        rounds(&java.redis, 1).await;
+        server.sockets.send_message(user, "yours").unwrap();
+        assert_eq!(socket.text().await, "yours");
+        // The same token as somebody else's is not the login that was let in.
+        java.set_login(token, "sys_user:9");
+        assert_eq!(socket.close_code().await, 4401);
+        java.kick_out(token);
+        assert_eq!(refusal_of(&server, token).await, "token was kicked out");
+    }
+    java.set_login("text", "sys_user:9");
+    let mut socket = Socket::open(&server, "text", &[], None).await.unwrap();
+    server.sockets.send_message("sys_user:9".parse::<UserId>().unwrap(), "whole id").unwrap();
+    assert_eq!(socket.text().await, "whole id");
+    for (token, login, problem) in [
+        ("a%20b".to_owned(), "1", "token is malformed"),
+        ("x".repeat(513), "1", "token is malformed"),
+        ("spaced".to_owned(), "a b", "token is another login's"),
+    ] {
+        java.set_login(&token, login);
+        assert_eq!(refusal(&server, &format!("Authorization=Bearer%20{token}"), &[]).await, problem);
+    }
+}
+
+#[actix_web::test]
+async fn a_token_with_a_header_that_changes_its_meaning_is_refused() {
+    let java = JavaLogins::start().await;
+    let (server, _) = serve(config(&java.redis));
+    let payload = Payload::of(1);
+    let key = jsonwebtoken::EncodingKey::from_secret(JAVA_SECRET.as_bytes());
+    let header = |change: &dyn Fn(&mut jsonwebtoken::Header)| {
+        let mut header = jsonwebtoken::Header::default();
+        change(&mut header);
+        header
+    };
+    for header in [
+        header(&|header| header.crit = Some(vec!["exp".into()])),
+        header(&|header| header.crit = Some(Vec::new())),
+        header(&|header| header.extras.insert("b64", false)),
+    ] {
+        let token = jsonwebtoken::encode(&header, &payload, &key).unwrap();
+        java.set_login(&token, &payload.login_id);
+        java.set_last_active(&token, "1");
+        assert_eq!(refusal_of(&server, &token).await, "token header asks for what is not known here");
     }
 }
 
@@ -452,6 +610,8 @@ async fn the_watch_looks_up_more_logins_than_fit_into_one_question() {
     let open = || server.hub.all_sessions().iter().filter(|session| session.closing().is_none()).count();
     assert_eq!(open(), 1200);
 
+    let session = |user: i64| server.hub.sessions(&user.into()).remove(0);
+    let (leaves, stays) = (session(101), session(102));
     for payload in payloads.iter().step_by(100) {
         java.log_out(&payload.sign());
     }
@@ -463,8 +623,7 @@ async fn the_watch_looks_up_more_logins_than_fit_into_one_question() {
     .await;
     rounds(&java.redis, 3).await;
     assert_eq!(open(), 1188);
-    let closed = |user: i64| server.hub.sessions(&user.into())[0].closing();
-    assert_eq!((closed(101), closed(102)), (Some(CloseReason::Revoked), None));
+    assert_eq!((leaves.closing(), stays.closing()), (Some(CloseReason::Revoked), None));
 }
 
 #[actix_web::test]
@@ -518,8 +677,11 @@ async fn a_watch_that_is_dropped_looks_no_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demo_takes_the_logins_of_java_nodes_and_lets_them_go() {
     let java = JavaLogins::start().await;
-    let url = java.redis.url();
+    // The bus may be elsewhere: what is published goes here, logins are looked up there.
+    let bus = Redis::start().await;
+    let (logins, url) = (java.redis.url(), bus.url());
     let settings = [
+        ("REALTIME__AUTH__SATOKEN__REDIS__URL", logins.as_str()),
         ("REALTIME__AUTH__MODE", "sa-token"),
         ("REALTIME__AUTH__SATOKEN__SECRET", JAVA_SECRET),
         ("REALTIME__AUTH__SATOKEN__RECHECK", "1s"),
@@ -538,11 +700,11 @@ async fn the_demo_takes_the_logins_of_java_nodes_and_lets_them_go() {
     let mut socket = Socket::open(&demo, &leaves, &[], None).await.unwrap();
     // What a Java node publishes reaches them, and nobody else's bytes are needed for it.
     let broadcast = r#"["org.dromara.common.sse.dto.SseMessageDto",{"message":"from Java"}]"#;
-    java.redis.cli(&["publish", "global:sse", broadcast]);
+    bus.cli(&["publish", "global:sse", broadcast]);
     assert_eq!(stream.data().await, "from Java");
     let list = r#"{"message":"hi","sessionKeys":["java.util.ArrayList",[2,9]]}"#;
     let dto = format!(r#"["org.dromara.common.websocket.dto.WebSocketMessageDto",{list}]"#);
-    java.redis.cli(&["publish", "global:websocket", &dto]);
+    bus.cli(&["publish", "global:websocket", &dto]);
     assert_eq!(socket.text().await, "hi");
     java.log_out(&leaves);
     assert_eq!(socket.close_code().await, 4401);

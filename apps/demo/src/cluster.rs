@@ -1,6 +1,6 @@
 //! Redis as the configuration describes it.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use anyhow::Context;
 use realtime_core::HubBuilder;
@@ -14,18 +14,27 @@ use crate::token;
 
 /// The logins of the Java nodes, in the Redis that the configuration names.
 pub(crate) fn sa_token(config: &Config) -> anyhow::Result<SaTokenAuthenticator> {
-    let (auth, redis) = (&config.auth.sa_token, &config.redis);
-    let (url, secret) =
-        (redis.url.as_deref().unwrap_or_default(), auth.secret.as_deref().unwrap_or_default());
-    Ok(SaTokenAuthenticator::new(SaTokenConfig {
-        topology: topology(redis, url),
-        key_prefix: redis.key_prefix.clone().unwrap_or_default(),
+    let auth = &config.auth.sa_token;
+    let redis = auth.servers(&config.redis);
+    let url = redis.url.as_deref().unwrap_or_default();
+    let secret = auth.secret.as_deref().unwrap_or_default();
+    let authenticator = SaTokenAuthenticator::new(SaTokenConfig {
+        redis: RedisConfig {
+            key_prefix: redis.key_prefix.clone().unwrap_or_default(),
+            command_timeout: redis.command_timeout,
+            ..RedisConfig::new(topology(&redis, url))
+        },
+        style: auth.token_style.parse()?,
+        token_name: auth.token_name.clone(),
+        token_prefix: auth.token_prefix.clone().unwrap_or_default(),
         global_prefix: auth.global_prefix,
         renew: auth.renew,
-        timeout: redis.command_timeout,
+        active_timeout: u64::try_from(auth.active_timeout).ok().map(Duration::from_secs),
+        dynamic_active_timeout: auth.dynamic_active_timeout,
         client_id: token::client_id_policy(config),
         ..SaTokenConfig::new(url, secret)
-    })?)
+    });
+    authenticator.context("auth.saToken")
 }
 
 pub(crate) fn with_bus(hub: HubBuilder, url: &str, config: &Config) -> anyhow::Result<HubBuilder> {

@@ -162,6 +162,10 @@ type Recheck = std::convert::Infallible;
 /// # Errors
 /// When Redis cannot be as the configuration describes it.
 pub fn check(config: &Config) -> anyhow::Result<()> {
+    #[cfg(feature = "redis")]
+    if config.auth.mode == AuthMode::SaToken {
+        crate::cluster::sa_token(config)?;
+    }
     with_bus(Hub::builder(), config).map(drop)
 }
 

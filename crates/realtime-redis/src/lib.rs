@@ -55,6 +55,8 @@ pub use incarnation::Incarnation;
 pub use presence::RedisPresence;
 pub use pubsub::{PubSubMetrics, RedisPubSubBus};
 #[cfg(feature = "sa-token")]
-pub use sa_token::{SaTokenAuthenticator, SaTokenConfig, SaTokenConfigError, SaTokenWatch};
+pub use sa_token::{
+    SaTokenAuthenticator, SaTokenConfig, SaTokenConfigError, SaTokenStyle, SaTokenStyleError, SaTokenWatch,
+};
 pub use streams::{RedisStreamsBus, StreamsMetrics};
 pub use tls::{RedisTls, RedisTlsError};

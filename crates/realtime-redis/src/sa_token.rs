@@ -1,12 +1,12 @@
 //! [`SaTokenAuthenticator`]: logins that Sa-Token issued and keeps in Redis, as in RuoYi-Vue-Plus.
 //!
-//! A token is a JWT of the style "simple": signed, but without an end of its own. Whether the login still holds is
-//! written in Redis alone, so it is asked at every handshake, and again and again while sessions live.
+//! A token is a JWT of the style "simple", signed, but without an end of its own, or a text that says nothing. Whether the
+//! login still holds is written in Redis alone, so it is asked at every handshake, and again and again while sessions live.
 
 mod claims;
 mod config;
+mod connections;
 mod invalid;
-mod pool;
 mod record;
 mod store;
 mod watch;
@@ -16,13 +16,18 @@ use std::{fmt, sync::Arc, time::SystemTime};
 use futures_core::future::BoxFuture;
 use realtime_core::{AuthError, Authenticator, ClientIdPolicy, Credential, Handshake, Principal, TokenHash};
 
-use self::{claims::Verifier, invalid::Invalid, store::Store};
+use self::{
+    claims::{Claims, Verifier},
+    invalid::Invalid,
+    record::ActivityCheck,
+    store::Store,
+};
 pub use self::{
-    config::{SaTokenConfig, SaTokenConfigError},
+    config::{SaTokenConfig, SaTokenConfigError, SaTokenStyle, SaTokenStyleError},
     watch::SaTokenWatch,
 };
 
-/// Checks tokens of Sa-Token: the JWT's signature, then its keys in Redis, then the client id.
+/// Checks tokens of Sa-Token: the JWT's signature, if it is one, then its keys in Redis, then the client id.
 ///
 /// It agrees with `StpUtil.checkLogin()` of the Java nodes, without their cache: what they revoke is refused here at
 /// once. Live sessions end through [`Self::watch`]. Cloning it gives the same authenticator.
@@ -50,7 +55,9 @@ struct Shared {
     token_name: String,
     /// With its space; empty when none is asked for.
     token_prefix: String,
-    verifier: Verifier,
+    /// Of signed tokens; opaque ones say nothing that could be verified.
+    verifier: Option<Verifier>,
+    activity: ActivityCheck,
     store: Store,
     client_id: ClientIdPolicy,
     renew: bool,
@@ -62,34 +69,43 @@ impl SaTokenAuthenticator {
     /// # Errors
     /// [`SaTokenConfigError`] when the secret is empty or the URL is none.
     pub fn new(config: SaTokenConfig) -> Result<Self, SaTokenConfigError> {
-        let verifier = Verifier::new(&config.jwt_secret, &config.login_type)?;
+        let verifier = match config.style {
+            SaTokenStyle::JwtSimple => Some(Verifier::new(&config.jwt_secret, &config.login_type)?),
+            SaTokenStyle::Opaque => None,
+        };
+        let activity = ActivityCheck::new(config.active_timeout, config.dynamic_active_timeout);
         let store = Store::new(&config)?;
         let SaTokenConfig { token_name, token_prefix, client_id, renew, .. } = config;
         let token_prefix = if token_prefix.is_empty() { token_prefix } else { token_prefix + " " };
-        Ok(Self(Arc::new(Shared { token_name, token_prefix, verifier, store, client_id, renew })))
+        Ok(Self(Arc::new(Shared { token_name, token_prefix, verifier, activity, store, client_id, renew })))
     }
 }
 
 impl Authenticator for SaTokenAuthenticator {
     fn authenticate<'a>(&'a self, handshake: &'a Handshake) -> BoxFuture<'a, Result<Principal, AuthError>> {
         Box::pin(async move {
-            let Shared { verifier, store, .. } = &*self.0;
+            let Shared { activity, store, .. } = &*self.0;
             let token = self.0.token(handshake)?;
-            let claims = verifier.verify(token)?;
+            let claims = self.0.claims(token)?;
             let record = store.look_up(token).await?;
             let now = SystemTime::now();
-            record.check(&claims.login_id, now)?;
-            handshake.check_client_id(claims.client_id.as_deref(), self.0.client_id)?;
+            let login_id = record.check(claims.as_ref().map(|claims| &*claims.login_id), *activity, now)?;
+            let (user, client_id) = match claims {
+                Some(claims) => (claims.user_id, claims.client_id),
+                None => (login_id.parse().map_err(|_| Invalid::LoginId)?, None),
+            };
+            handshake.check_client_id(client_id.as_deref(), self.0.client_id)?;
             if self.0.renew
+                && activity.is_on()
                 && let Some(last_active) = record.renewed(now)
                 && let Err(error) = store.renew(token, &last_active).await
             {
                 // The login holds all the same.
-                tracing::debug!(user = %claims.user_id, %error, "the time of last activity was not renewed");
+                tracing::debug!(%user, %error, "the time of last activity was not renewed");
             }
             Ok(Principal {
-                user: claims.user_id,
-                client_id: claims.client_id,
+                user,
+                client_id,
                 token: TokenHash::of(token),
                 issued_at: None,
                 expires_at: None,
@@ -100,7 +116,21 @@ impl Authenticator for SaTokenAuthenticator {
     }
 }
 
+/// Longer than any that Sa-Token makes.
+const MAX_OPAQUE: usize = 512;
+
 impl Shared {
+    /// What a token says of itself: an opaque one, nothing.
+    fn claims(&self, token: &str) -> Result<Option<Claims>, Invalid> {
+        match &self.verifier {
+            Some(verifier) => verifier.verify(token).map(Some),
+            None if token.len() <= MAX_OPAQUE && token.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                Ok(None)
+            }
+            None => Err(Invalid::Malformed),
+        }
+    }
+
     /// The token where `StpLogic.getTokenValue` looks for it: a parameter that is not empty hides the header, and
     /// either needs the prefix to the letter.
     fn token<'a>(&self, handshake: &'a Handshake) -> Result<&'a str, Invalid> {

@@ -12,7 +12,7 @@ use realtime_core::{ErrorStatus, JwtAlgorithm, UserId};
 use serde::{Deserialize, Deserializer, de::Error};
 
 use super::{
-    ConfigError, Redis, Secret,
+    ConfigError, Redis, RedisTopology, Secret,
     sections::{not_empty, parsed},
 };
 
@@ -64,8 +64,16 @@ pub struct Jwt {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SaToken {
-    /// The Java nodes' `sa-token.jwt-secret-key`.
+    /// The Java nodes' `sa-token.jwt-secret-key`; signed tokens need it.
     pub secret: Option<Secret>,
+    /// How tokens are made, by Sa-Token's name: `jwt-simple`, or one of the styles of opaque tokens.
+    #[serde(deserialize_with = "token_style")]
+    pub token_style: String,
+    /// The name of parameter and header, and the first part of the keys.
+    #[serde(deserialize_with = "not_empty")]
+    pub token_name: String,
+    /// What parameter and header begin with, without the space that follows.
+    pub token_prefix: Option<String>,
     /// Whether their keys begin with `global:`.
     pub global_prefix: bool,
     /// Whether a handshake counts as activity.
@@ -73,6 +81,41 @@ pub struct SaToken {
     /// How often live sessions are checked again.
     #[serde(with = "humantime_serde")]
     pub recheck: Duration,
+    /// How many seconds a login may be unused; -1 for no limit.
+    #[serde(deserialize_with = "active_timeout")]
+    pub active_timeout: i64,
+    /// Whether a login may have a limit of its own.
+    pub dynamic_active_timeout: bool,
+    /// Where the logins are, if not where the nodes meet.
+    pub redis: SaTokenRedis,
+}
+
+/// The section `auth.saToken.redis`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SaTokenRedis {
+    /// The server; `None`: that of the section `redis`, and nothing here counts.
+    pub url: Option<Secret>,
+    /// How the servers are arranged.
+    #[serde(deserialize_with = "parsed")]
+    pub topology: RedisTopology,
+    /// The URLs of the sentinels, or of some nodes of a cluster.
+    pub nodes: Vec<Secret>,
+    /// The name that the sentinels know the master by.
+    pub service: String,
+    /// What comes before the keys, without the colon.
+    pub key_prefix: Option<String>,
+}
+
+impl SaToken {
+    /// Where the logins are: these servers, or else those where the nodes meet.
+    pub fn servers(&self, nodes_meet: &Redis) -> Redis {
+        let SaTokenRedis { url, topology, nodes, service, key_prefix } = self.redis.clone();
+        match url {
+            None => nodes_meet.clone(),
+            Some(_) => Redis { url, topology, nodes, service, key_prefix, ..nodes_meet.clone() },
+        }
+    }
 }
 
 /// Someone who can log in.
@@ -97,15 +140,7 @@ impl Auth {
     /// Checks that each user is somebody else.
     pub(super) fn check(&self, redis: &Redis) -> Result<(), ConfigError> {
         if self.mode == AuthMode::SaToken {
-            if redis.url.is_none() {
-                return Err(ConfigError::at(
-                    "auth.mode",
-                    "`sa-token` reads logins from redis.url, which is missing",
-                ));
-            }
-            if self.sa_token.secret.as_ref().is_none_or(|secret| secret.is_empty()) {
-                return Err(ConfigError::at("auth.saToken.secret", "is missing, and auth.mode is sa-token"));
-            }
+            self.sa_token.check(redis)?;
             if self.sa_token.recheck < Duration::from_secs(1) {
                 return Err(ConfigError::at("auth.saToken.recheck", "must be at least 1s"));
             }
@@ -147,6 +182,32 @@ impl Auth {
     }
 }
 
+impl SaToken {
+    fn check(&self, redis: &Redis) -> Result<(), ConfigError> {
+        let own = &self.redis;
+        if own.url.is_none() && (own.topology != RedisTopology::Single || !own.nodes.is_empty()) {
+            let problem = "is missing: auth.saToken.redis.topology and nodes alone name no server";
+            return Err(ConfigError::at("auth.saToken.redis.url", problem));
+        }
+        let servers = self.servers(redis);
+        if servers.url.is_none() {
+            let problem = "`sa-token` reads logins from auth.saToken.redis.url, or else from redis.url; both are missing";
+            return Err(ConfigError::at("auth.mode", problem));
+        }
+        if own.url.is_some() {
+            servers.check().map_err(|error| match error.key {
+                Some(key) => ConfigError { key: Some(format!("auth.saToken.{key}")), ..error },
+                None => error,
+            })?;
+        }
+        let signed = self.token_style == JWT_SIMPLE;
+        if signed && self.secret.as_ref().is_none_or(|secret| secret.is_empty()) {
+            return Err(ConfigError::at("auth.saToken.secret", "is missing, and auth.mode is sa-token"));
+        }
+        Ok(())
+    }
+}
+
 impl FromStr for AuthMode {
     type Err = String;
 
@@ -179,6 +240,27 @@ fn hint<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D:
     Ok(hint.filter(|hint| !hint.is_empty()))
 }
 
+#[cfg(feature = "redis")]
+fn token_style<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let style = String::deserialize(deserializer)?;
+    style.parse::<realtime_redis::SaTokenStyle>().map_err(D::Error::custom)?;
+    Ok(style)
+}
+
+/// Without Redis there is no mode that asks for it.
+#[cfg(not(feature = "redis"))]
+fn token_style<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    String::deserialize(deserializer)
+}
+
+fn active_timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    let seconds = i64::deserialize(deserializer)?;
+    if seconds < -1 {
+        return Err(D::Error::custom("must be -1, for no limit, or a number of seconds"));
+    }
+    Ok(seconds)
+}
+
 fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {
     let secret = Option::<Secret>::deserialize(deserializer)?;
     match &secret {
@@ -201,6 +283,8 @@ fn password_hash<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PasswordH
     }
     Ok(hash)
 }
+
+const JWT_SIMPLE: &str = "jwt-simple";
 
 /// RFC 7518, section 3.2: a key at least as long as the hash, which for HS256 is 256 bits.
 const MIN_SECRET_BYTES: usize = 32;
@@ -369,7 +453,7 @@ mod tests {
         assert_eq!(
             refused(None, &[mode]),
             "auth.mode (environment variable REALTIME__AUTH__MODE): \
-             `sa-token` reads logins from redis.url, which is missing"
+             `sa-token` reads logins from auth.saToken.redis.url, or else from redis.url; both are missing"
         );
         assert_eq!(
             refused(None, &[mode, url]),
@@ -382,5 +466,52 @@ mod tests {
         );
         assert!(auth.sa_token.global_prefix && !auth.sa_token.renew);
         assert!(!format!("{auth:?}").contains("abc"));
+    }
+
+    #[cfg(feature = "redis")]
+    #[test]
+    fn the_logins_may_be_in_another_redis_than_the_bus() {
+        let mode = ("REALTIME__AUTH__MODE", "sa-token");
+        let secret = ("REALTIME__AUTH__SATOKEN__SECRET", "abc");
+        let own = ("REALTIME__AUTH__SATOKEN__REDIS__URL", "redis://logins/3");
+        let bus = [("REALTIME__REDIS__URL", "redis://bus/"), ("REALTIME__REDIS__KEYPREFIX", "rt")];
+        let servers = |variables: &[(&str, &str)]| {
+            let config = load(None, variables);
+            let servers = config.auth.sa_token.servers(&config.redis);
+            (servers.url.unwrap().to_string(), servers.key_prefix)
+        };
+        let of_the_bus = ("redis://bus/".to_owned(), Some("rt".to_owned()));
+        assert_eq!(servers(&[mode, secret, bus[0], bus[1]]), of_the_bus);
+        assert_eq!(servers(&[mode, secret, own, bus[0], bus[1]]), ("redis://logins/3".to_owned(), None));
+        // The nodes need not meet anywhere.
+        assert_eq!(servers(&[mode, secret, own]), ("redis://logins/3".to_owned(), None));
+
+        let sentinel = ("REALTIME__AUTH__SATOKEN__REDIS__TOPOLOGY", "sentinel");
+        assert_eq!(
+            refused(None, &[mode, secret, own, sentinel]),
+            "auth.saToken.redis.nodes (built-in defaults): must name at least one URL for this redis.topology"
+        );
+        assert_eq!(
+            refused(None, &[mode, secret, bus[0], sentinel]),
+            "auth.saToken.redis.url (built-in defaults): is missing: \
+             auth.saToken.redis.topology and nodes alone name no server"
+        );
+    }
+
+    #[cfg(feature = "redis")]
+    #[test]
+    fn tokens_that_say_nothing_need_no_secret_and_styles_without_logins_in_redis_are_refused() {
+        let base = [("REALTIME__AUTH__MODE", "sa-token"), ("REALTIME__REDIS__URL", "redis://a/")];
+        let variable = "REALTIME__AUTH__SATOKEN__TOKENSTYLE";
+        for style in ["uuid", "tik"] {
+            load(None, &[base[0], base[1], (variable, style)]);
+        }
+        for style in ["jwt-mixin", "jwt"] {
+            let error = refused(None, &[base[0], base[1], (variable, style)]);
+            let start = format!("auth.saToken.tokenStyle (environment variable {variable}): `{style}` is n");
+            assert!(error.starts_with(&start), "{error}");
+        }
+        let error = refused(None, &[("REALTIME__AUTH__SATOKEN__ACTIVETIMEOUT", "-2")]);
+        assert!(error.ends_with("must be -1, for no limit, or a number of seconds"), "{error}");
     }
 }

@@ -21,7 +21,7 @@ use realtime_core::Settings;
 use document::Document;
 use layers::Layers;
 
-pub use auth::{Auth, AuthMode, Jwt, SaToken, User};
+pub use auth::{Auth, AuthMode, Jwt, SaToken, SaTokenRedis, User};
 pub use error::{ConfigError, Source};
 pub use presence::{Presence, PresenceMode};
 pub use redis::{Redis, RedisMode, RedisTlsFiles, RedisTopology};

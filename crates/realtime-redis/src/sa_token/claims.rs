@@ -41,6 +41,11 @@ impl Verifier {
         if header.alg != Algorithm::HS256 {
             return Err(Invalid::Algorithm);
         }
+        // RFC 7515, section 4.1.11, has an unknown `crit` refused; the others would change what is signed.
+        let encoded = header.extras.inner().get("b64").is_some_and(|b64| *b64 != true);
+        if header.crit.is_some() || header.zip.is_some() || header.enc.is_some() || encoded {
+            return Err(Invalid::Header);
+        }
         let mut validation = Validation::new(Algorithm::HS256);
         validation.required_spec_claims.clear();
         // Redis alone knows the end of a login.

@@ -15,6 +15,8 @@ pub(super) enum Invalid {
     Malformed,
     #[error("token algorithm is not HS256")]
     Algorithm,
+    #[error("token header asks for what is not known here")]
+    Header,
     #[error("token signature is wrong")]
     Signature,
     #[error("token claims cannot be read")]

@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use super::invalid::Invalid;
@@ -18,31 +18,65 @@ pub(super) struct Record {
     pub(super) last_active: Option<String>,
 }
 
-impl Record {
-    /// Whether the login holds (`StpLogic.checkLogin`).
-    pub(super) fn check(&self, login_id: &str, now: SystemTime) -> Result<(), Invalid> {
-        let login = self.login.as_deref().ok_or(Invalid::Unknown)?;
-        match unquoted(login).as_ref() {
-            "-1" => Err(Invalid::Marked(-1)),
-            "-2" => Err(Invalid::Marked(-2)),
-            "-3" => Err(Invalid::Expired),
-            "-4" => Err(Invalid::Replaced),
-            "-5" => Err(Invalid::Kicked),
-            "-6" => Err(Invalid::Frozen),
-            "-7" => Err(Invalid::Marked(-7)),
-            login if login != login_id => Err(Invalid::LoginId),
-            _ => self.check_activity(now),
-        }
+/// Whether and how Sa-Token checks that a login is used (`isOpenCheckActiveTimeout`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ActivityCheck {
+    /// `sa-token.active-timeout` in seconds; -1 for no limit.
+    limit: i64,
+    /// `sa-token.dynamic-active-timeout`: a login may have a limit of its own.
+    dynamic: bool,
+}
+
+impl ActivityCheck {
+    pub(super) fn new(limit: Option<Duration>, dynamic: bool) -> Self {
+        let limit = limit.map_or(NO_LIMIT, |limit| i64::try_from(limit.as_secs()).unwrap_or(i64::MAX));
+        Self { limit, dynamic }
     }
 
-    fn check_activity(&self, now: SystemTime) -> Result<(), Invalid> {
+    /// Otherwise Sa-Token neither writes nor reads the time of last activity.
+    pub(super) fn is_on(self) -> bool {
+        self.dynamic || self.limit != NO_LIMIT
+    }
+}
+
+impl Record {
+    /// The login id, if the login holds (`StpLogic.checkLogin`). A token that names its login id has to be that
+    /// login's.
+    pub(super) fn check(
+        &self,
+        named: Option<&str>,
+        activity: ActivityCheck,
+        now: SystemTime,
+    ) -> Result<Cow<'_, str>, Invalid> {
+        let login = unquoted(self.login.as_deref().ok_or(Invalid::Unknown)?);
+        match login.as_ref() {
+            "-1" => return Err(Invalid::Marked(-1)),
+            "-2" => return Err(Invalid::Marked(-2)),
+            "-3" => return Err(Invalid::Expired),
+            "-4" => return Err(Invalid::Replaced),
+            "-5" => return Err(Invalid::Kicked),
+            "-6" => return Err(Invalid::Frozen),
+            "-7" => return Err(Invalid::Marked(-7)),
+            login if login.is_empty() || named.is_some_and(|named| named != login) => {
+                return Err(Invalid::LoginId);
+            }
+            _ => {}
+        }
+        if activity.is_on() {
+            self.check_activity(activity, now)?;
+        }
+        Ok(login)
+    }
+
+    fn check_activity(&self, activity: ActivityCheck, now: SystemTime) -> Result<(), Invalid> {
         let value = unquoted(self.last_active.as_deref().ok_or(Invalid::NeverActive)?);
-        let (active, limit) = match value.split_once(',') {
-            Some((active, limit)) => (active, limit.parse::<i64>().map_err(|_| Invalid::LastActive)?),
-            None => (value.as_ref(), NO_LIMIT),
+        let (active, own) = match value.split_once(',') {
+            Some((active, own)) => (active, Some(own.parse::<i64>().map_err(|_| Invalid::LastActive)?)),
+            None => (value.as_ref(), None),
         };
         let active: i64 = active.parse().map_err(|_| Invalid::LastActive)?;
         let idle = millis(now).saturating_sub(active) / 1000;
+        let limit = own.filter(|_| activity.dynamic).unwrap_or(activity.limit);
         if limit >= 0 && idle > limit { Err(Invalid::Inactive) } else { Ok(()) }
     }
 
@@ -56,7 +90,7 @@ impl Record {
     }
 }
 
-/// Where a value names no limit, Sa-Token's own default holds: -1.
+/// Sa-Token's `NEVER_EXPIRE`, and its default.
 const NO_LIMIT: i64 = -1;
 
 fn unquoted(value: &str) -> Cow<'_, str> {
@@ -70,17 +104,23 @@ fn millis(time: SystemTime) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn now() -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(1_000_000)
     }
 
+    /// As RuoYi-Vue-Plus is shipped.
+    const DYNAMIC: ActivityCheck = ActivityCheck { limit: NO_LIMIT, dynamic: true };
+
     fn check(login: &str, last_active: &str) -> Result<(), Invalid> {
+        check_with(DYNAMIC, login, last_active)
+    }
+
+    fn check_with(activity: ActivityCheck, login: &str, last_active: &str) -> Result<(), Invalid> {
         let some = |value: &str| Some(value.to_owned()).filter(|value| !value.is_empty());
-        Record { login: some(login), last_active: some(last_active) }.check("sys_user:1", now())
+        let record = Record { login: some(login), last_active: some(last_active) };
+        record.check(Some("sys_user:1"), activity, now()).map(|login| assert_eq!(login, "sys_user:1"))
     }
 
     #[test]
@@ -107,7 +147,8 @@ mod tests {
     #[test]
     fn a_mark_in_redis_is_no_login_id_even_if_the_token_says_so() {
         let record = Record { login: Some(r#""-5""#.into()), last_active: Some(r#""1000000000""#.into()) };
-        assert_eq!(record.check("-5", now()), Err(Invalid::Kicked));
+        assert_eq!(record.check(Some("-5"), DYNAMIC, now()), Err(Invalid::Kicked));
+        assert_eq!(record.check(None, DYNAMIC, now()), Err(Invalid::Kicked));
     }
 
     #[test]
@@ -129,6 +170,50 @@ mod tests {
             (r#""1,soon""#, Err(Invalid::LastActive)),
         ] {
             assert_eq!(check(r#""sys_user:1""#, last_active), expected, "{last_active}");
+        }
+    }
+
+    #[test]
+    fn the_limit_is_the_logins_own_only_where_it_may_have_one() {
+        let never = ActivityCheck::new(None, false);
+        let global = ActivityCheck::new(Some(Duration::from_secs(1800)), false);
+        let both = ActivityCheck::new(Some(Duration::from_secs(1800)), true);
+        assert_eq!((never.is_on(), global.is_on(), both.is_on(), DYNAMIC.is_on()), (false, true, true, true));
+        let (fresh, stale) = ("\"998200000\"", "\"998199000\"");
+        let (short, long) = ("\"998200000,60\"", "\"998199000,3600\"");
+        for (activity, last_active, expected) in [
+            // Sa-Token's own defaults: there is no such key, and one that is left over says nothing.
+            (never, "", Ok(())),
+            (never, "?", Ok(())),
+            (global, "", Err(Invalid::NeverActive)),
+            (global, fresh, Ok(())),
+            (global, stale, Err(Invalid::Inactive)),
+            (global, short, Ok(())),
+            (global, long, Err(Invalid::Inactive)),
+            (both, fresh, Ok(())),
+            (both, stale, Err(Invalid::Inactive)),
+            (both, short, Err(Invalid::Inactive)),
+            (both, long, Ok(())),
+            (both, "\"1,-1\"", Ok(())),
+            (DYNAMIC, stale, Ok(())),
+        ] {
+            let is = check_with(activity, "sys_user:1", last_active);
+            assert_eq!(is, expected, "{activity:?} {last_active}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_names_no_login_id_is_whose_redis_says() {
+        for (login, expected) in [
+            (r#""10001""#, Ok("10001")),
+            ("10001", Ok("10001")),
+            (r#""""#, Err(Invalid::LoginId)),
+            ("", Err(Invalid::LoginId)),
+            ("-4", Err(Invalid::Replaced)),
+        ] {
+            let record = Record { login: Some(login.to_owned()), last_active: None };
+            let is = record.check(None, ActivityCheck::new(None, false), now());
+            assert_eq!(is, expected.map(Cow::from), "{login}");
         }
     }
 

@@ -3,9 +3,11 @@
 use std::{
     collections::HashMap,
     fmt,
+    panic::AssertUnwindSafe,
     time::{Duration, SystemTime},
 };
 
+use futures_util::FutureExt;
 use realtime_core::{Hub, SessionHandle};
 use tokio::{task::JoinHandle, time::sleep};
 
@@ -26,7 +28,7 @@ impl SaTokenAuthenticator {
     /// replaced, with [`TokenExpired`] when it is frozen, with [`Revoked`] when it is gone.
     ///
     /// While Redis is away no session ends; but a Redis that comes back empty has forgotten all logins, and says so.
-    /// Sessions that another authenticator let in are left alone.
+    /// Sessions that another authenticator let in are left alone; where tokens are opaque, those without a credential.
     ///
     /// [`Kicked`]: realtime_core::CloseReason::Kicked
     /// [`TokenExpired`]: realtime_core::CloseReason::TokenExpired
@@ -39,7 +41,9 @@ impl SaTokenAuthenticator {
         SaTokenWatch(tokio::spawn(async move {
             loop {
                 sleep(every.max(SHORTEST)).await;
-                if let Err(error) = authenticator.recheck(&hub).await {
+                // A round that panics, which the panic hook tells of, must not be the last.
+                let round = AssertUnwindSafe(authenticator.recheck(&hub)).catch_unwind().await;
+                if let Ok(Err(error)) = round {
                     // The store has told the log already.
                     tracing::debug!(%error, "live logins could not be looked up");
                 }
@@ -60,8 +64,13 @@ impl SaTokenAuthenticator {
         for batch in logins.chunks(BATCH) {
             // What is no token of ours is somebody else's to judge.
             let ours = batch.iter().filter_map(|(credential, sessions)| {
-                let claims = self.0.verifier.verify(credential.expose()).ok()?;
-                Some((credential.expose(), claims.login_id, sessions))
+                let claims = self.0.claims(credential.expose()).ok()?;
+                // An opaque token's session has the login id for its user.
+                let login_id = match claims {
+                    Some(claims) => claims.login_id,
+                    None => sessions.first()?.user().to_string(),
+                };
+                Some((credential.expose(), login_id, sessions))
             });
             let ours: Vec<_> = ours.collect();
             if ours.is_empty() {
@@ -70,7 +79,7 @@ impl SaTokenAuthenticator {
             let records = self.0.store.look_up_all(ours.iter().map(|(token, ..)| *token)).await?;
             let now = SystemTime::now();
             for ((_, login_id, sessions), record) in ours.iter().zip(records) {
-                let Err(invalid) = record.check(login_id, now) else { continue };
+                let Err(invalid) = record.check(Some(login_id), self.0.activity, now) else { continue };
                 for session in *sessions {
                     tracing::debug!(session = %session.id(), user = %session.user(), %invalid, "login has ended");
                     session.close(invalid.close_reason());
