@@ -3,6 +3,7 @@
 mod archive;
 mod chain;
 mod kicks;
+mod positions;
 
 use std::collections::HashMap;
 
@@ -82,6 +83,7 @@ pub(crate) fn check(records: &[Record]) -> Verdict {
     for chain in left {
         chain.finish(&mut book);
     }
+    positions::check(records, &mut book);
     kicks::check(records, &archive, &mut book);
     book.verdict
 }

@@ -54,7 +54,7 @@ impl Text {
 impl fmt::Display for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { run, n, target, filler } = self;
-        write!(f, "{BEGIN}{run} {n} {target} {filler}\n")?;
+        writeln!(f, "{BEGIN}{run} {n} {target} {filler}")?;
         for at in 0..*filler {
             // Lines of 64 and non-ASCII between them, so that `data:` lines and UTF-8 are cut here and there.
             match at % 64 {

@@ -6,8 +6,10 @@ use serde_json::{Value, json};
 
 use crate::audit::{check::Verdict, counts::Counts};
 
+type Figure = fn(&Counts) -> String;
+
 /// The columns: a short head, and the figure.
-const COLUMNS: [(&str, fn(&Counts) -> String); 18] = [
+const COLUMNS: [(&str, Figure); 18] = [
     ("acked", |counts| counts.acknowledged.to_string()),
     ("unacked", |counts| counts.unacknowledged.to_string()),
     ("delivered", |counts| counts.delivered.to_string()),

@@ -151,15 +151,18 @@ impl Archive {
             let broken = |span: &Span| span.fault.breaks_the_history() && span.begin <= at;
             return self.faults.iter().any(broken).then_some("epoch");
         };
-        if from.epoch < to.epoch && self.may_begin(to.epoch) {
+        // A new history explains what is missing up to its begin, and no more.
+        let epoch = from.epoch < to.epoch && self.may_begin(to.epoch);
+        let from = if epoch { Cursor { epoch: to.epoch, offset: 0 } } else { from };
+        let next = self.positions.partition_point(|&(cursor, _)| cursor <= from);
+        let next = self.positions.get(next);
+        if epoch && next.is_none_or(|&(cursor, _)| cursor > to) {
             return Some("epoch");
         }
         if self.trims.iter().any(|&(when, upto)| when <= at && from < upto) {
             return Some("trim");
         }
-        let next = self.positions.partition_point(|&(cursor, _)| cursor <= from);
-        let (_, began) = self.positions.get(next)?;
-        (began + self.window <= at + WINDOW_SLACK).then_some("window")
+        next.filter(|(_, began)| began + self.window <= at + WINDOW_SLACK).map(|_| "window")
     }
 
     /// Whether something happened that a new history has to begin for. An epoch is the time at which it began.

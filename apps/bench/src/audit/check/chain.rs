@@ -185,14 +185,15 @@ impl<'a> Chain<'a> {
             book.find(at, Finding::WrongUser, || format!("chain {number} got message {n} for {target}"));
         }
         let (Some(cursor), Some(message)) = (cursor, archive.messages.get(&n)) else {
-            let words =
-                || format!("chain {number}: message {n} at {cursor:?} was never published, or has no id");
+            let words = || {
+                format!("chain {number}: message {n} at {} was never published, or has no id", shown(cursor))
+            };
             return book.find(at, Finding::Malformed, words);
         };
         let known = message.cursor.is_none_or(|acknowledged| acknowledged == cursor);
         if !known || message.target != *target {
             book.find(at, Finding::Malformed, || {
-                format!("chain {number}: message {n} came at {cursor}, not at {:?}", message.cursor)
+                format!("chain {number}: message {n} came at {cursor}, not at {}", shown(message.cursor))
             });
         }
         if !self.got.insert(n) {
@@ -200,9 +201,9 @@ impl<'a> Chain<'a> {
         } else if self.missing.remove(&n).is_some_and(|missing| !missing.announced)
             || self.furthest > Some(cursor)
         {
-            let furthest = self.furthest;
+            let furthest = shown(self.furthest);
             book.find(at, Finding::Inverted, || {
-                format!("chain {number} got message {n} at {cursor} after {furthest:?}")
+                format!("chain {number} got message {n} at {cursor} after {furthest}")
             });
         }
         if let Some(connection) = self.connection {
@@ -249,7 +250,11 @@ impl<'a> Chain<'a> {
             Some(_) => book.at(at).true_gaps += 1,
             None => book.find(at, Finding::FalseGap, || {
                 let place = if greeted.is_some() { "after a hello" } else { "on the way" };
-                format!("chain {number} ({:?}): gap {reason} from {from:?} to {to}, {place}", self.habit)
+                format!(
+                    "chain {number} ({:?}): gap {reason} from {} to {to}, {place}",
+                    self.habit,
+                    shown(from)
+                )
             }),
         }
         if greeted == Some(to) {
@@ -310,4 +315,8 @@ impl<'a> Chain<'a> {
             }
         }
     }
+}
+
+fn shown(cursor: Option<Cursor>) -> String {
+    cursor.map_or_else(|| "nowhere".to_owned(), |cursor| cursor.to_string())
 }

@@ -241,6 +241,14 @@ fn a_gap_before_a_new_epoch_is_true_if_something_forced_it() {
         assert_eq!((counts.announced, counts.lost), (1, 0));
     }
     assert_eq!(with_a_gap(None, |_| {}, gap, new).false_gaps, 1);
+    // It explains nothing of what stands in the new epoch itself.
+    let acknowledge = |story: &mut Story| {
+        let (began, cursor) = (story.now, Some(new));
+        story.push(Event::Acknowledged { n: 9, target: Target::All, began, cursor });
+    };
+    let beyond = Cursor { offset: 2, ..new };
+    let counts = with_a_gap(Some(Fault::RedisKill), acknowledge, Some(new), beyond);
+    assert_eq!((counts.true_gaps, counts.false_gaps, counts.announced), (0, 1, 2));
     // Without the gap it is a loss, whatever happened.
     assert_eq!(with_a_gap(Some(Fault::RedisKill), |_| {}, None, new).lost, 1);
 }
@@ -404,4 +412,21 @@ fn a_kick_is_final_and_comes_behind_what_was_acknowledged_before() {
     );
     assert_eq!(kick(true, MILLI, &["node-1"], Some((true, true)), false), 1, "and kept it");
     assert_eq!(kick(true, MILLI, &[], Some((true, true)), true), 0, "Redis has forgotten it");
+}
+
+#[test]
+fn positions_are_one_order() {
+    for (second, began, problems) in [(2, 9, 0), (1, 9, 1), (2, 30, 0)] {
+        let mut story = Story::begin();
+        story.push(Event::Acknowledged { n: 1, target: Target::All, began: 5, cursor: at(1) });
+        story.push(Event::Acknowledged { n: 2, target: Target::All, began, cursor: at(second) });
+        assert_eq!(story.judge().problems, problems, "{second} {began}");
+    }
+    for (early, problems) in [(true, 0), (false, 1)] {
+        let mut story = Story::begin();
+        story.push(Event::Acknowledged { n: 1, target: Target::All, began: 5, cursor: at(8) });
+        let began = if early { 6 } else { story.now + 1 };
+        story.push(Event::Acknowledged { n: 2, target: Target::All, began, cursor: at(7) });
+        assert_eq!(story.judge().problems, problems, "asked for while the other one was under way: {early}");
+    }
 }
