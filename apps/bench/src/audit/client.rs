@@ -29,6 +29,10 @@ pub(crate) enum Said {
     Beat {
         cursor: Option<Cursor>,
     },
+    /// Something that this client has no use for, and that moves no cursor but by its id.
+    Other {
+        cursor: Option<Cursor>,
+    },
     /// When to come back; of `realtime.v1` with a reason.
     Retry(Duration),
     Bye {

@@ -140,7 +140,7 @@ async fn watch(
                             }
                             Event::Hello { chain, recovered, cursor }
                         }
-                        Said::Beat { cursor } => Event::Beat { chain, cursor },
+                        Said::Beat { cursor } | Said::Other { cursor } => Event::Beat { chain, cursor },
                         Said::Gap { reason, cursor } => Event::Gap { chain, reason, cursor },
                         Said::Message { data, cursor, .. } => match Text::read(&data, site.run) {
                             Reading::Ours(Text { n, target, .. }) => {

@@ -240,7 +240,7 @@ impl Client {
                     parting.taken_in = true;
                     (Event::Hello { chain, recovered, cursor }, cursor)
                 }
-                Said::Beat { cursor } => (Event::Beat { chain, cursor }, cursor),
+                Said::Beat { cursor } | Said::Other { cursor } => (Event::Beat { chain, cursor }, cursor),
                 Said::Gap { reason, cursor } => (Event::Gap { chain, reason, cursor }, cursor),
                 Said::Message { event, data, cursor } => (self.message(chain, &event, &data, cursor), cursor),
                 Said::Malformed(text) => (Event::Malformed { chain, text }, None),

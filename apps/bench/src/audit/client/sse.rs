@@ -92,6 +92,13 @@ impl EventStream {
                     None => said.push(Said::Malformed(format!("gap {:?}", excerpt(&data)))),
                 }
             }
+            // An event of another name, for pages that listen to it. Half a message is none: its text is no object.
+            (Some(data), name)
+                if !["", "message"].contains(&name)
+                    && serde_json::from_str::<Value>(&data).is_ok_and(|data| data.is_object()) =>
+            {
+                said.push(Said::Other { cursor: id });
+            }
             (Some(data), _) => said.push(Said::Message { event, data, cursor: id }),
             (None, "") if comments.iter().any(|comment| comment == "disconnected") => {}
             (None, "") if !self.greeted => {
@@ -119,7 +126,8 @@ mod tests {
     #[test]
     fn a_stream_is_read_however_it_is_cut_and_however_its_lines_end() {
         let stream = ":connected\nretry:3000\nid:7.1\n\nevent:message\nid:7.2\ndata:one\ndata: two\n\n\
-                      :heartbeat\nid:7.3\n\nevent:gap\nid:7.9\ndata:{\"reason\":\"bus\"}\n\n:disconnected\nretry:2\n\n";
+                      :heartbeat\nid:7.3\n\nevent:gap\nid:7.9\ndata:{\"reason\":\"bus\"}\n\n\
+                      event:later\ndata:{}\n\n:disconnected\nretry:2\n\n";
         let at = |offset| Some(format!("7.{offset}").parse().unwrap());
         let expected = [
             Said::Retry(Duration::from_secs(3)),
@@ -127,6 +135,7 @@ mod tests {
             Said::Message { event: "message".into(), data: "one\ntwo".into(), cursor: at(2) },
             Said::Beat { cursor: at(3) },
             Said::Gap { reason: "bus".into(), cursor: at(9) },
+            Said::Other { cursor: None },
             Said::Retry(Duration::from_millis(2)),
         ];
         for ending in ["\n", "\r", "\r\n"] {

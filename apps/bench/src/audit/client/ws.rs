@@ -74,7 +74,9 @@ fn parse(text: &str) -> Said {
             Some("gap") => Said::Gap { reason: word("reason")?, cursor: at("cursor")? },
             Some("ping") => Said::Beat { cursor: at("cursor")? },
             Some("bye") => Said::Bye { reason: word("reason")?, retry: millis("retry") },
-            _ => return Err(malformed()),
+            // Clients ignore what they do not know, so that servers may say more.
+            Some(_) => Said::Other { cursor: None },
+            None => return Err(malformed()),
         })
     };
     read().unwrap_or_else(|malformed| malformed)
@@ -93,6 +95,7 @@ mod tests {
             r#"{"type":"message","id":"7.2","event":"message","data":"one"}"#,
             r#"{"type":"ping","cursor":"7.2"}"#,
             r#"{"type":"gap","reason":"bus","cursor":"8.1"}"#,
+            r#"{"type":"later","more":1}"#,
             r#"{"type":"bye","reason":"drain","retry":20}"#,
         ] {
             bytes.extend(text(frame.as_bytes()));
@@ -104,6 +107,7 @@ mod tests {
             Said::Message { event: "message".into(), data: "one".into(), cursor: at("7.2") },
             Said::Beat { cursor: at("7.2") },
             Said::Gap { reason: "bus".into(), cursor: at("8.1") },
+            Said::Other { cursor: None },
             Said::Bye { reason: "drain".into(), retry: Some(Duration::from_millis(20)) },
             Said::Close(Some(1012)),
         ];
