@@ -49,7 +49,8 @@ impl Cluster {
     /// Does a fault and makes it good, and takes both down.
     pub(crate) async fn run(&mut self, fault: Fault) {
         let node = self.rng.index(self.site.nodes.len());
-        self.site.history.push(Event::FaultBegins { fault, detail: format!("node {node}") });
+        let detail = format!("node {node}{}", self.aggravate(node));
+        self.site.history.push(Event::FaultBegins { fault, detail });
         let done = self.inject(fault, node).await.with_context(|| format!("fault {fault}, node {node}"));
         if let Err(error) = done {
             self.misbehaved(format!("{error:#}"));
@@ -58,11 +59,29 @@ impl Cluster {
         self.site.history.push(Event::FaultEnds { fault });
     }
 
+    /// Every other fault is done while another node is late, or down until the fault is over. Answers what was done.
+    fn aggravate(&mut self, node: usize) -> String {
+        let Self { own: Some(own), rng, .. } = self else { return String::new() };
+        let count = own.nodes.len();
+        if count < 2 || rng.one_in(2) {
+            return String::new();
+        }
+        let other = (node + 1 + rng.index(count - 1)) % count;
+        if rng.one_in(2) {
+            own.nodes[other].kill();
+            format!(", node {other} down")
+        } else {
+            let late = rng.millis(50..500);
+            own.nodes[other].proxy.delay(late);
+            format!(", node {other} late by {late:?}")
+        }
+    }
+
     async fn inject(&mut self, fault: Fault, node: usize) -> anyhow::Result<()> {
         let Self { site, own, rng, .. } = self;
         match fault {
             Fault::Cut => return self.cut(node).await,
-            Fault::Stall => return self.stall().await,
+            Fault::Stall => return self.stall(node).await,
             _ => {}
         }
         let Own { nodes, redis } = own.as_mut().context("this fault needs servers of the auditor's own")?;
@@ -160,10 +179,10 @@ impl Cluster {
     }
 
     /// Some clients do not read, and those that read slowly get more than they can take.
-    async fn stall(&mut self) -> anyhow::Result<()> {
+    async fn stall(&mut self, node: usize) -> anyhow::Result<()> {
         let time = self.rng.millis(2_000..6_000);
         self.site.orders.send(Order::Stall { one_in: 4, time }).ok();
-        let floods = (0..self.site.slow_users().min(FLOODED)).map(|user| flood(&self.site, user));
+        let floods = (0..self.site.slow_users().min(FLOODED)).map(|user| flood(&self.site, node, user));
         join(join_all(floods), sleep(time)).await;
         Ok(())
     }
@@ -221,10 +240,9 @@ async fn failover(nodes: &[Node], redis: &mut Store, rng: &mut Rng) -> anyhow::R
     Ok(())
 }
 
-async fn flood(site: &Site, user: u32) {
+async fn flood(site: &Site, node: usize, user: u32) {
     let mut api = Api::new(&site.api_key);
-    for n in 0..FLOOD {
-        let node = (n + user as usize) % site.nodes.len();
+    for _ in 0..FLOOD {
         publish(site, &mut api, node, Target::User(user), FLOOD_BYTES).await;
     }
 }
