@@ -49,6 +49,7 @@ pub(super) struct Due {
     pub(super) cursor: Cursor,
     pub(super) n: u64,
     pub(super) began: u64,
+    pub(super) acknowledged: u64,
 }
 
 /// A second, in microseconds.
@@ -95,7 +96,7 @@ impl Archive {
                     };
                     archive.messages.insert(*n, message);
                     if let Some(cursor) = *cursor {
-                        let due = Due { cursor, n: *n, began: *began };
+                        let due = Due { cursor, n: *n, began: *began, acknowledged: *at };
                         archive.lists.entry(target.clone()).or_default().push(due);
                         archive.positions.push((cursor, *began));
                     }

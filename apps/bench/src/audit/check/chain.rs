@@ -6,7 +6,7 @@ use super::{
     Book, Finding,
     archive::{Archive, Due, SECOND},
 };
-use crate::audit::history::{Cursor, End, Event, Habit, Target};
+use crate::audit::history::{Cursor, End, Event, Habit, Target, Way};
 
 /// One client from its first cursor on, through all its connections.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub(super) struct Chain<'a> {
 
 #[derive(Debug, Clone, Copy)]
 struct Connection {
+    node: u32,
+    way: Way,
     dialled: u64,
     with_cursor: bool,
     /// When it was taken in.
@@ -50,6 +52,8 @@ struct Missing {
     at: u64,
     cursor: Cursor,
     announced: bool,
+    /// Where its client was then.
+    node: Option<(u32, Way)>,
 }
 
 /// How old a message may be that a client without a cursor gets: a node may be late by this without a word.
@@ -85,9 +89,11 @@ impl<'a> Chain<'a> {
 
     /// Takes in what it saw.
     pub(super) fn see(&mut self, at: u64, event: &Event, book: &mut Book<'_>) {
-        if let Event::Dial { cursor, .. } = event {
+        if let Event::Dial { cursor, node, way, .. } = event {
             let with_cursor = cursor.is_some();
             self.connection = Some(Connection {
+                node: *node,
+                way: *way,
                 dialled: at,
                 with_cursor,
                 hello: None,
@@ -120,7 +126,7 @@ impl<'a> Chain<'a> {
                 self.see_gap(at, reason, *cursor, greeting.map(|(_, cursor)| cursor), book);
             }
             Event::Malformed { text, .. } => {
-                book.find(at, Finding::Malformed, || format!("chain {}: {text}", self.number));
+                book.find(at, Finding::Malformed, || format!("{}: {text}", self.who()));
             }
             Event::Stall { .. } => {
                 if let Some(connection) = &mut self.connection {
@@ -138,12 +144,14 @@ impl<'a> Chain<'a> {
             self.pass(when, cursor, None, false);
         }
         for (n, missing) in self.missing {
-            let Missing { at, cursor, announced } = missing;
+            let Missing { at, cursor, announced, node } = missing;
             if announced {
                 book.at(at).announced += 1;
             } else {
                 book.find(at, Finding::Lost, || {
-                    format!("chain {} ({:?}) never got message {n} at {cursor}", self.number, self.habit)
+                    let node = node.map(|(node, way)| format!(", passed by node {node}, {way:?}"));
+                    let (number, habit, node) = (self.number, self.habit, node.unwrap_or_default());
+                    format!("chain {number} ({habit:?}) never got message {n} at {cursor}{node}")
                 });
             }
         }
@@ -180,37 +188,38 @@ impl<'a> Chain<'a> {
 
     fn see_message(&mut self, at: u64, n: u64, target: &Target, cursor: Option<Cursor>, book: &mut Book<'_>) {
         book.at(at).delivered += 1;
-        let (number, archive) = (self.number, self.archive);
+        let archive = self.archive;
         if !self.targets.contains(target) {
-            book.find(at, Finding::WrongUser, || format!("chain {number} got message {n} for {target}"));
+            book.find(at, Finding::WrongUser, || format!("{} got message {n} for {target}", self.who()));
         }
         let (Some(cursor), Some(message)) = (cursor, archive.messages.get(&n)) else {
             let words = || {
-                format!("chain {number}: message {n} at {} was never published, or has no id", shown(cursor))
+                format!("{}: message {n} at {} was never published, or has no id", self.who(), shown(cursor))
             };
             return book.find(at, Finding::Malformed, words);
         };
         let known = message.cursor.is_none_or(|acknowledged| acknowledged == cursor);
         if !known || message.target != *target {
             book.find(at, Finding::Malformed, || {
-                format!("chain {number}: message {n} came at {cursor}, not at {}", shown(message.cursor))
+                format!("{}: message {n} came at {cursor}, not at {}", self.who(), shown(message.cursor))
             });
         }
         if !self.got.insert(n) {
-            book.find(at, Finding::Doubled, || format!("chain {number} got message {n} at {cursor} again"));
+            book.find(at, Finding::Doubled, || format!("{} got message {n} at {cursor} again", self.who()));
         } else if self.missing.remove(&n).is_some_and(|missing| !missing.announced)
             || self.furthest > Some(cursor)
+            || self.cursor > Some(cursor)
         {
-            let furthest = shown(self.furthest);
+            let furthest = shown(self.furthest.max(self.cursor));
             book.find(at, Finding::Inverted, || {
-                format!("chain {number} got message {n} at {cursor} after {furthest}")
+                format!("{} got message {n} at {cursor} after {furthest}", self.who())
             });
         }
         if let Some(connection) = self.connection {
             let old = message.acknowledged.is_some_and(|then| then + OLD < connection.dialled);
             if old && !connection.with_cursor {
                 book.find(at, Finding::Stale, || {
-                    format!("chain {number} came without a cursor and got the old message {n} at {cursor}")
+                    format!("{} came without a cursor and got the old message {n} at {cursor}", self.who())
                 });
             }
             let since = message.acknowledged.unwrap_or(at);
@@ -223,7 +232,7 @@ impl<'a> Chain<'a> {
                 && self.habit != Habit::Slow
             {
                 book.find(at, Finding::Late, || {
-                    format!("chain {number} got message {n} after {:.1} s", (at - since) as f64 / 1e6)
+                    format!("{} got message {n} after {:.1} s", self.who(), (at - since) as f64 / 1e6)
                 });
             }
         }
@@ -241,20 +250,16 @@ impl<'a> Chain<'a> {
         greeted: Option<Cursor>,
         book: &mut Book<'_>,
     ) {
-        let (number, from) = (self.number, self.cursor);
+        let from = self.cursor;
         let Some(to) = to else {
-            return book
-                .find(at, Finding::FalseGap, || format!("chain {number}: gap {reason} without a cursor"));
+            let words = || format!("{}: gap {reason} without a cursor", self.who());
+            return book.find(at, Finding::FalseGap, words);
         };
         match self.archive.cause(from, to, at) {
             Some(_) => book.at(at).true_gaps += 1,
             None => book.find(at, Finding::FalseGap, || {
                 let place = if greeted.is_some() { "after a hello" } else { "on the way" };
-                format!(
-                    "chain {number} ({:?}): gap {reason} from {} to {to}, {place}",
-                    self.habit,
-                    shown(from)
-                )
+                format!("{}: gap {reason} from {} to {to}, {place}", self.who(), shown(from))
             }),
         }
         if greeted == Some(to) {
@@ -267,7 +272,7 @@ impl<'a> Chain<'a> {
     }
 
     fn see_end(&mut self, at: u64, end: &End, book: &mut Book<'_>) {
-        let Some(connection) = self.connection.take() else { return };
+        let Some(connection) = self.connection else { return };
         let patient = !connection.stalled && self.habit != Habit::Slow;
         let without_cause = match end {
             End::Refused(_) | End::Closed(4409) if self.habit == Habit::Kicked => false,
@@ -279,15 +284,16 @@ impl<'a> Chain<'a> {
             _ => false,
         };
         if without_cause {
-            book.find(at, Finding::Ended, || format!("chain {} ({:?}): {end:?}", self.number, self.habit));
+            book.find(at, Finding::Ended, || format!("{}: {end:?}", self.who()));
         }
+        self.connection = None;
     }
 
     /// Its cursor moves.
     fn go_to(&mut self, at: u64, cursor: Cursor, by: &str, book: &mut Book<'_>) {
         if let Some(before) = self.cursor.filter(|before| *before > cursor) {
             book.find(at, Finding::CursorBack, || {
-                format!("chain {}: {by} moved it from {before} back to {cursor}", self.number)
+                format!("{}: {by} moved it from {before} back to {cursor}", self.who())
             });
         }
         self.begin(at, cursor, false);
@@ -310,10 +316,25 @@ impl<'a> Chain<'a> {
     fn pass(&mut self, at: u64, upto: Cursor, message: Option<u64>, announced: bool) {
         while let Some(due) = self.due.get(self.passed).filter(|due| due.cursor <= upto) {
             self.passed += 1;
-            if !self.got.contains(&due.n) && message != Some(due.n) {
-                self.missing.insert(due.n, Missing { at, cursor: due.cursor, announced });
+            // A client without a cursor may begin on a node that is late, and is not promised what it is late with.
+            let before = |connection: Connection| {
+                !connection.with_cursor && due.acknowledged < connection.dialled && !announced
+            };
+            if self.got.contains(&due.n) || message == Some(due.n) || self.connection.is_some_and(before) {
+                continue;
             }
+            let node = self.connection.map(|connection| (connection.node, connection.way));
+            self.missing.insert(due.n, Missing { at, cursor: due.cursor, announced, node });
         }
+    }
+
+    /// Which client it is, and where it is.
+    fn who(&self) -> String {
+        let Self { number, habit, .. } = self;
+        self.connection.map_or_else(
+            || format!("chain {number} ({habit:?})"),
+            |Connection { node, way, .. }| format!("chain {number} ({habit:?}, {way:?} to node {node})"),
+        )
     }
 }
 

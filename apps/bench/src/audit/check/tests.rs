@@ -430,3 +430,33 @@ fn positions_are_one_order() {
         assert_eq!(story.judge().problems, problems, "asked for while the other one was under way: {early}");
     }
 }
+
+#[test]
+fn what_a_node_is_late_with_is_due_to_whoever_came_with_a_cursor() {
+    for with_cursor in [false, true] {
+        let mut story = Story::begin();
+        story.push(Event::Chain { chain: 0, user: 0, topics: Vec::new(), habit: Habit::Steady });
+        if with_cursor {
+            story.dial(0, None);
+            story.push(Event::End { chain: 0, end: End::Broken });
+        }
+        story.acknowledge(1, Target::All);
+        // This node has not read it yet.
+        story.dial(0, with_cursor.then(|| at(0)).flatten());
+        story.push(Event::Beat { chain: 0, cursor: at(1) });
+        story.push(Event::Finish);
+        assert_eq!(story.judge().lost, u64::from(with_cursor));
+    }
+}
+
+#[test]
+fn a_message_from_before_the_first_cursor_is_inverted() {
+    let mut story = Story::begin();
+    story.push(Event::Chain { chain: 0, user: 0, topics: Vec::new(), habit: Habit::Steady });
+    story.push(Event::Dial { chain: 0, node: 0, way: Way::Sse, cursor: None });
+    story.push(Event::Hello { chain: 0, recovered: None, cursor: at(5) });
+    story.acknowledge(4, Target::All);
+    story.message(0, 4, Target::All);
+    story.push(Event::Finish);
+    assert_eq!(story.judge().inverted, 1);
+}
