@@ -20,6 +20,7 @@ pub(crate) fn sa_token(config: &Config) -> anyhow::Result<SaTokenAuthenticator> 
     let secret = auth.secret.as_deref().unwrap_or_default();
     let authenticator = SaTokenAuthenticator::new(SaTokenConfig {
         redis: RedisConfig {
+            tls: tls(&redis.tls)?,
             key_prefix: redis.key_prefix.clone().unwrap_or_default(),
             command_timeout: redis.command_timeout,
             ..RedisConfig::new(topology(&redis, url))
