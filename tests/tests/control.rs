@@ -24,6 +24,7 @@ async fn node(redis: &Redis, name: &str) -> Hub {
         }
     })
     .await;
+    within("a start", hub.started()).await;
     hub
 }
 

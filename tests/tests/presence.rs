@@ -722,6 +722,7 @@ async fn a_node_that_stops_in_order_is_not_waited_for() {
         Hub::builder().node(name).presence(presence).control(control).start().unwrap()
     };
     let (stays, stops) = (start("stays"), start("stops"));
+    within("a start", stops.started()).await;
     let hubs = [stays.clone(), stops.clone()];
     let session = open(&stops, 5);
     until_count(&hubs, 1, 1).await;

@@ -76,6 +76,9 @@ struct Cluster {
 impl Cluster {
     async fn start(topology: Topology) -> Self {
         let hubs = vec![node(&topology, "a"), node(&topology, "b")];
+        for hub in &hubs {
+            within("a start", hub.started()).await;
+        }
         let sessions = vec![open(&hubs[0], 1), open(&hubs[1], 1), open(&hubs[1], 2)];
         until_count(&hubs, 2, 3).await;
         let events = hubs.iter().map(|hub| hub.presence().changes()).collect();
@@ -87,6 +90,7 @@ impl Cluster {
         let moved = Instant::now();
         // It finds the new master, so it shows whether the others are there.
         self.hubs.push(node(&self.topology, "late"));
+        within("a start", self.hubs[2].started()).await;
         self.sessions.push(open(&self.hubs[2], 1));
         self.sessions.push(open(&self.hubs[0], 3));
         until_count(&self.hubs, 3, 5).await;

@@ -48,6 +48,10 @@ pub struct Principal {
 
 impl Principal {
     /// A user with a token, and no client id, end or named topics.
+    ///
+    /// The token should be the login's own and secret: a kick refuses it to this user from then on, on every node, so
+    /// a constant one would keep the user out for good. Where a login has no token, let it be empty: then a kick ends
+    /// the user's sessions and refuses nothing.
     pub fn new(user: UserId, token: &str) -> Self {
         Self {
             user,
@@ -95,6 +99,15 @@ impl TokenHash {
         hash.copy_from_slice(&digest[..16]);
         Self(hash)
     }
+
+    /// Whether it is the hash of the empty text.
+    pub(crate) fn is_of_nothing(self) -> bool {
+        self == Self::OF_NOTHING
+    }
+
+    const OF_NOTHING: Self = Self([
+        0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24,
+    ]);
 
     pub(crate) fn to_bytes(self) -> [u8; 16] {
         self.0
@@ -411,6 +424,12 @@ mod tests {
         assert_eq!(handshake("cursor=1.1", &[("Last-Event-ID", "")]).cursor(), Some("1.1"));
         assert_eq!(handshake("cursor=1.1&lastEventId=2.2", &[]).cursor(), Some("2.2"));
         assert_eq!(handshake("lastEventId=2.2", &[("Last-Event-Id", "3.3")]).cursor(), Some("3.3"));
+    }
+
+    #[test]
+    fn the_empty_token_is_known_by_its_hash() {
+        assert!(TokenHash::of("").is_of_nothing());
+        assert!(!TokenHash::of("t").is_of_nothing());
     }
 
     #[test]

@@ -1,43 +1,86 @@
 //! [`Control`]: orders that every node of a cluster carries out.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+mod encoding;
+mod local;
+
+use std::time::{Duration, SystemTime};
 
 use futures_core::future::BoxFuture;
 use futures_util::future::ready;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
-use crate::{CloseReason, TokenHash, UserId, refusals::Refusals, registry::Registry};
+use crate::{Position, TokenHash, UserId};
+
+pub use local::{Applied, LocalControl};
 
 /// Something that every node does.
+///
+/// `after` is a position of the bus: what was acknowledged up to there is delivered to a session before it ends.
+/// Nodes of another version may leave it out, as they may any field that is optional here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Order {
-    /// End a user's sessions, or one of them, and refuse their tokens.
+    /// End a user's sessions, or one of them with all others of its token, and refuse their tokens.
     Kick {
         /// The user.
         user: UserId,
         /// The id of the only session that is meant.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         session: Option<String>,
+        /// What is delivered first.
+        #[serde(default, with = "encoding::optional_position", skip_serializing_if = "Option::is_none")]
+        after: Option<Position>,
     },
-    /// Refuse tokens; their live sessions are not touched. Follows a kick on the node that carried it out.
+    /// Refuse tokens and end their sessions. Follows a kick, from each node that had sessions of the user: only that
+    /// node knows their tokens.
     Refuse {
+        /// Whose tokens they are. `None`, from older nodes: they are refused whoever shows them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        user: Option<UserId>,
         /// The tokens.
         tokens: Vec<RefusedToken>,
+        /// What is delivered first.
+        #[serde(default, with = "encoding::optional_position", skip_serializing_if = "Option::is_none")]
+        after: Option<Position>,
     },
-    /// Refuse a token and end its sessions.
-    RevokeToken(RefusedToken),
+    /// Refuse a token, whoever shows it, and end its sessions.
+    RevokeToken {
+        /// The token.
+        #[serde(flatten)]
+        token: RefusedToken,
+        /// What is delivered first.
+        #[serde(default, with = "encoding::optional_position", skip_serializing_if = "Option::is_none")]
+        after: Option<Position>,
+    },
     /// Refuse a user's tokens that were issued before a time, and end their sessions.
     RevokeUser {
         /// The user.
         user: UserId,
-        /// Tokens that do not say when they were issued are older than any time.
-        #[serde(with = "seconds")]
+        /// In whole seconds. Tokens that do not say when they were issued are older than any time.
+        #[serde(with = "encoding::seconds")]
         issued_before: SystemTime,
+        /// What is delivered first.
+        #[serde(default, with = "encoding::optional_position", skip_serializing_if = "Option::is_none")]
+        after: Option<Position>,
     },
+}
+
+impl Order {
+    /// What nodes refuse because of this order. A kick says nothing of that: see [`Applied::refused`].
+    pub fn revocations(&self) -> Vec<Revocation> {
+        match self {
+            Self::Kick { .. } => Vec::new(),
+            Self::Refuse { user, tokens, .. } => {
+                let of =
+                    |token: &RefusedToken| Revocation::Token { user: user.clone(), token: token.clone() };
+                tokens.iter().map(of).collect()
+            }
+            Self::RevokeToken { token, .. } => vec![Revocation::Token { user: None, token: token.clone() }],
+            Self::RevokeUser { user, issued_before, .. } => {
+                vec![Revocation::IssuedBefore { user: user.clone(), time: *issued_before }]
+            }
+        }
+    }
 }
 
 /// A token that is refused.
@@ -45,19 +88,63 @@ pub enum Order {
 pub struct RefusedToken {
     /// Its hash.
     pub token: TokenHash,
-    /// When it would have ended anyway; `None`: refused for good.
-    #[serde(default, with = "optional_seconds", skip_serializing_if = "Option::is_none")]
+    /// When it would have ended anyway; `None`: it has no end, and is refused for [`Revocation::LONGEST`] at least.
+    #[serde(default, with = "encoding::optional_seconds", skip_serializing_if = "Option::is_none")]
     pub until: Option<SystemTime>,
+}
+
+/// Logins that are refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Revocation {
+    /// One token.
+    Token {
+        /// Only when this user shows it; `None`: whoever shows it.
+        user: Option<UserId>,
+        /// The token.
+        token: RefusedToken,
+    },
+    /// The tokens of a user that were issued before a time.
+    IssuedBefore {
+        /// The user.
+        user: UserId,
+        /// The time, in whole seconds.
+        time: SystemTime,
+    },
+}
+
+impl Revocation {
+    /// The time after which a token without an end, and one that was issued before [`Self::IssuedBefore`], may be
+    /// forgotten: a year.
+    pub const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
+    /// The order that tells others of it.
+    pub fn into_order(self) -> Order {
+        match self {
+            Self::Token { user: None, token } => Order::RevokeToken { token, after: None },
+            Self::Token { user, token } => Order::Refuse { user, tokens: vec![token], after: None },
+            Self::IssuedBefore { user, time } => Order::RevokeUser { user, issued_before: time, after: None },
+        }
+    }
 }
 
 /// Gives orders to every node of a cluster, this one included.
 pub trait Control: Send + Sync + 'static {
-    /// Gives an order and waits, for a bounded time, until every live node has carried it out. A node that is cut
-    /// off carries it out when it returns.
+    /// Gives an order and waits, for a bounded time, until every live node has carried it out, and what follows from
+    /// it. A node that is cut off carries it out when it returns. An order that failed may be given again.
     ///
     /// # Errors
     /// [`ControlError`] when the order could not be given; nobody carries it out then, or nobody knows.
     fn give(&self, order: Order) -> BoxFuture<'_, Result<Outcome, ControlError>>;
+
+    /// Resolves when this node knows what the cluster refuses. Until then its hub takes nobody in.
+    fn started(&self) -> BoxFuture<'_, ()> {
+        Box::pin(ready(()))
+    }
+
+    /// `true` once [`Self::started`] resolves.
+    fn is_started(&self) -> bool {
+        true
+    }
 
     /// This node stops and has no sessions any more: nobody needs to wait for it.
     fn leave(&self) -> BoxFuture<'_, ()> {
@@ -79,153 +166,68 @@ pub struct Outcome {
 #[error("the order could not be given: {0}")]
 pub struct ControlError(pub String);
 
-/// Carries out orders on this node.
-#[derive(Debug, Clone)]
-pub struct LocalControl {
-    registry: Arc<Registry>,
-    refusals: Arc<Refusals>,
-    node: Arc<str>,
-}
-
-/// What an order did on one node.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Applied {
-    /// How many sessions it ended.
-    pub closed: usize,
-    /// The tokens that this node refuses because of it, and that the others have to refuse too.
-    pub refused: Vec<RefusedToken>,
-}
-
-impl LocalControl {
-    pub(crate) fn new(registry: Arc<Registry>, refusals: Arc<Refusals>, node: Arc<str>) -> Self {
-        Self { registry, refusals, node }
-    }
-
-    /// The node's name.
-    pub fn node(&self) -> &str {
-        &self.node
-    }
-
-    /// Carries out an order.
-    pub fn apply(&self, order: &Order) -> Applied {
-        let directory = &self.registry.directory;
-        let mut applied = Applied::default();
-        match order {
-            Order::Kick { user, session } => {
-                for state in directory.of(user) {
-                    let meant = session.as_ref().is_none_or(|session| *session == state.id.to_string());
-                    if meant && state.outbox.closing().is_none() {
-                        let token = state.principal.token;
-                        let until = state.principal.expires_at;
-                        self.refusals.refuse(token, until);
-                        state.outbox.close(CloseReason::Kicked);
-                        applied.closed += 1;
-                        applied.refused.push(RefusedToken { token, until });
-                    }
-                }
-            }
-            Order::Refuse { tokens } => {
-                for RefusedToken { token, until } in tokens {
-                    self.refusals.refuse(*token, *until);
-                }
-            }
-            Order::RevokeToken(RefusedToken { token, until }) => {
-                self.refusals.refuse(*token, *until);
-                applied.closed = self.revoke_where(directory.all(), |session| session.token == *token);
-            }
-            Order::RevokeUser { user, issued_before } => {
-                self.refusals.refuse_before(user.clone(), *issued_before);
-                let older =
-                    |principal: &crate::Principal| principal.issued_at.is_none_or(|at| at < *issued_before);
-                applied.closed = self.revoke_where(directory.of(user), older);
-            }
-        }
-        applied
-    }
-
-    fn revoke_where(
-        &self,
-        mut sessions: Vec<Arc<crate::session::SessionState>>,
-        condition: impl Fn(&crate::Principal) -> bool,
-    ) -> usize {
-        sessions.retain(|session| condition(&session.principal) && session.outbox.closing().is_none());
-        for session in &sessions {
-            session.outbox.close(CloseReason::Revoked);
-        }
-        sessions.len()
-    }
-}
-
-impl Control for LocalControl {
-    fn give(&self, order: Order) -> BoxFuture<'_, Result<Outcome, ControlError>> {
-        let Applied { closed, .. } = self.apply(&order);
-        Box::pin(async move { Ok(Outcome { closed, unconfirmed: Vec::new() }) })
-    }
-}
-
-impl Serialize for TokenHash {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{:032x}", u128::from_be_bytes(self.to_bytes())))
-    }
-}
-
-impl<'de> Deserialize<'de> for TokenHash {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let hash = u128::from_str_radix(&text, 16).map_err(serde::de::Error::custom)?;
-        Ok(Self::from_bytes(hash.to_be_bytes()))
-    }
-}
-
-/// Seconds since 1970.
-mod seconds {
-    use super::{Deserialize, Deserializer, Duration, Serializer, SystemTime, UNIX_EPOCH};
-
-    pub(super) fn serialize<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u64(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
-        let seconds = Duration::from_secs(u64::deserialize(deserializer)?);
-        UNIX_EPOCH.checked_add(seconds).ok_or_else(|| serde::de::Error::custom("a time beyond all times"))
-    }
-}
-
-/// The same, or nothing.
-mod optional_seconds {
-    use super::{Deserialize, Deserializer, Serialize, Serializer, SystemTime, seconds};
-
-    #[derive(Serialize, Deserialize)]
-    struct Seconds(#[serde(with = "seconds")] SystemTime);
-
-    pub(super) fn serialize<S: Serializer>(
-        time: &Option<SystemTime>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        time.map(Seconds).serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<SystemTime>, D::Error> {
-        Ok(Option::<Seconds>::deserialize(d)?.map(|Seconds(time)| time))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use super::*;
 
     #[test]
     fn orders_come_back_as_they_were_given() {
         let until = Some(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
         let refused = RefusedToken { token: TokenHash::of("a"), until };
+        let after = Some(Position { epoch: 7, offset: 3 });
         for order in [
-            Order::Kick { user: 5.into(), session: None },
-            Order::Kick { user: "u-7".parse().unwrap(), session: Some("0a".into()) },
-            Order::Refuse { tokens: vec![refused.clone(), RefusedToken { until: None, ..refused.clone() }] },
-            Order::RevokeToken(refused),
-            Order::RevokeUser { user: 5.into(), issued_before: UNIX_EPOCH + Duration::from_secs(7) },
+            Order::Kick { user: 5.into(), session: None, after: None },
+            Order::Kick { user: "u-7".parse().unwrap(), session: Some("0a".into()), after },
+            Order::Refuse {
+                user: Some(5.into()),
+                tokens: vec![refused.clone(), RefusedToken { until: None, ..refused.clone() }],
+                after,
+            },
+            Order::RevokeToken { token: refused.clone(), after: None },
+            Order::RevokeToken { token: RefusedToken { until: None, ..refused }, after },
+            Order::RevokeUser {
+                user: 5.into(),
+                issued_before: UNIX_EPOCH + Duration::from_secs(7),
+                after: None,
+            },
         ] {
             let json = serde_json::to_string(&order).unwrap();
+            assert_eq!(serde_json::from_str::<Order>(&json).unwrap(), order, "{json}");
+        }
+    }
+
+    #[test]
+    fn orders_of_older_and_newer_nodes_are_understood() {
+        let token = RefusedToken { token: TokenHash::from_bytes([1; 16]), until: None };
+        let hash = "01010101010101010101010101010101";
+        for (json, order) in [
+            (
+                r#"{"order":"kick","user":5}"#.to_owned(),
+                Order::Kick { user: 5.into(), session: None, after: None },
+            ),
+            (
+                r#"{"order":"kick","user":5,"after":"a position of another kind","more":[1]}"#.to_owned(),
+                Order::Kick { user: 5.into(), session: None, after: None },
+            ),
+            (
+                format!(r#"{{"order":"refuse","tokens":[{{"token":"{hash}"}}]}}"#),
+                Order::Refuse { user: None, tokens: vec![token.clone()], after: None },
+            ),
+            (
+                format!(r#"{{"order":"revokeToken","token":"{hash}"}}"#),
+                Order::RevokeToken { token, after: None },
+            ),
+            (
+                r#"{"order":"revokeUser","user":5,"issuedBefore":7}"#.to_owned(),
+                Order::RevokeUser {
+                    user: 5.into(),
+                    issued_before: UNIX_EPOCH + Duration::from_secs(7),
+                    after: None,
+                },
+            ),
+        ] {
             assert_eq!(serde_json::from_str::<Order>(&json).unwrap(), order, "{json}");
         }
     }

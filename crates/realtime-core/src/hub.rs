@@ -2,6 +2,7 @@
 
 mod announcer;
 mod builder;
+mod kicks;
 mod outage;
 pub(crate) mod pump;
 mod tasks;
@@ -12,21 +13,21 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use tokio::{task::JoinSet, time::sleep};
 
 use crate::{
-    Bus, BusError, CloseReason, Control, ControlError, Envelope, Limits, MetricsSnapshot, Order, Outcome,
-    Presence, Principal, Published, RefusedToken, SendError, Session, SessionHandle, Settings, Shard,
-    TokenHash, Transport, UserId, Wire,
+    Bus, BusError, CloseReason, Control, Envelope, Limits, MetricsSnapshot, Presence, Principal, Published,
+    SendError, Session, SessionHandle, Settings, Shard, TokenHash, Transport, UserId, Wire,
     log::{Content, Entry},
     refusals::Refusals,
     registry::Registry,
 };
 
 pub use builder::HubBuilder;
+pub use kicks::KickError;
 use outage::Outage;
 use pump::Health;
 
@@ -53,6 +54,9 @@ struct Inner {
 /// Why a connection was not taken in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {
+    /// This node does not know yet which logins the cluster refuses; see [`Hub::started`].
+    #[error("this node is starting")]
+    Starting,
     /// This node shuts down.
     #[error("this node is shutting down")]
     Draining,
@@ -186,7 +190,7 @@ impl Hub {
     /// `cursor` is what a returning client brought; the session then begins where that client stood.
     ///
     /// # Errors
-    /// [`ConnectError`] when the node drains, the login was kicked or a limit is reached.
+    /// [`ConnectError`] when the node has not started or drains, the login was kicked or a limit is reached.
     pub fn connect(
         &self,
         principal: Principal,
@@ -254,52 +258,6 @@ impl Hub {
         &*self.0.presence
     }
 
-    /// Ends all sessions of a user on every node and refuses their tokens until these expire. A new login works.
-    ///
-    /// # Errors
-    /// [`ControlError`] when the other nodes could not be told.
-    pub async fn kick(&self, user: &UserId) -> Result<Outcome, ControlError> {
-        self.0.control.give(Order::Kick { user: user.clone(), session: None }).await
-    }
-
-    /// Ends one session of a user, wherever it is, and refuses its token.
-    ///
-    /// # Errors
-    /// As [`Self::kick`].
-    pub async fn kick_session(&self, user: &UserId, session: &str) -> Result<Outcome, ControlError> {
-        self.0.control.give(Order::Kick { user: user.clone(), session: Some(session.to_owned()) }).await
-    }
-
-    /// Refuses a token on every node and ends its sessions. `until` is when it would have ended anyway.
-    ///
-    /// # Errors
-    /// As [`Self::kick`].
-    pub async fn revoke_token(
-        &self,
-        token: TokenHash,
-        until: Option<SystemTime>,
-    ) -> Result<Outcome, ControlError> {
-        self.0.control.give(Order::RevokeToken(RefusedToken { token, until })).await
-    }
-
-    /// Refuses a user's tokens that were issued before a time (or do not say when) on every node, and ends their
-    /// sessions. The time counts in whole seconds.
-    ///
-    /// # Errors
-    /// As [`Self::kick`].
-    pub async fn revoke_user(
-        &self,
-        user: &UserId,
-        issued_before: SystemTime,
-    ) -> Result<Outcome, ControlError> {
-        self.0.control.give(Order::RevokeUser { user: user.clone(), issued_before }).await
-    }
-
-    /// Whether a login was kicked or revoked: it is to be refused wherever it is shown.
-    pub fn is_refused(&self, principal: &Principal) -> bool {
-        self.0.refusals.refuses(principal)
-    }
-
     /// Ends a user's sessions of one transport and token that are older than `spare`. Returns how many.
     pub fn disconnect(
         &self,
@@ -343,6 +301,14 @@ impl Hub {
         left
     }
 
+    /// Resolves when the node knows which logins the cluster refuses: until then [`Self::connect`] takes nobody in.
+    /// Without a control of the cluster that is at once; while the cluster cannot be reached, never.
+    pub async fn started(&self) {
+        if !self.0.control.is_started() {
+            self.0.control.started().await;
+        }
+    }
+
     /// `Ok` when envelopes get here and connections are taken in.
     ///
     /// # Errors
@@ -350,6 +316,9 @@ impl Hub {
     pub fn ready(&self) -> Result<(), String> {
         if self.0.draining.load(Ordering::SeqCst) {
             return Err(ConnectError::Draining.to_string());
+        }
+        if !self.0.control.is_started() {
+            return Err("the refused logins have not been read yet".to_owned());
         }
         self.0.health.problem().map_or(Ok(()), Err)
     }
@@ -379,6 +348,8 @@ impl Hub {
     fn admits(&self, principal: &Principal) -> Result<(), ConnectError> {
         if self.0.draining.load(Ordering::SeqCst) {
             Err(ConnectError::Draining)
+        } else if !self.0.control.is_started() {
+            Err(ConnectError::Starting)
         } else if self.0.outage.is_draining() {
             Err(ConnectError::BusDown)
         } else if self.0.refusals.refuses(principal) {

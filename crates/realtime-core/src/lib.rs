@@ -43,6 +43,7 @@ mod presence;
 mod refusals;
 mod registry;
 mod reply;
+mod retry;
 mod session;
 mod shard;
 #[cfg(feature = "sim")]
@@ -63,12 +64,12 @@ pub use futures_core::future::BoxFuture;
 pub use auth::{AuthError, Authenticator, ClientIdPolicy, Credential, Handshake, Principal, TokenHash};
 pub use bus::{Bus, BusError, BusEvent, MemoryBus, Published};
 pub use close::CloseReason;
-pub use control::{Applied, Control, ControlError, LocalControl, Order, Outcome, RefusedToken};
+pub use control::{Applied, Control, ControlError, LocalControl, Order, Outcome, RefusedToken, Revocation};
 pub use direct::DirectWrite;
 pub use error_status::{ErrorStatus, UnknownErrorStatus};
 pub use facade::{Facade, FacadeError};
 pub use global::{AlreadyInstalled, hub, install};
-pub use hub::{ConnectError, Hub, HubBuilder, LocalError, PublishError, TooLarge};
+pub use hub::{ConnectError, Hub, HubBuilder, KickError, LocalError, PublishError, TooLarge};
 #[cfg(feature = "jwt")]
 pub use jwt::{Claims, EmptySecret, JwtAlgorithm, JwtAuthenticator, UnknownAlgorithm};
 pub use limits::{
@@ -86,6 +87,7 @@ pub use presence::{
     PresenceError, PresenceEvent, PresenceFeed, PresenceState,
 };
 pub use reply::Reply;
+pub use retry::random_retry;
 pub use session::{Begin, Outbound, SendDirect, SendError, Session, SessionHandle, SessionId};
 pub use shard::Shard;
 pub use topic::{Topic, TopicError};

@@ -1,84 +1,247 @@
-//! [`Refusals`]: tokens that were kicked and must not come back.
+//! [`Refusals`]: logins that were kicked or revoked and must not come back.
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
-    time::SystemTime,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crate::{Principal, TokenHash, UserId};
+use crate::{Principal, RefusedToken, Revocation, TokenHash, UserId};
 
-/// The hashes of kicked tokens, each kept until its token would have expired anyway.
+/// The hashes of refused tokens, each kept until its token would have expired anyway, and the users whose older tokens
+/// are refused.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
-    until: Mutex<State>,
+    state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    tokens: HashMap<TokenHash, Option<SystemTime>>,
-    /// Tokens of these users that were issued earlier are refused.
-    users: HashMap<UserId, SystemTime>,
+    /// Refused whoever shows them.
+    tokens: HashMap<TokenHash, End>,
+    users: HashMap<UserId, OfUser>,
+    /// How many there may be before those that have ended are looked for.
     prune_at: usize,
+    added: usize,
+}
+
+/// When a token would have ended anyway; `None`: never.
+type End = Option<SystemTime>;
+
+#[derive(Debug, Default)]
+struct OfUser {
+    /// Refused when this user shows them, so that a token that several users have in common refuses only one.
+    tokens: HashMap<TokenHash, Kicked>,
+    /// Tokens that were issued earlier are refused.
+    issued_before: Option<SystemTime>,
+}
+
+#[derive(Debug)]
+struct Kicked {
+    until: End,
+    /// It was a token of this node's sessions: this node has to tell the others.
+    own: bool,
 }
 
 impl Refusals {
-    /// Refuses a token from now on. Without an end it is refused for as long as this process lives.
-    pub(crate) fn refuse(&self, token: TokenHash, expires_at: Option<SystemTime>) {
-        let mut state = self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.tokens.len() >= state.prune_at {
-            let now = SystemTime::now();
-            state.tokens.retain(|_, end| end.is_none_or(|end| end > now));
-            state.prune_at = (state.tokens.len() * 2).max(1024);
+    /// Refuses a token from now on, of one user or whoever shows it. Returns whether that is news.
+    pub(crate) fn refuse(&self, user: Option<&UserId>, token: TokenHash, until: End) -> bool {
+        let mut state = self.lock();
+        match user {
+            Some(user) => state.refuse_of(user, token, until, false),
+            None => {
+                state.make_room();
+                let known = state.tokens.get(&token).copied();
+                state.tokens.insert(token, known.map_or(until, |known| later(known, until)));
+                known.is_none()
+            }
         }
-        state.tokens.insert(token, expires_at);
     }
 
-    /// Refuses a user's tokens that were issued before a time, or do not say when.
-    pub(crate) fn refuse_before(&self, user: UserId, issued: SystemTime) {
-        let mut state = self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = state.users.entry(user).or_insert(issued);
-        *before = issued.max(*before);
+    /// Refuses a token of a session of this node.
+    pub(crate) fn refuse_own(&self, user: &UserId, token: TokenHash, until: End) {
+        self.lock().refuse_of(user, token, until, true);
+    }
+
+    /// Refuses a user's tokens that were issued before a time, or do not say when. Returns whether that is news.
+    pub(crate) fn refuse_before(&self, user: &UserId, issued: SystemTime) -> bool {
+        let issued = whole_seconds(issued);
+        let mut state = self.lock();
+        state.make_room();
+        let before = &mut state.users.entry(user.clone()).or_default().issued_before;
+        let news = before.is_none_or(|before| before < issued);
+        if news {
+            *before = Some(issued);
+        }
+        news
     }
 
     /// Whether the login is refused.
     pub(crate) fn refuses(&self, principal: &Principal) -> bool {
-        let state = self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = state.users.get(&principal.user);
+        let state = self.lock();
+        let of_user = state.users.get(&principal.user);
         state.tokens.contains_key(&principal.token)
-            || before.is_some_and(|before| principal.issued_at.is_none_or(|issued| issued < *before))
+            || of_user.is_some_and(|of| of.tokens.contains_key(&principal.token) || of.is_too_old(principal))
     }
+
+    /// Whether the login is refused for having been issued too early.
+    pub(crate) fn is_too_old(&self, principal: &Principal) -> bool {
+        self.lock().users.get(&principal.user).is_some_and(|of_user| of_user.is_too_old(principal))
+    }
+
+    /// The refused tokens that were a user's on this node.
+    pub(crate) fn own_of(&self, user: &UserId) -> Vec<RefusedToken> {
+        let state = self.lock();
+        let tokens = state.users.get(user).into_iter().flat_map(|of_user| &of_user.tokens);
+        let own = tokens.filter(|(_, kicked)| kicked.own && !has_ended(kicked.until));
+        own.map(|(token, kicked)| RefusedToken { token: *token, until: kicked.until }).collect()
+    }
+
+    /// All that is refused.
+    pub(crate) fn all(&self) -> Vec<Revocation> {
+        let mut state = self.lock();
+        state.prune();
+        let of_anybody = state.tokens.iter().map(|(token, until)| Revocation::Token {
+            user: None,
+            token: RefusedToken { token: *token, until: *until },
+        });
+        let of_users = state.users.iter().flat_map(|(user, of_user)| {
+            let tokens = of_user.tokens.iter().map(|(token, kicked)| Revocation::Token {
+                user: Some(user.clone()),
+                token: RefusedToken { token: *token, until: kicked.until },
+            });
+            let before =
+                of_user.issued_before.map(|time| Revocation::IssuedBefore { user: user.clone(), time });
+            tokens.chain(before)
+        });
+        of_anybody.chain(of_users).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn refuse_of(&mut self, user: &UserId, token: TokenHash, until: End, own: bool) -> bool {
+        self.make_room();
+        let tokens = &mut self.users.entry(user.clone()).or_default().tokens;
+        match tokens.get_mut(&token) {
+            Some(kicked) => {
+                kicked.until = later(kicked.until, until);
+                kicked.own |= own;
+                false
+            }
+            None => {
+                tokens.insert(token, Kicked { until, own });
+                true
+            }
+        }
+    }
+
+    /// Forgets what has ended, once as much has been added as there was before.
+    fn make_room(&mut self) {
+        self.added += 1;
+        if self.added >= self.prune_at {
+            self.prune();
+            let kept = self.tokens.len() + self.users.values().map(|of| of.tokens.len() + 1).sum::<usize>();
+            self.prune_at = kept.max(1024);
+            self.added = 0;
+        }
+    }
+
+    fn prune(&mut self) {
+        self.tokens.retain(|_, until| !has_ended(*until));
+        let oldest = SystemTime::now().checked_sub(Revocation::LONGEST).unwrap_or(UNIX_EPOCH);
+        self.users.retain(|_, of_user| {
+            of_user.tokens.retain(|_, kicked| !has_ended(kicked.until));
+            of_user.issued_before = of_user.issued_before.filter(|before| *before > oldest);
+            !of_user.tokens.is_empty() || of_user.issued_before.is_some()
+        });
+    }
+}
+
+impl OfUser {
+    fn is_too_old(&self, principal: &Principal) -> bool {
+        self.issued_before
+            .is_some_and(|before| principal.issued_at.is_none_or(|issued| whole_seconds(issued) < before))
+    }
+}
+
+fn has_ended(until: End) -> bool {
+    until.is_some_and(|end| end <= SystemTime::now())
+}
+
+fn later(a: End, b: End) -> End {
+    Some(a?.max(b?))
+}
+
+/// Tokens say in whole seconds when they were issued, and orders cross the cluster in whole seconds.
+pub(crate) fn whole_seconds(time: SystemTime) -> SystemTime {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    UNIX_EPOCH + Duration::from_secs(since.as_secs())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+
+    fn login(user: i64, token: &str) -> Principal {
+        Principal::new(user.into(), token)
+    }
 
     #[test]
     fn expired_refusals_are_forgotten_and_live_ones_are_kept() {
         let refusals = Refusals::default();
         let past = SystemTime::now() - Duration::from_secs(1);
-        refusals.refuse(TokenHash::of("kept"), None);
+        let long_ago = SystemTime::now() - Revocation::LONGEST * 2;
+        refusals.refuse(None, TokenHash::of("kept"), None);
+        refusals.refuse(Some(&1.into()), TokenHash::of("kept too"), None);
         for n in 0..3000 {
-            refusals.refuse(TokenHash::of(&n.to_string()), Some(past));
+            refusals.refuse(None, TokenHash::of(&n.to_string()), Some(past));
+            refusals.refuse(Some(&n.into()), TokenHash::of("t"), Some(past));
+            refusals.refuse_before(&n.into(), long_ago);
         }
-        assert!(refusals.refuses(&Principal::new(1.into(), "kept")));
-        assert!(!refusals.refuses(&Principal::new(1.into(), "another")));
-        assert!(refusals.until.lock().unwrap().tokens.len() < 2000);
+        assert!(refusals.refuses(&login(1, "kept")));
+        assert!(refusals.refuses(&login(1, "kept too")));
+        assert!(!refusals.refuses(&login(1, "another")));
+        let state = refusals.state.lock().unwrap();
+        assert!(state.tokens.len() < 2000, "{}", state.tokens.len());
+        assert!(state.users.len() < 2000, "{}", state.users.len());
     }
 
     #[test]
     fn only_older_tokens_of_the_user_are_refused() {
         let refusals = Refusals::default();
         let now = SystemTime::now();
-        refusals.refuse_before(1.into(), now);
-        refusals.refuse_before(1.into(), now - Duration::from_secs(9));
-        let issued = |user: i64, issued_at| Principal { issued_at, ..Principal::new(user.into(), "t") };
+        refusals.refuse_before(&1.into(), now);
+        refusals.refuse_before(&1.into(), now - Duration::from_secs(9));
+        let issued = |user, issued_at| Principal { issued_at, ..login(user, "t") };
         assert!(refusals.refuses(&issued(1, Some(now - Duration::from_secs(1)))));
         assert!(refusals.refuses(&issued(1, None)));
         assert!(!refusals.refuses(&issued(1, Some(now))));
         assert!(!refusals.refuses(&issued(2, None)));
+    }
+
+    #[test]
+    fn a_token_that_users_have_in_common_refuses_one_of_them() {
+        let refusals = Refusals::default();
+        refusals.refuse_own(&1.into(), TokenHash::of("t"), None);
+        assert!(refusals.refuses(&login(1, "t")));
+        assert!(!refusals.refuses(&login(2, "t")));
+        refusals.refuse(None, TokenHash::of("t"), None);
+        assert!(refusals.refuses(&login(2, "t")));
+    }
+
+    #[test]
+    fn a_nodes_own_tokens_are_kept_to_be_told_again_and_a_refusal_is_never_shortened() {
+        let refusals = Refusals::default();
+        let user: UserId = 1.into();
+        let soon = Some(SystemTime::now() + Duration::from_secs(60));
+        refusals.refuse_own(&user, TokenHash::of("own"), None);
+        assert!(refusals.refuse(Some(&user), TokenHash::of("another's"), soon));
+        assert!(!refusals.refuse(Some(&user), TokenHash::of("own"), soon), "it is no news");
+        assert_eq!(refusals.own_of(&user), [RefusedToken { token: TokenHash::of("own"), until: None }]);
+        assert_eq!(refusals.all().len(), 2);
     }
 }

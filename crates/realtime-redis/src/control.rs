@@ -1,27 +1,37 @@
 //! [`RedisControl`]: orders to every node of a cluster, in a stream of their own.
 //!
-//! Each node reads the stream by position and carries out what it finds. So a node that was cut off, or has just
-//! started, carries out what it missed: a revocation outlives the node that gave it. Each node keeps a lease and
-//! leaves a receipt, and whoever gave the order waits for the receipts of all nodes that hold a lease.
+//! Each node reads the stream by position and carries out what it finds, so a node that was cut off carries out what it
+//! missed. What is refused is kept beside the stream, in sorted sets, written in one step with its order: a node that
+//! starts reads them in one go and takes nobody in before. Each node keeps a lease and leaves a receipt, and whoever
+//! gave the order waits for the receipts of all nodes that hold a lease.
+
+mod follower;
+mod store;
 
 use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
+    collections::HashSet,
+    future::pending,
+    slice,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use futures_core::future::BoxFuture;
 use realtime_core::{Applied, Control, ControlError, LocalControl, Order, Outcome};
-use serde::{Deserialize, Serialize};
 use tokio::{
     sync::watch,
     task::JoinHandle,
     time::{Instant, sleep, timeout_at},
 };
 
+use self::{
+    follower::Follower,
+    store::{Added, Snapshot, Store},
+};
 use crate::{
-    backoff::Backoff,
-    commands::Commands,
     config::{RedisConfig, RedisConfigError},
     incarnation::Incarnation,
 };
@@ -31,52 +41,23 @@ use crate::{
 pub struct RedisControl {
     shared: Arc<Shared>,
     task: JoinHandle<()>,
-    /// The last order that this node has carried out.
-    done: watch::Receiver<String>,
+    started: watch::Receiver<bool>,
 }
 
 #[derive(Debug)]
 struct Shared {
     local: LocalControl,
-    commands: Commands,
-    /// The orders.
-    orders: String,
-    /// Before an order's id: the receipts of its nodes.
-    receipts: String,
-    /// A node's incarnation -> when its lease ends, in milliseconds by Redis' clock.
-    nodes: String,
-    incarnation: Incarnation,
-    born: Instant,
-    renew: redis::Script,
-}
-
-/// What a node leaves behind when it has carried out an order.
-#[derive(Debug, Serialize, Deserialize)]
-struct Receipt {
-    closed: usize,
+    store: Store,
+    /// The nodes that held a lease when this one last renewed its own.
+    peers: Mutex<HashSet<String>>,
+    /// This node refuses something that Redis may not know.
+    untold: AtomicBool,
 }
 
 /// How long the nodes may take to confirm an order.
 const CONFIRM: Duration = Duration::from_secs(1);
 /// How often receipts are looked for.
 const LOOK: Duration = Duration::from_millis(10);
-/// How long a node is believed to live without a word.
-const LEASE: Duration = Duration::from_secs(9);
-/// How often a node renews its lease.
-const RENEW_EVERY: Duration = Duration::from_secs(3);
-/// How long receipts are kept.
-const KEEP_RECEIPTS: u64 = 60;
-/// About how many orders are kept: a node that starts carries out all of them.
-const KEEP_ORDERS: usize = 10_000;
-
-/// KEYS: nodes. ARGV: incarnation, lease in ms. Leases that have ended go.
-const RENEW: &str = r"
-local time = redis.call('TIME')
-local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-redis.call('ZADD', KEYS[1], now + tonumber(ARGV[2]), ARGV[1])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. now)
-return 0
-";
 
 impl RedisControl {
     /// The control of a cluster; give it to `HubBuilder::control`, with the incarnation of the node's presence.
@@ -90,24 +71,13 @@ impl RedisControl {
         config: RedisConfig,
         incarnation: Incarnation,
     ) -> Result<impl FnOnce(LocalControl) -> Self + Send, RedisConfigError> {
-        let tag = config.name("rt");
-        let commands = Commands::make(config)?;
+        let store = Store::make(config, incarnation)?;
         Ok(move |local| {
-            let key = |name: &str| format!("{{{tag}}}:{name}");
-            let orders = key("control");
-            let shared = Arc::new(Shared {
-                local,
-                commands: commands(orders.clone()),
-                receipts: key("receipts:"),
-                nodes: key("nodes"),
-                orders,
-                incarnation,
-                born: Instant::now(),
-                renew: redis::Script::new(RENEW),
-            });
-            let (sender, done) = watch::channel("0-0".to_owned());
-            let task = tokio::spawn(follow(Arc::clone(&shared), sender));
-            Self { shared, task, done }
+            let (peers, untold) = (Mutex::default(), AtomicBool::default());
+            let shared = Arc::new(Shared { local, store: store(), peers, untold });
+            let (sender, started) = watch::channel(false);
+            let task = tokio::spawn(Follower::new(Arc::clone(&shared), sender).run());
+            Self { shared, task, started }
         })
     }
 }
@@ -121,180 +91,103 @@ impl Drop for RedisControl {
 impl Control for RedisControl {
     fn give(&self, order: Order) -> BoxFuture<'_, Result<Outcome, ControlError>> {
         Box::pin(async move {
-            let id = match self.shared.add(&order).await {
-                Ok(id) => id,
+            let added = match self.shared.store.add(slice::from_ref(&order), true).await {
+                Ok(added) => added,
                 Err(error) => {
-                    self.shared.local.apply(&order);
+                    let Applied { refused, .. } = self.shared.local.apply(&order);
+                    if !refused.is_empty() || !order.revocations().is_empty() {
+                        // The others are told when Redis is back.
+                        self.shared.untold.store(true, Ordering::Release);
+                    }
                     return Err(ControlError(format!("{error}; only this node has carried it out")));
                 }
             };
-            let deadline = Instant::now() + CONFIRM;
-            let mut outcome = Outcome::default();
-            loop {
-                let (nodes, receipts) = self.shared.confirmed(&id).await.map_err(ControlError)?;
-                outcome.closed = receipts.values().map(|receipt| receipt.closed).sum();
-                let missing = nodes.iter().filter(|node| !receipts.contains_key(*node));
-                outcome.unconfirmed = missing.map(|node| Incarnation::node(node).to_owned()).collect();
-                // This node is always waited for, also before its first lease.
-                let done = reached(&self.done.borrow(), &id);
-                if (done && outcome.unconfirmed.is_empty()) || Instant::now() >= deadline {
-                    return Ok(outcome);
-                }
-                timeout_at(deadline, sleep(LOOK)).await.ok();
+            self.confirm(added).await.map_err(|error| {
+                ControlError(format!("{error}; it was passed on, but not seen to be carried out"))
+            })
+        })
+    }
+
+    fn started(&self) -> BoxFuture<'_, ()> {
+        let mut started = self.started.clone();
+        Box::pin(async move {
+            if started.wait_for(|started| *started).await.is_err() {
+                pending().await
             }
         })
+    }
+
+    fn is_started(&self) -> bool {
+        *self.started.borrow()
     }
 
     fn leave(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.task.abort();
-            if let Err(error) = self.shared.give_up_lease().await {
+            if self.shared.untold.load(Ordering::Acquire)
+                && let Err(error) = self.shared.tell_now().await
+            {
+                tracing::warn!(%error, "this node stops before it could tell the others which tokens were kicked");
+            }
+            if let Err(error) = self.shared.store.give_up_lease().await {
                 tracing::warn!(%error, "the lease of control runs out by itself");
             }
         })
     }
 }
 
+impl RedisControl {
+    /// Waits until every live node has carried out an order and the refusals that followed from it.
+    async fn confirm(&self, added: Added) -> Result<Outcome, String> {
+        let Shared { store, peers, untold, .. } = &*self.shared;
+        let deadline = Instant::now() + CONFIRM;
+        // This node is always waited for, also before its first lease.
+        let mut waited = HashSet::from([store.incarnation().to_owned()]);
+        if !added.has_lease && *self.started.borrow() {
+            // Redis has been emptied, and has forgotten the others, too.
+            waited.extend(peers.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned());
+            untold.store(true, Ordering::Release);
+        }
+        let mut ids = added.ids;
+        loop {
+            let (nodes, receipts) = store.confirmed(&ids).await?;
+            let followed = receipts.first().into_iter().flat_map(|of_order| of_order.values());
+            let followed: Vec<_> = followed.filter_map(|receipt| receipt.refuse.clone()).collect();
+            let known = ids.len();
+            ids.extend(followed.into_iter().filter(|id| !ids.contains(id)).collect::<Vec<_>>());
+            if ids.len() > known {
+                continue;
+            }
+            let closed = receipts.iter().flat_map(|of_order| of_order.values()).map(|receipt| receipt.closed);
+            let closed = closed.sum();
+            let confirmed = |node: &String| receipts.iter().all(|of_order| of_order.contains_key(node));
+            let missing: HashSet<_> = nodes.union(&waited).filter(|node| !confirmed(node)).collect();
+            if missing.is_empty() || Instant::now() >= deadline {
+                let mut unconfirmed: Vec<_> =
+                    missing.into_iter().map(|node| Incarnation::node(node).to_owned()).collect();
+                unconfirmed.sort();
+                return Ok(Outcome { closed, unconfirmed });
+            }
+            timeout_at(deadline, sleep(LOOK)).await.ok();
+        }
+    }
+}
+
 impl Shared {
-    async fn renew_lease(&self) -> Result<(), String> {
-        let mut invocation = self.renew.prepare_invoke();
-        invocation.key(&self.nodes).arg(self.incarnation.as_str()).arg(LEASE.as_secs() * 1000);
-        self.commands.run(async |connection| invocation.invoke_async::<()>(connection).await).await
-    }
-
-    async fn give_up_lease(&self) -> Result<(), String> {
-        let remove = async |connection: &mut redis::aio::MultiplexedConnection| {
-            let node = self.incarnation.as_str();
-            redis::cmd("ZREM").arg(&self.nodes).arg(node).query_async::<()>(connection).await
-        };
-        self.commands.run(remove).await
-    }
-
-    /// Adds an order and returns its id.
-    async fn add(&self, order: &Order) -> Result<String, String> {
-        let json = serde_json::to_string(order).expect("strings and numbers are always JSON");
-        let add = async |connection: &mut redis::aio::MultiplexedConnection| {
-            redis::cmd("XADD")
-                .arg(&self.orders)
-                .arg("MAXLEN")
-                .arg("~")
-                .arg(KEEP_ORDERS)
-                .arg("*")
-                .arg("v")
-                .arg("1")
-                .arg("o")
-                .arg(&json)
-                .query_async::<String>(connection)
-                .await
-        };
-        self.commands.run(add).await
-    }
-
-    /// The live nodes, and the receipts for an order.
-    async fn confirmed(&self, id: &str) -> Result<(HashSet<String>, HashMap<String, Receipt>), String> {
-        let ask = async |connection: &mut redis::aio::MultiplexedConnection| {
-            redis::pipe()
-                .cmd("ZRANGE")
-                .arg(&self.nodes)
-                .arg(0)
-                .arg(-1)
-                .cmd("HGETALL")
-                .arg(format!("{}{id}", self.receipts))
-                .query_async::<(HashSet<String>, HashMap<String, String>)>(connection)
-                .await
-        };
-        let (nodes, receipts) = self.commands.run(ask).await?;
-        let read = |(node, json): (String, String)| Some((node, serde_json::from_str(&json).ok()?));
-        Ok((nodes, receipts.into_iter().filter_map(read).collect()))
-    }
-
-    /// The id that an order would have had when this node began, by Redis' clock.
-    async fn birth(&self) -> Result<String, String> {
-        let ask = async |connection: &mut redis::aio::MultiplexedConnection| {
-            redis::cmd("TIME").query_async::<(u64, u64)>(connection).await
-        };
-        let (seconds, micros) = self.commands.run(ask).await?;
-        let now = Duration::from_secs(seconds) + Duration::from_micros(micros);
-        Ok(format!("{}-0", now.saturating_sub(self.born.elapsed()).as_millis()))
-    }
-
-    /// Carries out an order and leaves a receipt.
-    async fn carry_out(&self, id: &str, fields: &HashMap<String, String>, start: &str) -> Result<(), String> {
-        let order = fields.get("o").and_then(|json| serde_json::from_str::<Order>(json).ok());
-        let Some(order) = order else {
-            tracing::warn!(id, "an order that this version does not know is skipped");
-            return Ok(());
-        };
-        if matches!(order, Order::Kick { .. }) && reached(start, id) {
-            // It is older than this node: those it meant are gone, and whoever is here has logged in since.
-            return Ok(());
+    /// Tells Redis and the other nodes what this node refuses and Redis does not know.
+    async fn tell(&self, snapshot: &Snapshot) -> Result<(), String> {
+        let missing = snapshot.missing(self.local.revocations());
+        for chunk in missing.chunks(TELL) {
+            self.store.add(chunk, false).await?;
         }
-        let Applied { closed, refused } = self.local.apply(&order);
-        if !refused.is_empty() {
-            // Only this node knows these tokens; the others read them right after the kick itself.
-            self.add(&Order::Refuse { tokens: refused }).await?;
-        }
-        let receipt = serde_json::to_string(&Receipt { closed }).expect("a number is always JSON");
-        let leave = async |connection: &mut redis::aio::MultiplexedConnection| {
-            let key = format!("{}{id}", self.receipts);
-            redis::pipe()
-                .cmd("HSET")
-                .arg(&key)
-                .arg(self.incarnation.as_str())
-                .arg(&receipt)
-                .ignore()
-                .cmd("EXPIRE")
-                .arg(&key)
-                .arg(KEEP_RECEIPTS)
-                .ignore()
-                .query_async::<()>(connection)
-                .await
-        };
-        self.commands.run(leave).await
+        Ok(())
+    }
+
+    async fn tell_now(&self) -> Result<(), String> {
+        let snapshot = self.store.snapshot().await?;
+        self.tell(&snapshot).await
     }
 }
 
-/// Carries out orders for ever, from the oldest that is kept.
-async fn follow(shared: Arc<Shared>, done: watch::Sender<String>) {
-    let mut backoff = Backoff::default();
-    let mut last = "0-0".to_owned();
-    let mut start = None;
-    let mut renewed: Option<Instant> = None;
-    loop {
-        let step = async {
-            if renewed.is_none_or(|renewed| renewed.elapsed() >= RENEW_EVERY) {
-                shared.renew_lease().await?;
-                renewed = Some(Instant::now());
-            }
-            let start = match &start {
-                Some(start) => start,
-                None => start.insert(shared.birth().await?),
-            };
-            let orders = shared.commands.entries_after(&shared.orders, &last).await?;
-            for (id, fields) in orders {
-                shared.carry_out(&id, &fields, start).await?;
-                last.clone_from(&id);
-                done.send_replace(id);
-            }
-            Ok::<(), String>(())
-        };
-        match step.await {
-            Ok(()) => backoff.reset(),
-            Err(error) => {
-                tracing::debug!(%error, "orders cannot be read");
-                // A server that forgot the orders may have forgotten the lease.
-                renewed = None;
-                sleep(backoff.next()).await;
-            }
-        }
-    }
-}
-
-/// Whether a stream's id is not before another.
-fn reached(id: &str, other: &str) -> bool {
-    let parts = |id: &str| -> Option<(u64, u64)> {
-        let (first, second) = id.split_once('-')?;
-        Some((first.parse().ok()?, second.parse().ok()?))
-    };
-    parts(id) >= parts(other)
-}
+/// How many orders are added in one step.
+const TELL: usize = 200;

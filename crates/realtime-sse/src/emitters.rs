@@ -58,6 +58,10 @@ impl SseEmitters {
 
     /// Opens a stream for a user that the caller has authenticated; answer the request with it.
     ///
+    /// The token should be the login's own and secret: a kick refuses it to this user for good. Where there is none, an
+    /// empty text lets a kick end the stream and refuse nothing. A node that is starting takes nobody in: await
+    /// [`Hub::started`] first, for a bounded time.
+    ///
     /// # Errors
     /// [`EmitterError`] when the module is off or the hub does not take the connection.
     pub fn connect(&self, user: impl Into<UserId>, token: &str) -> Result<SseStream, EmitterError> {

@@ -5,9 +5,12 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 use actix_web::{
     HttpRequest, HttpResponse,
     http::StatusCode,
+    rt::time::timeout,
     web::{self, ServiceConfig},
 };
-use realtime_core::{AuthError, Authenticator, ConnectError, ErrorStatus, Handshake, Hub, Reply, Shard};
+use realtime_core::{
+    AuthError, Authenticator, ConnectError, ErrorStatus, Handshake, Hub, Reply, Shard, random_retry,
+};
 
 use crate::{
     SseEmitters, TRANSPORT,
@@ -66,12 +69,19 @@ struct State {
     error_status: ErrorStatus,
 }
 
+/// How long a request waits for the node to start.
+const START: Duration = Duration::from_secs(5);
+
 async fn connect(state: Rc<State>, request: HttpRequest) -> HttpResponse {
     let handshake = handshake(&request);
     let principal = match state.authenticator.authenticate(&handshake).await {
         Ok(principal) => principal,
         Err(error) => return refuse_login(&error, &state),
     };
+    if let Ok(hub) = state.emitters.hub() {
+        // A node that starts does not know yet who was kicked. It soon will, mostly.
+        timeout(START, hub.started()).await.ok();
+    }
     match state.emitters.open(principal, handshake.cursor()) {
         Ok(stream) => respond(stream),
         Err(error) => refuse(&error, &state),
@@ -107,7 +117,9 @@ fn refuse_login(error: &AuthError, state: &State) -> HttpResponse {
 /// A native `EventSource` gives up for good on anything but 200 with the right type, and 204 says "do not come back".
 fn refuse(error: &EmitterError, state: &State) -> HttpResponse {
     match error {
-        EmitterError::Connect(ConnectError::Draining | ConnectError::BusDown | ConnectError::Full(_)) => {
+        EmitterError::Connect(
+            ConnectError::Starting | ConnectError::Draining | ConnectError::BusDown | ConnectError::Full(_),
+        ) => {
             come_back(state.retry)
         }
         EmitterError::Connect(ConnectError::Kicked) => match state.error_status {
@@ -122,8 +134,9 @@ fn refuse(error: &EmitterError, state: &State) -> HttpResponse {
     }
 }
 
+/// Each client is told another time: those that are refused together must not come back together.
 fn come_back(retry: Duration) -> HttpResponse {
-    respond(wire::unavailable(wire::spread(retry)))
+    respond(wire::unavailable(random_retry(retry)))
 }
 
 fn answer(status: u16, code: u16, error: &impl ToString) -> HttpResponse {

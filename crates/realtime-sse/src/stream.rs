@@ -13,7 +13,7 @@ use actix_web::{
     http::header::{self, CacheControl, CacheDirective, ContentEncoding},
 };
 use bytes::Bytes;
-use realtime_core::{CloseReason, Outbound, Session, SessionHandle};
+use realtime_core::{CloseReason, Outbound, Session, SessionHandle, random_retry};
 
 use crate::wire;
 
@@ -49,7 +49,7 @@ impl std::error::Error for StreamAborted {}
 
 impl SseStream {
     pub(crate) fn new(session: Session, retry: Duration) -> Self {
-        Self { session, stage: Stage::New(wire::spread(retry)) }
+        Self { session, stage: Stage::New(random_retry(retry)) }
     }
 
     /// A handle on the session, to keep while the stream is on its way.

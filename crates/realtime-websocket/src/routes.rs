@@ -1,16 +1,17 @@
 //! [`routes`]: the WebSocket endpoint.
 
-use std::{fmt, rc::Rc, sync::Arc};
+use std::{fmt, rc::Rc, sync::Arc, time::Duration};
 
 use actix_web::{
     FromRequest, HttpRequest, HttpResponse,
     body::BoxBody,
     dev::Payload,
     http::{StatusCode, Version, header},
+    rt::time::timeout,
     web::{self, ServiceConfig},
 };
 use realtime_core::{
-    AuthError, Authenticator, ConnectError, ErrorStatus, Handshake, Hub, Reply, Shard, Wire,
+    AuthError, Authenticator, ConnectError, ErrorStatus, Handshake, Hub, Reply, Shard, Wire, random_retry,
 };
 
 use crate::{
@@ -134,6 +135,8 @@ async fn connect(
     };
     // Raw frames have no cursor to come back with.
     let cursor = handshake.cursor().filter(|_| protocol == Protocol::V1);
+    // A node that starts does not know yet who was kicked. It soon will, mostly.
+    timeout(START, state.hub.started()).await.ok();
     let mut session = state
         .hub
         .connect(principal, TRANSPORT, wire, cursor)
@@ -161,6 +164,12 @@ fn check_upgrade(request: &HttpRequest) -> Result<(), Refusal> {
     }
 }
 
+/// How long a handshake waits for the node to start.
+const START: Duration = Duration::from_secs(5);
+
+/// After about what time a client that was refused for now is asked to come back.
+const RETRY: Duration = Duration::from_secs(3);
+
 /// Why a request was not upgraded, as its client gets to see it.
 struct Refusal {
     status: u16,
@@ -181,7 +190,13 @@ impl Refusal {
 
     fn respond(self) -> HttpResponse {
         let status = StatusCode::from_u16(self.status).expect("all statuses here are valid");
-        HttpResponse::build(status).json(Reply::error(self.code, self.msg))
+        let mut response = HttpResponse::build(status);
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            // In whole seconds (RFC 9110, section 10.2.3), and not the same for all.
+            let seconds = random_retry(RETRY).as_secs_f64().ceil();
+            response.insert_header((header::RETRY_AFTER, format!("{seconds:.0}")));
+        }
+        response.json(Reply::error(self.code, self.msg))
     }
 }
 
@@ -195,7 +210,10 @@ impl From<AuthError> for Refusal {
 impl From<ConnectError> for Refusal {
     fn from(error: ConnectError) -> Self {
         let status = match error {
-            ConnectError::Draining | ConnectError::BusDown | ConnectError::Full(_) => 503,
+            ConnectError::Starting
+            | ConnectError::Draining
+            | ConnectError::BusDown
+            | ConnectError::Full(_) => 503,
             ConnectError::Kicked => 401,
             ConnectError::TooManyOfUser(..) => 429,
             ConnectError::TooManyWires(_) => 500,

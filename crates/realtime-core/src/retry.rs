@@ -1,0 +1,22 @@
+//! When clients come back that were all sent away at once.
+
+use std::time::Duration;
+
+/// A time from half of `around` to one and a half: each client is told another one, so that they do not come back
+/// together.
+pub fn random_retry(around: Duration) -> Duration {
+    (around / 2).saturating_add(around.mul_f64(rand::random::<f64>()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_are_spread_around_the_time() {
+        let around = Duration::from_secs(3);
+        let times: Vec<_> = (0..100).map(|_| random_retry(around)).collect();
+        assert!(times.iter().all(|time| (around / 2..around * 3 / 2).contains(time)), "{times:?}");
+        assert!(times.iter().max().unwrap().abs_diff(*times.iter().min().unwrap()) > around / 2);
+    }
+}

@@ -1,0 +1,392 @@
+//! What control keeps in Redis.
+//!
+//! All keys share a hash tag, so that they are in one slot of a cluster:
+//!
+//! | key | type | holds |
+//! |---|---|---|
+//! | `control` | stream | the orders: `v` the version, `o` the order as JSON |
+//! | `refused` | sorted set | a token's hash, then a space and its user where only that user is refused -> when it ends |
+//! | `revoked` | sorted set | a user -> before when its refused tokens were issued |
+//! | `nodes` | sorted set | a node's incarnation -> when its lease ends, in milliseconds |
+//! | `receipts:<id>` | hash | an incarnation -> what the order did on that node, as JSON |
+//!
+//! Times are seconds, and now is by Redis' clock.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use realtime_core::{Order, RefusedToken, Revocation, TokenHash, UserId};
+use redis::aio::MultiplexedConnection;
+use serde::{
+    Deserialize, Serialize,
+    de::{IntoDeserializer, value::Error as DecodeError},
+};
+
+use crate::{
+    commands::{Commands, StreamEntry},
+    config::{RedisConfig, RedisConfigError},
+    incarnation::Incarnation,
+};
+
+/// How long a node is believed to live without a word.
+const LEASE: Duration = Duration::from_secs(9);
+/// How long receipts are kept.
+const KEEP_RECEIPTS: u64 = 60;
+/// About how many orders are kept for nodes that were cut off.
+pub(super) const KEEP_ORDERS: usize = 10_000;
+
+/// KEYS: control, refused, revoked, nodes. ARGV: incarnation, orders to keep, how long what has no end is kept, 1: add
+/// the orders in any case, 0: those that refuse something new; then for each order its JSON, how much it refuses, and
+/// as often `token` or `user`, the member and its score, which is empty where a token has no end.
+/// Answers whether the node has a lease, and each order's id, empty if it was not added.
+///
+/// What has ended is kept for an hour more: clocks differ.
+const ADD: &str = r"
+local now = tonumber(redis.call('TIME')[1])
+local longest = tonumber(ARGV[3])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. (now - 3600))
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', '(' .. (now - longest))
+local answer = { redis.call('ZSCORE', KEYS[4], ARGV[1]) and '1' or '0' }
+local i = 5
+while i <= #ARGV do
+  local order, last = ARGV[i], i + 1 + 3 * tonumber(ARGV[i + 1])
+  local news = ARGV[4] == '1'
+  for j = i + 2, last, 3 do
+    local kind, member, score = ARGV[j], ARGV[j + 1], ARGV[j + 2]
+    if kind == 'user' then
+      if redis.call('ZADD', KEYS[3], 'GT', 'CH', score, member) == 1 then news = true end
+    elseif score == '' then
+      local old = redis.call('ZSCORE', KEYS[2], member)
+      if not old or tonumber(old) < now + longest / 2 then news = true end
+      redis.call('ZADD', KEYS[2], 'GT', now + longest, member)
+    elseif redis.call('ZADD', KEYS[2], 'GT', 'CH', score, member) == 1 then
+      news = true
+    end
+  end
+  local id = ''
+  if news then
+    id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*', 'v', '1', 'o', order)
+  end
+  answer[#answer + 1] = id
+  i = last + 1
+end
+return answer
+";
+
+/// KEYS: nodes. ARGV: incarnation, lease in ms. Leases that have ended go. Answers whether the node had a lease, and
+/// who has one now.
+const RENEW: &str = r"
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local new = redis.call('ZADD', KEYS[1], now + tonumber(ARGV[2]), ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. now)
+return { 1 - new, redis.call('ZRANGE', KEYS[1], 0, -1) }
+";
+
+/// Control's keys, and what is done with them.
+#[derive(Debug)]
+pub(super) struct Store {
+    commands: Commands,
+    incarnation: Incarnation,
+    orders: String,
+    refused: String,
+    revoked: String,
+    nodes: String,
+    /// Before an order's id: the receipts of its nodes.
+    receipts: String,
+    add: redis::Script,
+    renew: redis::Script,
+}
+
+/// What became of orders that were to be added.
+#[derive(Debug)]
+pub(super) struct Added {
+    /// This node holds a lease.
+    pub(super) has_lease: bool,
+    /// The ids of those that were added.
+    pub(super) ids: Vec<String>,
+}
+
+/// What a node leaves behind when it has carried out an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Receipt {
+    /// How many sessions it ended.
+    pub(super) closed: usize,
+    /// The order by which this node told the others what they have to refuse.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) refuse: Option<String>,
+}
+
+/// What is refused, and the newest order then.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    pub(super) revocations: Vec<Revocation>,
+    pub(super) last: OrderId,
+}
+
+/// An order's id.
+pub(super) type OrderId = (u64, u64);
+
+impl Store {
+    /// # Panics
+    /// The function it returns, outside a tokio runtime.
+    pub(super) fn make(
+        config: RedisConfig,
+        incarnation: Incarnation,
+    ) -> Result<impl FnOnce() -> Self + Send, RedisConfigError> {
+        let tag = config.name("rt");
+        let commands = Commands::make(config)?;
+        Ok(move || {
+            let key = |name: &str| format!("{{{tag}}}:{name}");
+            let orders = key("control");
+            Self {
+                commands: commands(orders.clone()),
+                incarnation,
+                orders,
+                refused: key("refused"),
+                revoked: key("revoked"),
+                nodes: key("nodes"),
+                receipts: key("receipts:"),
+                add: redis::Script::new(ADD),
+                renew: redis::Script::new(RENEW),
+            }
+        })
+    }
+
+    pub(super) fn incarnation(&self) -> &str {
+        self.incarnation.as_str()
+    }
+
+    /// Adds orders and what they refuse, in one step: all of them, or only those that refuse something new.
+    pub(super) async fn add(&self, orders: &[Order], all: bool) -> Result<Added, String> {
+        let mut invocation = self.add.prepare_invoke();
+        for key in [&self.orders, &self.refused, &self.revoked, &self.nodes] {
+            invocation.key(key);
+        }
+        invocation
+            .arg(self.incarnation())
+            .arg(KEEP_ORDERS)
+            .arg(Revocation::LONGEST.as_secs())
+            .arg(u8::from(all));
+        for order in orders {
+            let revocations = order.revocations();
+            invocation.arg(serde_json::to_string(order).expect("strings and numbers are always JSON"));
+            invocation.arg(revocations.len());
+            for revocation in &revocations {
+                let (kind, member, score) = encode(revocation);
+                let score = score.map(|score| score.to_string()).unwrap_or_default();
+                invocation.arg(kind.name()).arg(member).arg(score);
+            }
+        }
+        let add = async |connection: &mut MultiplexedConnection| {
+            invocation.invoke_async::<Vec<String>>(connection).await
+        };
+        let mut answer = self.commands.run(add).await?.into_iter();
+        let has_lease = answer.next().is_some_and(|lease| lease == "1");
+        Ok(Added { has_lease, ids: answer.filter(|id| !id.is_empty()).collect() })
+    }
+
+    /// Renews the node's lease. Answers whether it had one, and who has one now.
+    pub(super) async fn renew_lease(&self) -> Result<(bool, HashSet<String>), String> {
+        let mut invocation = self.renew.prepare_invoke();
+        invocation.key(&self.nodes).arg(self.incarnation()).arg(LEASE.as_secs() * 1000);
+        self.commands.run(async |connection| invocation.invoke_async(connection).await).await
+    }
+
+    pub(super) async fn give_up_lease(&self) -> Result<(), String> {
+        let remove = async |connection: &mut MultiplexedConnection| {
+            redis::cmd("ZREM").arg(&self.nodes).arg(self.incarnation()).query_async::<()>(connection).await
+        };
+        self.commands.run(remove).await
+    }
+
+    /// All that is refused, and the newest order, as of one moment.
+    pub(super) async fn snapshot(&self) -> Result<Snapshot, String> {
+        let all = |key: &str| redis::cmd("ZRANGE").arg(key).arg(0).arg(-1).arg("WITHSCORES").clone();
+        let ask = async |connection: &mut MultiplexedConnection| {
+            redis::pipe()
+                .atomic()
+                .add_command(all(&self.refused))
+                .add_command(all(&self.revoked))
+                .cmd("XREVRANGE")
+                .arg(&self.orders)
+                .arg("+")
+                .arg("-")
+                .arg("COUNT")
+                .arg(1)
+                .query_async::<(HashMap<String, f64>, HashMap<String, f64>, Vec<StreamEntry>)>(connection)
+                .await
+        };
+        let (refused, revoked, newest) = self.commands.run(ask).await?;
+        let tokens = refused.iter().filter_map(|(member, score)| decode(Kind::Token, member, *score));
+        let users = revoked.iter().filter_map(|(member, score)| decode(Kind::User, member, *score));
+        let last = newest.first().and_then(|(id, _)| order_id(id)).unwrap_or_default();
+        Ok(Snapshot { revocations: tokens.chain(users).collect(), last })
+    }
+
+    /// The orders after one; waits for some.
+    pub(super) async fn orders_after(&self, (millis, number): OrderId) -> Result<Vec<StreamEntry>, String> {
+        self.commands.entries_after(&self.orders, &format!("{millis}-{number}")).await
+    }
+
+    /// Leaves receipts for orders, each of which goes by itself later.
+    pub(super) async fn leave_receipts<'a>(
+        &self,
+        receipts: impl Iterator<Item = (&'a str, &'a Receipt)>,
+    ) -> Result<(), String> {
+        let mut pipe = redis::pipe();
+        pipe.atomic();
+        for (id, receipt) in receipts {
+            let key = format!("{}{id}", self.receipts);
+            let json = serde_json::to_string(receipt).expect("numbers and strings are always JSON");
+            pipe.cmd("HSET").arg(&key).arg(self.incarnation()).arg(json).ignore();
+            pipe.cmd("EXPIRE").arg(&key).arg(KEEP_RECEIPTS).ignore();
+        }
+        let leave = async |connection: &mut MultiplexedConnection| pipe.query_async::<()>(connection).await;
+        self.commands.run(leave).await
+    }
+
+    /// The live nodes, and the receipts for each of the orders.
+    pub(super) async fn confirmed(
+        &self,
+        ids: &[String],
+    ) -> Result<(HashSet<String>, Vec<HashMap<String, Receipt>>), String> {
+        let mut pipe = redis::pipe();
+        for id in ids {
+            pipe.cmd("HGETALL").arg(format!("{}{id}", self.receipts));
+        }
+        let nodes = redis::cmd("ZRANGE").arg(&self.nodes).arg(0).arg(-1).clone();
+        let ask = async |connection: &mut MultiplexedConnection| {
+            let nodes = nodes.query_async::<HashSet<String>>(connection).await?;
+            Ok((nodes, pipe.query_async::<Vec<HashMap<String, String>>>(connection).await?))
+        };
+        let (nodes, receipts) = self.commands.run(ask).await?;
+        let read = |(node, json): (String, String)| Some((node, serde_json::from_str(&json).ok()?));
+        let receipts = receipts.into_iter().map(|of_order| of_order.into_iter().filter_map(read).collect());
+        Ok((nodes, receipts.collect()))
+    }
+}
+
+impl Snapshot {
+    /// The orders that tell of what is not in here.
+    pub(super) fn missing(&self, held: Vec<Revocation>) -> Vec<Order> {
+        let known = self.revocations.iter().map(|revocation| {
+            let (kind, member, score) = encode(revocation);
+            ((kind, member), score)
+        });
+        let known: HashMap<_, _> = known.collect();
+        let is_missing = |revocation: &Revocation| {
+            let (kind, member, score) = encode(revocation);
+            known.get(&(kind, member)).is_none_or(|known| *known < score)
+        };
+        held.into_iter().filter(is_missing).map(Revocation::into_order).collect()
+    }
+}
+
+/// In which of the two sets something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    Token,
+    User,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::User => "user",
+        }
+    }
+}
+
+/// The set, member and score of what is refused. Without a score it has no end.
+fn encode(revocation: &Revocation) -> (Kind, String, Option<u64>) {
+    match revocation {
+        Revocation::Token { user, token: RefusedToken { token, until } } => {
+            let hash = serde_json::to_value(token).expect("a hash is text");
+            let hash = hash.as_str().unwrap_or_default();
+            let member = user.as_ref().map_or_else(|| hash.to_owned(), |user| format!("{hash} {user}"));
+            // It must not end before the token does.
+            (Kind::Token, member, until.map(|end| seconds(end + Duration::from_nanos(999_999_999))))
+        }
+        Revocation::IssuedBefore { user, time } => (Kind::User, user.to_string(), Some(seconds(*time))),
+    }
+}
+
+/// What an [`encode`]d revocation was, unless another version wrote it in a form of its own.
+fn decode(kind: Kind, member: &str, score: f64) -> Option<Revocation> {
+    let time = UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(score).ok()?)?;
+    match kind {
+        Kind::Token => {
+            let (hash, user) = match member.split_once(' ') {
+                Some((hash, user)) => (hash, Some(user.parse::<UserId>().ok()?)),
+                None => (member, None),
+            };
+            let hash = IntoDeserializer::<DecodeError>::into_deserializer(hash);
+            let token = TokenHash::deserialize(hash).ok()?;
+            Some(Revocation::Token { user, token: RefusedToken { token, until: Some(time) } })
+        }
+        Kind::User => Some(Revocation::IssuedBefore { user: member.parse().ok()?, time }),
+    }
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// A stream's id as an order's.
+pub(super) fn order_id(text: &str) -> Option<OrderId> {
+    let (millis, number) = text.split_once('-')?;
+    Some((millis.parse().ok()?, number.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(user: Option<i64>, until: Option<u64>) -> Revocation {
+        let until = until.map(|end| UNIX_EPOCH + Duration::from_secs(end));
+        let token = RefusedToken { token: TokenHash::of("t"), until };
+        Revocation::Token { user: user.map(UserId::from), token }
+    }
+
+    fn before(time: u64) -> Revocation {
+        Revocation::IssuedBefore {
+            user: "u-7".parse().unwrap(),
+            time: UNIX_EPOCH + Duration::from_secs(time),
+        }
+    }
+
+    #[test]
+    fn what_is_refused_comes_back_as_it_was_kept() {
+        for revocation in [token(None, Some(7)), token(Some(5), Some(7)), before(7)] {
+            let (kind, member, score) = encode(&revocation);
+            assert_eq!(decode(kind, &member, score.unwrap() as f64), Some(revocation), "{member}");
+        }
+        for (member, score) in
+            [("no hash", 7.0), ("00 a b", 7.0), ("", 7.0), ("00", f64::INFINITY), ("00", -1.0)]
+        {
+            assert_eq!(decode(Kind::Token, member, score), None, "{member}");
+        }
+    }
+
+    #[test]
+    fn only_what_redis_does_not_know_is_told_again() {
+        let known = vec![token(None, Some(100)), token(Some(1), Some(100)), before(100)];
+        let snapshot = Snapshot { revocations: known, last: (0, 0) };
+        let missing = |revocation: Revocation| !snapshot.missing(vec![revocation]).is_empty();
+        for (revocation, is_missing) in [
+            (token(None, Some(100)), false),
+            (token(None, Some(101)), true),
+            // Without an end it is known by a far one.
+            (token(Some(1), None), false),
+            (token(Some(2), Some(100)), true),
+            (before(100), false),
+            (before(101), true),
+        ] {
+            assert_eq!(missing(revocation.clone()), is_missing, "{revocation:?}");
+        }
+    }
+}
