@@ -9,7 +9,11 @@ use realtime_core::{Envelope, EventName, Message, OnlineSession, OnlineUser, Out
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
-use crate::{body::Body, fault::Fault, state::State};
+use crate::{
+    body::{Body, OptionalBody},
+    fault::Fault,
+    state::State,
+};
 
 pub(crate) fn routes(services: &mut ServiceConfig) {
     services
@@ -160,6 +164,15 @@ struct KickQuery {
     session_id: Option<String>,
 }
 
+/// The last word to the user.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KickMessage {
+    message: String,
+    #[serde(default)]
+    event: EventName,
+}
+
 #[derive(Serialize)]
 struct KickAnswer {
     closed: usize,
@@ -173,11 +186,20 @@ async fn kick(
     state: Data<State>,
     user: Path<String>,
     query: Query<KickQuery>,
+    body: OptionalBody<KickMessage>,
 ) -> Result<Json<KickAnswer>, Fault> {
     let user = parse_user(&user)?;
-    let Outcome { closed, unconfirmed } = match &query.session_id {
-        Some(session) => state.hub.kick_session(&user, session).await?,
-        None => state.hub.kick(&user).await?,
+    let Outcome { closed, unconfirmed } = match (&query.session_id, body.0) {
+        (None, None) => state.hub.kick(&user).await?,
+        (None, Some(KickMessage { message, event })) => {
+            state.hub.kick_with(&user, Message::new(event, message)).await?
+        }
+        (Some(session), None) => state.hub.kick_session(&user, session).await?,
+        (Some(_), Some(_)) => {
+            return Err(Fault::bad_request(
+                "message: goes to all sessions of a user, not to the one of sessionId",
+            ));
+        }
     };
     Ok(Json(KickAnswer { closed, unconfirmed }))
 }

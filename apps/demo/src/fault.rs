@@ -4,8 +4,8 @@ use std::fmt;
 
 use actix_web::{HttpResponse, ResponseError, http::StatusCode};
 use realtime_core::{
-    AuthError, BusError, ControlError, ErrorStatus, FacadeError, LocalError, PresenceError, PublishError,
-    Reply, TooLarge,
+    AuthError, BusError, ControlError, ErrorStatus, FacadeError, KickError, LocalError, PresenceError,
+    PublishError, Reply, TooLarge,
 };
 
 /// A status, RuoYi's code and a text for people.
@@ -97,6 +97,15 @@ impl From<FacadeError> for Fault {
 impl From<ControlError> for Fault {
     fn from(error: ControlError) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, error)
+    }
+}
+
+impl From<KickError> for Fault {
+    fn from(error: KickError) -> Self {
+        match error {
+            KickError::Publish(error) => error.into(),
+            KickError::Control(error) => error.into(),
+        }
     }
 }
 

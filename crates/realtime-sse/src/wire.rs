@@ -50,6 +50,19 @@ pub(crate) fn cursor(cursor: Option<Position>) -> Option<Bytes> {
     cursor.map(|cursor| format!("id:{cursor}\n\n").into())
 }
 
+/// The last block.
+pub(crate) fn disconnected(reason: CloseReason) -> Bytes {
+    match reason {
+        CloseReason::Drain { retry } => unavailable(retry),
+        _ => Bytes::from_static(b":disconnected\n\n"),
+    }
+}
+
+/// All that a client gets which has to come back later.
+pub(crate) fn unavailable(retry: Duration) -> Bytes {
+    format!(":disconnected\nretry:{}\n\n", retry.as_millis()).into()
+}
+
 fn id_line(cursor: Option<Position>) -> String {
     cursor.map(|cursor| format!("id:{cursor}\n")).unwrap_or_default()
 }
