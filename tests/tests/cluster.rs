@@ -218,12 +218,11 @@ async fn without_redis_nodes_serve_and_say_so_and_go_on_by_themselves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_starts_and_serves_without_redis() {
-    let port = realtime_tests::free_port();
-    let demo = Demo::start_with(&[("REALTIME__REDIS__URL", &format!("redis://127.0.0.1:{port}/"))]).await;
-    let mut socket = demo.socket(1).await;
-    socket.send("ping").await;
-    assert_eq!(socket.text().await, "pong");
+async fn a_node_starts_without_redis_and_takes_nobody_in_before_it_knows_who_was_kicked() {
+    let mut redis = Redis::start().await;
+    redis.kill();
+    let demo = Demo::start_with(&[("REALTIME__REDIS__URL", &redis.url())]).await;
+    assert_eq!(Socket::open(&demo, &token(1), &[], None).await.err(), Some(503));
     let (status, answer) = demo.get("/health/ready").await;
     assert_eq!(status, 503, "{answer}");
     // Nobody can say who is online in the cluster, and that is what it says.
@@ -231,4 +230,9 @@ async fn a_node_starts_and_serves_without_redis() {
     assert_eq!(status, 503);
     assert!(answer["msg"].as_str().unwrap().starts_with("presence is unavailable"), "{answer}");
     Fault::new("Redis: cannot be reached", Part::Presence, "An error, from the demo 503.").record();
+    redis.restart().await;
+    // The handshake waits until the node has started.
+    let mut socket = demo.socket(1).await;
+    socket.send("ping").await;
+    assert_eq!(socket.text().await, "pong");
 }

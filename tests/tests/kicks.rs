@@ -84,7 +84,7 @@ async fn a_kick_that_failed_is_completed_by_repeating_it() {
     drop(session);
     redis.restart().await;
     within("a kick that goes through", async {
-        while a.kick(&1.into()).await.is_err() {
+        while !a.kick(&1.into()).await.is_ok_and(|outcome| outcome.unconfirmed.is_empty()) {
             sleep(Duration::from_millis(20)).await;
         }
     })
@@ -207,10 +207,21 @@ async fn a_node_that_cannot_reach_redis_at_its_start_takes_nobody_in_until_it_ca
     let (one, two, three) = (token(1), token(2), token(3));
     let asked = Instant::now();
     let url = format!("http://127.0.0.1:{}/resource/sse?Authorization={one}", server.port());
-    let (stream, socket) = tokio::join!(reqwest::get(url), Socket::open(&server, &two, &[], None));
+    let upgrade =
+        format!("http://127.0.0.1:{}/resource/websocket?clientid=web&Authorization={two}", server.port());
+    let upgrade = reqwest::Client::new()
+        .get(upgrade)
+        .header("Connection", "Upgrade")
+        .header("Upgrade", "websocket")
+        .header("Sec-WebSocket-Version", "13")
+        .header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==");
+    let (stream, socket) = tokio::join!(reqwest::get(url), upgrade.send());
     assert!(asked.elapsed() > Duration::from_secs(4), "took {:?}", asked.elapsed());
     assert!(stream.unwrap().text().await.unwrap().starts_with(":disconnected\nretry:"));
-    assert_eq!(socket.err(), Some(503));
+    let socket = socket.unwrap();
+    assert_eq!(socket.status(), 503);
+    let retry: u64 = socket.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((2..=5).contains(&retry), "{retry}");
 
     let socket = Socket::open(&server, &three, &["realtime.v1"], None);
     let open_gate = async {
@@ -310,6 +321,19 @@ async fn refusals_outlive_any_number_of_orders() {
     redis.cli(&["xtrim", "{rt}:control", "MAXLEN", "0"]);
     let late = node(&redis, "late").await;
     open(&late, 1, "t").unwrap_err();
+}
+
+#[actix_web::test]
+async fn a_node_starts_at_once_however_much_is_refused() {
+    let redis = Redis::start().await;
+    let order = r#"{"order":"refuse","user":1,"tokens":[{"token":"00000000000000000000000000000001"}]}"#;
+    let fill = "for i = 1, 20000 do redis.call('ZADD', KEYS[1], 4e9, string.format('%032x 1', i)) end \
+                for i = 1, 10000 do redis.call('XADD', KEYS[2], '*', 'v', '1', 'o', ARGV[1]) end return 1";
+    assert_eq!(redis.cli(&["eval", fill, "2", "{rt}:refused", "{rt}:control", order]), "1");
+    let asked = Instant::now();
+    let a = start(redis.url(), "a");
+    within("a start", a.started()).await;
+    assert!(asked.elapsed() < Duration::from_secs(3), "took {:?}", asked.elapsed());
 }
 
 #[actix_web::test]

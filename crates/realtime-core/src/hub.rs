@@ -208,7 +208,10 @@ impl Hub {
         match self.admits(handle.principal()) {
             Ok(()) => {}
             Err(ConnectError::Draining | ConnectError::BusDown) => handle.close(self.drain_reason()),
-            Err(_) => handle.close(CloseReason::Kicked),
+            Err(_) => {
+                let reason = self.0.refusals.reason(handle.principal());
+                handle.close(reason.unwrap_or(CloseReason::Kicked));
+            }
         }
         Ok(session)
     }

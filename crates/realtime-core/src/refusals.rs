@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crate::{Principal, RefusedToken, Revocation, TokenHash, UserId};
+use crate::{CloseReason, Principal, RefusedToken, Revocation, TokenHash, UserId};
 
 /// The hashes of refused tokens, each kept until its token would have expired anyway, and the users whose older tokens
 /// are refused.
@@ -78,10 +78,22 @@ impl Refusals {
 
     /// Whether the login is refused.
     pub(crate) fn refuses(&self, principal: &Principal) -> bool {
+        self.reason(principal).is_some()
+    }
+
+    /// Why the login is refused, as its sessions are told.
+    pub(crate) fn reason(&self, principal: &Principal) -> Option<CloseReason> {
         let state = self.lock();
         let of_user = state.users.get(&principal.user);
-        state.tokens.contains_key(&principal.token)
-            || of_user.is_some_and(|of| of.tokens.contains_key(&principal.token) || of.is_too_old(principal))
+        if of_user.is_some_and(|of_user| of_user.tokens.contains_key(&principal.token)) {
+            Some(CloseReason::Kicked)
+        } else if state.tokens.contains_key(&principal.token)
+            || of_user.is_some_and(|of_user| of_user.is_too_old(principal))
+        {
+            Some(CloseReason::Revoked)
+        } else {
+            None
+        }
     }
 
     /// Whether the login is refused for having been issued too early.
@@ -230,7 +242,8 @@ mod tests {
         assert!(refusals.refuses(&login(1, "t")));
         assert!(!refusals.refuses(&login(2, "t")));
         refusals.refuse(None, TokenHash::of("t"), None);
-        assert!(refusals.refuses(&login(2, "t")));
+        assert_eq!(refusals.reason(&login(1, "t")), Some(CloseReason::Kicked));
+        assert_eq!(refusals.reason(&login(2, "t")), Some(CloseReason::Revoked));
     }
 
     #[test]

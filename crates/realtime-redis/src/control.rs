@@ -29,7 +29,7 @@ use tokio::{
 
 use self::{
     follower::Follower,
-    store::{Added, Snapshot, Store},
+    store::{Added, LEASE, Snapshot, Store},
 };
 use crate::{
     config::{RedisConfig, RedisConfigError},
@@ -48,10 +48,17 @@ pub struct RedisControl {
 struct Shared {
     local: LocalControl,
     store: Store,
-    /// The nodes that held a lease when this one last renewed its own.
-    peers: Mutex<HashSet<String>>,
+    peers: Mutex<Peers>,
     /// This node refuses something that Redis may not know.
     untold: AtomicBool,
+}
+
+/// The nodes that hold a lease, as this one has seen it last: a Redis that was emptied has forgotten them.
+#[derive(Debug, Default)]
+struct Peers {
+    nodes: HashSet<String>,
+    /// Redis has forgotten leases. Until then those that were seen before are waited for.
+    doubted_until: Option<Instant>,
 }
 
 /// How long the nodes may take to confirm an order.
@@ -143,11 +150,15 @@ impl RedisControl {
         let deadline = Instant::now() + CONFIRM;
         // This node is always waited for, also before its first lease.
         let mut waited = HashSet::from([store.incarnation().to_owned()]);
-        if !added.has_lease && *self.started.borrow() {
-            // Redis has been emptied, and has forgotten the others, too.
-            waited.extend(peers.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned());
-            untold.store(true, Ordering::Release);
-        }
+        let in_doubt = {
+            let mut peers = peers.lock().unwrap_or_else(PoisonError::into_inner);
+            if !added.has_lease && *self.started.borrow() {
+                peers.doubt();
+                untold.store(true, Ordering::Release);
+            }
+            waited.extend(peers.doubted().cloned());
+            peers.is_in_doubt()
+        };
         let mut ids = added.ids;
         loop {
             let (nodes, receipts) = store.confirmed(&ids).await?;
@@ -162,7 +173,8 @@ impl RedisControl {
             let closed = closed.sum();
             let confirmed = |node: &String| receipts.iter().all(|of_order| of_order.contains_key(node));
             let missing: HashSet<_> = nodes.union(&waited).filter(|node| !confirmed(node)).collect();
-            if missing.is_empty() || Instant::now() >= deadline {
+            // Nodes that nobody knows just now come forward in less than the time.
+            if (missing.is_empty() && !in_doubt) || Instant::now() >= deadline {
                 let mut unconfirmed: Vec<_> =
                     missing.into_iter().map(|node| Incarnation::node(node).to_owned()).collect();
                 unconfirmed.sort();
@@ -170,6 +182,35 @@ impl RedisControl {
             }
             timeout_at(deadline, sleep(LOOK)).await.ok();
         }
+    }
+}
+
+impl Peers {
+    /// This node has renewed its lease: whether it was still there, and who holds one now.
+    fn renewed(&mut self, had_lease: bool, nodes: HashSet<String>) {
+        if !had_lease && !self.nodes.is_empty() {
+            self.doubt();
+        }
+        if self.is_in_doubt() {
+            self.nodes.extend(nodes);
+        } else {
+            *self = Self { nodes, doubted_until: None };
+        }
+    }
+
+    /// This node's lease is gone, and so may be those of others that live.
+    fn doubt(&mut self) {
+        self.doubted_until = Some(Instant::now() + LEASE);
+    }
+
+    fn is_in_doubt(&self) -> bool {
+        self.doubted_until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Nodes that may live though Redis does not know them.
+    fn doubted(&self) -> impl Iterator<Item = &String> {
+        let in_doubt = self.is_in_doubt();
+        self.nodes.iter().filter(move |_| in_doubt)
     }
 }
 
@@ -191,3 +232,29 @@ impl Shared {
 
 /// How many orders are added in one step.
 const TELL: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nodes(names: &[&str]) -> HashSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_held_a_lease_before_redis_forgot_is_waited_for_until_it_would_have_ended() {
+        let mut peers = Peers::default();
+        peers.renewed(false, nodes(&["a"]));
+        assert_eq!(peers.doubted().count(), 0, "a node that starts has forgotten nobody");
+        peers.renewed(true, nodes(&["a", "b", "gone"]));
+        peers.renewed(true, nodes(&["a", "b"]));
+        assert_eq!(peers.doubted().count(), 0);
+        peers.renewed(false, nodes(&["a"]));
+        peers.renewed(true, nodes(&["a", "c"]));
+        assert_eq!(peers.doubted().cloned().collect::<HashSet<_>>(), nodes(&["a", "b", "c"]));
+        tokio::time::advance(LEASE).await;
+        assert_eq!(peers.doubted().count(), 0);
+        peers.renewed(true, nodes(&["a", "c"]));
+        assert_eq!(peers.nodes, nodes(&["a", "c"]));
+    }
+}

@@ -89,8 +89,8 @@ impl LocalControl {
         }
         if news {
             for session in self.sessions(None) {
-                if self.refusals.refuses(&session.principal) {
-                    end(vec![session], CloseReason::Kicked, None);
+                if let Some(reason) = self.refusals.reason(&session.principal) {
+                    end(vec![session], reason, None);
                 }
             }
         }

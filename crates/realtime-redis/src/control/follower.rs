@@ -145,7 +145,7 @@ impl Follower {
     /// Whether the node had a lease already, or has not needed one so far.
     async fn renew_lease(&mut self) -> Result<bool, String> {
         let (had, nodes) = self.shared.store.renew_lease().await?;
-        *self.shared.peers.lock().unwrap_or_else(PoisonError::into_inner) = nodes;
+        self.shared.peers.lock().unwrap_or_else(PoisonError::into_inner).renewed(had, nodes);
         let first = self.renewed.replace(Instant::now()).is_none();
         Ok(had || first)
     }

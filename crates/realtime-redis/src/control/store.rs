@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// How long a node is believed to live without a word.
-const LEASE: Duration = Duration::from_secs(9);
+pub(super) const LEASE: Duration = Duration::from_secs(9);
 /// How long receipts are kept.
 const KEEP_RECEIPTS: u64 = 60;
 /// About how many orders are kept for nodes that were cut off.
