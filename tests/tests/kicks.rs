@@ -337,6 +337,34 @@ async fn a_node_starts_at_once_however_much_is_refused() {
 }
 
 #[actix_web::test]
+async fn a_kick_that_redis_did_not_write_is_told_when_it_writes_again() {
+    let redis = Redis::start().await;
+    let (a, b) = (node(&redis, "a").await, node(&redis, "b").await);
+    let (here, there) = (open(&a, 1, "t").unwrap(), open(&b, 1, "t").unwrap());
+    redis.cli(&["config", "set", "min-replicas-to-write", "1"]);
+    a.kick(&1.into()).await.unwrap_err();
+    assert!(is_kicked(&here) && !is_kicked(&there));
+    // What it needs to know can be read.
+    let late = start(redis.url(), "late");
+    within("a start", late.started()).await;
+    redis.cli(&["config", "set", "min-replicas-to-write", "0"]);
+    within("the other session's end", async {
+        while !is_kicked(&there) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    for hub in [&a, &b, &late] {
+        within("a refusal", async {
+            while open(hub, 1, "t").is_ok() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+}
+
+#[actix_web::test]
 async fn kicks_go_on_after_a_failover_to_a_clock_that_is_behind() {
     let mut redis = Redis::start().await;
     // Orders of a master whose clock was an hour ahead.

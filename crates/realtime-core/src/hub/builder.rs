@@ -68,6 +68,7 @@ impl HubBuilder {
     }
 
     /// What gives orders to every node, made from what carries them out here. Without it, this node is all there is.
+    /// The hub takes nobody in before it has started; see [`Hub::started`].
     #[must_use]
     pub fn control<C: Control>(mut self, make: impl FnOnce(LocalControl) -> C + Send + 'static) -> Self {
         self.control = Some(Box::new(|local| Arc::new(make(local))));

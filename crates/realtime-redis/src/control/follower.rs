@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    mem,
     sync::{Arc, PoisonError, atomic::Ordering},
     time::Duration,
 };
@@ -21,7 +22,7 @@ use crate::backoff::Backoff;
 /// How often a node renews its lease.
 const RENEW_EVERY: Duration = Duration::from_secs(3);
 /// How long Redis is left alone when it reads but does not write.
-const TELL_AGAIN: Duration = Duration::from_secs(1);
+const WRITE_AGAIN: Duration = Duration::from_secs(1);
 
 /// Reads orders, carries them out, and reports.
 pub(super) struct Follower {
@@ -36,7 +37,10 @@ pub(super) struct Follower {
     in_step: bool,
     /// Redis did not take what this node refuses; when to try again.
     tell_at: Option<Instant>,
-    renewed: Option<Instant>,
+    /// When the lease is renewed next.
+    renew_at: Instant,
+    /// The node has had a lease since it was last in doubt.
+    has_lease: bool,
     reports: Vec<Report>,
 }
 
@@ -58,7 +62,8 @@ impl Follower {
             seen: BTreeSet::new(),
             in_step: false,
             tell_at: None,
-            renewed: None,
+            renew_at: Instant::now(),
+            has_lease: false,
             reports: Vec::new(),
         }
     }
@@ -72,7 +77,7 @@ impl Follower {
                 Err(error) => {
                     tracing::debug!(%error, "orders cannot be read");
                     // Another server, or the same one after a restart, may have forgotten anything.
-                    (self.in_step, self.renewed) = (false, None);
+                    (self.in_step, self.has_lease, self.renew_at) = (false, false, Instant::now());
                     self.reports.retain(|report| report.at.elapsed() < CONFIRM);
                     sleep(backoff.next()).await;
                 }
@@ -86,10 +91,17 @@ impl Follower {
         if !self.in_step || tell {
             self.synchronise().await?;
         }
-        if self.renewed.is_none_or(|renewed| renewed.elapsed() >= RENEW_EVERY) && !self.renew_lease().await? {
-            // Redis has been emptied.
-            self.in_step = false;
-            return Ok(());
+        if self.renew_at <= Instant::now() {
+            match self.renew_lease().await {
+                Ok(true) => {}
+                Ok(false) => {
+                    // Redis has been emptied.
+                    self.in_step = false;
+                    return Ok(());
+                }
+                // It may be that Redis only takes no writes. If there is more to it, reading fails as well.
+                Err(error) => tracing::debug!(%error, "the lease of control cannot be renewed"),
+            }
         }
         for (id, fields) in self.shared.store.orders_after(self.last).await? {
             self.carry_out(id, &fields);
@@ -144,10 +156,11 @@ impl Follower {
 
     /// Whether the node had a lease already, or has not needed one so far.
     async fn renew_lease(&mut self) -> Result<bool, String> {
+        self.renew_at = Instant::now() + WRITE_AGAIN;
         let (had, nodes) = self.shared.store.renew_lease().await?;
+        self.renew_at = Instant::now() + RENEW_EVERY;
         self.shared.peers.lock().unwrap_or_else(PoisonError::into_inner).renewed(had, nodes);
-        let first = self.renewed.replace(Instant::now()).is_none();
-        Ok(had || first)
+        Ok(had || !mem::replace(&mut self.has_lease, true))
     }
 
     /// Notes that an order was read. Returns whether it is new.
@@ -215,7 +228,7 @@ impl Follower {
     fn could_not_tell(&mut self, error: &str) {
         tracing::debug!(error, "refused logins cannot be told to the cluster");
         self.shared.untold.store(true, Ordering::Release);
-        self.tell_at = Some(Instant::now() + TELL_AGAIN);
+        self.tell_at = Some(Instant::now() + WRITE_AGAIN);
     }
 }
 
