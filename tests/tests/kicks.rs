@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use realtime_core::{CloseReason, ConnectError, Hub, Principal};
+use realtime_core::{CloseReason, ConnectError, Hub, Principal, TokenHash};
 use realtime_redis::{Incarnation, RedisConfig, RedisControl};
 use realtime_sse::{SseEmitters, SseStream};
 use realtime_tests::{Embedded, Fault, Part, Redis, Server, Socket, token, within};
@@ -293,7 +293,7 @@ async fn a_redis_that_was_emptied_is_told_again_what_is_refused() {
     let (a, b) = (node(&redis, "a").await, node(&redis, "b").await);
     let _session = open(&a, 1, "t").unwrap();
     a.kick(&1.into()).await.unwrap();
-    a.revoke_token(realtime_core::TokenHash::of("stolen"), None).await.unwrap();
+    a.revoke_token(TokenHash::of("stolen"), None).await.unwrap();
     redis.cli(&["flushall"]);
     // Nobody holds a lease now, and still this waits for both.
     let there = open(&b, 2, "u").unwrap();
@@ -362,6 +362,38 @@ async fn a_kick_that_redis_did_not_write_is_told_when_it_writes_again() {
         })
         .await;
     }
+}
+
+#[actix_web::test]
+async fn orders_of_older_nodes_are_carried_out() {
+    let redis = Redis::start().await;
+    let order = |json: String| redis.cli(&["xadd", "{rt}:control", "*", "v", "1", "o", &json]);
+    let hash = |token: &str| serde_json::to_string(&TokenHash::of(token)).unwrap();
+    // They keep what is refused in the orders alone, and do not say whose tokens it is.
+    order(format!(r#"{{"order":"revokeToken","token":{}}}"#, hash("stolen")));
+    order(format!(r#"{{"order":"refuse","tokens":[{{"token":{}}}]}}"#, hash("kicked before")));
+    order(r#"{"order":"kick","user":2}"#.to_owned());
+    let a = node(&redis, "a").await;
+    open(&a, 1, "stolen").unwrap_err();
+    open(&a, 1, "kicked before").unwrap_err();
+    let (one, two) = (open(&a, 1, "t").unwrap(), open(&a, 2, "t2").unwrap());
+    order(format!(r#"{{"order":"refuse","tokens":[{{"token":{}}}]}}"#, hash("t")));
+    within("the session's end", async {
+        while !is_kicked(&one) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    assert!(!is_kicked(&two), "the kick was before it came");
+    // A node of this version tells those after it in the new form.
+    redis.cli(&["del", "{rt}:control"]);
+    within("the list", async {
+        while redis.cli(&["zcard", "{rt}:refused"]) != "2" {
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    open(&node(&redis, "b").await, 1, "stolen").unwrap_err();
 }
 
 #[actix_web::test]
