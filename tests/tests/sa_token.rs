@@ -337,6 +337,19 @@ async fn many_handshakes_at_once_share_a_connection() {
     assert!(clients.lines().count() <= 4, "{clients}");
 }
 
+#[actix_web::test]
+async fn a_connection_that_was_closed_meanwhile_costs_no_handshake() {
+    let java = JavaLogins::start().await;
+    let (server, _) = serve(config(&java.redis));
+    let query = format!("Authorization=Bearer%20{}", java.login(1));
+    admits(&server, &query, &[]).await;
+    for _ in 0..3 {
+        // As after the server's `timeout`, or a firewall's.
+        java.redis.cli(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+        admits(&server, &query, &[]).await;
+    }
+}
+
 /// Writes the keys of a login where the sentinels say. Returns its token.
 fn log_in(redis: &RedisSentinel, user: i64) -> String {
     let (token, keys) = JavaLogins::keys(&Payload::of(user));

@@ -6,7 +6,10 @@
 //! knows all of them is needed; it has a connection to each as it is.
 
 use std::{
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -14,6 +17,7 @@ use deadpool_redis::{Manager, Pool, PoolError};
 use redis::{
     AsyncConnectionConfig, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue, RedisError,
     RedisResult,
+    aio::MultiplexedConnection,
     cluster::{ClusterClient, ClusterClientBuilder},
     cluster_async::ClusterConnection,
 };
@@ -26,7 +30,7 @@ use crate::{
 
 pub(super) enum Connections {
     Master(Box<Master>),
-    Cluster { client: Box<ClusterClient>, shared: Line<ClusterConnection> },
+    Cluster { client: Box<ClusterClient>, shared: Line<ClusterConnection>, limit: Duration },
 }
 
 /// Any of the topologies in which one server has all keys.
@@ -65,7 +69,8 @@ impl Connections {
                     what: "a cluster node".to_owned(),
                     problem: error.category().to_owned(),
                 })?;
-            return Ok(Self::Cluster { client: Box::new(client), shared: Line::default() });
+            let (client, shared) = (Box::new(client), Line::default());
+            return Ok(Self::Cluster { client, shared, limit: config.command_timeout });
         }
         let servers = Servers::new(config)?;
         let (config, shared, pool) = (config.clone(), OnceLock::new(), Mutex::default());
@@ -77,24 +82,27 @@ impl Connections {
         Ok(Self::Master(master))
     }
 
-    /// The answer to a small question.
+    /// The answer to a small question, within the time that a command may take.
     pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, String> {
         match self {
-            Self::Master(master) => {
-                let ask = async |connection: &mut redis::aio::MultiplexedConnection| {
-                    command.query_async(connection).await.map_err(|error| wordless(&error))
+            Self::Master(master) => master.ask(command).await,
+            Self::Cluster { client, shared, limit } => {
+                let answer = async {
+                    let open = || client.get_async_connection();
+                    let link = shared.link(open).await.map_err(|error| error.to_string())?;
+                    let answer = command.query_async(&mut ClusterConnection::clone(&link)).await;
+                    // What a node says no to would be said again over another connection.
+                    if answer.as_ref().is_err_and(|error: &RedisError| error.is_io_error()) {
+                        shared.give_up(&link);
+                    }
+                    answer.map_err(|error| wordless(&error).to_string())
                 };
-                master.shared().run(ask).await
-            }
-            Self::Cluster { client, shared } => {
-                let open = || client.get_async_connection();
-                let link = shared.link(open).await.map_err(|error| error.to_string())?;
-                let answer = command.query_async(&mut ClusterConnection::clone(&link)).await;
-                // What a node says no to would be said again over another connection.
-                if answer.as_ref().is_err_and(|error: &RedisError| error.is_io_error()) {
-                    shared.give_up(&link);
-                }
-                answer.map_err(|error| wordless(&error).to_string())
+                timeout(*limit, answer).await.unwrap_or_else(|_| {
+                    if let Some(link) = shared.current() {
+                        shared.give_up(&link);
+                    }
+                    Err(late(*limit))
+                })
             }
         }
     }
@@ -110,21 +118,11 @@ impl Connections {
             command.query_async(&mut connection).await.map_err(|error| wordless(&error).to_string())
         };
         let limit = master.config.command_timeout;
-        let late = || Err(format!("no answer from Redis within {limit:?}"));
-        let answer = timeout(limit, answer).await.unwrap_or_else(|_| late());
+        let answer = timeout(limit, answer).await.unwrap_or_else(|_| Err(late(limit)));
         if answer.is_err() {
             *master.pool.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
         answer
-    }
-
-    /// Gives up a connection that did not answer in time.
-    pub(super) fn give_up(&self) {
-        if let Self::Cluster { shared, .. } = self
-            && let Some(link) = shared.current()
-        {
-            shared.give_up(&link);
-        }
     }
 }
 
@@ -136,6 +134,20 @@ impl Master {
             let make = Commands::make(self.config.clone());
             make.expect("the same configuration was accepted a moment ago")(self.key.clone())
         })
+    }
+
+    /// Asks a second time where the connection turns out to be broken: one that was idle may have been closed long ago,
+    /// and a look-up may be repeated.
+    async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, String> {
+        let broken = AtomicBool::new(false);
+        let ask = async |connection: &mut MultiplexedConnection| {
+            command.query_async(connection).await.map_err(|error| {
+                broken.store(error.is_io_error() && !error.is_timeout(), Ordering::Relaxed);
+                wordless(&error)
+            })
+        };
+        let answer = self.shared().run(ask).await;
+        if answer.is_err() && broken.load(Ordering::Relaxed) { self.shared().run(ask).await } else { answer }
     }
 
     /// A pool of connections to the server that is the master now.
@@ -164,6 +176,10 @@ impl Master {
         let pool = Pool::builder(Manager::new_with_config(server, limits)?).max_size(POOLED);
         Ok(pool.build().expect("only a pool with time limits of its own needs more"))
     }
+}
+
+fn late(limit: Duration) -> String {
+    format!("no answer from Redis within {limit:?}")
 }
 
 /// The same error without what the server said: it may repeat a command, and with it a token.

@@ -1,13 +1,9 @@
 //! [`Store`]: Sa-Token's keys in Redis.
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
-};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use realtime_core::AuthError;
-use redis::{Cmd, FromRedisValue};
-use tokio::time::timeout;
+use redis::Cmd;
 
 use super::{SaTokenConfig, connections::Connections, record::Record};
 use crate::RedisConfigError;
@@ -17,7 +13,6 @@ pub(super) struct Store {
     connections: Connections,
     /// What comes before `token:<token>` and `last-active:<token>`.
     stem: String,
-    timeout: Duration,
     /// So that one outage is one line in the log.
     away: AtomicBool,
 }
@@ -33,13 +28,13 @@ impl Store {
         let global = if config.global_prefix { "global:" } else { "" };
         let stem = redis.name(&format!("{global}{token_name}:{login_type}:"));
         let connections = Connections::new(redis, stem.clone())?;
-        Ok(Self { connections, stem, timeout: redis.command_timeout, away: AtomicBool::new(false) })
+        Ok(Self { connections, stem, away: AtomicBool::new(false) })
     }
 
     /// What Redis says about a token.
     pub(super) async fn look_up(&self, token: &str) -> Result<Record, Away> {
         let command = self.question([token]);
-        let values = self.within_limit(self.connections.ask(&command)).await?;
+        let values = self.noted(self.connections.ask(&command).await)?;
         Ok(records(values).pop().unwrap_or_default())
     }
 
@@ -50,14 +45,14 @@ impl Store {
         tokens: impl IntoIterator<Item = &str>,
     ) -> Result<Vec<Record>, Away> {
         let command = self.question(tokens);
-        Ok(records(self.within_limit(self.connections.ask_at_length(&command)).await?))
+        Ok(records(self.noted(self.connections.ask_at_length(&command).await)?))
     }
 
     /// Notes activity. A key that has gone meanwhile stays gone, and its time to live is not touched.
     pub(super) async fn renew(&self, token: &str, last_active: &str) -> Result<(), Away> {
         let mut command = redis::cmd("SET");
         command.arg(self.key("last-active", token)).arg(last_active).arg("XX").arg("KEEPTTL");
-        self.within_limit(self.connections.ask(&command)).await
+        self.noted(self.connections.ask(&command).await)
     }
 
     fn question<'a>(&self, tokens: impl IntoIterator<Item = &'a str>) -> Cmd {
@@ -72,17 +67,9 @@ impl Store {
         format!("{}{kind}:{token}", self.stem)
     }
 
-    async fn within_limit<T: FromRedisValue>(
-        &self,
-        answer: impl Future<Output = Result<T, String>>,
-    ) -> Result<T, Away> {
-        let result = match timeout(self.timeout, answer).await {
-            Ok(answer) => answer.map_err(Away),
-            Err(_) => {
-                self.connections.give_up();
-                Err(Away(format!("no answer from Redis within {:?}", self.timeout)))
-            }
-        };
+    /// Tells the log when the store goes away and when it is back.
+    fn noted<T>(&self, answer: Result<T, String>) -> Result<T, Away> {
+        let result = answer.map_err(Away);
         match &result {
             Ok(_) => {
                 if self.away.swap(false, Ordering::Relaxed) {
