@@ -10,7 +10,6 @@ mod tests;
 use std::{
     collections::VecDeque,
     mem,
-    sync::{Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
 };
 
@@ -20,6 +19,7 @@ use crate::{
     CloseReason, Position,
     direct::{DirectWrite, Gather},
     limits::OutboxLimits,
+    sync::{Mutex, MutexGuard, lock},
 };
 
 /// Frames that wait for one socket, and what that socket's reader is told when there are none.
@@ -421,7 +421,7 @@ impl Outbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     fmt, mem,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
     },
     task::{Context, Poll},
@@ -19,6 +19,7 @@ use crate::{
     CloseReason, DirectWrite, Message, Position, Principal, TokenHash, TooLarge, Topic, Transport, UserId,
     outbox::{Offer, Outbox, Pull},
     shard::{CatchUp, Shard},
+    sync::{Mutex, MutexGuard, lock},
     wire::WireSlot,
 };
 
@@ -129,7 +130,7 @@ impl SessionState {
     }
 
     pub(crate) fn topics(&self) -> MutexGuard<'_, Vec<Topic>> {
-        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.topics)
     }
 
     pub(crate) fn stage(&self) -> Stage {

@@ -6,6 +6,8 @@
 //!
 //! Lock order: shard, then a session's topics, then its outbox. The directory's lock is never held with another.
 
+#[cfg(all(test, feature = "shuttle"))]
+mod interleavings;
 mod members;
 #[cfg(test)]
 mod tests;
@@ -13,7 +15,7 @@ mod tests;
 use std::{
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::Ordering},
+    sync::{Arc, PoisonError, Weak, atomic::Ordering},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -34,6 +36,7 @@ use crate::{
     registry::Registry,
     session::{SessionState, Stage},
     shard::members::{Member, Members, Parked, Tally},
+    sync::{Mutex, MutexGuard, lock},
     ticks::Ticks,
     wire::{BusState, WireSlot},
 };
@@ -104,7 +107,7 @@ impl Shard {
         let max_delay = registry.settings.fanout.max_delay;
         let shard = Self::new(registry);
         let task = tokio::spawn(run(Arc::downgrade(&shard), Arc::clone(&shard.wake), ticks, max_delay));
-        *shard.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+        *lock(&shard.task) = Some(task);
         shard
     }
 
@@ -281,7 +284,7 @@ impl Shard {
     /// [`SendError::Overloaded`] when too many wait already.
     pub(crate) fn send_local(&self, entry: Arc<Entry>) -> Result<(), SendError> {
         {
-            let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut local = lock(&self.local);
             if local.len() >= LOCAL_QUEUE {
                 return Err(SendError::Overloaded);
             }
@@ -301,7 +304,7 @@ impl Shard {
     pub(crate) fn pass(&self) -> Pass {
         let log = &self.registry.log;
         let mut tally = Tally::new(&self.registry);
-        let local = mem::take(&mut *self.local.lock().unwrap_or_else(PoisonError::into_inner));
+        let local = mem::take(&mut *lock(&self.local));
         let mut members = self.lock();
         for entry in &local {
             members.deliver_local(entry, &mut tally);
@@ -354,7 +357,7 @@ impl Shard {
             member.session.outbox.flush(&mut Gather::default());
         }
         members.place = self.registry.log.end();
-        self.local.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        lock(&self.local).clear();
     }
 
     /// Moves a catching-up session on from `place`.
@@ -490,7 +493,7 @@ impl Shard {
     }
 
     fn lock(&self) -> MutexGuard<'_, Members> {
-        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.members)
     }
 }
 

@@ -119,9 +119,7 @@ fn refuse(error: &EmitterError, state: &State) -> HttpResponse {
     match error {
         EmitterError::Connect(
             ConnectError::Starting | ConnectError::Draining | ConnectError::BusDown | ConnectError::Full(_),
-        ) => {
-            come_back(state.retry)
-        }
+        ) => come_back(state.retry),
         EmitterError::Connect(ConnectError::Kicked) => match state.error_status {
             ErrorStatus::Http => HttpResponse::NoContent().finish(),
             // No stream either, and this one says why.

@@ -1,0 +1,324 @@
+//! The hand-over between passes, the log, outboxes and their lanes, in every order that `shuttle` tries.
+
+use std::{
+    future::poll_fn,
+    io,
+    sync::atomic::AtomicUsize,
+    task::{Context, Poll, Waker},
+};
+
+use shuttle::{
+    check_random,
+    future::block_on,
+    rand::{Rng, thread_rng},
+    thread,
+};
+
+use super::*;
+use crate::{
+    DirectWrite, Envelope, Message, Outbound, Scope, SendDirect, Settings, Wire,
+    limits::{History, OutboxLimits},
+};
+
+/// How many orders are tried.
+const ITERATIONS: usize = 1_000;
+
+/// How many messages are published.
+const MESSAGES: u64 = 9;
+
+/// Frames that a test can read, each a line: the text of a message, `gap`, `ping`.
+#[derive(Debug)]
+struct LineWire;
+
+impl Wire for LineWire {
+    fn name(&self) -> &'static str {
+        "line"
+    }
+
+    fn message(&self, message: &Message, _: Option<Position>) -> Bytes {
+        format!("{}\n", message.data).into()
+    }
+
+    fn gap(&self, _: GapReason, _: Option<Position>, _: Duration) -> Option<Bytes> {
+        Some(Bytes::from_static(b"gap\n"))
+    }
+
+    fn heartbeat(&self, _: Option<Position>, _: BusState) -> Bytes {
+        Bytes::from_static(b"ping\n")
+    }
+
+    fn answers_heartbeat(&self) -> bool {
+        true
+    }
+}
+
+/// A node whose outboxes hold one message, and a log of so many.
+fn node(window: usize) -> (Arc<Registry>, Arc<Shard>) {
+    let registry = Arc::new(Registry::new(Settings {
+        history: History { max_messages: window, ..History::default() },
+        outbox: OutboxLimits { max_messages: 1, ..OutboxLimits::default() },
+        ..Settings::default()
+    }));
+    registry.log.begin(Some(Position { epoch: 1, offset: 0 }));
+    let shard = Shard::new(Arc::clone(&registry));
+    (registry, shard)
+}
+
+fn connect(shard: &Arc<Shard>, user: i64, cursor: Option<Position>) -> Session {
+    let wire: Arc<dyn Wire> = Arc::new(LineWire);
+    let wire = shard.registry.wire(&wire).expect("there are few wires");
+    let principal = Principal::new(user.into(), &user.to_string());
+    shard.register(principal, Transport::new("test"), wire, cursor.map(Ok)).expect("there is room")
+}
+
+/// Publishes messages `1`, `2`, ... to everybody, with passes over one and over two of them.
+fn publish_all(shard: &Shard) {
+    for offset in 1..=MESSAGES {
+        let envelope = Envelope::broadcast(Scope::Both, Message::text(offset.to_string()));
+        shard.registry.log.push(Some(Position { epoch: 1, offset }), Arc::new(envelope));
+        if offset % 3 != 1 {
+            shard.pass();
+        }
+    }
+}
+
+/// What a session's body gives next.
+fn pull(session: &mut Session) -> Outbound {
+    block_on(poll_fn(|cx| session.poll_next(cx)))
+}
+
+/// A socket: what was written to it, and how many bytes it still takes.
+#[derive(Debug, Clone)]
+struct Socket(Arc<Mutex<(String, usize)>>);
+
+impl Socket {
+    fn new(room: usize) -> Self {
+        Self(Arc::new(Mutex::new((String::new(), room))))
+    }
+
+    /// Takes all of it, as a dispatcher sees to.
+    fn write_all(&self, bytes: &[u8]) {
+        lock(&self.0).0 += str::from_utf8(bytes).expect("frames are texts");
+    }
+
+    fn text(&self) -> String {
+        lock(&self.0).0.clone()
+    }
+}
+
+impl DirectWrite for Socket {
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let (text, room) = &mut *lock(&self.0);
+        let taken = bytes.len().min(*room);
+        *room -= taken;
+        *text += str::from_utf8(&bytes[..taken]).expect("frames are texts");
+        Ok(taken)
+    }
+
+    fn abort(&self) {}
+}
+
+/// The body's side of a socket with a direct lane: it writes what it pulls, and opens the lane when nothing waits. It
+/// goes on until the session is closed.
+fn serve(mut session: Session, socket: &Socket) {
+    session.attach(Box::new(socket.clone()));
+    loop {
+        if session.could_be_direct() {
+            session.open_direct();
+        }
+        match pull(&mut session) {
+            Outbound::Bytes(bytes) => socket.write_all(&bytes),
+            Outbound::Close(_) | Outbound::Abort(_) => return,
+        }
+    }
+}
+
+fn messages() -> String {
+    (1..=MESSAGES).map(|offset| format!("{offset}\n")).collect()
+}
+
+#[test]
+fn a_session_that_changes_between_pass_and_log_gets_everything_once_and_in_order() {
+    check_random(
+        || {
+            let (_registry, shard) = node(100);
+            let mut session = connect(&shard, 1, None);
+            let publisher = thread::spawn(move || publish_all(&shard));
+            let mut text = String::new();
+            while text.len() < messages().len() {
+                let Outbound::Bytes(bytes) = pull(&mut session) else { panic!("nobody closed it") };
+                text += str::from_utf8(&bytes).expect("frames are texts");
+            }
+            assert_eq!(text, messages());
+            publisher.join().expect("all are published");
+        },
+        ITERATIONS,
+    );
+}
+
+#[test]
+fn a_session_that_comes_with_a_cursor_gets_everything_behind_it_once_and_in_order() {
+    check_random(
+        || {
+            let (_registry, shard) = node(100);
+            let publisher = {
+                let shard = Arc::clone(&shard);
+                thread::spawn(move || publish_all(&shard))
+            };
+            let cursor = Position { epoch: 1, offset: 0 };
+            let mut session = connect(&shard, 1, Some(cursor));
+            let mut text = String::new();
+            while text.len() < messages().len() {
+                let Outbound::Bytes(bytes) = pull(&mut session) else { panic!("nobody closed it") };
+                text += str::from_utf8(&bytes).expect("frames are texts");
+            }
+            assert_eq!(text, messages());
+            publisher.join().expect("all are published");
+        },
+        ITERATIONS,
+    );
+}
+
+#[test]
+fn what_a_session_misses_it_is_told_of_at_its_place() {
+    check_random(
+        || {
+            let (_registry, shard) = node(2);
+            let mut session = connect(&shard, 1, None);
+            let publisher = thread::spawn(move || publish_all(&shard));
+            let mut text = String::new();
+            while !text.ends_with(&format!("{MESSAGES}\n")) {
+                let Outbound::Bytes(bytes) = pull(&mut session) else { panic!("nobody closed it") };
+                text += str::from_utf8(&bytes).expect("frames are texts");
+            }
+            let mut expected = 1;
+            let mut told = false;
+            for line in text.lines() {
+                match line.parse::<u64>() {
+                    Ok(offset) => {
+                        assert!(offset == expected || offset > expected && told, "{text}");
+                        expected = offset + 1;
+                        told = false;
+                    }
+                    Err(_) => told = true,
+                }
+            }
+            publisher.join().expect("all are published");
+        },
+        ITERATIONS,
+    );
+}
+
+#[test]
+fn two_lanes_write_one_stream_of_whole_frames() {
+    check_random(
+        || {
+            let (_registry, shard) = node(100);
+            let session = connect(&shard, 1, None);
+            // The lane closes somewhere, mostly in the middle of a frame.
+            let socket = Socket::new(thread_rng().gen_range(0..16));
+            let handle = session.handle();
+            let body = {
+                let socket = socket.clone();
+                thread::spawn(move || serve(session, &socket))
+            };
+            let sent = Arc::new(AtomicUsize::new(0));
+            let local = {
+                let (handle, sent) = (handle.clone(), Arc::clone(&sent));
+                thread::spawn(move || {
+                    for _ in 0..2 {
+                        sent.fetch_add(usize::from(handle.send_local("local").is_ok()), Ordering::Relaxed);
+                    }
+                })
+            };
+            publish_all(&shard);
+            local.join().expect("local sends end");
+            // Until everything that was taken has been written.
+            let expected = messages().len() + sent.load(Ordering::Relaxed) * "local\n".len();
+            while socket.text().len() < expected {
+                thread::yield_now();
+            }
+            handle.close(CloseReason::Normal);
+            body.join().expect("the body ends");
+            let text = socket.text();
+            let published: Vec<_> = text.lines().filter(|line| *line != "local").collect();
+            assert_eq!(published.join("\n") + "\n", messages());
+            assert_eq!(text.len(), expected);
+        },
+        ITERATIONS,
+    );
+}
+
+#[test]
+fn a_topic_given_to_a_session_that_is_opening_is_its_own() {
+    check_random(
+        || {
+            let (registry, shard) = node(100);
+            let _first = connect(&shard, 1, None);
+            let topic = Topic::new("order:42").expect("a name");
+            let subscriber = {
+                let (registry, topic) = (Arc::clone(&registry), topic.clone());
+                thread::spawn(move || {
+                    loop {
+                        if let Some(session) = registry.directory.of(&2.into()).pop() {
+                            crate::SessionHandle(session).subscribe(topic);
+                            return;
+                        }
+                        thread::yield_now();
+                    }
+                })
+            };
+            let second = connect(&shard, 2, None);
+            subscriber.join().expect("it is found");
+            let members = shard.lock();
+            for slot in members.topics.get(&topic).expect("somebody is in it") {
+                assert_eq!(members.sessions[*slot as usize].session.id, second.handle().id());
+            }
+        },
+        ITERATIONS,
+    );
+}
+
+#[test]
+fn a_connections_own_frame_does_not_land_in_another() {
+    check_random(
+        || {
+            let (_registry, shard) = node(100);
+            let mut session = connect(&shard, 1, None);
+            let socket = Socket::new(thread_rng().gen_range(0..16));
+            session.attach(Box::new(socket.clone()));
+            session.open_direct();
+            let handle = session.handle();
+            let local = thread::spawn(move || {
+                // The rest of the other frame may take the only place.
+                while handle.send_local("local").is_err() {
+                    thread::yield_now();
+                }
+            });
+            // What the body does between two pulls.
+            let mut pong = Some(Bytes::from_static(b"pong\n"));
+            loop {
+                if let Some(frame) = pong.take() {
+                    match session.send_direct(frame) {
+                        SendDirect::Sent => {}
+                        SendDirect::Write(frame) => socket.write_all(&frame),
+                        SendDirect::WithinFrame(frame) => pong = Some(frame),
+                    }
+                }
+                if socket.text().len() == "local\npong\n".len() {
+                    break;
+                }
+                if let Poll::Ready(Outbound::Bytes(bytes)) =
+                    session.poll_next(&mut Context::from_waker(Waker::noop()))
+                {
+                    socket.write_all(&bytes);
+                }
+                thread::yield_now();
+            }
+            local.join().expect("it was sent");
+            let text = socket.text();
+            assert!(["local\npong\n", "pong\nlocal\n"].contains(&text.as_str()), "{text}");
+        },
+        ITERATIONS,
+    );
+}
