@@ -17,5 +17,7 @@ pub use log::{Item, Log, Run};
 pub use node::{Link, Node, Tail};
 pub use position::Position;
 pub use protocol::{Budget, Cluster, FORGED, Message, Protocol, Step};
-pub use rules::{Ahead, Claim, Early, Head, Numbering, Ping, Refused, Rules, Skipped, Trimmed, UnknownEpoch};
+pub use rules::{
+    Ahead, Claim, Early, Head, Heartbeat, Numbering, Ping, Refused, Rules, Skipped, Trimmed, UnknownEpoch,
+};
 pub use server::{Content, Entry, Server};

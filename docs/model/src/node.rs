@@ -14,6 +14,8 @@ pub struct Node {
     pub seen: u8,
     /// Its connection for publishing.
     pub link: Option<Link>,
+    /// It has looked the master up and is about to write a heartbeat; whether the session that waits was there before.
+    pub beat: Option<bool>,
     /// Its reader.
     pub tail: Tail,
     /// What it has read.

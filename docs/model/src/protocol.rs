@@ -7,7 +7,7 @@ use crate::{
     log::{Item, Resume},
     node::{Beat, Node},
     position::Position,
-    rules::{Ahead, Early, Head, Ping, Rules, Trimmed},
+    rules::{Ahead, Early, Head, Heartbeat, Ping, Rules, Trimmed},
     server::{Content, Server},
 };
 
@@ -89,7 +89,9 @@ pub enum Step {
         /// The answer arrives.
         acknowledged: bool,
     },
-    /// A node writes a heartbeat. It looks the master up first.
+    /// A node looks the master up, to write a heartbeat.
+    LookUp(usize),
+    /// A node writes a heartbeat.
     Beat(usize),
     /// A node notices that the master has changed, and publishes there.
     Relink(usize),
@@ -152,7 +154,7 @@ impl Model for Protocol {
     fn actions(&self, state: &Cluster, steps: &mut Vec<Step>) {
         let Cluster { servers, nodes, client, left, .. } = state;
         let master = servers.len() - 1;
-        for (node, Node { link, tail, log, .. }) in nodes.iter().enumerate() {
+        for (node, Node { link, beat, tail, log, .. }) in nodes.iter().enumerate() {
             if node < left.publishers && left.messages > 0 {
                 steps.push(Step::Publish { node, acknowledged: true });
                 if left.unacknowledged > 0 {
@@ -163,7 +165,11 @@ impl Model for Protocol {
                 session.node == node && session.stage == Stage::Ahead { heartbeat: None }
             });
             // Any other heartbeat is an entry that is for nobody, as a claim is.
-            if left.beats > 0 && (waits || self.rules.ahead == Ahead::AnyHeartbeat) {
+            let right = self.rules.ahead == Ahead::Wait && self.rules.heartbeat == Heartbeat::BeforeLookUp;
+            if left.beats > 0 && beat.is_none() && (waits || !right) {
+                steps.push(Step::LookUp(node));
+            }
+            if beat.is_some() {
                 steps.push(Step::Beat(node));
             }
             if link.is_some_and(|link| link.server != master) {
@@ -209,6 +215,7 @@ impl Model for Protocol {
         let mut next = state.clone();
         match step {
             Step::Publish { node, acknowledged } => next.publish(node, acknowledged, self.rules),
+            Step::LookUp(node) => next.look_up(node),
             Step::Beat(node) => next.beat(node, self.rules),
             Step::Relink(node) => next.nodes[node].link = None,
             Step::Connect(node) => {
@@ -229,7 +236,9 @@ impl Model for Protocol {
                 let skip = skip.checked_sub(1).map(|last| stream[last].position);
                 next.nodes[node] = Node::default();
                 next.nodes[node].tail.skip = skip;
-                next.client.session.take_if(|session| session.node == node);
+                if next.client.session.as_ref().is_some_and(|session| session.node == node) {
+                    next.hang_up();
+                }
             }
             Step::Failover(keep) => next.fail_over(keep, self.zombies),
             Step::Flush => {
@@ -246,7 +255,7 @@ impl Model for Protocol {
                 next.nodes[node].log.trim();
             }
             Step::Dial(node) => next.dial(node, self.rules),
-            Step::Hangup => next.client.session = None,
+            Step::Hangup => next.hang_up(),
             Step::Deliver => next.deliver(self.rules)?,
             Step::Ping => next.ping(self.rules)?,
         }
@@ -286,15 +295,28 @@ impl Cluster {
         self.messages.push(Message { position, acknowledged });
     }
 
-    fn beat(&mut self, node: usize, rules: Rules) {
+    fn look_up(&mut self, node: usize) {
         self.left.beats -= 1;
         let master = self.servers.len() - 1;
         self.nodes[node].link.take_if(|link| link.server != master);
+        self.nodes[node].beat =
+            Some(self.client.session.as_ref().is_some_and(|session| session.node == node));
+    }
+
+    fn hang_up(&mut self) {
+        let Some(session) = self.client.session.take() else { return };
+        let beat = &mut self.nodes[session.node].beat;
+        *beat = beat.and(Some(false));
+    }
+
+    fn beat(&mut self, node: usize, rules: Rules) {
+        let was_there = self.nodes[node].beat.take() == Some(true) || rules.heartbeat == Heartbeat::AtWrite;
         let content = Content::Beat(node);
         let position = self.nodes[node].publish(&mut self.servers, content, &mut self.clock, rules);
         if let Some(Session { node: of, stage: Stage::Ahead { heartbeat: heartbeat @ None }, .. }) =
             &mut self.client.session
             && *of == node
+            && was_there
         {
             *heartbeat = Some(position);
         }

@@ -5,6 +5,8 @@
 pub struct Rules {
     /// A cursor that is ahead of the node's log.
     pub ahead: Ahead,
+    /// The time for which a heartbeat of a node stands.
+    pub heartbeat: Heartbeat,
     /// A cursor of an epoch that this node has seen nothing of, between two that it has.
     pub unknown_epoch: UnknownEpoch,
     /// Entries that are too old when a node starts.
@@ -36,6 +38,16 @@ pub enum Ahead {
     GapAtOnce,
     /// Wrong: any heartbeat of this node ends the wait, one from before the session came too.
     AnyHeartbeat,
+}
+
+/// The time for which a heartbeat of a node stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Heartbeat {
+    /// The time before the master was looked up: it proves nothing to a session that came after.
+    #[default]
+    BeforeLookUp,
+    /// Wrong: the time at which it was written, by then perhaps to a master that is none any more.
+    AtWrite,
 }
 
 /// A cursor of an epoch that this node has seen nothing of, between two that it has.

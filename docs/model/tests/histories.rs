@@ -39,7 +39,7 @@ impl Random {
 fn weight(step: Step) -> usize {
     match step {
         Step::Deliver | Step::Read(_) => 40,
-        Step::Publish { .. } | Step::Beat(_) | Step::Connect(_) => 8,
+        Step::Publish { .. } | Step::LookUp(_) | Step::Beat(_) | Step::Connect(_) => 8,
         Step::Dial(_) => 20,
         Step::Hangup | Step::Ping => 4,
         Step::Relink(_) | Step::TrimStream | Step::TrimWindow(_) | Step::Flush => 2,

@@ -1,8 +1,8 @@
 //! The model finds what it is for: with a wrong rule a property fails.
 
 use realtime_model::{
-    Ahead, Budget, Claim, Early, Head, Numbering, Ping, Protocol, Refused, Rules, Skipped, Trimmed,
-    UnknownEpoch,
+    Ahead, Budget, Claim, Early, Head, Heartbeat, Numbering, Ping, Protocol, Refused, Rules, Skipped,
+    Trimmed, UnknownEpoch,
 };
 use stateright::{Checker, HasDiscoveries, Model};
 
@@ -30,6 +30,13 @@ fn a_wait_that_any_heartbeat_ends_is_a_false_gap() {
     let rules = Rules { ahead: Ahead::AnyHeartbeat, ..Rules::default() };
     let budget = Budget { beats: 1, ..budget() };
     fails("no false gap", Protocol { rules, budget, ..Protocol::default() });
+}
+
+#[test]
+fn a_heartbeat_that_stands_for_the_time_of_its_writing_is_a_false_gap() {
+    let rules = Rules { heartbeat: Heartbeat::AtWrite, ..Rules::default() };
+    let budget = Budget { messages: 1, beats: 1, failovers: 1, ..budget() };
+    fails("no false gap", Protocol { rules, budget, zombies: true, ..Protocol::default() });
 }
 
 #[test]
