@@ -34,6 +34,8 @@ pub struct Faults {
     pub false_gap: bool,
     /// A client without a cursor got what its node read to find its own beginning.
     pub old_as_new: bool,
+    /// A session was ended before it had got what was acknowledged before.
+    pub ended_early: bool,
 }
 
 /// A connection to a node.
@@ -45,6 +47,17 @@ pub struct Session {
     pub stage: Stage,
     /// What is sent before anything of the log.
     pub frames: Vec<Frame>,
+    /// It was kicked.
+    pub end: Option<End>,
+}
+
+/// When a session that was kicked ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct End {
+    /// After this position.
+    pub fence: Position,
+    /// The messages that were acknowledged before, as bits.
+    pub due: u16,
 }
 
 /// What a session does.

@@ -12,12 +12,13 @@ mod protocol;
 mod rules;
 mod server;
 
-pub use client::{Client, Faults, Frame, Session, Stage};
+pub use client::{Client, End, Faults, Frame, Session, Stage};
 pub use log::{Item, Log, Run};
 pub use node::{Link, Node, Tail};
 pub use position::Position;
 pub use protocol::{Budget, Cluster, FORGED, Message, Protocol, Step};
 pub use rules::{
-    Ahead, Claim, Early, Head, Heartbeat, Numbering, Ping, Refused, Rules, Skipped, Trimmed, UnknownEpoch,
+    Ahead, Claim, Early, Fence, Head, Heartbeat, Numbering, Ping, Refused, Rules, Skipped, Trimmed,
+    UnknownEpoch,
 };
 pub use server::{Content, Entry, Server};

@@ -3,7 +3,7 @@
 use crate::{
     log::{Item, Log},
     position::Position,
-    rules::{Refused, Rules, Skipped},
+    rules::{Fence, Refused, Rules, Skipped},
     server::{Content, Server},
 };
 
@@ -76,6 +76,22 @@ impl Node {
                 link.server = master;
             }
             link.epoch = self.claim(&mut servers[link.server], clock, rules).epoch;
+        }
+    }
+
+    /// A position behind everything that was acknowledged.
+    pub(crate) fn fence(&mut self, servers: &mut [Server], clock: &mut u8, rules: Rules) -> Position {
+        let master = servers.len() - 1;
+        if rules.fence == Fence::Master {
+            self.link.take_if(|link| link.server != master);
+        }
+        match self.link.and_then(|link| servers[link.server].last()) {
+            Some(last) => last,
+            None => {
+                let last = self.claim(&mut servers[master], clock, rules);
+                self.link = Some(Link { server: master, epoch: last.epoch });
+                last
+            }
         }
     }
 

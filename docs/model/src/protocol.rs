@@ -3,11 +3,11 @@
 use stateright::{Model, Property};
 
 use crate::{
-    client::{Client, Frame, Session, Stage},
+    client::{Client, End, Frame, Session, Stage},
     log::{Item, Resume},
     node::{Beat, Node},
     position::Position,
-    rules::{Ahead, Early, Head, Heartbeat, Ping, Rules, Trimmed},
+    rules::{Ahead, Early, Fence, Head, Heartbeat, Ping, Rules, Trimmed},
     server::{Content, Server},
 };
 
@@ -51,6 +51,8 @@ pub struct Budget {
     pub connections: usize,
     /// Heartbeats to the client.
     pub pings: usize,
+    /// Kicks of the client.
+    pub kicks: usize,
 }
 
 /// A state of the cluster.
@@ -122,6 +124,8 @@ pub enum Step {
     Deliver,
     /// The client gets a heartbeat.
     Ping,
+    /// A node gives the order to end the client's session, wherever that is.
+    Kick(usize),
 }
 
 /// A cursor that nobody has given out.
@@ -187,8 +191,10 @@ impl Model for Protocol {
             if left.window_trims > 0 && !log.entries.is_empty() {
                 steps.push(Step::TrimWindow(node));
             }
-            if client.session.is_none() {
-                steps.push(Step::Dial(node));
+            match &client.session {
+                None => steps.push(Step::Dial(node)),
+                Some(session) if left.kicks > 0 && session.end.is_none() => steps.push(Step::Kick(node)),
+                Some(_) => {}
             }
         }
         if left.failovers > 0 {
@@ -258,7 +264,9 @@ impl Model for Protocol {
             Step::Hangup => next.hang_up(),
             Step::Deliver => next.deliver(self.rules)?,
             Step::Ping => next.ping(self.rules)?,
+            Step::Kick(node) => next.kick(node, self.rules),
         }
+        next.end_session();
         Some(next)
     }
 
@@ -274,6 +282,9 @@ impl Model for Protocol {
                 !state.client.faults.false_gap || protocol.forged
             }),
             Property::<Self>::always("no history as news", |_, state| !state.client.faults.old_as_new),
+            Property::<Self>::always("who is kicked gets what was acknowledged before", |_, state| {
+                !state.client.faults.ended_early
+            }),
             Property::<Self>::always("who waits has a reason", |protocol, state| {
                 !state.waits_in_vain(protocol)
             }),
@@ -340,8 +351,47 @@ impl Cluster {
             // It knows nothing, so it lacks nothing but what comes from now on.
             self.client = Client::default();
         }
-        self.client.session = Some(Session { node, stage: Stage::Early, frames: Vec::new() });
+        self.client.session = Some(Session { node, stage: Stage::Early, frames: Vec::new(), end: None });
         self.settle(node, Beat::None, rules);
+    }
+
+    fn kick(&mut self, node: usize, rules: Rules) {
+        self.left.kicks -= 1;
+        let Self { servers, nodes, client, messages, clock, .. } = self;
+        let Some(session) = &mut client.session else { return };
+        let fence = match rules.fence {
+            Fence::Master | Fence::OwnLink => nodes[node].fence(servers, clock, rules),
+            Fence::OwnLog => match nodes[session.node].tail.last {
+                Some(last) => last,
+                None => return,
+            },
+        };
+        let acknowledged = |(number, message): (usize, &Message)| u16::from(message.acknowledged) << number;
+        let due = messages.iter().enumerate().map(acknowledged).sum();
+        session.end = Some(End { fence, due });
+    }
+
+    /// Ends a session that was kicked, once it has got what is before its end.
+    fn end_session(&mut self) {
+        let Some(Session { node, stage, frames, end: Some(end) }) = &self.client.session else { return };
+        let log = &self.nodes[*node].log;
+        let has = match stage {
+            Stage::Early => return,
+            Stage::Ahead { .. } => self.client.cursor,
+            Stage::Serving { next } if *next < log.first => return,
+            Stage::Serving { next } => log.cursor_at(*next),
+        };
+        if has < Some(end.fence) || !frames.is_empty() {
+            return;
+        }
+        let due = end.due;
+        let Self { messages, client, .. } = self;
+        client.faults.ended_early |= messages.iter().enumerate().any(|(number, message)| {
+            due & (1 << number) != 0
+                && Some(message.position) > client.since
+                && !client.knows_of(number as u8, message.position)
+        });
+        self.hang_up();
     }
 
     /// Looks again at a session that waits for its node.
@@ -475,7 +525,7 @@ impl Cluster {
 
     /// Whether the client has got everything of a node that has read everything of the master.
     fn is_up_to_date(&self) -> bool {
-        let Some(Session { node, stage: Stage::Serving { next }, frames }) = &self.client.session else {
+        let Some(Session { node, stage: Stage::Serving { next }, frames, .. }) = &self.client.session else {
             return false;
         };
         let Node { tail, log, .. } = &self.nodes[*node];

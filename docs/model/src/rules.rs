@@ -19,6 +19,8 @@ pub struct Rules {
     pub ping: Ping,
     /// A session whose place has left the window.
     pub trimmed: Trimmed,
+    /// The position after which a session that is kicked ends.
+    pub fence: Fence,
     /// The number of a new epoch.
     pub numbering: Numbering,
     /// When a claim begins a new epoch.
@@ -114,6 +116,18 @@ pub enum Trimmed {
     UnlessKnown,
     /// Wrong: it is told a gap.
     Always,
+}
+
+/// The position after which a session that is kicked ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Fence {
+    /// The last one of the master, which is looked up first.
+    #[default]
+    Master,
+    /// Wrong: the last one of the server that the node publishes to, be it the master or not.
+    OwnLink,
+    /// Wrong: the last one that the session's node has read.
+    OwnLog,
 }
 
 /// The number of a new epoch.

@@ -18,6 +18,7 @@ fn everything(rules: Rules) -> Protocol {
         restarts: 3,
         connections: 2,
         pings: 5,
+        kicks: 4,
     };
     Protocol { rules, budget, zombies: true, forged: false }
 }
@@ -42,6 +43,7 @@ fn weight(step: Step) -> usize {
         Step::Publish { .. } | Step::LookUp(_) | Step::Beat(_) | Step::Connect(_) => 8,
         Step::Dial(_) => 20,
         Step::Hangup | Step::Ping => 4,
+        Step::Kick(_) => 1,
         Step::Relink(_) | Step::TrimStream | Step::TrimWindow(_) | Step::Flush => 2,
         // There is one for each number of entries.
         Step::Failover(_) | Step::Restart { .. } => 1,

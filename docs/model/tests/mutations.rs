@@ -1,7 +1,7 @@
 //! The model finds what it is for: with a wrong rule a property fails.
 
 use realtime_model::{
-    Ahead, Budget, Claim, Early, Head, Heartbeat, Numbering, Ping, Protocol, Refused, Rules, Skipped,
+    Ahead, Budget, Claim, Early, Fence, Head, Heartbeat, Numbering, Ping, Protocol, Refused, Rules, Skipped,
     Trimmed, UnknownEpoch,
 };
 use stateright::{Checker, HasDiscoveries, Model};
@@ -37,6 +37,26 @@ fn a_heartbeat_that_stands_for_the_time_of_its_writing_is_a_false_gap() {
     let rules = Rules { heartbeat: Heartbeat::AtWrite, ..Rules::default() };
     let budget = Budget { messages: 1, beats: 1, failovers: 1, ..budget() };
     fails("no false gap", Protocol { rules, budget, zombies: true, ..Protocol::default() });
+}
+
+#[test]
+fn an_end_after_what_an_old_master_has_comes_too_early() {
+    let rules = Rules { fence: Fence::OwnLink, ..Rules::default() };
+    let budget = Budget { publishers: 2, failovers: 1, kicks: 1, ..budget() };
+    fails(
+        "who is kicked gets what was acknowledged before",
+        Protocol { rules, budget, zombies: true, ..Protocol::default() },
+    );
+}
+
+#[test]
+fn an_end_after_what_the_node_has_read_comes_too_early() {
+    let rules = Rules { fence: Fence::OwnLog, ..Rules::default() };
+    let budget = Budget { kicks: 1, ..budget() };
+    fails(
+        "who is kicked gets what was acknowledged before",
+        Protocol { rules, budget, ..Protocol::default() },
+    );
 }
 
 #[test]

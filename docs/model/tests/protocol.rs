@@ -52,7 +52,13 @@ fn a_failover_to_a_lagging_replica_loses_nothing_without_a_gap() {
 
 #[test]
 fn an_old_master_that_goes_on_taking_entries_loses_nothing_without_a_gap() {
-    let budget = Budget { publishers: 2, failovers: 1, ..budget() };
+    let budget = Budget { publishers: 2, failovers: 1, beats: 0, ..budget() };
+    holds(Protocol { budget, zombies: true, ..Protocol::default() });
+}
+
+#[test]
+fn an_old_master_that_takes_heartbeats_frees_nobody_too_early() {
+    let budget = Budget { messages: 1, publishers: 2, failovers: 1, beats: 2, ..budget() };
     holds(Protocol { budget, zombies: true, ..Protocol::default() });
 }
 
@@ -72,6 +78,12 @@ fn a_master_that_was_emptied_is_a_gap() {
 fn an_acknowledgement_that_is_lost_changes_nothing_for_the_client() {
     let budget = Budget { unacknowledged: 1, failovers: 1, beats: 0, ..budget() };
     holds(Protocol { budget, ..Protocol::default() });
+}
+
+#[test]
+fn who_is_kicked_gets_what_was_acknowledged_before() {
+    let budget = Budget { publishers: 2, failovers: 1, kicks: 1, beats: 0, ..budget() };
+    holds(Protocol { budget, zombies: true, ..Protocol::default() });
 }
 
 #[test]
