@@ -57,7 +57,6 @@ impl Clients {
 }
 
 #[actix_web::test]
-#[ignore = "until a session's end takes its place behind a position"]
 async fn what_was_published_before_a_kick_is_delivered_first() {
     let redis = Redis::start().await;
     let (a, b) = (node(&redis, "a").await, node(&redis, "b").await);
@@ -71,7 +70,6 @@ async fn what_was_published_before_a_kick_is_delivered_first() {
 }
 
 #[actix_web::test]
-#[ignore = "until a session's end takes its place behind a position"]
 async fn the_last_word_of_a_kick_is_delivered_first() {
     let redis = Redis::start().await;
     let (a, b) = (node(&redis, "a").await, node(&redis, "b").await);
@@ -84,7 +82,6 @@ async fn the_last_word_of_a_kick_is_delivered_first() {
 }
 
 #[actix_web::test]
-#[ignore = "until a session's end takes its place behind a position"]
 async fn what_was_published_before_a_revocation_is_delivered_first() {
     let redis = Redis::start().await;
     let (a, b) = (node(&redis, "a").await, node(&redis, "b").await);
