@@ -106,11 +106,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     announce(&state, server.addrs().first().map_or(port, std::net::SocketAddr::port));
 
     let mut server = server.run();
+    let failed = hub.failed();
     let mut stop = tokio::spawn(stop(signals, hub, server.handle()));
     let result = tokio::select! {
         result = &mut server => result,
         // A process that no signal stops in order is better ended now, with a word.
         Err(error) = &mut stop => bail!("the task that waits for signals has ended: {error}"),
+        // Nothing that is published arrives any more: whatever started this process starts it anew.
+        problem = failed => bail!("{problem}"),
     };
     stop.abort();
     Ok(result?)

@@ -34,6 +34,7 @@ use self::{
 use crate::{
     config::{RedisConfig, RedisConfigError},
     incarnation::Incarnation,
+    task::restarting,
 };
 
 /// Gives orders to every node through Redis 7.0 or later.
@@ -83,7 +84,10 @@ impl RedisControl {
             let (peers, untold) = (Mutex::default(), AtomicBool::default());
             let shared = Arc::new(Shared { local, store: store(), peers, untold });
             let (sender, started) = watch::channel(false);
-            let task = tokio::spawn(Follower::new(Arc::clone(&shared), sender).run());
+            let following = Arc::clone(&shared);
+            let task = tokio::spawn(restarting("control", move || {
+                Follower::new(Arc::clone(&following), sender.clone()).run()
+            }));
             Self { shared, task, started }
         })
     }

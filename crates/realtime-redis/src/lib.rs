@@ -47,6 +47,7 @@ mod sa_token;
 #[doc(hidden)]
 pub mod sim;
 mod streams;
+mod task;
 mod tls;
 
 pub use config::{RedisConfig, RedisConfigError, Topology};

@@ -23,6 +23,7 @@ use crate::{
     config::{RedisConfig, RedisConfigError},
     incarnation::Incarnation,
     presence::keeper::Keeper,
+    task::restarting,
 };
 
 /// Who is online in the cluster, kept in Redis 7.0 or later.
@@ -105,8 +106,12 @@ impl RedisPresence {
             let commands = commands(keys.nodes.clone());
             let shared = Arc::new(Shared { commands, keys, feed: PresenceFeed::default() });
             let keeper = Arc::new(Keeper::new(local, Arc::clone(&shared), incarnation));
-            let keeping = Mutex::new(Some(tokio::spawn(keeper::keep(Arc::clone(&keeper)))));
-            let following = tokio::spawn(changes::follow(Arc::clone(&shared)));
+            let kept = Arc::clone(&keeper);
+            let keep = restarting("presence", move || keeper::keep(Arc::clone(&kept)));
+            let keeping = Mutex::new(Some(tokio::spawn(keep)));
+            let followed = Arc::clone(&shared);
+            let follow = restarting("changes of presence", move || changes::follow(Arc::clone(&followed)));
+            let following = tokio::spawn(follow);
             Self { shared, keeper, keeping, following }
         })
     }

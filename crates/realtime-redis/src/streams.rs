@@ -34,6 +34,7 @@ use crate::{
     config::{RedisConfig, RedisConfigError},
     master::Servers,
     streams::publisher::Publisher,
+    task::restarting,
 };
 
 /// Carries envelopes in a Redis stream; needs Redis 7.0 or later.
@@ -126,7 +127,8 @@ impl Bus for RedisStreamsBus {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let mut tasks = JoinSet::new();
         tasks.spawn(tail::run(Arc::clone(&self.0), sender));
-        tasks.spawn(publisher::beat(Arc::clone(&self.0)));
+        let beating = Arc::clone(&self.0);
+        tasks.spawn(restarting("heartbeat", move || publisher::beat(Arc::clone(&beating))));
         // The tasks end with the stream that owns them.
         Box::pin(stream::unfold((receiver, tasks), |(mut receiver, tasks)| async move {
             let event = receiver.recv().await?;
