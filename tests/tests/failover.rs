@@ -184,6 +184,49 @@ async fn two_sentinels_that_hang_cost_nothing_but_a_moment() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn looking_up_the_master_stands_in_nobodys_way_and_keeps_its_connections() {
+    let redis = RedisSentinel::start().await;
+    let node = bus(redis.topology());
+    node.publish(&envelope("warm")).await.unwrap();
+    redis.sentinel(0).pause();
+    redis.sentinel(1).pause();
+    let mut callers = tokio::task::JoinSet::new();
+    for caller in 0..200 {
+        let node = node.clone();
+        callers.spawn(async move {
+            let mut took = Vec::new();
+            for _ in 0..40 {
+                sleep(Duration::from_millis(100)).await;
+                let asked = Instant::now();
+                node.publish(&envelope(caller)).await.unwrap();
+                took.push(asked.elapsed());
+            }
+            took
+        });
+    }
+    let mut took = within("the callers", callers.join_all()).await.concat();
+    took.sort_unstable();
+    let p95 = took[took.len() * 95 / 100];
+    assert!(p95 < Duration::from_millis(50), "p95 {p95:?}");
+
+    redis.sentinel(0).resume();
+    redis.sentinel(1).resume();
+    let mut events = Subscriber::up(&node).await;
+    let opened = || {
+        let stats = redis.sentinel(2).cli(&["info", "stats"]);
+        let line = stats.lines().find_map(|line| line.strip_prefix("total_connections_received:"));
+        line.unwrap().parse::<u64>().unwrap()
+    };
+    let before = opened();
+    for _ in 0..5 {
+        events.until(|event| matches!(event, BusEvent::CaughtUp(_))).await;
+    }
+    // One of them asked how many there are.
+    let opened = opened() - before - 1;
+    assert!(opened <= 2, "{opened} connections to a sentinel in five heartbeats");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_clusters_master_that_is_killed_loses_nothing_in_silence() {
     let mut redis = RedisCluster::start().await;
     let (reader, publisher) = start(redis.topology()).await;

@@ -403,7 +403,7 @@ async fn a_subscription_that_lives_but_hears_nothing_is_down() {
     assert!(problem.contains("canary"), "{problem}");
     assert!(muted.elapsed() < Duration::from_secs(3), "took {:?}", muted.elapsed());
     let refused = bus.publish(&to_sse("x")).await;
-    assert!(matches!(refused, Err(BusError::Unavailable(_))), "never Ok when Redis did not take it");
+    assert!(matches!(refused, Err(BusError::Refused(_))), "never Ok when Redis did not take it");
     redis.cli(&["acl", "setuser", "default", "+publish"]);
     gap_and_up(&mut events).await;
     let seen = "Noticed within 3 s; publishing never says yes to what Redis refused. Then a gap.";

@@ -67,6 +67,9 @@ pub enum BusError {
     /// The bus cannot be reached, or did not answer in time.
     #[error("the bus is unavailable: {0}")]
     Unavailable(String),
+    /// The bus is there, and takes nothing for now: it is full, lacks replicas, or does not let this node write.
+    #[error("the bus refused it: {0}")]
+    Refused(String),
     /// This kind of bus cannot carry such an envelope.
     #[error("this bus cannot carry {0}")]
     Unsupported(String),

@@ -22,7 +22,7 @@ use tokio::{
 
 use crate::{
     config::{RedisConfig, RedisConfigError},
-    line::Line,
+    line::{Line, is_refusal},
     master::Servers,
 };
 
@@ -143,11 +143,16 @@ impl Shared {
             .await
             .map_err(|_| late())?
             .map_err(|error| match error {
-                BusError::Unavailable(problem) | BusError::Unsupported(problem) => problem,
+                BusError::Unavailable(problem)
+                | BusError::Refused(problem)
+                | BusError::Unsupported(problem) => problem,
             })?;
         let answer = timeout_at(deadline, work(&mut link.connection.clone())).await;
-        if !matches!(&answer, Ok(Ok(_))) && !matches!(&answer, Ok(Err(error)) if is_plain_no(error)) {
-            way.line.give_up(&link);
+        match &answer {
+            Ok(Ok(_)) => way.line.worked(),
+            Ok(Err(error)) if is_plain_no(error) => {}
+            Ok(Err(error)) => way.line.give_up(&link, error),
+            Err(_) => way.line.give_up(&link, late()),
         }
         answer.map_err(|_| late())?.map_err(|error| error.to_string())
     }
@@ -170,7 +175,7 @@ async fn leave(shared: Arc<Shared>) {
             if let Some(link) = line.current()
                 && link.addr != *master.addr()
             {
-                line.give_up(&link);
+                line.leave(&link);
             }
         }
     }
@@ -178,12 +183,12 @@ async fn leave(shared: Arc<Shared>) {
 
 /// A server that says no to one command is still the right one, unless it says that it is not.
 fn is_plain_no(error: &RedisError) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::Server(
-            ServerErrorKind::ResponseError | ServerErrorKind::NoScript | ServerErrorKind::NoPerm
-        ) | ErrorKind::UnexpectedReturnType
-    )
+    is_refusal(error)
+        || matches!(
+            error.kind(),
+            ErrorKind::Server(ServerErrorKind::ResponseError | ServerErrorKind::NoScript)
+                | ErrorKind::UnexpectedReturnType
+        )
 }
 
 impl fmt::Debug for Commands {

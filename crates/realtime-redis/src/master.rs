@@ -2,12 +2,16 @@
 //!
 //! Sentinel and Cluster are asked for nothing but who is the master: everything else goes straight to that server.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, RedisError, RedisResult, Value,
-    aio::MultiplexedConnection, from_redis_value_ref,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue, Pipeline,
+    RedisError, RedisResult, Value, aio::MultiplexedConnection, from_redis_value_ref,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -27,8 +31,28 @@ pub(crate) struct Servers {
 
 enum Kind {
     Single(ConnectionInfo),
-    Sentinel { sentinels: Vec<ConnectionInfo>, service: String, server: ConnectionInfo },
-    Cluster(Vec<ConnectionInfo>),
+    Sentinel { sentinels: Vec<Seed>, service: String, server: ConnectionInfo },
+    Cluster(Vec<Seed>),
+}
+
+/// A sentinel or cluster node that is asked for the master, and the connection to it that is kept between two questions.
+struct Seed {
+    info: ConnectionInfo,
+    kept: Mutex<Option<MultiplexedConnection>>,
+}
+
+impl Seed {
+    fn all(infos: Vec<ConnectionInfo>) -> Vec<Self> {
+        infos.into_iter().map(|info| Self { info, kept: Mutex::default() }).collect()
+    }
+
+    fn kept(&self) -> Option<MultiplexedConnection> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn keep(&self, connection: MultiplexedConnection) {
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
+    }
 }
 
 impl Servers {
@@ -42,11 +66,13 @@ impl Servers {
         let kind = match &config.topology {
             Topology::Single(url) => Kind::Single(with_tls(parse("the server", url)?)?),
             Topology::Sentinel { sentinels, service, server } => Kind::Sentinel {
-                sentinels: all_with_tls(parse_all("sentinel", sentinels)?)?,
+                sentinels: Seed::all(all_with_tls(parse_all("sentinel", sentinels)?)?),
                 service: service.clone(),
                 server: with_tls(parse("the server", server)?)?,
             },
-            Topology::Cluster(nodes) => Kind::Cluster(all_with_tls(parse_all("cluster node", nodes)?)?),
+            Topology::Cluster(nodes) => {
+                Kind::Cluster(Seed::all(all_with_tls(parse_all("cluster node", nodes)?)?))
+            }
         };
         Ok(Self { kind, timeout: config.command_timeout })
     }
@@ -68,7 +94,7 @@ impl Servers {
             Kind::Cluster(nodes) => {
                 let asked = nodes.iter().map(|node| self.ask_cluster(node, key));
                 let (host, port) = most(asked.collect()).await?;
-                Ok(at(&nodes[0], host, port))
+                Ok(at(&nodes[0].info, host, port))
             }
         }
     }
@@ -86,21 +112,33 @@ impl Servers {
         Client::open(server)?.get_multiplexed_async_connection_with_config(&config).await
     }
 
-    async fn ask_sentinel(&self, sentinel: &ConnectionInfo, service: &str) -> RedisResult<(String, u16)> {
-        let mut connection = self.open(sentinel.clone(), self.timeout).await?;
-        let address: Option<(String, u16)> = redis::cmd("SENTINEL")
-            .arg("GET-MASTER-ADDR-BY-NAME")
-            .arg(service)
-            .query_async(&mut connection)
-            .await?;
+    async fn ask_sentinel(&self, sentinel: &Seed, service: &str) -> RedisResult<(String, u16)> {
+        let mut question = redis::pipe();
+        question.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(service);
+        let (address,): (Option<(String, u16)>,) = self.ask(sentinel, &question).await?;
         address.ok_or_else(|| missing("the sentinel knows no such master"))
     }
 
-    async fn ask_cluster(&self, node: &ConnectionInfo, key: &str) -> RedisResult<(String, u16)> {
-        let mut connection = self.open(node.clone(), self.timeout).await?;
-        let slot: u16 = redis::cmd("CLUSTER").arg("KEYSLOT").arg(key).query_async(&mut connection).await?;
-        let ranges: Vec<Vec<Value>> = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await?;
-        owner(&ranges, slot, node.addr())
+    async fn ask_cluster(&self, node: &Seed, key: &str) -> RedisResult<(String, u16)> {
+        let mut question = redis::pipe();
+        question.cmd("CLUSTER").arg("KEYSLOT").arg(key).cmd("CLUSTER").arg("SLOTS");
+        let (slot, ranges): (u16, Vec<Vec<Value>>) = self.ask(node, &question).await?;
+        owner(&ranges, slot, node.info.addr())
+    }
+
+    /// Asks over the connection that was kept, or over a new one. Nobody waits for the answer on one whose answer was
+    /// given up: it is not kept.
+    async fn ask<T: FromRedisValue>(&self, seed: &Seed, question: &Pipeline) -> RedisResult<T> {
+        if let Some(mut connection) = seed.kept()
+            && let Ok(answer) = question.query_async(&mut connection).await
+        {
+            seed.keep(connection);
+            return Ok(answer);
+        }
+        let mut connection = self.open(seed.info.clone(), self.timeout).await?;
+        let answer = question.query_async(&mut connection).await?;
+        seed.keep(connection);
+        Ok(answer)
     }
 }
 
@@ -173,6 +211,12 @@ fn at(like: &ConnectionInfo, host: String, port: u16) -> ConnectionInfo {
         _ => ConnectionAddr::Tcp(host, port),
     };
     like.clone().set_addr(addr)
+}
+
+/// Whether an answer to ROLE is that of a master.
+pub(crate) fn is_master(role: &Value) -> bool {
+    let Value::Array(role) = role else { return false };
+    role.first().is_some_and(|role| from_redis_value_ref::<String>(role).is_ok_and(|role| role == "master"))
 }
 
 fn missing(what: &'static str) -> RedisError {

@@ -4,12 +4,18 @@ use std::fmt;
 
 use realtime_core::BusError;
 use redis::{
-    ConnectionAddr, ErrorKind, Pipeline, RedisResult, Value, aio::MultiplexedConnection, from_redis_value_ref,
+    ConnectionAddr, ErrorKind, FromRedisValue, Pipeline, RedisResult, Value, aio::MultiplexedConnection,
 };
 use tokio::time::{Instant, timeout_at};
 
 use super::{Shared, count};
-use crate::line::unavailable;
+use crate::{
+    line::{bus_error, is_refusal},
+    master::is_master,
+};
+
+/// What is said of a server that takes a PUBLISH and tells its own subscribers only.
+pub(super) const NO_MASTER: &str = "this server is not a master";
 
 /// A connection to a server that reaches everybody.
 pub(super) struct Link {
@@ -29,19 +35,40 @@ impl Shared {
     /// # Errors
     /// [`BusError::Unavailable`]. Nothing is tried twice: Redis may have taken it.
     pub(super) async fn publish(&self, commands: &Pipeline) -> Result<(), BusError> {
+        // Redis answers each with the number of its receivers on that server, which says nothing about other servers.
+        self.run::<Vec<u64>>(commands).await.map(drop)
+    }
+
+    /// Publishes a canary and asks for the server's role, which may change behind an address that does not. Returns
+    /// whether it is a master; one that is not is left.
+    pub(super) async fn publish_canary(&self) -> Result<bool, BusError> {
+        let mut canary = redis::pipe();
+        canary.cmd("PUBLISH").arg(&self.canary).arg(self.born.elapsed().as_millis().to_string()).cmd("ROLE");
+        let (_, role) = self.run::<(u64, Value)>(&canary).await?;
+        let leads = is_master(&role);
+        if !leads && let Some(link) = self.line.current() {
+            self.line.leave(&link);
+        }
+        Ok(leads)
+    }
+
+    async fn run<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T, BusError> {
         let timeout = self.config.command_timeout;
         let deadline = Instant::now() + timeout;
         let late = || BusError::Unavailable(format!("no answer from Redis within {timeout:?}"));
         let link = timeout_at(deadline, self.line.link(|| self.open())).await.map_err(|_| late())??;
-        // Redis answers each with the number of its receivers on that server, which says nothing about other servers.
         let mut connection = link.connection.clone();
-        let answer = commands.query_async::<Vec<u64>>(&mut connection);
+        let answer = commands.query_async::<T>(&mut connection);
         let error = match timeout_at(deadline, answer).await {
-            Ok(Ok(_)) => return Ok(()),
-            Ok(Err(error)) => unavailable(&error),
+            Ok(Ok(answer)) => {
+                self.line.worked();
+                return Ok(answer);
+            }
+            Ok(Err(error)) if is_refusal(&error) => return Err(bus_error(&error)),
+            Ok(Err(error)) => bus_error(&error),
             Err(_) => late(),
         };
-        self.line.give_up(&link);
+        self.line.give_up(&link, &error);
         Err(error)
     }
 
@@ -50,13 +77,9 @@ impl Shared {
         let server = self.servers.master(self.home()).await?;
         let addr = server.addr().clone();
         let mut connection = self.servers.open(server, self.config.command_timeout).await?;
-        if self.servers.can_change() {
-            // A replica takes a PUBLISH, too, and only its own subscribers hear it.
-            let role: Vec<Value> = redis::cmd("ROLE").query_async(&mut connection).await?;
-            let role: Option<String> = role.first().map(from_redis_value_ref).transpose()?;
-            if role.as_deref() != Some("master") {
-                return Err((ErrorKind::Client, "this server is not a master").into());
-            }
+        // A replica takes a PUBLISH, too, and only its own subscribers hear it.
+        if !is_master(&redis::cmd("ROLE").query_async(&mut connection).await?) {
+            return Err((ErrorKind::Client, NO_MASTER).into());
         }
         Ok(Link { connection, addr })
     }
@@ -71,7 +94,7 @@ impl Shared {
         if let Some(link) = self.line.current()
             && link.addr != *master
         {
-            self.line.give_up(&link);
+            self.line.leave(&link);
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex as StdMutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant as StdInstant},
@@ -27,7 +27,8 @@ use super::{
 };
 use crate::{
     batcher::Batcher,
-    line::{Line, unavailable},
+    line::{Line, bus_error, is_refusal},
+    master::is_master,
 };
 
 /// How often a node proves to itself that what it publishes comes back.
@@ -41,6 +42,8 @@ pub(super) struct Publisher {
     line: Line<Link>,
     /// The highest epoch that any part of this bus has seen.
     seen: AtomicU64,
+    /// Why the last heartbeat could not be written.
+    problem: StdMutex<Option<BusError>>,
 }
 
 /// A claimed connection.
@@ -51,8 +54,14 @@ struct Link {
     clock: RedisClock,
     /// Held by whoever claims again; the others wait for what comes of it.
     claiming: Mutex<()>,
-    /// When the master was looked up last; held by whoever looks.
-    looked: Mutex<Instant>,
+    /// How the master was looked up last; held by whoever looks.
+    looked: Arc<Mutex<Looked>>,
+}
+
+struct Looked {
+    at: Instant,
+    /// The highest epoch that the bus had seen then.
+    seen: u64,
 }
 
 impl std::fmt::Debug for Link {
@@ -68,13 +77,15 @@ enum Outcome {
     Stale,
     /// This server does not take it, and nothing was added.
     Elsewhere(RedisError),
+    /// Nobody is let add anything for now, and nothing was added.
+    Refused(RedisError),
     /// Nobody knows whether it was added.
     Unknown(RedisError),
 }
 
 impl Shared {
     /// Adds an envelope to the stream, within the time that a command may take.
-    pub(super) async fn publish(&self, envelope: &Envelope) -> Result<Position, BusError> {
+    pub(super) async fn publish(self: &Arc<Self>, envelope: &Envelope) -> Result<Position, BusError> {
         self.add(envelope).await
     }
 
@@ -82,31 +93,33 @@ impl Shared {
     /// first, so that a node that is left alone with an old master does not mistake its own echo for the cluster's.
     ///
     /// Everything that was acknowledged on any node before this was called comes before the entry.
-    pub(super) async fn heartbeat(&self) -> Result<Position, BusError> {
+    pub(super) async fn heartbeat(self: &Arc<Self>) -> Result<Position, BusError> {
         let began = u64::try_from(self.created.elapsed().as_micros()).unwrap_or(u64::MAX);
-        if let Some(link) = self.publisher.line.current() {
-            self.leads(&link, Duration::ZERO).await;
+        if let Some(link) = self.publisher.line.current().filter(|_| self.servers.can_change()) {
+            let mut looked = link.looked.lock().await;
+            self.leads(&link, &mut looked).await;
         }
         self.add(&Beat { incarnation: &self.incarnation, began }).await
     }
 
-    async fn add(&self, fields: &impl Fields) -> Result<Position, BusError> {
+    async fn add(self: &Arc<Self>, fields: &impl Fields) -> Result<Position, BusError> {
         let limit = self.config.command_timeout;
         let mut asked = None;
         match timeout(limit, self.try_add(fields, &mut asked)).await {
             Ok(result) => result,
             Err(_) => {
+                let problem = format!("no answer from Redis within {limit:?}");
                 if let Some(link) = asked {
-                    self.publisher.line.give_up(&link);
+                    self.publisher.line.give_up(&link, &problem);
                 }
-                Err(BusError::Unavailable(format!("no answer from Redis within {limit:?}")))
+                Err(BusError::Unavailable(problem))
             }
         }
     }
 
     /// Goes on until there is an answer that says something; `asked` is whom it waits for.
     async fn try_add(
-        &self,
+        self: &Arc<Self>,
         fields: &impl Fields,
         asked: &mut Option<Arc<Link>>,
     ) -> Result<Position, BusError> {
@@ -115,16 +128,20 @@ impl Shared {
             let link = asked.insert(link);
             let epoch = link.epoch.load(Ordering::Acquire);
             match outcome(self.xadd(link, epoch, fields).await) {
-                Outcome::Added(position) => return Ok(position),
+                Outcome::Added(position) => {
+                    self.publisher.line.worked();
+                    return Ok(position);
+                }
                 // Boxed: it is rare, and a part of every publish otherwise.
                 Outcome::Stale => Box::pin(self.reclaim(link, epoch)).await?,
                 Outcome::Elsewhere(error) => {
                     tracing::debug!(%error, "this server does not take entries any more");
-                    self.publisher.line.give_up(link);
+                    self.publisher.line.give_up(link, &error);
                 }
+                Outcome::Refused(error) => return Err(bus_error(&error)),
                 Outcome::Unknown(error) => {
-                    self.publisher.line.give_up(link);
-                    return Err(unavailable(&error));
+                    self.publisher.line.give_up(link, &error);
+                    return Err(bus_error(&error));
                 }
             }
         }
@@ -147,6 +164,11 @@ impl Shared {
         link.connection.run(command).await
     }
 
+    /// Why no heartbeat can be written, if that is known.
+    pub(super) fn beat_problem(&self) -> Option<BusError> {
+        self.publisher.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The highest epoch that this bus has seen.
     pub(super) fn seen(&self) -> u64 {
         self.publisher.seen.load(Ordering::Acquire)
@@ -158,34 +180,43 @@ impl Shared {
     }
 
     /// A connection to the master, as far as that is known.
-    async fn link(&self) -> Result<Arc<Link>, BusError> {
+    async fn link(self: &Arc<Self>) -> Result<Arc<Link>, BusError> {
         let link = self.publisher.line.link(|| self.open()).await?;
-        // With a subscription the heartbeat looks often enough.
-        let age =
-            if link.epoch.load(Ordering::Acquire) < self.seen() { Duration::ZERO } else { BEAT * 3 / 2 };
-        if self.leads(&link, age).await {
+        if !self.servers.can_change() || self.may_lead(&link).await {
             return Ok(link);
         }
         self.publisher.line.link(|| self.open()).await
     }
 
-    /// Whether a connection still leads to the master, which is looked up unless somebody did within `age`. One that
-    /// does not is given up: a master that was cut off goes on taking entries that no node will read.
-    async fn leads(&self, link: &Arc<Link>, age: Duration) -> bool {
-        if !self.servers.can_change() {
-            return true;
+    /// Whether a connection may still lead to the master. That is looked up beside the publishes, which go on meanwhile;
+    /// only when another part of this bus has met a newer epoch all of them wait for one look-up.
+    async fn may_lead(self: &Arc<Self>, link: &Arc<Link>) -> bool {
+        let seen = self.seen();
+        if link.epoch.load(Ordering::Acquire) < seen {
+            let mut looked = link.looked.lock().await;
+            return looked.seen >= seen || self.leads(link, &mut looked).await;
         }
-        let mut looked = link.looked.lock().await;
-        if looked.elapsed() < age {
-            return true;
+        // With a subscription the heartbeat looks often enough.
+        let due = link.looked.try_lock().is_ok_and(|looked| looked.at.elapsed() > BEAT * 3 / 2);
+        if due && let Ok(mut looked) = Arc::clone(&link.looked).try_lock_owned() {
+            let (shared, link) = (Arc::clone(self), Arc::clone(link));
+            // It ends by itself, within `LOOK`.
+            tokio::spawn(async move { shared.leads(&link, &mut looked).await });
         }
+        true
+    }
+
+    /// Whether a connection still leads to the master, which is looked up. One that does not is left: a master that was
+    /// cut off goes on taking entries that no node will read.
+    async fn leads(&self, link: &Arc<Link>, looked: &mut Looked) -> bool {
+        looked.seen = self.seen();
         // Without an answer it goes on: that nobody can be asked is no fault of the master.
         let master = Box::pin(timeout(LOOK, self.servers.master(&self.keys.log))).await;
-        *looked = Instant::now();
+        looked.at = Instant::now();
         let leads = !matches!(master, Ok(Ok(master)) if *master.addr() != link.addr);
         if !leads {
             tracing::warn!("the master has changed");
-            self.publisher.line.give_up(link);
+            self.publisher.line.leave(link);
         }
         leads
     }
@@ -205,7 +236,7 @@ impl Shared {
             epoch: AtomicU64::new(epoch),
             clock: RedisClock::new(time),
             claiming: Mutex::default(),
-            looked: Mutex::new(Instant::now()),
+            looked: Arc::new(Mutex::new(Looked { at: Instant::now(), seen: epoch })),
         })
     }
 
@@ -223,8 +254,10 @@ impl Shared {
                 Ok(())
             }
             Err(error) => {
-                self.publisher.line.give_up(link);
-                Err(unavailable(&error))
+                if !is_refusal(&error) {
+                    self.publisher.line.give_up(link, &error);
+                }
+                Err(bus_error(&error))
             }
         }
     }
@@ -237,26 +270,32 @@ pub(super) async fn beat(shared: Arc<Shared>) {
     loop {
         timer.tick().await;
         // A failure shows at the tail: the heartbeat does not come back.
-        if let Err(error) = shared.heartbeat().await {
+        let problem = shared.heartbeat().await.err();
+        if let Some(error) = &problem {
             tracing::debug!(%error, "no heartbeat was written");
         }
-        if let Some(link) = shared.publisher.line.current()
-            && let Err(error) = link.set_clock().await
-        {
-            tracing::debug!(%error, "Redis did not tell its time");
+        *shared.publisher.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+        let Some(link) = shared.publisher.line.current() else { continue };
+        match link.look().await {
+            Ok(true) => {}
+            Ok(false) => shared.publisher.line.leave(&link),
+            Err(error) => tracing::debug!(%error, "Redis told neither its role nor its time"),
         }
     }
 }
 
 impl Link {
-    /// Asks Redis for the time.
-    async fn set_clock(&self) -> RedisResult<()> {
+    /// Asks Redis for its role, which may change behind an address that does not, and for the time. Returns whether it
+    /// is a master.
+    async fn look(&self) -> RedisResult<bool> {
         let (mut connection, asked) = (self.connection.connection(), StdInstant::now());
-        let time = redis::cmd("TIME");
-        let time = timeout(LOOK, time.query_async(&mut connection)).await;
+        let mut look = redis::pipe();
+        look.cmd("ROLE").cmd("TIME");
+        let answer = timeout(LOOK, look.query_async::<(Value, (u64, u64))>(&mut connection)).await;
         let late = |_| RedisError::from((redis::ErrorKind::Io, "no answer in time"));
-        self.clock.set(RedisTime::new(time.map_err(late)??, asked));
-        Ok(())
+        let (role, time) = answer.map_err(late)??;
+        self.clock.set(RedisTime::new(time, asked));
+        Ok(is_master(&role))
     }
 }
 
@@ -287,6 +326,7 @@ fn outcome(answer: RedisResult<Value>) -> Outcome {
                 | ServerErrorKind::TryAgain
                 | ServerErrorKind::BusyLoading,
             ) => Outcome::Elsewhere(error),
+            _ if is_refusal(&error) => Outcome::Refused(error),
             _ => Outcome::Unknown(error),
         },
     }
