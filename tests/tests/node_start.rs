@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use realtime_core::{Bus, BusEvent, Hub};
 use realtime_redis::{RedisConfig, RedisStreamsBus};
 use realtime_tests::{
-    Embedded, EventStream, Redis,
+    Embedded, EventStream, Proxy, Redis,
     conformance::{Subscriber, envelope},
     token, within,
 };
@@ -67,4 +67,31 @@ async fn a_publisher_whose_clock_is_behind_loses_nothing_on_a_node_that_starts()
         }
     }
     assert_eq!(texts, ["first", "late"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_behind_a_slow_link_catches_up_with_large_messages() {
+    let redis = Redis::start().await;
+    let publisher = RedisStreamsBus::new(RedisConfig::single(redis.url())).unwrap();
+    let large = envelope("x".repeat(64 << 10));
+    let mut last = None;
+    for _ in 0..1500 {
+        last = publisher.publish(&large).await.unwrap().position;
+    }
+    let proxy = Proxy::start_at(redis.port(), 20_000_000).await;
+    let url = format!("redis://127.0.0.1:{}/", proxy.port());
+    let mut node = Subscriber::start(&RedisStreamsBus::new(RedisConfig::single(url)).unwrap());
+    let mut seen = None;
+    within("the node to have caught up", async {
+        loop {
+            match node.next().await {
+                BusEvent::Message(position, _) => seen = position,
+                BusEvent::Up(_) => return,
+                BusEvent::Marker(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    })
+    .await;
+    assert_eq!(seen, last);
 }

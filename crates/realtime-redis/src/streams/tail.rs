@@ -11,20 +11,30 @@ use std::{
 use futures_util::future::join;
 use realtime_core::{BusEvent, Position};
 use redis::{RedisResult, Value, aio::MultiplexedConnection};
-use tokio::{sync::mpsc::Sender, time::sleep};
+use tokio::{
+    sync::mpsc::Sender,
+    time::{Instant, sleep},
+};
 
 use super::{
     Shared,
     claim::claim,
+    clock::AgeFilter,
     count,
     entry::{Content, decode},
     position,
-    tail_state::TailState,
+    publisher::BEAT,
 };
 use crate::backoff::Backoff;
 
-/// How many entries one read takes.
+/// How many entries one read takes at most.
 const COUNT: usize = 1000;
+
+/// How many the first one takes, before anything is known of their size.
+const FIRST_COUNT: usize = 64;
+
+/// About how many bytes one read takes: over a slow link, too, they come in much less than `READ_TIMEOUT`.
+const READ_BYTES: usize = 4 << 20;
 
 /// How long a read waits for the next entry.
 const BLOCK: Duration = Duration::from_millis(1000);
@@ -32,18 +42,30 @@ const BLOCK: Duration = Duration::from_millis(1000);
 /// How long a read may take in all: a server that hangs answers nothing.
 const READ_TIMEOUT: Duration = Duration::from_millis(1500);
 
+/// A node whose own heartbeat has not come back for so long does not get what is published.
+const BEAT_LIMIT: Duration = BEAT.saturating_mul(5).checked_div(2).expect("two is not zero");
+
 /// Reads for ever, or until nobody listens.
 pub(super) async fn run(shared: Arc<Shared>, events: Sender<BusEvent>) {
-    let state = TailState::new(shared.incarnation.clone(), shared.created);
-    let mut tail = Tail { shared, events, state, warned: Vec::new() };
+    let mut tail = Tail {
+        shared,
+        events,
+        last: None,
+        up: false,
+        count: FIRST_COUNT,
+        filter: None,
+        started: false,
+        proved: None,
+        beat: Instant::now(),
+        warned: Vec::new(),
+    };
     let mut backoff = Backoff::default();
     loop {
         let problem = match tail.follow(&mut backoff).await {
             Ok(Ended) => return,
             Err(problem) => problem,
         };
-        let down = tail.state.failed(problem);
-        if tail.events.send(down).await.is_err() {
+        if tail.down(problem).await.is_none() {
             return;
         }
         sleep(backoff.next()).await;
@@ -53,7 +75,20 @@ pub(super) async fn run(shared: Arc<Shared>, events: Sender<BusEvent>) {
 struct Tail {
     shared: Arc<Shared>,
     events: Sender<BusEvent>,
-    state: TailState,
+    /// The last entry that was read.
+    last: Option<Position>,
+    /// The hub believes that it gets everything.
+    up: bool,
+    /// How many entries the next read takes.
+    count: usize,
+    /// What it leaves out before the hub has got anything; `None` before the first claim.
+    filter: Option<AgeFilter>,
+    /// The hub has got something.
+    started: bool,
+    /// When our own heartbeat came back last.
+    beat: Instant,
+    /// When the newest of our own heartbeats that came back began, while the hub has not been told.
+    proved: Option<StdInstant>,
     /// The kinds of unreadable entries that were logged.
     warned: Vec<&'static str>,
 }
@@ -70,24 +105,33 @@ impl Tail {
         let server = shared.servers.master(&shared.keys.log).await.map_err(text)?;
         let mut connection = shared.servers.open(server, READ_TIMEOUT).await.map_err(text)?;
         let claimed = claim(&shared, &mut connection, shared.seen()).await.map_err(text)?;
-        shared.see(claimed.last.epoch);
-        self.state.claimed(claimed.last, claimed.time, shared.config.max_age, StdInstant::now());
+        let end = claimed.last;
+        shared.see(end.epoch);
+        let max_age = shared.config.max_age;
+        match &mut self.filter {
+            Some(filter) => filter.set(claimed.time, max_age),
+            None => self.filter = Some(AgeFilter::new(claimed.time, max_age)),
+        }
+        let mut caught_up = false;
         let mut ahead = None;
         loop {
+            let asked = self.count;
             let answer = match ahead.take() {
-                Some(answer) => answer,
-                None => {
-                    let block = self.state.is_caught_up();
-                    shared.read(&mut connection, self.state.last(), block).await.map_err(text)?
-                }
+                Some((count, answer)) => Ok((count, answer)),
+                None => shared.read(&mut connection, self.last, asked, caught_up).await.map(|it| (asked, it)),
             };
+            let (count, answer) = answer.map_err(|error| self.slower(asked, &error))?;
             let entries = entries(&answer)?;
-            let drained = entries.len() < COUNT;
+            let drained = entries.len() < count;
+            if !drained {
+                self.count = next_count(entries.len(), entries.iter().map(|(_, fields)| size(fields)).sum());
+            }
             // Behind a full answer there is more: it is fetched while this one is taken.
+            let next = self.count;
             let fetch = async {
                 match entries.last() {
                     Some((last, _)) if !drained => {
-                        shared.read(&mut connection, Some(*last), false).await.map(Some)
+                        shared.read(&mut connection, Some(*last), next, false).await.map(Some)
                     }
                     _ => Ok(None),
                 }
@@ -96,46 +140,99 @@ impl Tail {
             if taken.is_none() {
                 return Ok(Ended);
             }
-            ahead = fetched.map_err(text)?;
-            let events = self.state.settle(drained, StdInstant::now())?;
-            if self.state.is_caught_up() {
-                backoff.reset();
+            ahead = fetched.map_err(|error| self.slower(next, &error))?.map(|answer| (next, answer));
+            if !caught_up && (drained || self.last >= Some(end)) {
+                caught_up = true;
+                // What is written from now on has its time.
+                self.beat = Instant::now();
             }
-            if self.send(events).await.is_none() {
-                return Ok(Ended);
+            if caught_up && self.beat.elapsed() > BEAT_LIMIT {
+                let problem = format!("our own heartbeat has not come back for {:?}", self.beat.elapsed());
+                return Err(match shared.beat_problem() {
+                    Some(reason) => format!("{problem}: {reason}"),
+                    None => problem,
+                });
+            }
+            if caught_up && !self.up {
+                (self.up, self.started) = (true, true);
+                if self.events.send(BusEvent::Up(self.last)).await.is_err() {
+                    return Ok(Ended);
+                }
+            }
+            match self.prove().await {
+                None => return Ok(Ended),
+                // Only this proves that the connection is of use.
+                Some(true) => backoff.reset(),
+                Some(false) => {}
             }
         }
+    }
+
+    /// Asks for fewer entries next time when so many did not come in time.
+    fn slower(&mut self, count: usize, error: &redis::RedisError) -> String {
+        if error.is_timeout() {
+            self.count = (count / 2).max(1);
+        }
+        error.to_string()
     }
 
     /// Tells the hub of entries, in order.
     async fn take(&mut self, entries: &[(Position, &[Value])]) -> Option<()> {
         for (position, fields) in entries {
-            self.shared.see(position.epoch);
-            let entry = decode(fields);
-            if let Content::Unknown(problem) = entry.content {
-                self.warn(*position, fields, problem);
+            self.last = Some(*position);
+            self.emit(*position, fields).await?;
+        }
+        Some(())
+    }
+
+    async fn emit(&mut self, position: Position, fields: &[Value]) -> Option<()> {
+        self.shared.see(position.epoch);
+        let entry = decode(fields);
+        if let Content::Beat { incarnation, began } = &entry.content
+            && *incarnation == self.shared.incarnation
+        {
+            self.beat = Instant::now();
+            let began =
+                began.and_then(|micros| self.shared.created.checked_add(Duration::from_micros(micros)));
+            self.proved = began.map(|began| began.min(StdInstant::now())).max(self.proved);
+        }
+        // What was published long before this node started is in nobody's window: the history begins behind it, so that
+        // whoever comes with a cursor from before is told of a gap. After an outage all of it is due.
+        if !self.started
+            && let Some(filter) = &mut self.filter
+            && filter.is_too_old(position.epoch, entry.at)
+        {
+            return Some(());
+        }
+        self.started = true;
+        let event = match entry.content {
+            Content::Envelope(envelope) => BusEvent::Message(Some(position), envelope),
+            Content::Beat { .. } | Content::Claim => BusEvent::Marker(position),
+            Content::Unknown(problem) => {
+                count(&self.shared.metrics.undecodable);
+                if !self.warned.contains(&problem) {
+                    self.warned.push(problem);
+                    let bytes = size(fields);
+                    tracing::warn!(%position, bytes, problem, "an entry of the stream is skipped; said once");
+                }
+                self.events.send(BusEvent::Marker(position)).await.ok()?;
+                BusEvent::Gap
             }
-            let events = self.state.read(*position, entry, StdInstant::now());
-            self.send(events).await?;
-        }
-        Some(())
+        };
+        self.events.send(event).await.ok()
     }
 
-    async fn send(&self, events: [Option<BusEvent>; 2]) -> Option<()> {
-        for event in events.into_iter().flatten() {
-            self.events.send(event).await.ok()?;
+    /// Tells the hub how much it has got, once it believes that it gets everything. Returns whether there was a proof.
+    async fn prove(&mut self) -> Option<bool> {
+        match self.proved.take_if(|_| self.up) {
+            Some(began) => self.events.send(BusEvent::CaughtUp(began)).await.ok().map(|()| true),
+            None => Some(false),
         }
-        Some(())
     }
 
-    fn warn(&mut self, position: Position, fields: &[Value], problem: &'static str) {
-        count(&self.shared.metrics.undecodable);
-        if !self.warned.contains(&problem) {
-            self.warned.push(problem);
-            let len = |field: &Value| if let Value::BulkString(bytes) = field { bytes.len() } else { 0 };
-            let bytes: usize = fields.iter().map(len).sum();
-            tracing::warn!(%position, bytes, problem, "an entry of the stream is skipped; said once");
-        }
+    async fn down(&mut self, problem: String) -> Option<()> {
+        self.up = false;
+        self.events.send(BusEvent::Down(problem)).await.ok()
     }
 }
 
@@ -145,10 +242,11 @@ impl Shared {
         &self,
         connection: &mut MultiplexedConnection,
         after: Option<Position>,
+        count: usize,
         block: bool,
     ) -> RedisResult<Value> {
         let mut command = redis::cmd("XREAD");
-        command.arg("COUNT").arg(COUNT);
+        command.arg("COUNT").arg(count);
         if block {
             command.arg("BLOCK").arg(u64::try_from(BLOCK.as_millis()).unwrap_or(u64::MAX));
         }
@@ -186,4 +284,28 @@ fn entry(entry: &Value) -> Option<Result<(Position, &[Value]), String>> {
     let id = String::from_utf8_lossy(id);
     let position = position(&id).ok_or_else(|| format!("entry {id} is none of ours"));
     Some(position.map(|position| (position, fields.as_slice())))
+}
+
+/// The bytes of an entry's fields.
+fn size(fields: &[Value]) -> usize {
+    fields.iter().map(|field| if let Value::BulkString(bytes) = field { bytes.len() } else { 0 }).sum()
+}
+
+/// How many entries the read after one takes that took so many of so many bytes.
+fn next_count(entries: usize, bytes: usize) -> usize {
+    (READ_BYTES.saturating_mul(entries) / bytes.max(1)).clamp(1, COUNT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_takes_as_many_entries_as_fit() {
+        assert_eq!(next_count(64, 64 * 300), COUNT);
+        assert_eq!(next_count(64, 64 << 16), 64);
+        assert_eq!(next_count(1000, 1000 << 20), 4);
+        assert_eq!(next_count(1, READ_BYTES * 3), 1);
+        assert_eq!(next_count(0, 0), 1);
+    }
 }
