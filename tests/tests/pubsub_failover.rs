@@ -14,8 +14,8 @@ use futures_util::StreamExt;
 use realtime_core::{Bus, BusEvent, Envelope, Message, Scope, Transport};
 use realtime_redis::{RedisConfig, RedisPubSubBus, Topology};
 use realtime_tests::{
-    Fault, Part, Published, Publisher, RedisCluster, RedisSentinel,
-    conformance::{Terms, bus_conforms},
+    Fault, Part, Proxy, Published, Publisher, Redis, RedisCluster, RedisSentinel,
+    conformance::{Subscriber, Terms, bus_conforms},
     within,
 };
 use tokio::{sync::watch, task::JoinHandle, time::sleep};
@@ -117,6 +117,45 @@ async fn a_slot_that_moves_to_another_master_loses_nothing_in_silence() {
     assert_eq!(figures.published.refused, 0, "every node of a cluster tells all others");
     let seen = "Publishing goes on. Two gaps, 3 s apart; what did not arrive is followed by one.";
     Fault::new("Cluster: our slot moves to another master", Part::PubSub, seen).figures(&figures).record();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_that_is_replaced_behind_its_address_is_left() {
+    let (old, new) = (Redis::start().await, Redis::start().await);
+    let proxy = Proxy::start(old.port()).await;
+    let address = Topology::Single(format!("redis://127.0.0.1:{}/", proxy.port()));
+    let stayed = bus(address.clone());
+    let mut on_stayed = Subscriber::up(&stayed).await;
+    stayed.publish(&to_sse("before")).await.unwrap();
+    on_stayed.message().await;
+    // Nobody's connection is cut, and the old master goes on taking what is published.
+    assert_eq!(old.cli(&["replicaof", "127.0.0.1", &new.port().to_string()]), "OK");
+    proxy.lead_to(new.port());
+    let moved = Instant::now();
+    let mut on_new = Subscriber::up(&bus(address)).await;
+    let heard = within("the node that stayed to be heard by the one that came", async {
+        let heard = on_new.until(|event| matches!(event, BusEvent::Message(..)));
+        tokio::pin!(heard);
+        loop {
+            stayed.publish(&to_sse("after")).await.ok();
+            tokio::select! {
+                _ = &mut heard => return moved.elapsed(),
+                () = sleep(Duration::from_millis(20)) => {}
+            }
+        }
+    })
+    .await;
+    assert!(heard < Duration::from_secs(5), "heard after {heard:?}");
+    // What others published to the old master meanwhile may be missing.
+    for _ in 0..2 {
+        on_stayed.until(|event| matches!(event, BusEvent::Gap)).await;
+        stayed.publish(&to_sse("goes on")).await.ok();
+    }
+    let seen = "Within 3 s nodes leave a master that was demoted, though its address and their connections stay. Two gaps, \
+                3 s apart.";
+    Fault::new("Redis: another server becomes the master behind the same address", Part::PubSub, seen)
+        .figures(format_args!("heard by a node on the new master after {heard:.1?}"))
+        .record();
 }
 
 fn bus(topology: Topology) -> RedisPubSubBus {

@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, sleep, timeout, timeout_at},
 };
 
-use super::{Channel, Shared, count};
+use super::{Channel, Shared, count, publisher::NO_MASTER};
 use crate::{
     backoff::Backoff,
     ruoyi::{Dto, Undecodable},
@@ -39,6 +39,7 @@ pub(super) async fn run(shared: Arc<Shared>, events: Sender<BusEvent>) {
         up: false,
         started: false,
         missed: false,
+        moved: false,
         missing_until: None,
         warned: Vec::new(),
     };
@@ -72,6 +73,8 @@ struct Listener {
     started: bool,
     /// Something may be missing between what the hub has got and what comes next.
     missed: bool,
+    /// The server at the address that was followed is no master any more.
+    moved: bool,
     /// Until when others may still publish where this node does not listen any more.
     missing_until: Option<Instant>,
     /// The kinds of unreadable messages that were logged.
@@ -91,12 +94,15 @@ impl Listener {
         let messages = messages.map_err(|_| format!("no subscription within {limit:?}"))?.map_err(text)?;
         // The first canary over this connection has its time.
         self.proof = Instant::now();
-        if self.started && shared.servers.can_change() {
+        if self.started && (shared.servers.can_change() || std::mem::take(&mut self.moved)) {
             self.missing_until = Some(self.proof + STRAGGLERS);
         }
         tokio::select! {
             ended = self.hear(messages) => ended,
-            never = shared.sing() => match never {},
+            () = shared.sing() => {
+                self.moved = true;
+                Err(NO_MASTER.into())
+            }
             () = shared.until_moved(&addr) => Err("the master has changed".into()),
         }
     }
@@ -166,17 +172,16 @@ impl Shared {
         Ok(subscription.into_on_message())
     }
 
-    /// Publishes canaries.
-    async fn sing(&self) -> Infallible {
+    /// Publishes canaries until the server that they go to is no master any more.
+    async fn sing(&self) {
         let mut backoff = Backoff::default();
         loop {
-            let mut canary = redis::pipe();
-            canary.cmd("PUBLISH").arg(&self.canary).arg(self.born.elapsed().as_millis().to_string());
-            match self.publish(&canary).await {
-                Ok(()) => {
+            match self.publish_canary().await {
+                Ok(true) => {
                     backoff.reset();
                     sleep(CANARY).await;
                 }
+                Ok(false) => return,
                 Err(error) => {
                     tracing::debug!(%error, "no canary was published");
                     sleep(backoff.next()).await;
