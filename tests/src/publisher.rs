@@ -47,6 +47,8 @@ pub struct Acknowledged {
     pub position: Option<Position>,
     /// When it was published.
     pub at: Instant,
+    /// When the bus said that it has it.
+    pub done: Instant,
 }
 
 impl Publisher {
@@ -76,7 +78,8 @@ impl Publisher {
                 match answer {
                     Ok(answer) => {
                         let position = answer.position;
-                        published.acknowledged.push(Acknowledged { number, position, at });
+                        let done = Instant::now();
+                        published.acknowledged.push(Acknowledged { number, position, at, done });
                         published.pause = published.pause.max(last.elapsed());
                         last = Instant::now();
                         count.send_modify(|count| *count += 1);

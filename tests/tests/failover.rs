@@ -284,6 +284,7 @@ async fn finish(publisher: Publisher, reader: Reader) -> Figures {
     let published = publisher.stop().await;
     let seen = reader.stop().await;
     seen.nothing_is_missing_in_silence(&published);
+    seen.had_caught_up(&published);
     let limit = RedisConfig::new(Topology::Single(String::new())).command_timeout;
     let slowest = published.slowest;
     assert!(slowest < limit + Duration::from_millis(500), "a publish took {slowest:?}");
@@ -314,6 +315,8 @@ struct Seen {
     texts: HashSet<(Position, String)>,
     /// Runs of dense positions, as first and last. Between two of them something may be missing.
     runs: Vec<(Position, Position)>,
+    /// Each time that it was told to have caught up: with what was acknowledged before which instant, and where it was.
+    caught_up: Vec<(Instant, Position)>,
     /// The longest time that it was down.
     down: Duration,
 }
@@ -339,7 +342,10 @@ impl Reader {
                         (position, Some(envelope.message().data.to_string()))
                     }
                     BusEvent::Marker(position) => (position, None),
-                    BusEvent::CaughtUp(_) => continue,
+                    BusEvent::CaughtUp(instant) => {
+                        seen.caught_up.extend(seen.runs.last().map(|(_, last)| (instant, *last)));
+                        continue;
+                    }
                     BusEvent::Up(_) => {
                         up.send_replace(true);
                         seen.down =
@@ -392,6 +398,19 @@ impl Seen {
             Some((_, last)) if last.next() == position => *last = position,
             Some((_, last)) if *last >= position => panic!("{position} after {last}"),
             _ => self.runs.push((position, position)),
+        }
+    }
+
+    /// Whatever was acknowledged before an instant with which it had caught up lay behind it then.
+    fn had_caught_up(&self, published: &Published) {
+        assert!(!self.caught_up.is_empty());
+        for (instant, last) in &self.caught_up {
+            let ahead =
+                published.acknowledged.iter().find(|one| one.done < *instant && one.position > Some(*last));
+            assert!(
+                ahead.is_none(),
+                "{ahead:?} was still to come at {last}, told to have caught up with {instant:?}"
+            );
         }
     }
 
