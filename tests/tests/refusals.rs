@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use realtime_core::{Bus, BusError, Hub};
+use realtime_core::{Bus, BusError, BusEvent, Hub};
 use realtime_redis::{
     Incarnation, RedisConfig, RedisControl, RedisPresence, RedisPubSubBus, RedisStreamsBus,
 };
 use realtime_tests::{
     Demo, Fault, Part, Redis,
-    conformance::{Terms, bus_conforms, envelope},
+    conformance::{Subscriber, Terms, bus_conforms, envelope},
     within,
 };
 use tokio::time::sleep;
@@ -114,4 +114,20 @@ async fn the_user_of_the_operations_guide_may_do_all_that_is_needed() {
     .await;
     // What it may not do would be told here, of whatever part.
     assert_eq!(redis.cli(&["acl", "log"]), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_heartbeats_are_refused_says_why_and_stays_down_until_one_comes_back() {
+    let redis = Redis::start().await;
+    let bus = RedisStreamsBus::new(RedisConfig::single(redis.url())).unwrap();
+    let mut events = Subscriber::up(&bus).await;
+    assert_eq!(redis.cli(&["config", "set", "maxmemory", "1"]), "OK");
+    for _ in 0..2 {
+        let event = events.until(|event| matches!(event, BusEvent::Up(_) | BusEvent::Down(_))).await;
+        let BusEvent::Down(problem) = event else { panic!("{event:?}") };
+        assert!(problem.contains("heartbeat") && problem.contains("OOM"), "{problem}");
+    }
+    assert_eq!(redis.cli(&["config", "set", "maxmemory", "0"]), "OK");
+    events.until(|event| matches!(event, BusEvent::Up(_))).await;
+    events.until(|event| matches!(event, BusEvent::CaughtUp(_))).await;
 }

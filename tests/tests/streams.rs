@@ -85,6 +85,7 @@ async fn without_redis_publishing_is_an_error_at_once_and_goes_on_when_it_is_the
     let mut events = bus.subscribe();
     let asked = Instant::now();
     assert!(matches!(bus.publish(&envelope("x")).await, Err(BusError::Unavailable(_))));
+    assert!(matches!(bus.fence().await, Err(BusError::Unavailable(_))));
     assert!(asked.elapsed() < Duration::from_secs(2));
     use futures_util::StreamExt;
     assert!(matches!(within("an event", events.next()).await, Some(BusEvent::Down(_))));

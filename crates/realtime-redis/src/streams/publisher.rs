@@ -254,9 +254,8 @@ impl Shared {
                 Ok(())
             }
             Err(error) => {
-                if !is_refusal(&error) {
-                    self.publisher.line.give_up(link, &error);
-                }
+                // A claim that is refused, too: it is not tried again with each publish.
+                self.publisher.line.give_up(link, &error);
                 Err(bus_error(&error))
             }
         }

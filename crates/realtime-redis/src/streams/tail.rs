@@ -56,6 +56,7 @@ pub(super) async fn run(shared: Arc<Shared>, events: Sender<BusEvent>) {
         filter: None,
         started: false,
         proved: None,
+        doubted: false,
         beat: Instant::now(),
         warned: Vec::new(),
     };
@@ -89,6 +90,8 @@ struct Tail {
     beat: Instant,
     /// When the newest of our own heartbeats that came back began, while the hub has not been told.
     proved: Option<StdInstant>,
+    /// No heartbeat came back when it was due, and none has since.
+    doubted: bool,
     /// The kinds of unreadable entries that were logged.
     warned: Vec<&'static str>,
 }
@@ -147,13 +150,14 @@ impl Tail {
                 self.beat = Instant::now();
             }
             if caught_up && self.beat.elapsed() > BEAT_LIMIT {
+                self.doubted = true;
                 let problem = format!("our own heartbeat has not come back for {:?}", self.beat.elapsed());
                 return Err(match shared.beat_problem() {
                     Some(reason) => format!("{problem}: {reason}"),
                     None => problem,
                 });
             }
-            if caught_up && !self.up {
+            if caught_up && !self.up && !self.doubted {
                 (self.up, self.started) = (true, true);
                 if self.events.send(BusEvent::Up(self.last)).await.is_err() {
                     return Ok(Ended);
@@ -191,7 +195,7 @@ impl Tail {
         if let Content::Beat { incarnation, began } = &entry.content
             && *incarnation == self.shared.incarnation
         {
-            self.beat = Instant::now();
+            (self.beat, self.doubted) = (Instant::now(), false);
             let began =
                 began.and_then(|micros| self.shared.created.checked_add(Duration::from_micros(micros)));
             self.proved = began.map(|began| began.min(StdInstant::now())).max(self.proved);
