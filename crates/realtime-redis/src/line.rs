@@ -9,7 +9,7 @@ use std::{
 };
 
 use realtime_core::BusError;
-use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind};
+use redis::{RedisError, RedisResult};
 use tokio::{sync::Mutex, time::Instant};
 
 use crate::backoff::Backoff;
@@ -142,21 +142,26 @@ pub(crate) fn bus_error(error: &RedisError) -> BusError {
 /// Whether a server that works says no, and would over any other connection, too: nothing was done, and the connection
 /// is not to blame.
 pub(crate) fn is_refusal(error: &RedisError) -> bool {
-    match error.kind() {
-        ErrorKind::Server(ServerErrorKind::NoPerm) => true,
-        ErrorKind::Extension => error.code().is_some_and(|code| REFUSALS.contains(&code)),
-        _ => false,
+    let is_named = |code: &str| REFUSALS.contains(&code);
+    match error.code() {
+        Some(code) if is_named(code) => true,
+        // One of several commands, each of which has an error of its own.
+        Some("EXECABORT") | None => {
+            let errors = error.clone().into_server_errors();
+            errors.is_some_and(|all| !all.is_empty() && all.iter().all(|(_, error)| is_named(error.code())))
+        }
+        Some(_) => false,
     }
 }
 
-/// Full; too few replicas; cannot save; not logged in; busy with a script; a key of another kind.
-const REFUSALS: [&str; 6] = ["OOM", "NOREPLICAS", "MISCONF", "NOAUTH", "BUSY", "WRONGTYPE"];
+/// Full; too few replicas; cannot save; not allowed; not logged in; busy with a script; a key of another kind.
+const REFUSALS: [&str; 7] = ["OOM", "NOREPLICAS", "MISCONF", "NOPERM", "NOAUTH", "BUSY", "WRONGTYPE"];
 
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicU32;
 
-    use redis::Value;
+    use redis::{ErrorKind, Value};
 
     use super::*;
 

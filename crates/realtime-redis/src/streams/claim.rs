@@ -7,7 +7,7 @@
 //! `INFO` is asked for beside the script, since several vendors refuse it within one; before and after, so that nothing
 //! is concluded from a server that changed meanwhile.
 
-use std::time::Instant;
+use std::{io, time::Instant};
 
 use realtime_core::Position;
 use redis::{ErrorKind, RedisError, RedisResult, Script, ServerErrorKind, aio::MultiplexedConnection};
@@ -91,8 +91,7 @@ fn check_version(server: &str) -> RedisResult<()> {
     let Some(version) = field(server, "redis_version") else { return Ok(()) };
     match version.split('.').next().map(str::parse::<u32>) {
         Some(Ok(major)) if major < 7 => {
-            let detail = format!("this server is {version}");
-            Err((ErrorKind::Client, "Redis 7.0 or later is needed", detail).into())
+            Err(unsupported(format!("Redis 7.0 or later is needed: this server is {version}")))
         }
         _ => Ok(()),
     }
@@ -104,14 +103,19 @@ fn replication_id(replication: &str) -> RedisResult<&str> {
         return Err(read_only("this server is not a master"));
     }
     field(replication, "master_replid").ok_or_else(|| {
-        let problem = "INFO has no master_replid here, without which a loss could not be noticed";
-        (ErrorKind::Client, "this server cannot carry the bus", problem.to_owned()).into()
+        let problem = "its INFO has no master_replid, without which a loss could not be noticed";
+        unsupported(format!("this server cannot carry the bus: {problem}"))
     })
 }
 
 /// A field of what INFO answers.
 fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
+/// In words alone: the client's own errors name their kind in between.
+fn unsupported(problem: String) -> RedisError {
+    io::Error::new(io::ErrorKind::Unsupported, problem).into()
 }
 
 fn read_only(problem: &'static str) -> RedisError {
@@ -126,8 +130,7 @@ mod tests {
     fn a_server_that_is_too_old_is_told_in_words() {
         let error =
             check_version("# Server\r\nredis_version:6.2.14\r\nredis_mode:standalone\r\n").unwrap_err();
-        let error = error.to_string();
-        assert!(error.contains("Redis 7.0 or later is needed") && error.contains("6.2.14"), "{error}");
+        assert_eq!(error.to_string(), "Redis 7.0 or later is needed: this server is 6.2.14");
         for version in
             ["redis_version:7.0.15", "redis_version:8.2.0", "redis_version:255.255.255", "no:version"]
         {
