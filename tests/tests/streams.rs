@@ -42,7 +42,7 @@ fn is_hole(last: Option<Position>, next: Position) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_memory_bus_conforms() {
     let memory = MemoryBus::new();
-    bus_conforms(|| memory.clone(), &Terms { catches_up: false, ..Terms::full() }).await;
+    bus_conforms(|| memory.clone(), &Terms::full()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

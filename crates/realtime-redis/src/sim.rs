@@ -47,8 +47,7 @@ impl Tail {
 
     /// A connection was claimed: where the stream ends, and Redis' time in milliseconds.
     pub fn claimed(&mut self, end: Position, millis: u64) {
-        let now = Instant::now();
-        self.state.claimed(end, RedisTime { millis, asked: now }, self.max_age, now);
+        self.state.claimed(end, RedisTime { millis, asked: Instant::now() }, self.max_age);
     }
 
     /// Entries were read, each with Redis' time; `drained`: there are no more.
@@ -73,7 +72,7 @@ impl Tail {
             let entry = Entry { content, at: Some(at) };
             events.extend(self.state.read(position, entry, Instant::now()).into_iter().flatten());
         }
-        events.extend(self.state.settle(drained, Instant::now())?.into_iter().flatten());
+        events.extend(self.state.settle(drained, Instant::now())?.events.into_iter().flatten());
         Ok(events)
     }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 
 use redis::{Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, RedisResult, TlsCertificates};
+#[cfg(feature = "sa-token")]
+use redis::{TlsMode, cluster::ClusterClientBuilder};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::{CryptoProvider, ring},
@@ -84,14 +86,24 @@ impl RedisTls {
     /// A connection with these settings, if it is one over TLS.
     pub(crate) fn apply(&self, connection: ConnectionInfo) -> RedisResult<ConnectionInfo> {
         let ConnectionAddr::TcpTls { .. } = connection.addr() else { return Ok(connection) };
-        let certificates = TlsCertificates { client_tls: self.client.clone(), root_cert: self.ca.clone() };
-        let client = Client::build_with_tls(connection, certificates)?;
+        let client = Client::build_with_tls(connection, self.certificates())?;
         let connection = client.get_connection_info().clone();
         let mut addr = connection.addr().clone();
         if let ConnectionAddr::TcpTls { insecure, .. } = &mut addr {
             *insecure |= self.insecure;
         }
         Ok(connection.set_addr(addr))
+    }
+
+    /// A client of a cluster with these settings: it finds most of its servers by itself.
+    #[cfg(feature = "sa-token")]
+    pub(crate) fn certify(&self, client: ClusterClientBuilder) -> ClusterClientBuilder {
+        let client = client.certs(self.certificates());
+        if self.insecure { client.tls(TlsMode::Insecure) } else { client }
+    }
+
+    fn certificates(&self) -> TlsCertificates {
+        TlsCertificates { client_tls: self.client.clone(), root_cert: self.ca.clone() }
     }
 }
 

@@ -25,7 +25,7 @@ use tokio::{runtime::Handle, time::timeout};
 
 use crate::{
     RedisConfig, RedisConfigError, Topology, commands::Commands, config::parse_all, line::Line,
-    master::Servers,
+    master::Servers, tls,
 };
 
 pub(super) enum Connections {
@@ -61,7 +61,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 impl Connections {
     pub(super) fn new(config: &RedisConfig, key: String) -> Result<Self, RedisConfigError> {
         if let Topology::Cluster(nodes) = &config.topology {
-            let client = ClusterClientBuilder::new(parse_all("cluster node", nodes)?)
+            let nodes = parse_all("cluster node", nodes)?;
+            let with_tls = nodes.iter().any(|node| matches!(node.addr(), ConnectionAddr::TcpTls { .. }));
+            let mut client = ClusterClientBuilder::new(nodes);
+            if with_tls {
+                tls::install_provider();
+                client = config.tls.certify(client);
+            }
+            let client = client
                 .connection_timeout(CONNECT_TIMEOUT)
                 .response_timeout(config.command_timeout)
                 .build()
@@ -92,14 +99,17 @@ impl Connections {
                     let link = shared.link(open).await.map_err(|error| error.to_string())?;
                     let answer = command.query_async(&mut ClusterConnection::clone(&link)).await;
                     // What a node says no to would be said again over another connection.
-                    if answer.as_ref().is_err_and(|error: &RedisError| error.is_io_error()) {
-                        shared.give_up(&link);
+                    match &answer {
+                        Err(error) if RedisError::is_io_error(error) => {
+                            shared.give_up(&link, wordless(error))
+                        }
+                        _ => shared.worked(),
                     }
                     answer.map_err(|error| wordless(&error).to_string())
                 };
                 timeout(*limit, answer).await.unwrap_or_else(|_| {
                     if let Some(link) = shared.current() {
-                        shared.give_up(&link);
+                        shared.give_up(&link, late(*limit));
                     }
                     Err(late(*limit))
                 })

@@ -5,25 +5,21 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant as StdInstant},
+    time::{Duration, Instant},
 };
 
 use futures_util::future::join;
 use realtime_core::{BusEvent, Position};
 use redis::{RedisResult, Value, aio::MultiplexedConnection};
-use tokio::{
-    sync::mpsc::Sender,
-    time::{Instant, sleep},
-};
+use tokio::{sync::mpsc::Sender, time::sleep};
 
 use super::{
     Shared,
     claim::claim,
-    clock::AgeFilter,
     count,
     entry::{Content, decode},
     position,
-    publisher::BEAT,
+    tail_state::TailState,
 };
 use crate::backoff::Backoff;
 
@@ -42,31 +38,18 @@ const BLOCK: Duration = Duration::from_millis(1000);
 /// How long a read may take in all: a server that hangs answers nothing.
 const READ_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// A node whose own heartbeat has not come back for so long does not get what is published.
-const BEAT_LIMIT: Duration = BEAT.saturating_mul(5).checked_div(2).expect("two is not zero");
-
 /// Reads for ever, or until nobody listens.
 pub(super) async fn run(shared: Arc<Shared>, events: Sender<BusEvent>) {
-    let mut tail = Tail {
-        shared,
-        events,
-        last: None,
-        up: false,
-        count: FIRST_COUNT,
-        filter: None,
-        started: false,
-        proved: None,
-        doubted: false,
-        beat: Instant::now(),
-        warned: Vec::new(),
-    };
+    let state = TailState::new(shared.incarnation.clone(), shared.created);
+    let mut tail = Tail { shared, events, state, count: FIRST_COUNT, warned: Vec::new() };
     let mut backoff = Backoff::default();
     loop {
         let problem = match tail.follow(&mut backoff).await {
             Ok(Ended) => return,
             Err(problem) => problem,
         };
-        if tail.down(problem).await.is_none() {
+        let down = tail.state.failed(problem);
+        if tail.events.send(down).await.is_err() {
             return;
         }
         sleep(backoff.next()).await;
@@ -76,22 +59,9 @@ pub(super) async fn run(shared: Arc<Shared>, events: Sender<BusEvent>) {
 struct Tail {
     shared: Arc<Shared>,
     events: Sender<BusEvent>,
-    /// The last entry that was read.
-    last: Option<Position>,
-    /// The hub believes that it gets everything.
-    up: bool,
+    state: TailState,
     /// How many entries the next read takes.
     count: usize,
-    /// What it leaves out before the hub has got anything; `None` before the first claim.
-    filter: Option<AgeFilter>,
-    /// The hub has got something.
-    started: bool,
-    /// When our own heartbeat came back last.
-    beat: Instant,
-    /// When the newest of our own heartbeats that came back began, while the hub has not been told.
-    proved: Option<StdInstant>,
-    /// No heartbeat came back when it was due, and none has since.
-    doubted: bool,
     /// The kinds of unreadable entries that were logged.
     warned: Vec<&'static str>,
 }
@@ -108,20 +78,17 @@ impl Tail {
         let server = shared.servers.master(&shared.keys.log).await.map_err(text)?;
         let mut connection = shared.servers.open(server, READ_TIMEOUT).await.map_err(text)?;
         let claimed = claim(&shared, &mut connection, shared.seen()).await.map_err(text)?;
-        let end = claimed.last;
-        shared.see(end.epoch);
-        let max_age = shared.config.max_age;
-        match &mut self.filter {
-            Some(filter) => filter.set(claimed.time, max_age),
-            None => self.filter = Some(AgeFilter::new(claimed.time, max_age)),
-        }
-        let mut caught_up = false;
+        shared.see(claimed.last.epoch);
+        self.state.claimed(claimed.last, claimed.time, shared.config.max_age);
         let mut ahead = None;
         loop {
             let asked = self.count;
             let answer = match ahead.take() {
                 Some((count, answer)) => Ok((count, answer)),
-                None => shared.read(&mut connection, self.last, asked, caught_up).await.map(|it| (asked, it)),
+                None => {
+                    let (after, block) = (self.state.last(), self.state.is_caught_up());
+                    shared.read(&mut connection, after, asked, block).await.map(|it| (asked, it))
+                }
             };
             let (count, answer) = answer.map_err(|error| self.slower(asked, &error))?;
             let entries = entries(&answer)?;
@@ -144,30 +111,18 @@ impl Tail {
                 return Ok(Ended);
             }
             ahead = fetched.map_err(|error| self.slower(next, &error))?.map(|answer| (next, answer));
-            if !caught_up && (drained || self.last >= Some(end)) {
-                caught_up = true;
-                // What is written from now on has its time.
-                self.beat = Instant::now();
-            }
-            if caught_up && self.beat.elapsed() > BEAT_LIMIT {
-                self.doubted = true;
-                let problem = format!("our own heartbeat has not come back for {:?}", self.beat.elapsed());
-                return Err(match shared.beat_problem() {
+            let settled = self.state.settle(drained, Instant::now()).map_err(|problem| {
+                match shared.beat_problem() {
                     Some(reason) => format!("{problem}: {reason}"),
                     None => problem,
-                });
-            }
-            if caught_up && !self.up && !self.doubted {
-                (self.up, self.started) = (true, true);
-                if self.events.send(BusEvent::Up(self.last)).await.is_err() {
-                    return Ok(Ended);
                 }
-            }
-            match self.prove().await {
-                None => return Ok(Ended),
+            })?;
+            if settled.proved {
                 // Only this proves that the connection is of use.
-                Some(true) => backoff.reset(),
-                Some(false) => {}
+                backoff.reset();
+            }
+            if self.send(settled.events).await.is_none() {
+                return Ok(Ended);
             }
         }
     }
@@ -183,60 +138,31 @@ impl Tail {
     /// Tells the hub of entries, in order.
     async fn take(&mut self, entries: &[(Position, &[Value])]) -> Option<()> {
         for (position, fields) in entries {
-            self.last = Some(*position);
-            self.emit(*position, fields).await?;
+            self.shared.see(position.epoch);
+            let entry = decode(fields);
+            if let Content::Unknown(problem) = entry.content {
+                self.warn(*position, fields, problem);
+            }
+            let events = self.state.read(*position, entry, Instant::now());
+            self.send(events).await?;
         }
         Some(())
     }
 
-    async fn emit(&mut self, position: Position, fields: &[Value]) -> Option<()> {
-        self.shared.see(position.epoch);
-        let entry = decode(fields);
-        if let Content::Beat { incarnation, began } = &entry.content
-            && *incarnation == self.shared.incarnation
-        {
-            (self.beat, self.doubted) = (Instant::now(), false);
-            let began =
-                began.and_then(|micros| self.shared.created.checked_add(Duration::from_micros(micros)));
-            self.proved = began.map(|began| began.min(StdInstant::now())).max(self.proved);
+    async fn send(&self, events: [Option<BusEvent>; 2]) -> Option<()> {
+        for event in events.into_iter().flatten() {
+            self.events.send(event).await.ok()?;
         }
-        // What was published long before this node started is in nobody's window: the history begins behind it, so that
-        // whoever comes with a cursor from before is told of a gap. After an outage all of it is due.
-        if !self.started
-            && let Some(filter) = &mut self.filter
-            && filter.is_too_old(position.epoch, entry.at)
-        {
-            return Some(());
-        }
-        self.started = true;
-        let event = match entry.content {
-            Content::Envelope(envelope) => BusEvent::Message(Some(position), envelope),
-            Content::Beat { .. } | Content::Claim => BusEvent::Marker(position),
-            Content::Unknown(problem) => {
-                count(&self.shared.metrics.undecodable);
-                if !self.warned.contains(&problem) {
-                    self.warned.push(problem);
-                    let bytes = size(fields);
-                    tracing::warn!(%position, bytes, problem, "an entry of the stream is skipped; said once");
-                }
-                self.events.send(BusEvent::Marker(position)).await.ok()?;
-                BusEvent::Gap
-            }
-        };
-        self.events.send(event).await.ok()
+        Some(())
     }
 
-    /// Tells the hub how much it has got, once it believes that it gets everything. Returns whether there was a proof.
-    async fn prove(&mut self) -> Option<bool> {
-        match self.proved.take_if(|_| self.up) {
-            Some(began) => self.events.send(BusEvent::CaughtUp(began)).await.ok().map(|()| true),
-            None => Some(false),
+    fn warn(&mut self, position: Position, fields: &[Value], problem: &'static str) {
+        count(&self.shared.metrics.undecodable);
+        if !self.warned.contains(&problem) {
+            self.warned.push(problem);
+            let bytes = size(fields);
+            tracing::warn!(%position, bytes, problem, "an entry of the stream is skipped; said once");
         }
-    }
-
-    async fn down(&mut self, problem: String) -> Option<()> {
-        self.up = false;
-        self.events.send(BusEvent::Down(problem)).await.ok()
     }
 }
 

@@ -38,6 +38,17 @@ pub(crate) struct TailState {
     beat: Instant,
     /// When the newest heartbeat that came back began, while the hub has not been told.
     proved: Option<Instant>,
+    /// No heartbeat came back when it was due, and none has since.
+    doubted: bool,
+}
+
+/// What follows when all entries of a read were taken.
+#[derive(Debug, Default)]
+pub(crate) struct Settled {
+    /// What the hub is told, in this order.
+    pub(crate) events: [Option<BusEvent>; 2],
+    /// A heartbeat came back: the connection is of use.
+    pub(crate) proved: bool,
 }
 
 impl TailState {
@@ -53,6 +64,7 @@ impl TailState {
             caught_up: false,
             beat: created,
             proved: None,
+            doubted: false,
         }
     }
 
@@ -61,20 +73,18 @@ impl TailState {
         self.last
     }
 
-    /// Whether the stream was read to its end, so that a read may wait for the next entry.
+    /// Whether the stream was read to its end over this connection, so that a read may wait for the next entry.
     pub(crate) fn is_caught_up(&self) -> bool {
         self.caught_up
     }
 
     /// A connection was claimed: the stream ends at `end`, and this is Redis' time.
-    pub(crate) fn claimed(&mut self, end: Position, time: RedisTime, max_age: Duration, now: Instant) {
+    pub(crate) fn claimed(&mut self, end: Position, time: RedisTime, max_age: Duration) {
         match &mut self.filter {
             Some(filter) => filter.set(time, max_age),
             None => self.filter = Some(AgeFilter::new(time, max_age)),
         }
         (self.end, self.caught_up) = (Some(end), false);
-        // The first heartbeat over this connection has its time.
-        self.beat = now;
     }
 
     /// An entry was read: what the hub is told, in this order.
@@ -83,7 +93,7 @@ impl TailState {
         if let Content::Beat { incarnation, began } = &entry.content
             && *incarnation == self.incarnation
         {
-            self.beat = now;
+            (self.beat, self.doubted) = (now, false);
             let began = began.and_then(|micros| self.created.checked_add(Duration::from_micros(micros)));
             self.proved = began.map(|began| began.min(now)).max(self.proved);
         }
@@ -103,27 +113,31 @@ impl TailState {
         }
     }
 
-    /// All entries of a read were taken; `drained`: there were fewer than were asked for. What the hub is told, in this
-    /// order.
+    /// All entries of a read were taken; `drained`: there were fewer than were asked for.
     ///
     /// # Errors
     /// The connection is to be given up: what is published does not come back over it.
-    pub(crate) fn settle(&mut self, drained: bool, now: Instant) -> Result<[Option<BusEvent>; 2], String> {
+    pub(crate) fn settle(&mut self, drained: bool, now: Instant) -> Result<Settled, String> {
         if drained && self.last < self.end {
             // Whatever was between has been trimmed away.
             self.last = self.end;
         }
-        self.caught_up |= drained || self.last >= self.end;
+        if !self.caught_up && (drained || self.last >= self.end) {
+            self.caught_up = true;
+            // What is written from now on has its time.
+            self.beat = now;
+        }
         let silent = now.saturating_duration_since(self.beat);
-        if silent > BEAT_LIMIT {
+        if self.caught_up && silent > BEAT_LIMIT {
+            self.doubted = true;
             return Err(format!("our own heartbeat has not come back for {silent:?}"));
         }
-        let up = (self.caught_up && !self.up).then(|| {
+        let up = (self.caught_up && !self.up && !self.doubted).then(|| {
             (self.up, self.started) = (true, true);
             BusEvent::Up(self.last)
         });
         let proved = self.proved.take_if(|_| self.up).map(BusEvent::CaughtUp);
-        Ok([up, proved])
+        Ok(Settled { proved: proved.is_some(), events: [up, proved] })
     }
 
     /// The connection was given up.
