@@ -68,4 +68,27 @@ impl Site {
     pub(crate) fn slow_users(&self) -> u32 {
         self.users.div_ceil(20)
     }
+
+    /// A site of one node that others only pretend to be.
+    #[cfg(test)]
+    pub(crate) fn for_tests(node: SocketAddr) -> Self {
+        Self {
+            seed: 1,
+            run: 1,
+            history: History::new(None).unwrap(),
+            nodes: vec![node],
+            api_key: String::new(),
+            shared: false,
+            users: 1,
+            topics: 1,
+            window: Duration::from_secs(20),
+            silence: Duration::from_secs(5),
+            phase: watch::Sender::new(Phase::Running),
+            orders: broadcast::Sender::new(1),
+            chains: AtomicU32::new(0),
+            messages: AtomicU64::new(1),
+            last: AtomicU64::new(u64::MAX),
+            caught_up: AtomicUsize::new(0),
+        }
+    }
 }

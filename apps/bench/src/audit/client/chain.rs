@@ -283,3 +283,83 @@ impl Client {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+        time::timeout,
+    };
+
+    use super::*;
+    use crate::{
+        audit::history::{Record, Target},
+        frame,
+        head::WEBSOCKET_ACCEPT,
+    };
+
+    const STREAM: &str =
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+
+    fn chunk(text: &str) -> String {
+        format!("{:x}\r\n{text}\r\n", text.len())
+    }
+
+    /// Takes a call, answers it, and breaks the connection off; gives the request's head.
+    async fn serve(listener: &TcpListener, answer: &[u8]) -> String {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            assert!(socket.read_buf(&mut request).await.unwrap() > 0);
+        }
+        socket.write_all(answer).await.unwrap();
+        String::from_utf8(request).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_client_comes_back_with_the_last_cursor_that_it_was_given_whole_and_on_the_other_transport() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let site = Arc::new(Site::for_tests(listener.local_addr().unwrap()));
+        let text = |n| Text { run: site.run, n, target: Target::User(3), filler: 10 }.to_string();
+        let data = |n| text(n).replace('\n', "\ndata:");
+        let client = Client::new(&site, 0, 3, Habit::Steady, Way::Sse, "token".into());
+        let running = tokio::spawn(client.run());
+        let script = async {
+            let hello = ":connected\nretry:10\nid:7.1\n\n";
+            let whole = format!("event:message\nid:7.2\ndata:{}\n\n", data(1));
+            let half = format!("event:message\nid:7.3\ndata:{}\n", data(2));
+            let answer = [STREAM, &chunk(hello), &chunk(&whole), &chunk(&half)].concat();
+            let first = serve(&listener, answer.as_bytes()).await;
+            assert!(first.starts_with("GET /resource/sse?Authorization=token HTTP/1.1\r\n"), "{first}");
+            assert!(!first.contains("Last-Event-ID"), "{first}");
+            let answer = [STREAM, &chunk(":connected\nid:7.2\n\n")].concat();
+            let second = serve(&listener, answer.as_bytes()).await;
+            assert!(second.contains("Last-Event-ID: 7.2\r\n"), "{second}");
+            let message =
+                serde_json::json!({ "type": "message", "id": "7.3", "event": "message", "data": text(2) });
+            let mut answer = format!(
+                "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: {WEBSOCKET_ACCEPT}\r\n\r\n"
+            )
+            .into_bytes();
+            answer.extend(frame::text(
+                br#"{"type":"hello","recovered":true,"cursor":"7.2","pingInterval":1000}"#,
+            ));
+            answer.extend(frame::text(message.to_string().as_bytes()));
+            let third = serve(&listener, &answer).await;
+            assert!(third.starts_with("GET /resource/websocket?Authorization=token&cursor=7.2 "), "{third}");
+            let answer = [STREAM, &chunk(":connected\nid:7.3\n\n")].concat();
+            serve(&listener, answer.as_bytes()).await
+        };
+        let fourth = timeout(Duration::from_secs(20), script).await.unwrap();
+        assert!(fourth.contains("cursor=7.3") || fourth.contains("Last-Event-ID: 7.3"), "{fourth}");
+        running.abort();
+        let got = |record: Record| match record.event {
+            Event::Message { n, cursor, .. } => Some((n, cursor)),
+            _ => None,
+        };
+        let got: Vec<_> = site.history.take().into_iter().filter_map(got).collect();
+        let at = |cursor: &str| Some(cursor.parse().unwrap());
+        assert_eq!(got, [(1, at("7.2")), (2, at("7.3"))], "half a message is none");
+    }
+}
