@@ -89,7 +89,14 @@ impl Cluster {
             Fault::Kill => {
                 nodes[node].kill();
                 sleep(rng.millis(0..1_500)).await;
+                // Clients are there before Redis is.
+                let cut_off = rng.one_in(2);
+                nodes[node].proxy.block(cut_off);
                 nodes[node].start().await?;
+                if cut_off {
+                    sleep(rng.millis(500..3_000)).await;
+                    nodes[node].proxy.block(false);
+                }
             }
             Fault::Stop => {
                 nodes[node].pause(true)?;
