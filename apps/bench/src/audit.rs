@@ -1,7 +1,7 @@
 //! `realtime-bench audit`: nodes under faults, and clients that count what they get.
 //!
-//! A history is taken down by the clients, the publishers and whoever does the faults; [`check`] judges it, a pure
-//! function. docs/reliability.md says what is claimed and what each figure means.
+//! Clients, publishers and the fault injector record a history; [`check`], a pure function, judges it.
+//! docs/reliability.md lists the guarantees and defines each figure.
 
 mod api;
 mod check;
@@ -9,18 +9,18 @@ mod client;
 mod cluster;
 mod counts;
 mod fault;
-mod folder;
 mod history;
 mod kicks;
-mod message;
+mod message_text;
 mod node;
 mod plan;
 mod proxy;
 mod publisher;
+mod redis_server;
 mod report;
 mod rng;
 mod site;
-mod store;
+mod temp_dir;
 
 use std::{
     net::SocketAddr,
@@ -46,13 +46,13 @@ use self::{
     api::Api,
     check::{Verdict, check},
     client::chain::Client,
-    cluster::{Cluster, Own},
-    history::{Event, Habit, History, Target, Way},
+    cluster::{Cluster, OwnedServers},
+    history::{Behaviour, Event, History, Target, Transport},
     node::Node,
     plan::Plan,
+    redis_server::RedisServer,
     rng::Rng,
     site::{Phase, Site},
-    store::Store,
 };
 use crate::{
     cli,
@@ -60,13 +60,13 @@ use crate::{
     endpoint::{Endpoint, Reach},
 };
 
-/// How often nodes send heartbeats in an audit: every other time is made of it.
+/// Heartbeat interval of the nodes; the other limits are derived from it.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// After how long without a byte a client gives its connection up: the heartbeat's interval and some seconds.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// How long everything may take to catch up at the end.
+/// Time limit of the quiet phase, in which every client catches up.
 const QUIET: Duration = Duration::from_secs(30);
 
 /// The users of a topic.
@@ -126,7 +126,7 @@ async fn audit(arguments: &cli::Audit, seed: u64) -> anyhow::Result<Verdict> {
         window: arguments.window,
         silence: arguments.silence.unwrap_or(SILENCE),
         phase: watch::Sender::new(Phase::Running),
-        orders: broadcast::Sender::new(64),
+        commands: broadcast::Sender::new(64),
         chains: AtomicU32::new(0),
         messages: AtomicU64::new(1),
         last: AtomicU64::new(u64::MAX),
@@ -178,7 +178,7 @@ fn faults(arguments: &cli::Audit) -> anyhow::Result<Vec<Fault>> {
 }
 
 /// Starts nodes and Redis, unless others were named.
-async fn start(arguments: &cli::Audit) -> anyhow::Result<(Option<Own>, Vec<SocketAddr>)> {
+async fn start(arguments: &cli::Audit) -> anyhow::Result<(Option<OwnedServers>, Vec<SocketAddr>)> {
     if !arguments.node.is_empty() {
         let reach = if arguments.i_own_this_host { Reach::Anywhere } else { Reach::Loopback };
         let nodes = arguments.node.iter().map(|url| Ok(Endpoint::parse(url, reach)?.address));
@@ -186,7 +186,7 @@ async fn start(arguments: &cli::Audit) -> anyhow::Result<(Option<Own>, Vec<Socke
     }
     let program =
         arguments.demo.as_deref().context("which nodes? say --demo PATH, or --node URL for each")?;
-    let redis = Store::start().await?;
+    let redis = RedisServer::start().await?;
     let heartbeat = format!("{}ms", HEARTBEAT.as_millis());
     let window = format!("{}ms", arguments.window.as_millis());
     let settings = [
@@ -212,7 +212,7 @@ async fn start(arguments: &cli::Audit) -> anyhow::Result<(Option<Own>, Vec<Socke
         nodes.push(node);
     }
     let addresses = nodes.iter().map(|node| node.address).collect();
-    Ok((Some(Own { nodes, redis }), addresses))
+    Ok((Some(OwnedServers { nodes, redis }), addresses))
 }
 
 /// Two clients of each user, one on each transport to begin with, with habits of their own.
@@ -220,18 +220,19 @@ fn clients(site: &Arc<Site>, secret: &str) -> anyhow::Result<Vec<Client>> {
     let mut rng = Rng::fork(site.seed, 3);
     let mut clients = Vec::new();
     for number in 0..site.users * 2 {
-        let (user, way) = (number / 2, if number % 2 == 0 { Way::Sse } else { Way::WebSocket });
+        let (user, transport) =
+            (number / 2, if number % 2 == 0 { Transport::Sse } else { Transport::WebSocket });
         let slow = user < site.slow_users();
-        let habit = match rng.range(0..100) {
-            _ if slow => Habit::Slow,
-            0..40 => Habit::Steady,
-            40..58 => Habit::Mover,
-            58..72 => Habit::Away,
-            72..86 => Habit::Eager,
-            _ => Habit::Fresh,
+        let behaviour = match rng.range(0..100) {
+            _ if slow => Behaviour::Slow,
+            0..40 => Behaviour::Steady,
+            40..58 => Behaviour::Mover,
+            58..72 => Behaviour::Away,
+            72..86 => Behaviour::Eager,
+            _ => Behaviour::Fresh,
         };
         let token = token(secret, user, &[site.topic_of(user)])?;
-        clients.push(Client::new(site, number, user, habit, way, token));
+        clients.push(Client::new(site, number, user, behaviour, transport, token));
     }
     Ok(clients)
 }
@@ -255,7 +256,7 @@ fn token(secret: &str, user: u32, topics: &[u32]) -> anyhow::Result<String> {
 
 async fn inject(cluster: &mut Cluster, plan: &Plan, duration: Duration) {
     let began = Instant::now();
-    // Everybody shall be there before the first fault.
+    // All clients should be connected before the first fault.
     sleep(Duration::from_secs(2)).await;
     for (number, fault) in plan.faults.iter().enumerate() {
         eprintln!("{:>6.1} s  {fault} ({}/{})", began.elapsed().as_secs_f64(), number + 1, plan.faults.len());
@@ -267,15 +268,15 @@ async fn inject(cluster: &mut Cluster, plan: &Plan, duration: Duration) {
     sleep_until(began + duration).await;
 }
 
-/// Ends publishing and waits until everybody has the last message.
+/// Stops publishing and waits until every client has received the last message.
 async fn settle(cluster: &mut Cluster, clients: usize) {
     let site = Arc::clone(&cluster.site);
     // A fault that was interrupted has not been made good.
-    cluster.mend().await;
+    cluster.recover().await;
     site.phase.send_replace(Phase::Quiet);
     site.history.push(Event::Quiet);
     let began = Instant::now();
-    // Publishes on the way are answered by then, and what they publish stands before the last message.
+    // Publishes in flight are answered by then, and what they publish stands before the last message.
     sleep(Duration::from_secs(5)).await;
     let mut node = 0;
     while began.elapsed() < QUIET {

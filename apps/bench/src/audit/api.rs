@@ -19,7 +19,7 @@ pub(crate) struct Api {
     connection: Option<(SocketAddr, TcpStream)>,
 }
 
-/// How long an answer may take: longer than a node waits for Redis.
+/// Time limit of a request; longer than a node waits for Redis.
 const LIMIT: Duration = Duration::from_secs(4);
 
 impl Api {
@@ -31,7 +31,7 @@ impl Api {
     /// A request and its answer.
     ///
     /// # Errors
-    /// When there is no answer: nobody knows then whether the request was carried out.
+    /// When there is no response; the request may or may not have been executed.
     pub(crate) async fn call(
         &mut self,
         node: SocketAddr,
@@ -76,7 +76,7 @@ impl Api {
         Ok((status, answer))
     }
 
-    /// Whether a node says that it is ready.
+    /// Returns true if the node's readiness check succeeds.
     pub(crate) async fn ready(&mut self, node: SocketAddr) -> bool {
         matches!(self.call(node, "GET", "/health/ready", "").await, Ok((200, _)))
     }

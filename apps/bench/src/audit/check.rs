@@ -14,7 +14,7 @@ use crate::audit::{
     history::{Event, Record},
 };
 
-/// What the checker found.
+/// The checker's result.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Verdict {
     pub(crate) rows: Vec<Row>,
@@ -22,16 +22,16 @@ pub(crate) struct Verdict {
     pub(crate) examples: Vec<String>,
 }
 
-/// What happened under one kind of fault.
+/// Counts for one kind of fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Row {
     pub(crate) name: &'static str,
-    /// How often the fault was done.
+    /// Number of times the fault was injected.
     pub(crate) times: u32,
     pub(crate) counts: Counts,
 }
 
-/// How many findings of a kind are told in words, for each fault.
+/// Violations of one kind described in words, per fault.
 const EXAMPLES: u32 = 3;
 
 impl Verdict {
@@ -48,19 +48,19 @@ impl Verdict {
 /// Judges a history.
 pub(crate) fn check(records: &[Record]) -> Verdict {
     let archive = Archive::new(records);
-    let mut book = Book::new(&archive);
+    let mut collector = Collector::new(&archive);
     let mut chains: HashMap<u32, Chain<'_>> = HashMap::new();
     for Record { at, event } in records {
         match event {
-            Event::Acknowledged { .. } => book.at(*at).acknowledged += 1,
-            Event::Unacknowledged { .. } => book.at(*at).unacknowledged += 1,
-            Event::Misbehaved { what } => book.find(*at, Finding::Problem, || what.clone()),
-            Event::Chain { chain, user, topics, habit } => {
-                chains.insert(*chain, Chain::new(&archive, *chain, *user, topics, *habit));
+            Event::Acknowledged { .. } => collector.at(*at).acknowledged += 1,
+            Event::Unacknowledged { .. } => collector.at(*at).unacknowledged += 1,
+            Event::Problem { what } => collector.find(*at, Violation::Problem, || what.clone()),
+            Event::ChainBegins { chain, user, topics, behaviour } => {
+                chains.insert(*chain, Chain::new(&archive, *chain, *user, topics, *behaviour));
             }
-            Event::Gone { chain } => {
+            Event::ChainEnds { chain } => {
                 if let Some(chain) = chains.remove(chain) {
-                    chain.close(&mut book);
+                    chain.close(&mut collector);
                 }
             }
             Event::Dial { chain, .. }
@@ -72,7 +72,7 @@ pub(crate) fn check(records: &[Record]) -> Verdict {
             | Event::Stall { chain }
             | Event::End { chain, .. } => {
                 if let Some(chain) = chains.get_mut(chain) {
-                    chain.see(*at, event, &mut book);
+                    chain.see(*at, event, &mut collector);
                 }
             }
             _ => {}
@@ -81,16 +81,16 @@ pub(crate) fn check(records: &[Record]) -> Verdict {
     let mut left: Vec<_> = chains.into_values().collect();
     left.sort_by_key(Chain::number);
     for chain in left {
-        chain.finish(&mut book);
+        chain.finish(&mut collector);
     }
-    positions::check(records, &mut book);
-    kicks::check(records, &archive, &mut book);
-    book.verdict
+    positions::check(records, &mut collector);
+    kicks::check(records, &archive, &mut collector);
+    collector.verdict
 }
 
-/// What may not be.
+/// A kind of violation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Finding {
+enum Violation {
     Lost,
     Doubled,
     Inverted,
@@ -107,13 +107,13 @@ enum Finding {
 
 /// Enters findings where they belong.
 #[derive(Debug)]
-struct Book<'a> {
+struct Collector<'a> {
     archive: &'a Archive,
     verdict: Verdict,
-    told: HashMap<(Finding, &'static str), u32>,
+    told: HashMap<(Violation, &'static str), u32>,
 }
 
-impl<'a> Book<'a> {
+impl<'a> Collector<'a> {
     fn new(archive: &'a Archive) -> Self {
         let names = ["start"].into_iter().chain(Fault::ALL.map(Fault::name)).chain(["quiet"]);
         let rows = names.map(|name| Row {
@@ -133,21 +133,21 @@ impl<'a> Book<'a> {
         &mut rows[index].counts
     }
 
-    fn find(&mut self, at: u64, finding: Finding, words: impl FnOnce() -> String) {
+    fn find(&mut self, at: u64, finding: Violation, words: impl FnOnce() -> String) {
         let counts = self.at(at);
         *match finding {
-            Finding::Lost => &mut counts.lost,
-            Finding::Doubled => &mut counts.doubled,
-            Finding::Inverted => &mut counts.inverted,
-            Finding::Late => &mut counts.late,
-            Finding::Stale => &mut counts.stale,
-            Finding::WrongUser => &mut counts.wrong_user,
-            Finding::Malformed => &mut counts.malformed,
-            Finding::FalseGap => &mut counts.false_gaps,
-            Finding::CursorBack => &mut counts.cursors_back,
-            Finding::Ended => &mut counts.ended,
-            Finding::Kick => &mut counts.kicks,
-            Finding::Problem => &mut counts.problems,
+            Violation::Lost => &mut counts.lost,
+            Violation::Doubled => &mut counts.doubled,
+            Violation::Inverted => &mut counts.inverted,
+            Violation::Late => &mut counts.late,
+            Violation::Stale => &mut counts.stale,
+            Violation::WrongUser => &mut counts.wrong_user,
+            Violation::Malformed => &mut counts.malformed,
+            Violation::FalseGap => &mut counts.false_gaps,
+            Violation::CursorBack => &mut counts.cursors_back,
+            Violation::Ended => &mut counts.ended,
+            Violation::Kick => &mut counts.kicks,
+            Violation::Problem => &mut counts.problems,
         } += 1;
         let row = self.archive.row_at(at);
         let told = self.told.entry((finding, row)).or_default();

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use crate::audit::history::Cursor;
 
-/// What a server says over either transport.
+/// An event received from a server on either transport.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Said {
+pub(crate) enum ServerEvent {
     Hello {
         recovered: Option<bool>,
         cursor: Option<Cursor>,
@@ -33,14 +33,14 @@ pub(crate) enum Said {
     Other {
         cursor: Option<Cursor>,
     },
-    /// When to come back; of `realtime.v1` with a reason.
+    /// Reconnection delay.
     Retry(Duration),
     Bye {
         reason: String,
         retry: Option<Duration>,
     },
     Close(Option<u16>),
-    /// What the protocol does not know.
+    /// Input that violates the protocol.
     Malformed(String),
 }
 
@@ -50,6 +50,6 @@ pub(crate) fn excerpt(text: &str) -> String {
     if short.len() < text.len() { format!("{short}... ({} bytes)", text.len()) } else { short }
 }
 
-fn cursor(text: &str) -> Result<Cursor, Said> {
-    text.parse().map_err(|_| Said::Malformed(format!("cursor {:?}", excerpt(text))))
+fn cursor(text: &str) -> Result<Cursor, ServerEvent> {
+    text.parse().map_err(|_| ServerEvent::Malformed(format!("cursor {:?}", excerpt(text))))
 }

@@ -13,28 +13,28 @@ use crate::audit::{
     node::Node,
     proxy::Proxy,
     publisher::publish,
+    redis_server::RedisServer,
     rng::Rng,
-    site::{Order, Site},
-    store::Store,
+    site::{ClientCommand, Site},
 };
 
-/// The nodes and the Redis of an audit; neither, if they are somebody else's.
+/// The nodes and the Redis server of an audit, unless the nodes were given.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     pub(crate) site: Arc<Site>,
-    pub(crate) own: Option<Own>,
+    pub(crate) own: Option<OwnedServers>,
     pub(crate) rng: Rng,
     pub(crate) api: Api,
 }
 
-/// What the auditor has started.
+/// Servers started by the auditor.
 #[derive(Debug)]
-pub(crate) struct Own {
+pub(crate) struct OwnedServers {
     pub(crate) nodes: Vec<Node>,
-    pub(crate) redis: Store,
+    pub(crate) redis: RedisServer,
 }
 
-/// How long a node may take to end: its `drain.timeout` and some.
+/// Time limit for a node to end: its `drain.timeout` plus a margin.
 const DRAIN: Duration = Duration::from_secs(6);
 
 /// Messages, and bytes of each, that a user gets at once while clients do not read: more than the kernel keeps for a
@@ -42,25 +42,25 @@ const DRAIN: Duration = Duration::from_secs(6);
 const FLOOD: usize = 70;
 const FLOOD_BYTES: usize = 60_000;
 
-/// How many users get them: it has to fit into the nodes' windows.
+/// Number of users that are flooded; all of it has to fit into the nodes' windows.
 const FLOODED: u32 = 3;
 
 impl Cluster {
     /// Does a fault and makes it good, and takes both down.
     pub(crate) async fn run(&mut self, fault: Fault) {
         let node = self.rng.index(self.site.nodes.len());
-        let detail = format!("node {node}{}", self.aggravate(node));
+        let detail = format!("node {node}{}", self.add_second_fault(node));
         self.site.history.push(Event::FaultBegins { fault, detail });
         let done = self.inject(fault, node).await.with_context(|| format!("fault {fault}, node {node}"));
         if let Err(error) = done {
-            self.misbehaved(format!("{error:#}"));
+            self.report_problem(format!("{error:#}"));
         }
-        self.mend().await;
+        self.recover().await;
         self.site.history.push(Event::FaultEnds { fault });
     }
 
     /// Every other fault is done while another node is late, or down until the fault is over. Answers what was done.
-    fn aggravate(&mut self, node: usize) -> String {
+    fn add_second_fault(&mut self, node: usize) -> String {
         let Self { own: Some(own), rng, .. } = self else { return String::new() };
         let count = own.nodes.len();
         if count < 2 || rng.one_in(2) {
@@ -84,29 +84,32 @@ impl Cluster {
             Fault::Stall => return self.stall(node).await,
             _ => {}
         }
-        let Own { nodes, redis } = own.as_mut().context("this fault needs servers of the auditor's own")?;
+        let OwnedServers { nodes, redis } =
+            own.as_mut().context("this fault needs servers of the auditor's own")?;
         match fault {
             Fault::Kill => {
                 nodes[node].kill();
                 sleep(rng.millis(0..1_500)).await;
                 // Clients are there before Redis is.
                 let cut_off = rng.one_in(2);
-                nodes[node].proxy.block(cut_off);
+                if cut_off {
+                    nodes[node].proxy.block();
+                }
                 nodes[node].start().await?;
                 if cut_off {
                     sleep(rng.millis(500..3_000)).await;
-                    nodes[node].proxy.block(false);
+                    nodes[node].proxy.unblock();
                 }
             }
             Fault::Stop => {
-                nodes[node].pause(true)?;
+                nodes[node].pause()?;
                 sleep(rng.millis(500..4_000)).await;
-                nodes[node].pause(false)?;
+                nodes[node].resume()?;
             }
             Fault::Rolling => return self.rolling().await,
             Fault::RedisKill => {
                 redis.kill();
-                redis.forget()?;
+                redis.delete_files()?;
                 sleep(rng.millis(0..2_000)).await;
                 redis.restart().await?;
             }
@@ -120,19 +123,19 @@ impl Cluster {
                 redis.restart().await?;
             }
             Fault::RedisPause => {
-                redis.pause(true)?;
+                redis.pause()?;
                 sleep(rng.millis(300..4_000)).await;
-                redis.pause(false)?;
+                redis.resume()?;
             }
             Fault::RedisFlush => redis.flush().await?,
             Fault::RedisTrim => {
-                nodes[node].proxy.block(true);
+                nodes[node].proxy.block();
                 sleep(rng.millis(500..2_000)).await;
                 let keep = rng.range(1..30) as u32;
                 if let Some(upto) = redis.trim(keep).await? {
                     site.history.push(Event::Trimmed { upto });
                 }
-                nodes[node].proxy.block(false);
+                nodes[node].proxy.unblock();
             }
             Fault::Lag => {
                 for node in nodes.iter() {
@@ -146,12 +149,12 @@ impl Cluster {
                 }
             }
             Fault::Partition => {
-                nodes[node].proxy.block(true);
+                nodes[node].proxy.block();
                 sleep(rng.millis(1_000..5_000)).await;
                 if rng.one_in(2) {
                     nodes[node].proxy.cut();
                 }
-                nodes[node].proxy.block(false);
+                nodes[node].proxy.unblock();
             }
             Fault::Failover => failover(nodes, redis, rng).await?,
             Fault::Cut | Fault::Stall => {}
@@ -175,7 +178,7 @@ impl Cluster {
 
     async fn cut(&mut self, node: usize) -> anyhow::Result<()> {
         for _ in 0..4 {
-            self.site.orders.send(Order::Drop { one_in: 3 }).ok();
+            self.site.commands.send(ClientCommand::Drop { one_in: 3 }).ok();
             if let Some(own) = &self.own {
                 own.nodes[node].proxy.cut();
                 own.nodes[self.rng.index(own.nodes.len())].proxy.cut();
@@ -188,24 +191,24 @@ impl Cluster {
     /// Some clients do not read, and those that read slowly get more than they can take.
     async fn stall(&mut self, node: usize) -> anyhow::Result<()> {
         let time = self.rng.millis(2_000..6_000);
-        self.site.orders.send(Order::Stall { one_in: 4, time }).ok();
+        self.site.commands.send(ClientCommand::Stall { one_in: 4, time }).ok();
         let floods = (0..self.site.slow_users().min(FLOODED)).map(|user| flood(&self.site, node, user));
         join(join_all(floods), sleep(time)).await;
         Ok(())
     }
 
     /// Waits until all nodes run and are ready again.
-    pub(crate) async fn mend(&mut self) {
+    pub(crate) async fn recover(&mut self) {
         let Some(own) = &mut self.own else { return };
         let mut problems = Vec::new();
-        if let Err(error) = own.redis.mend().await {
+        if let Err(error) = own.redis.recover().await {
             problems.push(format!("{error:#}"));
         }
         for (n, node) in own.nodes.iter_mut().enumerate() {
-            node.proxy.block(false);
+            node.proxy.unblock();
             node.proxy.delay(Duration::ZERO);
-            // Of a node that was not stopped, or has ended, there is nothing to say here.
-            node.pause(false).ok();
+            // Fails for a node that has ended, which is handled below.
+            node.resume().ok();
             if let Some(crash) = node.crashed() {
                 problems.push(format!("node {n} {crash}"));
             }
@@ -218,22 +221,22 @@ impl Cluster {
             }
         }
         for problem in problems {
-            self.misbehaved(problem);
+            self.report_problem(problem);
         }
     }
 
-    fn misbehaved(&self, what: String) {
+    fn report_problem(&self, what: String) {
         eprintln!("problem: {what}");
-        self.site.history.push(Event::Misbehaved { what });
+        self.site.history.push(Event::Problem { what });
     }
 }
 
-/// A replica follows, is cut off while publishing goes on, and becomes the master when the old one is killed.
-async fn failover(nodes: &[Node], redis: &mut Store, rng: &mut Rng) -> anyhow::Result<()> {
-    let replica = Store::start().await?;
+/// Starts a replica, cuts it off while publishing continues, kills the master and promotes the replica.
+async fn failover(nodes: &[Node], redis: &mut RedisServer, rng: &mut Rng) -> anyhow::Result<()> {
+    let replica = RedisServer::start().await?;
     let between = Proxy::start(redis.port).await?;
     replica.follow(between.port).await?;
-    between.block(true);
+    between.block();
     sleep(rng.millis(100..1_000)).await;
     redis.kill();
     between.cut();

@@ -2,7 +2,7 @@
 
 use std::ops::AddAssign;
 
-/// What the checker counts. docs/reliability.md defines each word.
+/// Figures of the checker; docs/reliability.md defines each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Counts {
     pub(crate) acknowledged: u64,
@@ -27,7 +27,7 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// What must not be, with the name of each.
+    /// The violations with their names.
     pub(crate) fn violations(&self) -> [(&'static str, u64); 12] {
         [
             ("lost in silence", self.lost),

@@ -1,16 +1,16 @@
-//! [`Fault`]: what the auditor does to the nodes, to Redis and to the network between.
+//! [`Fault`]: a fault injected into the nodes, Redis or the network between them.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// What the auditor does to the nodes, to Redis and to the network between.
+/// A fault injected into the nodes, Redis or the network between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Fault {
     /// A node is killed and started again.
     Kill,
-    /// A node is stopped and goes on (SIGSTOP, SIGCONT).
+    /// A node is stopped and resumed (SIGSTOP, SIGCONT).
     Stop,
     /// Each node in turn drains, ends and is started again.
     Rolling,
@@ -18,7 +18,7 @@ pub(crate) enum Fault {
     RedisKill,
     /// Redis ends and comes back with what it had.
     RedisRestart,
-    /// Redis is stopped and goes on.
+    /// Redis is stopped and resumed.
     RedisPause,
     /// FLUSHALL.
     RedisFlush,
@@ -28,9 +28,9 @@ pub(crate) enum Fault {
     Cut,
     /// Clients stop reading while much is sent to them.
     Stall,
-    /// Redis and a node hear each other half a second late.
+    /// Traffic between Redis and a node is delayed by half a second.
     Lag,
-    /// A node and Redis hear nothing of each other.
+    /// No traffic passes between a node and Redis.
     Partition,
     /// The master is killed; a replica takes over that lacks the last messages.
     Failover,
@@ -73,17 +73,17 @@ impl Fault {
         }
     }
 
-    /// Whether it may be done to servers that somebody else has started.
+    /// Returns true if it can be injected into servers that the auditor has not started.
     pub(crate) fn needs_no_ownership(self) -> bool {
         matches!(self, Self::Cut | Self::Stall)
     }
 
-    /// Whether the history may be another one afterwards, so that a new epoch is right.
+    /// Returns true if it can break the history, so that a new epoch is justified.
     pub(crate) fn breaks_the_history(self) -> bool {
         matches!(self, Self::RedisKill | Self::RedisRestart | Self::RedisFlush | Self::Failover)
     }
 
-    /// Whether Redis forgets what it has acknowledged.
+    /// Returns true if Redis loses acknowledged data.
     pub(crate) fn loses_data(self) -> bool {
         matches!(self, Self::RedisKill | Self::RedisFlush | Self::Failover)
     }

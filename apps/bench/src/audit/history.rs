@@ -55,14 +55,14 @@ impl TryFrom<String> for Cursor {
     }
 }
 
-/// Who a message is for.
+/// The recipients of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Target {
     /// A user.
     User(u32),
     /// A topic of some users' tokens.
     Topic(u32),
-    /// Everybody.
+    /// All users.
     All,
 }
 
@@ -89,9 +89,9 @@ impl FromStr for Target {
     }
 }
 
-/// How a client behaves besides what the protocol asks of it.
+/// A client's behaviour beyond what the protocol requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Habit {
+pub(crate) enum Behaviour {
     /// Comes back with its cursor, elsewhere.
     Steady,
     /// Moves to another node and transport every few seconds.
@@ -110,19 +110,19 @@ pub(crate) enum Habit {
 
 /// One of the two transports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) enum Way {
+pub(crate) enum Transport {
     Sse,
     WebSocket,
 }
 
-/// How a connection came to its end.
+/// The end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum End {
-    /// Nobody took the call.
+    /// The connection was refused.
     Unreached,
     /// The answer was a refusal.
     Refused(u16),
-    /// The answer was one of those that say to come back later.
+    /// The response asked the client to retry later.
     Later,
     /// No answer, or nothing at all for longer than the protocol allows; the client gave up.
     Silent,
@@ -132,14 +132,14 @@ pub(crate) enum End {
     Ended,
     /// A Close frame with this code; `bye` before it is in `reason`.
     Closed(u16),
-    /// The client left by itself.
+    /// The client left on its own.
     Left,
 }
 
 /// Something that was seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Event {
-    /// What the run is like: the first record.
+    /// Parameters of the run; the first record.
     Run { seed: u64, epoch_ms: u64, window_ms: u64, late_ms: u64 },
     /// A fault begins.
     FaultBegins { fault: Fault, detail: String },
@@ -152,16 +152,16 @@ pub(crate) enum Event {
     /// The stream was trimmed: nothing up to there is left in Redis.
     Trimmed { upto: Cursor },
     /// Something that an own process should not have done.
-    Misbehaved { what: String },
+    Problem { what: String },
     /// A message was acknowledged; `began` is when its request was sent.
     Acknowledged { n: u64, target: Target, began: u64, cursor: Option<Cursor> },
-    /// It was refused, or nobody knows; `status` is 0 for the latter.
+    /// It was rejected, or its outcome is unknown; `status` is 0 for the latter.
     Unacknowledged { n: u64, target: Target, began: u64, status: u16 },
     /// A client that begins without a cursor.
-    Chain { chain: u32, user: u32, topics: Vec<u32>, habit: Habit },
+    ChainBegins { chain: u32, user: u32, topics: Vec<u32>, behaviour: Behaviour },
     /// It dials.
-    Dial { chain: u32, node: u32, way: Way, cursor: Option<Cursor> },
-    /// It was taken in.
+    Dial { chain: u32, node: u32, transport: Transport, cursor: Option<Cursor> },
+    /// It was accepted.
     Hello { chain: u32, recovered: Option<bool>, cursor: Option<Cursor> },
     /// A message came.
     Message { chain: u32, n: u64, target: Target, cursor: Option<Cursor> },
@@ -176,12 +176,12 @@ pub(crate) enum Event {
     /// The connection ended, or was not opened.
     End { chain: u32, end: End },
     /// The client is no more; what came later was not for it.
-    Gone { chain: u32 },
+    ChainEnds { chain: u32 },
     /// A kick was answered with 200. `missing`: nodes that had not confirmed it; `why`: what had been acknowledged to
     /// the user just before.
     Kicked { chains: Vec<u32>, user: u32, missing: Vec<String>, why: Option<u64> },
     /// A token that was kicked was tried again. `kept`: it was let in, and its session did not end soon.
-    Knocked { user: u32, node: u32, way: Way, began: u64, let_in: bool, kept: bool },
+    TokenProbed { user: u32, node: u32, transport: Transport, began: u64, let_in: bool, kept: bool },
 }
 
 /// Something that was seen, and when.
@@ -271,7 +271,14 @@ mod tests {
             Event::Quiet,
             Event::Message { chain: 1, n: 2, target: Target::Topic(3), cursor },
             Event::End { chain: 1, end: End::Closed(4409) },
-            Event::Knocked { user: 1, node: 2, way: Way::Sse, began: 3, let_in: true, kept: false },
+            Event::TokenProbed {
+                user: 1,
+                node: 2,
+                transport: Transport::Sse,
+                began: 3,
+                let_in: true,
+                kept: false,
+            },
         ] {
             let record = Record { at: 5, event };
             let text = serde_json::to_string(&record).unwrap();

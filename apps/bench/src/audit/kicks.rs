@@ -1,4 +1,4 @@
-//! Users that are told something and kicked at once; their tokens are tried on all nodes ever after.
+//! Users that are sent a message and kicked at once; their tokens are tried on all nodes from then on.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -14,11 +14,11 @@ use tokio::{
 use crate::audit::{
     api::Api,
     client::{
-        Said,
+        ServerEvent,
         connection::{Connection, Request},
     },
-    history::{End, Event, Habit, Target, Way},
-    message::{Reading, Text},
+    history::{Behaviour, End, Event, Target, Transport},
+    message_text::{MessageText, Parsed},
     publisher::publish,
     rng::Rng,
     site::{Phase, Site},
@@ -28,10 +28,10 @@ use crate::audit::{
 /// The first of the users that are kicked, far from the others.
 const FIRST: u32 = 1_000_000;
 
-/// How long a kick is repeated until it is answered with 200.
+/// Time limit for retrying a kick until it succeeds.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// How long a session may live that a node let in which had not heard of the kick yet.
+/// Maximum lifetime of a session accepted by a node that had not confirmed the kick.
 const HOLD: Duration = Duration::from_secs(5);
 
 /// The longest that a session of a kicked user is watched.
@@ -43,7 +43,7 @@ pub(crate) async fn run(site: Arc<Site>, secret: String) {
     let mut api = Api::new(&site.api_key);
     let mut phase = site.phase.subscribe();
     let mut kicked: Vec<(u32, String)> = Vec::new();
-    let mut knocks = JoinSet::new();
+    let mut probes = JoinSet::new();
     for user in FIRST.. {
         tokio::select! {
             () = sleep(rng.millis(500..1_500)) => {}
@@ -52,28 +52,28 @@ pub(crate) async fn run(site: Arc<Site>, secret: String) {
         let Ok(token) = token(&secret, user, &[]) else { return };
         if kick(&site, &mut api, &mut rng, user, &token).await {
             for node in 0..site.nodes.len() {
-                let way = if rng.one_in(2) { Way::Sse } else { Way::WebSocket };
-                knocks.spawn(knock(Arc::clone(&site), node, way, user, token.clone()));
+                let transport = if rng.one_in(2) { Transport::Sse } else { Transport::WebSocket };
+                probes.spawn(probe(Arc::clone(&site), node, transport, user, token.clone()));
             }
             kicked.push((user, token));
         }
         if !kicked.is_empty() {
             let (user, token) = kicked[rng.index(kicked.len())].clone();
-            let way = if rng.one_in(2) { Way::Sse } else { Way::WebSocket };
-            knocks.spawn(knock(Arc::clone(&site), rng.index(site.nodes.len()), way, user, token));
+            let transport = if rng.one_in(2) { Transport::Sse } else { Transport::WebSocket };
+            probes.spawn(probe(Arc::clone(&site), rng.index(site.nodes.len()), transport, user, token));
         }
-        while knocks.try_join_next().is_some() {}
+        while probes.try_join_next().is_some() {}
     }
     // Once more when everything runs again.
     for (user, token) in kicked {
         for node in 0..site.nodes.len() {
-            knocks.spawn(knock(Arc::clone(&site), node, Way::WebSocket, user, token.clone()));
+            probes.spawn(probe(Arc::clone(&site), node, Transport::WebSocket, user, token.clone()));
         }
-        if knocks.len() > 50 {
-            knocks.join_next().await;
+        if probes.len() > 50 {
+            probes.join_next().await;
         }
     }
-    knocks.join_all().await;
+    probes.join_all().await;
 }
 
 /// Opens a session on each transport, publishes to them and kicks the user at once. Answers whether that was done.
@@ -81,12 +81,17 @@ async fn kick(site: &Arc<Site>, api: &mut Api, rng: &mut Rng, user: u32, token: 
     let mut chains = Vec::new();
     let mut greeted = Vec::new();
     let first = rng.index(site.nodes.len());
-    for (turn, way) in [Way::Sse, Way::WebSocket].into_iter().enumerate() {
+    for (turn, transport) in [Transport::Sse, Transport::WebSocket].into_iter().enumerate() {
         let chain = site.chains.fetch_add(1, Ordering::Relaxed);
-        site.history.push(Event::Chain { chain, user, topics: Vec::new(), habit: Habit::Kicked });
+        site.history.push(Event::ChainBegins {
+            chain,
+            user,
+            topics: Vec::new(),
+            behaviour: Behaviour::Kicked,
+        });
         let (hello, heard) = oneshot::channel();
         let node = (first + turn) % site.nodes.len();
-        tokio::spawn(watch(Arc::clone(site), chain, node, way, token.to_owned(), hello));
+        tokio::spawn(watch(Arc::clone(site), chain, node, transport, token.to_owned(), hello));
         chains.push(chain);
         greeted.push(heard);
     }
@@ -115,48 +120,51 @@ async fn watch(
     site: Arc<Site>,
     chain: u32,
     node: usize,
-    way: Way,
+    transport: Transport,
     token: String,
     hello: oneshot::Sender<()>,
 ) {
     let mut hello = Some(hello);
     let deadline = Instant::now() + WATCH;
-    site.history.push(Event::Dial { chain, node: node as u32, way, cursor: None });
+    site.history.push(Event::Dial { chain, node: node as u32, transport, cursor: None });
     let request =
-        Request { address: site.nodes[node], way, token: &token, cursor: None, small_buffer: false };
+        Request { address: site.nodes[node], transport, token: &token, cursor: None, small_buffer: false };
     let end = match Connection::open(&request).await {
         Err(end) => end,
         Ok(mut connection) => {
-            let mut said = Vec::new();
+            let mut events = Vec::new();
             let mut drained = false;
             loop {
-                let read = timeout_at(deadline, connection.read(4096, &mut said)).await;
+                let read = timeout_at(deadline, connection.read(4096, &mut events)).await;
                 let mut closed = None;
-                for said in said.drain(..) {
-                    let event = match said {
-                        Said::Hello { recovered, cursor, .. } => {
+                for server_event in events.drain(..) {
+                    let event = match server_event {
+                        ServerEvent::Hello { recovered, cursor, .. } => {
                             if let Some(hello) = hello.take() {
                                 hello.send(()).ok();
                             }
                             Event::Hello { chain, recovered, cursor }
                         }
-                        Said::Beat { cursor } | Said::Other { cursor } => Event::Beat { chain, cursor },
-                        Said::Gap { reason, cursor } => Event::Gap { chain, reason, cursor },
-                        Said::Message { data, cursor, .. } => match Text::read(&data, site.run) {
-                            Reading::Ours(Text { n, target, .. }) => {
+                        ServerEvent::Beat { cursor } | ServerEvent::Other { cursor } => {
+                            Event::Beat { chain, cursor }
+                        }
+                        ServerEvent::Gap { reason, cursor } => Event::Gap { chain, reason, cursor },
+                        ServerEvent::Message { data, cursor, .. } => match MessageText::read(&data, site.run)
+                        {
+                            Parsed::Ours(MessageText { n, target, .. }) => {
                                 Event::Message { chain, n, target, cursor }
                             }
-                            Reading::Foreign if site.shared => Event::Beat { chain, cursor },
+                            Parsed::Foreign if site.shared => Event::Beat { chain, cursor },
                             _ => Event::Malformed { chain, text: data },
                         },
-                        Said::Malformed(text) => Event::Malformed { chain, text },
-                        // The first is the hello's; another one tells that the node drains.
-                        Said::Retry(_) => {
+                        ServerEvent::Malformed(text) => Event::Malformed { chain, text },
+                        // The first belongs to the hello; another one means that the node is draining.
+                        ServerEvent::Retry(_) => {
                             drained = hello.is_none();
                             continue;
                         }
-                        Said::Bye { .. } => continue,
-                        Said::Close(code) => {
+                        ServerEvent::Bye { .. } => continue,
+                        ServerEvent::Close(code) => {
                             closed = Some(End::Closed(code.unwrap_or(1005)));
                             break;
                         }
@@ -174,21 +182,21 @@ async fn watch(
         }
     };
     site.history.push(Event::End { chain, end });
-    site.history.push(Event::Gone { chain });
+    site.history.push(Event::ChainEnds { chain });
 }
 
 /// Tries a token that was kicked.
-async fn knock(site: Arc<Site>, node: usize, way: Way, user: u32, token: String) {
+async fn probe(site: Arc<Site>, node: usize, transport: Transport, user: u32, token: String) {
     let began = site.history.now();
     let request =
-        Request { address: site.nodes[node], way, token: &token, cursor: None, small_buffer: false };
+        Request { address: site.nodes[node], transport, token: &token, cursor: None, small_buffer: false };
     let (mut let_in, mut kept) = (false, false);
     if let Ok(mut connection) = Connection::open(&request).await {
         let hold = Instant::now() + HOLD;
-        let mut said = Vec::new();
+        let mut events = Vec::new();
         kept = loop {
-            let read = timeout_at(hold, connection.read(4096, &mut said)).await;
-            let_in |= said.drain(..).any(|said| matches!(said, Said::Hello { .. }));
+            let read = timeout_at(hold, connection.read(4096, &mut events)).await;
+            let_in |= events.drain(..).any(|event| matches!(event, ServerEvent::Hello { .. }));
             match read {
                 Ok(Ok(_)) => {}
                 Ok(Err(_)) => break false,
@@ -196,5 +204,5 @@ async fn knock(site: Arc<Site>, node: usize, way: Way, user: u32, token: String)
             }
         };
     }
-    site.history.push(Event::Knocked { user, node: node as u32, way, began, let_in, kept });
+    site.history.push(Event::TokenProbed { user, node: node as u32, transport, began, let_in, kept });
 }

@@ -1,4 +1,4 @@
-//! [`Node`]: a node of the auditor's own, with its way to Redis.
+//! [`Node`]: a node of the auditor's own, with its transport to Redis.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    audit::{api::Api, folder::port, proxy::Proxy},
+    audit::{api::Api, proxy::Proxy, temp_dir::port},
     child::Child,
 };
 
@@ -25,7 +25,7 @@ pub(crate) struct Node {
     child: Option<Child>,
 }
 
-/// How long a node may take to be ready, from its start or from the end of a fault.
+/// Time limit for a node to become ready, from its start or the end of a fault.
 pub(crate) const READY: Duration = Duration::from_secs(20);
 
 impl Node {
@@ -63,10 +63,18 @@ impl Node {
         self.child = None;
     }
 
-    /// Stops it like a machine that hangs, or lets it go on.
-    pub(crate) fn pause(&mut self, paused: bool) -> anyhow::Result<()> {
-        let child = self.child.as_mut().context("the node is not running")?;
-        child.signal(if paused { Signal::STOP } else { Signal::CONT })
+    /// Stops the process (SIGSTOP).
+    pub(crate) fn pause(&mut self) -> anyhow::Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Resumes the process (SIGCONT).
+    pub(crate) fn resume(&mut self) -> anyhow::Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&mut self, signal: Signal) -> anyhow::Result<()> {
+        self.child.as_mut().context("the node is not running")?.signal(signal)
     }
 
     /// Asks it to drain and end; kills it if that takes longer than `limit`, which is an error.
@@ -81,19 +89,19 @@ impl Node {
         Ok(())
     }
 
-    /// Whether the process has ended by itself, and how.
+    /// The exit status if the process has ended on its own.
     pub(crate) fn crashed(&mut self) -> Option<String> {
         let status = self.child.as_mut()?.ended().ok()??;
         self.child = None;
         Some(format!("ended by itself: {status}"))
     }
 
-    /// Whether it has been started and not been ended.
+    /// Returns true if it has been started and not ended.
     pub(crate) fn runs(&self) -> bool {
         self.child.is_some()
     }
 
-    /// Waits until it says that it is ready.
+    /// Waits until its readiness check succeeds.
     pub(crate) async fn until_ready(&self, api: &mut Api) -> anyhow::Result<()> {
         let began = Instant::now();
         while !api.ready(self.address).await {

@@ -12,7 +12,7 @@ pub(crate) struct Plan {
     pub(crate) slot: Duration,
 }
 
-/// What a fault and the recovery from it need, on average.
+/// Average time for a fault and the recovery from it.
 const USUAL_SLOT: Duration = Duration::from_secs(8);
 
 impl Plan {

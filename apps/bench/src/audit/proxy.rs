@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-/// Passes TCP connections on: late, not at all, or to another server, as it is told.
+/// Forwards TCP connections; it can delay, block, cut or redirect them.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     pub(crate) port: u16,
@@ -31,7 +31,7 @@ struct State {
     generation: u64,
 }
 
-/// How many reads wait for their time.
+/// Maximum number of delayed reads.
 const QUEUE: usize = 1024;
 
 impl Proxy {
@@ -45,17 +45,22 @@ impl Proxy {
         Ok(Self { port, state, task })
     }
 
-    /// What is sent from now on arrives so much later, each way.
+    /// Delays all further data, in both directions.
     pub(crate) fn delay(&self, delay: Duration) {
         self.state.send_modify(|state| state.delay = delay);
     }
 
-    /// Lets nothing through, or everything again.
-    pub(crate) fn block(&self, blocked: bool) {
-        self.state.send_modify(|state| state.blocked = blocked);
+    /// Holds all data and new connections back; connections stay open.
+    pub(crate) fn block(&self) {
+        self.state.send_modify(|state| state.blocked = true);
     }
 
-    /// Ends all connections; what was on the way is lost.
+    /// Forwards data again, starting with what was held back.
+    pub(crate) fn unblock(&self) {
+        self.state.send_modify(|state| state.blocked = false);
+    }
+
+    /// Ends all connections; data in flight is lost.
     pub(crate) fn cut(&self) {
         self.state.send_modify(|state| state.generation += 1);
     }
@@ -153,7 +158,7 @@ async fn direction(
             }
         }
     };
-    // The reader's end lets the writer finish what is on the way.
+    // The reader's end lets the writer finish what is in flight.
     tokio::join!(read, write);
 }
 
@@ -192,11 +197,11 @@ mod tests {
         let took = ask(&mut socket).await.unwrap();
         assert!(took >= Duration::from_millis(120), "{took:?}");
         proxy.delay(Duration::ZERO);
-        proxy.block(true);
+        proxy.block();
         socket.write_all(b"y").await.unwrap();
         let waited = timeout(Duration::from_millis(100), socket.read_exact(&mut [0])).await;
         assert!(waited.is_err(), "nothing passes a partition");
-        proxy.block(false);
+        proxy.unblock();
         timeout(Duration::from_secs(5), socket.read_exact(&mut [0])).await.unwrap().unwrap();
         proxy.cut();
         let ended = timeout(Duration::from_secs(5), socket.read(&mut [0])).await.unwrap();

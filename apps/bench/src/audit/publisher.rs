@@ -1,4 +1,4 @@
-//! The publishers: they ask for messages at a steady rate and take down what they are told.
+//! The publishers: they publish at a steady rate and record each outcome.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -11,12 +11,12 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::audit::{
     api::Api,
     history::{Cursor, Event, Target},
-    message::Text,
+    message_text::MessageText,
     rng::Rng,
     site::{Phase, Site},
 };
 
-/// How many publish, each over a connection of its own: a node that hangs shall not end them all.
+/// Number of publishers, each with its own connection, so that a stopped node does not block all of them.
 const CALLERS: u32 = 16;
 
 /// The longest filler of a usual message.
@@ -78,7 +78,7 @@ pub(crate) async fn publish_as(
     target: Target,
     filler: usize,
 ) -> bool {
-    let text = Text { run: site.run, n, target: target.clone(), filler }.to_string();
+    let text = MessageText { run: site.run, n, target: target.clone(), filler }.to_string();
     let body = match &target {
         Target::User(user) => json!({ "userIds": [user], "message": text }),
         Target::Topic(topic) => json!({ "topics": [format!("audit:{topic}")], "message": text }),

@@ -89,7 +89,7 @@ impl Verdict {
         })
     }
 
-    /// What may not be, in words.
+    /// Descriptions of the violations.
     pub(crate) fn faults(&self) -> Vec<String> {
         let violations = self.total().violations();
         violations

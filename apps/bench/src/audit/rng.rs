@@ -1,13 +1,13 @@
-//! [`Rng`]: random numbers that a seed repeats (SplitMix64: Steele, Lea, Flood, OOPSLA 2014).
+//! [`Rng`]: reproducible random numbers (SplitMix64: Steele, Lea, Flood, OOPSLA 2014).
 
 use std::{ops::Range, time::Duration};
 
-/// A stream of random numbers that its seed determines.
+/// A reproducible stream of random numbers.
 #[derive(Debug, Clone)]
 pub(crate) struct Rng(u64);
 
 impl Rng {
-    /// The stream of a seed.
+    /// Creates a stream.
     pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }

@@ -1,4 +1,4 @@
-//! [`Site`]: what all tasks of an audit share.
+//! [`Site`]: state shared by all tasks of an audit.
 
 use std::{
     net::SocketAddr,
@@ -10,11 +10,11 @@ use tokio::sync::{broadcast, watch};
 
 use crate::audit::history::History;
 
-/// What all tasks of an audit share.
+/// State shared by all tasks of an audit.
 #[derive(Debug)]
 pub(crate) struct Site {
     pub(crate) seed: u64,
-    /// Tells the messages of this run from others'.
+    /// Distinguishes the messages of this run from others.
     pub(crate) run: u64,
     pub(crate) history: History,
     pub(crate) nodes: Vec<SocketAddr>,
@@ -23,23 +23,23 @@ pub(crate) struct Site {
     pub(crate) shared: bool,
     pub(crate) users: u32,
     pub(crate) topics: u32,
-    /// How long the nodes keep messages.
+    /// Length of the nodes' window.
     pub(crate) window: Duration,
     /// After how long without a byte a client gives a connection up.
     pub(crate) silence: Duration,
     pub(crate) phase: watch::Sender<Phase>,
-    pub(crate) orders: broadcast::Sender<Order>,
+    pub(crate) commands: broadcast::Sender<ClientCommand>,
     /// The number of the next chain.
     pub(crate) chains: AtomicU32,
     /// The number of the next message.
     pub(crate) messages: AtomicU64,
-    /// The number of the message that ends the run: whoever has it has all before it.
+    /// The number of the run's last message; a client that has it has caught up.
     pub(crate) last: AtomicU64,
-    /// How many clients have it.
+    /// Number of clients that have received it.
     pub(crate) caught_up: AtomicUsize,
 }
 
-/// How far a run is.
+/// The phase of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     Running,
@@ -49,10 +49,10 @@ pub(crate) enum Phase {
     Finish,
 }
 
-/// What is asked of some of the clients.
+/// A command to some of the clients.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Order {
-    /// Break your connection off, one client in so many.
+pub(crate) enum ClientCommand {
+    /// Drop the connection, one client in `one_in`.
     Drop { one_in: u64 },
     /// Do not read for some time.
     Stall { one_in: u64, time: Duration },
@@ -84,7 +84,7 @@ impl Site {
             window: Duration::from_secs(20),
             silence: Duration::from_secs(5),
             phase: watch::Sender::new(Phase::Running),
-            orders: broadcast::Sender::new(1),
+            commands: broadcast::Sender::new(1),
             chains: AtomicU32::new(0),
             messages: AtomicU64::new(1),
             last: AtomicU64::new(u64::MAX),

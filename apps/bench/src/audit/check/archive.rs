@@ -1,4 +1,4 @@
-//! [`Archive`]: what a history says about messages, faults and time, ready to be looked up.
+//! [`Archive`]: index of a history's messages, faults and positions.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use crate::audit::{
     history::{Cursor, Event, Record, Target},
 };
 
-/// What a history says about messages, faults and time.
+/// Index of a history's messages, faults and positions.
 #[derive(Debug, Default)]
 pub(super) struct Archive {
     /// Milliseconds since 1970 at the start.
@@ -38,7 +38,7 @@ pub(super) struct Span {
 pub(super) struct Published {
     pub(super) target: Target,
     pub(super) began: u64,
-    /// When it was acknowledged, if it was.
+    /// Time of the acknowledgement, if there was one.
     pub(super) acknowledged: Option<u64>,
     pub(super) cursor: Option<Cursor>,
 }
@@ -55,13 +55,13 @@ pub(super) struct Due {
 /// A second, in microseconds.
 pub(super) const SECOND: u64 = 1_000_000;
 
-/// How long after a fault's end a new epoch may begin: the last node may come upon it late.
+/// Time after a fault's end within which a new epoch may begin; the last node may detect it late.
 const GRACE: u64 = 10 * SECOND;
 
-/// How long after a fault's end deliveries may still be late.
+/// Time after a fault's end within which deliveries may still be late.
 const RECOVERY: u64 = 3 * SECOND;
 
-/// How much earlier than the window says a message may have left it: nodes look once a second, and the age is counted
+/// Tolerance for messages leaving the window early: nodes check once a second, and the age is measured
 /// from when the entry was read.
 const WINDOW_SLACK: u64 = 2 * SECOND;
 
@@ -125,8 +125,8 @@ impl Archive {
         begun.checked_sub(1).map_or("start", |last| self.faults[last].fault.name())
     }
 
-    /// What is due to a client that begins behind `start` at the time `hello`: what stands behind its cursor, and what
-    /// was asked for when it was there already.
+    /// Messages due to a client that starts at `start` and was accepted at `hello`: those after its cursor, and those
+    /// whose publish began after it was accepted.
     pub(super) fn due(&self, targets: &[Target], start: Cursor, hello: u64) -> Vec<Due> {
         let lists = targets.iter().filter_map(|target| self.lists.get(target));
         let mut due: Vec<_> =
@@ -135,17 +135,17 @@ impl Archive {
         due
     }
 
-    /// Whether a fault was going on, or had just ended, in a time.
+    /// Returns true if a fault was active, or had just ended, in the given interval.
     pub(super) fn disturbed(&self, from: u64, to: u64) -> bool {
         self.faults.iter().any(|span| span.begin <= to && from <= span.end.saturating_add(RECOVERY))
     }
 
-    /// Whether Redis has forgotten what it had acknowledged since a time.
-    pub(super) fn forgot(&self, since: u64, at: u64) -> bool {
+    /// Returns true if Redis lost acknowledged data in the given interval.
+    pub(super) fn lost_data(&self, since: u64, at: u64) -> bool {
         self.faults.iter().any(|span| span.fault.loses_data() && span.begin <= at && since <= span.end)
     }
 
-    /// Why a gap behind `from`, up to `to`, may be announced at a time; `None`: nothing can be missing.
+    /// The reason that justifies a gap from `from` to `to` at the given time; `None` if nothing can be missing.
     pub(super) fn cause(&self, from: Option<Cursor>, to: Cursor, at: u64) -> Option<&'static str> {
         let Some(from) = from else {
             // A client that was never given a cursor, beside a new history.
@@ -166,7 +166,7 @@ impl Archive {
         next.filter(|(_, began)| began + self.window <= at + WINDOW_SLACK).map(|_| "window")
     }
 
-    /// Whether something happened that a new history has to begin for. An epoch is the time at which it began.
+    /// Returns true if a fault justifies this epoch. An epoch is the wall-clock time at which it began.
     fn may_begin(&self, epoch: u64) -> bool {
         let wall = |at: u64| self.epoch_ms.saturating_add(at / 1000);
         self.faults.iter().any(|span| {

@@ -1,14 +1,14 @@
-//! Whether kicks are final, and what was acknowledged before one has come.
+//! Checks that kicks are final and that messages acknowledged before a kick were delivered.
 
 use std::collections::{HashMap, HashSet};
 
 use super::{
-    Book, Finding,
+    Collector, Violation,
     archive::{Archive, SECOND},
 };
 use crate::audit::history::{End, Event, Record};
 
-/// How long a session may live after the kick was answered.
+/// Maximum lifetime of a session after the kick was confirmed.
 const PROMPT: u64 = 5 * SECOND;
 
 /// The same, when nodes had not confirmed it: they were stopped or cut off, and have to come back first.
@@ -20,7 +20,7 @@ struct Watched {
     end: Option<(u64, End)>,
 }
 
-pub(super) fn check(records: &[Record], archive: &Archive, book: &mut Book<'_>) {
+pub(super) fn check(records: &[Record], archive: &Archive, collector: &mut Collector<'_>) {
     let mut watched: HashMap<u32, Watched> = HashMap::new();
     for Record { event, .. } in records {
         if let Event::Kicked { chains, .. } = event {
@@ -48,18 +48,18 @@ pub(super) fn check(records: &[Record], archive: &Archive, book: &mut Book<'_>) 
             Event::Kicked { chains, user, missing, why } => {
                 kicked.insert(*user, (*at, missing));
                 for chain in chains {
-                    judge(*chain, &watched[chain], *at, missing, *why, archive, book);
+                    judge(*chain, &watched[chain], *at, missing, *why, archive, collector);
                 }
             }
-            Event::Knocked { user, node, way, began, let_in: true, kept } => {
+            Event::TokenProbed { user, node, transport, began, let_in: true, kept } => {
                 let Some((when, missing)) = kicked.get(user) else { continue };
                 let late = missing.contains(&format!("node-{node}"));
                 // A node that had not confirmed the kick may carry it out late, but has to.
-                if (*kept || !late) && !archive.forgot(*when, *at) {
+                if (*kept || !late) && !archive.lost_data(*when, *at) {
                     let ago = began.saturating_sub(*when) as f64 / 1e6;
-                    book.find(*at, Finding::Kick, || {
+                    collector.find(*at, Violation::Kick, || {
                         let kept = if *kept { "and kept" } else { "and ended later" };
-                        format!("user {user} was let in by node {node} ({way:?}) {ago:.3} s after its kick, {kept}")
+                        format!("user {user} was let in by node {node} ({transport:?}) {ago:.3} s after its kick, {kept}")
                     });
                 }
             }
@@ -75,13 +75,13 @@ fn judge(
     missing: &[String],
     why: Option<u64>,
     archive: &Archive,
-    book: &mut Book<'_>,
+    collector: &mut Collector<'_>,
 ) {
     let limit = kicked + if missing.is_empty() { PROMPT } else { OVERDUE };
     let end = watched.end.as_ref().map_or(archive.finish, |(at, _)| *at);
     let left = !matches!(&watched.end, Some((_, end)) if *end != End::Left);
-    if (end > limit || (left && archive.finish > limit)) && !archive.forgot(kicked, end) {
-        book.find(kicked, Finding::Kick, || {
+    if (end > limit || (left && archive.finish > limit)) && !archive.lost_data(kicked, end) {
+        collector.find(kicked, Violation::Kick, || {
             format!("chain {chain} lived for {:.1} s after its kick", end.saturating_sub(kicked) as f64 / 1e6)
         });
     }
@@ -89,8 +89,8 @@ fn judge(
     let by_kick = matches!(watched.end, Some((_, End::Closed(4409) | End::Ended)));
     let Some(n) = why.filter(|n| by_kick && !watched.got.contains(n)) else { return };
     let acknowledged = archive.messages.get(&n).and_then(|message| message.acknowledged).unwrap_or(kicked);
-    if !archive.forgot(acknowledged, end) {
-        book.find(kicked, Finding::Kick, || {
+    if !archive.lost_data(acknowledged, end) {
+        collector.find(kicked, Violation::Kick, || {
             format!("chain {chain} was ended before it got message {n}, acknowledged before the kick")
         });
     }

@@ -8,14 +8,14 @@ use std::{
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
-    Said,
+    ServerEvent,
     connection::{Connection, Request},
 };
 use crate::audit::{
-    history::{Cursor, End, Event, Habit, Way},
-    message::{Reading, Text},
+    history::{Behaviour, Cursor, End, Event, Transport},
+    message_text::{MessageText, Parsed},
     rng::Rng,
-    site::{Order, Phase, Site},
+    site::{ClientCommand, Phase, Site},
 };
 
 /// One client through all its connections.
@@ -24,23 +24,23 @@ pub(crate) struct Client {
     site: Arc<Site>,
     rng: Rng,
     user: u32,
-    habit: Habit,
+    behaviour: Behaviour,
     token: String,
     /// The number of the chain, once it is in the history.
     chain: Option<u32>,
     cursor: Option<Cursor>,
     node: usize,
-    way: Way,
+    transport: Transport,
     turns: u32,
     caught_up: bool,
 }
 
-/// What a connection leaves behind.
+/// The outcome of a connection.
 #[derive(Debug)]
-struct Parting {
+struct Disconnect {
     end: End,
     retry: Option<Duration>,
-    taken_in: bool,
+    accepted: bool,
 }
 
 /// Bytes of a read; of a slow reader every [`SLOW_PAUSE`].
@@ -48,10 +48,10 @@ const READ: usize = 16 * 1024;
 const SLOW_READ: usize = 4 * 1024;
 const SLOW_PAUSE: Duration = Duration::from_millis(100);
 
-/// The longest that a client waits before it comes back, whatever it is told.
+/// Upper bound on the reconnection delay, including the server's hint.
 const LONGEST_RETRY: Duration = Duration::from_millis(1500);
 
-/// After so many calls that nobody takes an eager client tries another node.
+/// Failed dials after which an eager client tries another node.
 const EAGER_DIALS: u32 = 150;
 
 impl Client {
@@ -60,8 +60,8 @@ impl Client {
         site: &Arc<Site>,
         number: u32,
         user: u32,
-        habit: Habit,
-        way: Way,
+        behaviour: Behaviour,
+        transport: Transport,
         token: String,
     ) -> Self {
         let mut rng = Rng::fork(site.seed, 0x1_0000 + u64::from(number));
@@ -70,12 +70,12 @@ impl Client {
             site: Arc::clone(site),
             rng,
             user,
-            habit,
+            behaviour,
             token,
             chain: None,
             cursor: None,
             node,
-            way,
+            transport,
             turns: 0,
             caught_up: false,
         }
@@ -87,19 +87,19 @@ impl Client {
         let mut misses = 0;
         loop {
             let chain = self.chain();
-            let parting = self.connect(chain).await;
+            let disconnect = self.connect(chain).await;
             if *phase.borrow_and_update() == Phase::Finish {
                 return;
             }
             // Nothing is promised to a client that was never given a cursor: its chain ends with its connection.
-            if parting.taken_in && (self.cursor.is_none() || self.habit == Habit::Fresh) {
-                self.site.history.push(Event::Gone { chain });
+            if disconnect.accepted && (self.cursor.is_none() || self.behaviour == Behaviour::Fresh) {
+                self.site.history.push(Event::ChainEnds { chain });
                 (self.chain, self.cursor) = (None, None);
             }
-            misses = if parting.taken_in { 0 } else { misses + 1 };
-            let stays =
-                matches!(self.habit, Habit::Eager | Habit::Fresh) && misses % EAGER_DIALS != EAGER_DIALS - 1;
-            let pause = self.pause(&parting, misses);
+            misses = if disconnect.accepted { 0 } else { misses + 1 };
+            let stays = matches!(self.behaviour, Behaviour::Eager | Behaviour::Fresh)
+                && misses % EAGER_DIALS != EAGER_DIALS - 1;
+            let pause = self.pause(&disconnect, misses);
             if !stays {
                 self.move_on();
             }
@@ -118,7 +118,12 @@ impl Client {
         self.chain = Some(chain);
         self.caught_up = false;
         let topics = vec![self.site.topic_of(self.user)];
-        self.site.history.push(Event::Chain { chain, user: self.user, topics, habit: self.habit });
+        self.site.history.push(Event::ChainBegins {
+            chain,
+            user: self.user,
+            topics,
+            behaviour: self.behaviour,
+        });
         chain
     }
 
@@ -130,15 +135,16 @@ impl Client {
         }
         self.turns += 1;
         if self.turns.is_multiple_of(2) {
-            self.way = if self.way == Way::Sse { Way::WebSocket } else { Way::Sse };
+            self.transport =
+                if self.transport == Transport::Sse { Transport::WebSocket } else { Transport::Sse };
         }
     }
 
-    fn pause(&mut self, parting: &Parting, misses: u32) -> Duration {
-        let asked = parting.retry.map(|retry| retry.min(LONGEST_RETRY));
-        match self.habit {
-            Habit::Eager | Habit::Fresh if asked.is_none() => self.rng.millis(5..20),
-            Habit::Away if parting.end == End::Left => {
+    fn pause(&mut self, disconnect: &Disconnect, misses: u32) -> Duration {
+        let asked = disconnect.retry.map(|retry| retry.min(LONGEST_RETRY));
+        match self.behaviour {
+            Behaviour::Eager | Behaviour::Fresh if asked.is_none() => self.rng.millis(5..20),
+            Behaviour::Away if disconnect.end == End::Left => {
                 let window = u64::try_from(self.site.window.as_millis()).unwrap_or(u64::MAX);
                 if self.rng.one_in(4) {
                     self.rng.millis(window / 2..window * 3 / 2)
@@ -150,63 +156,63 @@ impl Client {
         }
     }
 
-    async fn connect(&mut self, chain: u32) -> Parting {
+    async fn connect(&mut self, chain: u32) -> Disconnect {
         let site = Arc::clone(&self.site);
-        let cursor = if self.habit == Habit::Fresh { None } else { self.cursor };
-        site.history.push(Event::Dial { chain, node: self.node as u32, way: self.way, cursor });
+        let cursor = if self.behaviour == Behaviour::Fresh { None } else { self.cursor };
+        site.history.push(Event::Dial { chain, node: self.node as u32, transport: self.transport, cursor });
         let request = Request {
             address: site.nodes[self.node],
-            way: self.way,
+            transport: self.transport,
             token: &self.token.clone(),
             cursor,
-            small_buffer: self.habit == Habit::Slow || self.rng.one_in(8),
+            small_buffer: self.behaviour == Behaviour::Slow || self.rng.one_in(8),
         };
-        let mut parting = Parting { end: End::Left, retry: None, taken_in: false };
+        let mut disconnect = Disconnect { end: End::Left, retry: None, accepted: false };
         match Connection::open(&request).await {
-            Ok(connection) => self.follow(chain, connection, &mut parting).await,
-            Err(end) => parting.end = end,
+            Ok(connection) => self.follow(chain, connection, &mut disconnect).await,
+            Err(end) => disconnect.end = end,
         }
-        if parting.end == End::Ended && !parting.taken_in {
-            parting.end = End::Later;
+        if disconnect.end == End::Ended && !disconnect.accepted {
+            disconnect.end = End::Later;
         }
-        site.history.push(Event::End { chain, end: parting.end.clone() });
-        parting
+        site.history.push(Event::End { chain, end: disconnect.end.clone() });
+        disconnect
     }
 
-    async fn follow(&mut self, chain: u32, mut connection: Connection, parting: &mut Parting) {
+    async fn follow(&mut self, chain: u32, mut connection: Connection, disconnect: &mut Disconnect) {
         let site = Arc::clone(&self.site);
         let mut phase = site.phase.subscribe();
-        let mut orders = site.orders.subscribe();
-        let leaves = match self.habit {
-            Habit::Mover => Some(self.rng.millis(1_000..6_000)),
-            Habit::Away => Some(self.rng.millis(1_000..8_000)),
+        let mut commands = site.commands.subscribe();
+        let leaves = match self.behaviour {
+            Behaviour::Mover => Some(self.rng.millis(1_000..6_000)),
+            Behaviour::Away => Some(self.rng.millis(1_000..8_000)),
             _ => None,
         };
         let leaves = leaves.map(|stay| Instant::now() + stay);
         let mut heard = Instant::now();
-        let mut said = Vec::new();
+        let mut events = Vec::new();
         loop {
             let running = match *phase.borrow_and_update() {
                 Phase::Running => true,
                 Phase::Quiet => false,
                 Phase::Finish => return,
             };
-            let slow = running && self.habit == Habit::Slow;
+            let slow = running && self.behaviour == Behaviour::Slow;
             let ended = tokio::select! {
                 read = async {
                     if slow {
                         sleep(SLOW_PAUSE).await;
                     }
-                    connection.read(if slow { SLOW_READ } else { READ }, &mut said).await
+                    connection.read(if slow { SLOW_READ } else { READ }, &mut events).await
                 } => {
                     heard = Instant::now();
                     read.err()
                 }
                 () = sleep_until(heard + site.silence) => Some(End::Silent),
                 () = sleep_until(leaves.unwrap_or(heard)), if running && leaves.is_some() => Some(End::Left),
-                order = orders.recv() => match order {
-                    Ok(Order::Drop { one_in }) if self.rng.one_in(one_in) => Some(End::Left),
-                    Ok(Order::Stall { one_in, time }) if self.rng.one_in(one_in) => {
+                order = commands.recv() => match order {
+                    Ok(ClientCommand::Drop { one_in }) if self.rng.one_in(one_in) => Some(End::Left),
+                    Ok(ClientCommand::Stall { one_in, time }) if self.rng.one_in(one_in) => {
                         site.history.push(Event::Stall { chain });
                         tokio::select! {
                             () = sleep(time) => {}
@@ -219,40 +225,49 @@ impl Client {
                 },
                 _ = phase.changed() => None,
             };
-            let closed = self.take_down(chain, &mut said, parting);
+            let closed = self.record(chain, &mut events, disconnect);
             if let Some(end) = closed.or(ended) {
                 if matches!(end, End::Left | End::Silent) {
                     connection.abort();
                 }
-                parting.end = end;
+                disconnect.end = end;
                 return;
             }
         }
     }
 
-    /// Puts what was said into the history; answers the end if it was one.
-    fn take_down(&mut self, chain: u32, said: &mut Vec<Said>, parting: &mut Parting) -> Option<End> {
+    /// Records events in the history; returns the end if they contain one.
+    fn record(
+        &mut self,
+        chain: u32,
+        events: &mut Vec<ServerEvent>,
+        disconnect: &mut Disconnect,
+    ) -> Option<End> {
         let site = Arc::clone(&self.site);
         let mut end = None;
-        for said in said.drain(..) {
-            let (event, cursor) = match said {
-                Said::Hello { recovered, cursor, .. } => {
-                    parting.taken_in = true;
+        for server_event in events.drain(..) {
+            let (event, cursor) = match server_event {
+                ServerEvent::Hello { recovered, cursor, .. } => {
+                    disconnect.accepted = true;
                     (Event::Hello { chain, recovered, cursor }, cursor)
                 }
-                Said::Beat { cursor } | Said::Other { cursor } => (Event::Beat { chain, cursor }, cursor),
-                Said::Gap { reason, cursor } => (Event::Gap { chain, reason, cursor }, cursor),
-                Said::Message { event, data, cursor } => (self.message(chain, &event, &data, cursor), cursor),
-                Said::Malformed(text) => (Event::Malformed { chain, text }, None),
-                Said::Retry(retry) => {
-                    parting.retry = Some(retry);
+                ServerEvent::Beat { cursor } | ServerEvent::Other { cursor } => {
+                    (Event::Beat { chain, cursor }, cursor)
+                }
+                ServerEvent::Gap { reason, cursor } => (Event::Gap { chain, reason, cursor }, cursor),
+                ServerEvent::Message { event, data, cursor } => {
+                    (self.message(chain, &event, &data, cursor), cursor)
+                }
+                ServerEvent::Malformed(text) => (Event::Malformed { chain, text }, None),
+                ServerEvent::Retry(retry) => {
+                    disconnect.retry = Some(retry);
                     continue;
                 }
-                Said::Bye { retry, .. } => {
-                    parting.retry = retry;
+                ServerEvent::Bye { retry, .. } => {
+                    disconnect.retry = retry;
                     continue;
                 }
-                Said::Close(code) => {
+                ServerEvent::Close(code) => {
                     // What follows a Close frame is not read.
                     end = Some(End::Closed(code.unwrap_or(1005)));
                     break;
@@ -265,15 +280,15 @@ impl Client {
     }
 
     fn message(&mut self, chain: u32, event: &str, data: &str, cursor: Option<Cursor>) -> Event {
-        match Text::read(data, self.site.run) {
-            Reading::Ours(Text { n, target, .. }) if event == "message" => {
+        match MessageText::read(data, self.site.run) {
+            Parsed::Ours(MessageText { n, target, .. }) if event == "message" => {
                 if n == self.site.last.load(Ordering::Acquire) && !self.caught_up {
                     self.caught_up = true;
                     self.site.caught_up.fetch_add(1, Ordering::Relaxed);
                 }
                 Event::Message { chain, n, target, cursor }
             }
-            Reading::Foreign if self.site.shared => Event::Beat { chain, cursor },
+            Parsed::Foreign if self.site.shared => Event::Beat { chain, cursor },
             _ => {
                 let text = format!("event {event:?}, {:?}", super::excerpt(data));
                 // A browser keeps its id all the same.
@@ -321,9 +336,9 @@ mod tests {
     async fn a_client_comes_back_with_the_last_cursor_that_it_was_given_whole_and_on_the_other_transport() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let site = Arc::new(Site::for_tests(listener.local_addr().unwrap()));
-        let text = |n| Text { run: site.run, n, target: Target::User(3), filler: 10 }.to_string();
+        let text = |n| MessageText { run: site.run, n, target: Target::User(3), filler: 10 }.to_string();
         let data = |n| text(n).replace('\n', "\ndata:");
-        let client = Client::new(&site, 0, 3, Habit::Steady, Way::Sse, "token".into());
+        let client = Client::new(&site, 0, 3, Behaviour::Steady, Transport::Sse, "token".into());
         let running = tokio::spawn(client.run());
         let script = async {
             let hello = ":connected\nretry:10\nid:7.1\n\n";

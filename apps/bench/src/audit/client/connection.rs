@@ -8,14 +8,14 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Said, sse::EventStream, ws::WebSocket};
+use super::{ServerEvent, sse::EventStream, ws::WebSocket};
 use crate::{
-    audit::history::{Cursor, End, Way},
+    audit::history::{Cursor, End, Transport},
     chunked::Chunked,
     head::{Body, Head, WEBSOCKET_ACCEPT, WEBSOCKET_KEY},
 };
 
-/// How long the connect and the answer's head may take each.
+/// Time limit for connecting, and for the response head.
 pub(crate) const DIAL_LIMIT: Duration = Duration::from_secs(3);
 
 /// The receive buffer of a client that reads slowly, so that the server notices.
@@ -26,9 +26,9 @@ const SMALL_BUFFER: u32 = 4096;
 pub(crate) struct Connection {
     socket: TcpStream,
     protocol: Protocol,
-    /// What came with the head.
+    /// Body bytes received together with the head.
     first: Vec<u8>,
-    /// What is still to be sent.
+    /// Bytes still to be sent.
     answers: Vec<u8>,
 }
 
@@ -45,11 +45,11 @@ enum Transfer {
     UntilClose,
 }
 
-/// What is asked for.
+/// Parameters of a connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Request<'a> {
     pub(crate) address: SocketAddr,
-    pub(crate) way: Way,
+    pub(crate) transport: Transport,
     pub(crate) token: &'a str,
     pub(crate) cursor: Option<Cursor>,
     pub(crate) small_buffer: bool,
@@ -76,11 +76,13 @@ impl Connection {
             }
         };
         let (head, first) = timeout(DIAL_LIMIT, ask).await.unwrap_or(Err(End::Silent))?;
-        let protocol = match request.way {
-            Way::WebSocket if head.status == 101 && head.accept.as_deref() == Some(WEBSOCKET_ACCEPT) => {
+        let protocol = match request.transport {
+            Transport::WebSocket
+                if head.status == 101 && head.accept.as_deref() == Some(WEBSOCKET_ACCEPT) =>
+            {
                 Protocol::WebSocket(WebSocket::default())
             }
-            Way::Sse
+            Transport::Sse
                 if head.status == 200
                     && head
                         .content_type
@@ -99,10 +101,10 @@ impl Connection {
         Ok(Self { socket, protocol, first, answers: Vec::new() })
     }
 
-    /// Reads at most `most` bytes and what they say; `Err` is the end, behind what was said before it.
+    /// Reads at most `most` bytes and parses them; `Err` is the end, after the events that precede it.
     ///
-    /// It may be given up at any time without losing anything: it waits for bytes only before it takes any.
-    pub(crate) async fn read(&mut self, most: usize, said: &mut Vec<Said>) -> Result<usize, End> {
+    /// Cancel safe: it awaits only before it consumes any bytes.
+    pub(crate) async fn read(&mut self, most: usize, events: &mut Vec<ServerEvent>) -> Result<usize, End> {
         let mut bytes = std::mem::take(&mut self.first);
         if bytes.is_empty() {
             let mut buffer = vec![0; most];
@@ -118,7 +120,7 @@ impl Connection {
         let length = bytes.len();
         match &mut self.protocol {
             Protocol::WebSocket(socket) => {
-                socket.feed(&bytes, said, &mut self.answers);
+                socket.feed(&bytes, events, &mut self.answers);
                 // Without waiting: what the socket does not take goes with the next answer.
                 if let Ok(written) = self.socket.try_write(&self.answers) {
                     self.answers.drain(..written);
@@ -129,7 +131,7 @@ impl Connection {
                     Transfer::Chunked(chunked) => match chunked.decode(&mut bytes) {
                         Ok((data, _)) => data,
                         Err(error) => {
-                            said.push(Said::Malformed(error.to_string()));
+                            events.push(ServerEvent::Malformed(error.to_string()));
                             return Err(End::Broken);
                         }
                     },
@@ -140,7 +142,7 @@ impl Connection {
                     }
                     Transfer::UntilClose => bytes.len(),
                 };
-                stream.feed(&bytes[..data], said);
+                stream.feed(&bytes[..data], events);
                 if body.ended() {
                     return Err(End::Ended);
                 }
@@ -149,7 +151,7 @@ impl Connection {
         Ok(length)
     }
 
-    /// Breaks the connection off without a word.
+    /// Resets the connection.
     pub(crate) fn abort(self) {
         // A reset, as from a machine that has gone, instead of an orderly FIN.
         socket2::SockRef::from(&self.socket).set_linger(Some(Duration::ZERO)).ok();
@@ -184,16 +186,16 @@ async fn dial(request: &Request<'_>) -> std::io::Result<TcpStream> {
 }
 
 fn head(request: &Request<'_>) -> String {
-    let Request { address, way, token, cursor, .. } = request;
-    match way {
-        Way::Sse => {
+    let Request { address, transport, token, cursor, .. } = request;
+    match transport {
+        Transport::Sse => {
             let cursor = cursor.map(|cursor| format!("Last-Event-ID: {cursor}\r\n")).unwrap_or_default();
             format!(
                 "GET /resource/sse?Authorization={token} HTTP/1.1\r\nHost: {address}\r\n\
                  Accept: text/event-stream\r\n{cursor}\r\n"
             )
         }
-        Way::WebSocket => {
+        Transport::WebSocket => {
             let cursor = cursor.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
             format!(
                 "GET /resource/websocket?Authorization={token}{cursor} HTTP/1.1\r\nHost: {address}\r\n\

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Said, cursor, excerpt};
+use super::{ServerEvent, cursor, excerpt};
 
-/// What has been read of a stream so far. A block without its empty line is never an event: whatever of it has come
-/// when the connection breaks is thrown away.
+/// Parser state of an event stream. A block without its empty line is never dispatched: a partial block
+/// is discarded when the connection breaks.
 #[derive(Debug, Default)]
 pub(crate) struct EventStream {
     line: Vec<u8>,
@@ -23,9 +23,9 @@ pub(crate) struct EventStream {
 
 impl EventStream {
     /// Reads on.
-    pub(crate) fn feed(&mut self, bytes: &[u8], said: &mut Vec<Said>) {
+    pub(crate) fn feed(&mut self, bytes: &[u8], events: &mut Vec<ServerEvent>) {
         let mut bytes = bytes;
-        // A byte order mark at the begin is not part of the stream; no server of ours sends one.
+        // A leading byte order mark is not part of the stream.
         if !self.begun && !bytes.is_empty() {
             self.begun = true;
             bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
@@ -36,7 +36,7 @@ impl EventStream {
                 b'\n' | b'\r' => {
                     self.after_cr = byte == b'\r';
                     let line = std::mem::take(&mut self.line);
-                    self.line(&String::from_utf8_lossy(&line), said);
+                    self.line(&String::from_utf8_lossy(&line), events);
                 }
                 _ => {
                     self.after_cr = false;
@@ -46,9 +46,9 @@ impl EventStream {
         }
     }
 
-    fn line(&mut self, line: &str, said: &mut Vec<Said>) {
+    fn line(&mut self, line: &str, events: &mut Vec<ServerEvent>) {
         if line.is_empty() {
-            return self.dispatch(said);
+            return self.dispatch(events);
         }
         let (name, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
@@ -68,28 +68,28 @@ impl EventStream {
                 self.retry = value.parse().ok().map(Duration::from_millis);
             }
             // A browser ignores it; a server that sends it has cut or glued something.
-            _ => said.push(Said::Malformed(format!("line {:?}", excerpt(line)))),
+            _ => events.push(ServerEvent::Malformed(format!("line {:?}", excerpt(line)))),
         }
     }
 
     /// The empty line: only now does an id count, and an event happen.
-    fn dispatch(&mut self, said: &mut Vec<Said>) {
+    fn dispatch(&mut self, events: &mut Vec<ServerEvent>) {
         let Self { event, data, id, retry, comments, .. } = self;
         let (event, data) = (std::mem::take(event), data.take());
         let (id, retry, comments) = (id.take(), retry.take(), std::mem::take(comments));
         if let Some(retry) = retry {
-            said.push(Said::Retry(retry));
+            events.push(ServerEvent::Retry(retry));
         }
         let id = match id.as_deref().map(cursor).transpose() {
             Ok(id) => id,
-            Err(malformed) => return said.push(malformed),
+            Err(malformed) => return events.push(malformed),
         };
         match (data, event.as_str()) {
             (Some(data), "gap") => {
                 let reason = serde_json::from_str::<Value>(&data).ok();
                 match reason.as_ref().and_then(|reason| reason["reason"].as_str()) {
-                    Some(reason) => said.push(Said::Gap { reason: reason.to_owned(), cursor: id }),
-                    None => said.push(Said::Malformed(format!("gap {:?}", excerpt(&data)))),
+                    Some(reason) => events.push(ServerEvent::Gap { reason: reason.to_owned(), cursor: id }),
+                    None => events.push(ServerEvent::Malformed(format!("gap {:?}", excerpt(&data)))),
                 }
             }
             // An event of another name, for pages that listen to it. Half a message is none: its text is no object.
@@ -97,16 +97,16 @@ impl EventStream {
                 if !["", "message"].contains(&name)
                     && serde_json::from_str::<Value>(&data).is_ok_and(|data| data.is_object()) =>
             {
-                said.push(Said::Other { cursor: id });
+                events.push(ServerEvent::Other { cursor: id });
             }
-            (Some(data), _) => said.push(Said::Message { event, data, cursor: id }),
+            (Some(data), _) => events.push(ServerEvent::Message { event, data, cursor: id }),
             (None, "") if comments.iter().any(|comment| comment == "disconnected") => {}
             (None, "") if !self.greeted => {
                 self.greeted = true;
-                said.push(Said::Hello { recovered: None, cursor: id, silence: None });
+                events.push(ServerEvent::Hello { recovered: None, cursor: id, silence: None });
             }
-            (None, "") => said.push(Said::Beat { cursor: id }),
-            (None, event) => said.push(Said::Malformed(format!("event {event:?} without data"))),
+            (None, "") => events.push(ServerEvent::Beat { cursor: id }),
+            (None, event) => events.push(ServerEvent::Malformed(format!("event {event:?} without data"))),
         }
     }
 }
@@ -115,12 +115,12 @@ impl EventStream {
 mod tests {
     use super::*;
 
-    fn read(parts: &[&[u8]]) -> Vec<Said> {
-        let (mut stream, mut said) = (EventStream::default(), Vec::new());
+    fn read(parts: &[&[u8]]) -> Vec<ServerEvent> {
+        let (mut stream, mut events) = (EventStream::default(), Vec::new());
         for part in parts {
-            stream.feed(part, &mut said);
+            stream.feed(part, &mut events);
         }
-        said
+        events
     }
 
     #[test]
@@ -130,13 +130,13 @@ mod tests {
                       event:later\ndata:{}\n\n:disconnected\nretry:2\n\n";
         let at = |offset| Some(format!("7.{offset}").parse().unwrap());
         let expected = [
-            Said::Retry(Duration::from_secs(3)),
-            Said::Hello { recovered: None, cursor: at(1), silence: None },
-            Said::Message { event: "message".into(), data: "one\ntwo".into(), cursor: at(2) },
-            Said::Beat { cursor: at(3) },
-            Said::Gap { reason: "bus".into(), cursor: at(9) },
-            Said::Other { cursor: None },
-            Said::Retry(Duration::from_millis(2)),
+            ServerEvent::Retry(Duration::from_secs(3)),
+            ServerEvent::Hello { recovered: None, cursor: at(1), silence: None },
+            ServerEvent::Message { event: "message".into(), data: "one\ntwo".into(), cursor: at(2) },
+            ServerEvent::Beat { cursor: at(3) },
+            ServerEvent::Gap { reason: "bus".into(), cursor: at(9) },
+            ServerEvent::Other { cursor: None },
+            ServerEvent::Retry(Duration::from_millis(2)),
         ];
         for ending in ["\n", "\r", "\r\n"] {
             let stream = stream.replace('\n', ending);
@@ -156,13 +156,13 @@ mod tests {
 
     #[test]
     fn what_was_glued_together_is_seen() {
-        let said = read(&[b"event:message\nid:7.2\ndata:on:disconnected\n\n"]);
-        assert!(matches!(&said[..], [Said::Message { data, .. }] if data == "on:disconnected"));
-        let said = read(&[b"event:message\nid:7.:disconnected\n\n"]);
-        assert!(matches!(&said[..], [Said::Malformed(_)]), "{said:?}");
-        let said = read(&[b"event:mess:disconnected\n\n"]);
-        assert!(matches!(&said[..], [Said::Malformed(_)]), "{said:?}");
-        let said = read(&[b"da:disconnected\n\n"]);
-        assert!(matches!(&said[0], Said::Malformed(_)), "{said:?}");
+        let events = read(&[b"event:message\nid:7.2\ndata:on:disconnected\n\n"]);
+        assert!(matches!(&events[..], [ServerEvent::Message { data, .. }] if data == "on:disconnected"));
+        let events = read(&[b"event:message\nid:7.:disconnected\n\n"]);
+        assert!(matches!(&events[..], [ServerEvent::Malformed(_)]), "{events:?}");
+        let events = read(&[b"event:mess:disconnected\n\n"]);
+        assert!(matches!(&events[..], [ServerEvent::Malformed(_)]), "{events:?}");
+        let events = read(&[b"da:disconnected\n\n"]);
+        assert!(matches!(&events[0], ServerEvent::Malformed(_)), "{events:?}");
     }
 }

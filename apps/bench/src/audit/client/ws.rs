@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Said, cursor, excerpt};
+use super::{ServerEvent, cursor, excerpt};
 use crate::frame::{Frame, masked_pong, masked_text};
 
-/// What has been read of a connection so far.
+/// Bytes received but not parsed yet.
 #[derive(Debug, Default)]
 pub(crate) struct WebSocket {
     buffer: Vec<u8>,
@@ -15,7 +15,7 @@ pub(crate) struct WebSocket {
 
 impl WebSocket {
     /// Reads on; what has to be answered is put into `answers`.
-    pub(crate) fn feed(&mut self, bytes: &[u8], said: &mut Vec<Said>, answers: &mut Vec<u8>) {
+    pub(crate) fn feed(&mut self, bytes: &[u8], events: &mut Vec<ServerEvent>, answers: &mut Vec<u8>) {
         self.buffer.extend_from_slice(bytes);
         let mut used = 0;
         loop {
@@ -23,7 +23,7 @@ impl WebSocket {
                 Ok(Some(found)) => found,
                 Ok(None) => break,
                 Err(error) => {
-                    said.push(Said::Malformed(error.to_string()));
+                    events.push(ServerEvent::Malformed(error.to_string()));
                     used = self.buffer.len();
                     break;
                 }
@@ -31,28 +31,28 @@ impl WebSocket {
             used += length;
             match frame {
                 Frame::Message(text) => match std::str::from_utf8(text) {
-                    Ok(text) => read(text, said, answers),
-                    Err(_) => said.push(Said::Malformed("text that is not UTF-8".into())),
+                    Ok(text) => read(text, events, answers),
+                    Err(_) => events.push(ServerEvent::Malformed("text that is not UTF-8".into())),
                 },
                 Frame::Ping(payload) => answers.extend(masked_pong(payload)),
                 Frame::Pong => {}
-                Frame::Close(code) => said.push(Said::Close(code)),
+                Frame::Close(code) => events.push(ServerEvent::Close(code)),
             }
         }
         self.buffer.drain(..used);
     }
 }
 
-fn read(text: &str, said: &mut Vec<Said>, answers: &mut Vec<u8>) {
+fn read(text: &str, events: &mut Vec<ServerEvent>, answers: &mut Vec<u8>) {
     let heard = parse(text);
-    if matches!(heard, Said::Beat { .. }) {
+    if matches!(heard, ServerEvent::Beat { .. }) {
         answers.extend(masked_text(br#"{"type":"pong"}"#));
     }
-    said.push(heard);
+    events.push(heard);
 }
 
-fn parse(text: &str) -> Said {
-    let malformed = || Said::Malformed(format!("frame {:?}", excerpt(text)));
+fn parse(text: &str) -> ServerEvent {
+    let malformed = || ServerEvent::Malformed(format!("frame {:?}", excerpt(text)));
     let Ok(frame) = serde_json::from_str::<Value>(text) else { return malformed() };
     let at = |field: &str| match &frame[field] {
         Value::Null => Ok(None),
@@ -63,19 +63,19 @@ fn parse(text: &str) -> Said {
     let word = |field: &str| frame[field].as_str().map(str::to_owned).ok_or_else(malformed);
     let read = || {
         Ok(match frame["type"].as_str() {
-            Some("hello") => Said::Hello {
+            Some("hello") => ServerEvent::Hello {
                 recovered: frame["recovered"].as_bool(),
                 cursor: at("cursor")?,
                 silence: millis("pingInterval"),
             },
             Some("message") => {
-                Said::Message { event: word("event")?, data: word("data")?, cursor: at("id")? }
+                ServerEvent::Message { event: word("event")?, data: word("data")?, cursor: at("id")? }
             }
-            Some("gap") => Said::Gap { reason: word("reason")?, cursor: at("cursor")? },
-            Some("ping") => Said::Beat { cursor: at("cursor")? },
-            Some("bye") => Said::Bye { reason: word("reason")?, retry: millis("retry") },
-            // Clients ignore what they do not know, so that servers may say more.
-            Some(_) => Said::Other { cursor: None },
+            Some("gap") => ServerEvent::Gap { reason: word("reason")?, cursor: at("cursor")? },
+            Some("ping") => ServerEvent::Beat { cursor: at("cursor")? },
+            Some("bye") => ServerEvent::Bye { reason: word("reason")?, retry: millis("retry") },
+            // Unknown types are ignored, so that the protocol can be extended.
+            Some(_) => ServerEvent::Other { cursor: None },
             None => return Err(malformed()),
         })
     };
@@ -103,19 +103,23 @@ mod tests {
         bytes.extend([0x89, 1, b'p', 0x88, 2, 0x03, 0xf4]);
         let at = |cursor: &str| Some(cursor.parse().unwrap());
         let expected = [
-            Said::Hello { recovered: Some(true), cursor: at("7.1"), silence: Some(Duration::from_secs(1)) },
-            Said::Message { event: "message".into(), data: "one".into(), cursor: at("7.2") },
-            Said::Beat { cursor: at("7.2") },
-            Said::Gap { reason: "bus".into(), cursor: at("8.1") },
-            Said::Other { cursor: None },
-            Said::Bye { reason: "drain".into(), retry: Some(Duration::from_millis(20)) },
-            Said::Close(Some(1012)),
+            ServerEvent::Hello {
+                recovered: Some(true),
+                cursor: at("7.1"),
+                silence: Some(Duration::from_secs(1)),
+            },
+            ServerEvent::Message { event: "message".into(), data: "one".into(), cursor: at("7.2") },
+            ServerEvent::Beat { cursor: at("7.2") },
+            ServerEvent::Gap { reason: "bus".into(), cursor: at("8.1") },
+            ServerEvent::Other { cursor: None },
+            ServerEvent::Bye { reason: "drain".into(), retry: Some(Duration::from_millis(20)) },
+            ServerEvent::Close(Some(1012)),
         ];
         for cut in 0..=bytes.len() {
-            let (mut socket, mut said, mut answers) = (WebSocket::default(), Vec::new(), Vec::new());
-            socket.feed(&bytes[..cut], &mut said, &mut answers);
-            socket.feed(&bytes[cut..], &mut said, &mut answers);
-            assert_eq!(said, expected, "cut at {cut}");
+            let (mut socket, mut events, mut answers) = (WebSocket::default(), Vec::new(), Vec::new());
+            socket.feed(&bytes[..cut], &mut events, &mut answers);
+            socket.feed(&bytes[cut..], &mut events, &mut answers);
+            assert_eq!(events, expected, "cut at {cut}");
             let pongs = [masked_text(br#"{"type":"pong"}"#), masked_pong(b"p")].concat();
             assert_eq!(answers, pongs);
         }
@@ -129,9 +133,9 @@ mod tests {
             r#"{"type":"ping","cursor":7}"#,
             r#"{"type":"message","id":"7.1:","event":"m","data":""}"#,
         ] {
-            let (mut said, mut answers) = (Vec::new(), Vec::new());
-            WebSocket::default().feed(&text(bad.as_bytes()), &mut said, &mut answers);
-            assert!(matches!(&said[..], [Said::Malformed(_)]), "{bad}: {said:?}");
+            let (mut events, mut answers) = (Vec::new(), Vec::new());
+            WebSocket::default().feed(&text(bad.as_bytes()), &mut events, &mut answers);
+            assert!(matches!(&events[..], [ServerEvent::Malformed(_)]), "{bad}: {events:?}");
             assert!(answers.is_empty());
         }
     }

@@ -1,4 +1,4 @@
-//! [`Store`]: a redis-server of the auditor's own, and what happens to it.
+//! [`RedisServer`]: a redis-server of the auditor's own, and what happens to it.
 
 use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 
@@ -12,30 +12,30 @@ use tokio::{
 
 use crate::{
     audit::{
-        folder::{Folder, port},
         history::Cursor,
+        temp_dir::{TempDir, port},
     },
     child::Child,
 };
 
 /// A redis-server of the auditor's own, with an append-only file. It is killed when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Store {
+pub(crate) struct RedisServer {
     pub(crate) port: u16,
-    folder: Folder,
+    folder: TempDir,
     child: Option<Child>,
 }
 
 /// The stream of the nodes, which have no `redis.keyPrefix`.
 const LOG: &str = "{rt}:log";
 
-/// How long a server may take to answer.
+/// Time limit for a server to respond.
 const LIMIT: Duration = Duration::from_secs(10);
 
-impl Store {
+impl RedisServer {
     /// Starts a server on a free port and waits until it answers.
     pub(crate) async fn start() -> anyhow::Result<Self> {
-        let mut store = Self { port: port()?, folder: Folder::new()?, child: None };
+        let mut store = Self { port: port()?, folder: TempDir::new()?, child: None };
         store.restart().await?;
         Ok(store)
     }
@@ -58,7 +58,7 @@ impl Store {
     }
 
     /// Forgets what was written to files.
-    pub(crate) fn forget(&self) -> anyhow::Result<()> {
+    pub(crate) fn delete_files(&self) -> anyhow::Result<()> {
         self.folder.empty()
     }
 
@@ -89,18 +89,26 @@ impl Store {
         self.until("PONG", &["PING"]).await.context("redis-server (is it installed?)")
     }
 
-    /// Stops it, or lets it go on.
-    pub(crate) fn pause(&mut self, paused: bool) -> anyhow::Result<()> {
-        let child = self.child.as_mut().context("redis-server is not running")?;
-        child.signal(if paused { Signal::STOP } else { Signal::CONT })
+    /// Stops the process (SIGSTOP).
+    pub(crate) fn pause(&mut self) -> anyhow::Result<()> {
+        self.signal(Signal::STOP)
     }
 
-    /// Lets it go on, or starts it again, if it does not answer.
-    pub(crate) async fn mend(&mut self) -> anyhow::Result<()> {
+    /// Resumes the process (SIGCONT).
+    pub(crate) fn resume(&mut self) -> anyhow::Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&mut self, signal: Signal) -> anyhow::Result<()> {
+        self.child.as_mut().context("redis-server is not running")?.signal(signal)
+    }
+
+    /// Resumes the server, or starts it if it is not running.
+    pub(crate) async fn recover(&mut self) -> anyhow::Result<()> {
         if self.child.is_none() {
             return self.restart().await;
         }
-        self.pause(false)
+        self.resume()
     }
 
     /// Follows the master behind this port, and waits until it has all of it.

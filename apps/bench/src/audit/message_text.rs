@@ -1,13 +1,13 @@
-//! [`Text`]: the text of a message, which shows whether it has arrived whole.
+//! [`MessageText`]: the text of a message, which shows whether it has arrived whole.
 
 use std::fmt::{self, Write};
 
 use crate::audit::history::Target;
 
-/// What a message of the auditor says: which run and number, for whom, and how long it is.
+/// The contents of a message: run, number, target and length.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Text {
-    /// Tells the messages of this run from others'.
+pub(crate) struct MessageText {
+    /// Distinguishes the messages of this run from others.
     pub(crate) run: u64,
     pub(crate) n: u64,
     pub(crate) target: Target,
@@ -15,28 +15,28 @@ pub(crate) struct Text {
     pub(crate) filler: usize,
 }
 
-/// What a text is to a client of a run.
+/// The result of parsing a text.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Reading {
-    Ours(Text),
-    /// Somebody else's message.
+pub(crate) enum Parsed {
+    Ours(MessageText),
+    /// A message of another publisher.
     Foreign,
-    /// It has begun as one of ours, and does not end as one.
+    /// The prefix matches, the rest does not.
     Malformed,
 }
 
 const BEGIN: &str = "audit ";
 
-impl Text {
+impl MessageText {
     /// Reads a text that has come.
-    pub(crate) fn read(text: &str, run: u64) -> Reading {
-        let Some(rest) = text.strip_prefix(BEGIN) else { return Reading::Foreign };
-        let Some(read) = Self::parse(rest) else { return Reading::Malformed };
+    pub(crate) fn read(text: &str, run: u64) -> Parsed {
+        let Some(rest) = text.strip_prefix(BEGIN) else { return Parsed::Foreign };
+        let Some(read) = Self::parse(rest) else { return Parsed::Malformed };
         // The whole text is compared, so that no byte can be missing, and none be too many.
         if read.to_string() != text {
-            return Reading::Malformed;
+            return Parsed::Malformed;
         }
-        if read.run == run { Reading::Ours(read) } else { Reading::Foreign }
+        if read.run == run { Parsed::Ours(read) } else { Parsed::Foreign }
     }
 
     fn parse(rest: &str) -> Option<Self> {
@@ -51,7 +51,7 @@ impl Text {
     }
 }
 
-impl fmt::Display for Text {
+impl fmt::Display for MessageText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { run, n, target, filler } = self;
         writeln!(f, "{BEGIN}{run} {n} {target} {filler}")?;
@@ -74,17 +74,17 @@ mod tests {
     #[test]
     fn a_text_is_read_whole_or_not_at_all() {
         for filler in [0, 1, 64, 1000] {
-            let text = Text { run: 1, n: 9, target: Target::Topic(4), filler };
+            let text = MessageText { run: 1, n: 9, target: Target::Topic(4), filler };
             let written = text.to_string();
-            assert_eq!(Text::read(&written, 1), Reading::Ours(text.clone()));
-            assert_eq!(Text::read(&written, 2), Reading::Foreign);
+            assert_eq!(MessageText::read(&written, 1), Parsed::Ours(text.clone()));
+            assert_eq!(MessageText::read(&written, 2), Parsed::Foreign);
             for cut in BEGIN.len()..written.len() {
                 if written.is_char_boundary(cut) {
-                    assert_eq!(Text::read(&written[..cut], 1), Reading::Malformed, "{cut}");
+                    assert_eq!(MessageText::read(&written[..cut], 1), Parsed::Malformed, "{cut}");
                 }
             }
-            assert_eq!(Text::read(&format!("{written}:disconnected"), 1), Reading::Malformed);
+            assert_eq!(MessageText::read(&format!("{written}:disconnected"), 1), Parsed::Malformed);
         }
-        assert_eq!(Text::read("hello", 1), Reading::Foreign);
+        assert_eq!(MessageText::read("hello", 1), Parsed::Foreign);
     }
 }

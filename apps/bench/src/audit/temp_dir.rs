@@ -1,4 +1,4 @@
-//! [`Folder`]: a folder for a run's files, and a port for a server.
+//! [`TempDir`]: a folder for a run's files, and a port for a server.
 
 use std::{
     net::{Ipv4Addr, TcpListener},
@@ -10,9 +10,9 @@ use anyhow::Context;
 
 /// A folder that is removed when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Folder(PathBuf);
+pub(crate) struct TempDir(PathBuf);
 
-impl Folder {
+impl TempDir {
     /// A new one under the system's folder for such.
     pub(crate) fn new() -> anyhow::Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -33,7 +33,7 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for TempDir {
     fn drop(&mut self) {
         std::fs::remove_dir_all(&self.0).ok();
     }
