@@ -499,18 +499,19 @@ impl Shard {
 
 /// The heartbeats of one tick: each is made once for all sessions that get the same.
 #[derive(Default)]
-struct Heartbeats(SmallVec<[(usize, Option<Position>, BusState, Bytes); 4]>);
+struct Heartbeats(SmallVec<[(HeartbeatKind, Bytes); 4]>);
+
+/// What a heartbeat depends on: the index of its wire form, its cursor, and what it says of the bus.
+type HeartbeatKind = (usize, Option<Position>, BusState);
 
 impl Heartbeats {
     fn get(&mut self, wire: &WireSlot, cursor: Option<Position>, bus: BusState) -> &Bytes {
-        let same = |(index, c, b, _): &(usize, Option<Position>, BusState, Bytes)| {
-            (*index, *c, *b) == (wire.index, cursor, bus)
-        };
-        let found = self.0.iter().position(same).unwrap_or_else(|| {
-            self.0.push((wire.index, cursor, bus, wire.wire.heartbeat(cursor, bus)));
+        let kind = (wire.index, cursor, bus);
+        let found = self.0.iter().position(|(made, _)| *made == kind).unwrap_or_else(|| {
+            self.0.push((kind, wire.wire.heartbeat(cursor, bus)));
             self.0.len() - 1
         });
-        &self.0[found].3
+        &self.0[found].1
     }
 }
 

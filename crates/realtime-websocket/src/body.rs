@@ -97,7 +97,7 @@ impl WebSocketBody {
         inbound: Reader,
         settings: &realtime_core::Settings,
     ) -> Self {
-        let hello = protocol.has_hello().then(|| settings.heartbeat.interval.as_millis());
+        let hello = protocol.has_hello().then_some(settings.heartbeat.interval.as_millis());
         let rate = Rate::new(settings.limits.max_inbound_rate, Instant::now());
         Self {
             session,

@@ -246,6 +246,10 @@ impl Shared {
         if link.epoch.load(Ordering::Acquire) != stale {
             return Ok(());
         }
+        // A master that was replaced and has lost its data would be given a newer epoch than the one that replaced it.
+        if self.servers.can_change() && !self.leads(link, &mut *link.looked.lock().await).await {
+            return Ok(());
+        }
         match claim(self, &mut link.connection.connection(), self.seen()).await {
             Ok(Claimed { last: Position { epoch, .. }, time }) => {
                 self.see(epoch);
