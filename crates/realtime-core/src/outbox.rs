@@ -71,7 +71,7 @@ struct State {
 pub(crate) struct Ticked {
     /// For how many ticks frames have waited without the socket taking one.
     pub(crate) stalled: u32,
-    /// For how many ticks the session has been closing; `None` when it is not.
+    /// For how many ticks the session has been closing; `None` when it is not, or its end waits for the log.
     pub(crate) closing: Option<u32>,
     /// For how many ticks the client has left a heartbeat unanswered that it can be expected to have.
     pub(crate) unanswered: u32,
@@ -379,7 +379,9 @@ impl Outbox {
     pub(crate) fn tick(&self, active: bool) -> Ticked {
         let mut state = self.lock();
         let pulled = mem::take(&mut state.pulled);
-        let waiting = !state.queue.is_empty() || state.catching_up.is_some() || state.closing.is_some();
+        // A session whose end waits for the log has nothing to give until that has come.
+        let goes_on = state.hold.is_none() && (state.catching_up.is_some() || state.closing.is_some());
+        let waiting = !state.queue.is_empty() || goes_on;
         state.stalled_ticks = if pulled || !waiting { 0 } else { state.stalled_ticks + 1 };
         let moved = state.taken != state.taken_before;
         state.taken_before = state.taken;
@@ -389,7 +391,7 @@ impl Outbox {
             state.busy_ticks += u32::from(waiting && moved);
             state.unanswered_ticks += u32::from(state.asked.is_some_and(|end| state.taken >= end));
         }
-        let closing = state.closing.map(|_| {
+        let closing = state.closing.filter(|_| state.hold.is_none()).map(|_| {
             state.closing_ticks += 1;
             state.closing_ticks
         });

@@ -247,6 +247,10 @@ fn the_end_waits_for_what_was_acknowledged_before() {
         "the first one stays"
     );
     assert_eq!(outbox.closing(), Some(CloseReason::Kicked));
+    for _ in 0..5 {
+        let ticked = outbox.tick(false);
+        assert_eq!((ticked.stalled, ticked.closing), (0, None), "nobody is to blame for the waiting");
+    }
     assert_eq!(outbox.queue_or_catch_up(&frame(1), 6), TAKEN);
     assert_eq!(pull(&outbox), Poll::Ready(Pull::Bytes(frame(1))));
     assert_eq!(pull(&outbox), Poll::Pending);

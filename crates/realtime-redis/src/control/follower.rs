@@ -116,14 +116,27 @@ impl Follower {
         self.shared.untold.store(false, Ordering::Release);
         let snapshot = self.shared.store.snapshot().await;
         let snapshot = snapshot.inspect_err(|_| self.shared.untold.store(true, Ordering::Release))?;
+        if *self.started.borrow() {
+            if !self.in_step {
+                self.last = (0, 0);
+            }
+            // First the orders: they say behind which message a session ends. Then what they do not hold any more.
+            while self.last < snapshot.last {
+                let orders = self.shared.store.orders_after(self.last).await?;
+                if orders.is_empty() {
+                    break;
+                }
+                for (id, fields) in orders {
+                    self.carry_out(id, &fields);
+                }
+            }
+        }
         self.shared.local.revoke(&snapshot.revocations);
         if !*self.started.borrow() {
             self.read_up_to(snapshot.last).await?;
             // Before anybody is here, so that no kick passes this node by. A Redis that takes no writes has no kicks.
             self.renew_lease().await.ok();
             self.started.send_replace(true);
-        } else if !self.in_step {
-            self.last = (0, 0);
         }
         self.in_step = true;
         self.tell_at = None;

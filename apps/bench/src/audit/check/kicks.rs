@@ -6,7 +6,7 @@ use super::{
     Collector, Violation,
     archive::{Archive, SECOND},
 };
-use crate::audit::history::{End, Event, Record};
+use crate::audit::history::{Cursor, End, Event, Record};
 
 /// Maximum lifetime of a session after the kick was confirmed.
 const PROMPT: u64 = 5 * SECOND;
@@ -17,6 +17,8 @@ const OVERDUE: u64 = 25 * SECOND;
 #[derive(Debug, Default)]
 struct Watched {
     got: HashSet<u64>,
+    /// The furthest cursor of a gap: what lies before is announced to be missing, and is judged with the gap.
+    announced: Option<Cursor>,
     end: Option<(u64, End)>,
 }
 
@@ -32,6 +34,11 @@ pub(super) fn check(records: &[Record], archive: &Archive, collector: &mut Colle
             Event::Message { chain, n, .. } => {
                 if let Some(watched) = watched.get_mut(chain) {
                     watched.got.insert(*n);
+                }
+            }
+            Event::Gap { chain, cursor, .. } => {
+                if let Some(watched) = watched.get_mut(chain) {
+                    watched.announced = (*cursor).max(watched.announced);
                 }
             }
             Event::End { chain, end } => {
@@ -88,8 +95,11 @@ fn judge(
     // Only an end that the kick has made: a connection that broke owes nothing.
     let by_kick = matches!(watched.end, Some((_, End::Closed(4409) | End::Ended)));
     let Some(n) = why.filter(|n| by_kick && !watched.got.contains(n)) else { return };
-    let acknowledged = archive.messages.get(&n).and_then(|message| message.acknowledged).unwrap_or(kicked);
-    if !archive.lost_data(acknowledged, end) {
+    let message = archive.messages.get(&n);
+    let acknowledged = message.and_then(|message| message.acknowledged).unwrap_or(kicked);
+    let announced =
+        message.is_some_and(|message| message.cursor.is_some() && message.cursor <= watched.announced);
+    if !announced && !archive.lost_data(acknowledged, end) {
         collector.find(kicked, Violation::Kick, || {
             format!("chain {chain} was ended before it got message {n}, acknowledged before the kick")
         });
