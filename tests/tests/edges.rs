@@ -91,36 +91,49 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
 async fn a_starting_node_sends_nobody_its_history_as_news() {
     let bus = ScriptedBus::new();
     let server = Embedded::start(hub(&bus, Settings::default()));
-    let mut raw = Socket::open(&server, &token(1), &[], None).await.unwrap();
-    let mut fresh = Socket::open(&server, &token(1), &["realtime.v1"], None).await.unwrap();
-    let mut back = Socket::open(&server, &token(1), &["realtime.v1"], Some("7.2")).await.unwrap();
-    let mut stream = EventStream::open(&server, &token(1), Some("7.1")).await.unwrap();
-    assert_eq!(stream.last_id, "", "where it begins cannot be told yet");
-    server
-        .hub
-        .send_local(Envelope::to_users([&1.into()], Scope::Both, Message::text("local")).unwrap())
-        .unwrap();
-    assert_eq!(raw.text().await, "local");
-    for offset in 1..=3 {
-        bus.message(offset, 1, "old");
-    }
-    bus.say(BusEvent::Up(Some(at(3))));
-    bus.message(4, 1, "new");
+    let news = async {
+        until("all of them", || server.hub.sessions(&1.into()).len() == 4).await;
+        for offset in 1..=3 {
+            bus.message(offset, 1, "old");
+        }
+        bus.say(BusEvent::Up(Some(at(3))));
+        bus.message(4, 1, "new");
+    };
+    let (jwt, v1) = (token(1), ["realtime.v1"]);
+    let (raw, fresh, back, stream, ()) = futures_util::join!(
+        Socket::open(&server, &jwt, &[], None),
+        Socket::open(&server, &jwt, &v1, None),
+        Socket::open(&server, &jwt, &v1, Some("7.2")),
+        EventStream::open(&server, &jwt, Some("7.1")),
+        news
+    );
+    let (mut raw, mut fresh, mut back, mut stream) =
+        (raw.unwrap(), fresh.unwrap(), back.unwrap(), stream.unwrap());
+    assert_eq!(stream.last_id, "7.1");
     assert_eq!(raw.text().await, "new");
     let hello = fresh.json().await;
     assert_eq!((&hello["recovered"], &hello["cursor"]), (&Value::Null, &json!("7.3")));
-    assert_eq!(fresh.json().await["data"], "local");
     assert_eq!(fresh.json().await["data"], "new");
     let hello = back.json().await;
     assert_eq!((&hello["recovered"], &hello["cursor"]), (&json!(true), &json!("7.2")));
-    assert_eq!(back.json().await["data"], "local");
     for text in ["old", "new"] {
         assert_eq!(back.json().await["data"], text);
     }
-    for text in ["local", "old", "old", "new"] {
+    for text in ["old", "old", "new"] {
         assert_eq!(stream.data().await, text);
     }
     assert_eq!(stream.last_id, "7.4");
+}
+
+#[actix_web::test]
+async fn a_node_whose_bus_does_not_come_up_sends_clients_elsewhere() {
+    let bus = ScriptedBus::new();
+    let server = Embedded::start(hub(&bus, Settings::default()));
+    assert_eq!(Socket::open(&server, &token(1), &[], None).await.err(), Some(503));
+    let url = format!("http://127.0.0.1:{}/resource/sse?Authorization={}", server.port(), token(1));
+    let stream = within("an answer", reqwest::get(url)).await.unwrap().text().await.unwrap();
+    assert!(stream.starts_with(":disconnected\nretry:"), "{stream}");
+    assert_eq!(server.hub.sessions(&1.into()).len(), 0);
 }
 
 #[actix_web::test]

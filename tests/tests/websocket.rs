@@ -244,20 +244,28 @@ async fn a_session_ends_with_its_token() {
 async fn what_is_no_websocket_handshake_is_told_so() {
     let demo = Demo::start().await;
     let token = token(1);
-    let request = |version: &str, upgrade: &str| {
+    let request = |http: &str, upgrade: &str, version: &str| {
         format!(
-            "GET /resource/websocket?Authorization={token} HTTP/{version}\r\nHost: a\r\nConnection: Upgrade\r\n\
-             Upgrade: {upgrade}\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            "GET /resource/websocket?Authorization={token} HTTP/{http}\r\nHost: a\r\nConnection: Upgrade\r\n\
+             Upgrade: {upgrade}\r\nSec-WebSocket-Version: {version}\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         )
     };
-    for (version, upgrade, status) in
-        [("1.1", "websocket", "101"), ("1.1", "xwebsocketx", "426"), ("1.0", "websocket", "400")]
-    {
+    for (http, upgrade, version, status, header) in [
+        ("1.1", "websocket", "13", "101", "upgrade: websocket"),
+        ("1.1", "xwebsocketx", "13", "426", "upgrade: websocket"),
+        ("1.0", "websocket", "13", "400", ""),
+        ("1.1", "websocket", "8", "400", "sec-websocket-version: 13"),
+    ] {
         let mut tcp = TcpStream::connect(("127.0.0.1", demo.port())).await.unwrap();
-        tcp.write_all(request(version, upgrade).as_bytes()).await.unwrap();
-        let mut head = [0; 12];
-        within("an answer", tcp.read_exact(&mut head)).await.unwrap();
-        assert_eq!(std::str::from_utf8(&head[9..]).unwrap(), status, "HTTP/{version} {upgrade}");
+        tcp.write_all(request(http, upgrade, version).as_bytes()).await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(within("an answer", tcp.read_u8()).await.unwrap());
+        }
+        let head = String::from_utf8(head).unwrap().to_lowercase();
+        assert_eq!(head.split(' ').nth(1), Some(status), "HTTP/{http} {upgrade} {version}");
+        assert!(head.contains(header), "{head}");
     }
     assert_eq!(demo.get("/resource/websocket").await.0, 426);
 }

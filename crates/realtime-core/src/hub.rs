@@ -57,6 +57,10 @@ pub enum ConnectError {
     /// This node does not know yet which logins the cluster refuses; see [`Hub::started`].
     #[error("this node is starting")]
     Starting,
+    /// Where the session begins could not be told in time: the bus has yet to come up here, or this node lags behind the
+    /// client's cursor. For transports; [`Hub::connect`] itself does not wait.
+    #[error("this node is behind the others")]
+    Behind,
     /// This node shuts down.
     #[error("this node is shutting down")]
     Draining,
@@ -274,7 +278,7 @@ impl Hub {
             session.transport() == transport
                 && session.token() == token
                 && session.closing().is_none()
-                && session.since().elapsed().is_ok_and(|age| age >= spare)
+                && session.0.opened.elapsed() >= spare
         });
         for session in &sessions {
             session.close(CloseReason::Disconnected);
@@ -288,7 +292,7 @@ impl Hub {
         let Registry { directory, settings, .. } = &*self.0.registry;
         self.0.draining.store(true, Ordering::SeqCst);
         for session in directory.all() {
-            session.close_after(self.drain_reason(), self.0.registry.acknowledged());
+            session.close_in_order(self.drain_reason());
         }
         let left = async {
             while directory.connections() > 0 {

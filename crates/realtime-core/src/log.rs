@@ -146,13 +146,15 @@ impl Entry {
     /// others to each session in a frame of its own.
     pub(crate) fn encode(&self, slot: &WireSlot) -> Option<&Bytes> {
         let Content::Envelope(envelope) = &self.content else { return None };
-        Some(self.encoded[slot.index].get_or_init(|| {
+        let bytes = self.encoded[slot.index].get_or_init(|| {
             let bytes = slot.wire.message(envelope.message(), self.position);
             if let Some(charge) = &self.charge {
                 charge.add(bytes.len());
             }
             bytes
-        }))
+        });
+        // A form may leave a message out. Nothing would end a chunked body.
+        Some(bytes).filter(|bytes| !bytes.is_empty())
     }
 
     /// Whether the entry is an envelope for a session of this transport and these topics.

@@ -229,6 +229,14 @@ impl Outbox {
         self.lock().hold
     }
 
+    /// The position behind which a session ends that was held open for one that was not known.
+    pub(crate) fn hold_until(&self, after: Position) {
+        let mut state = self.lock();
+        if state.hold.is_some() {
+            state.hold = Some(after);
+        }
+    }
+
     /// Ends a session that was held open by [`Self::close_after`].
     pub(crate) fn release(&self) {
         let mut state = self.lock();

@@ -1,13 +1,15 @@
 //! [`Session`]: one live connection, and [`SessionHandle`], what others may do with it.
 
 use std::{
-    fmt, mem,
+    fmt,
+    future::poll_fn,
+    mem,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
     },
     task::{Context, Poll},
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 use bytes::Bytes;
@@ -64,6 +66,8 @@ pub(crate) struct SessionState {
     pub(crate) id: SessionId,
     pub(crate) principal: Principal,
     pub(crate) since: SystemTime,
+    /// The same on a clock that is never set.
+    pub(crate) opened: Instant,
     pub(crate) topics: Mutex<Vec<Topic>>,
     pub(crate) shard: Weak<Shard>,
     /// Where it begins; empty for as long as that cannot be told.
@@ -119,6 +123,7 @@ impl SessionState {
             id: SessionId::random(),
             principal,
             since: SystemTime::now(),
+            opened: Instant::now(),
             topics: Mutex::new(topics),
             shard,
             begin: OnceCell::new(),
@@ -146,11 +151,20 @@ impl SessionState {
         self.stage.store(stage as u8, Ordering::Release);
     }
 
-    /// Ends the session once it has been served what the bus had acknowledged up to `after`. The first reason stays.
+    /// Ends the session once it has been served what the bus had acknowledged up to `after`; without a position, what it
+    /// had acknowledged until now. The first reason stays.
     pub(crate) fn close_after(&self, reason: CloseReason, after: Option<Position>) {
-        match (self.shard.upgrade(), after) {
-            (Some(shard), Some(after)) => shard.close_after(self, reason, after),
-            _ => self.outbox.close(reason),
+        match self.shard.upgrade() {
+            Some(shard) => shard.close_after(self, reason, after),
+            None => self.outbox.close(reason),
+        }
+    }
+
+    /// Ends the session once it has been served what this node had published before. The first reason stays.
+    pub(crate) fn close_in_order(&self, reason: CloseReason) {
+        match self.shard.upgrade().and_then(|shard| shard.last_acknowledged()) {
+            Some(after) => self.close_after(reason, Some(after)),
+            None => self.outbox.close(reason),
         }
     }
 
@@ -217,6 +231,11 @@ impl Session {
         }
         // Once more: it may have begun before the task was noted.
         ready()
+    }
+
+    /// Waits until the session begins: see [`Self::poll_begin`].
+    pub async fn begun(&self) -> Option<Begin> {
+        poll_fn(|cx| self.poll_begin(cx)).await
     }
 
     /// Where the session began, if that can be told yet: see [`Self::poll_begin`].
@@ -451,10 +470,9 @@ impl SessionHandle {
     ///
     /// [`CloseReason::SlowConsumer`] breaks the connection off: what waits is thrown away.
     pub fn close(&self, reason: CloseReason) {
-        let after = self.0.shard.upgrade().and_then(|shard| shard.last_acknowledged());
         match reason {
             CloseReason::SlowConsumer => self.0.outbox.close(reason),
-            _ => self.0.close_after(reason, after),
+            _ => self.0.close_in_order(reason),
         }
     }
 

@@ -35,7 +35,7 @@ use crate::{
     outbox::{Outbox, Ticked},
     registry::Registry,
     session::{SessionState, Stage},
-    shard::members::{Member, Members, Parked, Tally},
+    shard::members::{Held, Member, Members, Parked, Tally},
     sync::{Mutex, MutexGuard, lock},
     ticks::Ticks,
     wire::{BusState, WireSlot},
@@ -72,6 +72,9 @@ const LOCAL_QUEUE: usize = 1024;
 
 /// Ticks after which a closing session is removed whose socket takes nothing, not even its closing frames.
 const CLOSE_TIMEOUT_TICKS: u32 = 3;
+
+/// A position that no bus gives.
+const NEVER: Position = Position { epoch: u64::MAX, offset: u64::MAX };
 
 /// What a catching-up session does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,9 +238,9 @@ impl Shard {
         }
     }
 
-    /// Ends a session once it has been served what the bus had acknowledged up to `after`. It reads the log by itself
-    /// until then.
-    pub(crate) fn close_after(&self, session: &SessionState, reason: CloseReason, after: Position) {
+    /// Ends a session once it has been served what the bus had acknowledged up to `after`, or, without a position, until
+    /// now. It reads the log by itself until then.
+    pub(crate) fn close_after(&self, session: &SessionState, reason: CloseReason, after: Option<Position>) {
         let mut members = self.lock();
         let slot = session.slot.load(Ordering::Relaxed);
         let place = members.place;
@@ -248,13 +251,19 @@ impl Shard {
             return;
         }
         let member = &mut members.sessions[slot as usize];
-        if member.live && log.cursor_at(place) >= Some(after) {
+        let has_all = match after {
+            Some(after) => member.live && log.cursor_at(place) >= Some(after),
+            // A bus without positions has no order with anything but itself.
+            None => log.cursor_at(log.end()).is_none(),
+        };
+        let since = after.is_none().then(Instant::now);
+        if has_all {
             session.outbox.close(reason);
-        } else if session.outbox.close_after(reason, after) {
+        } else if session.outbox.close_after(reason, after.unwrap_or(NEVER)) {
             if mem::take(&mut member.live) {
                 session.outbox.catch_up_from(member.next.max(place));
             }
-            members.held.push((slot, 0));
+            members.held.push(Held { slot, since, ticks: 0 });
         }
     }
 
@@ -441,13 +450,13 @@ impl Shard {
             // While the bus is away nothing can be told.
             parked.ticks += u32::from(down.is_none());
         }
-        members.held.retain_mut(|(slot, waited)| {
-            *waited += 1;
-            let session = &members.sessions[*slot as usize].session;
-            if *waited > ticks.max_hold {
-                session.outbox.release();
+        members.held.retain_mut(|held| {
+            held.ticks += 1;
+            let outbox = &members.sessions[held.slot as usize].session.outbox;
+            if held.ticks > ticks.max_hold {
+                outbox.release();
             }
-            session.outbox.hold().is_some()
+            outbox.hold().is_some()
         });
         let cursor = log.cursor_at(members.place);
         let mut heartbeats = Heartbeats::default();

@@ -18,7 +18,7 @@ pub trait Wire: Send + Sync + 'static {
     /// The form's name. Two wires of one name are one.
     fn name(&self) -> &'static str;
 
-    /// A message, with its position where the bus gives one.
+    /// A message, with its position where the bus gives one. Without a byte, clients of this form are not sent it.
     fn message(&self, message: &Message, position: Option<Position>) -> Bytes;
 
     /// The notice that messages may be missing up to `cursor`; `None` when clients of this form can't be told.

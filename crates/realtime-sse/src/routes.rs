@@ -83,6 +83,10 @@ async fn connect(state: Rc<State>, request: HttpRequest) -> HttpResponse {
         timeout(START, hub.started()).await.ok();
     }
     match state.emitters.open(principal, handshake.cursor()) {
+        // Whoever is connected is owed what is published from then on: not before it can be told where that begins.
+        Ok(stream) if timeout(START, stream.begun()).await.is_err() => {
+            refuse(&EmitterError::Connect(ConnectError::Behind), &state)
+        }
         Ok(stream) => respond(stream),
         Err(error) => refuse(&error, &state),
     }
@@ -118,7 +122,11 @@ fn refuse_login(error: &AuthError, state: &State) -> HttpResponse {
 fn refuse(error: &EmitterError, state: &State) -> HttpResponse {
     match error {
         EmitterError::Connect(
-            ConnectError::Starting | ConnectError::Draining | ConnectError::BusDown | ConnectError::Full(_),
+            ConnectError::Starting
+            | ConnectError::Behind
+            | ConnectError::Draining
+            | ConnectError::BusDown
+            | ConnectError::Full(_),
         ) => come_back(state.retry),
         EmitterError::Connect(ConnectError::Kicked) => match state.error_status {
             ErrorStatus::Http => HttpResponse::NoContent().finish(),

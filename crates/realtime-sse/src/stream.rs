@@ -52,6 +52,12 @@ impl SseStream {
         Self { session, stage: Stage::New(random_retry(retry)) }
     }
 
+    /// Waits until it can be told where the session begins: on a node that starts, or lags behind the client's cursor. A
+    /// stream that is answered with before that begins with what the node reads from then on.
+    pub async fn begun(&self) {
+        self.session.begun().await;
+    }
+
     /// A handle on the session, to keep while the stream is on its way.
     pub fn handle(&self) -> SessionHandle {
         self.session.handle()

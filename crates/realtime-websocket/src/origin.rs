@@ -39,7 +39,14 @@ impl AllowedOrigins {
                 allowed.any = true;
             } else {
                 let parsed = Origin::parse(origin).filter(|_| !origin.ends_with('/'));
-                parsed.ok_or_else(|| OriginError(origin.to_owned()))?;
+                let parsed = parsed.ok_or_else(|| OriginError(origin.to_owned()))?;
+                // Browsers leave a scheme's own port out (RFC 6454, section 6.2).
+                let origin = match parsed.port {
+                    Some(port) if Some(port) == parsed.default_port() => {
+                        origin.rsplit_once(':').map_or(origin, |(origin, _)| origin)
+                    }
+                    _ => origin,
+                };
                 allowed.listed.push(origin.to_ascii_lowercase());
             }
         }
@@ -148,6 +155,18 @@ mod tests {
             (&listed, Some("http://localhost:5173"), Some("localhost:8080"), true),
             (&listed, Some("http://app.example.com"), Some("api.example.com"), false),
             (&AllowedOrigins::new(["*"]).unwrap(), Some("null"), Some("a.com"), true),
+            (
+                &AllowedOrigins::new(["https://b.com:443"]).unwrap(),
+                Some("https://b.com"),
+                Some("a.com"),
+                true,
+            ),
+            (
+                &AllowedOrigins::new(["https://b.com:80"]).unwrap(),
+                Some("https://b.com"),
+                Some("a.com"),
+                false,
+            ),
         ] {
             assert_eq!(allowed.allow(origin, host), ok, "{origin:?} on {host:?}");
         }

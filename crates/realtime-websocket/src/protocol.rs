@@ -100,8 +100,8 @@ impl Protocol {
             Self::Raw => Ok(Inbound::Text(frame)),
             Self::V1 => match serde_json::from_str(&frame) {
                 Ok(V1Inbound::Message { data }) => Ok(Inbound::Text(data.into())),
-                Ok(V1Inbound::Ping) => Ok(Inbound::Ping),
-                Ok(V1Inbound::Pong) => Ok(Inbound::Pong),
+                Ok(V1Inbound::Ping {}) => Ok(Inbound::Ping),
+                Ok(V1Inbound::Pong {}) => Ok(Inbound::Pong),
                 Err(_) => Err(CloseReason::InvalidPayload),
             },
         }
@@ -145,8 +145,9 @@ enum V1Outbound<'a> {
 #[serde(tag = "type", rename_all = "camelCase", deny_unknown_fields)]
 enum V1Inbound {
     Message { data: String },
-    Ping,
-    Pong,
+    // With braces: of a variant without fields, unknown ones would not be refused.
+    Ping {},
+    Pong {},
 }
 
 fn v1(object: &V1Outbound<'_>) -> Bytes {
@@ -282,9 +283,14 @@ mod tests {
             Ok(Inbound::Text("x".into()))
         );
         assert_eq!(Protocol::V1.read(r#"{"type":"pong"}"#.into()), Ok(Inbound::Pong));
-        for bad in
-            ["ping", "{}", r#"{"type":"message"}"#, r#"{"type":"message","data":{}}"#, r#"{"type":"x"}"#]
-        {
+        for bad in [
+            "ping",
+            "{}",
+            r#"{"type":"pong","x":1}"#,
+            r#"{"type":"message"}"#,
+            r#"{"type":"message","data":{}}"#,
+            r#"{"type":"x"}"#,
+        ] {
             assert_eq!(Protocol::V1.read(bad.into()), Err(CloseReason::InvalidPayload), "{bad}");
         }
         assert_eq!(Protocol::Raw.read("{}".into()), Ok(Inbound::Text("{}".into())));

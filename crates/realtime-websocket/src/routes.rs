@@ -141,6 +141,10 @@ async fn connect(
         .hub
         .connect(principal, TRANSPORT, wire, cursor)
         .map_err(|error| Refusal::from(error).of_login(state.error_status))?;
+    // Whoever is connected is owed what is published from then on: not before it can be told where that begins.
+    if timeout(START, session.begun()).await.is_err() {
+        return Err(ConnectError::Behind.into());
+    }
     if let Some(socket) = direct::take(request) {
         session.attach(socket);
     }
@@ -196,6 +200,17 @@ impl Refusal {
             let seconds = random_retry(RETRY).as_secs_f64().ceil();
             response.insert_header((header::RETRY_AFTER, format!("{seconds:.0}")));
         }
+        match status {
+            // RFC 9110, section 15.5.22.
+            StatusCode::UPGRADE_REQUIRED => {
+                response.insert_header((header::UPGRADE, "websocket"));
+            }
+            // RFC 6455, section 4.4: the version may be what is wrong.
+            StatusCode::BAD_REQUEST => {
+                response.insert_header((header::SEC_WEBSOCKET_VERSION, "13"));
+            }
+            _ => {}
+        }
         response.json(Reply::error(self.code, self.msg))
     }
 }
@@ -211,6 +226,7 @@ impl From<ConnectError> for Refusal {
     fn from(error: ConnectError) -> Self {
         let status = match error {
             ConnectError::Starting
+            | ConnectError::Behind
             | ConnectError::Draining
             | ConnectError::BusDown
             | ConnectError::Full(_) => 503,

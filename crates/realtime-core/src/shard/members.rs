@@ -30,10 +30,19 @@ pub(super) struct Members {
     pub(super) topics: HashMap<Topic, Slots>,
     /// Sessions that have yet to begin.
     pub(super) parked: Vec<Parked>,
-    /// The slots of sessions whose end waits for the log, and for how many ticks.
-    pub(super) held: Vec<(u32, u32)>,
+    /// Sessions whose end waits for the log.
+    pub(super) held: Vec<Held>,
     /// What was last written over a direct lane.
     pub(super) gather: Gather,
+}
+
+/// A session whose end waits for the log.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) slot: u32,
+    /// When its end was decided, while it is not known behind which position it ends.
+    pub(super) since: Option<Instant>,
+    pub(super) ticks: u32,
 }
 
 /// A session that has yet to begin: the node's log is not there yet, or lags behind the client's cursor.
@@ -155,15 +164,22 @@ impl Members {
             parked.retain(|parked| !self.try_begin(parked, log, tally));
             self.parked = parked;
         }
-        for (slot, _) in &self.held {
-            self.sessions[*slot as usize].session.outbox.wake();
+        for held in &mut self.held {
+            let outbox = &self.sessions[held.slot as usize].session.outbox;
+            if held.since.is_some_and(|since| log.has_caught_up(since))
+                && let Some(after) = log.cursor_at(log.end())
+            {
+                held.since = None;
+                outbox.hold_until(after);
+            }
+            outbox.wake();
         }
     }
 
     /// Forgets what is kept under a slot that is given back.
     pub(super) fn forget(&mut self, slot: u32) {
         self.parked.retain(|parked| parked.slot != slot);
-        self.held.retain(|(held, _)| *held != slot);
+        self.held.retain(|held| held.slot != slot);
     }
 
     /// Runs `offer` on every member that is in one of the envelope's topics and of its scope.

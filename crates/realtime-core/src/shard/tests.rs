@@ -343,6 +343,20 @@ fn an_end_comes_behind_what_was_acknowledged_before_it_and_before_what_came_late
 }
 
 #[test]
+fn an_end_whose_place_is_not_known_waits_until_the_node_has_caught_up() {
+    let (registry, shard) = node(Settings::default());
+    let mut session = connect(&shard, 1, None);
+    session.handle().0.close_after(CloseReason::Kicked, None);
+    publish(&registry, 1, to_user(1, "why"));
+    registry.log.set_caught_up(Instant::now() - Duration::from_secs(1));
+    shard.pass();
+    assert_eq!(drain(&mut session), ["m1.1 why"], "that was written before the end was decided");
+    registry.log.set_caught_up(Instant::now());
+    shard.pass();
+    assert_eq!(drain(&mut session), ["ckicked"]);
+}
+
+#[test]
 fn an_end_does_not_wait_for_ever_for_what_never_comes() {
     let (_, shard) = node(Settings::default());
     let mut session = connect(&shard, 1, None);
