@@ -78,7 +78,8 @@ async fn presence_and_control_keep_their_connections_when_redis_is_full() {
     within("Redis to refuse a lot", async {
         while count("errorstats", "errorstat_OOM:count=") < 10 {
             asked += 1;
-            hub.kick(&1.into()).await.unwrap_err();
+            // A kick also forgets what has ended, after which Redis lets it write: only its receipt is refused.
+            hub.kick(&1.into()).await.ok();
             sleep(Duration::from_millis(50)).await;
         }
     })

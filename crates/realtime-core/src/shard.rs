@@ -480,9 +480,9 @@ impl Shard {
             } else if wire.answers_heartbeat() && unanswered > ticks.timeout {
                 session.outbox.close(CloseReason::NoPong);
             } else if slot as u64 % ticks.per_heartbeat == tick % ticks.per_heartbeat {
-                // One that reads the log has frames enough to keep its connection alive. One that is ahead of the shard
-                // would be sent a cursor that lies behind it.
-                if (begun && !member.live) || member.next > members.place {
+                // One that has yet to begin has no answer to its request yet. One that reads the log has frames enough to
+                // keep its connection alive. One that is ahead of the shard would be sent a cursor that lies behind it.
+                if !member.live || member.next > members.place {
                     continue;
                 }
                 let bus = match (down, session.told_down.load(Ordering::Relaxed)) {
@@ -491,7 +491,7 @@ impl Shard {
                     (None, false) => BusState::Up,
                 };
                 session.told_down.store(down.is_some(), Ordering::Relaxed);
-                let heartbeat = heartbeats.get(&session.wire, cursor.filter(|_| begun), bus);
+                let heartbeat = heartbeats.get(&session.wire, cursor, bus);
                 session.outbox.ask(heartbeat);
             }
         }

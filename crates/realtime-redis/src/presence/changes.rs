@@ -8,7 +8,7 @@ use std::{
 
 use realtime_core::{PresenceChange, PresenceState};
 use redis::aio::MultiplexedConnection;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{Shared, user};
 use crate::{backoff::Backoff, commands::StreamEntry};
@@ -21,15 +21,20 @@ struct Place {
     number: u64,
 }
 
-/// Time between a read that brought something and the next: a hundred nodes that each woke for every change would fill
+/// Time between reads that bring something, in the long run: a hundred nodes that each woke for every change would fill
 /// Redis' core.
 const PACE: Duration = Duration::from_millis(100);
+
+/// How far reads may be ahead of that, so that few changes are told at once.
+const BURST: Duration = Duration::from_secs(2);
 
 /// Tells the feed for ever.
 pub(super) async fn follow(shared: Arc<Shared>) {
     let mut backoff = Backoff::default();
     let mut place = None;
     let mut late = false;
+    // When the reads so far would have ended at that pace.
+    let mut due = Instant::now();
     loop {
         let step = async {
             let place = match &mut place {
@@ -44,7 +49,7 @@ pub(super) async fn follow(shared: Arc<Shared>) {
                 }
             };
             let entries = shared.commands.entries_after(&shared.keys.changes, &place.id).await?;
-            let pause = if entries.is_empty() { Duration::ZERO } else { PACE };
+            let some = !entries.is_empty();
             for (id, fields) in entries {
                 let number = fields.get("n").and_then(|number| number.parse().ok()).unwrap_or(0);
                 let change = change(&fields);
@@ -56,12 +61,15 @@ pub(super) async fn follow(shared: Arc<Shared>) {
                 }
                 *place = Place { id, number };
             }
-            Ok::<Duration, String>(pause)
+            Ok::<bool, String>(some)
         };
         match step.await {
-            Ok(pause) => {
+            Ok(some) => {
                 backoff.reset();
-                sleep(pause).await;
+                if some {
+                    due = due.max(Instant::now()) + PACE;
+                    sleep(due.saturating_duration_since(Instant::now() + BURST)).await;
+                }
             }
             Err(error) => {
                 tracing::debug!(%error, "changes of presence cannot be read");
