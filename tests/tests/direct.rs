@@ -243,7 +243,8 @@ async fn order_holds_over_both_lanes_through_stalls_large_messages_pings_and_ans
     })
     .await;
     println!("{number} messages; the direct lane was opened {opened} times and closed {closed} times");
-    assert!(opened >= 5 && closed >= 5);
+    // How often depends on the machine; both have to happen.
+    assert!(opened >= 2 && closed >= 2);
 }
 
 #[actix_web::test]
