@@ -1,6 +1,6 @@
 //! `realtime-bench audit`: nodes under faults, and clients that count what they get.
 //!
-//! Clients, publishers and the fault injector record a history; [`check`], a pure function, judges it.
+//! Clients, publishers and the fault injector record a history; [`check()`], a pure function, judges it.
 //! docs/reliability.md lists the guarantees and defines each figure.
 
 mod api;
