@@ -194,7 +194,7 @@ impl Default for BusOutage {
 
 /// What becomes of sessions while the bus is away.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(try_from = "String")]
 pub enum OnDown {
     /// They stay, and go on where they stood when it is back: right where no other node would do better.
     #[default]
@@ -202,6 +202,18 @@ pub enum OnDown {
     /// They are sent away, each with a random time up to `drain.spread`, and no others are taken until the bus is back:
     /// for several nodes, of which one is cut off.
     Drain,
+}
+
+impl TryFrom<String> for OnDown {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        match name.as_str() {
+            "keep" => Ok(Self::Keep),
+            "drain" => Ok(Self::Drain),
+            _ => Err(format!("`{name}` is none of: keep, drain")),
+        }
+    }
 }
 
 /// Settings that contradict themselves.
@@ -279,6 +291,14 @@ mod tests {
         let mut settings = Settings::default();
         settings.history.max_age = Duration::from_secs(60);
         assert_eq!(settings.check().unwrap_err().key, "heartbeat.interval");
+    }
+
+    #[test]
+    fn what_a_node_does_in_an_outage_goes_by_name() {
+        let settings: Settings = serde_json::from_str(r#"{"bus":{"onDown":"drain"}}"#).unwrap();
+        assert_eq!(settings.bus.on_down, OnDown::Drain);
+        let error = serde_json::from_str::<Settings>(r#"{"bus":{"onDown":"stay"}}"#).unwrap_err();
+        assert!(error.to_string().starts_with("`stay` is none of: keep, drain"), "{error}");
     }
 
     #[test]
