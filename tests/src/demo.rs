@@ -14,7 +14,7 @@ use tokio::{
     process::{Child, ChildStderr},
 };
 
-use crate::{EventStream, Server, Socket, within};
+use crate::{EventStream, Server, ServerKind, Socket, within};
 
 /// The secret that every demo here signs its tokens with.
 pub const SECRET: &str = "the secret of the tests, 32 bytes";
@@ -61,6 +61,7 @@ impl Demo {
         let mut child = tokio::process::Command::new(Self::binary())
             .args(arguments)
             .env("REALTIME__SERVER__PORT", "0")
+            .env("REALTIME__SERVER__KIND", ServerKind::of_run().name())
             .env("REALTIME__AUTH__JWT__SECRET", SECRET)
             .env("REALTIME__API__KEY", API_KEY)
             .envs(variables.iter().copied())

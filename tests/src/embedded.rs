@@ -2,16 +2,16 @@
 
 use std::{net::TcpListener, sync::Arc};
 
-use actix_web::{App, HttpResponse, HttpServer, Responder, dev::ServerHandle, rt::net::TcpStream, web};
+use actix_web::{App, HttpResponse, Responder, dev::ServerHandle, rt::net::TcpStream, web};
 use bytestring::ByteString;
 use realtime_core::{Authenticator, ErrorStatus, Hub, JwtAlgorithm, JwtAuthenticator, Topic};
 use realtime_sse::{SseConfig, SseEmitters};
 use realtime_websocket::{SessionHandle, WebSocketConfig, WebSockets};
 use socket2::SockRef;
 
-use crate::{SECRET, Server};
+use crate::{SECRET, Server, ServerKind};
 
-/// A server with both transports and direct writes, a stream endpoint of its own at `/own`, and as many bytes as one
+/// A server of the run's [`ServerKind`] with both transports, a stream endpoint of its own at `/own`, and as many bytes as one
 /// likes at `/bytes/{count}`. It is stopped when it is dropped.
 #[derive(Debug)]
 pub struct Embedded {
@@ -41,7 +41,7 @@ impl Embedded {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (sockets, emitters) = (WebSockets::new(hub.clone()), SseEmitters::new(hub.clone()));
-        let server = HttpServer::new({
+        let app = {
             let (hub, emitters) = (hub.clone(), emitters.clone());
             move || {
                 // Every text is shouted back, and `join <topic>` is granted.
@@ -62,20 +62,31 @@ impl Embedded {
                     .configure(realtime_websocket::routes(hub.clone(), Arc::clone(&authenticator), websocket))
                     .configure(realtime_sse::routes(hub, authenticator, sse))
             }
-        })
-        .on_connect(|connection, data| {
-            if let Some(tcp) = connection.downcast_ref::<TcpStream>() {
-                // So little that whoever does not read is soon noticed.
-                SockRef::from(tcp).set_send_buffer_size(32 << 10).unwrap();
-            }
-            realtime_websocket::direct(connection, data);
-        })
-        .workers(2)
-        .h1_allow_half_closed(false)
-        .disable_signals()
-        .listen(listener)
-        .unwrap()
-        .run();
+        };
+        let options = realtime_server::socket_options(hub.settings().outbox.max_stall);
+        // Both servers have the same methods, and types of their own.
+        macro_rules! start {
+            ($server:expr) => {
+                $server
+                    .on_connect(move |connection, data| {
+                        options(connection, data);
+                        if let Some(tcp) = connection.downcast_ref::<TcpStream>() {
+                            // So little that whoever does not read is soon noticed.
+                            SockRef::from(tcp).set_send_buffer_size(32 << 10).unwrap();
+                        }
+                    })
+                    .workers(2)
+                    .h1_allow_half_closed(false)
+                    .disable_signals()
+                    .listen(listener)
+                    .unwrap()
+                    .run()
+            };
+        }
+        let server = match ServerKind::of_run() {
+            ServerKind::Realtime => start!(realtime_server::HttpServer::new(app)),
+            ServerKind::Actix => start!(actix_web::HttpServer::new(app)),
+        };
         let handle = server.handle();
         actix_web::rt::spawn(server);
         Self { port, handle, hub, sockets, emitters }

@@ -16,6 +16,7 @@ mod redis_cluster;
 mod redis_process;
 mod redis_sentinel;
 mod redis_tls;
+mod server_kind;
 
 pub use browser::{Browser, Scheme, Screen};
 pub use client::{CloseFrame, EventStream, Server, Socket, WsMessage, within};
@@ -31,3 +32,4 @@ pub use redis_cluster::RedisCluster;
 pub use redis_process::RedisProcess;
 pub use redis_sentinel::RedisSentinel;
 pub use redis_tls::{Authority, RedisTlsServer};
+pub use server_kind::ServerKind;

@@ -1,22 +1,20 @@
 //! [`run`]: puts configuration, hub, transports and routes together and serves them until it is told to stop.
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use actix_web::{
-    App, HttpRequest, HttpResponse, HttpServer,
-    dev::{Extensions, ServerHandle},
+    App, HttpRequest, HttpResponse,
+    dev::{Server, ServerHandle},
     http::StatusCode,
-    rt::net::TcpStream,
     web::{self, Data, PathConfig, PayloadConfig, QueryConfig, ServiceConfig},
 };
 use anyhow::{Context, bail};
 use realtime_core::{Authenticator, Hub, HubBuilder, NoPresence};
-use socket2::SockRef;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     api,
-    config::{AuthMode, Config, PresenceMode},
+    config::{AuthMode, Config, PresenceMode, ServerKind},
     fault::Fault,
     health, log, login, online, page, scenes,
     state::State,
@@ -69,43 +67,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         AuthMode::SaToken => bail!("auth.mode: sa-token needs the feature `redis`"),
     };
     let state = Data::new(State::new(config, hub.clone(), authenticator, jwt));
-    let config = &state.config;
 
-    let max_stall = config.settings.outbox.max_stall;
-    #[cfg(feature = "websocket")]
-    let direct_writes = config.server.direct_writes && config.websocket.enabled;
-    let (host, port) = (config.server.host.as_str(), config.server.port);
-    let mut server = HttpServer::new({
-        let state = state.clone();
-        move || App::new().configure(routes(&state))
-    })
-    .on_connect(move |connection, data: &mut Extensions| {
-        give_up_on_stalled_peers(connection, max_stall);
-        #[cfg(feature = "websocket")]
-        if direct_writes {
-            realtime_websocket::direct(connection, data);
-        }
-        #[cfg(not(feature = "websocket"))]
-        let _ = data;
-    })
-    .tcp_nodelay(true)
-    .backlog(BACKLOG)
-    .max_connections(MAX_CONNECTIONS)
-    .keep_alive(KEEP_ALIVE)
-    // A client that left is noticed at once, not at the next write that fails.
-    .h1_allow_half_closed(false)
-    // Any longer, and every WebSocket's FIN comes that much after its Close frame.
-    .client_disconnect_timeout(Duration::ZERO)
-    .disable_signals();
-    if config.server.workers > 0 {
-        server = server.workers(config.server.workers);
-    }
-    let server = server
-        .bind((host, port))
-        .with_context(|| format!("failed to bind {host}:{port} (server.host, server.port)"))?;
-    announce(&state, server.addrs().first().map_or(port, std::net::SocketAddr::port));
+    let (mut server, address) = serve(&state)?;
+    announce(&state, address.map_or(state.config.server.port, |address| address.port()));
 
-    let mut server = server.run();
     let failed = hub.failed();
     let mut stop = tokio::spawn(stop(signals, hub, server.handle()));
     let result = tokio::select! {
@@ -117,6 +82,43 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     };
     stop.abort();
     Ok(result?)
+}
+
+/// The server that the configuration asks for, and the first address that it is bound to.
+fn serve(state: &Data<State>) -> anyhow::Result<(Server, Option<SocketAddr>)> {
+    let app = {
+        let state = state.clone();
+        move || App::new().configure(routes(&state))
+    };
+    // Both servers have the same methods, and types of their own.
+    macro_rules! start {
+        ($server:expr) => {{
+            let server = &state.config.server;
+            let mut http = $server
+                .on_connect(realtime_server::socket_options(state.config.settings.outbox.max_stall))
+                .backlog(BACKLOG)
+                .max_connections(MAX_CONNECTIONS)
+                .keep_alive(KEEP_ALIVE)
+                // A client that left is noticed at once, not at the next write that fails.
+                .h1_allow_half_closed(false)
+                // Any longer, and every WebSocket's FIN comes that much after its Close frame.
+                .client_disconnect_timeout(Duration::ZERO)
+                .disable_signals();
+            if server.workers > 0 {
+                http = http.workers(server.workers);
+            }
+            let (host, port) = (server.host.as_str(), server.port);
+            let http = http
+                .bind((host, port))
+                .with_context(|| format!("failed to bind {host}:{port} (server.host, server.port)"))?;
+            let address = http.addrs().first().copied();
+            (http.run(), address)
+        }};
+    }
+    Ok(match state.config.server.kind {
+        ServerKind::Realtime => start!(realtime_server::HttpServer::new(app)),
+        ServerKind::Actix => start!(actix_web::HttpServer::new(app)),
+    })
 }
 
 /// Drains the hub at the first signal, then stops the server. A second signal ends the process at once.
@@ -223,17 +225,6 @@ fn sse(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) + use<> {
         error_status: state.config.auth.error_status,
     };
     realtime_sse::routes(state.hub.clone(), Arc::clone(&state.authenticator), config)
-}
-
-/// Lets the kernel end a connection whose peer takes nothing for longer than `outbox.maxStall`: the session ends by
-/// itself then, but only the kernel can throw away what is already in the socket's buffer.
-fn give_up_on_stalled_peers(connection: &dyn Any, max_stall: Duration) {
-    if let Some(tcp) = connection.downcast_ref::<TcpStream>() {
-        #[cfg(target_os = "linux")]
-        if let Err(error) = SockRef::from(tcp).set_tcp_user_timeout(Some(max_stall)) {
-            tracing::debug!(%error, "no TCP_USER_TIMEOUT on this socket");
-        }
-    }
 }
 
 /// Says on stderr what is served where. Scripts wait for the last line.

@@ -1,18 +1,18 @@
-//! [`DirectWrite`]: a way to a session's socket past its response body, and [`Gather`], what goes over it at once.
+//! [`DirectWrite`]: the socket of a session whose connection was taken over, and [`Gather`], what goes to it at once.
 
 use std::{collections::VecDeque, fmt, io};
 
 use bytes::Bytes;
 
-/// A way to a session's socket past the response body, for `Session::attach`.
+/// Socket of a connection that was taken over, for `Session::attach`.
 ///
-/// The body's dispatcher writes to the same socket. Which of the two may write is the outbox's to say, so that bytes
-/// never mix; both leave a frame that was cut short to the body.
-pub trait DirectWrite: Send + fmt::Debug {
+/// Whoever runs the connection writes to the same socket. The outbox decides which of the two may write, so that bytes
+/// never mix; the rest of a frame that was cut short is left to whoever runs the connection.
+pub trait DirectWrite: Send + Sync + fmt::Debug {
     /// Writes as many of the bytes as the socket takes now, and says how many. Never blocks.
     ///
     /// # Errors
-    /// When it takes none. The body's dispatcher meets the same error and ends the connection.
+    /// When it takes none. Whoever runs the connection meets the same error and ends it.
     fn write(&self, bytes: &[u8]) -> io::Result<usize>;
 
     /// Breaks the connection off and throws away what the kernel still holds for it.

@@ -17,8 +17,8 @@ pub(crate) struct Metrics {
     pub(crate) local_lost: Counter,
     pub(crate) opened: Counter,
     pub(crate) closed: Counter,
-    pub(crate) direct_opened: Counter,
-    pub(crate) direct_closed: Counter,
+    pub(crate) taken_over: Counter,
+    pub(crate) taken_over_ended: Counter,
     pub(crate) slow_consumers: Counter,
     pub(crate) refused: Counter,
     pub(crate) panics: Counter,
@@ -48,10 +48,10 @@ pub struct MetricsSnapshot {
     pub opened: u64,
     /// Sessions that ended.
     pub closed: u64,
-    /// Sessions that got a second descriptor of their socket, to write past the response body.
-    pub direct_opened: u64,
-    /// Sessions that gave it up; the difference is how many such descriptors there are.
-    pub direct_closed: u64,
+    /// Sessions whose connection was taken over from the HTTP dispatcher.
+    pub taken_over: u64,
+    /// Such sessions that ended; the difference is the number that are open.
+    pub taken_over_ended: u64,
     /// Sessions that ended because their socket took nothing.
     pub slow_consumers: u64,
     /// Connections that were refused for a limit, a kick or a drain.
@@ -73,8 +73,8 @@ impl Metrics {
             local_lost: self.local_lost.value(),
             opened: self.opened.value(),
             closed: self.closed.value(),
-            direct_opened: self.direct_opened.value(),
-            direct_closed: self.direct_closed.value(),
+            taken_over: self.taken_over.value(),
+            taken_over_ended: self.taken_over_ended.value(),
             slow_consumers: self.slow_consumers.value(),
             refused: self.refused.value(),
             panics: self.panics.value(),

@@ -1,8 +1,8 @@
 //! [`Outbox`]: the small bounded buffer between a session and its socket.
 //!
-//! Frames leave it over one of two lanes. The *body lane* is always there: the response body pulls. The *direct lane*
-//! writes straight to the socket; it is open only while everything that the body has taken has reached the socket,
-//! and closes with the first write that the socket does not take whole. What is left waits for the body then.
+//! Frames leave it in one of two ways. Whoever runs the connection pulls, always. A connection that was taken over also
+//! has its socket here, which frames are written to directly: only while everything that was pulled has reached the
+//! socket, and until the first write that the socket does not take whole. What is left is pulled then.
 
 #[cfg(test)]
 mod tests;
@@ -10,6 +10,7 @@ mod tests;
 use std::{
     collections::VecDeque,
     mem,
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
@@ -79,14 +80,14 @@ pub(crate) struct Ticked {
 
 #[derive(Debug)]
 struct Direct {
-    socket: Box<dyn DirectWrite>,
+    socket: Arc<dyn DirectWrite>,
     open: bool,
 }
 
 impl Direct {
     /// How many of the bytes the socket takes.
     fn write(&self, bytes: &[u8]) -> usize {
-        // Of an error the dispatcher hears as well, and it is the one that ends connections.
+        // Errors are left to whoever runs the connection: the rest is pulled, and the next write meets them.
         self.socket.write(bytes).unwrap_or(0)
     }
 }
@@ -291,8 +292,8 @@ impl Outbox {
         self.lock().wake();
     }
 
-    /// Gives the session a way to its socket past the body. It is closed at first.
-    pub(crate) fn attach(&self, socket: Box<dyn DirectWrite>) {
+    /// Gives the session its socket to write to. The direct way is closed at first.
+    pub(crate) fn attach(&self, socket: Arc<dyn DirectWrite>) {
         self.lock().direct = Some(Direct { socket, open: false });
     }
 
@@ -306,11 +307,16 @@ impl Outbox {
         self.lock().is_direct()
     }
 
-    /// Whether nothing but an open lane is missing for frames to go past the body.
-    pub(crate) fn could_be_direct(&self) -> bool {
-        let state = self.lock();
-        let closed = state.direct.as_ref().is_some_and(|direct| !direct.open);
-        closed && state.queue.is_empty() && state.catching_up.is_none() && state.closing.is_none()
+    /// Pending until the session is aborted; has the task woken then.
+    pub(crate) fn poll_aborted(&self, cx: &Context<'_>) -> Poll<CloseReason> {
+        let mut state = self.lock();
+        match state.closing.filter(|_| state.aborted) {
+            Some(reason) => Poll::Ready(reason),
+            None => {
+                state.wait(cx);
+                Poll::Pending
+            }
+        }
     }
 
     /// Whether the last that was taken was a piece of a frame, and the rest waits.
@@ -318,14 +324,13 @@ impl Outbox {
         self.lock().cut
     }
 
-    /// Opens the direct lane, unless the session reads the log. The caller vouches that everything the body has taken
-    /// has reached the socket.
+    /// Has frames written directly from now on, unless something waits or the session reads the log. The caller
+    /// guarantees that everything that was pulled has reached the socket.
     pub(crate) fn open_direct(&self) {
         let mut state = self.lock();
-        let free = state.catching_up.is_none();
-        if let Some(direct) = &mut state.direct {
-            direct.open = free;
-            state.flush(&mut Gather::default());
+        let free = state.queue.is_empty() && state.catching_up.is_none() && state.closing.is_none();
+        if let Some(direct) = state.direct.as_mut().filter(|_| free) {
+            direct.open = true;
         }
     }
 

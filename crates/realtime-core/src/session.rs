@@ -299,26 +299,25 @@ impl Session {
         self.state.outbox.is_cut()
     }
 
-    /// Gives the session a way to its socket past the response body, the *direct lane*. It is closed at first, and
-    /// [`Self::poll_next`] has everything. It is dropped before `poll_next` says that the session ends, so that a second
-    /// descriptor of the socket keeps no FIN from leaving.
-    pub fn attach(&mut self, socket: Box<dyn DirectWrite>) {
+    /// Pending until the connection is to be broken off; wakes the caller's task then.
+    pub fn poll_aborted(&self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        self.state.outbox.poll_aborted(cx)
+    }
+
+    /// Gives the session the socket of a connection that was taken over. Nothing is written to it directly before
+    /// [`Self::open_direct`]. It is dropped before [`Self::poll_next`] says that the session ends.
+    pub fn attach(&mut self, socket: Arc<dyn DirectWrite>) {
         self.state.outbox.attach(socket);
         if !mem::replace(&mut self.attached, true) {
             self.shard.count_direct(true);
         }
     }
 
-    /// Whether the direct lane could be opened now: there is one, it is closed, and nothing waits for the body.
-    pub fn could_be_direct(&self) -> bool {
-        self.state.outbox.could_be_direct()
-    }
-
-    /// Opens the direct lane. From now on frames go straight to the socket, until it does not take one whole; then the
-    /// lane is closed, and [`Self::poll_next`] has the rest.
+    /// Has frames written straight to the socket from now on, unless something waits or the session reads the log;
+    /// the first write that the socket does not take whole ends it, and [`Self::poll_next`] has the rest.
     ///
-    /// The caller vouches that everything it has got from `poll_next`, and whatever else it has written, has reached
-    /// the socket: what still waits in a buffer would be overtaken.
+    /// The caller must guarantee that everything it has got from `poll_next`, and whatever else it has written, has
+    /// reached the socket: what still waits in a buffer would be overtaken.
     pub fn open_direct(&self) {
         self.state.outbox.open_direct();
     }

@@ -306,7 +306,7 @@ impl Shard {
     /// A session has got a way past its body, or has lost it.
     pub(crate) fn count_direct(&self, attached: bool) {
         let metrics = &self.registry.metrics;
-        if attached { metrics.direct_opened.add(1) } else { metrics.direct_closed.add(1) }
+        if attached { metrics.taken_over.add(1) } else { metrics.taken_over_ended.add(1) }
     }
 
     /// Fans out local sends and what is new in the log. Never waits.

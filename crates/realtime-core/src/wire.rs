@@ -71,7 +71,7 @@ impl GapReason {
 }
 
 /// How many wire forms one hub can have: an entry of the log has a cell for each.
-pub(crate) const MAX_WIRES: usize = 4;
+pub(crate) const MAX_WIRES: usize = 6;
 
 /// A wire with its cell in the log's entries.
 #[derive(Clone)]

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use realtime_core::{Message, Position, Wire};
 
-use crate::wire::SseWire;
+use crate::wire::{Framing, SseWire};
 
 /// A message as a block of an event stream.
 pub fn block(message: &Message) -> Bytes {
-    SseWire.message(message, Some(Position { epoch: 1_795_492_719_616, offset: 7 }))
+    SseWire(Framing::Plain).message(message, Some(Position { epoch: 1_795_492_719_616, offset: 7 }))
 }

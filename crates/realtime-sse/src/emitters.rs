@@ -6,7 +6,13 @@ use realtime_core::{
     ConnectError, Facade, FacadeError, Hub, Principal, Published, SseMessageDto, TokenHash, UserId, Wire,
 };
 
-use crate::{SseStream, TRANSPORT, wire::SseWire};
+use actix_web::HttpRequest;
+use realtime_server::Takeover;
+
+use crate::{
+    SseStream, TRANSPORT,
+    wire::{Framing, SseWire},
+};
 
 /// Pushes through event streams, and opens and ends them.
 ///
@@ -15,7 +21,8 @@ use crate::{SseStream, TRANSPORT, wire::SseWire};
 #[derive(Clone)]
 pub struct SseEmitters {
     facade: Facade,
-    wire: Arc<dyn Wire>,
+    plain: Arc<dyn Wire>,
+    chunked: Arc<dyn Wire>,
     retry: Duration,
 }
 
@@ -38,7 +45,12 @@ impl SseEmitters {
     }
 
     fn over(hub: Option<Hub>) -> Self {
-        Self { facade: Facade::new(hub, TRANSPORT), wire: Arc::new(SseWire), retry: RETRY }
+        Self {
+            facade: Facade::new(hub, TRANSPORT),
+            plain: Arc::new(SseWire(Framing::Plain)),
+            chunked: Arc::new(SseWire(Framing::Chunked)),
+            retry: RETRY,
+        }
     }
 
     /// Sets the time after which a client comes back when its stream breaks.
@@ -73,8 +85,32 @@ impl SseEmitters {
     /// # Errors
     /// As [`Self::connect`].
     pub fn open(&self, principal: Principal, cursor: Option<&str>) -> Result<SseStream, EmitterError> {
-        let session = self.hub()?.connect(principal, TRANSPORT, &self.wire, cursor)?;
-        Ok(SseStream::new(session, self.retry))
+        self.open_on(None, principal, cursor)
+    }
+
+    /// Opens a stream for a principal as the answer to `request`, whose connection is taken over where that is possible:
+    /// see [`Takeover`].
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub fn open_for(
+        &self,
+        request: &HttpRequest,
+        principal: Principal,
+        cursor: Option<&str>,
+    ) -> Result<SseStream, EmitterError> {
+        self.open_on(Takeover::claim(request), principal, cursor)
+    }
+
+    fn open_on(
+        &self,
+        takeover: Option<Takeover>,
+        principal: Principal,
+        cursor: Option<&str>,
+    ) -> Result<SseStream, EmitterError> {
+        let wire = if takeover.is_some() { &self.chunked } else { &self.plain };
+        let session = self.hub()?.connect(principal, TRANSPORT, wire, cursor)?;
+        Ok(SseStream::new(session, self.retry, takeover))
     }
 
     /// Ends the streams of a user and token on this node, except those younger than two seconds. Returns how many.

@@ -5,7 +5,8 @@
 //! ```no_run
 //! use std::sync::Arc;
 //!
-//! use actix_web::{App, HttpServer};
+//! use actix_web::App;
+//! use realtime_server::HttpServer;
 //! use realtime_sse::{Hub, JwtAlgorithm, JwtAuthenticator, SseConfig, SseEmitters, routes};
 //!
 //! #[actix_web::main]
@@ -36,6 +37,7 @@
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub mod bench;
+mod connection;
 mod emitters;
 mod routes;
 mod stream;

@@ -15,7 +15,7 @@ use realtime_core::{
 use crate::{
     SseEmitters, TRANSPORT,
     emitters::{EmitterError, RETRY},
-    stream::respond,
+    stream::response,
     wire,
 };
 
@@ -82,12 +82,12 @@ async fn connect(state: Rc<State>, request: HttpRequest) -> HttpResponse {
         // A node that starts does not know yet who was kicked. It soon will, mostly.
         timeout(START, hub.started()).await.ok();
     }
-    match state.emitters.open(principal, handshake.cursor()) {
+    match state.emitters.open_for(&request, principal, handshake.cursor()) {
         // Whoever is connected is owed what is published from then on: not before it can be told where that begins.
         Ok(stream) if timeout(START, stream.begun()).await.is_err() => {
             refuse(&EmitterError::Connect(ConnectError::Behind), &state)
         }
-        Ok(stream) => respond(stream),
+        Ok(stream) => stream.respond(),
         Err(error) => refuse(&error, &state),
     }
 }
@@ -142,7 +142,7 @@ fn refuse(error: &EmitterError, state: &State) -> HttpResponse {
 
 /// Each client is told another time: those that are refused together must not come back together.
 fn come_back(retry: Duration) -> HttpResponse {
-    respond(wire::unavailable(random_retry(retry)))
+    response().body(wire::unavailable(random_retry(retry)))
 }
 
 fn answer(status: u16, code: u16, error: &impl ToString) -> HttpResponse {

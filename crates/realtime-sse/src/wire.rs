@@ -4,35 +4,74 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use realtime_core::{BusState, CloseReason, EventName, GapReason, Message, Position, Wire};
+use realtime_server::Takeover;
 
 /// `text/event-stream`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct SseWire;
+pub(crate) struct SseWire(pub(crate) Framing);
+
+/// How blocks are put into the response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// As they are: the server frames them.
+    Plain,
+    /// As chunks (RFC 9112, section 7.1), on a connection that was taken over from the server.
+    Chunked,
+}
+
+impl Framing {
+    pub(crate) fn of(takeover: Option<&Takeover>) -> Self {
+        if takeover.is_some() { Self::Chunked } else { Self::Plain }
+    }
+
+    pub(crate) fn frame(self, block: Bytes) -> Bytes {
+        match self {
+            Self::Plain => block,
+            Self::Chunked => chunk(&block, ""),
+        }
+    }
+
+    /// The last block, and the end of the response.
+    pub(crate) fn end(self, block: Bytes) -> Bytes {
+        match self {
+            Self::Plain => block,
+            Self::Chunked => chunk(&block, "0\r\n\r\n"),
+        }
+    }
+}
+
+fn chunk(block: &[u8], rest: &str) -> Bytes {
+    let size = format!("{:x}\r\n", block.len());
+    [size.as_bytes(), block, b"\r\n", rest.as_bytes()].concat().into()
+}
 
 impl Wire for SseWire {
     fn name(&self) -> &'static str {
-        "sse"
+        match self.0 {
+            Framing::Plain => "sse",
+            Framing::Chunked => "sse, chunked",
+        }
     }
 
     fn message(&self, message: &Message, position: Option<Position>) -> Bytes {
-        block(message.event.as_str(), position, &message.data)
+        self.0.frame(block(message.event.as_str(), position, &message.data))
     }
 
     fn gap(&self, reason: GapReason, cursor: Option<Position>, spread: Duration) -> Option<Bytes> {
         let data = format!(r#"{{"reason":"{}","spread":{}}}"#, reason.name(), spread.as_millis());
-        Some(block(EventName::GAP, cursor, &data))
+        Some(self.0.frame(block(EventName::GAP, cursor, &data)))
     }
 
     fn heartbeat(&self, cursor: Option<Position>, bus: BusState) -> Bytes {
         let since = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        match bus {
+        self.0.frame(match bus {
             BusState::Up => format!(":heartbeat\n{}\n", id_line(cursor)).into(),
             // A comment would be seen by no page.
             BusState::Restored => block(EventName::BUS, cursor, r#"{"downSince":null}"#),
             BusState::Down(time) => {
                 block(EventName::BUS, cursor, &format!(r#"{{"downSince":{}}}"#, since(time)))
             }
-        }
+        })
     }
 
     fn answers_heartbeat(&self) -> bool {
@@ -105,7 +144,7 @@ mod tests {
 
     #[test]
     fn blocks_are_the_seeds_with_an_id() {
-        let wire = SseWire;
+        let wire = SseWire(Framing::Plain);
         let message = wire.message(&Message::text("a\nb\r\nc\rd"), at(1));
         assert_eq!(message, "event:message\nid:7.1\ndata:a\ndata:b\ndata:c\ndata:d\n\n");
         assert_eq!(wire.message(&Message::text(""), None), "event:message\ndata:\n\n");
@@ -120,6 +159,15 @@ mod tests {
         let drain = CloseReason::Drain { retry: Duration::from_millis(1200) };
         assert_eq!(disconnected(drain), ":disconnected\nretry:1200\n\n");
         assert_eq!(disconnected(CloseReason::Kicked), ":disconnected\n\n");
+    }
+
+    #[test]
+    fn chunks_hold_one_block_each_and_the_last_one_ends_the_response() {
+        let wire = SseWire(Framing::Chunked);
+        let message = wire.message(&Message::text("a"), at(1));
+        assert_eq!(message, "1d\r\nevent:message\nid:7.1\ndata:a\n\n\r\n");
+        let end = Framing::Chunked.end(disconnected(CloseReason::Kicked));
+        assert_eq!(end, "f\r\n:disconnected\n\n\r\n0\r\n\r\n");
     }
 
     /// The fields of a stream as WHATWG HTML, section 9.2.6, reads them.
@@ -138,7 +186,7 @@ mod tests {
         /// Whatever the text is, it never becomes another field or another event, and it comes back whole.
         #[test]
         fn framing_never_yields_an_extra_field(text in "(?s)[ \r\n:a-cé😀\u{0}\u{2028}]{0,40}|(?s).{0,80}") {
-            let block = SseWire.message(&Message::text(text.clone()), at(1));
+            let block = SseWire(Framing::Plain).message(&Message::text(text.clone()), at(1));
             let fields = parse(std::str::from_utf8(&block).unwrap());
             prop_assert_eq!(&fields[0], &("event".to_owned(), "message".to_owned()));
             prop_assert_eq!(&fields[1], &("id".to_owned(), "7.1".to_owned()));

@@ -5,7 +5,8 @@
 //! ```no_run
 //! use std::sync::Arc;
 //!
-//! use actix_web::{App, HttpServer};
+//! use actix_web::App;
+//! use realtime_server::HttpServer;
 //! use realtime_websocket::{Hub, JwtAlgorithm, JwtAuthenticator, WebSocketConfig, WebSockets, routes};
 //!
 //! #[actix_web::main]
@@ -34,9 +35,8 @@
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub mod bench;
-mod body;
 mod close;
-mod direct;
+mod connection;
 mod frame;
 mod inbound;
 mod origin;
@@ -46,7 +46,6 @@ mod reader;
 mod routes;
 mod sockets;
 
-pub use direct::direct;
 pub use inbound::{Echo, InboundHandler};
 pub use origin::{AllowedOrigins, OriginError};
 pub use protocol::SUBPROTOCOL;

@@ -1,18 +1,12 @@
-//! [`Reader`]: what a client says, out of the bytes that it sends (RFC 6455, section 5).
+//! [`Reader`]: the messages of a client, out of the bytes that it sends (RFC 6455, section 5).
 //!
-//! A frame is judged by its header, before a byte of its payload is kept. After a fault whatever follows is read and
+//! A frame is checked by its header, before a byte of its payload is kept. After a fault whatever follows is read and
 //! thrown away, so that the socket has nothing unread when it is closed and the client gets to see the Close frame.
 
-use std::{
-    mem,
-    pin::Pin,
-    task::{Context, Poll, ready},
-};
+use std::mem;
 
-use actix_web::dev::Payload;
 use bytes::{Buf, Bytes, BytesMut};
 use bytestring::ByteString;
-use futures_core::Stream;
 use realtime_core::CloseReason;
 
 /// A whole message or control frame of a client.
@@ -27,20 +21,20 @@ pub(crate) enum Said {
 }
 
 /// The client's side of a connection.
+#[derive(Default)]
 pub(crate) struct Reader {
-    payload: Payload,
-    /// What has come and was not read yet.
-    chunk: Bytes,
+    /// What has come of a message that is not whole; a client that is silent has none.
+    partial: Option<Box<Partial>>,
+    failed: bool,
+}
+
+#[derive(Default)]
+struct Partial {
     head: Head,
     /// The frame whose payload is awaited.
     frame: Option<Frame>,
     /// The message that earlier frames began.
     message: Option<Frame>,
-    /// The most bytes of a message.
-    max: u64,
-    /// Bytes have come since it was last asked.
-    received: bool,
-    failed: bool,
 }
 
 /// The bytes of a frame's header so far: at most 2 + 8 + 4.
@@ -68,66 +62,48 @@ const PING: u8 = 0x9;
 const PONG: u8 = 0xA;
 
 impl Reader {
-    /// Reads a payload; a message has at most `max` bytes, 0 means no limit.
-    pub(crate) fn new(payload: Payload, max: usize) -> Self {
-        Self {
-            payload,
-            chunk: Bytes::new(),
-            head: Head::default(),
-            frame: None,
-            message: None,
-            max: if max == 0 { u64::MAX } else { max as u64 },
-            received: false,
-            failed: false,
-        }
-    }
-
-    /// Whether bytes have come since this was last asked, be they a whole message or not.
-    pub(crate) fn take_received(&mut self) -> bool {
-        mem::take(&mut self.received)
-    }
-
-    /// What the client says next.
+    /// Takes the next message off the front of `input`; `None` when it is not whole, and all of `input` is read. A
+    /// message has at most `max` bytes, 0 means no limit.
     ///
     /// # Errors
-    /// [`CloseReason::Gone`] when nothing more can come; what else is wrong with it, once.
-    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Said, CloseReason>> {
-        loop {
-            if !self.failed {
-                match self.read() {
-                    Ok(Some(said)) => return Poll::Ready(Ok(said)),
-                    Ok(None) => {}
-                    Err(reason) => {
-                        (self.failed, self.frame, self.message) = (true, None, None);
-                        return Poll::Ready(Err(reason));
-                    }
-                }
-            }
-            self.chunk = Bytes::new();
-            match ready!(Pin::new(&mut self.payload).poll_next(cx)) {
-                Some(Ok(chunk)) => {
-                    self.received = true;
-                    self.chunk = chunk;
-                }
-                Some(Err(_)) | None => return Poll::Ready(Err(CloseReason::Gone)),
-            }
+    /// What is wrong with it, once. Whatever follows is thrown away.
+    pub(crate) fn next(&mut self, input: &mut &[u8], max: usize) -> Result<Option<Said>, CloseReason> {
+        if self.failed {
+            *input = &[];
         }
+        if input.is_empty() {
+            return Ok(None);
+        }
+        let mut partial = self.partial.take().unwrap_or_default();
+        let max = if max == 0 { u64::MAX } else { max as u64 };
+        let read = partial.read(input, max);
+        if read.is_err() {
+            self.failed = true;
+        } else if !partial.is_empty() {
+            self.partial = Some(partial);
+        }
+        read
+    }
+}
+
+impl Partial {
+    fn is_empty(&self) -> bool {
+        self.head.len == 0 && self.frame.is_none() && self.message.is_none()
     }
 
-    /// The next message in what has come; `None` when there is none, and all of it is read.
-    fn read(&mut self) -> Result<Option<Said>, CloseReason> {
+    fn read(&mut self, input: &mut &[u8], max: u64) -> Result<Option<Said>, CloseReason> {
         loop {
             let frame = match &mut self.frame {
                 Some(frame) => frame,
                 None => {
-                    if !self.head.fill(&mut self.chunk) {
+                    if !self.head.fill(input) {
                         return Ok(None);
                     }
-                    let frame = self.judge()?;
+                    let frame = self.judge(max)?;
                     self.frame.insert(frame)
                 }
             };
-            if !frame.fill(&mut self.chunk) {
+            if !frame.fill(input) {
                 return Ok(None);
             }
             if let Some(frame) = self.frame.take()
@@ -139,7 +115,7 @@ impl Reader {
     }
 
     /// Takes a whole header and checks it (sections 5.2 to 5.5).
-    fn judge(&mut self) -> Result<Frame, CloseReason> {
+    fn judge(&mut self, max: u64) -> Result<Frame, CloseReason> {
         let head = mem::take(&mut self.head);
         let [first, second, ..] = head.bytes;
         let (fin, opcode, remaining) = (first & 0x80 != 0, first & 0x0F, head.payload_len());
@@ -151,7 +127,7 @@ impl Reader {
             (CLOSE..=PONG, _) if fin && remaining <= 125 => {}
             (TEXT | BINARY, None) | (CONTINUATION, Some(_)) => {
                 let begun = self.message.as_ref().map_or(0, |message| message.payload.len() as u64);
-                if remaining > self.max.saturating_sub(begun) {
+                if remaining > max.saturating_sub(begun) {
                     return Err(CloseReason::TooBig);
                 }
             }
@@ -192,7 +168,7 @@ impl Reader {
 
 impl Head {
     /// Takes bytes until it is whole; says whether it is.
-    fn fill(&mut self, chunk: &mut Bytes) -> bool {
+    fn fill(&mut self, chunk: &mut &[u8]) -> bool {
         loop {
             let (len, wanted) = (usize::from(self.len), self.wanted());
             if len == wanted {
@@ -241,7 +217,7 @@ impl Head {
 
 impl Frame {
     /// Takes bytes until the payload is whole; says whether it is. Nothing is reserved for what has only been announced.
-    fn fill(&mut self, chunk: &mut Bytes) -> bool {
+    fn fill(&mut self, chunk: &mut &[u8]) -> bool {
         let step = self.remaining.min(chunk.len() as u64) as usize;
         let begun = self.payload.len();
         self.payload.extend_from_slice(&chunk[..step]);
@@ -279,10 +255,6 @@ fn close_code(payload: &[u8]) -> Result<Option<u16>, CloseReason> {
 
 #[cfg(test)]
 mod tests {
-    use std::task::Waker;
-
-    use actix_web::error::PayloadError;
-
     use super::*;
 
     const MASK: [u8; 4] = [0x5A, 0, 0xFF, 7];
@@ -306,23 +278,30 @@ mod tests {
     }
 
     /// Feeds bytes in pieces of a size; returns what was said, and the fault at its end.
-    fn read(bytes: &[u8], piece: usize, max: usize) -> (Vec<Said>, CloseReason) {
-        let chunks: Vec<Result<Bytes, PayloadError>> =
-            bytes.chunks(piece).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
-        let stream = Box::pin(futures_util::stream::iter(chunks));
-        let mut reader = Reader::new(Payload::Stream { payload: stream }, max);
-        let mut cx = Context::from_waker(Waker::noop());
-        let mut all = Vec::new();
-        let fault = loop {
-            match reader.poll_next(&mut cx) {
-                Poll::Ready(Ok(said)) => all.push(said),
-                Poll::Ready(Err(reason)) => break reason,
-                Poll::Pending => {}
+    fn read(bytes: &[u8], piece: usize, max: usize) -> (Vec<Said>, Option<CloseReason>) {
+        let (mut reader, mut all, mut fault) = (Reader::default(), Vec::new(), None);
+        for mut piece in bytes.chunks(piece) {
+            loop {
+                match reader.next(&mut piece, max) {
+                    Ok(Some(said)) => all.push(said),
+                    Ok(None) => break,
+                    Err(reason) => assert_eq!(fault.replace(reason), None, "a fault is reported once"),
+                }
             }
-        };
-        // Whatever follows a fault is read to its end, and says nothing.
-        assert_eq!(reader.poll_next(&mut cx), Poll::Ready(Err(CloseReason::Gone)));
+            assert!(piece.is_empty());
+        }
         (all, fault)
+    }
+
+    #[test]
+    fn a_silent_client_keeps_nothing() {
+        let (bytes, mut reader) = ([frame(0x81, b"hello"), frame(0x89, b"")].concat(), Reader::default());
+        for at in 0..=bytes.len() {
+            let mut input = &bytes[..at];
+            while let Ok(Some(_)) = reader.next(&mut input, 0) {}
+            assert_eq!(reader.partial.is_none(), [0, 11, bytes.len()].contains(&at), "after {at} bytes");
+            reader = Reader::default();
+        }
     }
 
     #[test]
@@ -354,7 +333,7 @@ mod tests {
                 Said::Close(Some(1000)),
             ];
             assert!(said == all, "pieces of {piece}");
-            assert_eq!(fault, CloseReason::Gone);
+            assert_eq!(fault, None);
         }
     }
 
@@ -363,19 +342,22 @@ mod tests {
         let mut bytes = frame(0x81, b"abc");
         bytes.extend([0x82, 0x80 | 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         for piece in [1, bytes.len()] {
-            assert_eq!(read(&bytes, piece, 65_536), (vec![Said::Text("abc".into())], CloseReason::TooBig));
+            assert_eq!(
+                read(&bytes, piece, 65_536),
+                (vec![Said::Text("abc".into())], Some(CloseReason::TooBig))
+            );
         }
         // One that no limit forbids takes no memory for what has not come.
-        assert_eq!(read(&bytes, 1000, 0), (vec![Said::Text("abc".into())], CloseReason::Gone));
+        assert_eq!(read(&bytes, 1000, 0), (vec![Said::Text("abc".into())], None));
     }
 
     #[test]
     fn the_pieces_of_a_message_count_together() {
         let mut bytes = frame(0x01, &[b'x'; 60]);
         bytes.extend(frame(0x00, &[b'x'; 60]));
-        assert_eq!(read(&bytes, 1000, 120).1, CloseReason::Gone);
+        assert_eq!(read(&bytes, 1000, 120).1, None);
         bytes.extend(frame(0x80, b"x"));
-        assert_eq!(read(&bytes, 1000, 120).1, CloseReason::TooBig);
+        assert_eq!(read(&bytes, 1000, 120).1, Some(CloseReason::TooBig));
         assert_eq!(read(&bytes, 1000, 121).0, [Said::Text("x".repeat(121).into())]);
     }
 
@@ -398,7 +380,7 @@ mod tests {
             // What follows a fault is not heard.
             let bytes = [frame(0x8A, b"before"), bytes, frame(0x81, b"after")].concat();
             let before = vec![Said::Pong(Bytes::from_static(b"before"))];
-            assert_eq!(read(&bytes, 1000, 0), (before, CloseReason::Protocol), "{name}");
+            assert_eq!(read(&bytes, 1000, 0), (before, Some(CloseReason::Protocol)), "{name}");
         }
     }
 
@@ -407,7 +389,7 @@ mod tests {
         let half = "\u{df}".as_bytes();
         let close = [&[3, 0xE8], &half[..1]].concat();
         for bytes in [frame(0x81, &half[..1]), frame(0x88, &close)] {
-            assert_eq!(read(&bytes, 1000, 0), (Vec::new(), CloseReason::InvalidPayload));
+            assert_eq!(read(&bytes, 1000, 0), (Vec::new(), Some(CloseReason::InvalidPayload)));
         }
         let halves = [frame(0x01, &half[..1]), frame(0x80, &half[1..])].concat();
         assert_eq!(read(&halves, 1000, 0).0, [Said::Text("\u{df}".into())]);

@@ -14,9 +14,11 @@ use realtime_core::{
     AuthError, Authenticator, ConnectError, ErrorStatus, Handshake, Hub, Reply, Shard, Wire, random_retry,
 };
 
+use realtime_server::{ConnectionBody, Takeover};
+
 use crate::{
-    AllowedOrigins, Echo, InboundHandler, SUBPROTOCOL, TRANSPORT, body::WebSocketBody, direct,
-    protocol::Protocol, reader::Reader,
+    AllowedOrigins, Echo, InboundHandler, SUBPROTOCOL, TRANSPORT, connection::WebSocketConnection,
+    protocol::Protocol,
 };
 
 /// Where the endpoint is, who may connect, and what becomes of texts from clients.
@@ -84,14 +86,14 @@ pub fn routes(
     }
 }
 
-/// What the handlers of one worker share.
-struct State {
+/// What the handlers and connections of one worker share.
+pub(crate) struct State {
     /// Keeps the worker's shard alive between connections.
     _shard: Arc<Shard>,
-    hub: Hub,
+    pub(crate) hub: Hub,
     authenticator: Arc<dyn Authenticator>,
     allowed_origins: AllowedOrigins,
-    inbound: Arc<dyn InboundHandler>,
+    pub(crate) inbound: Arc<dyn InboundHandler>,
     error_status: ErrorStatus,
     raw: Arc<dyn Wire>,
     v1: Arc<dyn Wire>,
@@ -99,7 +101,7 @@ struct State {
 
 /// Upgrades a request, or says why not. Everything that can refuse it comes before the upgrade.
 async fn connect(
-    state: &State,
+    state: &Rc<State>,
     request: &HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Refusal> {
@@ -137,7 +139,7 @@ async fn connect(
     let cursor = handshake.cursor().filter(|_| protocol == Protocol::V1);
     // A node that starts does not know yet who was kicked. It soon will, mostly.
     timeout(START, state.hub.started()).await.ok();
-    let mut session = state
+    let session = state
         .hub
         .connect(principal, TRANSPORT, wire, cursor)
         .map_err(|error| Refusal::from(error).of_login(state.error_status))?;
@@ -145,13 +147,8 @@ async fn connect(
     if timeout(START, session.begun()).await.is_err() {
         return Err(ConnectError::Behind.into());
     }
-    if let Some(socket) = direct::take(request) {
-        session.attach(socket);
-    }
-
-    let settings = state.hub.settings();
-    let inbound = Reader::new(payload.into_inner(), settings.limits.max_inbound_bytes);
-    let body = WebSocketBody::new(session, protocol, Arc::clone(&state.inbound), inbound, settings);
+    let connection = WebSocketConnection::new(session, protocol, Rc::clone(state));
+    let body = ConnectionBody::new(connection, Takeover::claim(request), payload.into_inner());
     Ok(response.set_body(BoxBody::new(body)))
 }
 

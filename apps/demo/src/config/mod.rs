@@ -26,7 +26,7 @@ pub use error::{ConfigError, Source};
 pub use presence::{Presence, PresenceMode};
 pub use redis::{Redis, RedisMode, RedisTlsFiles, RedisTopology};
 pub use secret::Secret;
-pub use sections::{Api, Log, Server};
+pub use sections::{Api, Log, Server, ServerKind};
 pub use transports::{Sse, WebSocket};
 
 /// The commented reference: every key with its default.

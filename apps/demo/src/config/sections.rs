@@ -18,11 +18,33 @@ pub struct Server {
     pub port: u16,
     /// Worker threads; 0 is one per core.
     pub workers: usize,
-    /// Whether WebSockets write straight to their sockets.
-    pub direct_writes: bool,
+    /// The HTTP server that serves.
+    #[serde(deserialize_with = "parsed")]
+    pub kind: ServerKind,
     /// This node's name; `None` asks for a random one.
     #[serde(deserialize_with = "node")]
     pub node: Option<String>,
+}
+
+/// An HTTP server for the demo's `App`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerKind {
+    /// realtime's own, whose connections are taken over from the dispatcher.
+    Realtime,
+    /// actix-web's.
+    Actix,
+}
+
+impl FromStr for ServerKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "realtime" => Ok(Self::Realtime),
+            "actix" => Ok(Self::Actix),
+            _ => Err(format!("`{text}` is none of: realtime, actix")),
+        }
+    }
 }
 
 /// The section `api`.

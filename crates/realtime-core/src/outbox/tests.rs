@@ -124,7 +124,7 @@ impl DirectWrite for Socket {
 
 fn direct(room: usize) -> (Outbox, Socket) {
     let (outbox, socket) = (outbox(4, 100), Socket::with_room(room));
-    outbox.attach(Box::new(socket.clone()));
+    outbox.attach(Arc::new(socket.clone()));
     (outbox, socket)
 }
 
@@ -136,10 +136,11 @@ fn text(text: &'static str) -> Bytes {
 fn the_direct_lane_is_closed_until_it_is_opened() {
     let (outbox, socket) = direct(100);
     outbox.offer(&text("a"));
-    assert!(!outbox.could_be_direct(), "something waits for the body");
-    assert_eq!(pull(&outbox), Poll::Ready(Pull::Bytes(text("a"))));
-    assert!(outbox.could_be_direct());
     outbox.open_direct();
+    assert!(!outbox.is_direct(), "something waits to be pulled");
+    assert_eq!(pull(&outbox), Poll::Ready(Pull::Bytes(text("a"))));
+    outbox.open_direct();
+    assert!(outbox.is_direct());
     assert_eq!(outbox.offer(&text("b")), TAKEN);
     assert_eq!(outbox.send_direct(text("c")), SendDirect::Sent);
     assert_eq!((socket.got().as_str(), pull(&outbox)), ("bc", Poll::Pending));

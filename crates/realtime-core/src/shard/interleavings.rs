@@ -121,11 +121,9 @@ impl DirectWrite for Socket {
 /// The body's side of a socket with a direct lane: it writes what it pulls, and opens the lane when nothing waits. It
 /// goes on until the session is closed.
 fn serve(mut session: Session, socket: &Socket) {
-    session.attach(Box::new(socket.clone()));
+    session.attach(Arc::new(socket.clone()));
     loop {
-        if session.could_be_direct() {
-            session.open_direct();
-        }
+        session.open_direct();
         match pull(&mut session) {
             Outbound::Bytes(bytes) => socket.write_all(&bytes),
             Outbound::Close(_) | Outbound::Abort(_) => return,
@@ -286,7 +284,7 @@ fn a_connections_own_frame_does_not_land_in_another() {
             let (_registry, shard) = node(100);
             let mut session = connect(&shard, 1, None);
             let socket = Socket::new(thread_rng().gen_range(0..16));
-            session.attach(Box::new(socket.clone()));
+            session.attach(Arc::new(socket.clone()));
             session.open_direct();
             let handle = session.handle();
             let local = thread::spawn(move || {

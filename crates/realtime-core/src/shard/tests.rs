@@ -583,7 +583,7 @@ impl DirectWrite for Socket {
 impl Client {
     fn open(mut session: Session, user: i64, has: u64) -> Self {
         let socket = Socket::default();
-        session.attach(Box::new(socket.clone()));
+        session.attach(Arc::new(socket.clone()));
         Self { session, user, has, buffer: String::new(), socket }
     }
 

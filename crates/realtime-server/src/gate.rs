@@ -1,0 +1,217 @@
+//! [`Gate`]: decides how much of what a client has sent the HTTP/1.1 dispatcher may read.
+//!
+//! actix-http decodes whatever it can read: a client that pipelines requests and reads no answer makes it queue
+//! without a bound, and spin once its buffer is full. Behind the gate it gets one request at a time: a head, then the
+//! body that the head announced, then nothing until the request has been answered.
+
+/// Position of a connection between the parts of its requests.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    input: Input,
+    /// The current request has been answered; the next head follows once its body is through.
+    answered: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Input {
+    /// A request's head, up to the empty line that ends it.
+    Head(HeadEnd),
+    /// A body of a known number of bytes.
+    Body(u64),
+    /// A chunked body: its end is reported by [`Gate::body_ended`].
+    Chunked,
+    /// Nothing until the request is answered.
+    Hold,
+    /// Everything: HTTP/2, or an upgraded connection that was not taken over.
+    Open,
+}
+
+/// Body that a request's head announces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Announced {
+    /// No body. Whatever follows is the next request, or belongs to the protocol that is upgraded to.
+    None,
+    /// A body of so many bytes.
+    Sized(u64),
+    /// A chunked body.
+    Chunked,
+}
+
+impl Gate {
+    /// A gate before the first request of an HTTP/1.1 connection.
+    pub(crate) fn closed() -> Self {
+        Self { input: Input::Head(HeadEnd::default()), answered: false }
+    }
+
+    /// A gate that lets everything through.
+    pub(crate) fn open() -> Self {
+        Self { input: Input::Open, answered: false }
+    }
+
+    /// The number of bytes at the front of `bytes` that may pass now. They count as passed.
+    pub(crate) fn pass(&mut self, bytes: &[u8]) -> usize {
+        match &mut self.input {
+            Input::Open | Input::Chunked => bytes.len(),
+            Input::Hold => 0,
+            Input::Body(left) => {
+                let passed = (*left).min(bytes.len() as u64);
+                *left -= passed;
+                if *left == 0 {
+                    self.body_ended();
+                }
+                passed as usize
+            }
+            Input::Head(end) => match end.find(bytes) {
+                Some(len) => {
+                    self.input = Input::Hold;
+                    len
+                }
+                None => bytes.len(),
+            },
+        }
+    }
+
+    /// Whether nothing may pass for now.
+    pub(crate) fn is_holding(&self) -> bool {
+        self.input == Input::Hold
+    }
+
+    /// Whether a new request may begin.
+    pub(crate) fn is_at_head(&self) -> bool {
+        matches!(self.input, Input::Head(_))
+    }
+
+    /// Records that the service got the request whose head has passed.
+    pub(crate) fn asked(&mut self, body: Announced) {
+        if self.input == Input::Open {
+            return;
+        }
+        self.answered = false;
+        self.input = match body {
+            Announced::None | Announced::Sized(0) => Input::Hold,
+            Announced::Sized(bytes) => Input::Body(bytes),
+            Announced::Chunked => Input::Chunked,
+        };
+    }
+
+    /// Records the end of the current request's body.
+    pub(crate) fn body_ended(&mut self) {
+        if self.input != Input::Open {
+            self.input = if self.answered { Input::Head(HeadEnd::default()) } else { Input::Hold };
+        }
+    }
+
+    /// Records that the current request has been answered.
+    pub(crate) fn answered(&mut self) {
+        self.answered = true;
+        if self.input == Input::Hold {
+            self.input = Input::Head(HeadEnd::default());
+        }
+    }
+
+    /// Lets everything through from now on.
+    pub(crate) fn let_through(&mut self) {
+        self.input = Input::Open;
+    }
+}
+
+/// Scanner for the empty line that ends a request's head (RFC 9112, section 2.1). Like actix-http's parser it takes a
+/// bare LF as the end of a line, and skips empty lines before the request line (section 2.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum HeadEnd {
+    /// Before the request line.
+    #[default]
+    Start,
+    /// Within a line.
+    Line,
+    /// Behind a LF.
+    Newline,
+    /// Behind a LF and a CR.
+    NewlineReturn,
+}
+
+impl HeadEnd {
+    /// The length of what belongs to the head, if it ends within these bytes.
+    fn find(&mut self, bytes: &[u8]) -> Option<usize> {
+        for (at, byte) in bytes.iter().enumerate() {
+            *self = match (*self, byte) {
+                (Self::Start, b'\r' | b'\n') => Self::Start,
+                (Self::Newline | Self::NewlineReturn, b'\n') => return Some(at + 1),
+                (Self::Newline, b'\r') => Self::NewlineReturn,
+                (_, b'\n') => Self::Newline,
+                _ => Self::Line,
+            };
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn one_request_passes_at_a_time() {
+        let mut gate = Gate::closed();
+        let both = b"GET / HTTP/1.1\r\nhost: a\r\n\r\nGET /2 HTTP/1.1\r\n\r\n";
+        let first = gate.pass(both);
+        assert_eq!(&both[first..], b"GET /2 HTTP/1.1\r\n\r\n");
+        assert_eq!(gate.pass(&both[first..]), 0);
+        gate.asked(Announced::None);
+        assert_eq!(gate.pass(&both[first..]), 0);
+        gate.answered();
+        assert_eq!(gate.pass(&both[first..]), both.len() - first);
+    }
+
+    #[test]
+    fn a_body_passes_and_what_follows_it_waits_for_the_answer() {
+        for answered_first in [false, true] {
+            let mut gate = Gate::closed();
+            gate.pass(b"POST / HTTP/1.1\r\ncontent-length: 5\r\n\r\n");
+            gate.asked(Announced::Sized(5));
+            assert_eq!(gate.pass(b"12"), 2);
+            if answered_first {
+                gate.answered();
+            }
+            assert_eq!(gate.pass(b"345GET"), 3);
+            assert_eq!(gate.is_at_head(), answered_first);
+            gate.answered();
+            assert!(gate.is_at_head());
+        }
+    }
+
+    #[test]
+    fn a_chunked_body_passes_until_its_end_is_reported() {
+        let mut gate = Gate::closed();
+        gate.pass(b"POST / HTTP/1.1\r\n\r\n");
+        gate.asked(Announced::Chunked);
+        assert_eq!(gate.pass(b"1\r\nx\r\n"), 6);
+        gate.body_ended();
+        assert!(gate.is_holding());
+        gate.answered();
+        assert!(gate.is_at_head());
+    }
+
+    proptest! {
+        #[test]
+        fn a_head_ends_at_the_same_byte_however_it_is_cut(
+            lines in prop::collection::vec("[a-z: \r]{1,8}", 1..5),
+            crlf in prop::collection::vec(any::<bool>(), 6),
+            piece in 1..40_usize,
+        ) {
+            let mut head: Vec<u8> = b"\r\n".to_vec();
+            for (line, crlf) in lines.iter().map(|line| format!("x{line}x")).zip(&crlf) {
+                head.extend(line.as_bytes());
+                head.extend(if *crlf { &b"\r\n"[..] } else { b"\n" });
+            }
+            head.extend(if crlf[5] { &b"\r\n"[..] } else { b"\n" });
+            let mut bytes = head.clone();
+            bytes.extend(b"GET /next");
+            let mut gate = Gate::closed();
+            let passed: usize = bytes.chunks(piece).map(|piece| gate.pass(piece)).sum();
+            prop_assert_eq!(passed, head.len());
+        }
+    }
+}

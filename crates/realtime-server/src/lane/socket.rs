@@ -1,0 +1,126 @@
+//! [`Socket`]: the socket of a connection that was taken over.
+
+use std::{
+    fmt, io,
+    os::fd::{AsFd, OwnedFd},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Wake,
+    time::Duration,
+};
+
+use realtime_core::DirectWrite;
+use rustix::net::{RecvFlags, SendFlags, recv, send, sockopt::set_socket_linger};
+use tokio::sync::Notify;
+
+/// Socket of a connection that was taken over.
+///
+/// It is closed when the connection ends, whoever still holds it. It is also the waker of its connection.
+pub struct Socket {
+    descriptor: Mutex<Option<OwnedFd>>,
+    key: Key,
+    queued: AtomicBool,
+    ready: Arc<Ready>,
+}
+
+/// Place of a connection among those of its worker: a slot, and how often the slot was given away before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Key {
+    pub(super) slot: u32,
+    pub(super) generation: u32,
+}
+
+impl From<Key> for u64 {
+    fn from(key: Key) -> Self {
+        Self::from(key.generation) << 32 | Self::from(key.slot)
+    }
+}
+
+impl From<u64> for Key {
+    fn from(key: u64) -> Self {
+        Self { slot: key as u32, generation: (key >> 32) as u32 }
+    }
+}
+
+/// Connections of a worker that have been woken.
+#[derive(Debug, Default)]
+pub(super) struct Ready {
+    keys: Mutex<Vec<Key>>,
+    pub(super) notify: Notify,
+}
+
+impl Ready {
+    /// Moves the keys of all woken connections to `keys`, which is empty.
+    pub(super) fn take(&self, keys: &mut Vec<Key>) {
+        std::mem::swap(&mut *self.keys.lock().unwrap_or_else(PoisonError::into_inner), keys);
+    }
+}
+
+impl Socket {
+    pub(super) fn new(descriptor: OwnedFd, key: Key, ready: Arc<Ready>) -> Self {
+        Self { descriptor: Mutex::new(Some(descriptor)), key, queued: AtomicBool::new(false), ready }
+    }
+
+    /// Reads what has come into `buffer`; 0 bytes are the end.
+    pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let descriptor = self.lock();
+        let descriptor = descriptor.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        let (read, _) = recv(descriptor, buffer, RecvFlags::DONTWAIT)?;
+        Ok(read)
+    }
+
+    /// Closes the descriptor. What the kernel holds is still sent.
+    pub(super) fn close(&self) {
+        drop(self.lock().take());
+    }
+
+    /// Allows the connection to be queued again, since it is about to be run.
+    pub(super) fn unqueue(&self) {
+        self.queued.store(false, Ordering::Release);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<OwnedFd>> {
+        self.descriptor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl DirectWrite for Socket {
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let descriptor = self.lock();
+        let descriptor = descriptor.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        Ok(send(descriptor, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?)
+    }
+
+    fn abort(&self) {
+        if let Some(descriptor) = self.lock().take()
+            // With no time to linger, closing resets the connection and drops what the kernel still holds for it.
+            && let Err(error) = set_socket_linger(descriptor.as_fd(), Some(Duration::ZERO))
+        {
+            tracing::debug!(%error, "failed to have a socket reset");
+        }
+    }
+}
+
+impl Wake for Socket {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.queued.swap(true, Ordering::AcqRel) {
+            self.ready.keys.lock().unwrap_or_else(PoisonError::into_inner).push(self.key);
+            self.ready.notify.notify_one();
+        }
+    }
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Socket")
+            .field("descriptor", &*self.lock())
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,80 @@
+//! [`socket_options`]: what each connection's socket is set to, on any server of actix.
+
+use std::{any::Any, io, time::Duration};
+
+use actix_rt::net::TcpStream;
+use actix_web::dev::Extensions;
+use socket2::SockRef;
+
+/// Bytes that the kernel holds unsent before a socket counts as full.
+///
+/// Less than Linux's default of several MiB, so that a reader that is slow but steady makes progress that the server
+/// can see, and that a stalled one costs little memory.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 16 << 10;
+
+/// Callback for `HttpServer::on_connect`, actix-web's or this crate's: it sets the options of a connection's socket for
+/// pushing.
+///
+/// - `TCP_NODELAY`: a message leaves at once, without waiting until the client has confirmed the one before.
+/// - Linux: `TCP_NOTSENT_LOWAT` bounds what the kernel holds unsent of a connection to some KiB.
+/// - Linux: `TCP_USER_TIMEOUT` has the kernel break a connection off whose client takes nothing for `max_stall`
+///   (`outbox.maxStall`), and throw away what it still holds for it.
+///
+/// ```no_run
+/// # use std::time::Duration;
+/// # use actix_web::{App, HttpServer};
+/// # fn server() -> std::io::Result<actix_web::dev::Server> {
+/// let options = realtime_server::socket_options(Duration::from_secs(10));
+/// let server = HttpServer::new(App::new).on_connect(options).bind(("127.0.0.1", 8080))?;
+/// # Ok(server.run())
+/// # }
+/// ```
+pub fn socket_options(max_stall: Duration) -> impl Fn(&dyn Any, &mut Extensions) + Send + Sync + Clone {
+    move |connection, _| {
+        if let Some(tcp) = tcp_of(connection)
+            && let Err(error) = set_options(tcp, max_stall)
+        {
+            tracing::debug!(%error, "failed to set the options of a socket");
+        }
+    }
+}
+
+/// Sets what a connection that is taken over needs, whether or not the application uses [`socket_options`].
+#[cfg(target_os = "linux")]
+pub(crate) fn set_for_lane(tcp: &TcpStream) {
+    if let Err(error) = SockRef::from(tcp).set_tcp_notsent_lowat(UNSENT) {
+        tracing::debug!(%error, "failed to set TCP_NOTSENT_LOWAT");
+    }
+}
+
+fn tcp_of(connection: &dyn Any) -> Option<&TcpStream> {
+    if let Some(tcp) = connection.downcast_ref::<TcpStream>() {
+        return Some(tcp);
+    }
+    #[cfg(feature = "rustls-0_23")]
+    if let Some(tls) = connection.downcast_ref::<actix_tls::accept::rustls_0_23::TlsStream<TcpStream>>() {
+        return Some(tls.get_ref().0);
+    }
+    None
+}
+
+fn set_options(tcp: &TcpStream, max_stall: Duration) -> io::Result<()> {
+    tcp.set_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    {
+        let socket = SockRef::from(tcp);
+        socket.set_tcp_user_timeout(Some(max_stall))?;
+        socket.set_tcp_notsent_lowat(UNSENT)?;
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = max_stall;
+    Ok(())
+}
+
+/// Has the socket end with a reset when it is closed; what the kernel still holds is thrown away then.
+pub(crate) fn reset_on_close(tcp: &TcpStream) {
+    if let Err(error) = SockRef::from(tcp).set_linger(Some(Duration::ZERO)) {
+        tracing::debug!(%error, "failed to have a socket reset");
+    }
+}

@@ -1,0 +1,189 @@
+//! [`Watch`]: the application's service, with the beginning and end of each request reported to its connection's gate.
+
+use std::{
+    future::Future,
+    marker::PhantomData,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use actix_http::{
+    HttpMessage, Payload, Request, Response, StatusCode,
+    body::{BodySize, BoxBody, MessageBody},
+    error::PayloadError,
+    header,
+};
+use actix_service::{Service, ServiceFactory};
+use bytes::Bytes;
+use futures_core::{Stream, future::LocalBoxFuture};
+use pin_project_lite::pin_project;
+
+use crate::{gate::Announced, io::Shared};
+
+/// Factory of [`Watch`].
+pub(crate) struct WatchFactory<F, B>(F, PhantomData<B>);
+
+impl<F, B> WatchFactory<F, B> {
+    pub(crate) fn new(factory: F) -> Self {
+        Self(factory, PhantomData)
+    }
+}
+
+impl<F, B> ServiceFactory<Request> for WatchFactory<F, B>
+where
+    F: ServiceFactory<Request, Config = ()>,
+    F::Response: Into<Response<B>>,
+    F::Error: Into<Response<BoxBody>>,
+    F::Future: 'static,
+    B: MessageBody,
+{
+    type Response = Response<Answer<B>>;
+    type Error = F::Error;
+    type Config = ();
+    type Service = Watch<F::Service, B>;
+    type InitError = F::InitError;
+    type Future = LocalBoxFuture<'static, Result<Self::Service, Self::InitError>>;
+
+    fn new_service(&self, (): ()) -> Self::Future {
+        let service = self.0.new_service(());
+        Box::pin(async move { Ok(Watch(service.await?, PhantomData)) })
+    }
+}
+
+/// The application's service.
+pub(crate) struct Watch<S, B>(S, PhantomData<B>);
+
+impl<S, B> Service<Request> for Watch<S, B>
+where
+    S: Service<Request>,
+    S::Response: Into<Response<B>>,
+    B: MessageBody,
+{
+    type Response = Response<Answer<B>>;
+    type Error = S::Error;
+    type Future = Answering<S::Future, B>;
+
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&self, mut request: Request) -> Self::Future {
+        let connection = request.conn_data::<Shared>().cloned();
+        if let Some(connection) = &connection {
+            let body = announced(&mut request);
+            connection.asked(body);
+            if body == Announced::Chunked {
+                let inner = request.take_payload();
+                let watched = WatchedPayload { inner, connection: Some(connection.clone()) };
+                *request.payload() = Payload::Stream { payload: Box::pin(watched) };
+            }
+        }
+        Answering { inner: self.0.call(request), connection, _body: PhantomData }
+    }
+}
+
+/// The body that a request's head announces, in the order in which actix-http decides it.
+fn announced(request: &mut Request) -> Announced {
+    if !matches!(request.payload(), Payload::H1 { .. }) {
+        Announced::None
+    } else if request.chunked().unwrap_or(false) {
+        Announced::Chunked
+    } else {
+        let upgrade = request.headers().get(header::UPGRADE).and_then(|value| value.to_str().ok());
+        if upgrade.is_some_and(|upgrade| upgrade.trim().eq_ignore_ascii_case("websocket")) {
+            return Announced::None;
+        }
+        let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+        length.and_then(|length| length.trim().parse().ok()).map_or(Announced::None, Announced::Sized)
+    }
+}
+
+/// A chunked body whose end is reported to the gate.
+struct WatchedPayload {
+    inner: Payload,
+    connection: Option<Shared>,
+}
+
+impl Stream for WatchedPayload {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let next = ready!(Pin::new(&mut self.inner).poll_next(cx));
+        if !matches!(next, Some(Ok(_)))
+            && let Some(connection) = self.connection.take()
+        {
+            connection.body_ended();
+        }
+        Poll::Ready(next)
+    }
+}
+
+pin_project! {
+    /// The future of an answer.
+    pub(crate) struct Answering<F, B> {
+        #[pin]
+        inner: F,
+        connection: Option<Shared>,
+        _body: PhantomData<B>,
+    }
+}
+
+impl<F, B, R, E> Future for Answering<F, B>
+where
+    F: Future<Output = Result<R, E>>,
+    R: Into<Response<B>>,
+    B: MessageBody,
+{
+    type Output = Result<Response<Answer<B>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        match ready!(this.inner.poll(cx)) {
+            Ok(response) => {
+                let response: Response<B> = response.into();
+                let connection = this.connection.take();
+                if let Some(connection) = &connection {
+                    let upgrades = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+                    let endless = response.body().size() == BodySize::Stream;
+                    connection.answering(!endless, upgrades);
+                }
+                Poll::Ready(Ok(response.map_body(|_, body| Answer { body, _end: AnswerEnd(connection) })))
+            }
+            Err(error) => {
+                drop(AnswerEnd(this.connection.take()));
+                Poll::Ready(Err(error))
+            }
+        }
+    }
+}
+
+pin_project! {
+    /// The body of an answer; its drop is the answer's end.
+    pub(crate) struct Answer<B> {
+        #[pin]
+        body: B,
+        _end: AnswerEnd,
+    }
+}
+
+struct AnswerEnd(Option<Shared>);
+
+impl Drop for AnswerEnd {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.0 {
+            connection.answered();
+        }
+    }
+}
+
+impl<B: MessageBody> MessageBody for Answer<B> {
+    type Error = B::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        self.project().body.poll_next(cx)
+    }
+}

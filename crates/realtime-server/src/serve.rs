@@ -1,0 +1,226 @@
+//! [`Serve`]: what a worker does with an accepted socket.
+
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+use actix_http::{Protocol, error::DispatchError};
+use actix_rt::net::TcpStream;
+use actix_service::{Service, ServiceFactory};
+use futures_core::future::LocalBoxFuture;
+
+use crate::{
+    counts::Counts,
+    io::{ServerIo, Shared, Stream},
+};
+
+/// How a listener's sockets become streams.
+#[derive(Clone)]
+pub(crate) enum Accept {
+    /// HTTP/1.1 in clear.
+    Plain,
+    /// HTTP/1.1 or HTTP/2 in clear, by the first bytes.
+    #[cfg(feature = "http2")]
+    AutoH2c,
+    /// TLS; the protocol by ALPN.
+    #[cfg(feature = "rustls-0_23")]
+    Tls(actix_tls::accept::rustls_0_23::Acceptor),
+}
+
+/// Factory of [`Serve`].
+pub(crate) struct ServeFactory<F> {
+    pub(crate) http: F,
+    pub(crate) accept: Accept,
+    pub(crate) nodelay: bool,
+    pub(crate) max_connections: usize,
+}
+
+impl<F> ServiceFactory<TcpStream> for ServeFactory<F>
+where
+    F: ServiceFactory<
+            (ServerIo, Protocol, Option<SocketAddr>),
+            Config = (),
+            Response = (),
+            Error = DispatchError,
+            InitError = (),
+        >,
+    F::Service: 'static,
+    F::Future: 'static,
+{
+    type Response = ();
+    type Error = DispatchError;
+    type Config = ();
+    type Service = Serve<F::Service>;
+    type InitError = ();
+    type Future = LocalBoxFuture<'static, Result<Self::Service, ()>>;
+
+    fn new_service(&self, (): ()) -> Self::Future {
+        let http = self.http.new_service(());
+        let (accept, nodelay, limit) = (self.accept.clone(), self.nodelay, self.max_connections);
+        Box::pin(async move {
+            let accept = Acceptor::new(accept).await?;
+            Ok(Serve { http: Rc::new(http.await?), accept, nodelay, limit, counts: Counts::of_thread() })
+        })
+    }
+}
+
+/// Serves accepted sockets.
+pub(crate) struct Serve<S> {
+    http: Rc<S>,
+    accept: Acceptor,
+    nodelay: bool,
+    limit: usize,
+    counts: Rc<Counts>,
+}
+
+impl<S> Service<TcpStream> for Serve<S>
+where
+    S: Service<(ServerIo, Protocol, Option<SocketAddr>), Response = (), Error = DispatchError> + 'static,
+{
+    type Response = ();
+    type Error = DispatchError;
+    type Future = LocalBoxFuture<'static, Result<(), DispatchError>>;
+
+    /// Pending while the worker has as many connections as it may: actix-server counts those only that the dispatcher
+    /// serves.
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        ready!(self.counts.poll_room(cx, self.limit));
+        ready!(self.accept.poll_ready(cx));
+        self.http.poll_ready(cx)
+    }
+
+    fn call(&self, tcp: TcpStream) -> Self::Future {
+        let (http, counts) = (Rc::clone(&self.http), Rc::clone(&self.counts));
+        let peer = tcp.peer_addr().ok();
+        if self.nodelay
+            && let Err(error) = tcp.set_nodelay(true)
+        {
+            tracing::debug!(%error, "failed to set TCP_NODELAY");
+        }
+        let dispatched = Dispatched::new(&self.counts);
+        let accepted = self.accept.accept(tcp);
+        Box::pin(async move {
+            let (stream, protocol) = accepted.await.map_err(DispatchError::Io)?;
+            let shared = Shared::new(stream, protocol == Protocol::Http2);
+            let served = http.call((shared.io(), protocol, peer)).await;
+            drop((dispatched, http));
+            if shared.is_taken() {
+                // actix-server waits for this future when it stops in order, so one of them waits for the rest.
+                Representative { counts, waits: false }.await;
+            }
+            served
+        })
+    }
+}
+
+/// A connection that the dispatcher serves.
+struct Dispatched(Rc<Counts>);
+
+impl Dispatched {
+    fn new(counts: &Rc<Counts>) -> Self {
+        counts.dispatched();
+        Self(Rc::clone(counts))
+    }
+}
+
+impl Drop for Dispatched {
+    fn drop(&mut self) {
+        self.0.dispatch_ended();
+    }
+}
+
+/// Future that stands for all connections of a worker that were taken over, if it is the first.
+struct Representative {
+    counts: Rc<Counts>,
+    waits: bool,
+}
+
+impl Future for Representative {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { counts, waits } = &mut *self;
+        counts.poll_none_taken(cx, waits)
+    }
+}
+
+impl Drop for Representative {
+    fn drop(&mut self) {
+        if self.waits {
+            self.counts.no_longer_represented();
+        }
+    }
+}
+
+/// [`Accept`] of one worker.
+enum Acceptor {
+    Plain,
+    #[cfg(feature = "http2")]
+    AutoH2c,
+    #[cfg(feature = "rustls-0_23")]
+    Tls(actix_tls::accept::rustls_0_23::AcceptorService),
+}
+
+type Accepted = LocalBoxFuture<'static, io::Result<(Stream, Protocol)>>;
+
+impl Acceptor {
+    async fn new(accept: Accept) -> Result<Self, ()> {
+        match accept {
+            Accept::Plain => Ok(Self::Plain),
+            #[cfg(feature = "http2")]
+            Accept::AutoH2c => Ok(Self::AutoH2c),
+            #[cfg(feature = "rustls-0_23")]
+            Accept::Tls(acceptor) => {
+                ServiceFactory::<TcpStream>::new_service(&acceptor, ()).await.map(Self::Tls)
+            }
+        }
+    }
+
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            #[cfg(feature = "rustls-0_23")]
+            // It fails in no other way than by being pending.
+            Self::Tls(tls) => Service::<TcpStream>::poll_ready(tls, cx).map(drop),
+            _ => {
+                let _ = cx;
+                Poll::Ready(())
+            }
+        }
+    }
+
+    fn accept(&self, tcp: TcpStream) -> Accepted {
+        match self {
+            Self::Plain => Box::pin(async move { Ok((Stream::Tcp(tcp), Protocol::Http1)) }),
+            #[cfg(feature = "http2")]
+            Self::AutoH2c => Box::pin(async move {
+                let protocol =
+                    if begins_with_preface(&tcp).await? { Protocol::Http2 } else { Protocol::Http1 };
+                Ok((Stream::Tcp(tcp), protocol))
+            }),
+            #[cfg(feature = "rustls-0_23")]
+            Self::Tls(tls) => {
+                let handshake = tls.call(tcp);
+                Box::pin(async move {
+                    let stream = handshake.await.map_err(io::Error::other)?;
+                    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                    let protocol = if is_http2 { Protocol::Http2 } else { Protocol::Http1 };
+                    Ok((Stream::Tls(Box::new(stream)), protocol))
+                })
+            }
+        }
+    }
+}
+
+/// Waits for enough of a connection to tell HTTP/2 by its preface (RFC 9113, section 3.4).
+#[cfg(feature = "http2")]
+async fn begins_with_preface(tcp: &TcpStream) -> io::Result<bool> {
+    const PREFACE: &[u8; 12] = b"PRI * HTTP/2";
+    let mut begin = [0; PREFACE.len()];
+    let read = tcp.peek(&mut begin).await?;
+    Ok(begin[..read] == PREFACE[..])
+}

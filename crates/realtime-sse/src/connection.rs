@@ -1,0 +1,100 @@
+//! [`SseConnection`]: a session as an event stream.
+
+use std::{
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use realtime_core::{CloseReason, Outbound, Session, random_retry};
+use realtime_server::{Aborted, Connection, Step};
+
+use crate::wire::{self, Framing};
+
+/// A live connection.
+#[derive(Debug)]
+pub(crate) struct SseConnection {
+    pub(crate) session: Session,
+    stage: Stage,
+    framing: Framing,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    /// Nothing was sent. The time after which the client comes back.
+    New(Duration),
+    /// The first block was sent without a cursor, since the session had yet to begin.
+    Waiting,
+    Open,
+    Ended,
+}
+
+impl SseConnection {
+    pub(crate) fn new(session: Session, retry: Duration, framing: Framing) -> Self {
+        Self { session, stage: Stage::New(random_retry(retry)), framing }
+    }
+
+    fn write(&self, block: Bytes) -> Poll<Step> {
+        Poll::Ready(Step::Write(self.framing.frame(block)))
+    }
+}
+
+impl Connection for SseConnection {
+    fn poll_next(&mut self, cx: &mut Context<'_>, input: &mut &[u8]) -> Poll<Step> {
+        // Nothing is expected of the client.
+        *input = &[];
+        match self.stage {
+            Stage::New(retry) => {
+                let begin = self.session.begin();
+                self.stage = if begin.is_some() { Stage::Open } else { Stage::Waiting };
+                return self.write(wire::connected(retry, begin.and_then(|begin| begin.cursor)));
+            }
+            Stage::Waiting => {
+                // The cursor comes before all that has one. Local sends and heartbeats need not wait.
+                if !self.session.is_within_frame()
+                    && let Poll::Ready(begin) = self.session.poll_begin(cx)
+                {
+                    self.stage = Stage::Open;
+                    if let Some(block) = wire::cursor(begin.and_then(|begin| begin.cursor)) {
+                        return self.write(block);
+                    }
+                }
+            }
+            Stage::Open => {}
+            Stage::Ended => return Poll::Ready(Step::End),
+        }
+        // The session's frames are framed already.
+        Poll::Ready(match ready!(self.session.poll_next(cx)) {
+            Outbound::Bytes(bytes) => Step::Write(bytes),
+            Outbound::Close(reason) => {
+                self.stage = Stage::Ended;
+                Step::Write(self.framing.end(wire::disconnected(reason)))
+            }
+            Outbound::Abort(reason) => {
+                self.stage = Stage::Ended;
+                Step::Abort(Aborted(reason.name()))
+            }
+        })
+    }
+
+    /// A client that has closed its side of an event stream has left.
+    fn closed(&mut self) {
+        self.session.close(CloseReason::Gone);
+        self.stage = Stage::Ended;
+    }
+
+    fn poll_aborted(&mut self, cx: &mut Context<'_>) -> Poll<Aborted> {
+        self.session.poll_aborted(cx).map(|reason| Aborted(reason.name()))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn attach(&mut self, socket: std::sync::Arc<realtime_server::Socket>) {
+        self.session.attach(socket);
+    }
+
+    fn flushed(&mut self) {
+        if matches!(self.stage, Stage::Open) {
+            self.session.open_direct();
+        }
+    }
+}

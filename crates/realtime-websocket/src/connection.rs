@@ -1,0 +1,294 @@
+//! [`WebSocketConnection`]: a connection in both directions as a state machine.
+//!
+//! Outbound frames are polled first; inbound frames get a turn after at most 7 KiB. A text of the client is read only
+//! when the one before has been answered, so a client can't make us queue anything.
+
+use std::{
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use actix_web::rt::{
+    self,
+    task::JoinHandle,
+    time::{Sleep, sleep},
+};
+use bytes::Bytes;
+use bytestring::ByteString;
+use realtime_core::{CloseReason, Outbound, SendDirect, Session};
+use realtime_server::{Aborted, Connection, Step};
+
+use crate::{
+    frame::{self, Kind},
+    protocol::{Inbound, Protocol},
+    rate::Rate,
+    reader::{Reader, Said},
+    routes::State,
+};
+
+/// A live connection.
+pub(crate) struct WebSocketConnection {
+    session: Session,
+    endpoint: Rc<State>,
+    inbound: Reader,
+    rate: Rate,
+    answer: Answer,
+    ear: Ear,
+    stage: Stage,
+    protocol: Protocol,
+    /// The first frame is still to come.
+    hello: bool,
+    /// Nothing more can come from the client.
+    gone: bool,
+}
+
+/// What the client's last frame brings about.
+enum Answer {
+    None,
+    /// The handler is at work on a text.
+    Awaited(Box<Handling>),
+    /// A frame of this connection alone, written before what the session has.
+    Ready(Box<Bytes>),
+}
+
+enum Stage {
+    Open,
+    /// Our Close frame is out; the client's is awaited for a while.
+    Closing(Pin<Box<Sleep>>),
+    Ended,
+}
+
+/// Whether the client is listened to.
+enum Ear {
+    Open,
+    /// Not any more. This answers its Close frame, if that was the reason.
+    Closed(Option<Box<Bytes>>),
+}
+
+/// A handler at work, as a task of its own: it goes on while its client reads nothing, and ends with the connection.
+struct Handling(JoinHandle<Option<ByteString>>);
+
+impl Drop for Handling {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// How long a client may take to answer a Close frame.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+impl WebSocketConnection {
+    pub(crate) fn new(session: Session, protocol: Protocol, endpoint: Rc<State>) -> Self {
+        Self {
+            session,
+            inbound: Reader::default(),
+            rate: Rate::new(endpoint.hub.settings().limits.max_inbound_rate, Instant::now()),
+            answer: Answer::None,
+            ear: Ear::Open,
+            stage: Stage::Open,
+            protocol,
+            hello: protocol.has_hello(),
+            gone: false,
+            endpoint,
+        }
+    }
+
+    fn poll_open(&mut self, cx: &mut Context<'_>, input: &mut &[u8]) -> Poll<Step> {
+        loop {
+            if self.hello {
+                match self.session.poll_begin(cx) {
+                    Poll::Ready(Some(begin)) => {
+                        self.hello = false;
+                        let ping_interval = self.endpoint.hub.settings().heartbeat.interval.as_millis();
+                        let hello = Protocol::hello(&self.session, begin, ping_interval);
+                        return Poll::Ready(Step::Write(hello));
+                    }
+                    // It ends before it has begun.
+                    Poll::Ready(None) => self.hello = false,
+                    Poll::Pending => match self.poll_inbound(cx, input) {
+                        Poll::Ready(()) => continue,
+                        Poll::Pending => return Poll::Pending,
+                    },
+                }
+            }
+            if let Answer::Ready(frame) = &mut self.answer {
+                match self.session.send_direct(std::mem::take(frame)) {
+                    SendDirect::Sent => self.answer = Answer::None,
+                    SendDirect::Write(frame) => {
+                        self.answer = Answer::None;
+                        return Poll::Ready(Step::Write(frame));
+                    }
+                    SendDirect::WithinFrame(rest) => **frame = rest,
+                }
+            }
+            match self.session.poll_next(cx) {
+                Poll::Ready(Outbound::Bytes(bytes)) => return Poll::Ready(Step::Write(bytes)),
+                Poll::Ready(Outbound::Close(reason)) => return Poll::Ready(self.closing_step(reason)),
+                Poll::Ready(Outbound::Abort(reason)) => {
+                    self.stage = Stage::Ended;
+                    return Poll::Ready(Step::Abort(Aborted(reason.name())));
+                }
+                Poll::Pending => ready!(self.poll_inbound(cx, input)),
+            }
+        }
+    }
+
+    /// The last frames, after everything that waited.
+    fn closing_step(&mut self, reason: CloseReason) -> Step {
+        if let Ear::Closed(answer) = &mut self.ear
+            && let Some(answer) = answer.take()
+        {
+            self.stage = Stage::Ended;
+            return Step::Write(*answer);
+        }
+        match self.protocol.closing_frames(reason) {
+            Some(frames) => {
+                self.stage = Stage::Closing(Box::pin(sleep(CLOSE_TIMEOUT)));
+                Step::Write(frames)
+            }
+            None => {
+                self.stage = Stage::Ended;
+                Step::End
+            }
+        }
+    }
+
+    /// Reads from the client: one message, or the handler's answer to the last one.
+    fn poll_inbound(&mut self, cx: &mut Context<'_>, input: &mut &[u8]) -> Poll<()> {
+        if let Ear::Closed(_) = self.ear {
+            // Whatever else it sends is thrown away.
+            *input = &[];
+            return Poll::Pending;
+        }
+        match &mut self.answer {
+            Answer::None => {}
+            Answer::Awaited(handling) => {
+                let answer = ready!(Pin::new(&mut handling.0).poll(cx));
+                self.session.set_reading(true);
+                // A handler that panicked has no answer; the runtime has reported it.
+                let answer = answer.ok().flatten().map(|text| self.protocol.answer(&text));
+                self.answer = Answer::of(answer);
+                return Poll::Ready(());
+            }
+            // It waits for the rest of a frame.
+            Answer::Ready(_) => return Poll::Pending,
+        }
+        let max = self.endpoint.hub.settings().limits.max_inbound_bytes;
+        let said = match self.inbound.next(input, max) {
+            Ok(Some(said)) => said,
+            Ok(None) => return Poll::Pending,
+            Err(reason) => {
+                self.stop_listening(reason, None);
+                return Poll::Ready(());
+            }
+        };
+        if let Said::Close(code) = said {
+            // RFC 6455, section 5.5.1: the answer has the client's own code.
+            let code = code.map(u16::to_be_bytes);
+            let answer = frame::encode(Kind::Close, code.as_ref().map_or(&[], |code| code));
+            self.stop_listening(CloseReason::Normal, Some(answer));
+        } else if self.session.closing().is_some() {
+            // A login that was kicked, revoked or has expired gives no more orders while the rest is on its way.
+        } else if let Err(reason) = self.handle(cx, said) {
+            self.session.close(reason);
+        }
+        Poll::Ready(())
+    }
+
+    /// Nothing more of this client is read. What waits for it is still sent, unless nobody is there.
+    fn stop_listening(&mut self, reason: CloseReason, answer: Option<Bytes>) {
+        self.ear = Ear::Closed(answer.map(Box::new));
+        self.session.close(reason);
+    }
+
+    fn handle(&mut self, cx: &mut Context<'_>, said: Said) -> Result<(), CloseReason> {
+        if !self.rate.allows(Instant::now()) {
+            return Err(CloseReason::RateLimited);
+        }
+        match said {
+            Said::Text(text) => match self.protocol.read(text)? {
+                Inbound::Text(text) => {
+                    let mut handling = self.endpoint.inbound.on_text(self.session.handle(), text);
+                    // Most handlers are done at once and need no task.
+                    if let Poll::Ready(answer) = handling.as_mut().poll(cx) {
+                        self.answer = Answer::of(answer.map(|text| self.protocol.answer(&text)));
+                    } else {
+                        // Its pongs are not read while the handler is at work.
+                        self.session.set_reading(false);
+                        self.answer = Answer::Awaited(Box::new(Handling(rt::spawn(handling))));
+                    }
+                }
+                Inbound::Ping => self.answer = Answer::of(Some(Protocol::pong())),
+                Inbound::Pong => {}
+            },
+            Said::Ping(payload) => self.answer = Answer::of(Some(frame::encode(Kind::Pong, &payload))),
+            Said::Binary(_) => return Err(CloseReason::Unsupported),
+            Said::Pong(_) | Said::Close(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Waits for the client's Close frame, whatever else it still sends.
+    fn poll_closing(&mut self, cx: &mut Context<'_>, input: &mut &[u8]) -> Poll<()> {
+        let Stage::Closing(timeout) = &mut self.stage else {
+            return Poll::Ready(());
+        };
+        if self.gone || timeout.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let max = self.endpoint.hub.settings().limits.max_inbound_bytes;
+        loop {
+            match self.inbound.next(input, max) {
+                Ok(Some(Said::Close(_))) | Err(_) => return Poll::Ready(()),
+                Ok(Some(_)) => {}
+                Ok(None) => return Poll::Pending,
+            }
+        }
+    }
+}
+
+impl Answer {
+    fn of(frame: Option<Bytes>) -> Self {
+        frame.map_or(Self::None, |frame| Self::Ready(Box::new(frame)))
+    }
+}
+
+impl Connection for WebSocketConnection {
+    fn poll_next(&mut self, cx: &mut Context<'_>, input: &mut &[u8]) -> Poll<Step> {
+        if let Stage::Open = self.stage {
+            return self.poll_open(cx, input);
+        }
+        ready!(self.poll_closing(cx, input));
+        self.stage = Stage::Ended;
+        Poll::Ready(Step::End)
+    }
+
+    /// Also the bytes of a message that has yet to come whole.
+    fn received(&mut self) {
+        self.session.record_activity();
+    }
+
+    fn closed(&mut self) {
+        self.gone = true;
+        if let Ear::Open = self.ear {
+            self.stop_listening(CloseReason::Gone, None);
+        }
+    }
+
+    fn poll_aborted(&mut self, cx: &mut Context<'_>) -> Poll<Aborted> {
+        self.session.poll_aborted(cx).map(|reason| Aborted(reason.name()))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn attach(&mut self, socket: std::sync::Arc<realtime_server::Socket>) {
+        self.session.attach(socket);
+    }
+
+    fn flushed(&mut self) {
+        if matches!(self.stage, Stage::Open) && !self.hello {
+            self.session.open_direct();
+        }
+    }
+}
