@@ -190,14 +190,14 @@ pub struct Session {
     state: Arc<SessionState>,
     shard: Arc<Shard>,
     /// How many bytes were taken since the socket last had its turn.
-    pub(crate) taken: usize,
+    pub(crate) taken: u32,
     /// It has, or had, a way past the body.
     attached: bool,
 }
 
 /// How many bytes are taken before the socket has its turn: with a response's head they fit into the 8 KiB that
 /// actix's buffer has anyway, so that no connection keeps a buffer that a burst or a large message has grown.
-pub(crate) const TURN: usize = 7 << 10;
+pub(crate) const TURN: u32 = 7 << 10;
 
 /// What a session's socket has to do next.
 #[derive(Debug, PartialEq, Eq)]
@@ -264,9 +264,9 @@ impl Session {
             return Poll::Pending;
         }
         loop {
-            match self.state.outbox.poll_pull(cx, TURN - self.taken) {
+            match self.state.outbox.poll_pull(cx, (TURN - self.taken) as usize) {
                 Poll::Ready(Pull::Bytes(bytes)) => {
-                    self.taken += bytes.len();
+                    self.taken += bytes.len() as u32;
                     return Poll::Ready(Outbound::Bytes(bytes));
                 }
                 Poll::Ready(Pull::Closed(reason)) => return Poll::Ready(Outbound::Close(reason)),

@@ -7,12 +7,15 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use actix_http::{Protocol, error::DispatchError};
 use actix_rt::net::TcpStream;
+use actix_server::GracefulShutdownSignal;
 use actix_service::{Service, ServiceFactory};
 use futures_core::future::LocalBoxFuture;
+use tokio::{select, time::timeout};
 
 use crate::{
     counts::Counts,
@@ -38,6 +41,8 @@ pub(crate) struct ServeFactory<F> {
     pub(crate) accept: Accept,
     pub(crate) nodelay: bool,
     pub(crate) max_connections: usize,
+    pub(crate) request_timeout: Duration,
+    pub(crate) shutdown: GracefulShutdownSignal,
 }
 
 impl<F> ServiceFactory<TcpStream> for ServeFactory<F>
@@ -62,9 +67,11 @@ where
     fn new_service(&self, (): ()) -> Self::Future {
         let http = self.http.new_service(());
         let (accept, nodelay, limit) = (self.accept.clone(), self.nodelay, self.max_connections);
+        let (request_timeout, shutdown) = (self.request_timeout, self.shutdown.clone());
         Box::pin(async move {
-            let accept = Acceptor::new(accept).await?;
-            Ok(Serve { http: Rc::new(http.await?), accept, nodelay, limit, counts: Counts::of_thread() })
+            let (accept, http) = (Acceptor::new(accept).await?, Rc::new(http.await?));
+            let counts = Counts::of_thread();
+            Ok(Serve { http, accept, nodelay, limit, request_timeout, shutdown, counts })
         })
     }
 }
@@ -75,6 +82,8 @@ pub(crate) struct Serve<S> {
     accept: Acceptor,
     nodelay: bool,
     limit: usize,
+    request_timeout: Duration,
+    shutdown: GracefulShutdownSignal,
     counts: Rc<Counts>,
 }
 
@@ -104,10 +113,24 @@ where
         }
         let dispatched = Dispatched::new(&self.counts);
         let accepted = self.accept.accept(tcp);
+        let (request_timeout, shutdown) = (self.request_timeout, self.shutdown.clone());
         Box::pin(async move {
             let (stream, protocol) = accepted.await.map_err(DispatchError::Io)?;
+            // The dispatcher begins with two buffers: it is made when there is something to read.
+            if let Some(tcp) = stream.plain() {
+                let readable = timeout(request_timeout, tcp.readable());
+                select! {
+                    readable = readable, if !request_timeout.is_zero() => match readable {
+                        Ok(readable) => readable?,
+                        Err(_) => return Ok(refuse_silent(tcp)),
+                    },
+                    readable = tcp.readable(), if request_timeout.is_zero() => readable?,
+                    () = shutdown.notified() => return Ok(()),
+                }
+            }
             let shared = Shared::new(stream, protocol == Protocol::Http2);
-            let served = http.call((shared.io(), protocol, peer)).await;
+            // Boxed, so that this future does not keep the dispatcher's size.
+            let served = Box::pin(http.call((shared.io(), protocol, peer))).await;
             drop((dispatched, http));
             if shared.is_taken() {
                 // actix-server waits for this future when it stops in order, so one of them waits for the rest.
@@ -115,6 +138,14 @@ where
             }
             served
         })
+    }
+}
+
+/// Answers a client that has sent nothing in time, as the dispatcher answers one that is slow with its request.
+fn refuse_silent(tcp: &TcpStream) {
+    const ANSWER: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    if let Err(error) = tcp.try_write(ANSWER) {
+        tracing::debug!(%error, "failed to answer a client that has sent nothing");
     }
 }
 

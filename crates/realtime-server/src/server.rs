@@ -322,7 +322,7 @@ where
             (self.factory.clone(), Arc::clone(&self.config), self.shutdown.clone());
         self.builder = self.builder.listen(format!("realtime-server-{address}"), listener, move || {
             let config = config.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let shutdown = shutdown.clone();
+            let (shutdown, stop) = (shutdown.clone(), shutdown.clone());
             let mut http = HttpService::<ServerIo, _, _>::build()
                 .graceful_shutdown_signal(move || {
                     let shutdown = shutdown.clone();
@@ -359,6 +359,8 @@ where
                 accept: accept.clone(),
                 nodelay: config.nodelay,
                 max_connections: config.max_connections,
+                request_timeout: config.client_request_timeout,
+                shutdown: stop,
             }
         })?;
         Ok(self)

@@ -84,7 +84,7 @@ impl WebSocketConnection {
         Self {
             session,
             inbound: Reader::default(),
-            rate: Rate::new(endpoint.hub.settings().limits.max_inbound_rate, Instant::now()),
+            rate: Rate::new(Instant::now()),
             answer: Answer::None,
             ear: Ear::Open,
             stage: Stage::Open,
@@ -204,7 +204,7 @@ impl WebSocketConnection {
     }
 
     fn handle(&mut self, cx: &mut Context<'_>, said: Said) -> Result<(), CloseReason> {
-        if !self.rate.allows(Instant::now()) {
+        if !self.rate.allows(Instant::now(), self.endpoint.hub.settings().limits.max_inbound_rate) {
             return Err(CloseReason::RateLimited);
         }
         match said {

@@ -1,36 +1,31 @@
-//! [`Rate`]: how many messages a client may send.
+//! [`Rate`]: a limit on the messages of a client.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// A token bucket that holds ten seconds' worth.
+/// Token bucket that holds ten seconds' worth, kept as the time at which it is full again.
 #[derive(Debug)]
 pub(crate) struct Rate {
-    per_second: f64,
-    tokens: f64,
-    filled: Instant,
+    full_at: Instant,
 }
 
-/// A client that was silent may send this many seconds' worth at once.
-const BURST: f64 = 10.0;
+/// Time whose worth of messages a client that was silent may send at once.
+const BURST: Duration = Duration::from_secs(10);
 
 impl Rate {
-    /// A rate in messages a second; 0 means no limit.
-    pub(crate) fn new(per_second: u32, now: Instant) -> Self {
-        let per_second = if per_second == 0 { f64::INFINITY } else { per_second.into() };
-        Self { per_second, tokens: per_second * BURST, filled: now }
+    /// A full bucket.
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { full_at: now }
     }
 
-    /// Takes one message from the bucket if there is one.
-    pub(crate) fn allows(&mut self, now: Instant) -> bool {
-        if self.per_second.is_infinite() {
+    /// Takes one message of `per_second` from the bucket if there is one; 0 means no limit.
+    pub(crate) fn allows(&mut self, now: Instant, per_second: u32) -> bool {
+        if per_second == 0 {
             return true;
         }
-        let refill = now.duration_since(self.filled).as_secs_f64() * self.per_second;
-        self.tokens = (self.tokens + refill).min(self.per_second * BURST);
-        self.filled = now;
-        let allowed = self.tokens >= 1.0;
+        let full_at = self.full_at.max(now) + Duration::from_secs(1) / per_second;
+        let allowed = full_at.duration_since(now) <= BURST;
         if allowed {
-            self.tokens -= 1.0;
+            self.full_at = full_at;
         }
         allowed
     }
@@ -38,18 +33,15 @@ impl Rate {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
     fn ten_seconds_worth_may_come_at_once_and_then_the_rate_holds() {
         let start = Instant::now();
-        let mut rate = Rate::new(5, start);
-        assert_eq!((0..100).filter(|_| rate.allows(start)).count(), 50);
+        let mut rate = Rate::new(start);
+        assert_eq!((0..100).filter(|_| rate.allows(start, 5)).count(), 50);
         let later = start + Duration::from_secs(2);
-        assert_eq!((0..100).filter(|_| rate.allows(later)).count(), 10);
-        let mut unlimited = Rate::new(0, start);
-        assert!((0..100_000).all(|_| unlimited.allows(start)));
+        assert_eq!((0..100).filter(|_| rate.allows(later, 5)).count(), 10);
+        assert!((0..100_000).all(|_| rate.allows(start, 0)));
     }
 }

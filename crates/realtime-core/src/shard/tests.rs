@@ -590,7 +590,7 @@ impl Client {
     /// The body takes up to so many bytes.
     fn read(&mut self, bytes: usize) {
         let mut cx = Context::from_waker(Waker::noop());
-        self.session.taken = TURN.saturating_sub(bytes);
+        self.session.taken = TURN.saturating_sub(bytes as u32);
         while let Poll::Ready(Outbound::Bytes(bytes)) = self.session.poll_next(&mut cx) {
             self.buffer.push_str(str::from_utf8(&bytes).unwrap());
         }
