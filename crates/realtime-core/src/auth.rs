@@ -33,7 +33,7 @@ pub struct Principal {
     /// The user.
     pub user: UserId,
     /// The kind of application (`clientid`): shared by all browsers of a kind, no device.
-    pub client_id: Option<String>,
+    pub client_id: Option<Arc<str>>,
     /// Which login it is.
     pub token: TokenHash,
     /// When the login began, where that is known.

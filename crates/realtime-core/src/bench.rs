@@ -12,7 +12,11 @@ use bytes::Bytes;
 
 use crate::{
     BusState, Envelope, GapReason, History, Message, Outbound, Position, Principal, Scope, Session, Settings,
-    Topic, Transport, Wire, direct::Gather, limits::OutboxLimits, outbox::Outbox, registry::Registry,
+    Topic, Transport, Wire,
+    direct::Gather,
+    limits::OutboxLimits,
+    outbox::{Outbox, OutboxGroup},
+    registry::Registry,
     shard::Shard,
 };
 
@@ -43,7 +47,7 @@ impl Wire for Plain {
 
 /// One frame into an outbox and out of it again.
 pub fn outbox() -> impl FnMut() {
-    let outbox = Outbox::new(&OutboxLimits::default());
+    let outbox = Outbox::new(Arc::new(OutboxGroup::new(&OutboxLimits::default())));
     let frame = Bytes::from(vec![b'x'; 150]);
     move || {
         outbox.offer(&frame);

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
-    ptr,
+    ptr, slice,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic::Ordering},
     time::{Duration, SystemTime},
 };
@@ -13,8 +13,8 @@ use tokio::{
 };
 
 use crate::{
-    CloseReason, ConnectError, Limits, PresenceChange, PresenceFeed, PresenceState, Transport, UserId,
-    session::SessionState,
+    CloseReason, ConnectError, Limits, PresenceChange, PresenceFeed, PresenceState, Principal, Transport,
+    UserId, session::SessionState,
 };
 
 #[derive(Debug, Default)]
@@ -24,6 +24,7 @@ pub(crate) struct Directory {
     pub(crate) feed: PresenceFeed,
     /// Somebody is about to leave, perhaps before all others.
     leaving: Notify,
+    client_ids: RwLock<Vec<Arc<str>>>,
 }
 
 #[derive(Debug, Default)]
@@ -33,25 +34,74 @@ struct State {
     /// The connections of sessions that were evicted and have not ended: how many each user has.
     evicted: HashMap<UserId, usize>,
     connections: usize,
-    /// Number of the next session: sessions are in this order, whatever the wall clock does.
-    next: u64,
+    /// The newest session's [`Opened`](crate::session::Opened): sessions are in this order, whatever the wall clock does.
+    last: u64,
     /// Users without sessions, by the time from which on `grace` counts.
     leaving: BTreeSet<(Instant, UserId)>,
 }
 
-/// A user. Without sessions it is about to leave.
+/// A user.
+#[derive(Debug)]
+enum Own {
+    /// Most have one session and nothing else.
+    One(Arc<SessionState>),
+    More(Box<More>),
+}
+
+/// A user with any number of sessions. Without one it is about to leave.
 #[derive(Debug, Default)]
-struct Own {
-    /// Each session with its number. A session knows its index.
-    sessions: Vec<(u64, Arc<SessionState>)>,
+struct More {
+    /// In any order. A session knows its index.
+    sessions: Vec<Arc<SessionState>>,
     /// Latest time at which a client that this node sent away comes back.
     expected: Option<Instant>,
     /// Time from which on `grace` counts, and when the last session ended.
     left: Option<(Instant, SystemTime)>,
 }
 
+impl Own {
+    fn sessions(&self) -> &[Arc<SessionState>] {
+        match self {
+            Self::One(session) => slice::from_ref(session),
+            Self::More(more) => &more.sessions,
+        }
+    }
+
+    fn more(&mut self) -> &mut More {
+        if let Self::One(session) = self {
+            let sessions = vec![Arc::clone(session)];
+            *self = Self::More(Box::new(More { sessions, ..More::default() }));
+        }
+        match self {
+            Self::More(more) => more,
+            Self::One(_) => unreachable!("it has just become one of many"),
+        }
+    }
+
+    /// Gives back what a user with one session does not need.
+    fn shrink(&mut self) {
+        if let Self::More(more) = self
+            && let [session] = more.sessions.as_slice()
+            && more.expected.is_none()
+        {
+            *self = Self::One(Arc::clone(session));
+        }
+    }
+
+    fn expected(&self) -> Option<Instant> {
+        match self {
+            Self::One(_) => None,
+            Self::More(more) => more.expected,
+        }
+    }
+}
+
 /// Time a client has to open a connection after the time that it was told to wait.
 const RECONNECT: Duration = Duration::from_secs(1);
+/// How many of a user's newest sessions are asked whether they are of the same login.
+const SHARED_AMONG: usize = 4;
+/// How many client ids are kept.
+const CLIENT_IDS: usize = 64;
 /// Longest time that a client is waited for, whatever it was told.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
@@ -63,27 +113,59 @@ impl Directory {
             return Err(ConnectError::Full(limits.max_connections));
         }
         let user = &session.principal.user;
-        let own = state.users.get(user).map(|own| own.sessions.len());
+        let own = state.users.get(user).map(|own| own.sessions().len());
         let evicted = state.evicted.get(user).copied().unwrap_or(0);
         if Limits::exceeds(own.unwrap_or(0) + evicted + 1, limits.max_connections_per_user) {
             return Err(ConnectError::TooManyOfUser(user.clone(), limits.max_connections_per_user));
         }
-        let number = state.next;
-        state.next += 1;
+        state.last = session.opened.set_after(state.last);
         state.sessions += 1;
         state.connections += 1;
-        let entry = state.users.entry(user.clone()).or_default();
-        let index = u32::try_from(entry.sessions.len()).expect("a user has fewer than 2^32 sessions");
+        let index = u32::try_from(own.unwrap_or(0)).expect("a user has fewer than 2^32 sessions");
         session.index.store(index, Ordering::Relaxed);
-        entry.sessions.push((number, Arc::clone(session)));
-        if let Some((at, _)) = entry.left.take() {
-            entry.expected = None;
-            state.leaving.remove(&(at, user.clone()));
-        }
-        if own.is_none() {
-            self.tell(user, PresenceState::Online, session.since);
+        let State { users, leaving, .. } = &mut *state;
+        let Some(own) = users.get_mut(user) else {
+            users.insert(user.clone(), Own::One(Arc::clone(session)));
+            self.tell(user, PresenceState::Online, session.since());
+            return Ok(());
+        };
+        let more = own.more();
+        more.sessions.push(Arc::clone(session));
+        if let Some((at, _)) = more.left.take() {
+            more.expected = None;
+            leaving.remove(&(at, user.clone()));
+            own.shrink();
         }
         Ok(())
+    }
+
+    /// The principal of a login, shared with other sessions of it.
+    pub(crate) fn share(&self, mut principal: Principal) -> Arc<Principal> {
+        let state = self.read();
+        let sessions = state.users.get(&principal.user).map_or(&[][..], Own::sessions);
+        let known = sessions.iter().rev().take(SHARED_AMONG).find(|session| *session.principal == principal);
+        if let Some(known) = known {
+            return Arc::clone(&known.principal);
+        }
+        drop(state);
+        if let Some(client_id) = &mut principal.client_id {
+            self.share_client_id(client_id);
+        }
+        Arc::new(principal)
+    }
+
+    /// A client id is a kind of application, so there are few, and all logins of a kind share one text.
+    fn share_client_id(&self, client_id: &mut Arc<str>) {
+        let find = |known: &Vec<Arc<str>>| known.iter().find(|known| **known == *client_id).cloned();
+        let known = find(&self.client_ids.read().unwrap_or_else(PoisonError::into_inner));
+        if let Some(known) = known {
+            *client_id = known;
+        } else {
+            let mut known = self.client_ids.write().unwrap_or_else(PoisonError::into_inner);
+            if known.len() < CLIENT_IDS {
+                known.push(Arc::clone(client_id));
+            }
+        }
     }
 
     /// Removes a session whose connection has ended.
@@ -123,30 +205,33 @@ impl Directory {
             return false;
         };
         let index = session.index.load(Ordering::Relaxed) as usize;
-        if own.sessions.get(index).is_none_or(|(_, other)| !ptr::eq(Arc::as_ptr(other), session)) {
+        if own.sessions().get(index).is_none_or(|other| !ptr::eq(Arc::as_ptr(other), session)) {
             return false;
         }
-        own.sessions.swap_remove(index);
-        if let Some((_, moved)) = own.sessions.get(index) {
+        let more = own.more();
+        more.sessions.swap_remove(index);
+        if let Some(moved) = more.sessions.get(index) {
             moved.index.store(session.index.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         *sessions -= 1;
         let now = Instant::now();
         if let Some(retry) = retry {
-            own.expected = own.expected.max(Some(now + retry.min(LONGEST_WAIT) + RECONNECT));
+            more.expected = more.expected.max(Some(now + retry.min(LONGEST_WAIT) + RECONNECT));
         }
-        if own.sessions.is_empty() {
-            let at = own.expected.map_or(now, |expected| expected.max(now));
-            own.left = Some((at, SystemTime::now()));
+        if more.sessions.is_empty() {
+            let at = more.expected.map_or(now, |expected| expected.max(now));
+            more.left = Some((at, SystemTime::now()));
             leaving.insert((at, user.clone()));
             self.leaving.notify_one();
+        } else {
+            own.shrink();
         }
         true
     }
 
     /// Time from now until the last of a user's clients that this node sent away is back, by what it was told.
     pub(crate) fn expected_within(&self, user: &UserId) -> Duration {
-        let expected = self.read().users.get(user).and_then(|own| own.expected);
+        let expected = self.read().users.get(user).and_then(Own::expected);
         expected.map_or(Duration::ZERO, |expected| expected.saturating_duration_since(Instant::now()))
     }
 
@@ -164,7 +249,9 @@ impl Directory {
             while state.leaving.first().is_some_and(|(at, _)| is_over(at)) {
                 let gone = state.leaving.pop_first();
                 let Some((_, user)) = gone else { break };
-                if let Some((_, since)) = state.users.remove(&user).and_then(|own| own.left) {
+                if let Some(Own::More(own)) = state.users.remove(&user)
+                    && let Some((_, since)) = own.left
+                {
                     self.tell(&user, PresenceState::Offline, since);
                 }
             }
@@ -177,15 +264,15 @@ impl Directory {
 
     /// The sessions of a user, oldest first.
     pub(crate) fn of(&self, user: &UserId) -> Vec<Arc<SessionState>> {
-        let mut sessions = self.read().users.get(user).map_or_else(Vec::new, |own| own.sessions.clone());
-        sessions.sort_unstable_by_key(|(number, _)| *number);
-        sessions.into_iter().map(|(_, session)| session).collect()
+        let mut sessions = self.read().users.get(user).map_or_else(Vec::new, |own| own.sessions().to_vec());
+        sessions.sort_unstable_by_key(|session| session.opened.order());
+        sessions
     }
 
     /// Whether the user has a session that satisfies the condition.
     pub(crate) fn any(&self, user: &UserId, mut condition: impl FnMut(&Arc<SessionState>) -> bool) -> bool {
         let state = self.read();
-        state.users.get(user).is_some_and(|own| own.sessions.iter().any(|(_, session)| condition(session)))
+        state.users.get(user).is_some_and(|own| own.sessions().iter().any(&mut condition))
     }
 
     /// Whether the user has a session, or had one a moment ago.
@@ -195,17 +282,12 @@ impl Directory {
 
     /// All sessions, user by user.
     pub(crate) fn all(&self) -> Vec<Arc<SessionState>> {
-        self.read()
-            .users
-            .values()
-            .flat_map(|own| &own.sessions)
-            .map(|(_, session)| Arc::clone(session))
-            .collect()
+        self.read().users.values().flat_map(Own::sessions).map(Arc::clone).collect()
     }
 
     /// The users that have sessions of a transport, ascending.
     pub(crate) fn users_of(&self, transport: Transport) -> Vec<UserId> {
-        let has = |own: &Own| own.sessions.iter().any(|(_, session)| session.transport == transport);
+        let has = |own: &Own| own.sessions().iter().any(|session| session.transport() == transport);
         self.read().users.iter().filter(|(_, own)| has(own)).map(|(user, _)| user.clone()).collect()
     }
 
@@ -224,7 +306,7 @@ impl Directory {
     pub(crate) fn page(&self, skip: usize, take: usize) -> Vec<(UserId, usize)> {
         let state = self.read();
         let page = state.users.iter().skip(skip).take(take);
-        page.map(|(user, own)| (user.clone(), own.sessions.len())).collect()
+        page.map(|(user, own)| (user.clone(), own.sessions().len())).collect()
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {

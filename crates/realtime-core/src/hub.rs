@@ -242,7 +242,7 @@ impl Hub {
 
     /// Whether a user has a session of a transport on this node.
     pub fn has_session(&self, user: &UserId, transport: Transport) -> bool {
-        self.0.registry.directory.any(user, |session| session.transport == transport)
+        self.0.registry.directory.any(user, |session| session.transport() == transport)
     }
 
     /// The sessions of a user on this node, over all transports, oldest first.

@@ -162,6 +162,7 @@ impl JwtAuthenticator {
         let user = user_id.or(sub).ok_or_else(|| unauthorized("token has neither userId nor sub"))?;
         let issued_at = iat.and_then(|iat| time(iat.floor()));
         let (token, expires_at) = (TokenHash::of(token), Some(expires_at));
+        let client_id = client_id.map(Into::into);
         Ok(Principal { user, client_id, token, issued_at, expires_at, topics, credential: None })
     }
 }

@@ -189,8 +189,8 @@ pub(crate) struct OwnTopics {
 }
 
 impl OwnTopics {
-    pub(crate) fn new(topics: &[Topic]) -> Self {
-        let topics = topics.iter().map(|topic| (hash(topic), topic.clone())).collect();
+    pub(crate) fn new(topics: Vec<Topic>) -> Self {
+        let topics = topics.into_iter().map(|topic| (hash(&topic), topic)).collect();
         Self { topics, all: hash(&Topic::all()) }
     }
 
@@ -700,7 +700,7 @@ mod tests {
     #[test]
     fn many_targets_are_found_as_few_are() {
         let session = [Topic::user(&7.into()), Topic::new("role:admin").unwrap()];
-        let own = OwnTopics::new(&session);
+        let own = OwnTopics::new(session.to_vec());
         let entry = |topics: Vec<Topic>| {
             let envelope = Envelope::to_topics(topics, Scope::Both, Message::text("x")).unwrap();
             Entry::new(None, Content::Envelope(Arc::new(envelope)))

@@ -27,15 +27,26 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Outbox {
     state: Mutex<State>,
+    group: Arc<OutboxGroup>,
+}
+
+/// What the outboxes of one shard have in common.
+#[derive(Debug)]
+pub(crate) struct OutboxGroup {
     max_messages: usize,
     max_bytes: usize,
+}
+
+impl OutboxGroup {
+    pub(crate) fn new(limits: &OutboxLimits) -> Self {
+        Self { max_messages: limits.max_messages, max_bytes: limits.max_bytes }
+    }
 }
 
 #[derive(Debug, Default)]
 #[repr(C)]
 struct State {
     // First what every frame meets, so that it is fetched at once.
-    closing: Option<CloseReason>,
     /// Frames were put in over the direct lane, and somebody is about to flush them.
     unflushed: bool,
     /// The body asked, or the socket took something, since the last tick.
@@ -46,16 +57,24 @@ struct State {
     overflowed: bool,
     /// The connection ends without another byte.
     aborted: bool,
+    /// What only some sessions have at a time. An idle one that is live has none.
+    rare: Option<Box<Rare>>,
     direct: Option<Direct>,
     queue: VecDeque<Bytes>,
     bytes: usize,
+    /// The bytes that have left, over either lane.
+    taken: u64,
     waker: Option<Waker>,
+}
+
+/// What only a session has that is closing, reads the log, or has yet to answer a heartbeat.
+#[derive(Debug, Default)]
+struct Rare {
+    closing: Option<CloseReason>,
     /// Set while the session reads from the log by itself: the place where it goes on. The direct lane is closed then.
     catching_up: Option<u64>,
     /// The session is closing, but has yet to be served what the bus acknowledged up to here.
     hold: Option<Position>,
-    /// The bytes that have left, over either lane.
-    taken: u64,
     /// What `taken` was at the last tick.
     taken_before: u64,
     /// A heartbeat that its client has to answer: it has left when `taken` is this.
@@ -68,7 +87,7 @@ struct State {
 }
 
 /// What a tick finds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Ticked {
     /// For how many ticks frames have waited without the socket taking one.
     pub(crate) stalled: u32,
@@ -135,8 +154,8 @@ pub enum SendDirect {
 }
 
 impl Outbox {
-    pub(crate) fn new(limits: &OutboxLimits) -> Self {
-        Self { state: Mutex::default(), max_messages: limits.max_messages, max_bytes: limits.max_bytes }
+    pub(crate) fn new(group: Arc<OutboxGroup>) -> Self {
+        Self { state: Mutex::default(), group }
     }
 
     /// Sends a frame if there is room.
@@ -168,7 +187,7 @@ impl Outbox {
         match self.refuse(&mut state, frame) {
             Some(refusal) => {
                 if refusal == Offer::Full {
-                    state.catching_up = Some(place);
+                    state.rare().catching_up = Some(place);
                 }
                 refusal
             }
@@ -193,7 +212,7 @@ impl Outbox {
     /// Sends a frame beyond the bound: for notices that must not be lost.
     pub(crate) fn force(&self, frame: Bytes) {
         let mut state = self.lock();
-        if state.closing.is_none() || state.hold.is_some() {
+        if state.closing().is_none() || state.hold().is_some() {
             state.send(frame, &mut Gather::default());
         }
     }
@@ -208,8 +227,8 @@ impl Outbox {
         let mut state = self.lock();
         if reason == CloseReason::SlowConsumer {
             state.abort(reason);
-        } else if state.closing.is_none() {
-            state.closing = Some(reason);
+        } else if state.closing().is_none() {
+            state.rare().closing = Some(reason);
             state.end();
         }
     }
@@ -218,30 +237,31 @@ impl Outbox {
     /// whether it was not closing before.
     pub(crate) fn close_after(&self, reason: CloseReason, after: Position) -> bool {
         let mut state = self.lock();
-        let first = state.closing.is_none();
+        let first = state.closing().is_none();
         if first {
-            (state.closing, state.hold) = (Some(reason), Some(after));
+            let rare = state.rare();
+            (rare.closing, rare.hold) = (Some(reason), Some(after));
         }
         first
     }
 
     /// What is still to be served before the session ends.
     pub(crate) fn hold(&self) -> Option<Position> {
-        self.lock().hold
+        self.lock().hold()
     }
 
     /// The position behind which a session ends that was held open for one that was not known.
     pub(crate) fn hold_until(&self, after: Position) {
         let mut state = self.lock();
-        if state.hold.is_some() {
-            state.hold = Some(after);
+        if state.hold().is_some() {
+            state.rare().hold = Some(after);
         }
     }
 
     /// Ends a session that was held open by [`Self::close_after`].
     pub(crate) fn release(&self) {
         let mut state = self.lock();
-        if state.hold.is_some() {
+        if state.hold().is_some() {
             state.end();
         }
     }
@@ -253,7 +273,7 @@ impl Outbox {
 
     /// Why the session ends, if it does.
     pub(crate) fn closing(&self) -> Option<CloseReason> {
-        self.lock().closing
+        self.lock().closing()
     }
 
     /// Up to `max` bytes for the body to write; wakes the caller's task when there are none yet.
@@ -261,7 +281,7 @@ impl Outbox {
         let mut state = self.lock();
         state.pulled = true;
         if state.aborted
-            && let Some(reason) = state.closing
+            && let Some(reason) = state.closing()
         {
             return Poll::Ready(Pull::Aborted(reason));
         }
@@ -271,11 +291,11 @@ impl Outbox {
             return Poll::Ready(Pull::Bytes(bytes));
         }
         state.emptied();
-        if let Some(reason) = state.closing.filter(|_| state.hold.is_none()) {
+        if let Some(reason) = state.closing().filter(|_| state.hold().is_none()) {
             state.direct = None;
             return Poll::Ready(Pull::Closed(reason));
         }
-        if let Some(place) = state.catching_up {
+        if let Some(place) = state.catching_up() {
             return Poll::Ready(Pull::CatchUp(place));
         }
         state.wait(cx);
@@ -310,7 +330,7 @@ impl Outbox {
     /// Pending until the session is aborted; has the task woken then.
     pub(crate) fn poll_aborted(&self, cx: &Context<'_>) -> Poll<CloseReason> {
         let mut state = self.lock();
-        match state.closing.filter(|_| state.aborted) {
+        match state.closing().filter(|_| state.aborted) {
             Some(reason) => Poll::Ready(reason),
             None => {
                 state.wait(cx);
@@ -328,7 +348,7 @@ impl Outbox {
     /// guarantees that everything that was pulled has reached the socket.
     pub(crate) fn open_direct(&self) {
         let mut state = self.lock();
-        let free = state.queue.is_empty() && state.catching_up.is_none() && state.closing.is_none();
+        let free = state.queue.is_empty() && state.catching_up().is_none() && state.closing().is_none();
         if let Some(direct) = state.direct.as_mut().filter(|_| free) {
             direct.open = true;
         }
@@ -351,7 +371,7 @@ impl Outbox {
     /// Sends the session to the log: it reads on by itself from `place`.
     pub(crate) fn catch_up_from(&self, place: u64) {
         let mut state = self.lock();
-        state.catching_up = Some(place);
+        state.rare().catching_up = Some(place);
         state.wake();
     }
 
@@ -367,15 +387,18 @@ impl Outbox {
             state.put(frame.clone());
             taken += 1;
         }
-        if state.catching_up.is_some() {
-            state.catching_up = Some(frames.get(taken).map_or(next, |(place, _)| *place));
+        if state.catching_up().is_some() {
+            state.rare().catching_up = Some(frames.get(taken).map_or(next, |(place, _)| *place));
         }
         taken
     }
 
     /// The session has met its shard's place and gets what comes from there.
     pub(crate) fn join(&self) {
-        self.lock().catching_up = None;
+        let mut state = self.lock();
+        if let Some(rare) = &mut state.rare {
+            rare.catching_up = None;
+        }
     }
 
     /// Queues a heartbeat that the client has to answer.
@@ -384,40 +407,50 @@ impl Outbox {
         if self.refuse(&mut state, heartbeat).is_none() {
             state.send(heartbeat.clone(), &mut Gather::default());
             let end = state.taken + state.bytes as u64;
-            state.asked.get_or_insert(end);
+            state.rare().asked.get_or_insert(end);
         }
     }
 
     /// Called on every tick, with whether the client was active since the last one, or could not be.
     pub(crate) fn tick(&self, active: bool) -> Ticked {
-        let mut state = self.lock();
+        let mut guard = self.lock();
+        let state = &mut *guard;
         let pulled = mem::take(&mut state.pulled);
         // A session whose end waits for the log has nothing to give until that has come.
-        let goes_on = state.hold.is_none() && (state.catching_up.is_some() || state.closing.is_some());
+        let goes_on = state.hold().is_none() && (state.catching_up().is_some() || state.closing().is_some());
         let waiting = !state.queue.is_empty() || goes_on;
-        state.stalled_ticks = if pulled || !waiting { 0 } else { state.stalled_ticks + 1 };
-        let moved = state.taken != state.taken_before;
-        state.taken_before = state.taken;
+        if state.rare.is_none() && !waiting {
+            return Ticked::default();
+        }
+        let taken = state.taken;
+        let moved = state.rare.as_ref().map_or(pulled, |rare| taken != rare.taken_before);
+        let rare = state.rare();
+        rare.stalled_ticks = if pulled || !waiting { 0 } else { rare.stalled_ticks + 1 };
+        rare.taken_before = taken;
         if active {
-            (state.asked, state.unanswered_ticks, state.busy_ticks) = (None, 0, 0);
+            (rare.asked, rare.unanswered_ticks, rare.busy_ticks) = (None, 0, 0);
         } else {
-            state.busy_ticks += u32::from(waiting && moved);
-            state.unanswered_ticks += u32::from(state.asked.is_some_and(|end| state.taken >= end));
+            rare.busy_ticks += u32::from(waiting && moved);
+            rare.unanswered_ticks += u32::from(rare.asked.is_some_and(|end| taken >= end));
         }
-        let closing = state.closing.filter(|_| state.hold.is_none()).map(|_| {
-            state.closing_ticks += 1;
-            state.closing_ticks
+        let closing = rare.closing.filter(|_| rare.hold.is_none()).map(|_| {
+            rare.closing_ticks += 1;
+            rare.closing_ticks
         });
-        Ticked {
-            stalled: state.stalled_ticks,
+        let ticked = Ticked {
+            stalled: rare.stalled_ticks,
             closing,
-            unanswered: state.unanswered_ticks.saturating_sub(state.busy_ticks),
+            unanswered: rare.unanswered_ticks.saturating_sub(rare.busy_ticks),
+        };
+        if !waiting && rare.asked.is_none() && rare.closing.is_none() {
+            state.rare = None;
         }
+        ticked
     }
 
     /// Why a frame can't be put in, if so.
     fn refuse(&self, state: &mut State, frame: &Bytes) -> Option<Offer> {
-        if state.closing.is_some() && state.hold.is_none() {
+        if state.closing().is_some() && state.hold().is_none() {
             return Some(Offer::Closed);
         }
         if !self.has_room(state, frame) {
@@ -432,7 +465,8 @@ impl Outbox {
 
     fn has_room(&self, state: &State, frame: &Bytes) -> bool {
         state.queue.is_empty()
-            || (state.queue.len() < self.max_messages && state.bytes + frame.len() <= self.max_bytes)
+            || (state.queue.len() < self.group.max_messages
+                && state.bytes + frame.len() <= self.group.max_bytes)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -440,11 +474,24 @@ impl Outbox {
     }
 }
 
-/// A queue that grew beyond this is given back when it is empty: a burst must not be paid for as long as the
-/// connection lives.
-const KEEP_FRAMES: usize = 64;
-
 impl State {
+    fn closing(&self) -> Option<CloseReason> {
+        self.rare.as_ref().and_then(|rare| rare.closing)
+    }
+
+    fn hold(&self) -> Option<Position> {
+        self.rare.as_ref().and_then(|rare| rare.hold)
+    }
+
+    fn catching_up(&self) -> Option<u64> {
+        self.rare.as_ref().and_then(|rare| rare.catching_up)
+    }
+
+    fn rare(&mut self) -> &mut Rare {
+        let taken = self.taken;
+        self.rare.get_or_insert_with(|| Box::new(Rare { taken_before: taken, ..Rare::default() }))
+    }
+
     fn is_direct(&self) -> bool {
         self.direct.as_ref().is_some_and(|direct| direct.open)
     }
@@ -487,12 +534,13 @@ impl State {
 
     /// The session ends when what is queued has been sent.
     fn end(&mut self) {
-        (self.catching_up, self.hold) = (None, None);
+        let rare = self.rare();
+        (rare.catching_up, rare.hold) = (None, None);
         self.wake();
     }
 
     fn abort(&mut self, reason: CloseReason) {
-        self.closing.get_or_insert(reason);
+        self.rare().closing.get_or_insert(reason);
         self.aborted = true;
         self.queue = VecDeque::new();
         self.bytes = 0;
@@ -585,8 +633,7 @@ impl State {
 
     fn emptied(&mut self) {
         self.overflowed = false;
-        if self.queue.capacity() > KEEP_FRAMES {
-            self.queue = VecDeque::new();
-        }
+        // An idle connection keeps nothing of what a message or a burst took.
+        self.queue = VecDeque::new();
     }
 }

@@ -178,13 +178,13 @@ impl LocalPresence {
     }
 
     fn describe(&self, session: &SessionState) -> OnlineSession {
-        let (id, transport): (SessionId, Transport) = (session.id, session.transport);
+        let (id, transport): (SessionId, Transport) = (session.id, session.transport());
         OnlineSession {
             session_id: id.to_string(),
             transport: transport.to_string(),
-            client_id: session.principal.client_id.clone(),
+            client_id: session.principal.client_id.as_deref().map(str::to_owned),
             node: self.node.to_string(),
-            since: session.since,
+            since: session.since(),
         }
     }
 }

@@ -1,33 +1,30 @@
 //! [`Session`]: one live connection, and [`SessionHandle`], what others may do with it.
 
+mod state;
+
 use std::{
     fmt,
     future::poll_fn,
     mem,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
-    time::{Instant, SystemTime},
+    time::SystemTime,
 };
 
 use bytes::Bytes;
-use once_cell::sync::OnceCell;
 use serde::{Serialize, Serializer};
 
 pub use crate::outbox::SendDirect;
 use crate::{
     CloseReason, DirectWrite, Message, Position, Principal, TokenHash, TooLarge, Topic, Transport, UserId,
-    outbox::{Offer, Outbox, Pull},
+    outbox::{Offer, Pull},
     shard::{CatchUp, Shard},
-    sync::{Mutex, MutexGuard, lock},
-    wire::WireSlot,
 };
+pub(crate) use state::{Named, SessionKind, SessionState, Stage};
 
 /// The id of one live connection: 128 random bits, written as 32 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SessionId(u128);
+pub struct SessionId([u8; 16]);
 
 impl SessionId {
     pub(crate) fn random() -> Self {
@@ -37,7 +34,7 @@ impl SessionId {
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
     }
 }
 
@@ -53,35 +50,6 @@ impl Serialize for SessionId {
     }
 }
 
-/// What the shard, the directory and the connection share about a session.
-#[repr(C)]
-pub(crate) struct SessionState {
-    // What a delivery needs stands together: to fetch it is half of what a delivery costs.
-    pub(crate) transport: Transport,
-    pub(crate) wire: WireSlot,
-    pub(crate) slot: AtomicU32,
-    /// The directory's: where it stands among its user's sessions.
-    pub(crate) index: AtomicU32,
-    pub(crate) outbox: Outbox,
-    pub(crate) id: SessionId,
-    pub(crate) principal: Principal,
-    pub(crate) since: SystemTime,
-    /// The same on a clock that is never set.
-    pub(crate) opened: Instant,
-    pub(crate) topics: Mutex<Vec<Topic>>,
-    pub(crate) shard: Weak<Shard>,
-    /// Where it begins; empty for as long as that cannot be told.
-    pub(crate) begin: OnceCell<Begin>,
-    /// The client sent something since the last tick.
-    pub(crate) active: AtomicBool,
-    /// Nothing of the client is read for now, so it cannot be blamed for its silence.
-    pub(crate) unread: AtomicBool,
-    /// Its last heartbeat said that the bus is away.
-    pub(crate) told_down: AtomicBool,
-    /// A [`Stage`].
-    stage: AtomicU8,
-}
-
 /// Where a session begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Begin {
@@ -90,98 +58,6 @@ pub struct Begin {
     pub cursor: Option<Position>,
     /// Whether everything since the client's cursor follows; `None` when it brought none.
     pub recovered: Option<bool>,
-}
-
-/// Whether a session is in its shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Stage {
-    /// Known to the directory, with no slot in its shard yet.
-    New,
-    /// In its shard, under its slot.
-    Registered,
-    /// Taken out of its shard; its slot may be another session's.
-    Removed,
-}
-
-impl SessionState {
-    /// A session that is not in its shard yet.
-    pub(crate) fn new(
-        principal: Principal,
-        transport: Transport,
-        wire: WireSlot,
-        outbox: Outbox,
-        topics: Vec<Topic>,
-        shard: Weak<Shard>,
-    ) -> Self {
-        Self {
-            transport,
-            wire,
-            slot: AtomicU32::default(),
-            index: AtomicU32::default(),
-            outbox,
-            id: SessionId::random(),
-            principal,
-            since: SystemTime::now(),
-            opened: Instant::now(),
-            topics: Mutex::new(topics),
-            shard,
-            begin: OnceCell::new(),
-            active: AtomicBool::new(true),
-            unread: AtomicBool::default(),
-            told_down: AtomicBool::default(),
-            stage: AtomicU8::new(Stage::New as u8),
-        }
-    }
-
-    pub(crate) fn topics(&self) -> MutexGuard<'_, Vec<Topic>> {
-        lock(&self.topics)
-    }
-
-    pub(crate) fn stage(&self) -> Stage {
-        match self.stage.load(Ordering::Acquire) {
-            0 => Stage::New,
-            1 => Stage::Registered,
-            _ => Stage::Removed,
-        }
-    }
-
-    /// Changes the stage; only under the shard's lock.
-    pub(crate) fn set_stage(&self, stage: Stage) {
-        self.stage.store(stage as u8, Ordering::Release);
-    }
-
-    /// Ends the session once it has been served what the bus had acknowledged up to `after`; without a position, what it
-    /// had acknowledged until now. The first reason stays.
-    pub(crate) fn close_after(&self, reason: CloseReason, after: Option<Position>) {
-        match self.shard.upgrade() {
-            Some(shard) => shard.close_after(self, reason, after),
-            None => self.outbox.close(reason),
-        }
-    }
-
-    /// Ends the session once it has been served what this node had published before. The first reason stays.
-    pub(crate) fn close_in_order(&self, reason: CloseReason) {
-        match self.shard.upgrade().and_then(|shard| shard.last_acknowledged()) {
-            Some(after) => self.close_after(reason, Some(after)),
-            None => self.outbox.close(reason),
-        }
-    }
-
-    /// Called on every tick: whether the client was active since the last one, or could not be.
-    pub(crate) fn take_activity(&self) -> bool {
-        self.active.swap(false, Ordering::Relaxed) | self.unread.load(Ordering::Relaxed)
-    }
-}
-
-impl fmt::Debug for SessionState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionState")
-            .field("id", &self.id)
-            .field("transport", &self.transport)
-            .field("user", &self.principal.user)
-            .finish_non_exhaustive()
-    }
 }
 
 /// One live connection, owned by whatever serves its socket. Dropping it ends the session everywhere.
@@ -220,7 +96,7 @@ impl Session {
     /// client came, or lags behind the client's cursor; until then nothing but local sends arrives. `None`: the session
     /// ends before it has begun.
     pub fn poll_begin(&self, cx: &mut Context<'_>) -> Poll<Option<Begin>> {
-        let begun = || self.state.begin.get().copied();
+        let begun = || self.state.begin();
         let ready = || match begun() {
             Some(begin) => Poll::Ready(Some(begin)),
             None if self.state.outbox.closing().is_some() => Poll::Ready(None),
@@ -240,7 +116,7 @@ impl Session {
 
     /// Where the session began, if that can be told yet: see [`Self::poll_begin`].
     pub fn begin(&self) -> Option<Begin> {
-        self.state.begin.get().copied()
+        self.state.begin()
     }
 
     /// The cursor of [`Self::begin`].
@@ -401,7 +277,7 @@ impl SessionHandle {
 
     /// The kind of connection.
     pub fn transport(&self) -> Transport {
-        self.0.transport
+        self.0.transport()
     }
 
     /// Whom it belongs to.
@@ -426,12 +302,12 @@ impl SessionHandle {
 
     /// When it was opened.
     pub fn since(&self) -> SystemTime {
-        self.0.since
+        self.0.since()
     }
 
     /// The topics that it is in, beside `all`.
     pub fn topics(&self) -> Vec<Topic> {
-        self.0.topics().clone()
+        self.0.topics()
     }
 
     /// Whether frames go straight to its socket now, past the response body.
@@ -445,22 +321,22 @@ impl SessionHandle {
     /// [`SendError`] when its outbox is full, it is closing, or the message is too large.
     pub fn send_local(&self, message: impl Into<Message>) -> Result<(), SendError> {
         let message = message.into();
-        let shard = self.0.shard.upgrade().ok_or(SendError::Closed)?;
+        let shard = self.0.shard().ok_or(SendError::Closed)?;
         TooLarge::check(&message.data, shard.limits())?;
-        self.0.outbox.offer(&self.0.wire.wire.message(&message, None)).into()
+        self.0.outbox.offer(&self.0.wire().wire.message(&message, None)).into()
     }
 
     /// Puts the session into a named topic: it gets what is published there from now on. A client that reconnects is
     /// a new session and has to be put into it again; what lasts belongs into the login's own topics.
     pub fn subscribe(&self, topic: Topic) {
-        if let Some(shard) = self.0.shard.upgrade() {
+        if let Some(shard) = self.0.shard() {
             shard.subscribe(&self.0, topic);
         }
     }
 
     /// Takes the session out of a named topic.
     pub fn unsubscribe(&self, topic: &Topic) {
-        if let Some(shard) = self.0.shard.upgrade() {
+        if let Some(shard) = self.0.shard() {
             shard.unsubscribe(&self.0, topic);
         }
     }

@@ -32,9 +32,9 @@ use crate::{
     Topic, Transport,
     direct::Gather,
     log::{Content, Entry, OwnTopics},
-    outbox::{Outbox, Ticked},
+    outbox::{OutboxGroup, Ticked},
     registry::Registry,
-    session::{SessionState, Stage},
+    session::{Named, SessionKind, SessionState, Stage},
     shard::members::{Held, Member, Members, Parked, Tally},
     sync::{Mutex, MutexGuard, lock},
     ticks::Ticks,
@@ -49,6 +49,7 @@ use crate::{
 pub struct Shard {
     registry: Arc<Registry>,
     members: Mutex<Members>,
+    outboxes: Arc<OutboxGroup>,
     /// Local sends that wait for the next pass.
     local: Mutex<Vec<Arc<Entry>>>,
     wake: Arc<Notify>,
@@ -92,9 +93,11 @@ impl Shard {
     pub(crate) fn new(registry: Arc<Registry>) -> Arc<Self> {
         let (place, up) = (registry.log.end(), registry.log.up().is_some());
         let members = Members { place, up, ..Members::default() };
+        let outboxes = Arc::new(OutboxGroup::new(&registry.settings.outbox));
         Arc::new(Self {
             registry,
             members: Mutex::new(members),
+            outboxes,
             local: Mutex::default(),
             wake: Arc::default(),
             task: Mutex::default(),
@@ -129,27 +132,27 @@ impl Shard {
     ) -> Result<Session, ConnectError> {
         let Registry { log, settings, directory, metrics, .. } = &*self.registry;
         let since = Instant::now();
-        let mut topics = vec![Topic::user(&principal.user)];
-        topics.extend(principal.topics.iter().filter(|topic| !topic.is_all()).cloned());
-        topics.sort();
-        topics.dedup();
-        let outbox = Outbox::new(&settings.outbox);
-        let state =
-            Arc::new(SessionState::new(principal, transport, wire, outbox, topics, Arc::downgrade(self)));
+        let kind = self.kind(transport, wire);
+        let state = Arc::new(SessionState::new(directory.share(principal), kind));
         directory.insert(&state, &settings.limits)?;
         // From here on its drop takes the session out again, whatever happens.
         let session = Session::new(Arc::clone(&state), Arc::clone(self));
         let mut tally = Tally::new(&self.registry);
         {
             let mut members = self.lock();
-            let member = Member { session: Arc::clone(&state), live: false, next: members.place };
+            let member = Member::new(Arc::clone(&state), members.place);
             let slot = members.sessions.insert(member);
             let slot = u32::try_from(slot).expect("a worker has fewer than 2^32 sessions");
             state.slot.store(slot, Ordering::Relaxed);
             state.set_stage(Stage::Registered);
             // What it was subscribed to since the directory knows it is among them.
-            for topic in state.topics().iter() {
-                members.index(topic.clone(), slot);
+            if state.in_own_topic.load(Ordering::Relaxed) {
+                members.link(slot);
+            }
+            if let Some(mut named) = state.named() {
+                for Named { topic, index } in named.iter_mut() {
+                    *index = members.index(topic.clone(), slot);
+                }
             }
             let parked = Parked { slot, cursor, since, ticks: 0 };
             if members.up && members.try_begin(&parked, log, &mut tally) {
@@ -166,6 +169,18 @@ impl Shard {
         self.registry.changed(&state.principal.user);
         tracing::debug!(session = %state.id, user = %state.principal.user, %transport, "session opened");
         Ok(session)
+    }
+
+    /// What the sessions of a transport and wire form have in common here.
+    fn kind(self: &Arc<Self>, transport: Transport, wire: WireSlot) -> Arc<SessionKind> {
+        let kinds = &mut self.lock().kinds;
+        let known = kinds.iter().find(|kind| kind.transport == transport && kind.wire.index == wire.index);
+        known.map(Arc::clone).unwrap_or_else(|| {
+            let (outboxes, shard) = (Arc::clone(&self.outboxes), Arc::downgrade(self));
+            let kind = Arc::new(SessionKind { transport, wire, outboxes, shard });
+            kinds.push(Arc::clone(&kind));
+            kind
+        })
     }
 
     /// Removes a session whose connection has ended.
@@ -193,9 +208,11 @@ impl Shard {
         session.set_stage(Stage::Removed);
         if stage == Stage::Registered {
             let slot = session.slot.load(Ordering::Relaxed);
-            for topic in session.topics().iter() {
-                members.unindex(topic, slot);
+            if session.in_own_topic.load(Ordering::Relaxed) {
+                members.unlink(slot);
             }
+            let named = session.named().map(|mut named| mem::take(&mut *named));
+            named.into_iter().flatten().for_each(|named| members.unindex(&named));
             members.forget(slot);
             members.sessions.remove(slot as usize);
         }
@@ -218,23 +235,38 @@ impl Shard {
         if topic.is_all() || stage == Stage::Removed {
             return;
         }
-        let mut topics = session.topics();
-        if !topics.contains(&topic) {
-            topics.push(topic.clone());
-            if stage == Stage::Registered {
-                members.index(topic, session.slot.load(Ordering::Relaxed));
+        let slot = session.slot.load(Ordering::Relaxed);
+        if session.is_of_topic(&topic) {
+            if !session.in_own_topic.swap(true, Ordering::Relaxed) && stage == Stage::Registered {
+                members.link(slot);
             }
+            return;
+        }
+        let mut named = session.named_mut();
+        if !named.iter().any(|named| named.topic == topic) {
+            let index = if stage == Stage::Registered { members.index(topic.clone(), slot) } else { 0 };
+            named.push(Named { topic, index });
         }
     }
 
     pub(crate) fn unsubscribe(&self, session: &SessionState, topic: &Topic) {
         let mut members = self.lock();
         let stage = session.stage();
-        if stage != Stage::Removed {
-            session.topics().retain(|other| other != topic);
+        if stage == Stage::Removed {
+            return;
         }
-        if stage == Stage::Registered {
-            members.unindex(topic, session.slot.load(Ordering::Relaxed));
+        if session.is_of_topic(topic) {
+            if session.in_own_topic.swap(false, Ordering::Relaxed) && stage == Stage::Registered {
+                members.unlink(session.slot.load(Ordering::Relaxed));
+            }
+            return;
+        }
+        let found = session.named().and_then(|mut named| {
+            let index = named.iter().position(|named| named.topic == *topic)?;
+            Some(named.swap_remove(index))
+        });
+        if let Some(named) = found.filter(|_| stage == Stage::Registered) {
+            members.unindex(&named);
         }
     }
 
@@ -245,14 +277,14 @@ impl Shard {
         let slot = session.slot.load(Ordering::Relaxed);
         let place = members.place;
         let log = &self.registry.log;
-        let begun = session.begin.get().is_some();
+        let begun = session.begin().is_some();
         if !begun || session.stage() != Stage::Registered {
             session.outbox.close(reason);
             return;
         }
         let member = &mut members.sessions[slot as usize];
         let has_all = match after {
-            Some(after) => member.live && log.cursor_at(place) >= Some(after),
+            Some(after) => member.is_live() && log.cursor_at(place) >= Some(after),
             // A bus without positions has no order with anything but itself.
             None => log.cursor_at(log.end()).is_none(),
         };
@@ -260,8 +292,8 @@ impl Shard {
         if has_all {
             session.outbox.close(reason);
         } else if session.outbox.close_after(reason, after.unwrap_or(NEVER)) {
-            if mem::take(&mut member.live) {
-                session.outbox.catch_up_from(member.next.max(place));
+            if member.take_off() {
+                session.outbox.catch_up_from(member.next().max(place));
             }
             members.held.push(Held { slot, since, ticks: 0 });
         }
@@ -284,7 +316,8 @@ impl Shard {
 
     /// Whether any of its sessions is in the topic.
     pub(crate) fn has_subscribers(&self, topic: &Topic) -> bool {
-        self.lock().topics.contains_key(topic)
+        let members = self.lock();
+        members.topics.contains_key(topic) || topic.as_user().is_some_and(|user| members.has_user(user))
     }
 
     /// Queues a local send for the next pass.
@@ -335,7 +368,7 @@ impl Shard {
         if read.first > members.place {
             // This worker was so late that the window moved past it.
             let cursor = log.cursor_at(read.first);
-            let missed = |member: &Member| member.live && member.next < read.first;
+            let missed = |member: &Member| member.is_live() && member.next() < read.first;
             for (_, member) in members.sessions.iter().filter(|(_, member)| missed(member)) {
                 tally.announce(&member.session, GapReason::History, cursor);
             }
@@ -360,8 +393,8 @@ impl Shard {
         let mut members = self.lock();
         let place = members.place;
         for (_, member) in &mut members.sessions {
-            if mem::take(&mut member.live) {
-                member.session.outbox.catch_up_from(member.next.max(place));
+            if member.take_off() {
+                member.session.outbox.catch_up_from(member.next().max(place));
             }
             member.session.outbox.flush(&mut Gather::default());
         }
@@ -395,7 +428,7 @@ impl Shard {
         if read.first > place {
             tally.announce(session, GapReason::History, log.cursor_at(read.first));
         }
-        let topics = OwnTopics::new(&session.topics());
+        let topics = OwnTopics::new(session.topics());
         let mut frames: Vec<(u64, Bytes)> = Vec::new();
         let mut gaps: SmallVec<[usize; 4]> = SmallVec::new();
         let (mut next, mut bytes) = (read.first, 0);
@@ -404,12 +437,12 @@ impl Shard {
                 break;
             }
             let frame = match &entry.content {
-                Content::Envelope(_) if entry.is_for(session.transport, &topics) => {
-                    entry.encode(&session.wire).cloned()
+                Content::Envelope(_) if entry.is_for(session.transport(), &topics) => {
+                    entry.encode(session.wire()).cloned()
                 }
                 Content::Envelope(_) | Content::Marker => None,
                 Content::Gap(reason) => {
-                    let frame = session.wire.wire.gap(*reason, entry.position, tally.delay());
+                    let frame = session.wire().wire.gap(*reason, entry.position, tally.delay());
                     match &frame {
                         Some(_) => gaps.push(frames.len()),
                         None => tally.untold_gaps += 1,
@@ -470,8 +503,8 @@ impl Shard {
                 }
                 continue;
             }
-            let wire = &session.wire.wire;
-            let begun = session.begin.get().is_some();
+            let wire = &session.wire().wire;
+            let begun = session.begin().is_some();
             if session.principal.expires_at.is_some_and(|end| end <= now) {
                 session.outbox.close(CloseReason::TokenExpired);
             } else if stalled > ticks.max_stall && begun {
@@ -482,7 +515,7 @@ impl Shard {
             } else if slot as u64 % ticks.per_heartbeat == tick % ticks.per_heartbeat {
                 // One that has yet to begin has no answer to its request yet. One that reads the log has frames enough to
                 // keep its connection alive. One that is ahead of the shard would be sent a cursor that lies behind it.
-                if !member.live || member.next > members.place {
+                if !member.is_live() || member.next() > members.place {
                     continue;
                 }
                 let bus = match (down, session.told_down.load(Ordering::Relaxed)) {
@@ -491,7 +524,7 @@ impl Shard {
                     (None, false) => BusState::Up,
                 };
                 session.told_down.store(down.is_some(), Ordering::Relaxed);
-                let heartbeat = heartbeats.get(&session.wire, cursor, bus);
+                let heartbeat = heartbeats.get(session.wire(), cursor, bus);
                 session.outbox.ask(heartbeat);
             }
         }

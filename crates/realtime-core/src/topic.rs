@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::UserId;
+use crate::{UserId, user::UserRef};
 
 /// Where a message goes: `user:<id>` for one user, `all` for everybody, any other name for a group
 /// (`role:admin`, `order:42`).
@@ -66,6 +66,11 @@ impl Topic {
         Self(format!("user:{user}").into())
     }
 
+    /// The user whose topic this is, if it is one's.
+    pub(crate) fn as_user(&self) -> Option<UserRef<'_>> {
+        self.0.strip_prefix("user:").map(UserRef::parse)
+    }
+
     /// Whether this is the topic of everybody.
     pub fn is_all(&self) -> bool {
         *self.0 == *Self::ALL
@@ -116,6 +121,15 @@ mod tests {
         assert_eq!(Topic::new(&"x".repeat(161)), Err(TopicError::TooLong(161)));
         assert!(matches!(Topic::new("a b"), Err(TopicError::BadCharacter(_))));
         assert!(serde_json::from_str::<Topic>(r#""a\u0000b""#).is_err());
+    }
+
+    #[test]
+    fn a_users_topic_tells_the_user() {
+        for id in ["42", "0", "-3", "007", "+5", "-0", "u-7", "9223372036854775808", "-9223372036854775808"] {
+            let user: UserId = id.parse().unwrap();
+            assert_eq!(Topic::user(&user).as_user(), Some((&user).into()), "{id}");
+        }
+        assert_eq!(Topic::new("role:admin").unwrap().as_user(), None);
     }
 
     #[test]

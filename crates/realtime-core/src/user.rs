@@ -65,10 +65,35 @@ impl FromStr for UserId {
         if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
             return Err(UserIdError::BadCharacter(text.to_owned()));
         }
-        // "-0" and "+5" parse as numbers but do not print as they were written.
-        match text.parse::<i64>() {
-            Ok(number) if number.to_string() == text => Ok(Self(Repr::Number(number))),
-            _ => Ok(Self(Repr::Text(text.into()))),
+        Ok(Self(match UserRef::parse(text) {
+            UserRef::Number(number) => Repr::Number(number),
+            UserRef::Text(text) => Repr::Text(text.into()),
+        }))
+    }
+}
+
+/// A [`UserId`] that owns nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum UserRef<'a> {
+    Number(i64),
+    Text(&'a str),
+}
+
+impl<'a> UserRef<'a> {
+    /// The id that a text without white space and control characters is.
+    pub(crate) fn parse(text: &'a str) -> Self {
+        // "-0", "+5" and "007" parse as numbers but do not print as they were written.
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        let canonical = text == "0" || digits.starts_with(|first| matches!(first, '1'..='9'));
+        text.parse().ok().filter(|_| canonical).map_or(Self::Text(text), Self::Number)
+    }
+}
+
+impl<'a> From<&'a UserId> for UserRef<'a> {
+    fn from(user: &'a UserId) -> Self {
+        match &user.0 {
+            Repr::Number(number) => Self::Number(*number),
+            Repr::Text(text) => Self::Text(text),
         }
     }
 }

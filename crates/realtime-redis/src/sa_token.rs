@@ -105,7 +105,7 @@ impl Authenticator for SaTokenAuthenticator {
             }
             Ok(Principal {
                 user,
-                client_id,
+                client_id: client_id.map(Into::into),
                 token: TokenHash::of(token),
                 issued_at: None,
                 expires_at: None,

@@ -5,7 +5,8 @@ use std::{io, sync::Arc, task::Waker};
 use super::*;
 
 fn outbox(max_messages: usize, max_bytes: usize) -> Outbox {
-    Outbox::new(&OutboxLimits { max_messages, max_bytes, ..OutboxLimits::default() })
+    let limits = OutboxLimits { max_messages, max_bytes, ..OutboxLimits::default() };
+    Outbox::new(Arc::new(OutboxGroup::new(&limits)))
 }
 
 fn frame(len: usize) -> Bytes {

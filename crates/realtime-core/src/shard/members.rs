@@ -2,13 +2,14 @@
 
 use std::{
     collections::HashMap,
+    hash::{BuildHasher, RandomState},
     mem,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
+use hashbrown::HashTable;
 use slab::Slab;
-use smallvec::SmallVec;
 
 use crate::{
     CursorError, Envelope, GapReason, Position, Topic,
@@ -16,7 +17,8 @@ use crate::{
     log::{Content, Entry, Log, Resume, Start},
     outbox::{Offer, Then},
     registry::Registry,
-    session::{Begin, SessionState, Stage},
+    session::{Begin, Named, SessionKind, SessionState, Stage},
+    user::UserRef,
 };
 
 #[derive(Debug, Default)]
@@ -26,8 +28,13 @@ pub(super) struct Members {
     /// The bus was up, and `place` is behind what was history then.
     pub(super) up: bool,
     pub(super) sessions: Slab<Member>,
-    /// The slots of the sessions in each topic but `all`, ascending.
-    pub(super) topics: HashMap<Topic, Slots>,
+    /// A slot of each user's; the user's others are linked to it.
+    pub(super) users: HashTable<u32>,
+    pub(super) hasher: RandomState,
+    /// The slots of the sessions in each topic but `all` and those of users.
+    pub(super) topics: HashMap<Topic, Vec<u32>>,
+    /// What sessions have in common: one for each pair of transport and wire form.
+    pub(super) kinds: Vec<Arc<SessionKind>>,
     /// Sessions that have yet to begin.
     pub(super) parked: Vec<Parked>,
     /// Sessions whose end waits for the log.
@@ -55,16 +62,51 @@ pub(super) struct Parked {
     pub(super) ticks: u32,
 }
 
-/// A user has few sessions, and most topics are users.
-type Slots = SmallVec<[u32; 4]>;
-
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) session: Arc<SessionState>,
-    /// Served by the pass; otherwise it reads the log by itself.
-    pub(super) live: bool,
+    /// [`NOT_LIVE`], and the first place that it still has to get.
+    state: u64,
+    /// The slots of the same user's sessions before and after this one, or [`NO_SLOT`].
+    before: u32,
+    after: u32,
+}
+
+/// The session reads the log by itself; otherwise the pass serves it.
+const NOT_LIVE: u64 = 1 << 63;
+
+const NO_SLOT: u32 = u32::MAX;
+
+impl Member {
+    /// A session that is not live.
+    pub(super) fn new(session: Arc<SessionState>, next: u64) -> Self {
+        Self { session, state: next | NOT_LIVE, before: NO_SLOT, after: NO_SLOT }
+    }
+
+    /// Whether it is served by the pass.
+    pub(super) fn is_live(&self) -> bool {
+        self.state & NOT_LIVE == 0
+    }
+
     /// The first place that it still has to get.
-    pub(super) next: u64,
+    pub(super) fn next(&self) -> u64 {
+        self.state & !NOT_LIVE
+    }
+
+    pub(super) fn set_live(&mut self, live: bool) {
+        self.state = self.next() | if live { 0 } else { NOT_LIVE };
+    }
+
+    pub(super) fn set_next(&mut self, next: u64) {
+        self.state = next | self.state & NOT_LIVE;
+    }
+
+    /// Takes it off the pass. Says whether that served it.
+    pub(super) fn take_off(&mut self) -> bool {
+        let live = self.is_live();
+        self.state |= NOT_LIVE;
+        live
+    }
 }
 
 /// What one pass did, added to the metrics at its end.
@@ -84,21 +126,74 @@ pub(super) struct Tally {
 }
 
 impl Members {
-    pub(super) fn index(&mut self, topic: Topic, slot: u32) {
-        let slots = self.topics.entry(topic).or_default();
-        if let Err(index) = slots.binary_search(&slot) {
-            slots.insert(index, slot);
+    /// Puts a session under its user's topic.
+    pub(super) fn link(&mut self, slot: u32) {
+        let Self { users, sessions, hasher, .. } = self;
+        let user = UserRef::from(&sessions[slot as usize].session.principal.user);
+        let found =
+            users.find_mut(hasher.hash_one(user), |slot| sessions[*slot as usize].session.is_of(user));
+        let Some(first) = found else {
+            let hash =
+                |slot: &u32| hasher.hash_one(UserRef::from(&sessions[*slot as usize].session.principal.user));
+            users.insert_unique(hash(&slot), slot, hash);
+            return;
+        };
+        let after = mem::replace(first, slot);
+        sessions[after as usize].before = slot;
+        let member = &mut sessions[slot as usize];
+        (member.before, member.after) = (NO_SLOT, after);
+    }
+
+    /// Takes a session out of its user's topic.
+    pub(super) fn unlink(&mut self, slot: u32) {
+        let Self { users, sessions, hasher, .. } = self;
+        let member = &mut sessions[slot as usize];
+        let (before, after) =
+            (mem::replace(&mut member.before, NO_SLOT), mem::replace(&mut member.after, NO_SLOT));
+        if after != NO_SLOT {
+            sessions[after as usize].before = before;
+        }
+        if before != NO_SLOT {
+            sessions[before as usize].after = after;
+            return;
+        }
+        let user = UserRef::from(&sessions[slot as usize].session.principal.user);
+        if let Ok(mut first) = users.find_entry(hasher.hash_one(user), |first| *first == slot) {
+            if after == NO_SLOT {
+                first.remove();
+            } else {
+                *first.get_mut() = after;
+            }
         }
     }
 
-    pub(super) fn unindex(&mut self, topic: &Topic, slot: u32) {
-        if let Some(slots) = self.topics.get_mut(topic) {
-            if let Ok(index) = slots.binary_search(&slot) {
-                slots.remove(index);
-            }
-            if slots.is_empty() {
-                self.topics.remove(topic);
-            }
+    /// Whether the user has a session that is in the user's topic.
+    pub(super) fn has_user(&self, user: UserRef<'_>) -> bool {
+        let own = |slot: &u32| self.sessions[*slot as usize].session.is_of(user);
+        self.users.find(self.hasher.hash_one(user), own).is_some()
+    }
+
+    /// Puts a session into a named topic. Returns where it stands there.
+    pub(super) fn index(&mut self, topic: Topic, slot: u32) -> u32 {
+        let slots = self.topics.entry(topic).or_default();
+        slots.push(slot);
+        u32::try_from(slots.len() - 1).expect("a worker has fewer than 2^32 sessions")
+    }
+
+    /// Takes the session that stands at `index` out of a named topic.
+    pub(super) fn unindex(&mut self, Named { topic, index }: &Named) {
+        let Some(slots) = self.topics.get_mut(topic) else { return };
+        slots.swap_remove(*index as usize);
+        if let Some(moved) = slots.get(*index as usize)
+            && let Some(mut named) = self.sessions[*moved as usize].session.named()
+            && let Some(moved) = named.iter_mut().find(|named| named.topic == *topic)
+        {
+            moved.index = *index;
+        }
+        if slots.is_empty() {
+            self.topics.remove(topic);
+        } else if slots.capacity() > 64 && slots.len() < slots.capacity() / 4 {
+            slots.shrink_to(slots.len() * 2);
         }
     }
 
@@ -106,8 +201,8 @@ impl Members {
     pub(super) fn join(&mut self, session: &SessionState, place: u64) {
         if session.stage() == Stage::Registered {
             let member = &mut self.sessions[session.slot.load(Ordering::Relaxed) as usize];
-            member.live = true;
-            member.next = place;
+            member.set_live(true);
+            member.set_next(place);
         }
         session.outbox.join();
     }
@@ -139,10 +234,10 @@ impl Members {
     fn begin(&mut self, parked: &Parked, start: Start, log: &Log, tally: &mut Tally) {
         let place = self.place;
         let member = &mut self.sessions[parked.slot as usize];
-        member.next = start.place;
-        member.live = start.place >= place;
+        member.set_next(start.place);
+        member.set_live(start.place >= place);
         let session = Arc::clone(&member.session);
-        if !member.live {
+        if !member.is_live() {
             session.outbox.catch_up_from(start.place);
         }
         let begin = match parked.cursor {
@@ -150,7 +245,7 @@ impl Members {
             // Its own cursor, until it has been sent the gap: a connection that breaks before must not lose that.
             Some(cursor) => Begin { cursor: cursor.ok(), recovered: Some(start.recovered) },
         };
-        session.begin.set(begin).ok();
+        session.set_begin(begin);
         if let Some(reason) = start.gap {
             tally.announce(&session, reason, log.cursor_at(start.place));
         }
@@ -184,17 +279,30 @@ impl Members {
 
     /// Runs `offer` on every member that is in one of the envelope's topics and of its scope.
     pub(super) fn each(&mut self, envelope: &Envelope, mut offer: impl FnMut(&mut Member)) {
-        let Self { sessions, topics, .. } = self;
+        let Self { sessions, topics, users, hasher, .. } = self;
         let scope = envelope.scope();
         let mut offer = |member: &mut Member| {
-            if scope.covers(member.session.transport) {
+            if scope.covers(member.session.transport()) {
                 offer(member);
             }
         };
         for topic in envelope.topics() {
             if topic.is_all() {
                 sessions.iter_mut().for_each(|(_, member)| offer(member));
-            } else if let Some(slots) = topics.get(topic) {
+                continue;
+            }
+            if let Some(user) = topic.as_user() {
+                let own = |slot: &u32| sessions[*slot as usize].session.is_of(user);
+                let mut next = users.find(hasher.hash_one(user), own).copied().unwrap_or(NO_SLOT);
+                while let Some(member) = sessions.get_mut(next as usize) {
+                    offer(member);
+                    next = member.after;
+                }
+            }
+            // A session may have been put into another user's topic, too.
+            if !topics.is_empty()
+                && let Some(slots) = topics.get(topic)
+            {
                 slots.iter().for_each(|slot| offer(&mut sessions[*slot as usize]));
             }
         }
@@ -206,13 +314,13 @@ impl Members {
         let mut gather = mem::take(&mut self.gather);
         let offer = |member: &mut Member| {
             // A session in two of the topics has `next` past this place the second time.
-            if !member.live || member.next > place {
+            if !member.is_live() || member.next() > place {
                 return;
             }
-            let Some(frame) = entry.encode(&member.session.wire) else {
+            let Some(frame) = entry.encode(member.session.wire()) else {
                 return;
             };
-            member.next = place + 1;
+            member.set_next(place + 1);
             let outbox = &member.session.outbox;
             let offer = if is_last {
                 outbox.send_or_catch_up(frame, place, &mut gather)
@@ -225,7 +333,7 @@ impl Members {
                     tally.see_to(then, &member.session);
                 }
                 Offer::Full => {
-                    member.live = false;
+                    member.set_live(false);
                     tally.catch_ups += 1;
                 }
                 Offer::Closed => {}
@@ -242,22 +350,22 @@ impl Members {
     /// Tells every live session of a gap in the log, each in a frame of its own: they are not to load their state afresh
     /// at the same moment.
     fn deliver_gap(&mut self, place: u64, reason: GapReason, cursor: Option<Position>, tally: &mut Tally) {
-        let waiting = |member: &&mut Member| member.live && member.next <= place;
+        let waiting = |member: &&mut Member| member.is_live() && member.next() <= place;
         for member in self.sessions.iter_mut().map(|(_, member)| member).filter(waiting) {
             let session = &member.session;
-            let Some(frame) = session.wire.wire.gap(reason, cursor, tally.delay()) else {
-                member.next = place + 1;
+            let Some(frame) = session.wire().wire.gap(reason, cursor, tally.delay()) else {
+                member.set_next(place + 1);
                 tally.untold_gaps += 1;
                 continue;
             };
             match session.outbox.queue_or_catch_up(&frame, place) {
                 Offer::Taken(then) => {
-                    member.next = place + 1;
                     tally.gaps += 1;
                     tally.see_to(then, session);
+                    member.set_next(place + 1);
                 }
                 Offer::Full => {
-                    member.live = false;
+                    member.set_live(false);
                     tally.catch_ups += 1;
                 }
                 Offer::Closed => {}
@@ -288,10 +396,10 @@ impl Members {
                     Err(index) => served.insert(index, slot),
                 }
             }
-            let Some(frame) = entry.encode(&session.wire) else {
+            let Some(frame) = entry.encode(session.wire()) else {
                 return;
             };
-            let notice = || session.wire.wire.gap(GapReason::Overflow, None, tally.delay());
+            let notice = || session.wire().wire.gap(GapReason::Overflow, None, tally.delay());
             match session.outbox.queue_or_notice(frame, notice) {
                 Offer::Taken(then) => {
                     tally.delivered += 1;
@@ -328,7 +436,7 @@ impl Tally {
 
     /// Tells a session that something is missing, or counts that it can't be told.
     pub(super) fn announce(&mut self, session: &SessionState, reason: GapReason, cursor: Option<Position>) {
-        match session.wire.wire.gap(reason, cursor, self.delay()) {
+        match session.wire().wire.gap(reason, cursor, self.delay()) {
             Some(frame) => {
                 session.outbox.force(frame);
                 self.gaps += 1;

@@ -147,7 +147,8 @@ fn a_dropped_session_leaves_no_trace_and_touches_no_other() {
     assert_eq!(drain(&mut second), ["m1.1 x"]);
     drop(second);
     assert_eq!(registry.directory.all().len(), 0);
-    assert!(shard.lock().topics.is_empty() && shard.lock().sessions.is_empty());
+    let members = shard.lock();
+    assert!(members.topics.is_empty() && members.users.is_empty() && members.sessions.is_empty());
 }
 
 #[test]
@@ -189,7 +190,7 @@ fn a_tick_ends_what_has_to_end_and_only_that() {
         .register(
             Principal { expires_at: Some(SystemTime::now()), ..Principal::new(4.into(), "t") },
             TRANSPORT,
-            silent.handle().0.wire.clone(),
+            silent.handle().0.wire().clone(),
             None,
         )
         .unwrap();
@@ -327,7 +328,7 @@ fn an_end_comes_behind_what_was_acknowledged_before_it_and_before_what_came_late
     let (mut live, mut behind) = (connect(&shard, 1, None), connect(&shard, 1, None));
     // The bus has acknowledged two messages, of which this node has read none.
     behind.handle().0.outbox.catch_up_from(0);
-    shard.lock().sessions[1].live = false;
+    shard.lock().sessions[1].set_live(false);
     for session in [&live, &behind] {
         session.handle().0.close_after(CloseReason::Kicked, Some(at(1, 2)));
         assert_eq!(session.closing(), Some(CloseReason::Kicked));
@@ -429,9 +430,11 @@ fn a_subscription_that_meets_its_session_half_registered_touches_no_other() {
             assert!(!first.handle().topics().contains(&topic));
             assert!(second.handle().topics().contains(&topic));
             let slot = second.handle().0.slot.load(Ordering::Relaxed);
-            assert_eq!(shard.lock().topics[&topic].as_slice(), [slot]);
+            assert_eq!(shard.lock().topics[&topic], [slot]);
         });
-        assert_eq!(shard.lock().topics.len(), 1, "what the second was in is gone with it");
+        let members = shard.lock();
+        assert!(members.topics.is_empty(), "what the second was in is gone with it");
+        assert_eq!(members.users.len(), 1);
     }
 }
 
@@ -508,7 +511,7 @@ fn an_evicted_session_counts_until_its_connection_has_ended() {
     (1..=4).for_each(|tick| shard.tick(tick, ticks));
     assert_eq!(stalled.closing(), Some(CloseReason::SlowConsumer));
     assert_eq!((registry.directory.count().1, registry.directory.connections()), (0, 1));
-    let wire = stalled.handle().0.wire.clone();
+    let wire = stalled.handle().0.wire().clone();
     let again = || shard.register(Principal::new(1.into(), "t"), TRANSPORT, wire.clone(), None);
     assert!(matches!(again(), Err(ConnectError::TooManyOfUser(..))));
     drop(stalled);

@@ -1,0 +1,93 @@
+//! What a connected, idle session costs in memory: everything that the hub keeps for it, as the process pays for it.
+//!
+//! The table is printed with `cargo test -p realtime-core --test memory -- --nocapture`.
+#![cfg(all(target_os = "linux", feature = "jwt"))]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that prints a table")]
+
+use std::{
+    fs,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use realtime_core::{
+    BusState, Claims, GapReason, Hub, JwtAlgorithm, JwtAuthenticator, Message, Position, Session, Transport,
+    Wire,
+};
+
+struct Plain;
+
+impl Wire for Plain {
+    fn name(&self) -> &'static str {
+        "plain"
+    }
+
+    fn message(&self, message: &Message, _: Option<Position>) -> Bytes {
+        Bytes::copy_from_slice(message.data.as_bytes())
+    }
+
+    fn gap(&self, _: GapReason, _: Option<Position>, _: Duration) -> Option<Bytes> {
+        None
+    }
+
+    fn heartbeat(&self, _: Option<Position>, _: BusState) -> Bytes {
+        Bytes::from_static(b"heartbeat")
+    }
+
+    fn answers_heartbeat(&self) -> bool {
+        true
+    }
+}
+
+/// The anonymous memory that the process has in use.
+fn resident() -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
+}
+
+fn connect(hub: &Hub, jwt: &JwtAuthenticator, user: usize) -> Session {
+    let exp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 3600;
+    let claims = Claims {
+        user_id: Some(i64::try_from(user).unwrap().into()),
+        client_id: Some("e5cd7e4891bf95d1d19206ce24a7b32e".into()),
+        exp,
+        iat: Some(exp - 3600),
+        ..Claims::default()
+    };
+    let principal = jwt.verify(&jwt.sign(&claims).unwrap()).unwrap();
+    let wire: Arc<dyn Wire> = Arc::new(Plain);
+    hub.connect(principal, Transport::new("test"), &wire, None).unwrap()
+}
+
+/// Bytes a session of so many new users, beside the [`Session`] itself, which its connection owns. The sessions are
+/// returned, since the next ones must not find their memory.
+async fn measure(hub: &Hub, jwt: &JwtAuthenticator, first: usize, users: usize) -> (usize, Vec<Session>) {
+    let mut kept = Vec::with_capacity(SESSIONS);
+    let before = resident();
+    kept.extend((0..SESSIONS).map(|n| connect(hub, jwt, first + n % users)));
+    tokio::task::yield_now().await;
+    let bytes = resident().saturating_sub(before + SESSIONS * size_of::<Session>()) / SESSIONS;
+    (bytes, kept)
+}
+
+const SESSIONS: usize = 10_000;
+
+#[tokio::test]
+async fn an_idle_session_takes_little_memory() {
+    let mut settings = realtime_core::Settings::default();
+    settings.limits.max_connections_per_user = 0;
+    let hub = Hub::builder().settings(settings).start().unwrap();
+    let _shard = hub.shard();
+    let jwt = JwtAuthenticator::new(JwtAlgorithm::Hs256, "a secret of the tests, long enough").unwrap();
+    let _warm: Vec<Session> = (0..100).map(|user| connect(&hub, &jwt, user)).collect();
+    let (alone, _kept) = measure(&hub, &jwt, 10_000, SESSIONS).await;
+    let (shared, _kept_too) = measure(&hub, &jwt, 100_000, SESSIONS / 4).await;
+    println!("{:>20} bytes a session", "sessions of a user");
+    println!("{:>20} {alone}", 1);
+    println!("{:>20} {shared}", 4);
+    // The allocator's own slack is in it.
+    assert!(alone < 640, "{alone} bytes a session of a user with one");
+    assert!(shared < alone, "{shared} bytes a session of a user with four, which share a login");
+}
