@@ -122,7 +122,7 @@ impl Directory {
         state.sessions += 1;
         state.connections += 1;
         let index = u32::try_from(own.unwrap_or(0)).expect("a user has fewer than 2^32 sessions");
-        session.index.store(index, Ordering::Relaxed);
+        session.outbox.index.store(index, Ordering::Relaxed);
         let State { users, leaving, .. } = &mut *state;
         let Some(own) = users.get_mut(user) else {
             users.insert(user.clone(), Own::One(Arc::clone(session)));
@@ -204,14 +204,14 @@ impl Directory {
         let Some(own) = users.get_mut(user) else {
             return false;
         };
-        let index = session.index.load(Ordering::Relaxed) as usize;
+        let index = session.outbox.index.load(Ordering::Relaxed) as usize;
         if own.sessions().get(index).is_none_or(|other| !ptr::eq(Arc::as_ptr(other), session)) {
             return false;
         }
         let more = own.more();
         more.sessions.swap_remove(index);
         if let Some(moved) = more.sessions.get(index) {
-            moved.index.store(session.index.load(Ordering::Relaxed), Ordering::Relaxed);
+            moved.outbox.index.store(session.outbox.index.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         *sessions -= 1;
         let now = Instant::now();

@@ -10,7 +10,11 @@ mod tests;
 use std::{
     collections::VecDeque,
     mem,
-    sync::Arc,
+    ops::{Deref, DerefMut},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
     task::{Context, Poll, Waker},
 };
 
@@ -28,6 +32,10 @@ use crate::{
 pub(crate) struct Outbox {
     state: Mutex<State>,
     group: Arc<OutboxGroup>,
+    /// Its session's slot in the shard, once it has one.
+    slot: AtomicU32,
+    /// Where its session stands among its user's. It is the directory's, and here because here is room.
+    pub(crate) index: AtomicU32,
 }
 
 /// What the outboxes of one shard have in common.
@@ -35,13 +43,27 @@ pub(crate) struct Outbox {
 pub(crate) struct OutboxGroup {
     max_messages: usize,
     max_bytes: usize,
+    /// Slots of the outboxes that a tick has to look at: those with frames or with something [`Rare`].
+    watched: Mutex<Vec<u32>>,
 }
 
 impl OutboxGroup {
     pub(crate) fn new(limits: &OutboxLimits) -> Self {
-        Self { max_messages: limits.max_messages, max_bytes: limits.max_bytes }
+        Self { max_messages: limits.max_messages, max_bytes: limits.max_bytes, watched: Mutex::default() }
+    }
+
+    /// The slots of the outboxes that a tick has to look at, ascending; some may have been given back. What is still to
+    /// be watched after [`Outbox::tick`] is among the next ones.
+    pub(crate) fn take_watched(&self) -> Vec<u32> {
+        let mut watched = mem::take(&mut *lock(&self.watched));
+        watched.sort_unstable();
+        watched.dedup();
+        watched
     }
 }
+
+/// A session has no slot yet.
+const NO_SLOT: u32 = u32::MAX;
 
 #[derive(Debug, Default)]
 #[repr(C)]
@@ -57,6 +79,8 @@ struct State {
     overflowed: bool,
     /// The connection ends without another byte.
     aborted: bool,
+    /// The next tick looks at it.
+    watched: bool,
     /// What only some sessions have at a time. An idle one that is live has none.
     rare: Option<Box<Rare>>,
     direct: Option<Direct>,
@@ -155,7 +179,21 @@ pub enum SendDirect {
 
 impl Outbox {
     pub(crate) fn new(group: Arc<OutboxGroup>) -> Self {
-        Self { state: Mutex::default(), group }
+        let slot = AtomicU32::new(NO_SLOT);
+        Self { state: Mutex::default(), group, slot, index: AtomicU32::default() }
+    }
+
+    /// Its session's slot in the shard.
+    pub(crate) fn slot(&self) -> u32 {
+        self.slot.load(Ordering::Relaxed)
+    }
+
+    /// Tells the slot of its session; once.
+    pub(crate) fn set_slot(&self, slot: u32) {
+        // When it is given up, it is watched if something has been put in before.
+        let state = self.lock();
+        self.slot.store(slot, Ordering::Relaxed);
+        drop(state);
     }
 
     /// Sends a frame if there is room.
@@ -401,24 +439,32 @@ impl Outbox {
         }
     }
 
-    /// Queues a heartbeat that the client has to answer.
-    pub(crate) fn ask(&self, heartbeat: &Bytes) {
+    /// Queues a heartbeat that the client has to answer: what it sent before, as `active` has it, is no answer.
+    pub(crate) fn ask(&self, heartbeat: &Bytes, active: &AtomicBool) {
         let mut state = self.lock();
         if self.refuse(&mut state, heartbeat).is_none() {
+            if state.rare.as_ref().is_none_or(|rare| rare.asked.is_none()) {
+                active.store(false, Ordering::Relaxed);
+            }
             state.send(heartbeat.clone(), &mut Gather::default());
             let end = state.taken + state.bytes as u64;
             state.rare().asked.get_or_insert(end);
         }
     }
 
-    /// Called on every tick, with whether the client was active since the last one, or could not be.
+    /// Called on a tick for an outbox that is watched, with whether the client was active since the last one, or could not be.
     pub(crate) fn tick(&self, active: bool) -> Ticked {
         let mut guard = self.lock();
         let state = &mut *guard;
+        state.watched = false;
         let pulled = mem::take(&mut state.pulled);
         // A session whose end waits for the log has nothing to give until that has come.
         let goes_on = state.hold().is_none() && (state.catching_up().is_some() || state.closing().is_some());
         let waiting = !state.queue.is_empty() || goes_on;
+        if state.queue.is_empty() {
+            // An idle connection keeps nothing of what a message or a burst took.
+            state.queue = VecDeque::new();
+        }
         if state.rare.is_none() && !waiting {
             return Ticked::default();
         }
@@ -469,10 +515,47 @@ impl Outbox {
                 && state.bytes + frame.len() <= self.group.max_bytes)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
+    fn lock(&self) -> Locked<'_> {
+        Locked { state: lock(&self.state), outbox: self }
     }
 }
+
+/// The state under its lock. An outbox that is given up with something in it is watched from then on.
+struct Locked<'a> {
+    state: MutexGuard<'a, State>,
+    outbox: &'a Outbox,
+}
+
+impl Deref for Locked<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        if !self.watched && (self.rare.is_some() || !self.queue.is_empty()) {
+            let slot = self.outbox.slot();
+            if slot != NO_SLOT {
+                // What was asked and taken before it began to wait is none of its waiting.
+                (self.watched, self.pulled) = (true, false);
+                lock(&self.outbox.group.watched).push(slot);
+            }
+        }
+    }
+}
+
+/// A queue that grew beyond this is given back when it is empty; a smaller one by the next tick, so that messages that
+/// follow each other find it.
+const KEEP_FRAMES: usize = 64;
 
 impl State {
     fn closing(&self) -> Option<CloseReason> {
@@ -633,7 +716,8 @@ impl State {
 
     fn emptied(&mut self) {
         self.overflowed = false;
-        // An idle connection keeps nothing of what a message or a burst took.
-        self.queue = VecDeque::new();
+        if self.queue.capacity() > KEEP_FRAMES {
+            self.queue = VecDeque::new();
+        }
     }
 }

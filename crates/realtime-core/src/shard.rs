@@ -74,6 +74,9 @@ const LOCAL_QUEUE: usize = 1024;
 /// Ticks after which a closing session is removed whose socket takes nothing, not even its closing frames.
 const CLOSE_TIMEOUT_TICKS: u32 = 3;
 
+/// How much later than it should a session's turn in the ticks may come.
+const TURN_SLACK: Duration = Duration::from_secs(2);
+
 /// A position that no bus gives.
 const NEVER: Position = Position { epoch: u64::MAX, offset: u64::MAX };
 
@@ -143,7 +146,7 @@ impl Shard {
             let member = Member::new(Arc::clone(&state), members.place);
             let slot = members.sessions.insert(member);
             let slot = u32::try_from(slot).expect("a worker has fewer than 2^32 sessions");
-            state.slot.store(slot, Ordering::Relaxed);
+            state.outbox.set_slot(slot);
             state.set_stage(Stage::Registered);
             // What it was subscribed to since the directory knows it is among them.
             if state.in_own_topic.load(Ordering::Relaxed) {
@@ -153,6 +156,9 @@ impl Shard {
                 for Named { topic, index } in named.iter_mut() {
                     *index = members.index(topic.clone(), slot);
                 }
+            }
+            if let Some(end) = self.soon(&state, SystemTime::now()) {
+                members.expiring.insert((end, slot));
             }
             let parked = Parked { slot, cursor, since, ticks: 0 };
             if members.up && members.try_begin(&parked, log, &mut tally) {
@@ -207,13 +213,16 @@ impl Shard {
         let stage = session.stage();
         session.set_stage(Stage::Removed);
         if stage == Stage::Registered {
-            let slot = session.slot.load(Ordering::Relaxed);
+            let slot = session.slot();
             if session.in_own_topic.load(Ordering::Relaxed) {
                 members.unlink(slot);
             }
             let named = session.named().map(|mut named| mem::take(&mut *named));
             named.into_iter().flatten().for_each(|named| members.unindex(&named));
             members.forget(slot);
+            if let Some(end) = session.principal.expires_at {
+                members.expiring.remove(&(end, slot));
+            }
             members.sessions.remove(slot as usize);
         }
         stage != Stage::Removed
@@ -235,7 +244,7 @@ impl Shard {
         if topic.is_all() || stage == Stage::Removed {
             return;
         }
-        let slot = session.slot.load(Ordering::Relaxed);
+        let slot = session.slot();
         if session.is_of_topic(&topic) {
             if !session.in_own_topic.swap(true, Ordering::Relaxed) && stage == Stage::Registered {
                 members.link(slot);
@@ -257,7 +266,7 @@ impl Shard {
         }
         if session.is_of_topic(topic) {
             if session.in_own_topic.swap(false, Ordering::Relaxed) && stage == Stage::Registered {
-                members.unlink(session.slot.load(Ordering::Relaxed));
+                members.unlink(session.slot());
             }
             return;
         }
@@ -274,7 +283,7 @@ impl Shard {
     /// now. It reads the log by itself until then.
     pub(crate) fn close_after(&self, session: &SessionState, reason: CloseReason, after: Option<Position>) {
         let mut members = self.lock();
-        let slot = session.slot.load(Ordering::Relaxed);
+        let slot = session.slot();
         let place = members.place;
         let log = &self.registry.log;
         let begun = session.begin().is_some();
@@ -470,7 +479,8 @@ impl Shard {
         if found { CatchUp::GoOn } else { CatchUp::Yield }
     }
 
-    /// What time brings: heartbeats, ends of tokens, stalled sockets, silent clients.
+    /// What time brings: heartbeats, ends of tokens, stalled sockets, silent clients. It looks at the sessions whose turn
+    /// for a heartbeat it is, and at those of the others that have something on their way.
     pub(crate) fn tick(&self, tick: u64, ticks: Ticks) {
         let log = &self.registry.log;
         log.trim();
@@ -491,47 +501,62 @@ impl Shard {
             }
             outbox.hold().is_some()
         });
-        let cursor = log.cursor_at(members.place);
-        let mut heartbeats = Heartbeats::default();
-        for (slot, member) in &mut members.sessions {
-            let session = &member.session;
+        // Those with something on their way; an idle session is in none of these.
+        for slot in self.outboxes.take_watched() {
+            let Some(Member { session, .. }) = members.sessions.get(slot as usize) else { continue };
             let Ticked { stalled, closing, unanswered } = session.outbox.tick(session.take_activity());
             if let Some(closing) = closing {
                 if stalled >= CLOSE_TIMEOUT_TICKS || closing > ticks.max_closing {
                     session.outbox.abort(CloseReason::SlowConsumer);
                     evicted.push(Arc::clone(session));
                 }
-                continue;
-            }
-            let wire = &session.wire().wire;
-            let begun = session.begin().is_some();
-            if session.principal.expires_at.is_some_and(|end| end <= now) {
-                session.outbox.close(CloseReason::TokenExpired);
-            } else if stalled > ticks.max_stall && begun {
+            } else if stalled > ticks.max_stall && session.begin().is_some() {
                 session.outbox.close(CloseReason::SlowConsumer);
                 evicted.push(Arc::clone(session));
-            } else if wire.answers_heartbeat() && unanswered > ticks.timeout {
+            } else if session.wire().wire.answers_heartbeat() && unanswered > ticks.timeout {
                 session.outbox.close(CloseReason::NoPong);
-            } else if slot as u64 % ticks.per_heartbeat == tick % ticks.per_heartbeat {
-                // One that has yet to begin has no answer to its request yet. One that reads the log has frames enough to
-                // keep its connection alive. One that is ahead of the shard would be sent a cursor that lies behind it.
-                if !member.is_live() || member.next() > members.place {
-                    continue;
-                }
-                let bus = match (down, session.told_down.load(Ordering::Relaxed)) {
-                    (Some(since), _) => BusState::Down(since),
-                    (None, true) => BusState::Restored,
-                    (None, false) => BusState::Up,
-                };
-                session.told_down.store(down.is_some(), Ordering::Relaxed);
-                let heartbeat = heartbeats.get(session.wire(), cursor, bus);
-                session.outbox.ask(heartbeat);
             }
+        }
+        while let Some(&(end, slot)) = members.expiring.first()
+            && end <= now
+        {
+            members.expiring.pop_first();
+            members.sessions[slot as usize].session.outbox.close(CloseReason::TokenExpired);
+        }
+        let cursor = log.cursor_at(members.place);
+        let mut heartbeats = Heartbeats::default();
+        let buckets = usize::try_from(ticks.per_heartbeat).unwrap_or(usize::MAX);
+        let bucket = usize::try_from(tick % ticks.per_heartbeat).unwrap_or_default();
+        for slot in (bucket..members.sessions.capacity()).step_by(buckets) {
+            let Some(member) = members.sessions.get(slot) else { continue };
+            let session = &member.session;
+            if let Some(end) = self.soon(session, now) {
+                members.expiring.insert((end, session.slot()));
+            }
+            // One that has yet to begin has no answer to its request yet. One that reads the log has frames enough to keep
+            // its connection alive. One that is ahead of the shard would be sent a cursor that lies behind it.
+            if !member.is_live() || member.next() > members.place {
+                continue;
+            }
+            let bus = match (down, session.told_down.load(Ordering::Relaxed)) {
+                (Some(since), _) => BusState::Down(since),
+                (None, true) => BusState::Restored,
+                (None, false) => BusState::Up,
+            };
+            session.told_down.store(down.is_some(), Ordering::Relaxed);
+            let heartbeat = heartbeats.get(session.wire(), cursor, bus);
+            session.outbox.ask(heartbeat, &session.active);
         }
         drop(guard);
         for session in evicted {
             self.evict(&session);
         }
+    }
+
+    /// The end of a session's token, if it may come before the session is next looked at in its turn.
+    fn soon(&self, session: &SessionState, now: SystemTime) -> Option<SystemTime> {
+        let turn = self.registry.settings.heartbeat.interval.saturating_mul(2).saturating_add(TURN_SLACK);
+        session.principal.expires_at.filter(|end| end.duration_since(now).map_or(true, |left| left <= turn))
     }
 
     fn lock(&self) -> MutexGuard<'_, Members> {

@@ -218,7 +218,7 @@ fn silence_counts_from_a_heartbeat_that_has_left() {
     let unanswered = |active| outbox.tick(active).unanswered;
     assert_eq!((unanswered(false), unanswered(false)), (0, 0), "nobody asked");
     outbox.offer(&frame(5));
-    outbox.ask(&frame(1));
+    outbox.ask(&frame(1), &AtomicBool::default());
     assert_eq!((unanswered(false), unanswered(false)), (0, 0), "it waits behind others");
     while let Poll::Ready(Pull::Bytes(_)) = pull_up_to(&outbox, 10) {}
     assert_eq!((unanswered(false), unanswered(false), unanswered(false)), (1, 2, 3));
@@ -234,7 +234,7 @@ fn an_answer_behind_what_is_still_being_read_is_waited_for() {
         assert_eq!(outbox.tick(false).unanswered, 0);
     }
     while let Poll::Ready(Pull::Bytes(_)) = pull_up_to(&outbox, 100) {}
-    outbox.ask(&frame(1));
+    outbox.ask(&frame(1), &AtomicBool::default());
     let _ = pull(&outbox);
     let unanswered: Vec<_> = (0..12).map(|_| outbox.tick(false).unanswered).collect();
     assert_eq!(unanswered, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2], "as long as the reading took");

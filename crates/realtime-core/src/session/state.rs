@@ -7,7 +7,7 @@ use std::{
     fmt,
     sync::{
         Arc, LazyLock, Weak,
-        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -32,9 +32,6 @@ pub(crate) struct SessionState {
     /// The user's number, so that a message finds its sessions without a look at their principals; [`NO_NUMBER`] where it
     /// has none.
     number: i64,
-    pub(crate) slot: AtomicU32,
-    /// The directory's: where it stands among its user's sessions.
-    pub(crate) index: AtomicU32,
     pub(crate) outbox: Outbox,
     pub(crate) principal: Arc<Principal>,
     pub(crate) id: SessionId,
@@ -47,7 +44,7 @@ pub(crate) struct SessionState {
     begin_epoch: AtomicU64,
     begin_offset: AtomicU64,
     begin_flags: AtomicU8,
-    /// The client sent something since the last tick.
+    /// The client sent something since it was last asked for an answer, or since the last tick that looked.
     pub(crate) active: AtomicBool,
     /// Nothing of the client is read for now, so it cannot be blamed for its silence.
     pub(crate) unread: AtomicBool,
@@ -113,8 +110,6 @@ impl SessionState {
             outbox: Outbox::new(Arc::clone(&kind.outboxes)),
             kind,
             number: principal.user.as_number().unwrap_or(NO_NUMBER),
-            slot: AtomicU32::default(),
-            index: AtomicU32::default(),
             principal,
             id: SessionId::random(),
             opened: Opened::default(),
@@ -150,6 +145,11 @@ impl SessionState {
 
     pub(crate) fn wire(&self) -> &WireSlot {
         &self.kind.wire
+    }
+
+    /// Its slot in its shard, once it has one.
+    pub(crate) fn slot(&self) -> u32 {
+        self.outbox.slot()
     }
 
     pub(crate) fn shard(&self) -> Option<Arc<Shard>> {
@@ -236,7 +236,7 @@ impl SessionState {
         }
     }
 
-    /// Called on every tick: whether the client was active since the last one, or could not be.
+    /// Whether the client was active since this was last asked, or could not be.
     pub(crate) fn take_activity(&self) -> bool {
         self.active.swap(false, Ordering::Relaxed) | self.unread.load(Ordering::Relaxed)
     }

@@ -1,11 +1,11 @@
 //! [`Members`]: the sessions of a shard by slot and by topic, and how an entry of the log gets to them.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     hash::{BuildHasher, RandomState},
     mem,
-    sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
 };
 
 use hashbrown::HashTable;
@@ -39,6 +39,8 @@ pub(super) struct Members {
     pub(super) parked: Vec<Parked>,
     /// Sessions whose end waits for the log.
     pub(super) held: Vec<Held>,
+    /// Sessions whose tokens end soon.
+    pub(super) expiring: BTreeSet<(SystemTime, u32)>,
     /// What was last written over a direct lane.
     pub(super) gather: Gather,
 }
@@ -200,7 +202,7 @@ impl Members {
     /// A catching-up session has reached the shard's place: the pass serves it from here.
     pub(super) fn join(&mut self, session: &SessionState, place: u64) {
         if session.stage() == Stage::Registered {
-            let member = &mut self.sessions[session.slot.load(Ordering::Relaxed) as usize];
+            let member = &mut self.sessions[session.slot() as usize];
             member.set_live(true);
             member.set_next(place);
         }
@@ -390,7 +392,7 @@ impl Members {
         self.each(envelope, |member| {
             let session = &member.session;
             if several {
-                let slot = session.slot.load(Ordering::Relaxed);
+                let slot = session.slot();
                 match served.binary_search(&slot) {
                     Ok(_) => return,
                     Err(index) => served.insert(index, slot),
@@ -430,7 +432,7 @@ impl Tally {
         match then {
             Then::Nothing => {}
             Then::Woken => self.woken += 1,
-            Then::Flush => self.unflushed.push(session.slot.load(Ordering::Relaxed)),
+            Then::Flush => self.unflushed.push(session.slot()),
         }
     }
 

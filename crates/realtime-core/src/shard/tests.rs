@@ -429,7 +429,7 @@ fn a_subscription_that_meets_its_session_half_registered_touches_no_other() {
             subscribed.join().unwrap();
             assert!(!first.handle().topics().contains(&topic));
             assert!(second.handle().topics().contains(&topic));
-            let slot = second.handle().0.slot.load(Ordering::Relaxed);
+            let slot = second.handle().0.slot();
             assert_eq!(shard.lock().topics[&topic], [slot]);
         });
         let members = shard.lock();
@@ -517,6 +517,46 @@ fn an_evicted_session_counts_until_its_connection_has_ended() {
     drop(stalled);
     assert_eq!(registry.directory.connections(), 0);
     again().unwrap();
+}
+
+#[test]
+fn a_tick_looks_at_the_sessions_whose_turn_it_is_and_at_those_with_something_on_their_way() {
+    let (registry, shard) = node(Settings::default());
+    let ticks = Ticks { per_heartbeat: 1000, max_stall: 2, ..ticks() };
+    let mut sessions: Vec<_> = (0..100).map(|user| connect(&shard, user, None)).collect();
+    shard.tick(1, ticks);
+    assert_eq!(drain(&mut sessions[1]), ["h1.0"], "it was its turn");
+    assert_eq!(shard.outboxes.take_watched(), [1], "and it has yet to answer");
+    publish(&registry, 1, to_user(7, "x"));
+    shard.pass();
+    sessions[9].close(CloseReason::Normal);
+    for tick in 2..=3 {
+        shard.tick(tick, ticks);
+        assert_eq!(sessions[7].closing(), None);
+        assert_eq!(drain(&mut sessions[tick as usize]).len(), 1);
+    }
+    shard.tick(4, ticks);
+    assert_eq!(sessions[7].closing(), Some(CloseReason::SlowConsumer), "its turn would be tick 7");
+    assert!(!registry.directory.any(&9.into(), |_| true), "nor did the close frame leave");
+}
+
+#[test]
+fn a_token_that_ends_before_its_sessions_turn_ends_it_in_time() {
+    let (_, shard) = node(Settings::default());
+    let ticks = Ticks { per_heartbeat: 1_000_000, ..ticks() };
+    let end = SystemTime::now() + Duration::from_millis(20);
+    let wire = connect(&shard, 1, None).handle().0.wire().clone();
+    let soon = Principal { expires_at: Some(end), ..Principal::new(4.into(), "t") };
+    let gone = shard.register(soon.clone(), TRANSPORT, wire.clone(), None).unwrap();
+    let ending = shard.register(soon, TRANSPORT, wire, None).unwrap();
+    drop(gone);
+    for tick in (500_000..).take_while(|_| SystemTime::now() < end + Duration::from_millis(20)) {
+        shard.tick(tick, ticks);
+        assert!(SystemTime::now() >= end || ending.closing().is_none());
+    }
+    shard.tick(499_999, ticks);
+    assert_eq!(ending.closing(), Some(CloseReason::TokenExpired));
+    assert!(shard.lock().expiring.is_empty());
 }
 
 /// What happens in one step of the model.
