@@ -342,13 +342,16 @@ impl Log {
         self.read_window().caught_up.is_some_and(|caught_up| caught_up > at)
     }
 
-    /// Forgets what is too old.
-    pub(crate) fn trim(&self) {
-        while self.read_window().exceeds(&self.limits, &self.encoded, Instant::now()) {
-            // The entries are freed after the lock: thousands that age at once would hold every worker up.
-            let gone = self.write().trim(&self.limits, &self.encoded);
-            drop(gone);
+    /// Forgets what is too old, a bounded number of entries at a time. Says whether there is more.
+    pub(crate) fn trim(&self) -> bool {
+        let exceeds = || self.read_window().exceeds(&self.limits, &self.encoded, Instant::now());
+        if !exceeds() {
+            return false;
         }
+        // They are freed after the lock, or thousands that age at once would hold every worker up.
+        let gone = self.write().trim(&self.limits, &self.encoded);
+        drop(gone);
+        exceeds()
     }
 
     /// Up to `max` entries from `place` on, or from the oldest one when `place` has left the window.
@@ -616,7 +619,7 @@ mod tests {
         let by_age = Log::new(History { max_age: Duration::ZERO, ..History::default() });
         by_age.begin(Some(at(1, 0)));
         by_age.push(Some(at(1, 1)), envelope("x"));
-        by_age.trim();
+        while by_age.trim() {}
         assert_eq!(by_age.read(0, 10).entries.len(), 0);
         assert_eq!(by_age.cursor_at(1), Some(at(1, 1)), "an empty window still knows where it is");
         assert!(recovers(&by_age, at(1, 1)));

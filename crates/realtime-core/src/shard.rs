@@ -479,11 +479,15 @@ impl Shard {
         if found { CatchUp::GoOn } else { CatchUp::Yield }
     }
 
+    /// Forgets some of the log's entries that are too old. Says whether there are more.
+    fn trim(&self) -> bool {
+        self.registry.log.trim()
+    }
+
     /// What time brings: heartbeats, ends of tokens, stalled sockets, silent clients. It looks at the sessions whose turn
     /// for a heartbeat it is, and at those of the others that have something on their way.
     pub(crate) fn tick(&self, tick: u64, ticks: Ticks) {
         let log = &self.registry.log;
-        log.trim();
         let now = SystemTime::now();
         let down = self.registry.bus_down();
         let mut evicted = Vec::new();
@@ -607,6 +611,7 @@ async fn run(shard: Weak<Shard>, wake: Arc<Notify>, ticks: Ticks, max_delay: Dur
     let mut timer = interval(ticks.period);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut tick = 0_u64;
+    let mut trimming = false;
     loop {
         let ticked = tokio::select! {
             () = wake.notified() => false,
@@ -615,10 +620,14 @@ async fn run(shard: Weak<Shard>, wake: Arc<Notify>, ticks: Ticks, max_delay: Dur
         let Some(shard) = shard.upgrade() else { return };
         let began = Instant::now();
         let work = AssertUnwindSafe(|| {
-            let pass = shard.pass();
+            let mut pass = shard.pass();
             if ticked {
                 tick += 1;
                 shard.tick(tick, ticks);
+            }
+            if ticked || trimming {
+                trimming = shard.trim();
+                pass.more |= trimming;
             }
             pass
         });
