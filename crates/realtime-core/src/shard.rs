@@ -56,9 +56,6 @@ pub struct Shard {
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// How many entries one pass takes before the sockets get their turn.
-const PASS_ENTRIES: usize = 256;
-
 /// About how long a connection whose body was woken will take to write: most of it is the system call.
 const WRITE_COST: Duration = Duration::from_micros(5);
 
@@ -353,44 +350,8 @@ impl Shard {
 
     /// Fans out local sends and what is new in the log. Never waits.
     pub(crate) fn pass(&self) -> Pass {
-        let log = &self.registry.log;
         let mut tally = Tally::new(&self.registry);
-        let local = mem::take(&mut *lock(&self.local));
-        let mut members = self.lock();
-        for entry in &local {
-            members.deliver_local(entry, &mut tally);
-        }
-        if !members.up {
-            let Some(up) = log.up() else {
-                members.flush(&mut tally);
-                drop(members);
-                let pass = Pass { more: false, woken: tally.woken };
-                tally.record(&self.registry);
-                return pass;
-            };
-            // What stands before is history.
-            members.up = true;
-            members.place = members.place.max(up);
-            members.settle(log, &mut tally);
-        }
-        let read = log.read(members.place, PASS_ENTRIES);
-        if read.first > members.place {
-            // This worker was so late that the window moved past it.
-            let cursor = log.cursor_at(read.first);
-            let missed = |member: &Member| member.is_live() && member.next() < read.first;
-            for (_, member) in members.sessions.iter().filter(|(_, member)| missed(member)) {
-                tally.announce(&member.session, GapReason::History, cursor);
-            }
-        }
-        let end = read.first + read.entries.len() as u64;
-        for (place, entry) in (read.first..).zip(&read.entries) {
-            members.deliver(place, entry, place + 1 == end, &mut tally);
-        }
-        members.place = end;
-        members.settle(log, &mut tally);
-        members.flush(&mut tally);
-        let more = members.place < log.end();
-        drop(members);
+        let more = self.lock().pass(&self.registry.log, &self.local, &mut tally);
         let pass = Pass { more, woken: tally.woken };
         tally.record(&self.registry);
         pass
@@ -408,6 +369,7 @@ impl Shard {
             member.session.outbox.flush(&mut Gather::default());
         }
         members.place = self.registry.log.end();
+        members.unflushed.clear();
         lock(&self.local).clear();
     }
 

@@ -18,6 +18,7 @@ use crate::{
     outbox::{Offer, Then},
     registry::Registry,
     session::{Begin, Named, SessionKind, SessionState, Stage},
+    sync::{Mutex, lock},
     user::UserRef,
 };
 
@@ -41,6 +42,8 @@ pub(super) struct Members {
     pub(super) held: Vec<Held>,
     /// Sessions whose tokens end soon.
     pub(super) expiring: BTreeSet<(SystemTime, u32)>,
+    /// The slots of sessions whose direct lane is to be flushed by the next passes; some may have been given back.
+    pub(super) unflushed: Vec<u32>,
     /// What was last written over a direct lane.
     pub(super) gather: Gather,
 }
@@ -123,11 +126,79 @@ pub(super) struct Tally {
     pub(super) spread: Duration,
     /// Connections whose bodies were woken: they write after the pass.
     pub(super) woken: u32,
-    /// The slots of sessions whose direct lane has not been flushed.
+    /// Sessions that were met, for whichever of the entries.
+    visits: usize,
+    /// Sockets that were written to.
+    writes: usize,
+    /// The slots of sessions whose direct lane is to be flushed.
     unflushed: Vec<u32>,
 }
 
+/// How many entries one pass takes at most before others get their turn.
+const PASS_ENTRIES: usize = 256;
+
+/// How many sessions it meets before it begins no further entry: about 10 ms.
+const PASS_VISITS: usize = 100_000;
+
+/// How many sockets it writes to: about 10 ms.
+const PASS_WRITES: usize = 2048;
+
 impl Members {
+    /// Fans out local sends and what is new in the log, up to what one pass may take. Says whether there is more.
+    pub(super) fn pass(&mut self, log: &Log, local: &Mutex<Vec<Arc<Entry>>>, tally: &mut Tally) -> bool {
+        if !self.unflushed.is_empty() && !self.flush(tally) {
+            return true;
+        }
+        let more_local = self.pass_local(local, tally);
+        if !self.up {
+            let Some(up) = log.up() else {
+                return !self.flush(tally) || more_local;
+            };
+            // What stands before is history.
+            self.up = true;
+            self.place = self.place.max(up);
+            self.settle(log, tally);
+        }
+        let read = log.read(self.place, PASS_ENTRIES);
+        if read.first > self.place {
+            // This worker was so late that the window moved past it.
+            let cursor = log.cursor_at(read.first);
+            let missed = |member: &Member| member.is_live() && member.next() < read.first;
+            for (_, member) in self.sessions.iter().filter(|(_, member)| missed(member)) {
+                tally.announce(&member.session, GapReason::History, cursor);
+            }
+        }
+        self.place = read.first;
+        let end = read.first + read.entries.len() as u64;
+        for entry in &read.entries {
+            if tally.visits >= PASS_VISITS {
+                break;
+            }
+            self.deliver(self.place, entry, self.place + 1 == end, tally);
+            self.place += 1;
+        }
+        self.settle(log, tally);
+        let flushed = self.flush(tally);
+        !flushed || more_local || self.place < log.end()
+    }
+
+    /// Fans out local sends. They have a bound of their own, so that neither way holds the other up.
+    fn pass_local(&mut self, local: &Mutex<Vec<Arc<Entry>>>, tally: &mut Tally) -> bool {
+        let waiting = mem::take(&mut *lock(local));
+        let mut visits = 0;
+        let mut waiting = waiting.into_iter();
+        while visits < PASS_VISITS
+            && let Some(entry) = waiting.next()
+        {
+            visits += self.deliver_local(&entry, tally);
+        }
+        if waiting.len() == 0 {
+            return false;
+        }
+        lock(local).splice(..0, waiting);
+        true
+    }
+
     /// Puts a session under its user's topic.
     pub(super) fn link(&mut self, slot: u32) {
         let Self { users, sessions, hasher, .. } = self;
@@ -279,11 +350,13 @@ impl Members {
         self.held.retain(|held| held.slot != slot);
     }
 
-    /// Runs `offer` on every member that is in one of the envelope's topics and of its scope.
-    pub(super) fn each(&mut self, envelope: &Envelope, mut offer: impl FnMut(&mut Member)) {
+    /// Runs `offer` on every member that is in one of the envelope's topics and of its scope. Returns how many were met.
+    pub(super) fn each(&mut self, envelope: &Envelope, mut offer: impl FnMut(&mut Member)) -> usize {
         let Self { sessions, topics, users, hasher, .. } = self;
         let scope = envelope.scope();
+        let mut visits = 0;
         let mut offer = |member: &mut Member| {
+            visits += 1;
             if scope.covers(member.session.transport()) {
                 offer(member);
             }
@@ -308,6 +381,7 @@ impl Members {
                 slots.iter().for_each(|slot| offer(&mut sessions[*slot as usize]));
             }
         }
+        visits
     }
 
     /// Hands an entry to everybody who is to get it. The last one of a pass need not wait for others: to meet a session
@@ -324,7 +398,8 @@ impl Members {
             };
             member.set_next(place + 1);
             let outbox = &member.session.outbox;
-            let offer = if is_last {
+            let offer = if is_last && tally.writes < PASS_WRITES {
+                tally.writes += 1;
                 outbox.send_or_catch_up(frame, place, &mut gather)
             } else {
                 outbox.queue_or_catch_up(frame, place)
@@ -342,7 +417,10 @@ impl Members {
             }
         };
         match &entry.content {
-            Content::Envelope(envelope) => self.each(envelope, offer),
+            Content::Envelope(envelope) => {
+                let visits = self.each(envelope, offer);
+                tally.visits += visits;
+            }
             Content::Marker => {}
             Content::Gap(reason) => self.deliver_gap(place, *reason, entry.position, tally),
         }
@@ -352,6 +430,7 @@ impl Members {
     /// Tells every live session of a gap in the log, each in a frame of its own: they are not to load their state afresh
     /// at the same moment.
     fn deliver_gap(&mut self, place: u64, reason: GapReason, cursor: Option<Position>, tally: &mut Tally) {
+        tally.visits += self.sessions.len();
         let waiting = |member: &&mut Member| member.is_live() && member.next() <= place;
         for member in self.sessions.iter_mut().map(|(_, member)| member).filter(waiting) {
             let session = &member.session;
@@ -375,17 +454,24 @@ impl Members {
         }
     }
 
-    /// Writes what was delivered over direct lanes: everything of one session at once.
-    pub(super) fn flush(&mut self, tally: &mut Tally) {
-        for slot in tally.unflushed.drain(..) {
-            self.sessions[slot as usize].session.outbox.flush(&mut self.gather);
+    /// Writes what was delivered over direct lanes: everything of one session at once. Where that is much, the next
+    /// passes go on with it; says whether it was all.
+    pub(super) fn flush(&mut self, tally: &mut Tally) -> bool {
+        self.unflushed.append(&mut tally.unflushed);
+        let writes = PASS_WRITES.saturating_sub(tally.writes).min(self.unflushed.len());
+        for slot in self.unflushed.drain(..writes) {
+            if let Some(member) = self.sessions.get(slot as usize) {
+                member.session.outbox.flush(&mut self.gather);
+            }
         }
+        tally.writes += writes;
         self.gather.clear();
+        self.unflushed.is_empty()
     }
 
-    pub(super) fn deliver_local(&mut self, entry: &Entry, tally: &mut Tally) {
+    fn deliver_local(&mut self, entry: &Entry, tally: &mut Tally) -> usize {
         let Content::Envelope(envelope) = &entry.content else {
-            return;
+            return 0;
         };
         let mut served: Vec<u32> = Vec::new();
         let several = envelope.topics().len() > 1;
@@ -410,7 +496,7 @@ impl Members {
                 Offer::Full => tally.local_lost += 1,
                 Offer::Closed => {}
             }
-        });
+        })
     }
 }
 

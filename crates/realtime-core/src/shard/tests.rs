@@ -541,6 +541,64 @@ fn a_tick_looks_at_the_sessions_whose_turn_it_is_and_at_those_with_something_on_
 }
 
 #[test]
+fn a_pass_ends_behind_an_entry_when_it_has_met_many_sessions() {
+    let outbox = OutboxLimits { max_messages: 1000, ..OutboxLimits::default() };
+    let (registry, shard) = node(Settings { outbox, ..Settings::default() });
+    let mut sessions: Vec<_> = (0..1000).map(|user| connect(&shard, user, None)).collect();
+    (1..=120).for_each(|offset| publish(&registry, offset, to_all("x")));
+    assert!(shard.pass().more, "120,000 deliveries are too many for one");
+    assert_eq!(shard.lock().place, 100);
+    let expected = |offsets: std::ops::RangeInclusive<u64>| -> Vec<_> {
+        offsets.map(|offset| format!("m1.{offset} x")).collect()
+    };
+    assert_eq!(drain(&mut sessions[999]), expected(1..=100));
+    assert!(!shard.pass().more);
+    assert_eq!(drain(&mut sessions[999]), expected(101..=120));
+    assert_eq!(drain(&mut sessions[0]), expected(1..=120));
+}
+
+#[test]
+fn one_message_to_many_sockets_is_written_in_several_passes() {
+    let (registry, shard) = node(Settings::default());
+    let mut clients: Vec<_> =
+        (0..3000).map(|user| Client::open(connect(&shard, user, None), user, 0)).collect();
+    for client in &clients {
+        client.socket.0.lock().unwrap().1 = 1000;
+        client.session.open_direct();
+    }
+    let written = |clients: &[Client]| -> usize {
+        clients.iter().filter(|client| client.socket.0.lock().unwrap().0 == "m1.1 x\n").count()
+    };
+    publish(&registry, 1, to_all("x"));
+    assert!(shard.pass().more);
+    let first = written(&clients);
+    assert!(first > 0 && first < 2500, "{first} sockets were written to in one pass");
+    // One whose turn has yet to come ends with what it was sent, and another one takes its slot.
+    let mut last = clients.pop().unwrap();
+    last.session.close(CloseReason::Normal);
+    assert_eq!(drain(&mut last.session), ["cnormal"], "the frame itself went straight to the socket");
+    drop(last);
+    let late = connect(&shard, 2999, None);
+    while shard.pass().more {}
+    assert_eq!(written(&clients), 2999);
+    drop(late);
+}
+
+#[test]
+fn many_local_sends_leave_in_several_passes_and_in_order() {
+    let (_, shard) = node(Settings::default());
+    let mut sessions: Vec<_> = (0..1000).map(|user| connect(&shard, user, None)).collect();
+    for n in 0..120 {
+        let envelope = Arc::new(to_all(&n.to_string()));
+        shard.send_local(Arc::new(Entry::new(None, Content::Envelope(envelope)))).unwrap();
+    }
+    assert!(shard.pass().more);
+    assert!(!shard.pass().more);
+    let expected: Vec<_> = (0..120).map(|n| format!("m- {n}")).collect();
+    assert_eq!(drain(&mut sessions[500]), expected);
+}
+
+#[test]
 fn a_token_that_ends_before_its_sessions_turn_ends_it_in_time() {
     let (_, shard) = node(Settings::default());
     let ticks = Ticks { per_heartbeat: 1_000_000, ..ticks() };
