@@ -50,12 +50,13 @@ impl Default for History {
 
 /// How messages that come in a burst leave together.
 ///
-/// A worker hands out all that is new at once, and before it does so again it pauses for about as long as that took.
+/// A worker hands out all that is new at once, and before it does so again it waits until the connections have written it,
+/// and pauses for about as long as that took.
 /// What is published meanwhile leaves each connection as one write. A message that comes alone never waits.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Fanout {
-    /// The longest pause. Default 5 ms, at most 100 ms; 0 means none.
+    /// The longest wait, and the longest pause. Default 5 ms, at most 100 ms; 0 means none.
     #[serde(with = "humantime_serde")]
     pub max_delay: Duration,
 }

@@ -13,12 +13,13 @@ use std::{
     ops::{Deref, DerefMut},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
 };
 
 use bytes::{Bytes, BytesMut};
+use tokio::sync::Notify;
 
 use crate::{
     CloseReason, Position,
@@ -45,11 +46,37 @@ pub(crate) struct OutboxGroup {
     max_bytes: usize,
     /// Slots of the outboxes that a tick has to look at: those with frames or with something [`Rare`].
     watched: Mutex<Vec<u32>>,
+    /// Bodies that were woken and have not asked since.
+    woken: AtomicUsize,
+    /// How many of them somebody waits for there to be.
+    goal: AtomicUsize,
+    reached: Notify,
 }
 
 impl OutboxGroup {
     pub(crate) fn new(limits: &OutboxLimits) -> Self {
-        Self { max_messages: limits.max_messages, max_bytes: limits.max_bytes, watched: Mutex::default() }
+        Self {
+            max_messages: limits.max_messages,
+            max_bytes: limits.max_bytes,
+            watched: Mutex::default(),
+            woken: AtomicUsize::default(),
+            goal: AtomicUsize::default(),
+            reached: Notify::new(),
+        }
+    }
+
+    /// How many bodies were woken and have not asked since.
+    pub(crate) fn woken(&self) -> usize {
+        self.woken.load(Ordering::Acquire)
+    }
+
+    /// Waits until no more than so many bodies were woken and have not asked since: the others have written, or are about
+    /// to. Only one task may wait.
+    pub(crate) async fn asked(&self, goal: usize) {
+        self.goal.store(goal, Ordering::Release);
+        while self.woken() > goal {
+            self.reached.notified().await;
+        }
     }
 
     /// The slots of the outboxes that a tick has to look at, ascending; some may have been given back. What is still to
@@ -81,6 +108,10 @@ struct State {
     aborted: bool,
     /// The next tick looks at it.
     watched: bool,
+    /// The body was woken and has not asked since.
+    woken: bool,
+    /// The group counts it among those.
+    counted: bool,
     /// What only some sessions have at a time. An idle one that is live has none.
     rare: Option<Box<Rare>>,
     direct: Option<Direct>,
@@ -317,7 +348,7 @@ impl Outbox {
     /// Up to `max` bytes for the body to write; wakes the caller's task when there are none yet.
     pub(crate) fn poll_pull(&self, cx: &mut Context<'_>, max: usize) -> Poll<Pull> {
         let mut state = self.lock();
-        state.pulled = true;
+        (state.pulled, state.woken) = (true, false);
         if state.aborted
             && let Some(reason) = state.closing()
         {
@@ -358,6 +389,12 @@ impl Outbox {
     /// Takes the way past the body away, and with it the descriptor.
     pub(crate) fn detach(&self) {
         self.lock().direct = None;
+    }
+
+    /// There is no body any more that could ask.
+    pub(crate) fn end_body(&self) {
+        let mut state = self.lock();
+        (state.waker, state.woken) = (None, false);
     }
 
     /// Whether the direct lane is open.
@@ -520,7 +557,8 @@ impl Outbox {
     }
 }
 
-/// The state under its lock. An outbox that is given up with something in it is watched from then on.
+/// The state under its lock. When that is given up, an outbox with something in it is watched from then on, and its group
+/// counts the bodies that were woken.
 struct Locked<'a> {
     state: MutexGuard<'a, State>,
     outbox: &'a Outbox,
@@ -548,6 +586,15 @@ impl Drop for Locked<'_> {
                 // What was asked and taken before it began to wait is none of its waiting.
                 (self.watched, self.pulled) = (true, false);
                 lock(&self.outbox.group.watched).push(slot);
+            }
+        }
+        if self.woken != self.counted {
+            let OutboxGroup { woken, goal, reached, .. } = &*self.outbox.group;
+            self.counted = self.woken;
+            if self.woken {
+                woken.fetch_add(1, Ordering::AcqRel);
+            } else if woken.fetch_sub(1, Ordering::AcqRel) == goal.load(Ordering::Acquire) + 1 {
+                reached.notify_one();
             }
         }
     }
@@ -643,6 +690,7 @@ impl State {
     /// Wakes the body if it waits.
     fn wake(&mut self) -> bool {
         let waker = self.waker.take();
+        self.woken |= waker.is_some();
         waker.map(Waker::wake).is_some()
     }
 

@@ -24,7 +24,7 @@ use smallvec::SmallVec;
 use tokio::{
     sync::Notify,
     task::{JoinHandle, yield_now},
-    time::{MissedTickBehavior, interval, sleep},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
 use crate::{
@@ -55,9 +55,6 @@ pub struct Shard {
     wake: Arc<Notify>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
-
-/// About how long a connection whose body was woken will take to write: most of it is the system call.
-const WRITE_COST: Duration = Duration::from_micros(5);
 
 /// A shorter pause than this is none: timers have milliseconds.
 const SHORTEST_PAUSE: Duration = Duration::from_micros(500);
@@ -112,7 +109,8 @@ impl Shard {
         let ticks = Ticks::new(&registry.settings);
         let max_delay = registry.settings.fanout.max_delay;
         let shard = Self::new(registry);
-        let task = tokio::spawn(run(Arc::downgrade(&shard), Arc::clone(&shard.wake), ticks, max_delay));
+        let (wake, outboxes) = (Arc::clone(&shard.wake), Arc::clone(&shard.outboxes));
+        let task = tokio::spawn(run(Arc::downgrade(&shard), wake, outboxes, ticks, max_delay));
         *lock(&shard.task) = Some(task);
         shard
     }
@@ -188,6 +186,7 @@ impl Shard {
 
     /// Removes a session whose connection has ended.
     pub(crate) fn remove(&self, session: &SessionState) {
+        session.outbox.end_body();
         if self.unregister(session) {
             self.registry.directory.remove(session);
             self.report_end(session);
@@ -352,9 +351,8 @@ impl Shard {
     pub(crate) fn pass(&self) -> Pass {
         let mut tally = Tally::new(&self.registry);
         let more = self.lock().pass(&self.registry.log, &self.local, &mut tally);
-        let pass = Pass { more, woken: tally.woken };
         tally.record(&self.registry);
-        pass
+        Pass { more }
     }
 
     /// Goes on after a pass that panicked: every live session reads on by itself, behind what it was sent. One whose
@@ -553,8 +551,6 @@ impl Heartbeats {
 pub(crate) struct Pass {
     /// There is more in the log.
     pub(crate) more: bool,
-    /// How many connections write when it is their turn.
-    pub(crate) woken: u32,
 }
 
 impl Drop for Shard {
@@ -567,20 +563,31 @@ impl Drop for Shard {
 
 /// The delivery task of a shard, which ends with it.
 ///
-/// After a pass it pauses for about as long as the pass and the writes that it causes take, up to `max_delay`. So a
-/// burst costs each connection one write for all that was published meanwhile, and what comes alone never waits.
-async fn run(shard: Weak<Shard>, wake: Arc<Notify>, ticks: Ticks, max_delay: Duration) {
+/// After a pass it waits until the bodies that were woken have written, and pauses for about as long as all that took; each
+/// of the two up to `max_delay`. So a burst costs each connection one write for all that was published meanwhile, also
+/// where a publisher waits for each answer. What comes alone never waits.
+async fn run(
+    shard: Weak<Shard>,
+    wake: Arc<Notify>,
+    outboxes: Arc<OutboxGroup>,
+    ticks: Ticks,
+    max_delay: Duration,
+) {
     let mut timer = interval(ticks.period);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut tick = 0_u64;
     let mut trimming = false;
+    // Bodies that were woken and do not ask: their sockets take nothing, and nobody waits for them again.
+    let mut stuck = 0;
+    let mut began = None;
     loop {
         let ticked = tokio::select! {
             () = wake.notified() => false,
             _ = timer.tick() => true,
         };
         let Some(shard) = shard.upgrade() else { return };
-        let began = Instant::now();
+        let since = *began.get_or_insert_with(tokio::time::Instant::now);
+        stuck = outboxes.woken().min(stuck);
         let work = AssertUnwindSafe(|| {
             let mut pass = shard.pass();
             if ticked {
@@ -598,7 +605,7 @@ async fn run(shard: Weak<Shard>, wake: Arc<Notify>, ticks: Ticks, max_delay: Dur
             tracing::error!("a delivery pass panicked; its sessions read on from the log");
             shard.registry.metrics.panics.add(1);
             shard.recover();
-            Pass { more: true, woken: 0 }
+            Pass { more: true }
         });
         drop(shard);
         if pass.more {
@@ -607,7 +614,14 @@ async fn run(shard: Weak<Shard>, wake: Arc<Notify>, ticks: Ticks, max_delay: Dur
             yield_now().await;
             continue;
         }
-        let pause = (began.elapsed() + WRITE_COST * pass.woken).min(max_delay);
+        began = None;
+        if max_delay.is_zero() {
+            continue;
+        }
+        if outboxes.woken() > stuck && timeout(max_delay, outboxes.asked(stuck)).await.is_err() {
+            stuck = outboxes.woken();
+        }
+        let pause = since.elapsed().min(max_delay);
         if pause >= SHORTEST_PAUSE {
             sleep(pause).await;
         }

@@ -124,8 +124,6 @@ pub(super) struct Tally {
     pub(super) local_lost: u64,
     /// The time over which clients that are told of a gap should load their state afresh.
     pub(super) spread: Duration,
-    /// Connections whose bodies were woken: they write after the pass.
-    pub(super) woken: u32,
     /// Sessions that were met, for whichever of the entries.
     visits: usize,
     /// Sockets that were written to.
@@ -516,8 +514,7 @@ impl Tally {
 
     fn see_to(&mut self, then: Then, session: &SessionState) {
         match then {
-            Then::Nothing => {}
-            Then::Woken => self.woken += 1,
+            Then::Nothing | Then::Woken => {}
             Then::Flush => self.unflushed.push(session.slot()),
         }
     }

@@ -481,7 +481,7 @@ async fn a_pass_that_panics_costs_those_alone_whose_frame_it_was() {
     shard.wake();
     let mut got = Vec::new();
     while got.len() < 3 {
-        tokio::time::timeout(
+        timeout(
             Duration::from_secs(5),
             std::future::poll_fn(|cx| {
                 other.poll_next(cx).map(|out| match out {
@@ -499,6 +499,51 @@ async fn a_pass_that_panics_costs_those_alone_whose_frame_it_was() {
     assert_eq!(registry.metrics.panics.value(), 1);
     let poll = AssertUnwindSafe(|| drain(&mut victim));
     assert!(catch_unwind(poll).is_err(), "it ends with its own connection");
+}
+
+/// Waits until the delivery task has done what it can without time passing.
+async fn settled(shard: &Shard, place: u64) -> bool {
+    for _ in 0..100 {
+        if shard.lock().place == place {
+            return true;
+        }
+        yield_now().await;
+    }
+    false
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_pass_waits_for_the_bodies_that_the_last_one_woke() {
+    let registry = Arc::new(Registry::new(Settings::default()));
+    registry.log.begin(Some(at(1, 0)));
+    let shard = Shard::spawn(Arc::clone(&registry));
+    let mut session = connect(&shard, 1, None);
+    assert_eq!(drain(&mut session), Vec::<String>::new());
+    let send = |offset| {
+        publish(&registry, offset, to_user(1, "x"));
+        shard.wake();
+    };
+    send(1);
+    assert!(settled(&shard, 1).await, "what comes alone does not wait");
+    send(2);
+    send(3);
+    assert!(!settled(&shard, 3).await, "the body has yet to write");
+    assert_eq!(drain(&mut session), ["m1.1 x"]);
+    assert!(settled(&shard, 3).await, "now it has");
+    send(4);
+    assert!(!settled(&shard, 4).await);
+    let began = tokio::time::Instant::now();
+    while !settled(&shard, 4).await {
+        sleep(Duration::from_millis(1)).await;
+    }
+    assert!(
+        began.elapsed() <= Duration::from_millis(10),
+        "a body that does not ask is not waited for any longer"
+    );
+    send(5);
+    assert!(settled(&shard, 5).await, "nor again");
+    drop(session);
+    assert_eq!(shard.outboxes.woken(), 0);
 }
 
 #[test]
