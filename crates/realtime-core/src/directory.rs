@@ -285,6 +285,13 @@ impl Directory {
         self.read().users.values().flat_map(Own::sessions).map(Arc::clone).collect()
     }
 
+    /// The sessions of whichever user that satisfy the condition.
+    pub(crate) fn filter(&self, condition: impl Fn(&SessionState) -> bool) -> Vec<Arc<SessionState>> {
+        let state = self.read();
+        let sessions = state.users.values().flat_map(Own::sessions);
+        sessions.filter(|session| condition(session)).map(Arc::clone).collect()
+    }
+
     /// The users that have sessions of a transport, ascending.
     pub(crate) fn users_of(&self, transport: Transport) -> Vec<UserId> {
         let has = |own: &Own| own.sessions().iter().any(|session| session.transport() == transport);

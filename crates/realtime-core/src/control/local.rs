@@ -57,8 +57,7 @@ impl LocalControl {
             }
             Order::RevokeToken { token: RefusedToken { token, until }, after } => {
                 self.refusals.refuse(None, *token, *until);
-                let mut sessions = self.sessions(None);
-                sessions.retain(|session| session.principal.token == *token);
+                let sessions = self.registry.directory.filter(|session| session.principal.token == *token);
                 Applied { closed: end(sessions, CloseReason::Revoked, *after), ..Applied::default() }
             }
             Order::RevokeUser { user, issued_before, after } => {
@@ -88,7 +87,8 @@ impl LocalControl {
             };
         }
         if news {
-            for session in self.sessions(None) {
+            let refused = |session: &SessionState| self.refusals.refuses(&session.principal);
+            for session in self.registry.directory.filter(refused) {
                 if let Some(reason) = self.refusals.reason(&session.principal) {
                     end(vec![session], reason, None);
                 }

@@ -586,6 +586,63 @@ fn a_tick_looks_at_the_sessions_whose_turn_it_is_and_at_those_with_something_on_
 }
 
 #[test]
+fn sessions_of_one_user_and_topic_leave_in_any_order_and_the_others_are_still_found() {
+    for user in ["7", "u-7"] {
+        let (registry, shard) = node(Settings::default());
+        let group = Topic::new("role:admin").unwrap();
+        let user: crate::UserId = user.parse().unwrap();
+        let wire: Arc<dyn Wire> = Arc::new(PlainWire);
+        let wire = registry.wire(&wire).unwrap();
+        let connect = || {
+            let topics = vec![group.clone(), Topic::all(), Topic::user(&user), Topic::new("b").unwrap()];
+            let principal = Principal { topics, ..Principal::new(user.clone(), "t") };
+            shard.register(principal, TRANSPORT, wire.clone(), None).unwrap()
+        };
+        let mut sessions: Vec<_> = (0..40).map(|_| connect()).collect();
+        let mut offset = 0;
+        for step in 0..60 {
+            offset += 2;
+            let (own, named) = (Topic::user(&user), group.clone());
+            for (offset, topic) in [(offset - 1, own), (offset, named)] {
+                let envelope = Envelope::to_topics([topic], Scope::Both, Message::text("x")).unwrap();
+                publish(&registry, offset, envelope);
+            }
+            assert!(!shard.pass().more);
+            for session in &mut sessions {
+                assert_eq!(drain(session).len(), 2);
+            }
+            let index = (step * 7919) % sessions.len();
+            match step % 3 {
+                0 => sessions.push(connect()),
+                1 => drop(sessions.swap_remove(index)),
+                _ => {
+                    let handle = sessions[index].handle();
+                    handle.unsubscribe(&group);
+                    handle.unsubscribe(&Topic::user(&user));
+                    assert_eq!(handle.topics(), [Topic::new("b").unwrap()]);
+                    handle.subscribe(Topic::user(&user));
+                    handle.subscribe(group.clone());
+                    assert_eq!(handle.topics().len(), 3);
+                }
+            }
+        }
+        drop(sessions);
+        let members = shard.lock();
+        assert!(members.topics.is_empty() && members.users.is_empty());
+    }
+}
+
+#[test]
+fn another_users_topic_may_be_subscribed_to() {
+    let (registry, shard) = node(Settings::default());
+    let (mut own, mut other) = (connect(&shard, 1, None), connect(&shard, 2, None));
+    other.handle().subscribe(Topic::user(&1.into()));
+    publish(&registry, 1, to_user(1, "x"));
+    shard.pass();
+    assert_eq!((drain(&mut own), drain(&mut other)), (vec!["m1.1 x".to_owned()], vec!["m1.1 x".to_owned()]));
+}
+
+#[test]
 fn a_pass_ends_behind_an_entry_when_it_has_met_many_sessions() {
     let outbox = OutboxLimits { max_messages: 1000, ..OutboxLimits::default() };
     let (registry, shard) = node(Settings { outbox, ..Settings::default() });
