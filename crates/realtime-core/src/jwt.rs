@@ -1,8 +1,11 @@
 //! [`JwtAuthenticator`]: logins that are signed tokens.
 
+mod verified;
+
 use std::{
     fmt,
     str::FromStr,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -11,6 +14,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, erro
 use serde::{Deserialize, Serialize};
 
 use crate::{AuthError, Authenticator, ClientIdPolicy, Handshake, Principal, TokenHash, Topic, UserId};
+use verified::{Login, VerifiedTokens};
 
 /// Checks tokens signed with a shared secret.
 ///
@@ -19,12 +23,18 @@ use crate::{AuthError, Authenticator, ClientIdPolicy, Handshake, Principal, Toke
 /// optionally `nbf`, `iat`, `clientid` and `topics` (a list of names). Times are seconds since 1970, whole or with a
 /// fraction (RFC 7519, section 2); a fraction of `exp` and `iat` is rounded down. A header with `crit` is refused (RFC
 /// 7515, section 4.1.11: no extension is known here), and so is one with `zip`, `enc` or `b64: false`.
+///
+/// A token is verified once: what a valid one says is kept under its hash, for up to 4,096 of the last tokens, and shared by
+/// all clones. That cannot let anybody in who would have been refused. A token of that hash is that token; its secret and
+/// algorithm never change; times and the client id are compared at each handshake; and [`Hub::connect`](crate::Hub::connect)
+/// asks each time whether the login has been kicked or revoked. A token that is not valid leaves nothing.
 #[derive(Clone)]
 pub struct JwtAuthenticator {
     algorithm: JwtAlgorithm,
     encoding: EncodingKey,
     decoding: DecodingKey,
     client_id: ClientIdPolicy,
+    verified: Arc<VerifiedTokens>,
 }
 
 /// How tokens are signed.
@@ -101,7 +111,13 @@ impl JwtAuthenticator {
         }
         let (encoding, decoding) =
             (EncodingKey::from_secret(secret.as_bytes()), DecodingKey::from_secret(secret.as_bytes()));
-        Ok(Self { algorithm, encoding, decoding, client_id: ClientIdPolicy::Optional })
+        Ok(Self {
+            algorithm,
+            encoding,
+            decoding,
+            client_id: ClientIdPolicy::Optional,
+            verified: Arc::default(),
+        })
     }
 
     /// Whether a connection has to name its client id.
@@ -124,6 +140,17 @@ impl JwtAuthenticator {
     /// # Errors
     /// [`AuthError::Unauthorized`] with what is wrong; never with the token.
     pub fn verify(&self, token: &str) -> Result<Principal, AuthError> {
+        let hash = TokenHash::of(token);
+        if let Some(login) = self.verified.find(hash) {
+            login.check_times()?;
+            return Ok(login.principal);
+        }
+        let login = self.decode(token, hash)?;
+        self.verified.insert(hash, login.clone());
+        Ok(login.principal)
+    }
+
+    fn decode(&self, token: &str, hash: TokenHash) -> Result<Login, AuthError> {
         let unauthorized = |problem: &str| AuthError::Unauthorized(problem.to_owned());
         let algorithm = Algorithm::from(self.algorithm);
         let header = jsonwebtoken::decode_header(token).map_err(|error| {
@@ -150,20 +177,32 @@ impl JwtAuthenticator {
             })
         })?;
         let Received { user_id, sub, client_id, topics, exp, nbf, iat } = data.claims;
-        let now = SystemTime::now();
         let exp = exp.ok_or_else(|| unauthorized("token has no exp"))?;
         let expires_at = time(exp.floor()).ok_or_else(|| unauthorized("token has an exp beyond all time"))?;
-        if expires_at <= now {
-            return Err(unauthorized("token has expired"));
-        }
-        if nbf.is_some_and(|nbf| time(nbf).map_or(nbf > 0.0, |start| start > now)) {
-            return Err(unauthorized("token is not valid yet"));
-        }
+        check_times(expires_at, nbf)?;
         let user = user_id.or(sub).ok_or_else(|| unauthorized("token has neither userId nor sub"))?;
-        let issued_at = iat.and_then(|iat| time(iat.floor()));
-        let (token, expires_at) = (TokenHash::of(token), Some(expires_at));
-        let client_id = client_id.map(Into::into);
-        Ok(Principal { user, client_id, token, issued_at, expires_at, topics, credential: None })
+        let principal = Principal {
+            user,
+            client_id: client_id.map(Into::into),
+            token: hash,
+            issued_at: iat.and_then(|iat| time(iat.floor())),
+            expires_at: Some(expires_at),
+            topics,
+            credential: None,
+        };
+        Ok(Login { principal, expires_at, nbf })
+    }
+}
+
+/// Refuses a token before and after its time.
+fn check_times(expires_at: SystemTime, nbf: Option<f64>) -> Result<(), AuthError> {
+    let now = SystemTime::now();
+    if expires_at <= now {
+        Err(AuthError::Unauthorized("token has expired".into()))
+    } else if nbf.is_some_and(|nbf| time(nbf).map_or(nbf > 0.0, |start| start > now)) {
+        Err(AuthError::Unauthorized("token is not valid yet".into()))
+    } else {
+        Ok(())
     }
 }
 
@@ -342,6 +381,48 @@ mod tests {
             let message = refused(jwt.verify(&forge(&format!(r#"{{"alg":"HS256"{header}}}"#), &claims)));
             assert!(message.contains(problem), "{header}: {message} should say {problem}");
         }
+    }
+
+    #[test]
+    fn a_token_is_verified_once_and_still_ends_in_time() {
+        let jwt = JwtAuthenticator::new(JwtAlgorithm::Hs256, SECRET).unwrap();
+        let claims = Claims { sub: Some(1.into()), exp: now() + 60, ..Claims::default() };
+        let token = jwt.sign(&claims).unwrap();
+        let hash = TokenHash::of(&token);
+        let principal = jwt.verify(&token).unwrap();
+        let clone = jwt.clone();
+        assert_eq!(clone.verified.find(hash).unwrap().principal, principal);
+        assert_eq!(clone.verify(&token).unwrap(), principal);
+        // What is kept is looked at as a token is.
+        let ended = UNIX_EPOCH + Duration::from_secs(now());
+        jwt.verified.insert(hash, Login { principal: principal.clone(), expires_at: ended, nbf: None });
+        assert!(refused(jwt.verify(&token)).contains("expired"));
+        let soon = Some((now() + 60) as f64);
+        jwt.verified
+            .insert(hash, Login { principal, expires_at: ended + Duration::from_secs(60), nbf: soon });
+        assert!(refused(jwt.verify(&token)).contains("not valid yet"));
+    }
+
+    #[test]
+    fn a_token_that_is_refused_leaves_nothing_behind() {
+        let jwt = JwtAuthenticator::new(JwtAlgorithm::Hs256, SECRET).unwrap();
+        let stranger = JwtAuthenticator::new(JwtAlgorithm::Hs256, "another secret").unwrap();
+        let good = Claims { sub: Some(1.into()), exp: now() + 60, ..Claims::default() };
+        let crit =
+            forge(r#"{"alg":"HS256","crit":["exp"]}"#, &format!(r#"{{"sub":1,"exp":{}}}"#, now() + 60));
+        let early = format!(r#"{{"sub":1,"exp":{},"nbf":{}}}"#, now() + 60, now() + 30);
+        for token in [
+            stranger.sign(&good).unwrap(),
+            jwt.sign(&Claims { exp: now() - 1, ..good.clone() }).unwrap(),
+            jwt.sign(&Claims { sub: None, ..good }).unwrap(),
+            forge(r#"{"alg":"HS256"}"#, &early),
+            crit,
+            "not a token".into(),
+        ] {
+            refused(jwt.verify(&token));
+            refused(jwt.verify(&token));
+        }
+        assert_eq!(jwt.verified.len(), 0);
     }
 
     #[test]

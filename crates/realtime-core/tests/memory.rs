@@ -4,11 +4,7 @@
 #![cfg(all(target_os = "linux", feature = "jwt"))]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that prints a table")]
 
-use std::{
-    fs,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{fs, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use realtime_core::{
@@ -47,13 +43,14 @@ fn resident() -> usize {
     line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
 }
 
-fn connect(hub: &Hub, jwt: &JwtAuthenticator, user: usize) -> Session {
-    let exp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 3600;
+fn connect(hub: &Hub, user: usize) -> Session {
+    // One for all would keep what the last tokens said, which is bounded and not the sessions'.
+    let jwt = JwtAuthenticator::new(JwtAlgorithm::Hs256, "a secret of the tests, long enough").unwrap();
     let claims = Claims {
         user_id: Some(i64::try_from(user).unwrap().into()),
         client_id: Some("e5cd7e4891bf95d1d19206ce24a7b32e".into()),
-        exp,
-        iat: Some(exp - 3600),
+        exp: 4_102_444_800,
+        iat: Some(1_700_000_000),
         ..Claims::default()
     };
     let principal = jwt.verify(&jwt.sign(&claims).unwrap()).unwrap();
@@ -63,10 +60,10 @@ fn connect(hub: &Hub, jwt: &JwtAuthenticator, user: usize) -> Session {
 
 /// Bytes a session of so many new users, beside the [`Session`] itself, which its connection owns. The sessions are
 /// returned, since the next ones must not find their memory.
-async fn measure(hub: &Hub, jwt: &JwtAuthenticator, first: usize, users: usize) -> (usize, Vec<Session>) {
+async fn measure(hub: &Hub, first: usize, users: usize) -> (usize, Vec<Session>) {
     let mut kept = Vec::with_capacity(SESSIONS);
     let before = resident();
-    kept.extend((0..SESSIONS).map(|n| connect(hub, jwt, first + n % users)));
+    kept.extend((0..SESSIONS).map(|n| connect(hub, first + n % users)));
     tokio::task::yield_now().await;
     let bytes = resident().saturating_sub(before + SESSIONS * size_of::<Session>()) / SESSIONS;
     (bytes, kept)
@@ -80,10 +77,9 @@ async fn an_idle_session_takes_little_memory() {
     settings.limits.max_connections_per_user = 0;
     let hub = Hub::builder().settings(settings).start().unwrap();
     let _shard = hub.shard();
-    let jwt = JwtAuthenticator::new(JwtAlgorithm::Hs256, "a secret of the tests, long enough").unwrap();
-    let _warm: Vec<Session> = (0..100).map(|user| connect(&hub, &jwt, user)).collect();
-    let (alone, _kept) = measure(&hub, &jwt, 10_000, SESSIONS).await;
-    let (shared, _kept_too) = measure(&hub, &jwt, 100_000, SESSIONS / 4).await;
+    let _warm: Vec<Session> = (0..100).map(|user| connect(&hub, user)).collect();
+    let (alone, _kept) = measure(&hub, 10_000, SESSIONS).await;
+    let (shared, _kept_too) = measure(&hub, 100_000, SESSIONS / 4).await;
     println!("{:>20} bytes a session", "sessions of a user");
     println!("{:>20} {alone}", 1);
     println!("{:>20} {shared}", 4);
