@@ -25,6 +25,8 @@ const API_KEY: &str = "the-key-of-the-tests";
 pub struct Demo {
     child: Child,
     port: u16,
+    /// The port of `server.internal`, where it is set.
+    internal: Option<u16>,
     http: reqwest::Client,
 }
 
@@ -70,18 +72,21 @@ impl Demo {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let port = within("the demo to start", async {
-            let mut seen = Vec::new();
+        let (port, internal) = within("the demo to start", async {
+            let (mut seen, mut internal) = (Vec::new(), None);
             loop {
                 let line = lines.next_line().await.unwrap().unwrap_or_else(|| panic!("no start: {seen:#?}"));
+                if let Some(url) = line.strip_prefix("internal api: http://127.0.0.1:") {
+                    internal = Some(url.split('/').next().unwrap().parse().unwrap());
+                }
                 if let Some(url) = line.strip_prefix("realtime-demo is ready at http://127.0.0.1:") {
-                    return url.trim_end_matches('/').parse().unwrap();
+                    return (url.trim_end_matches('/').parse().unwrap(), internal);
                 }
                 seen.push(line);
             }
         })
         .await;
-        (Self { child, port, http: reqwest::Client::new() }, lines)
+        (Self { child, port, internal, http: reqwest::Client::new() }, lines)
     }
 
     /// The demo's binary, built once per test process.
@@ -117,6 +122,11 @@ impl Demo {
     /// An address on it.
     pub fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    /// An address on its internal server, or on the public one where it has no other.
+    pub fn api_url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.internal.unwrap_or(self.port))
     }
 
     /// The process, to wait for its end.
@@ -189,7 +199,12 @@ impl Demo {
 
     /// Calls the API with the key.
     pub async fn api(&self, method: reqwest::Method, path: &str, body: Option<&str>) -> (u16, Value) {
-        let request = self.http.request(method, self.url(path)).header("X-API-Key", API_KEY);
+        self.call(method, self.api_url(path), body).await
+    }
+
+    /// Calls whatever address with the key of the API.
+    pub async fn call(&self, method: reqwest::Method, url: String, body: Option<&str>) -> (u16, Value) {
+        let request = self.http.request(method, url).header("X-API-Key", API_KEY);
         let response = request.body(body.unwrap_or_default().to_owned()).send().await.unwrap();
         (response.status().as_u16(), response.json().await.unwrap())
     }

@@ -13,6 +13,7 @@ pub mod config;
 mod event;
 mod fault;
 mod health;
+mod internal;
 pub mod log;
 mod login;
 mod online;

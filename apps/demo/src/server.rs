@@ -9,14 +9,17 @@ use actix_web::{
     web::{self, Data, PathConfig, PayloadConfig, QueryConfig, ServiceConfig},
 };
 use anyhow::{Context, bail};
+use futures_util::future::{OptionFuture, try_join};
 use realtime_core::{Authenticator, Hub, HubBuilder, NoPresence};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     api,
-    config::{AuthMode, Config, PresenceMode, ServerKind},
+    config::{Address, AuthMode, Config, PresenceMode, ServerKind},
     fault::Fault,
-    health, log, login, online, page, scenes,
+    health,
+    internal::Internal,
+    log, login, online, page, scenes,
     state::State,
     token,
 };
@@ -31,7 +34,7 @@ const BACKLOG: u32 = 8192;
 const MAX_CONNECTIONS: usize = 200_000;
 
 /// How long a backend may keep an idle connection to the API.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// Serves until SIGINT or SIGTERM, then drains.
 ///
@@ -68,20 +71,27 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     };
     let state = Data::new(State::new(config, hub.clone(), authenticator, jwt));
 
-    let (mut server, address) = serve(&state)?;
-    announce(&state, address.map_or(state.config.server.port, |address| address.port()));
+    let internal = Internal::bind(&state)?;
+    let (server, address) = serve(&state)?;
+    announce(
+        &state,
+        internal.as_ref().map(Internal::address),
+        address.map_or(state.config.server.port, |address| address.port()),
+    );
 
     let failed = hub.failed();
-    let mut stop = tokio::spawn(stop(signals, hub, server.handle()));
+    let mut stop = tokio::spawn(stop(signals, hub, server.handle(), internal.as_ref().map(Internal::handle)));
+    let internal = OptionFuture::from(internal.map(Internal::serve));
     let result = tokio::select! {
-        result = &mut server => result,
+        result = try_join(server, async { internal.await.unwrap_or(Ok(())) }) => result,
         // A process that no signal stops in order is better ended now, with a word.
         Err(error) = &mut stop => bail!("the task that waits for signals has ended: {error}"),
         // Nothing that is published arrives any more: whatever started this process starts it anew.
         problem = failed => bail!("{problem}"),
     };
     stop.abort();
-    Ok(result?)
+    result?;
+    Ok(())
 }
 
 /// The server that the configuration asks for, and the first address that it is bound to.
@@ -122,7 +132,7 @@ fn serve(state: &Data<State>) -> anyhow::Result<(Server, Option<SocketAddr>)> {
 }
 
 /// Drains the hub at the first signal, then stops the server. A second signal ends the process at once.
-async fn stop(mut signals: Signals, hub: Hub, server: ServerHandle) {
+async fn stop(mut signals: Signals, hub: Hub, server: ServerHandle, internal: Option<ServerHandle>) {
     signals.next().await;
     tracing::info!("draining");
     let in_order = async {
@@ -130,7 +140,9 @@ async fn stop(mut signals: Signals, hub: Hub, server: ServerHandle) {
         if left > 0 {
             tracing::warn!(left, "sessions did not end within drain.timeout");
         }
-        server.stop(left == 0).await;
+        // Requests to the API are answered, however many sessions are broken off.
+        let internal = OptionFuture::from(internal.map(|internal| internal.stop(true)));
+        tokio::join!(server.stop(left == 0), internal);
     };
     tokio::select! {
         () = in_order => {}
@@ -179,16 +191,14 @@ fn routes(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) {
     let state = state.clone();
     move |services| {
         services
-            .app_data(PayloadConfig::new(MAX_BODY))
-            .app_data(QueryConfig::default().error_handler(|error, _| Fault::bad_request(error).into()))
-            .app_data(PathConfig::default().error_handler(|error, _| Fault::bad_request(error).into()))
-            .configure(health::routes)
+            .configure(basics)
             .configure(login::routes)
-            .configure(api::routes)
             .configure(online::routes)
             .configure(scenes::routes)
-            .configure(page::routes)
-            .default_service(web::to(nothing));
+            .configure(page::routes);
+        if state.config.server.internal.is_none() {
+            services.configure(api::routes);
+        }
         #[cfg(feature = "websocket")]
         if state.config.websocket.enabled {
             services.configure(websocket(&state));
@@ -199,6 +209,16 @@ fn routes(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) {
         }
         services.app_data(state);
     }
+}
+
+/// Adds to an `App` what each address serves: health, and errors in one form.
+pub(crate) fn basics(services: &mut ServiceConfig) {
+    services
+        .app_data(PayloadConfig::new(MAX_BODY))
+        .app_data(QueryConfig::default().error_handler(|error, _| Fault::bad_request(error).into()))
+        .app_data(PathConfig::default().error_handler(|error, _| Fault::bad_request(error).into()))
+        .configure(health::routes)
+        .default_service(web::to(nothing));
 }
 
 async fn nothing(request: HttpRequest) -> Result<HttpResponse, Fault> {
@@ -228,7 +248,7 @@ fn sse(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) + use<> {
 }
 
 /// Says on stderr what is served where. Scripts wait for the last line.
-fn announce(state: &State, port: u16) {
+fn announce(state: &State, internal: Option<&Address>, port: u16) {
     let config = &state.config;
     let module = |name: &str, enabled: bool, path: &str| {
         if enabled {
@@ -251,6 +271,9 @@ fn announce(state: &State, port: u16) {
         None => {
             log::line(format_args!("api key: {} (for this start; api.key sets a lasting one)", state.api_key))
         }
+    }
+    if let Some(address) = internal {
+        log::line(format_args!("internal api: http://{address}/ (server.internal)"));
     }
     let host = &config.server.host;
     let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };

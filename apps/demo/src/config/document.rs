@@ -74,6 +74,7 @@ impl Document {
 
     /// Checks what a single value cannot tell and drops what only serves that.
     pub(super) fn into_config(self, layers: &Layers) -> Result<Config, ConfigError> {
+        self.server.check()?;
         self.auth.check(&self.redis)?;
         self.redis.check()?;
         let presence_mode = self.presence.mode(&self.redis)?;

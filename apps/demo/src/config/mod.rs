@@ -3,6 +3,7 @@
 //! The built-in `application.yml` is the reference of all keys and their defaults. A file is laid over it, then the
 //! environment; see [`Config::load`].
 
+mod address;
 mod auth;
 mod document;
 mod error;
@@ -21,6 +22,7 @@ use realtime_core::Settings;
 use document::Document;
 use layers::Layers;
 
+pub use address::Address;
 pub use auth::{Auth, AuthMode, Jwt, SaToken, SaTokenRedis, User};
 pub use error::{ConfigError, Source};
 pub use presence::{Presence, PresenceMode};

@@ -5,7 +5,7 @@ use std::{fmt::Display, str::FromStr};
 use serde::{Deserialize, Deserializer, de::Error};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-use super::Secret;
+use super::{Address, ConfigError, Secret};
 
 /// The section `server`.
 #[derive(Debug, Clone, Deserialize)]
@@ -24,6 +24,26 @@ pub struct Server {
     /// This node's name; `None` asks for a random one.
     #[serde(deserialize_with = "node")]
     pub node: Option<String>,
+    /// Where the publish API is served, apart from everything else; `None`: where everything else is.
+    #[serde(deserialize_with = "optional")]
+    pub internal: Option<Address>,
+}
+
+impl Server {
+    /// Checks that the addresses differ.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let public = Address { host: self.host.clone(), port: self.port };
+        match &self.internal {
+            Some(internal) if internal.overlaps(&public) => {
+                let problem = format!(
+                    "`{internal}` and the public address `{public}` (server.host, server.port) cannot both be \
+                     listened on"
+                );
+                Err(ConfigError::at("server.internal", problem))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// An HTTP server for the demo's `App`.
@@ -72,6 +92,16 @@ where
     T: FromStr<Err: Display>,
 {
     String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+}
+
+/// The same, or nothing.
+fn optional<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: Display>,
+{
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| text.parse()).transpose().map_err(D::Error::custom)
 }
 
 /// Text that is not empty.
