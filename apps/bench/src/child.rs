@@ -23,6 +23,8 @@ pub(crate) struct Child {
     process: process::Child,
     /// `http://host:port`.
     pub(crate) url: String,
+    /// The same of its publish API, if that has an address of its own.
+    pub(crate) api: Option<String>,
 }
 
 /// How long a server may take to start.
@@ -32,7 +34,8 @@ const START: Duration = Duration::from_secs(20);
 const LINES: usize = 10;
 
 impl Child {
-    /// Starts a program and waits for its line `... is ready at http://host:port/` on stderr.
+    /// Starts a program and waits for its line `... is ready at http://host:port/` on stderr. A line `internal api:
+    /// http://host:port/ ...` may come before.
     pub(crate) fn start(
         program: &Path,
         arguments: &[String],
@@ -47,9 +50,13 @@ impl Child {
             let lines = Arc::clone(&lines);
             // Reads to the end, so that the child never waits for a reader.
             move || {
+                let mut api = None;
                 for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                    if let Some(url) = line.strip_prefix("internal api: ") {
+                        api = url.split_whitespace().next().map(without_slash);
+                    }
                     if let Some((_, url)) = line.split_once(" is ready at ") {
-                        ready.send(url.trim().trim_end_matches('/').to_owned()).ok();
+                        ready.send((without_slash(url), api.take())).ok();
                     }
                     let mut lines = lock(&lines);
                     lines.push_back(line);
@@ -60,7 +67,7 @@ impl Child {
             }
         });
         match address.recv_timeout(START) {
-            Ok(url) => child.url = url,
+            Ok((url, api)) => (child.url, child.api) = (url, api),
             Err(error) => {
                 let lines: Vec<String> = lock(&lines).iter().cloned().collect();
                 let why = match error {
@@ -96,7 +103,7 @@ impl Child {
             .process_group(0)
             .spawn()
             .with_context(|| format!("failed to start {}", program.display()))?;
-        Ok(Self { process, url: String::new() })
+        Ok(Self { process, url: String::new(), api: None })
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -125,6 +132,10 @@ impl Drop for Child {
         self.process.kill().ok();
         self.process.wait().ok();
     }
+}
+
+fn without_slash(url: &str) -> String {
+    url.trim().trim_end_matches('/').to_owned()
 }
 
 /// Becomes the program, after it has asked the kernel to end with its parent. Returns only if that fails.

@@ -40,10 +40,24 @@ pub(crate) enum Command {
         /// How long they do nothing, such as `10m`.
         #[arg(long, default_value = "0s", value_parser = humantime::parse_duration)]
         hold: Duration,
+        /// Measure at these numbers of connections on the way, such as `2000,6000,12000,18000`, and put a line through.
+        #[arg(long, value_delimiter = ',')]
+        points: Vec<usize>,
+        /// How many messages all of them get at the end, back to back, before the memory is read again.
+        #[arg(long, default_value_t = 0)]
+        burst: u32,
         #[command(flatten)]
         clients: Clients,
         #[command(flatten)]
         contest: Contest,
+    },
+    /// The load of `run`, with few connections first that get as many deliveries a second.
+    Scale {
+        /// How many they are.
+        #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
+        few: u32,
+        #[command(flatten)]
+        deliveries: Deliveries,
     },
     /// How many publishes the HTTP API takes from 64 callers, with nobody connected unless --ws or --sse says so.
     Api(ApiLoad),
@@ -269,6 +283,12 @@ pub(crate) struct Contest {
     /// A variable of its environment, such as `REALTIME__SERVER__WORKERS=1`.
     #[arg(long, value_name = "KEY=VALUE", requires = "demo", value_parser = pair)]
     pub(crate) env: Vec<(String, String)>,
+    /// Start it without `server.internal`, and publish where its clients are.
+    #[arg(long, requires = "demo")]
+    pub(crate) no_internal: bool,
+    /// Where the server's publish API is, such as `http://127.0.0.1:9081`, if it is not at --url.
+    #[arg(long, value_name = "URL", requires = "url")]
+    pub(crate) api_url: Option<String>,
     /// The server's process on this machine, for its CPU and memory; its children count as well.
     #[arg(long)]
     pub(crate) pid: Vec<u32>,

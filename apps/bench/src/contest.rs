@@ -75,14 +75,16 @@ impl Contest {
                 ("REALTIME__AUTH__JWT__SECRET", secret),
                 ("REALTIME__API__KEY", key),
             ];
+            let internal = (!arguments.no_internal).then_some(("REALTIME__SERVER__INTERNAL", "127.0.0.1:0"));
+            let ours = ours.into_iter().chain(internal);
             let ours = ours.map(|(key, value)| (key.to_owned(), value.to_owned()));
-            let environment = ours.into_iter().chain(env.iter().cloned()).collect();
+            let environment = ours.chain(env.iter().cloned()).collect();
             servers.push((
                 "realtime".to_owned(),
                 Server::Demo { program: program.clone(), environment, paths, key: key.to_owned() },
             ));
         } else if let Some(url) = url {
-            let mut target = Target::realtime(url, &paths, api_key, reach)?;
+            let mut target = Target::realtime(url, arguments.api_url.as_deref(), &paths, api_key, reach)?;
             target.pids.clone_from(pid);
             servers.push((target.name.clone(), Server::Running(Box::new(target))));
         }
@@ -171,7 +173,8 @@ impl Server {
             Self::Running(target) => return Ok(((**target).clone(), None)),
             Self::Demo { program, environment, paths, key } => {
                 let child = Child::start(program, &[], environment)?;
-                (Target::realtime(&child.url, paths, key, Reach::Loopback)?, child)
+                let api = child.api.as_deref();
+                (Target::realtime(&child.url, api, paths, key, Reach::Loopback)?, child)
             }
             Self::Floor { threads } => {
                 let arguments = ["floor".into(), "--threads".into(), threads.to_string()];

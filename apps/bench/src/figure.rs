@@ -1,5 +1,9 @@
 //! [`Figure`] and [`Measurement`]: what is measured, what it is called, and how it is shown.
 
+use std::sync::Mutex;
+
+use crate::swarm::lock;
+
 /// Something that is measured.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Figure {
@@ -20,7 +24,9 @@ pub(crate) enum Unit {
     Micros,
     Kib,
     Mib,
+    Gib,
     Percent,
+    Times,
 }
 
 /// What a figure is good for.
@@ -65,6 +71,22 @@ pub(crate) static MEMORY: Figure = compared("connection_kib", "memory per connec
 pub(crate) static MEMORY_AFTER: Figure =
     compared("connection_after_kib", "memory per connection afterwards", Unit::Kib);
 pub(crate) static MEMORY_ALL: Figure = plain("server_mib", "memory of the server (PSS)", Unit::Mib);
+pub(crate) static LINE_SLOPE: Figure =
+    compared("line_slope_kib", "memory per connection, slope of the line", Unit::Kib);
+pub(crate) static LINE_INTERCEPT: Figure =
+    plain("line_intercept_mib", "memory without connections, its intercept", Unit::Mib);
+pub(crate) static LINE_RESIDUAL: Figure =
+    plain("line_residual_percent", "the farthest point from it", Unit::Percent);
+pub(crate) static MILLION_MEMORY: Figure =
+    compared("million_gib", "memory of 1,000,000 connections, extrapolated", Unit::Gib);
+pub(crate) static KERNEL_SLOPE: Figure =
+    compared("kernel_slope_kib", "the kernel's Slab per connection, both ends", Unit::Kib);
+pub(crate) static MILLION_KERNEL: Figure =
+    compared("million_kernel_gib", "the same of 1,000,000, extrapolated", Unit::Gib);
+pub(crate) static MEMORY_BURST: Figure =
+    compared("connection_burst_kib", "memory per connection after the burst", Unit::Kib);
+pub(crate) static BUFFERS_BURST: Figure =
+    plain("buffers_burst_kib", "the kernel's socket buffers per connection after it", Unit::Kib);
 pub(crate) static IDLE_CPU: Figure = plain("idle_cpu_percent", "server CPU while idle", Unit::Percent);
 pub(crate) static PUBLISHED: Figure = plain("published", "messages published", Unit::Count);
 pub(crate) static PUBLISH_RATE: Figure = compared("publish_per_s", "publishes", Unit::PerSecond);
@@ -86,8 +108,27 @@ pub(crate) static LATENCY_P99: Figure = compared("latency_p99_ms", "latency p99"
 pub(crate) static LATENCY_P999: Figure = compared("latency_p99_9_ms", "latency p99.9", Unit::Millis);
 pub(crate) static LATENCY_MAX: Figure = plain("latency_max_ms", "latency max", Unit::Millis);
 pub(crate) static DELIVERY_CPU: Figure = compared("delivery_cpu_us", "server CPU per delivery", Unit::Micros);
+pub(crate) static FEW_CONNECTIONS: Figure = plain("few_connections", "the few connections", Unit::Count);
+pub(crate) static FEW_DELIVERY_CPU: Figure =
+    compared("few_delivery_cpu_us", "server CPU per delivery, few connections", Unit::Micros);
+pub(crate) static SCALE: Figure =
+    compared("scale", "many connections' CPU per delivery to the few's", Unit::Times);
 pub(crate) static WINDOW_S: Figure = compared("window_s", "until the window is read", Unit::Seconds);
 pub(crate) static SERVER_CPU: Figure = plain("server_cpu_percent", "server CPU", Unit::Percent);
+
+/// The memory per connection at so many connections. There is one of each for as long as the process lives.
+pub(crate) fn memory_at(connections: usize) -> &'static Figure {
+    static FIGURES: Mutex<Vec<(usize, &Figure)>> = Mutex::new(Vec::new());
+    let mut figures = lock(&FIGURES);
+    if let Some((_, figure)) = figures.iter().find(|(other, _)| *other == connections) {
+        return figure;
+    }
+    let label = format!("memory per connection, {} connections", group(connections as f64));
+    let key = format!("connection_kib_at_{connections}");
+    let figure: &Figure = Box::leak(Box::new(compared(key.leak(), label.leak(), Unit::Kib)));
+    figures.push((connections, figure));
+    figure
+}
 
 /// The figures of one run, or of several.
 #[derive(Debug, Clone, Default)]
@@ -132,6 +173,16 @@ impl Measurement {
         median
     }
 
+    /// Enters the faults of another load that was part of this one.
+    pub(crate) fn add_faults(&mut self, other: &Self) {
+        for (figure, value) in other.iter().filter(|(figure, _)| figure.kind == Kind::Fault) {
+            match self.0.iter_mut().find(|(mine, _)| *mine == figure) {
+                Some((_, mine)) => *mine += value,
+                None => self.0.push((figure, value)),
+            }
+        }
+    }
+
     /// The faults that there are, for people.
     pub(crate) fn faults(&self) -> Vec<String> {
         let faults = self.iter().filter(|(figure, value)| figure.kind == Kind::Fault && *value > 0.0);
@@ -149,9 +200,11 @@ impl Unit {
             Self::Seconds => format!("{value:.3} s"),
             Self::Millis => format!("{value:.3} ms"),
             Self::Micros => format!("{value:.3} us"),
-            Self::Kib => format!("{value:.1} KiB"),
+            Self::Kib => format!("{value:.2} KiB"),
             Self::Mib => format!("{value:.1} MiB"),
+            Self::Gib => format!("{value:.2} GiB"),
             Self::Percent => format!("{value:.1} %"),
+            Self::Times => format!("{value:.2} times"),
         }
     }
 }
@@ -187,6 +240,25 @@ mod tests {
         assert_eq!(Measurement::median(&runs[..2]).value(&LATENCY_P50), Some(2.0));
         assert_eq!(median.faults(), ["lost: 7"]);
         assert_eq!(median.value(&DELIVERED), None);
+    }
+
+    #[test]
+    fn the_faults_of_a_part_count() {
+        let (mut whole, mut part) = (Measurement::default(), Measurement::default());
+        whole.set(&LOST, 1.0);
+        for (figure, value) in [(&LOST, 2.0), (&DOUBLED, 3.0), (&LATENCY_P50, 4.0)] {
+            part.set(figure, value);
+        }
+        whole.add_faults(&part);
+        assert_eq!(whole.faults(), ["lost: 3", "doubled: 3"]);
+        assert_eq!(whole.value(&LATENCY_P50), None);
+    }
+
+    #[test]
+    fn a_number_of_connections_has_one_figure() {
+        assert_eq!(memory_at(2_000).label, "memory per connection, 2,000 connections");
+        assert!(std::ptr::eq(memory_at(2_000), memory_at(2_000)));
+        assert_ne!(memory_at(2_000), memory_at(6_000));
     }
 
     #[test]

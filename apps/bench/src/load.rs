@@ -19,6 +19,7 @@ use crate::{
     clock::Clock,
     counts::Counts,
     figure::{self, Figure, Measurement},
+    growth::Growth,
     process::Processes,
     publisher::{Progress, Published, Publisher},
     swarm::{Site, Swarm},
@@ -56,6 +57,9 @@ const QUIET: Duration = Duration::from_secs(3);
 /// How long is waited for what should not come: doubles.
 const AFTERMATH: Duration = Duration::from_millis(100);
 
+/// How long the server may give memory back after a burst.
+const SETTLE: Duration = Duration::from_secs(3);
+
 const LOOK: Duration = Duration::from_millis(5);
 
 impl Load {
@@ -69,38 +73,10 @@ impl Load {
         let (server, mut figures) = (Processes::new(&target.pids)?, Measurement::default());
         let site = Arc::new(self.site(target, tokens));
         let swarm = Swarm::start(&site, self.threads)?;
-        let idle = self.connect(&swarm, &server, &mut figures, bar)?;
+        let idle = self.connect(&swarm, &server, None, &mut figures, bar)?;
 
         let before = cpu(&server)?;
-        let until = Instant::now() + self.time_limit;
-        let progress = Arc::new(Progress::default());
-        let publisher = Publisher {
-            site: Arc::clone(&site),
-            rate: self.rate,
-            pipeline: self.pipeline,
-            progress: Arc::clone(&progress),
-        };
-        bar.set_message("publishing");
-        bar.set_length(u64::from(self.messages));
-        let publisher = thread::Builder::new().name("publisher".into()).spawn(move || publisher.run())?;
-        while !publisher.is_finished() {
-            bar.set_position(u64::from(progress.published.load(Ordering::Relaxed)));
-            progress.stop.store(Instant::now() > until, Ordering::Relaxed);
-            thread::sleep(LOOK);
-        }
-        let published = publisher.join().map_err(|_| anyhow!("the publisher panicked"))??;
-        let expected = site.expected(&published.sent);
-        bar.set_message("receiving");
-        bar.set_length(expected);
-        let (mut seen, mut changed) = (swarm.counts(), Instant::now());
-        while seen.delivered < expected && changed.elapsed() < QUIET && Instant::now() < until {
-            thread::sleep(LOOK);
-            let now = swarm.counts();
-            if now != seen {
-                (seen, changed) = (now, Instant::now());
-            }
-            bar.set_position(seen.delivered);
-        }
+        let (published, expected) = self.publish(&site, &swarm, bar)?;
         let used = cpu(&server)?.zip(before).map(|(after, before)| after.saturating_sub(before));
         thread::sleep(AFTERMATH);
         let counts = swarm.counts();
@@ -135,6 +111,76 @@ impl Load {
         Ok(figures)
     }
 
+    /// The same with few connections first, which get as many deliveries a second: what a delivery costs more when it is
+    /// one of many.
+    pub(crate) fn scale(
+        &self,
+        few: usize,
+        target: &Target,
+        tokens: &Arc<Tokens>,
+        bar: &ProgressBar,
+    ) -> anyhow::Result<Measurement> {
+        ensure!(!target.pids.is_empty(), "{}: its process is not known; say --pid", target.name);
+        let times = self.clients() / few as f64;
+        let part = Self {
+            websockets: self.websockets.min(few),
+            streams: self.streams.min(few),
+            messages: (f64::from(self.messages) * times) as u32,
+            rate: self.rate * times,
+            ..self.clone()
+        };
+        let part = part.deliver(target, tokens, bar)?;
+        let mut figures = self.deliver(target, tokens, bar)?;
+        figures.add_faults(&part);
+        let costs = part.value(&figure::DELIVERY_CPU).zip(figures.value(&figure::DELIVERY_CPU));
+        if let Some((few_cost, cost)) = costs {
+            figures.set(&figure::FEW_CONNECTIONS, few as f64);
+            figures.set(&figure::FEW_DELIVERY_CPU, few_cost);
+            figures.set(&figure::SCALE, cost / few_cost);
+        }
+        Ok(figures)
+    }
+
+    /// Publishes the messages and waits until all have come, or nothing comes any more. Answers how many deliveries are due
+    /// besides.
+    fn publish(
+        &self,
+        site: &Arc<Site>,
+        swarm: &Swarm,
+        bar: &ProgressBar,
+    ) -> anyhow::Result<(Published, u64)> {
+        let until = Instant::now() + self.time_limit;
+        let progress = Arc::new(Progress::default());
+        let publisher = Publisher {
+            site: Arc::clone(site),
+            rate: self.rate,
+            pipeline: self.pipeline,
+            progress: Arc::clone(&progress),
+        };
+        bar.set_message("publishing");
+        bar.set_length(u64::from(self.messages));
+        let publisher = thread::Builder::new().name("publisher".into()).spawn(move || publisher.run())?;
+        while !publisher.is_finished() {
+            bar.set_position(u64::from(progress.published.load(Ordering::Relaxed)));
+            progress.stop.store(Instant::now() > until, Ordering::Relaxed);
+            thread::sleep(LOOK);
+        }
+        let published = publisher.join().map_err(|_| anyhow!("the publisher panicked"))??;
+        let expected = site.expected(&published.sent);
+        bar.set_message("receiving");
+        bar.set_length(expected);
+        let (mut seen, mut changed) = (swarm.counts(), Instant::now());
+        while seen.delivered < expected && changed.elapsed() < QUIET && Instant::now() < until {
+            thread::sleep(LOOK);
+            let now = swarm.counts();
+            if now != seen {
+                (seen, changed) = (now, Instant::now());
+            }
+            bar.set_position(seen.delivered);
+        }
+        Ok((published, expected))
+    }
+
     /// Connects all at once, drops all, connects all again.
     pub(crate) fn storm(
         &self,
@@ -152,7 +198,8 @@ impl Load {
             bar.set_message(if again { "connecting again" } else { "connecting" });
             bar.set_length(self.clients() as u64);
             let began = Instant::now();
-            let opened = swarm.open(usize::MAX, began + self.time_limit, |opened| bar.set_position(opened));
+            let opened = swarm
+                .open(usize::MAX, usize::MAX, began + self.time_limit, |opened| bar.set_position(opened));
             let took = began.elapsed();
             let counts = swarm.counts();
             faults.failed += self.clients() as u64 - counts.opened;
@@ -179,18 +226,24 @@ impl Load {
         Ok(figures)
     }
 
-    /// Connects, leaves the connections alone for `hold`, and reads the memory before and after.
+    /// Connects, leaves the connections alone for `hold`, and reads the memory before and after. With points it is read at
+    /// these many connections too. Last come the messages, if there are any, and the memory after them.
     pub(crate) fn idle(
         &self,
         hold: Duration,
+        points: &[usize],
         target: &Target,
         tokens: &Arc<Tokens>,
         bar: &ProgressBar,
     ) -> anyhow::Result<Measurement> {
         ensure!(!target.pids.is_empty(), "{}: its process is not known; say --pid", target.name);
         let (server, mut figures) = (Processes::new(&target.pids)?, Measurement::default());
-        let swarm = Swarm::start(&Arc::new(self.site(target, tokens)), self.threads)?;
-        let idle = self.connect(&swarm, &server, &mut figures, bar)?.unwrap_or_default();
+        let site = Arc::new(self.site(target, tokens));
+        let swarm = Swarm::start(&site, self.threads)?;
+        let mut growth = Growth::start(&server)?;
+        let steps = Some((points, &mut growth));
+        let idle = self.connect(&swarm, &server, steps, &mut figures, bar)?.unwrap_or_default();
+        growth.report(&mut figures);
         if !hold.is_zero() {
             bar.set_message("idle");
             bar.set_length(hold.as_secs());
@@ -204,16 +257,30 @@ impl Load {
             let kib = server.memory()?.saturating_sub(idle);
             figures.set(&figure::MEMORY_AFTER, kib as f64 / self.clients());
         }
+        let mut sent = Arc::default();
+        if self.messages > 0 {
+            let (published, expected) = self.publish(&site, &swarm, bar)?;
+            thread::sleep(SETTLE);
+            growth.report_burst(&server, &mut figures)?;
+            figures.set(&figure::EXPECTED, expected as f64);
+            sent = published.sent;
+        }
         figures.set(&figure::MEMORY_ALL, server.memory()? as f64 / 1024.0);
-        figures.set(&figure::ENDED, swarm.counts().ended as f64);
+        let counts = swarm.counts();
+        if self.messages > 0 {
+            enter_deliveries(&mut figures, &counts, swarm.finish(sent)?.lost);
+        } else {
+            figures.set(&figure::ENDED, counts.ended as f64);
+        }
         Ok(figures)
     }
 
-    /// Opens all connections and enters what that costs. Answers the server's memory in KiB before, where it is known.
+    /// Opens all connections, in steps if there are any, and enters what that costs. Answers the server's memory in KiB before, where it is known.
     fn connect(
         &self,
         swarm: &Swarm,
         server: &Processes,
+        steps: Option<(&[usize], &mut Growth)>,
         figures: &mut Measurement,
         bar: &ProgressBar,
     ) -> anyhow::Result<Option<u64>> {
@@ -223,11 +290,22 @@ impl Load {
         let (memory, before) = (server.known().then(|| server.memory()).transpose()?, cpu(server)?);
         bar.set_message("connecting");
         bar.set_length(self.clients() as u64);
-        let began = Instant::now();
-        swarm.open(self.window, began + self.time_limit, |opened| bar.set_position(opened))?;
-        let took = began.elapsed();
-        swarm.expect_all_open()?;
-        thread::sleep(REST);
+        let mut took = Duration::ZERO;
+        let mut open = |upto: usize| {
+            let began = Instant::now();
+            swarm.open(self.window, upto, began + self.time_limit, |opened| bar.set_position(opened))?;
+            took += began.elapsed();
+            swarm.expect_all_open()?;
+            thread::sleep(REST);
+            anyhow::Ok(())
+        };
+        if let Some((points, growth)) = steps {
+            for &point in points {
+                open(point)?;
+                growth.enter(point, server)?;
+            }
+        }
+        open(self.websockets + self.streams)?;
         figures.set(&figure::CONNECTIONS, self.clients());
         figures.set(&figure::CONNECT_S, took.as_secs_f64());
         if let Some((after, before)) = cpu(server)?.zip(before) {

@@ -15,7 +15,10 @@ mod event;
 mod figure;
 mod floor;
 mod frame;
+mod growth;
 mod head;
+mod kernel;
+mod line;
 mod load;
 mod marker;
 mod process;
@@ -87,11 +90,41 @@ fn execute(command: Command) -> anyhow::Result<Vec<String>> {
                 .run(|target, tokens, bar| load.storm(target, tokens, bar))?;
             Ok(tell("storm", &load.json(), contest.json, &report))
         }
-        Command::Idle { hold, clients, contest } => {
-            let load = connections(&clients, &contest)?;
+        Command::Idle { hold, points, burst, clients, contest } => {
+            // A burst is one: back to back, with many requests on the way.
+            let load = Load { messages: burst, size: 150, pipeline: 64, ..connections(&clients, &contest)? };
+            let all = clients.ws + clients.sse;
+            ensure!(
+                points.is_sorted()
+                    && points.first() != Some(&0)
+                    && points.last().is_none_or(|last| *last <= all),
+                "--points: in ascending order, from 1 to the {all} connections of --ws and --sse"
+            );
+            // What a connection takes depends on its transport, and WebSockets come first.
+            ensure!(points.is_empty() || clients.ws.min(clients.sse) == 0, "--points: either --ws or --sse");
+            let mut points = points;
+            if burst > 0 || !points.is_empty() {
+                points.push(all);
+                points.dedup();
+            }
             let report = Contest::new(&contest, &[], users(&clients), Audience::Broadcast)?
-                .run(|target, tokens, bar| load.idle(hold, target, tokens, bar))?;
-            Ok(tell("idle", &load.json(), contest.json, &report))
+                .run(|target, tokens, bar| load.idle(hold, &points, target, tokens, bar))?;
+            let mut shown = load.json();
+            shown["points"] = json!(points);
+            Ok(tell("idle", &shown, contest.json, &report))
+        }
+        Command::Scale { few, deliveries } => {
+            let Clients { ws, sse, .. } = deliveries.clients;
+            let few = few as usize;
+            ensure!(ws.min(sse) == 0 && ws + sse > few, "--few: fewer than the connections of --ws or --sse");
+            ensure!(deliveries.messages.rate.0 > 0.0, "--rate: how many messages a second?");
+            let load = deliveries.load(Audience::Broadcast)?;
+            let report =
+                Contest::new(&deliveries.contest, &[], users(&deliveries.clients), Audience::Broadcast)?
+                    .run(|target, tokens, bar| load.scale(few, target, tokens, bar))?;
+            let mut shown = load.json();
+            shown["few"] = json!(few);
+            Ok(tell("scale", &shown, deliveries.contest.json, &report))
         }
         Command::Redis(load) => {
             let json = load.json;
@@ -120,19 +153,26 @@ fn deliver(
     audience: Audience,
     against: &[Spec],
 ) -> anyhow::Result<Vec<String>> {
-    let Deliveries { clients, messages, callers, pipeline, contest } = deliveries;
-    let load = Load {
-        audience,
-        messages: messages.messages,
-        rate: messages.rate.0,
-        size: messages.size,
-        pipeline: (*pipeline).max(1),
-        callers: *callers,
-        ..connections(clients, contest)?
-    };
-    let report = Contest::new(contest, against, users(clients), audience)?
+    let load = deliveries.load(audience)?;
+    let contest = &deliveries.contest;
+    let report = Contest::new(contest, against, users(&deliveries.clients), audience)?
         .run(|target, tokens, bar| load.deliver(target, tokens, bar))?;
     Ok(tell(command, &load.json(), contest.json, &report))
+}
+
+impl Deliveries {
+    fn load(&self, audience: Audience) -> anyhow::Result<Load> {
+        let Self { clients, messages, callers, pipeline, contest } = self;
+        Ok(Load {
+            audience,
+            messages: messages.messages,
+            rate: messages.rate.0,
+            size: messages.size,
+            pipeline: (*pipeline).max(1),
+            callers: *callers,
+            ..connections(clients, contest)?
+        })
+    }
 }
 
 fn publish(api: &ApiLoad) -> anyhow::Result<Vec<String>> {

@@ -40,14 +40,22 @@ impl Processes {
     /// Proportional set size in KiB: their memory, what is shared counted by share. Sockets' buffers are the kernel's and
     /// not in it.
     pub(crate) fn memory(&self) -> anyhow::Result<u64> {
+        self.sum_of("Pss:")
+    }
+
+    /// Resident set size in KiB: the same, what is shared counted whole.
+    pub(crate) fn resident(&self) -> anyhow::Result<u64> {
+        self.sum_of("Rss:")
+    }
+
+    fn sum_of(&self, name: &str) -> anyhow::Result<u64> {
         let mut sum = 0;
         for pid in self.all() {
             let file = format!("/proc/{pid}/smaps_rollup");
             let text = fs::read_to_string(&file).with_context(|| file.clone())?;
-            let pss = text.lines().find_map(|line| line.strip_prefix("Pss:"));
-            let pss =
-                pss.and_then(|rest| rest.split_whitespace().next()).and_then(|kib| kib.parse::<u64>().ok());
-            sum += pss.with_context(|| format!("{file}: no Pss"))?;
+            let value = text.lines().find_map(|line| line.strip_prefix(name));
+            let kib = value.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+            sum += kib.with_context(|| format!("{file}: no {name}"))?;
         }
         Ok(sum)
     }
@@ -86,6 +94,7 @@ mod tests {
             sum = std::hint::black_box(sum + 1);
         }
         assert!(processes.memory().unwrap() > 100);
+        assert!(processes.resident().unwrap() > 100);
         assert!(Processes::new(&[u32::MAX]).unwrap_err().to_string().contains("--pid 4294967295"));
     }
 }

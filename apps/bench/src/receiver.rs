@@ -41,8 +41,9 @@ pub(crate) struct Receiver {
     tracks: Vec<Track>,
     counts: Counts,
     harvest: Harvest,
-    /// The connection to begin next, how many are on the way, and how many may be.
+    /// The connection to begin next, the one before which to stop, how many are on the way, and how many may be.
     next: usize,
+    end: usize,
     pending: usize,
     window: usize,
 }
@@ -70,7 +71,8 @@ impl Receiver {
             tracks,
             counts: Counts::default(),
             harvest: Harvest::new()?,
-            next: clients,
+            next: 0,
+            end: 0,
             pending: 0,
             window: 0,
             site,
@@ -85,12 +87,15 @@ impl Receiver {
         let (mut buffer, mut joined) = (Vec::new(), Vec::new());
         loop {
             match orders.try_recv() {
-                Ok(Order::Open { window }) => (self.next, self.window) = (0, window),
+                Ok(Order::Open { window, upto }) => {
+                    self.end = upto.saturating_sub(self.seats.start).min(self.connections.len());
+                    self.window = window;
+                }
                 Err(TryRecvError::Empty) => {}
                 Err(TryRecvError::Disconnected) => break,
             }
             self.begin();
-            let more = self.next < self.connections.len() && self.pending < self.window;
+            let more = self.next < self.end && self.pending < self.window;
             let sleep = timespec(if more { Duration::ZERO } else { SLEEP });
             events.clear();
             match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&sleep)) {
@@ -117,7 +122,7 @@ impl Receiver {
     /// Begins some of the connections that may be.
     fn begin(&mut self) {
         for _ in 0..BATCH {
-            if self.next >= self.connections.len() || self.pending >= self.window {
+            if self.next >= self.end || self.pending >= self.window {
                 return;
             }
             let index = self.next;

@@ -70,8 +70,8 @@ impl Site {
 /// What the threads are told.
 #[derive(Debug)]
 pub(crate) enum Order {
-    /// Open all connections, with so many on the way at once.
-    Open { window: usize },
+    /// Open the connections before number `upto`, with so many on the way at once.
+    Open { window: usize, upto: usize },
 }
 
 /// What the threads tell while they run.
@@ -126,28 +126,27 @@ impl Swarm {
         lock(&self.shared.problems).clone()
     }
 
-    /// Opens all connections and waits until each has been accepted or refused.
+    /// Opens the first `upto` connections, as far as they are not yet, and waits until each has been accepted or refused.
     pub(crate) fn open(
         &self,
         window: usize,
+        upto: usize,
         until: Instant,
         mut progress: impl FnMut(u64),
     ) -> anyhow::Result<()> {
-        let before = self.counts();
-        self.order(|| Order::Open { window: window.div_ceil(self.threads.len().max(1)) });
+        let window = window.div_ceil(self.threads.len().max(1));
+        self.order(|| Order::Open { window, upto });
+        let asked = (upto as u64).min(self.clients);
         loop {
-            let counts = self.counts();
-            let opened = counts.opened - before.opened;
-            let failed = counts.failed - before.failed;
+            let Counts { opened, failed, .. } = self.counts();
             progress(opened);
-            if opened + failed == self.clients {
+            if opened + failed == asked {
                 return Ok(());
             }
             if Instant::now() > until {
                 bail!(
-                    "{} of {} connections have had no answer within the time limit; {opened} are open, {failed} failed{}",
-                    self.clients - opened - failed,
-                    self.clients,
+                    "{} of {asked} connections have had no answer within the time limit; {opened} are open, {failed} failed{}",
+                    asked - opened - failed,
                     self.first_problem()
                 );
             }

@@ -56,10 +56,16 @@ impl Default for Paths {
 }
 
 impl Target {
-    /// A server with realtime's endpoints, at `http://host:port`.
-    pub(crate) fn realtime(url: &str, paths: &Paths, key: &str, reach: Reach) -> anyhow::Result<Self> {
-        let url = url.trim_end_matches('/');
-        let at = |path: &str| Endpoint::parse(&format!("{url}{path}"), reach);
+    /// A server with realtime's endpoints, at `http://host:port`; its publish API may be at another address.
+    pub(crate) fn realtime(
+        url: &str,
+        api: Option<&str>,
+        paths: &Paths,
+        key: &str,
+        reach: Reach,
+    ) -> anyhow::Result<Self> {
+        let join = |url: &str, path: &str| format!("{}{path}", url.trim_end_matches('/'));
+        let at = |path: &str| Endpoint::parse(&join(url, path), reach);
         ensure!(!key.contains(['\r', '\n']), "the API key has a line break");
         Ok(Self {
             name: "realtime".into(),
@@ -67,7 +73,7 @@ impl Target {
             sse: Some(at(&format!("{}?Authorization={{token:url}}", paths.sse))?),
             hello: None,
             publish: Publish {
-                endpoint: at(&paths.publish)?,
+                endpoint: Endpoint::parse(&join(api.unwrap_or(url), &paths.publish), reach)?,
                 method: "POST".into(),
                 headers: vec![format!("X-API-Key: {key}"), "Content-Type: application/json".into()],
                 body: PUBLISH_BODY.parse()?,

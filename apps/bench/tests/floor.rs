@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt,
     process::{Child, Command, Output, Stdio},
     thread,
     time::{Duration, Instant},
@@ -165,6 +166,78 @@ fn storms_and_idle_connections_are_measured() {
 }
 
 #[test]
+fn memory_is_read_at_several_numbers_of_connections_and_after_a_burst() {
+    let load = ["idle", "--floor", "--ws", "200", "--threads", "3", "--json"];
+    let idle = bench(&[&load[..], &["--points", "50,100", "--burst", "20"]].concat());
+    assert!(idle.status.success(), "{}", stderr(&idle));
+    let figures = figures(&idle);
+    assert_eq!((&figures["connections"], &figures["delivered"]), (&200.into(), &4_000.into()));
+    for figure in [
+        "connection_kib_at_50",
+        "connection_kib_at_100",
+        "connection_kib_at_200",
+        "line_slope_kib",
+        "line_intercept_mib",
+        "line_residual_percent",
+        "million_gib",
+        "kernel_slope_kib",
+        "connection_burst_kib",
+        "buffers_burst_kib",
+    ] {
+        assert!(figures[figure].as_f64().is_some(), "{figure}: {figures}");
+    }
+    for points in ["100,50", "0,100", "201"] {
+        let output = bench(&[&load[..], &["--points", points]].concat());
+        assert!(stderr(&output).contains("--points: in ascending order, from 1 to the 200"), "{points}");
+    }
+}
+
+#[test]
+fn many_connections_are_compared_with_few() {
+    let output = bench(&[
+        "scale",
+        "--floor",
+        "--sse",
+        "100",
+        "--few",
+        "10",
+        "--messages",
+        "10",
+        "--rate",
+        "50/s",
+        "--json",
+    ]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let figures = figures(&output);
+    assert_eq!((&figures["delivered"], &figures["few_connections"]), (&1_000.into(), &10.into()));
+    for figure in ["delivery_cpu_us", "few_delivery_cpu_us", "scale"] {
+        assert!(figures[figure].as_f64().is_some_and(|value| value > 0.0), "{figure}: {figures}");
+    }
+}
+
+#[test]
+fn a_demo_is_published_to_where_it_says_that_its_api_is() {
+    let floor = Floor::start(&[]);
+    // Nothing serves port 1. A demo that was not told of an internal address has its API where its clients are.
+    let script = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o700)).tempfile().unwrap();
+    let text = format!(
+        "#!/bin/sh\n[ -n \"$REALTIME__SERVER__INTERNAL\" ] && echo 'internal api: http://127.0.0.1:1/ (key)' >&2\n\
+         echo 'demo is ready at {}' >&2\nexec sleep 60\n",
+        floor.url
+    );
+    fs::write(script.path(), text).unwrap();
+    // A program that is open for writing cannot be started.
+    let script = script.into_temp_path();
+    let load =
+        ["run", "--demo", script.to_str().unwrap(), "--ws", "10", "--messages", "3", "--rate", "0", "--json"];
+    let output = bench(&load);
+    assert!(stderr(&output).contains("caller 1 to 127.0.0.1:1: Connection refused"), "{}", stderr(&output));
+    let output = bench(&[&load[..], &["--no-internal"]].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(figures(&output)["delivered"], 30);
+}
+
+#[test]
 fn a_tool_that_is_killed_takes_its_server_along() {
     let mut tool = Command::new(BENCH)
         .args(["idle", "--floor", "--ws", "1", "--hold", "60s"])
@@ -199,6 +272,10 @@ fn an_error_names_its_object() {
         (
             vec!["run", "--url", url, "--secret", "s", "--ws", "1", "--publish-path", "/nothing"],
             format!("caller 1 to {}: 404 Not Found: /nothing", &url["http://".len()..]),
+        ),
+        (
+            vec!["run", "--url", url, "--api-url", "http://127.0.0.1:1", "--secret", "s", "--ws", "1"],
+            "caller 1 to 127.0.0.1:1: Connection refused".into(),
         ),
         (vec!["run", "--url", url, "--ws", "1"], "need tokens; say --secret or --token-file".into()),
         (

@@ -1,0 +1,79 @@
+//! [`Growth`]: what a server and the kernel take as its connections become more.
+
+use crate::{
+    figure::{self, Measurement},
+    kernel::KernelMemory,
+    line::Line,
+    process::Processes,
+};
+
+/// What a server and the kernel take at several numbers of connections.
+#[derive(Debug)]
+pub(crate) struct Growth {
+    before: Reading,
+    points: Vec<(usize, Reading)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    /// The server's resident memory in KiB.
+    resident: u64,
+    kernel: KernelMemory,
+}
+
+/// The number of connections that a line is extrapolated to.
+const MILLION: f64 = 1e6;
+
+const KIB_PER_MIB: f64 = 1024.0;
+const KIB_PER_GIB: f64 = 1024.0 * 1024.0;
+
+impl Growth {
+    /// Reads what is taken without connections.
+    pub(crate) fn start(server: &Processes) -> anyhow::Result<Self> {
+        Ok(Self { before: Reading::now(server)?, points: Vec::new() })
+    }
+
+    /// Reads what is taken with so many connections.
+    pub(crate) fn enter(&mut self, connections: usize, server: &Processes) -> anyhow::Result<()> {
+        self.points.push((connections, Reading::now(server)?));
+        Ok(())
+    }
+
+    /// Enters each point and the line through them.
+    pub(crate) fn report(&self, figures: &mut Measurement) {
+        for (connections, reading) in &self.points {
+            let kib = reading.resident.saturating_sub(self.before.resident) as f64;
+            figures.set(figure::memory_at(*connections), kib / *connections as f64);
+        }
+        let line = |value: fn(&Reading) -> u64| {
+            let points = self.points.iter().map(|(count, reading)| (*count as f64, value(reading) as f64));
+            Line::fit(&points.collect::<Vec<_>>())
+        };
+        if let Some(line) = line(|reading| reading.resident) {
+            figures.set(&figure::LINE_SLOPE, line.slope);
+            figures.set(&figure::LINE_INTERCEPT, line.intercept / KIB_PER_MIB);
+            figures.set(&figure::LINE_RESIDUAL, line.worst_residual * 100.0);
+            figures.set(&figure::MILLION_MEMORY, line.at(MILLION) / KIB_PER_GIB);
+        }
+        if let Some(line) = line(|reading| reading.kernel.slab) {
+            figures.set(&figure::KERNEL_SLOPE, line.slope);
+            figures.set(&figure::MILLION_KERNEL, line.slope * MILLION / KIB_PER_GIB);
+        }
+    }
+
+    /// Enters what is taken now, after a burst to all connections of the last point.
+    pub(crate) fn report_burst(&self, server: &Processes, figures: &mut Measurement) -> anyhow::Result<()> {
+        let Some((connections, _)) = self.points.last() else { return Ok(()) };
+        let (now, connections) = (Reading::now(server)?, *connections as f64);
+        let more = |now: u64, before: u64| now.saturating_sub(before) as f64 / connections;
+        figures.set(&figure::MEMORY_BURST, more(now.resident, self.before.resident));
+        figures.set(&figure::BUFFERS_BURST, more(now.kernel.buffers, self.before.kernel.buffers));
+        Ok(())
+    }
+}
+
+impl Reading {
+    fn now(server: &Processes) -> anyhow::Result<Self> {
+        Ok(Self { resident: server.resident()?, kernel: KernelMemory::now()? })
+    }
+}
