@@ -339,11 +339,6 @@ impl AsyncWrite for ServerIo {
             if let (Claim::Armed(on_taken), Some(Stream::Tcp(tcp))) = (claim, stream) {
                 on_taken(tcp, ahead);
             }
-            // The dispatcher ends once it has read the end of what it believes to be the connection.
-            let mut state = self.0.0.borrow_mut();
-            state.gate.let_through();
-            state.eof = true;
-            cx.waker().wake_by_ref();
             return Poll::Ready(Ok(()));
         }
         match &mut state.stream {

@@ -1,7 +1,7 @@
 //! [`Serve`]: what a worker does with an accepted socket.
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
     io,
     net::SocketAddr,
     pin::Pin,
@@ -130,8 +130,14 @@ where
             }
             let shared = Shared::new(stream, protocol == Protocol::Http2);
             // Boxed, so that this future does not keep the dispatcher's size.
-            let served = Box::pin(http.call((shared.io(), protocol, peer))).await;
-            drop((dispatched, http));
+            let mut serving = Box::pin(http.call((shared.io(), protocol, peer)));
+            let served = poll_fn(|cx| match serving.as_mut().poll(cx) {
+                // Nothing is left to do for a dispatcher without a socket.
+                Poll::Pending if shared.is_taken() => Poll::Ready(Ok(())),
+                served => served,
+            });
+            let served = served.await;
+            drop((dispatched, http, serving));
             if shared.is_taken() {
                 // actix-server waits for this future when it stops in order, so one of them waits for the rest.
                 Representative { counts, waits: false }.await;
