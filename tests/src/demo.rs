@@ -18,7 +18,8 @@ use crate::{EventStream, Server, ServerKind, Socket, within};
 
 /// The secret that every demo here signs its tokens with.
 pub const SECRET: &str = "the secret of the tests, 32 bytes";
-const API_KEY: &str = "the-key-of-the-tests";
+/// The key that every demo here has for its API.
+pub const API_KEY: &str = "the-key-of-the-tests";
 
 /// A running demo. It is killed when it is dropped.
 #[derive(Debug)]

@@ -20,7 +20,7 @@ mod server_kind;
 
 pub use browser::{Browser, Scheme, Screen};
 pub use client::{CloseFrame, EventStream, Server, Socket, WsMessage, within};
-pub use demo::{Demo, SECRET, sign, token};
+pub use demo::{API_KEY, Demo, SECRET, sign, token};
 pub use dev_server::DevServer;
 pub use embedded::Embedded;
 pub use faults::{Fault, Part};

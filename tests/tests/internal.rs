@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "tests may")]
 
 use std::{
-    net::TcpListener,
+    io::Write,
+    net::{TcpListener, TcpStream},
     time::{Duration, Instant},
 };
 
@@ -80,6 +81,29 @@ fn a_taken_address_is_an_error_that_names_it_and_its_key() {
         );
         assert!(!valid && stderr.contains(&expected), "{stderr}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_has_begun_is_answered_though_the_process_stops() {
+    let mut demo = Demo::start_with(&[ANY_PORT]).await;
+    let mut request = TcpStream::connect(demo.api_url("").trim_start_matches("http://")).unwrap();
+    let head = format!("POST /api/publish HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n", MESSAGE.len());
+    write!(request, "{head}X-API-Key: {}\r\n\r\n{}", realtime_tests::API_KEY, &MESSAGE[..5]).unwrap();
+    // Whoever is answered later has been read later.
+    assert_eq!(reqwest::get(demo.api_url("/health/live")).await.unwrap().status(), 200);
+    demo.terminate();
+    within("the address to be given up", async {
+        while tokio::net::TcpStream::connect(demo.api_url("").trim_start_matches("http://")).await.is_ok() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    request.write_all(&MESSAGE.as_bytes()[5..]).unwrap();
+    let answer =
+        tokio::task::spawn_blocking(move || std::io::read_to_string(request)).await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("position"), "{answer}");
+    let status = timeout(Duration::from_secs(15), demo.child().wait()).await.expect("the process ends");
+    assert!(status.unwrap().success());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,10 @@ use actix_web::{
 use anyhow::{Context, bail};
 use futures_util::future::{OptionFuture, try_join};
 use realtime_core::{Authenticator, Hub, HubBuilder, NoPresence};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+};
 
 use crate::{
     api,
@@ -71,7 +74,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     };
     let state = Data::new(State::new(config, hub.clone(), authenticator, jwt));
 
-    let internal = Internal::bind(&state)?;
+    let internal = Internal::bind(&state).await?;
     let (server, address) = serve(&state)?;
     announce(
         &state,
@@ -80,18 +83,18 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     );
 
     let failed = hub.failed();
-    let mut stop = tokio::spawn(stop(signals, hub, server.handle(), internal.as_ref().map(Internal::handle)));
-    let internal = OptionFuture::from(internal.map(Internal::serve));
+    let mut stop = tokio::spawn(stop(signals, hub, server.handle(), internal.as_ref().map(Internal::stop)));
+    let internal = OptionFuture::from(internal.map(|internal| internal.serve(&state)));
+    let servers = try_join(async { anyhow::Ok(server.await?) }, async { internal.await.unwrap_or(Ok(())) });
     let result = tokio::select! {
-        result = try_join(server, async { internal.await.unwrap_or(Ok(())) }) => result,
+        result = servers => result,
         // A process that no signal stops in order is better ended now, with a word.
         Err(error) = &mut stop => bail!("the task that waits for signals has ended: {error}"),
         // Nothing that is published arrives any more: whatever started this process starts it anew.
         problem = failed => bail!("{problem}"),
     };
     stop.abort();
-    result?;
-    Ok(())
+    result.map(|_| ())
 }
 
 /// The server that the configuration asks for, and the first address that it is bound to.
@@ -132,7 +135,7 @@ fn serve(state: &Data<State>) -> anyhow::Result<(Server, Option<SocketAddr>)> {
 }
 
 /// Drains the hub at the first signal, then stops the server. A second signal ends the process at once.
-async fn stop(mut signals: Signals, hub: Hub, server: ServerHandle, internal: Option<ServerHandle>) {
+async fn stop(mut signals: Signals, hub: Hub, server: ServerHandle, internal: Option<watch::Sender<bool>>) {
     signals.next().await;
     tracing::info!("draining");
     let in_order = async {
@@ -141,8 +144,10 @@ async fn stop(mut signals: Signals, hub: Hub, server: ServerHandle, internal: Op
             tracing::warn!(left, "sessions did not end within drain.timeout");
         }
         // Requests to the API are answered, however many sessions are broken off.
-        let internal = OptionFuture::from(internal.map(|internal| internal.stop(true)));
-        tokio::join!(server.stop(left == 0), internal);
+        if let Some(internal) = internal {
+            internal.send_replace(true);
+        }
+        server.stop(left == 0).await;
     };
     tokio::select! {
         () = in_order => {}
