@@ -3,10 +3,10 @@
 use std::{error::Error, sync::Arc, time::SystemTime};
 
 use actix_web::{
-    App, HttpServer,
+    App,
     web::{self, Data, Path},
 };
-use realtime_sse::{Claims, Hub, JwtAlgorithm, JwtAuthenticator, SseConfig, SseEmitters, routes};
+use realtime_sse::{Claims, HttpServer, Hub, JwtAlgorithm, JwtAuthenticator, SseConfig, SseEmitters, routes};
 
 #[actix_web::main]
 async fn main() -> Result<(), Box<dyn Error>> {

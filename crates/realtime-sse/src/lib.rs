@@ -6,8 +6,7 @@
 //! use std::sync::Arc;
 //!
 //! use actix_web::App;
-//! use realtime_server::HttpServer;
-//! use realtime_sse::{Hub, JwtAlgorithm, JwtAuthenticator, SseConfig, SseEmitters, routes};
+//! use realtime_sse::{HttpServer, Hub, JwtAlgorithm, JwtAuthenticator, SseConfig, SseEmitters, routes};
 //!
 //! #[actix_web::main]
 //! async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -30,7 +29,10 @@
 //! }
 //! ```
 //!
-//! A server with open connections takes actix's whole shutdown timeout to stop, and its clients see a broken one. One
+//! [`HttpServer`] is actix-web's with connections that leave the HTTP dispatcher once they are open, so that one costs
+//! less than a KiB; everything works on `actix_web::HttpServer` as well, with [`socket_options`] for `on_connect`.
+//!
+//! A server with open connections takes the whole shutdown timeout to stop, and its clients see a broken one. One
 //! that handles its signals itself (`HttpServer::disable_signals`) and calls `Hub::drain` first ends every session in
 //! order.
 
@@ -45,6 +47,7 @@ mod wire;
 
 pub use emitters::{EmitterError, SseEmitters};
 pub use realtime_core::*;
+pub use realtime_server::{HttpServer, socket_options};
 pub use routes::{SseConfig, routes};
 pub use stream::{SseStream, StreamAborted};
 

@@ -3,10 +3,12 @@
 use std::{error::Error, sync::Arc, time::SystemTime};
 
 use actix_web::{
-    App, HttpServer,
+    App,
     web::{self, Data, Path},
 };
-use realtime_websocket::{Claims, Hub, JwtAlgorithm, JwtAuthenticator, WebSocketConfig, WebSockets, routes};
+use realtime_websocket::{
+    Claims, HttpServer, Hub, JwtAlgorithm, JwtAuthenticator, WebSocketConfig, WebSockets, routes,
+};
 
 #[actix_web::main]
 async fn main() -> Result<(), Box<dyn Error>> {

@@ -6,8 +6,9 @@
 //! use std::sync::Arc;
 //!
 //! use actix_web::App;
-//! use realtime_server::HttpServer;
-//! use realtime_websocket::{Hub, JwtAlgorithm, JwtAuthenticator, WebSocketConfig, WebSockets, routes};
+//! use realtime_websocket::{
+//!     HttpServer, Hub, JwtAlgorithm, JwtAuthenticator, WebSocketConfig, WebSockets, routes,
+//! };
 //!
 //! #[actix_web::main]
 //! async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -28,7 +29,10 @@
 //! }
 //! ```
 //!
-//! A server with open connections takes actix's whole shutdown timeout to stop, and its clients see a broken one. One
+//! [`HttpServer`] is actix-web's with connections that leave the HTTP dispatcher once they are open, so that one costs
+//! less than a KiB; everything works on `actix_web::HttpServer` as well, with [`socket_options`] for `on_connect`.
+//!
+//! A server with open connections takes the whole shutdown timeout to stop, and its clients see a broken one. One
 //! that handles its signals itself (`HttpServer::disable_signals`) and calls `Hub::drain` first ends every session in
 //! order.
 
@@ -50,6 +54,7 @@ pub use inbound::{Echo, InboundHandler};
 pub use origin::{AllowedOrigins, OriginError};
 pub use protocol::SUBPROTOCOL;
 pub use realtime_core::*;
+pub use realtime_server::{HttpServer, socket_options};
 pub use routes::{WebSocketConfig, routes};
 pub use sockets::WebSockets;
 
