@@ -15,7 +15,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use once_cell::sync::OnceCell;
+use once_cell::race::OnceBox;
+use smallvec::SmallVec;
 
 use crate::{
     Envelope, GapReason, Position, Topic, Transport,
@@ -79,9 +80,11 @@ pub(crate) struct Entry {
     pub(crate) content: Content,
     at: Instant,
     footprint: usize,
-    encoded: [OnceCell<Bytes>; MAX_WIRES],
+    /// In boxes, since most entries have one or two: what an entry costs is mostly that it is far away in memory when it
+    /// is made and when it is freed.
+    encoded: [OnceBox<Bytes>; MAX_WIRES],
     /// Hashes of the topics, ascending; made for the first session that looks for its own among many.
-    hashes: OnceCell<Box<[u64]>>,
+    hashes: OnceBox<Vec<u64>>,
     charge: Option<Charge>,
 }
 
@@ -137,7 +140,7 @@ impl Entry {
             at: Instant::now(),
             footprint,
             encoded: Default::default(),
-            hashes: OnceCell::new(),
+            hashes: OnceBox::new(),
             charge: None,
         }
     }
@@ -146,13 +149,18 @@ impl Entry {
     /// others to each session in a frame of its own.
     pub(crate) fn encode(&self, slot: &WireSlot) -> Option<&Bytes> {
         let Content::Envelope(envelope) = &self.content else { return None };
-        let bytes = self.encoded[slot.index].get_or_init(|| {
+        let cell = &self.encoded[slot.index];
+        let bytes = cell.get().or_else(|| {
             let bytes = slot.wire.message(envelope.message(), self.position);
-            if let Some(charge) = &self.charge {
-                charge.add(bytes.len());
+            let len = bytes.len();
+            // Another worker may have been first: then its bytes are everybody's.
+            if cell.set(Box::new(bytes)).is_ok()
+                && let Some(charge) = &self.charge
+            {
+                charge.add(len);
             }
-            bytes
-        });
+            cell.get()
+        })?;
         // A form may leave a message out. Nothing would end a chunked body.
         Some(bytes).filter(|bytes| !bytes.is_empty())
     }
@@ -170,7 +178,7 @@ impl Entry {
         let hashes = self.hashes.get_or_init(|| {
             let mut hashes: Vec<u64> = targets.iter().map(hash).collect();
             hashes.sort_unstable();
-            hashes.into()
+            Box::new(hashes)
         });
         topics.hashes().any(|(own, topic)| {
             // Equal hashes are looked at twice: another topic may have the same.
@@ -310,8 +318,9 @@ impl Log {
             }
             window.start_run(position);
         }
+        let now = entry.at;
         window.push(entry);
-        let gone = window.trim(&self.limits, &self.encoded);
+        let gone = window.trim(&self.limits, &self.encoded, now);
         self.publish_end(&window);
         drop(window);
         drop(gone);
@@ -326,7 +335,7 @@ impl Log {
         if let Some(cursor) = cursor {
             window.start_run(cursor.next());
         }
-        let gone = window.trim(&self.limits, &self.encoded);
+        let gone = window.trim(&self.limits, &self.encoded, Instant::now());
         self.publish_end(&window);
         drop(window);
         drop(gone);
@@ -349,7 +358,7 @@ impl Log {
             return false;
         }
         // They are freed after the lock, or thousands that age at once would hold every worker up.
-        let gone = self.write().trim(&self.limits, &self.encoded);
+        let gone = self.write().trim(&self.limits, &self.encoded, Instant::now());
         drop(gone);
         exceeds()
     }
@@ -418,6 +427,9 @@ impl Log {
     }
 }
 
+/// Entries that have left the window. Whoever publishes to a full one drives out one at a time.
+type Gone = SmallVec<[Arc<Entry>; 1]>;
+
 /// How many entries one step of trimming takes out under the lock.
 const TRIM_ENTRIES: usize = 512;
 
@@ -449,14 +461,13 @@ impl Window {
         self.entries.front().is_some_and(|oldest| {
             self.entries.len() > limits.max_messages
                 || self.bytes + encoded.load(Ordering::Acquire) > limits.max_bytes
-                || now.duration_since(oldest.at) > limits.max_age
+                || now.saturating_duration_since(oldest.at) > limits.max_age
         })
     }
 
     /// Takes out what is beyond the limits, up to [`TRIM_ENTRIES`]. The caller drops it without the lock.
-    fn trim(&mut self, limits: &History, encoded: &AtomicUsize) -> Vec<Arc<Entry>> {
-        let now = Instant::now();
-        let mut gone = Vec::new();
+    fn trim(&mut self, limits: &History, encoded: &AtomicUsize, now: Instant) -> Gone {
+        let mut gone = Gone::new();
         while gone.len() < TRIM_ENTRIES && self.exceeds(limits, encoded, now) {
             let Some(oldest) = self.entries.pop_front() else { break };
             self.bytes -= oldest.footprint;

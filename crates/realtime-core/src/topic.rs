@@ -1,6 +1,10 @@
 //! [`Topic`]: where messages go.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{
+    fmt::{self, Write as _},
+    str::FromStr,
+    sync::Arc,
+};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -63,7 +67,10 @@ impl Topic {
 
     /// The topic of one user.
     pub fn user(user: &UserId) -> Self {
-        Self(format!("user:{user}").into())
+        // Every message to a user makes one: put together here, it is one allocation.
+        let mut text = SmallText::default();
+        write!(text, "user:{user}").expect("the longest id fits");
+        Self(text.as_str().into())
     }
 
     /// The user whose topic this is, if it is one's.
@@ -79,6 +86,33 @@ impl Topic {
     /// The topic's text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// Text that is not longer than a topic.
+struct SmallText {
+    bytes: [u8; Topic::MAX_BYTES],
+    len: usize,
+}
+
+impl SmallText {
+    fn as_str(&self) -> &str {
+        str::from_utf8(&self.bytes[..self.len]).expect("texts behind each other are a text")
+    }
+}
+
+impl Default for SmallText {
+    fn default() -> Self {
+        Self { bytes: [0; Topic::MAX_BYTES], len: 0 }
+    }
+}
+
+impl fmt::Write for SmallText {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let end = self.len + text.len();
+        self.bytes.get_mut(self.len..end).ok_or(fmt::Error)?.copy_from_slice(text.as_bytes());
+        self.len = end;
+        Ok(())
     }
 }
 
