@@ -11,6 +11,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Growth {
     before: Reading,
+    /// The connections that there were then.
+    first: usize,
     points: Vec<(usize, Reading)>,
 }
 
@@ -28,9 +30,14 @@ const KIB_PER_MIB: f64 = 1024.0;
 const KIB_PER_GIB: f64 = 1024.0 * 1024.0;
 
 impl Growth {
-    /// Reads what is taken without connections.
-    pub(crate) fn start(server: &Processes) -> anyhow::Result<Self> {
-        Ok(Self { before: Reading::now(server)?, points: Vec::new() })
+    /// Reads what is taken with the `first` connections.
+    pub(crate) fn start(server: &Processes, first: usize) -> anyhow::Result<Self> {
+        Ok(Self { before: Reading::now(server)?, first, points: Vec::new() })
+    }
+
+    /// The connections that are not counted.
+    pub(crate) fn first(&self) -> usize {
+        self.first
     }
 
     /// Reads what is taken with so many connections.
@@ -43,7 +50,7 @@ impl Growth {
     pub(crate) fn report(&self, figures: &mut Measurement) {
         for (connections, reading) in &self.points {
             let kib = reading.resident.saturating_sub(self.before.resident) as f64;
-            figures.set(figure::memory_at(*connections), kib / *connections as f64);
+            figures.set(figure::memory_at(*connections), kib / connections.saturating_sub(self.first) as f64);
         }
         let line = |value: fn(&Reading) -> u64| {
             let points = self.points.iter().map(|(count, reading)| (*count as f64, value(reading) as f64));
@@ -64,7 +71,7 @@ impl Growth {
     /// Enters what is taken now, after a burst to all connections of the last point.
     pub(crate) fn report_burst(&self, server: &Processes, figures: &mut Measurement) -> anyhow::Result<()> {
         let Some((connections, _)) = self.points.last() else { return Ok(()) };
-        let (now, connections) = (Reading::now(server)?, *connections as f64);
+        let (now, connections) = (Reading::now(server)?, connections.saturating_sub(self.first) as f64);
         let more = |now: u64, before: u64| now.saturating_sub(before) as f64 / connections;
         figures.set(&figure::MEMORY_BURST, more(now.resident, self.before.resident));
         figures.set(&figure::BUFFERS_BURST, more(now.kernel.buffers, self.before.kernel.buffers));

@@ -48,6 +48,9 @@ pub(crate) struct Load {
     pub(crate) time_limit: Duration,
 }
 
+/// Connections after which the memory of the others is counted.
+const FIRST: usize = 100;
+
 /// How long everything is left alone before memory is read.
 const REST: Duration = Duration::from_millis(500);
 
@@ -240,7 +243,11 @@ impl Load {
         let (server, mut figures) = (Processes::new(&target.pids)?, Measurement::default());
         let site = Arc::new(self.site(target, tokens));
         let swarm = Swarm::start(&site, self.threads)?;
-        let mut growth = Growth::start(&server)?;
+        // What a server reads and sets up for its first clients is none of the others'.
+        let first = FIRST.min(self.clients() as usize / 10);
+        swarm.open(self.window, first, Instant::now() + self.time_limit, |_| {})?;
+        thread::sleep(REST);
+        let mut growth = Growth::start(&server, first)?;
         let steps = Some((points, &mut growth));
         let idle = self.connect(&swarm, &server, steps, &mut figures, bar)?.unwrap_or_default();
         growth.report(&mut figures);
@@ -255,7 +262,7 @@ impl Load {
             let used = server.cpu()?.saturating_sub(before);
             figures.set(&figure::IDLE_CPU, used.as_secs_f64() / began.elapsed().as_secs_f64() * 100.0);
             let kib = server.memory()?.saturating_sub(idle);
-            figures.set(&figure::MEMORY_AFTER, kib as f64 / self.clients());
+            figures.set(&figure::MEMORY_AFTER, kib as f64 / (self.clients() - first as f64));
         }
         let mut sent = Arc::default();
         if self.messages > 0 {
@@ -288,6 +295,7 @@ impl Load {
             return Ok(None);
         }
         let (memory, before) = (server.known().then(|| server.memory()).transpose()?, cpu(server)?);
+        let counted = self.clients() - steps.as_ref().map_or(0, |(_, growth)| growth.first()) as f64;
         bar.set_message("connecting");
         bar.set_length(self.clients() as u64);
         let mut took = Duration::ZERO;
@@ -309,11 +317,11 @@ impl Load {
         figures.set(&figure::CONNECTIONS, self.clients());
         figures.set(&figure::CONNECT_S, took.as_secs_f64());
         if let Some((after, before)) = cpu(server)?.zip(before) {
-            figures.set(&figure::CONNECT_CPU, micros(after.saturating_sub(before)) / self.clients());
+            figures.set(&figure::CONNECT_CPU, micros(after.saturating_sub(before)) / counted);
         }
         if let Some(memory) = memory {
             let kib = server.memory()?.saturating_sub(memory);
-            figures.set(&figure::MEMORY, kib as f64 / self.clients());
+            figures.set(&figure::MEMORY, kib as f64 / counted);
         }
         Ok(memory)
     }

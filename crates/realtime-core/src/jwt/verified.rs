@@ -30,7 +30,7 @@ struct Generations {
 }
 
 /// Tokens of one generation.
-const TOKENS: usize = 2048;
+const TOKENS: usize = 1792;
 
 impl Login {
     /// Refuses the token before and after its time.
