@@ -176,6 +176,15 @@ pub(crate) struct RedisLoad {
     /// Where Redis is, such as `redis://127.0.0.1/`. A prefix of its own is used, and removed at the end.
     #[arg(long, value_name = "URL")]
     pub(crate) redis: String,
+    /// Measure what Redis spends on so many idle nodes instead.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) nodes: Option<u32>,
+    /// Users of each idle node.
+    #[arg(long, default_value_t = 10_000)]
+    pub(crate) users: u32,
+    /// Time for which Redis is watched while nothing is published.
+    #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
+    pub(crate) hold: Duration,
     /// Messages for the latency.
     #[arg(long, default_value_t = 5_000)]
     pub(crate) messages: u32,

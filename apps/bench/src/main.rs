@@ -47,7 +47,7 @@ use crate::{
     contest::{Contest, make_room},
     floor::Floor,
     load::Load,
-    redis::RedisContest,
+    redis::{IdleCluster, RedisContest},
     report::Report,
     spec::Spec,
 };
@@ -128,6 +128,15 @@ fn execute(command: Command) -> anyhow::Result<Vec<String>> {
         }
         Command::Redis(load) => {
             let json = load.json;
+            if let Some(nodes) = load.nodes {
+                let report = IdleCluster::new(load, nodes)?.run()?;
+                if json {
+                    println!("{:#}", report.json());
+                } else {
+                    print!("{report}");
+                }
+                return Ok(Vec::new());
+            }
             let shown = json!({
                 "messages": load.messages, "rate": load.rate.0, "size": load.size, "callers": load.callers,
                 "publishes": load.publishes, "history": load.history,

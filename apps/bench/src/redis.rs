@@ -1,5 +1,7 @@
 //! [`RedisContest`]: two nodes over Redis, beside a raw client that does the same to the same server.
 
+mod idle;
+
 use std::{
     sync::{
         Arc,
@@ -15,6 +17,7 @@ use realtime_core::{Bus, BusEvent, Envelope, Message, Scope};
 use realtime_redis::{RedisConfig, RedisStreamsBus};
 use tokio::runtime::Runtime;
 
+pub(crate) use self::idle::IdleCluster;
 use crate::{
     cli::RedisLoad,
     clock::Clock,

@@ -108,6 +108,14 @@ impl Resp {
         self.answer()
     }
 
+    /// A command whose answer is a text.
+    pub(crate) fn ask(&mut self, words: &[&[u8]]) -> anyhow::Result<String> {
+        self.push(words);
+        self.flush()?;
+        self.bulk()?;
+        Ok(String::from_utf8_lossy(&self.line).into_owned())
+    }
+
     /// Reads a stream's entries after `last`, which moves on, and calls back with the last field of each. Waits for a
     /// second at most if `block`. Answers how many there were.
     pub(crate) fn xread(
