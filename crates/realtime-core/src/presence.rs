@@ -1,6 +1,7 @@
 //! [`Presence`]: who is online, and [`LocalPresence`], the answer of one node.
 
 mod feed;
+mod watch;
 
 use std::{
     sync::Arc,
@@ -15,6 +16,7 @@ use futures_util::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 pub use feed::PresenceFeed;
+pub(crate) use watch::PresenceWatch;
 
 use crate::{SessionId, Transport, UserId, registry::Registry, session::SessionState};
 
@@ -34,7 +36,10 @@ pub trait Presence: Send + Sync + 'static {
         Box::pin(ready(()))
     }
 
-    /// The users that come online or go offline from now on, in order and each once.
+    /// The users that come online or go offline from now on, in order and each once. In a cluster, changes of the last
+    /// second that this node had no word of before may be among them.
+    ///
+    /// It costs something only while the stream is kept.
     fn changes(&self) -> BoxStream<'static, PresenceEvent>;
 
     /// For each of the users, in the same order, whether it is online.

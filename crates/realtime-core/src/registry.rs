@@ -8,13 +8,16 @@ use std::{
     time::SystemTime,
 };
 
+use futures_core::stream::BoxStream;
+use futures_util::stream::{StreamExt, pending};
 use once_cell::sync::OnceCell;
 
 use crate::{
-    ConnectError, Position, Presence, Settings, UserId, Wire,
+    ConnectError, Position, Presence, PresenceEvent, Settings, Topic, UserId, Wire,
     directory::Directory,
     log::Log,
     metrics::Metrics,
+    presence::PresenceWatch,
     shard::Shard,
     wire::{MAX_WIRES, WireSlot},
 };
@@ -26,6 +29,8 @@ pub(crate) struct Registry {
     pub(crate) metrics: Metrics,
     /// Is told whenever a session was opened or ended; set once, when the hub starts.
     pub(crate) presence: OnceCell<Weak<dyn Presence>>,
+    /// Who comes and goes, while a session is in the topic `presence`.
+    pub(crate) watch: PresenceWatch,
     /// Since when the bus has been away, after it was up.
     bus_down: Mutex<Option<SystemTime>>,
     /// The newest position that the bus has acknowledged to this node.
@@ -42,6 +47,7 @@ impl Registry {
             directory: Directory::default(),
             metrics: Metrics::default(),
             presence: OnceCell::new(),
+            watch: PresenceWatch::default(),
             bus_down: Mutex::default(),
             acknowledged: Mutex::default(),
             shards: RwLock::default(),
@@ -76,6 +82,21 @@ impl Registry {
     pub(crate) fn changed(&self, user: &UserId) {
         if let Some(presence) = self.presence.get().and_then(Weak::upgrade) {
             presence.changed(user);
+        }
+    }
+
+    /// A session has entered topics. It has to be in their index by now, and no lock of a shard held.
+    pub(crate) fn entered<'a>(&self, topics: impl IntoIterator<Item = &'a Topic>) {
+        if topics.into_iter().any(|topic| topic.as_str() == Topic::PRESENCE) {
+            self.watch.begin(|| self.presence_changes());
+        }
+    }
+
+    /// Who comes and goes from now on.
+    pub(crate) fn presence_changes(&self) -> BoxStream<'static, PresenceEvent> {
+        match self.presence.get().and_then(Weak::upgrade) {
+            Some(presence) => presence.changes(),
+            None => pending().boxed(),
         }
     }
 

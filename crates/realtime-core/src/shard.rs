@@ -166,6 +166,7 @@ impl Shard {
             }
         }
         tally.record(&self.registry);
+        self.registry.entered(&state.principal.topics);
         metrics.opened.add(1);
         self.registry.changed(&state.principal.user);
         tracing::debug!(session = %state.id, user = %state.principal.user, %transport, "session opened");
@@ -250,8 +251,10 @@ impl Shard {
         let mut named = session.named_mut();
         if !named.iter().any(|named| named.topic == topic) {
             let index = if stage == Stage::Registered { members.index(topic.clone(), slot) } else { 0 };
-            named.push(Named { topic, index });
+            named.push(Named { topic: topic.clone(), index });
         }
+        drop((named, members));
+        self.registry.entered([&topic]);
     }
 
     pub(crate) fn unsubscribe(&self, session: &SessionState, topic: &Topic) {

@@ -11,9 +11,9 @@ mod scripts;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_core::{future::BoxFuture, stream::BoxStream};
+use futures_util::future::join;
 use realtime_core::{
-    LocalPresence, OnlineCount, OnlineSession, OnlineUser, Presence, PresenceError, PresenceEvent,
-    PresenceFeed, UserId,
+    LocalPresence, OnlineCount, OnlineSession, OnlineUser, Presence, PresenceError, PresenceEvent, UserId,
 };
 use redis::{Value, aio::MultiplexedConnection};
 use tokio::task::JoinHandle;
@@ -22,7 +22,7 @@ use crate::{
     commands::Commands,
     config::{RedisConfig, RedisConfigError},
     incarnation::Incarnation,
-    presence::keeper::Keeper,
+    presence::{changes::Changes, keeper::Keeper},
     task::restarting,
 };
 
@@ -41,7 +41,7 @@ pub struct RedisPresence {
 struct Shared {
     commands: Commands,
     keys: Keys,
-    feed: PresenceFeed,
+    changes: Changes,
 }
 
 /// What each of them holds is told in [`scripts`].
@@ -104,7 +104,7 @@ impl RedisPresence {
                 left: key("left"),
             };
             let commands = commands(keys.nodes.clone());
-            let shared = Arc::new(Shared { commands, keys, feed: PresenceFeed::default() });
+            let shared = Arc::new(Shared { commands, keys, changes: Changes::default() });
             let keeper = Arc::new(Keeper::new(local, Arc::clone(&shared), incarnation));
             let kept = Arc::clone(&keeper);
             let keep = restarting("presence", move || keeper::keep(Arc::clone(&kept)));
@@ -144,7 +144,7 @@ impl Presence for RedisPresence {
     }
 
     fn changes(&self) -> BoxStream<'static, PresenceEvent> {
-        self.shared.feed.subscribe()
+        self.shared.changes.listen()
     }
 
     fn is_online<'a>(&'a self, users: &'a [UserId]) -> BoxFuture<'a, Result<Vec<bool>, PresenceError>> {
@@ -243,7 +243,22 @@ impl Shared {
         &self,
         work: impl AsyncFnOnce(&mut MultiplexedConnection) -> redis::RedisResult<T>,
     ) -> Result<T, PresenceError> {
-        self.commands.run(work).await.map_err(PresenceError)
+        if self.changes.is_read() {
+            return self.commands.run(work).await.map_err(PresenceError);
+        }
+        // What is answered here is no news to a listener that comes later. It is asked first, so that nothing gets lost
+        // between the two.
+        let (newest, answer) = self
+            .commands
+            .run(async |connection| {
+                let mut beside = connection.clone();
+                let (newest, answer) = join(self.newest_change(&mut beside), work(connection)).await;
+                Ok((newest?, answer?))
+            })
+            .await
+            .map_err(PresenceError)?;
+        self.changes.learn(newest.clone(), newest);
+        Ok(answer)
     }
 
     /// The sessions of each of the users on each of the nodes.

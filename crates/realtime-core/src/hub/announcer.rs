@@ -1,14 +1,17 @@
 //! The announcer: tells the sessions of this node that are in the topic `presence` who comes and goes.
 //!
 //! Every node hears of every change by itself, so nothing goes over the bus, and a bus that carries no topics makes
-//! no difference.
+//! no difference. Changes are read only while a session is in the topic.
 
 use std::{sync::Arc, time::Duration};
 
 use futures_core::stream::BoxStream;
-use futures_util::StreamExt;
+use futures_util::{
+    future::ready,
+    stream::{StreamExt, once},
+};
 use serde::Serialize;
-use tokio::time::sleep;
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::{
     Envelope, EventName, Message, PresenceChange, PresenceEvent, Scope, Topic,
@@ -33,14 +36,44 @@ const BATCH: usize = 500;
 /// How long sockets have for one message before the next.
 const PAUSE: Duration = Duration::from_millis(25);
 
+/// Time between two looks whether a session is still in the topic.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// Runs until it is dropped.
-pub(super) async fn announce(events: BoxStream<'static, PresenceEvent>, registry: Arc<Registry>) {
+pub(super) async fn announce(registry: Arc<Registry>) {
     let topic = Topic::new(Topic::PRESENCE).expect("a plain word is a topic");
+    if registry.watch.was_broken_off() && has_subscribers(&registry, &topic) {
+        let gap = once(ready(PresenceEvent::Gap));
+        registry.watch.begin(|| gap.chain(registry.presence_changes()).boxed());
+    }
+    loop {
+        let changes = registry.watch.begun().await;
+        tell(changes, &registry, &topic).await;
+    }
+}
+
+/// Tells changes until no session is in the topic any more.
+async fn tell(events: BoxStream<'static, PresenceEvent>, registry: &Registry, topic: &Topic) {
     let name = EventName::new(Topic::PRESENCE).expect("a plain word is an event's name");
     let mut batches = events.ready_chunks(BATCH);
-    while let Some(batch) = batches.next().await {
+    let mut look = interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let batch = tokio::select! {
+            batch = batches.next() => batch,
+            _ = look.tick() => {
+                if registry.watch.end_unless(|| has_subscribers(registry, topic)) {
+                    return;
+                }
+                continue;
+            }
+        };
+        let Some(batch) = batch else {
+            registry.watch.end_unless(|| false);
+            return;
+        };
         let shards: Vec<_> =
-            registry.shards().into_iter().filter(|shard| shard.has_subscribers(&topic)).collect();
+            registry.shards().into_iter().filter(|shard| shard.has_subscribers(topic)).collect();
         if shards.is_empty() {
             continue;
         }
@@ -62,4 +95,8 @@ pub(super) async fn announce(events: BoxStream<'static, PresenceEvent>, registry
         }
         sleep(PAUSE).await;
     }
+}
+
+fn has_subscribers(registry: &Registry, topic: &Topic) -> bool {
+    registry.shards().iter().any(|shard| shard.has_subscribers(topic))
 }

@@ -105,18 +105,8 @@ impl HubBuilder {
             None => Arc::new(local),
         };
         registry.presence.set(Arc::downgrade(&presence)).ok();
-        let (announcing, announced) = (Arc::clone(&registry), Arc::downgrade(&presence));
-        // The first changes are those from now on.
-        let mut changes = Some(presence.changes());
-        tasks.spawn(restarting("announcer", move || {
-            let changes = changes.take().or_else(|| announced.upgrade().map(|presence| presence.changes()));
-            let registry = Arc::clone(&announcing);
-            async move {
-                if let Some(changes) = changes {
-                    announce(changes, registry).await;
-                }
-            }
-        }));
+        let announcing = Arc::clone(&registry);
+        tasks.spawn(restarting("announcer", move || announce(Arc::clone(&announcing))));
         let leaving = Arc::clone(&registry);
         tasks.spawn(restarting("leavers", move || {
             let registry = Arc::clone(&leaving);

@@ -25,6 +25,11 @@ impl PresenceFeed {
         self.0.send(PresenceEvent::Gap).ok();
     }
 
+    /// How many listen now: without any, whoever reads changes from elsewhere need not.
+    pub fn listeners(&self) -> usize {
+        self.0.receiver_count()
+    }
+
     /// What is told from now on. It ends when the feed is dropped.
     pub fn subscribe(&self) -> BoxStream<'static, PresenceEvent> {
         let events = unfold(self.0.subscribe(), async |mut receiver| {

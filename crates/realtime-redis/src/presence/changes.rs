@@ -1,24 +1,56 @@
-//! Who comes and goes over the cluster: what the scripts have written into a stream, read by position.
+//! [`Changes`]: who comes and goes over the cluster, as the scripts have written it into a stream; read by position, and
+//! only while somebody listens.
 
 use std::{
     collections::HashMap,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, UNIX_EPOCH},
 };
 
-use realtime_core::{PresenceChange, PresenceState};
-use redis::aio::MultiplexedConnection;
-use tokio::time::{Instant, sleep};
+use futures_core::stream::BoxStream;
+use realtime_core::{PresenceChange, PresenceEvent, PresenceFeed, PresenceState};
+use redis::{RedisResult, aio::MultiplexedConnection};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
 
 use super::{Shared, user};
 use crate::{backoff::Backoff, commands::StreamEntry};
 
-/// How far this node has read.
-#[derive(Debug)]
-struct Place {
-    id: String,
+/// Who comes and goes, told to whoever listens.
+///
+/// A listener gets what follows the newest change that this node had word of when the listener came. Every answer of
+/// Redis about presence brings word of it, the renewal of the lease once a second at least. So nothing is missing between
+/// the call and the first read, and nothing comes that the listener could have known from this node.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    feed: PresenceFeed,
+    state: Mutex<State>,
+    /// Somebody listens, or the place at which to begin is known.
+    wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The newest change that this node has had word of; `None` before the first word.
+    known: Option<Place>,
+    /// Somebody listens, or did a moment ago.
+    reading: bool,
+    /// Where the reading begins; taken by the reader.
+    start: Option<Place>,
+    /// The reader has taken it and has not ended.
+    taken: bool,
+    /// Redis could not be asked before the first word, while somebody listened: nobody knows what was missed.
+    late: bool,
+}
+
+/// A change's id in the stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) id: String,
     /// The number of that change: the next one has the next number, or something is missing.
-    number: u64,
+    pub(super) number: u64,
 }
 
 /// Time between reads that bring something, in the long run: a hundred nodes that each woke for every change would fill
@@ -28,77 +60,139 @@ const PACE: Duration = Duration::from_millis(100);
 /// How far reads may be ahead of that, so that few changes are told at once.
 const BURST: Duration = Duration::from_secs(2);
 
-/// Tells the feed for ever.
+impl Changes {
+    /// What changes from now on.
+    pub(super) fn listen(&self) -> BoxStream<'static, PresenceEvent> {
+        let mut state = self.state();
+        if !state.reading {
+            (state.reading, state.start) = (true, state.known.clone());
+            self.wake.notify_one();
+        }
+        self.feed.subscribe()
+    }
+
+    /// Whether changes are read, so that the newest of them is known anyway.
+    pub(super) fn is_read(&self) -> bool {
+        self.state().reading
+    }
+
+    /// An answer of Redis was as of the change `after`; before it came the change `before` was the newest.
+    pub(super) fn learn(&self, before: Place, after: Place) {
+        let mut state = self.state();
+        if state.known.is_none() && state.reading {
+            state.start = Some(before);
+            self.wake.notify_one();
+        }
+        state.known = Some(after);
+    }
+
+    /// Redis could not be asked.
+    pub(super) fn could_not_ask(&self) {
+        let mut state = self.state();
+        state.late |= state.known.is_none() && state.reading;
+    }
+
+    /// Waits until somebody listens; where the reading begins, and whether something may be missing before.
+    async fn begun(&self) -> (Place, bool) {
+        loop {
+            {
+                let mut state = self.state();
+                if let Some(start) = state.start.take() {
+                    state.taken = true;
+                    return (start, std::mem::take(&mut state.late));
+                }
+            }
+            self.wake.notified().await;
+        }
+    }
+
+    /// Ends the reading at a place unless somebody listens. Returns whether it has ended.
+    fn end_unless_heard(&self) -> bool {
+        // Under the lock: whoever comes meanwhile begins anew.
+        let mut state = self.state();
+        if self.feed.listeners() == 0 {
+            (state.reading, state.taken) = (false, false);
+        }
+        !state.reading
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells the listeners for ever.
 pub(super) async fn follow(shared: Arc<Shared>) {
-    let mut backoff = Backoff::default();
-    let mut place = None;
-    let mut late = false;
+    let changes = &shared.changes;
+    {
+        let mut state = changes.state();
+        if state.taken {
+            // The reader before this one has panicked.
+            (state.start, state.late) = (state.known.clone(), true);
+        }
+    }
+    loop {
+        let (place, late) = changes.begun().await;
+        if late {
+            changes.feed.send_gap();
+        }
+        read(&shared, place).await;
+    }
+}
+
+/// Tells what follows a place for as long as somebody listens.
+async fn read(shared: &Shared, mut place: Place) {
+    let (changes, mut backoff) = (&shared.changes, Backoff::default());
     // When the reads so far would have ended at that pace.
     let mut due = Instant::now();
-    loop {
-        let step = async {
-            let place = match &mut place {
-                Some(place) => place,
-                None => {
-                    let newest = shared.newest_change().await?;
-                    if late {
-                        // Nobody knows what was missed until now.
-                        shared.feed.send_gap();
-                    }
-                    place.insert(newest)
-                }
-            };
-            let entries = shared.commands.entries_after(&shared.keys.changes, &place.id).await?;
-            let some = !entries.is_empty();
-            for (id, fields) in entries {
-                let number = fields.get("n").and_then(|number| number.parse().ok()).unwrap_or(0);
-                let change = change(&fields);
-                if number != place.number + 1 || change.is_none() {
-                    shared.feed.send_gap();
-                }
-                if let Some(change) = change {
-                    shared.feed.send(change);
-                }
-                *place = Place { id, number };
-            }
-            Ok::<bool, String>(some)
-        };
-        match step.await {
-            Ok(some) => {
-                backoff.reset();
-                if some {
-                    due = due.max(Instant::now()) + PACE;
-                    sleep(due.saturating_duration_since(Instant::now() + BURST)).await;
-                }
-            }
+    while !changes.end_unless_heard() {
+        let entries = match shared.commands.entries_after(&shared.keys.changes, &place.id).await {
+            Ok(entries) => entries,
             Err(error) => {
                 tracing::debug!(%error, "changes of presence cannot be read");
-                late = true;
                 sleep(backoff.next()).await;
+                continue;
             }
+        };
+        backoff.reset();
+        let some = !entries.is_empty();
+        for (id, fields) in entries {
+            let next = Place::new(id, &fields);
+            let change = change(&fields);
+            if next.number != place.number + 1 || change.is_none() {
+                changes.feed.send_gap();
+            }
+            if let Some(change) = change {
+                changes.feed.send(change);
+            }
+            place = next;
+        }
+        if some {
+            due = due.max(Instant::now()) + PACE;
+            sleep(due.saturating_duration_since(Instant::now() + BURST)).await;
         }
     }
 }
 
+impl Place {
+    fn new(id: String, fields: &HashMap<String, String>) -> Self {
+        Self { id, number: fields.get("n").and_then(|number| number.parse().ok()).unwrap_or(0) }
+    }
+}
+
 impl Shared {
-    async fn newest_change(&self) -> Result<Place, String> {
-        let ask = async |connection: &mut MultiplexedConnection| {
-            redis::pipe()
-                .atomic()
-                .cmd("GET")
-                .arg(&self.keys.changed)
-                .cmd("XREVRANGE")
-                .arg(&self.keys.changes)
-                .arg("+")
-                .arg("-")
-                .arg("COUNT")
-                .arg(1)
-                .query_async::<(Option<u64>, Vec<StreamEntry>)>(connection)
-                .await
-        };
-        let (number, newest) = self.commands.run(ask).await?;
-        let id = newest.into_iter().next().map_or_else(|| "0-0".to_owned(), |(id, _)| id);
-        Ok(Place { id, number: number.unwrap_or(0) })
+    /// The newest change.
+    pub(super) async fn newest_change(&self, connection: &mut MultiplexedConnection) -> RedisResult<Place> {
+        let newest = redis::cmd("XREVRANGE")
+            .arg(&self.keys.changes)
+            .arg("+")
+            .arg("-")
+            .arg("COUNT")
+            .arg(1)
+            .query_async::<Vec<StreamEntry>>(connection)
+            .await?;
+        let newest = newest.into_iter().next().map(|(id, fields)| Place::new(id, &fields));
+        Ok(newest.unwrap_or_else(|| Place { id: "0-0".to_owned(), number: 0 }))
     }
 }
 
@@ -110,4 +204,51 @@ fn change(fields: &HashMap<String, String>) -> Option<PresenceChange> {
     };
     let since = UNIX_EPOCH + Duration::from_millis(fields.get("t")?.parse().ok()?);
     Some(PresenceChange { user_id: user(fields.get("u")?)?, state, since })
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt, StreamExt};
+
+    use super::*;
+
+    fn place(number: u64) -> Place {
+        Place { id: format!("{number}-0"), number }
+    }
+
+    #[tokio::test]
+    async fn a_listener_begins_behind_what_its_node_had_word_of() {
+        let changes = Changes::default();
+        assert!(changes.begun().now_or_never().is_none(), "nobody listens");
+        changes.learn(place(0), place(3));
+        let first = changes.listen();
+        changes.learn(place(3), place(5));
+        let second = changes.listen();
+        assert_eq!(changes.begun().await, (place(3), false));
+        assert!(changes.begun().now_or_never().is_none(), "there is one reader");
+        drop(first);
+        assert!(!changes.end_unless_heard());
+        drop(second);
+        assert!(changes.end_unless_heard());
+        changes.learn(place(5), place(6));
+        let third = changes.listen();
+        assert_eq!(changes.begun().await, (place(6), false));
+        drop(third);
+    }
+
+    #[tokio::test]
+    async fn a_listener_from_before_the_first_word_misses_nothing_unless_it_waited_in_vain() {
+        let changes = Changes::default();
+        let listener = changes.listen();
+        changes.learn(place(3), place(5));
+        assert_eq!(changes.begun().await, (place(3), false));
+        drop(listener);
+        let changes = Changes::default();
+        let mut listener = changes.listen();
+        changes.could_not_ask();
+        changes.learn(place(3), place(5));
+        assert_eq!(changes.begun().await, (place(3), true));
+        changes.feed.send_gap();
+        assert_eq!(listener.next().await, Some(PresenceEvent::Gap));
+    }
 }

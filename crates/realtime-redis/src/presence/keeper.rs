@@ -1,7 +1,7 @@
 //! [`Keeper`]: keeps this node's part of the truth in Redis, and sweeps away what others left behind.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, UNIX_EPOCH},
@@ -11,10 +11,10 @@ use realtime_core::{LocalPresence, OnlineSession, UserId};
 use redis::aio::MultiplexedConnection;
 use tokio::{
     sync::Notify,
-    time::{Instant, MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
 
-use super::{Keys, Shared, member, scripts::Scripts, user};
+use super::{Keys, Shared, changes::Place, member, scripts::Scripts, user};
 use crate::incarnation::Incarnation;
 
 #[derive(Debug)]
@@ -29,8 +29,17 @@ pub(super) struct Keeper {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The users about whom Redis has to be told.
+    /// The users about whom Redis has to be told at once.
     dirty: HashSet<UserId>,
+    /// Those about whom it holds something else than this node, found by a comparison; told little by little.
+    differing: VecDeque<UserId>,
+    /// When the next batch of those is due, and the time between two.
+    next_batch: Option<Instant>,
+    pause: Duration,
+    /// The turn in which this node is to look for what has ended.
+    turn: Option<u64>,
+    /// When this node compares what Redis holds with what it has.
+    compare_at: Option<Instant>,
     /// Since when the users with sessions on this node have been online, in milliseconds: should Redis forget it, it
     /// is told.
     since: HashMap<UserId, u64>,
@@ -38,17 +47,20 @@ struct State {
 
 /// How long a node is believed to live without a word.
 const LEASE: Duration = Duration::from_secs(9);
-/// How often a node renews its lease, which shows whether Redis was emptied, and looks for what has ended.
+/// How often a node renews its lease, which shows whether Redis was emptied.
 const TICK: Duration = Duration::from_secs(1);
+/// Time after which one of the nodes looks again for what has ended: a little less than a tick, so that a node alone does
+/// in each.
+const SWEEP_EVERY: Duration = Duration::from_millis(900);
 /// Where nobody has swept for so long, Redis was away: no lease could be renewed, and none ends sooner than this.
 const SILENCE: Duration = Duration::from_secs(3);
-/// Time after a run of one node's sweep in which the others have nothing to do.
-const PAUSE: Duration = Duration::from_millis(500);
 /// How many users one script takes: a script holds up everything else in Redis.
 const BATCH: usize = 500;
-/// Longest time between a new connection and the comparison of what Redis holds with what this node has: the nodes of
-/// a cluster have lost theirs together.
-const SPREAD: Duration = Duration::from_secs(2);
+/// Longest time between a new connection and the comparison of what Redis holds with what this node has, and about how
+/// long it takes then to write what differs: the nodes of a cluster have lost their connections together.
+const SPREAD: Duration = Duration::from_secs(5);
+/// Longest pause between two batches of what differs.
+const PAUSE: Duration = Duration::from_millis(250);
 /// How long changes are collected before they are written.
 const COLLECT: Duration = Duration::from_millis(20);
 
@@ -69,7 +81,7 @@ impl Keeper {
         let last_words = async {
             // What the sweep would find, it would take for a node's that died: nobody's clients would be waited for.
             self.compare().await?;
-            while self.sync().await? {}
+            while self.sync(Scope::Everything).await? {}
             let mut invocation = self.script(&self.scripts.retire, self.incarnation.as_str());
             invocation.arg(self.incarnation.as_str());
             let commands = &self.shared.commands;
@@ -98,19 +110,16 @@ impl Keeper {
         invocation
     }
 
-    /// Writes what is dirty and renews the lease. Returns whether there is more.
-    async fn sync(&self) -> Result<bool, String> {
-        let batch: Vec<UserId> = {
-            // Taken out before it is read: a change after this makes it dirty again.
-            let dirty = &mut self.state().dirty;
-            let batch: Vec<UserId> = dirty.iter().take(BATCH).cloned().collect();
-            for user in &batch {
-                dirty.remove(user);
-            }
-            batch
-        };
+    /// Writes what is due, up to a batch, and renews the lease. Returns whether there is more.
+    async fn sync(&self, scope: Scope) -> Result<bool, String> {
+        let batch = self.state().take_batch(scope);
         let mut invocation = self.script(&self.scripts.sync, self.incarnation.as_str());
         invocation.arg(self.incarnation.as_str()).arg(millis(LEASE)).arg(self.local.local_count());
+        match scope {
+            Scope::Due => invocation.arg(millis(SWEEP_EVERY)),
+            Scope::Everything => invocation.arg(""),
+        };
+        invocation.arg(millis(SILENCE));
         let mut here = Vec::with_capacity(batch.len());
         for user in &batch {
             let sessions = self.local.local_sessions(user);
@@ -127,30 +136,33 @@ impl Keeper {
             here.push(!sessions.is_empty());
         }
         let commands = &self.shared.commands;
-        let answer = commands.run(async |link| invocation.invoke_async::<Vec<u64>>(link).await).await;
+        let answer = commands.run(async |link| invocation.invoke_async::<Vec<String>>(link).await).await;
         let mut state = self.state();
-        let answer = match answer {
+        let answer = match answer.and_then(|answer| Synced::read(&answer)) {
             Ok(answer) => answer,
             Err(error) => {
                 state.dirty.extend(batch);
+                self.shared.changes.could_not_ask();
                 return Err(error);
             }
         };
-        let (unknown, since) = answer.split_first().ok_or("a script has answered nothing")?;
-        for ((user, since), here) in batch.into_iter().zip(since).zip(here) {
-            if here && *since > 0 {
-                state.since.insert(user, *since);
+        self.shared.changes.learn(answer.before, answer.after);
+        for ((user, since), here) in batch.into_iter().zip(answer.since).zip(here) {
+            if here && since > 0 {
+                state.since.insert(user, since);
             }
         }
-        if *unknown == 1 {
-            // The first word of this node, or Redis has forgotten it, or others may have swept some of it away:
-            // everything has to be written.
-            state.dirty.extend(self.local.local_users());
+        if answer.is_new {
+            // The first word of this node, or Redis has forgotten it, or others may have swept some of it away.
+            state.compare_at = Some(Instant::now());
         }
-        Ok(!state.dirty.is_empty())
+        if answer.turn > 0 {
+            state.turn = Some(answer.turn);
+        }
+        Ok(state.has_due(scope))
     }
 
-    /// Makes dirty what Redis holds otherwise than this node: what went over another connection may be lost.
+    /// Finds what Redis holds otherwise than this node: what went over another connection may be lost.
     async fn compare(&self) -> Result<(), String> {
         let entries = self.shared.keys.node(self.incarnation.as_str());
         let mut missing: HashSet<UserId> = self.local.local_users().into_iter().collect();
@@ -175,19 +187,19 @@ impl Keeper {
             }
             cursor = next;
         }
-        self.state().dirty.extend(missing);
+        self.state().differs(missing);
         Ok(())
     }
 
-    /// Sweeps away what has ended, as long as there is something, no other node is at it, and this node's own lease is
-    /// far from its end.
+    /// Sweeps away what has ended if this node has the turn, as long as there is something and its own lease is far from
+    /// its end.
     async fn sweep(&self) -> Result<(), String> {
-        let (mut turn, mut dead) = (0_u64, String::new());
+        let Some(mut turn) = self.state().turn.take() else { return Ok(()) };
+        let mut dead = String::new();
         let renew = Instant::now() + LEASE / 3;
         loop {
             let mut invocation = self.script(&self.scripts.sweep, &dead);
-            invocation.arg(millis(self.local.grace())).arg(BATCH).arg(millis(SILENCE)).arg(millis(PAUSE));
-            invocation.arg(turn).arg(&dead);
+            invocation.arg(millis(self.local.grace())).arg(BATCH).arg(turn).arg(&dead);
             let commands = &self.shared.commands;
             let more;
             (more, turn, dead) =
@@ -199,34 +211,104 @@ impl Keeper {
     }
 }
 
+/// What one write takes along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// What has changed, and of what differs the batch that is due. The node takes its turn at the sweep.
+    Due,
+    /// All of it, without a pause: the node ends.
+    Everything,
+}
+
+impl State {
+    /// The users that are written next. They are taken out before their sessions are read: a change after this makes them
+    /// dirty again.
+    fn take_batch(&mut self, scope: Scope) -> Vec<UserId> {
+        let mut batch: Vec<UserId> = self.dirty.iter().take(BATCH).cloned().collect();
+        for user in &batch {
+            self.dirty.remove(user);
+        }
+        let now = Instant::now();
+        if scope == Scope::Everything || self.next_batch.is_some_and(|at| at <= now) {
+            while batch.len() < BATCH
+                && let Some(user) = self.differing.pop_front()
+            {
+                batch.push(user);
+            }
+            self.next_batch = (!self.differing.is_empty()).then(|| now + self.pause);
+        }
+        batch
+    }
+
+    fn has_due(&self, scope: Scope) -> bool {
+        !self.dirty.is_empty() || (scope == Scope::Everything && !self.differing.is_empty())
+    }
+
+    /// Redis holds something else about these users than this node, as of now.
+    fn differs(&mut self, users: HashSet<UserId>) {
+        self.differing = users.into_iter().collect();
+        let batches = u32::try_from(self.differing.len().div_ceil(BATCH)).unwrap_or(u32::MAX).max(1);
+        self.pause = (SPREAD / batches).min(PAUSE);
+        self.next_batch = (!self.differing.is_empty()).then(Instant::now);
+    }
+}
+
+/// What the script that writes has answered.
+struct Synced {
+    is_new: bool,
+    turn: u64,
+    before: Place,
+    after: Place,
+    since: Vec<u64>,
+}
+
+impl Synced {
+    fn read(answer: &[String]) -> Result<Self, String> {
+        let strange = || "the answer of a script is none".to_owned();
+        let number = |text: &String| text.parse::<u64>().map_err(|_| strange());
+        let [is_new, turn, before, before_number, after, after_number, since @ ..] = answer else {
+            return Err(strange());
+        };
+        Ok(Self {
+            is_new: is_new == "1",
+            turn: number(turn)?,
+            before: Place { id: before.clone(), number: number(before_number)? },
+            after: Place { id: after.clone(), number: number(after_number)? },
+            since: since.iter().map(number).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
 pub(super) async fn keep(keeper: Arc<Keeper>) {
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut healthy, mut opened, mut compare_at) = (true, 0, None);
+    let (mut healthy, mut opened) = (true, 0);
     loop {
+        let next_batch = keeper.state().next_batch;
         let changed = tokio::select! {
             () = keeper.wake.notified() => true,
+            () = sleep_until(next_batch.unwrap_or_else(Instant::now)), if next_batch.is_some() => false,
             _ = tick.tick() => false,
         };
         let work = async {
             if changed {
                 sleep(COLLECT).await;
             }
-            while keeper.sync().await? {}
+            while keeper.sync(Scope::Due).await? {}
             let now = keeper.shared.commands.opened();
             if opened != now {
                 opened = now;
-                compare_at = Some(Instant::now() + SPREAD.mul_f64(rand::random::<f64>()));
+                let at = Instant::now() + SPREAD.mul_f64(rand::random::<f64>());
+                keeper.state().compare_at.get_or_insert(at);
             }
-            if compare_at.is_some_and(|at| at <= Instant::now()) {
-                keeper.compare().await?;
-                while keeper.sync().await? {}
-                compare_at = None;
+            if keeper.state().compare_at.take_if(|at| *at <= Instant::now()).is_some() {
+                if let Err(error) = keeper.compare().await {
+                    keeper.state().compare_at = Some(Instant::now());
+                    return Err(error);
+                }
+                while keeper.sync(Scope::Due).await? {}
             }
-            if !changed {
-                keeper.sweep().await?;
-            }
-            Ok::<(), String>(())
+            keeper.sweep().await
         };
         match work.await {
             Ok(()) => {

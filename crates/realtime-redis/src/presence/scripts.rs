@@ -14,7 +14,7 @@
 //! | 8 | `since` | hash | a user that is online -> since when |
 //! | 9 | `changes` | stream | who came and went: `n` its number, `u` the user, `s` the state, `t` since when |
 //! | 10 | `changed` | string | the number of the last change |
-//! | 11 | `swept` | string | when a node last looked for what has ended |
+//! | 11 | `swept` | string | when a node last looked for what has ended: one of them does, once a second |
 //! | 12 | `expected` | hash | a user with sessions -> until when clients that a drain sent away come back |
 //! | 13 | `left` | hash | a user that is leaving and expected back -> when its last session ended |
 //!
@@ -27,9 +27,10 @@
 const PRELUDE: &str = r"
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local told, told_number
 local function tell(user, state, at)
-  local n = redis.call('INCR', KEYS[10])
-  redis.call('XADD', KEYS[9], 'MAXLEN', '~', 10000, '*', 'n', n, 'u', user, 's', state, 't', at)
+  told_number = redis.call('INCR', KEYS[10])
+  told = redis.call('XADD', KEYS[9], 'MAXLEN', '~', 10000, '*', 'n', told_number, 'u', user, 's', state, 't', at)
 end
 local function leave(user, at, back)
   local expected = tonumber(redis.call('HGET', KEYS[12], user) or 0)
@@ -45,16 +46,34 @@ local function leave(user, at, back)
 end
 ";
 
-/// ARGV: incarnation, lease in ms, sessions on the node, then of each user its name, JSON (empty: none), since when,
-/// and in how many ms its clients come back.
-/// Answers whether the node was not known or its lease had ended, so that what it wrote before may be gone, then since
-/// when each of the users has been online.
+/// ARGV: incarnation, lease in ms, sessions on the node, in how many ms after a look for what has ended the next one is
+/// due (empty: this node does not look), silence in ms, then of each user its name, JSON (empty: none), since when, and
+/// in how many ms its clients come back.
+/// Answers texts: whether the node was not known or its lease had ended, so that what it wrote before may be gone; the
+/// turn in which it is to look for what has ended, or 0; the id and number of the newest change before and after this;
+/// then since when each of the users has been online.
 const SYNC: &str = r"
 local lease = redis.call('ZSCORE', KEYS[1], ARGV[1])
-local answer = { (not lease or tonumber(lease) < now) and 1 or 0 }
+local newest = redis.call('XREVRANGE', KEYS[9], '+', '-', 'COUNT', 1)[1] or { '0-0', { 'n', '0' } }
 redis.call('ZADD', KEYS[1], now + tonumber(ARGV[2]), ARGV[1])
 redis.call('HSET', KEYS[3], ARGV[1], ARGV[3])
-for i = 4, #ARGV, 4 do
+local turn = 0
+if ARGV[4] ~= '' then
+  local before = tonumber(redis.call('GET', KEYS[11]) or 0)
+  if now < before or now - before >= tonumber(ARGV[4]) then
+    redis.call('SET', KEYS[11], now)
+    local silence = tonumber(ARGV[5])
+    if before > 0 and now - before > silence then
+      for _, incarnation in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+        redis.call('ZADD', KEYS[1], 'GT', now + silence, incarnation)
+      end
+    else
+      turn = now
+    end
+  end
+end
+local since = {}
+for i = 6, #ARGV, 4 do
   local user, json, began, back = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   if json == '' then
     if redis.call('HDEL', KEYS[2], user) == 1 then leave(user, now, now + tonumber(back)) end
@@ -66,39 +85,33 @@ for i = 4, #ARGV, 4 do
       tell(user, 'online', began)
     end
   end
-  answer[#answer + 1] = redis.call('HGET', KEYS[8], user) or '0'
+  since[#since + 1] = redis.call('HGET', KEYS[8], user) or '0'
 end
-return answer
+local text = function(number) return string.format('%.0f', number) end
+return {
+  (not lease or tonumber(lease) < now) and '1' or '0', text(turn),
+  newest[1], newest[2][2], told or newest[1], told and text(told_number) or newest[2][2],
+  unpack(since)
+}
 ";
 
-/// ARGV: grace in ms, how many users one run takes, silence in ms, pause in ms, the turn that is being continued or 0,
-/// the incarnation whose hash `KEYS[2]` is or nothing.
+/// ARGV: grace in ms, how many users one run takes, the turn, the incarnation whose hash `KEYS[2]` is or nothing.
 ///
-/// One node sweeps at a time: others have nothing to do for `pause` after its last run. Answers whether there is more to
-/// do, the turn to continue with, and the incarnation of a node that died or nothing.
+/// Who has the turn sweeps, and nobody else until it is done. Answers whether there is more to do, the turn to continue
+/// with, and the incarnation of a node that died or nothing.
 const SWEEP: &str = r"
-local before = tonumber(redis.call('GET', KEYS[11]) or 0)
-if before ~= tonumber(ARGV[5]) and now >= before and now - before < tonumber(ARGV[4]) then
-  return { 0, 0, '' }
-end
+if tonumber(redis.call('GET', KEYS[11]) or 0) ~= tonumber(ARGV[3]) then return { 0, 0, '' } end
 redis.call('SET', KEYS[11], now)
-local silence = tonumber(ARGV[3])
-if before > 0 and now - before > silence then
-  for _, incarnation in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
-    redis.call('ZADD', KEYS[1], 'GT', now + silence, incarnation)
-  end
-  return { 0, 0, '' }
-end
 local limit = tonumber(ARGV[2])
-local ended = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[6]) or now)
+local ended = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[4]) or now)
 if ended < now then
   for _, user in ipairs(redis.call('HRANDFIELD', KEYS[2], limit) or {}) do
     redis.call('HDEL', KEYS[2], user)
     leave(user, ended, 0)
   end
   if redis.call('EXISTS', KEYS[2]) == 0 then
-    redis.call('ZREM', KEYS[1], ARGV[6])
-    redis.call('HDEL', KEYS[3], ARGV[6])
+    redis.call('ZREM', KEYS[1], ARGV[4])
+    redis.call('HDEL', KEYS[3], ARGV[4])
   end
 end
 local gone = redis.call('ZRANGEBYSCORE', KEYS[7], '-inf', now - tonumber(ARGV[1]), 'WITHSCORES', 'LIMIT', 0, limit)
