@@ -442,3 +442,35 @@ async fn a_thousand_users_are_one_command() {
     bus.publish(&many).await.unwrap();
     assert_eq!(calls(), before + 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_publishes_comes_back_instead_of_heartbeats() {
+    let redis = Redis::start().await;
+    let bus = bus(&redis);
+    let mut events = Subscriber::up(&bus).await;
+    let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
+    let publisher = bus.clone();
+    let publishing = tokio::spawn(async move {
+        while stopped.try_recv().is_err() {
+            publisher.publish(&envelope("x")).await.unwrap();
+            sleep(Duration::from_millis(5)).await;
+        }
+    });
+    // From the first message on, each proof is one of a message.
+    events.message().await;
+    let (began, mut proofs, mut heartbeats) = (Instant::now(), 0, 0);
+    while began.elapsed() < Duration::from_secs(4) || proofs < 4 {
+        match events.next().await {
+            BusEvent::CaughtUp(_) => proofs += 1,
+            BusEvent::Marker(_) => heartbeats += 1,
+            BusEvent::Message(..) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    stop.send(()).unwrap();
+    publishing.await.unwrap();
+    assert!(heartbeats <= 1, "{heartbeats} heartbeats beside {proofs} proofs");
+    // A node that falls silent writes heartbeats again.
+    while !matches!(events.next().await, BusEvent::Marker(_)) {}
+    while !matches!(events.next().await, BusEvent::CaughtUp(_)) {}
+}

@@ -76,6 +76,11 @@ impl Tail {
         Ok(events)
     }
 
+    /// A message of this node came back, which all that was acknowledged before `began` stands before.
+    pub fn came_back(&mut self, began: Instant) {
+        self.state.came_back(began, Instant::now());
+    }
+
     /// The connection was given up.
     pub fn failed(&mut self) -> BusEvent {
         self.state.failed("cut off".to_owned())

@@ -7,6 +7,7 @@
 mod claim;
 mod clock;
 mod entry;
+mod own;
 mod publisher;
 mod tail;
 mod tail_state;
@@ -33,7 +34,7 @@ pub(crate) use self::{
 use crate::{
     config::{RedisConfig, RedisConfigError},
     master::Servers,
-    streams::publisher::Publisher,
+    streams::{own::OwnEntry, publisher::Publisher},
     task::restarting,
 };
 
@@ -56,6 +57,7 @@ struct Shared {
     created: Instant,
     metrics: Metrics,
     publisher: Publisher,
+    own: OwnEntry,
 }
 
 /// Both keys are in one slot of a cluster.
@@ -103,6 +105,7 @@ impl RedisStreamsBus {
             created: Instant::now(),
             metrics: Metrics::default(),
             publisher: Publisher::default(),
+            own: OwnEntry::default(),
         })))
     }
 

@@ -65,9 +65,10 @@ pub struct End {
 pub enum Stage {
     /// It waits until the node has read the stream.
     Early,
-    /// Its cursor is ahead of the log. It waits for the log, or for the heartbeat that this node wrote next.
+    /// Its cursor is ahead of the log. It waits for the log, or for the heartbeat that this node wrote next, or for a
+    /// message of this node that stands for as much.
     Ahead {
-        /// The position of that heartbeat, once it is written.
+        /// The position of that entry, once it is written.
         heartbeat: Option<Position>,
     },
     /// It gets what stands at this place next.

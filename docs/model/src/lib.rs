@@ -18,7 +18,7 @@ pub use node::{Link, Node, Tail};
 pub use position::Position;
 pub use protocol::{Budget, Cluster, FORGED, Message, Protocol, Step};
 pub use rules::{
-    Ahead, Claim, Early, Fence, Head, Heartbeat, Numbering, Ping, Refused, Rules, Skipped, Trimmed,
-    UnknownEpoch,
+    Ahead, Claim, Early, Fence, Head, Heartbeat, Numbering, OwnMessage, Ping, Refused, Rules, Skipped,
+    Trimmed, UnknownEpoch,
 };
 pub use server::{Content, Entry, Server};

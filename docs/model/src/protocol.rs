@@ -7,7 +7,7 @@ use crate::{
     log::{Item, Resume},
     node::{Beat, Node},
     position::Position,
-    rules::{Ahead, Early, Fence, Head, Heartbeat, Ping, Rules, Trimmed},
+    rules::{Ahead, Early, Fence, Head, Heartbeat, OwnMessage, Ping, Rules, Trimmed},
     server::{Content, Server},
 };
 
@@ -234,6 +234,7 @@ impl Model for Protocol {
             }
             Step::Read(node) => {
                 let beat = next.nodes[node].read(node, &next.servers, self.rules)?;
+                let beat = next.own_message(node).unwrap_or(beat);
                 next.settle(node, beat, self.rules);
             }
             Step::Restart { node, skip } => {
@@ -304,6 +305,31 @@ impl Cluster {
         let content = Content::Message(self.messages.len() as u8);
         let position = self.nodes[node].publish(&mut self.servers, content, &mut self.clock, rules);
         self.messages.push(Message { position, acknowledged });
+        let was_there = self.nodes[node].beat == Some(true) || rules.own_message == OwnMessage::AtPublish;
+        if was_there && acknowledged {
+            self.stands_for(node, position);
+        }
+    }
+
+    /// An entry of a node is as good as a heartbeat to a session that waits for one.
+    fn stands_for(&mut self, node: usize, position: Position) {
+        if let Some(Session { node: of, stage: Stage::Ahead { heartbeat: heartbeat @ None }, .. }) =
+            &mut self.client.session
+            && *of == node
+        {
+            *heartbeat = Some(position);
+        }
+    }
+
+    /// Whether what a node has read last is what a session waits for.
+    fn own_message(&self, node: usize) -> Option<Beat> {
+        let Session { node: of, stage: Stage::Ahead { heartbeat: Some(heartbeat) }, .. } =
+            self.client.session.as_ref()?
+        else {
+            return None;
+        };
+        let read = *of == node && self.nodes[node].tail.last == Some(*heartbeat);
+        read.then_some(Beat::Own(*heartbeat))
     }
 
     fn look_up(&mut self, node: usize) {
@@ -324,12 +350,8 @@ impl Cluster {
         let was_there = self.nodes[node].beat.take() == Some(true) || rules.heartbeat == Heartbeat::AtWrite;
         let content = Content::Beat(node);
         let position = self.nodes[node].publish(&mut self.servers, content, &mut self.clock, rules);
-        if let Some(Session { node: of, stage: Stage::Ahead { heartbeat: heartbeat @ None }, .. }) =
-            &mut self.client.session
-            && *of == node
-            && was_there
-        {
-            *heartbeat = Some(position);
+        if was_there {
+            self.stands_for(node, position);
         }
     }
 

@@ -7,6 +7,8 @@ pub struct Rules {
     pub ahead: Ahead,
     /// The time for which a heartbeat of a node stands.
     pub heartbeat: Heartbeat,
+    /// What a message of the node itself stands for that comes back to it.
+    pub own_message: OwnMessage,
     /// A cursor of an epoch that this node has seen nothing of, between two that it has.
     pub unknown_epoch: UnknownEpoch,
     /// Entries that are too old when a node starts.
@@ -50,6 +52,16 @@ pub enum Heartbeat {
     BeforeLookUp,
     /// Wrong: the time at which it was written, by then perhaps to a master that is none any more.
     AtWrite,
+}
+
+/// What a message of the node itself stands for that comes back to it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OwnMessage {
+    /// As much as a heartbeat, if it was published after a look-up that confirmed the connection: the time before that.
+    #[default]
+    AfterLookUp,
+    /// Wrong: the time at which it was published, perhaps to a master that is none any more.
+    AtPublish,
 }
 
 /// A cursor of an epoch that this node has seen nothing of, between two that it has.

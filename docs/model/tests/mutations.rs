@@ -1,8 +1,8 @@
 //! The model finds what it is for: with a wrong rule a property fails.
 
 use realtime_model::{
-    Ahead, Budget, Claim, Early, Fence, Head, Heartbeat, Numbering, Ping, Protocol, Refused, Rules, Skipped,
-    Trimmed, UnknownEpoch,
+    Ahead, Budget, Claim, Early, Fence, Head, Heartbeat, Numbering, OwnMessage, Ping, Protocol, Refused,
+    Rules, Skipped, Trimmed, UnknownEpoch,
 };
 use stateright::{Checker, HasDiscoveries, Model};
 
@@ -36,6 +36,13 @@ fn a_wait_that_any_heartbeat_ends_is_a_false_gap() {
 fn a_heartbeat_that_stands_for_the_time_of_its_writing_is_a_false_gap() {
     let rules = Rules { heartbeat: Heartbeat::AtWrite, ..Rules::default() };
     let budget = Budget { messages: 1, beats: 1, failovers: 1, ..budget() };
+    fails("no false gap", Protocol { rules, budget, zombies: true, ..Protocol::default() });
+}
+
+#[test]
+fn a_message_that_stands_for_the_time_of_its_publish_is_a_false_gap() {
+    let rules = Rules { own_message: OwnMessage::AtPublish, ..Rules::default() };
+    let budget = Budget { messages: 2, publishers: 2, failovers: 1, ..budget() };
     fails("no false gap", Protocol { rules, budget, zombies: true, ..Protocol::default() });
 }
 

@@ -37,6 +37,8 @@ struct Member {
     publishing: Option<(u64, u64)>,
     /// The newest epoch that this node has seen.
     seen: u64,
+    /// The newest message of this node on its way back, and when it was about to be published.
+    own: Option<(Position, Instant)>,
     /// Nothing gets from here to Redis.
     cut: bool,
 }
@@ -56,6 +58,7 @@ impl Member {
             reading: None,
             publishing: None,
             seen: 0,
+            own: None,
             cut: false,
         }
     }
@@ -82,6 +85,15 @@ impl Member {
             self.tail.read(entries.iter().map(|(position, item, at)| (*position, item, *at)), drained);
         for event in events.expect("heartbeats come back at once here") {
             self.node.apply(event);
+        }
+        // Told with the next read: what was read of an epoch is all of it up to there.
+        if let (Some((sent, began)), Some(last)) = (self.own, self.tail.last())
+            && sent <= last
+        {
+            if sent.epoch == last.epoch {
+                self.tail.came_back(began);
+            }
+            self.own = None;
         }
         some
     }
@@ -241,7 +253,9 @@ impl World {
         self.published += 1;
         let text = self.published.to_string();
         let envelope = Envelope::to_users([&user.into()], Scope::Both, Message::text(text)).unwrap();
+        let began = Instant::now();
         let position = self.nodes[node].add(&mut self.redis, &Item::Envelope(Arc::new(envelope)));
+        self.nodes[node].own = position.map(|position| (position, began)).or(self.nodes[node].own);
         self.trace(|| format!("node {node} publishes {} to {user}: {position:?}", self.published));
         if let Some(position) = position {
             self.nodes[node].node.acknowledge(position);

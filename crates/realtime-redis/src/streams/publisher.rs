@@ -14,7 +14,7 @@ use realtime_core::{BusError, Envelope, Position};
 use redis::{Cmd, ConnectionAddr, RedisError, RedisResult, ServerErrorKind, Value};
 use tokio::{
     sync::Mutex,
-    time::{Instant, MissedTickBehavior, interval, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -52,6 +52,8 @@ struct Link {
     addr: ConnectionAddr,
     epoch: AtomicU64,
     clock: RedisClock,
+    /// When the last look-up began that has confirmed it: microseconds on this node's own clock.
+    confirmed: AtomicU64,
     /// Held by whoever claims again; the others wait for what comes of it.
     claiming: Mutex<()>,
     /// How the master was looked up last; held by whoever looks.
@@ -86,7 +88,9 @@ enum Outcome {
 impl Shared {
     /// Adds an envelope to the stream, within the time that a command may take.
     pub(super) async fn publish(self: &Arc<Self>, envelope: &Envelope) -> Result<Position, BusError> {
-        self.add(envelope).await
+        let (position, began) = self.add(envelope).await?;
+        self.own.sent(position, began, StdInstant::now());
+        Ok(position)
     }
 
     /// Adds a heartbeat, within the time that a command may take twice. Where the master can change it is looked up
@@ -94,15 +98,28 @@ impl Shared {
     ///
     /// Everything that was acknowledged on any node before this was called comes before the entry.
     pub(super) async fn heartbeat(self: &Arc<Self>) -> Result<Position, BusError> {
-        let began = u64::try_from(self.created.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let began = self.micros();
+        self.look_up().await;
+        let (position, _) = self.add(&Beat { incarnation: &self.incarnation, began }).await?;
+        Ok(position)
+    }
+
+    /// Looks the master up where it can change, and leaves a connection that does not lead there any more.
+    async fn look_up(self: &Arc<Self>) {
         if let Some(link) = self.publisher.line.current().filter(|_| self.servers.can_change()) {
             let mut looked = link.looked.lock().await;
             self.leads(&link, &mut looked).await;
         }
-        self.add(&Beat { incarnation: &self.incarnation, began }).await
     }
 
-    async fn add(self: &Arc<Self>, fields: &impl Fields) -> Result<Position, BusError> {
+    /// Microseconds on this node's own clock.
+    fn micros(&self) -> u64 {
+        u64::try_from(self.created.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Adds an entry. Answers where it stands, and the time for which it stands: all that was acknowledged on any node
+    /// before is before it. Where the master can change that is when the look-up began that has confirmed it.
+    async fn add(self: &Arc<Self>, fields: &impl Fields) -> Result<(Position, StdInstant), BusError> {
         let limit = self.config.command_timeout;
         let mut asked = None;
         match timeout(limit, self.try_add(fields, &mut asked)).await {
@@ -122,15 +139,19 @@ impl Shared {
         self: &Arc<Self>,
         fields: &impl Fields,
         asked: &mut Option<Arc<Link>>,
-    ) -> Result<Position, BusError> {
+    ) -> Result<(Position, StdInstant), BusError> {
         loop {
             let link = self.link().await?;
             let link = asked.insert(link);
             let epoch = link.epoch.load(Ordering::Acquire);
+            let began = match self.servers.can_change() {
+                true => self.created + Duration::from_micros(link.confirmed.load(Ordering::Acquire)),
+                false => StdInstant::now(),
+            };
             match outcome(self.xadd(link, epoch, fields).await) {
                 Outcome::Added(position) => {
                     self.publisher.line.worked();
-                    return Ok(position);
+                    return Ok((position, began));
                 }
                 // Boxed: it is rare, and a part of every publish otherwise.
                 Outcome::Stale => Box::pin(self.reclaim(link, epoch)).await?,
@@ -210,11 +231,14 @@ impl Shared {
     /// cut off goes on taking entries that no node will read.
     async fn leads(&self, link: &Arc<Link>, looked: &mut Looked) -> bool {
         looked.seen = self.seen();
+        let began = self.micros();
         // Without an answer it goes on: that nobody can be asked is no fault of the master.
         let master = Box::pin(timeout(LOOK, self.servers.master(&self.keys.log))).await;
         looked.at = Instant::now();
         let leads = !matches!(master, Ok(Ok(master)) if *master.addr() != link.addr);
-        if !leads {
+        if leads {
+            link.confirmed.fetch_max(began, Ordering::AcqRel);
+        } else {
             tracing::warn!("the master has changed");
             self.publisher.line.leave(link);
         }
@@ -223,6 +247,7 @@ impl Shared {
 
     async fn open(&self) -> RedisResult<Link> {
         count(&self.metrics.connects);
+        let confirmed = AtomicU64::new(self.micros());
         let server = self.servers.master(&self.keys.log).await?;
         let addr = server.addr().clone();
         // Each publish has a time limit of its own; a second one would only cost a timer.
@@ -235,6 +260,7 @@ impl Shared {
             addr,
             epoch: AtomicU64::new(epoch),
             clock: RedisClock::new(time),
+            confirmed,
             claiming: Mutex::default(),
             looked: Arc::new(Mutex::new(Looked { at: Instant::now(), seen: epoch })),
         })
@@ -266,25 +292,40 @@ impl Shared {
     }
 }
 
-/// Writes heartbeats for ever, and keeps Redis' clock.
+/// Writes heartbeats for ever, unless messages of this node have come back instead, and keeps Redis' clock.
 pub(super) async fn beat(shared: Arc<Shared>) {
-    let mut timer = interval(BEAT);
-    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        timer.tick().await;
         // A failure shows at the tail: the heartbeat does not come back.
-        let problem = shared.heartbeat().await.err();
+        let problem = if shared.own.came_back_within(BEAT, StdInstant::now()) {
+            shared.look_up().await;
+            None
+        } else {
+            shared.heartbeat().await.err()
+        };
         if let Some(error) = &problem {
             tracing::debug!(%error, "no heartbeat was written");
         }
         *shared.publisher.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
-        let Some(link) = shared.publisher.line.current() else { continue };
-        match link.look().await {
-            Ok(true) => {}
-            Ok(false) => shared.publisher.line.leave(&link),
-            Err(error) => tracing::debug!(%error, "Redis told neither its role nor its time"),
+        let mut pause = BEAT;
+        if let Some(link) = shared.publisher.line.current() {
+            match link.look().await {
+                Ok(true) => {}
+                Ok(false) => shared.publisher.line.leave(&link),
+                Err(error) => tracing::debug!(%error, "Redis told neither its role nor its time"),
+            }
+            pause = until_next_beat(link.clock.now());
         }
+        sleep(pause).await;
     }
+}
+
+/// Time until the next full second of Redis' clock. All nodes write their heartbeats then: every tail is woken by all of
+/// them, and takes what comes together in few reads.
+fn until_next_beat(now: u64) -> Duration {
+    let beat = u64::try_from(BEAT.as_millis()).unwrap_or(u64::MAX);
+    let left = beat - now % beat;
+    // A clock that was put back a little makes no second one.
+    Duration::from_millis(if left < beat / 10 { left + beat } else { left })
 }
 
 impl Link {

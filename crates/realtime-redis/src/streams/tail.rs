@@ -26,8 +26,8 @@ use crate::backoff::Backoff;
 /// How many entries one read takes at most.
 const COUNT: usize = 1000;
 
-/// How many the first one takes, before anything is known of their size.
-const FIRST_COUNT: usize = 64;
+/// How many it takes while little comes, and the first one, before anything is known of their size.
+const FEW: usize = 64;
 
 /// About how many bytes one read takes: over a slow link, too, they come in much less than `READ_TIMEOUT`.
 const READ_BYTES: usize = 4 << 20;
@@ -41,7 +41,7 @@ const READ_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Reads for ever, or until nobody listens.
 pub(super) async fn run(shared: Arc<Shared>, events: Sender<BusEvent>) {
     let state = TailState::new(shared.incarnation.clone(), shared.created);
-    let mut tail = Tail { shared, events, state, count: FIRST_COUNT, warned: Vec::new() };
+    let mut tail = Tail { shared, events, state, count: FEW, warned: Vec::new() };
     let mut backoff = Backoff::default();
     loop {
         let problem = match tail.follow(&mut backoff).await {
@@ -93,9 +93,8 @@ impl Tail {
             let (count, answer) = answer.map_err(|error| self.slower(asked, &error))?;
             let entries = entries(&answer)?;
             let drained = entries.len() < count;
-            if !drained {
-                self.count = next_count(entries.len(), entries.iter().map(|(_, fields)| size(fields)).sum());
-            }
+            let bytes = entries.iter().map(|(_, fields)| size(fields)).sum();
+            self.count = next_count(count, entries.len(), bytes);
             // Behind a full answer there is more: it is fetched while this one is taken.
             let next = self.count;
             let fetch = async {
@@ -111,6 +110,10 @@ impl Tail {
                 return Ok(Ended);
             }
             ahead = fetched.map_err(|error| self.slower(next, &error))?.map(|answer| (next, answer));
+            let now = Instant::now();
+            if let Some(began) = shared.own.read(self.state.last(), now) {
+                self.state.came_back(began, now);
+            }
             let settled = self.state.settle(drained, Instant::now()).map_err(|problem| {
                 match shared.beat_problem() {
                     Some(reason) => format!("{problem}: {reason}"),
@@ -221,9 +224,13 @@ fn size(fields: &[Value]) -> usize {
     fields.iter().map(|field| if let Value::BulkString(bytes) = field { bytes.len() } else { 0 }).sum()
 }
 
-/// How many entries the read after one takes that took so many of so many bytes.
-fn next_count(entries: usize, bytes: usize) -> usize {
-    (READ_BYTES.saturating_mul(entries) / bytes.max(1)).clamp(1, COUNT)
+/// How many entries the read takes that follows one which asked for so many and got `entries` of so many bytes: four times
+/// as many behind a full answer, otherwise twice what came, and never more than fit.
+fn next_count(asked: usize, entries: usize, bytes: usize) -> usize {
+    let wanted = if entries >= asked { asked.saturating_mul(4) } else { (entries * 2).max(FEW) };
+    // An answer without entries tells nothing of their size: what fitted before does.
+    let fitting = if entries == 0 { asked.max(1) } else { READ_BYTES.saturating_mul(entries) / bytes.max(1) };
+    wanted.min(fitting).clamp(1, COUNT)
 }
 
 #[cfg(test)]
@@ -232,10 +239,18 @@ mod tests {
 
     #[test]
     fn a_read_takes_as_many_entries_as_fit() {
-        assert_eq!(next_count(64, 64 * 300), COUNT);
-        assert_eq!(next_count(64, 64 << 16), 64);
-        assert_eq!(next_count(1000, 1000 << 20), 4);
-        assert_eq!(next_count(1, READ_BYTES * 3), 1);
-        assert_eq!(next_count(0, 0), 1);
+        assert_eq!(next_count(64, 64, 64 * 300), 256);
+        assert_eq!(next_count(COUNT, COUNT, COUNT * 300), COUNT);
+        assert_eq!(next_count(64, 64, 64 << 16), 64);
+        assert_eq!(next_count(1000, 1000, 1000 << 20), 4);
+        assert_eq!(next_count(1, 1, READ_BYTES * 3), 1);
+        assert_eq!(next_count(4, 0, 0), 4, "large entries may still come");
+    }
+
+    #[test]
+    fn a_read_takes_few_entries_while_few_come() {
+        assert_eq!(next_count(COUNT, 3, 900), FEW);
+        assert_eq!(next_count(COUNT, 100, 30_000), 200);
+        assert_eq!(next_count(FEW, 0, 0), FEW);
     }
 }

@@ -34,9 +34,9 @@ pub(crate) struct TailState {
     end: Option<Position>,
     /// Everything up to the stream's end was read over this connection.
     caught_up: bool,
-    /// When this node's heartbeat came back last.
+    /// When this node's heartbeat, or a message of it, came back last.
     beat: Instant,
-    /// When the newest heartbeat that came back began, while the hub has not been told.
+    /// When the newest of those began, while the hub has not been told.
     proved: Option<Instant>,
     /// No heartbeat came back when it was due, and none has since.
     doubted: bool,
@@ -111,6 +111,12 @@ impl TailState {
             Content::Beat { .. } | Content::Claim => [Some(BusEvent::Marker(position)), None],
             Content::Unknown(_) => [Some(BusEvent::Marker(position)), Some(BusEvent::Gap)],
         }
+    }
+
+    /// A message of this node came back, which stands for this time as a heartbeat does that began then.
+    pub(crate) fn came_back(&mut self, began: Instant, now: Instant) {
+        (self.beat, self.doubted) = (now, false);
+        self.proved = self.proved.max(Some(began));
     }
 
     /// All entries of a read were taken; `drained`: there were fewer than were asked for.
