@@ -40,7 +40,7 @@ pub(crate) struct Commands {
 }
 
 struct Shared {
-    servers: Servers,
+    servers: Arc<Servers>,
     config: RedisConfig,
     /// The key that says which server of a cluster it is.
     key: String,
@@ -67,7 +67,7 @@ impl Commands {
     /// # Panics
     /// The function it returns, outside a tokio runtime.
     pub(crate) fn make(config: RedisConfig) -> Result<impl FnOnce(String) -> Self + Send, RedisConfigError> {
-        let servers = Servers::new(&config)?;
+        let servers = Servers::shared(&config)?;
         Ok(move |key| {
             let (asking, waiting) = (Way::default(), Way::default());
             let shared = Arc::new(Shared { servers, config, key, asking, waiting });
@@ -170,7 +170,7 @@ impl Shared {
 async fn leave(shared: Arc<Shared>) {
     loop {
         sleep(LOOK).await;
-        let Ok(master) = shared.servers.master(&shared.key).await else { continue };
+        let Ok(master) = shared.servers.recent_master(&shared.key).await else { continue };
         for line in [&shared.asking.line, &shared.waiting.line] {
             if let Some(link) = line.current()
                 && link.addr != *master.addr()

@@ -37,6 +37,7 @@ mod config;
 mod control;
 mod incarnation;
 mod line;
+mod lookup;
 mod master;
 mod presence;
 mod pubsub;

@@ -1,10 +1,12 @@
 //! [`Servers`]: finds the server that holds our keys now, and opens plain connections to it.
 //!
-//! Sentinel and Cluster are asked for nothing but who is the master: everything else goes straight to that server.
+//! Sentinel and Cluster are asked for nothing but who is the master: everything else goes straight to that server. All
+//! parts of a process that go to the same servers share one look-up, and its connections.
 
 use std::{
+    collections::BTreeMap,
     fmt,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
@@ -15,10 +17,17 @@ use redis::{
 };
 use tokio::time::{Instant, timeout_at};
 
-use crate::config::{RedisConfig, RedisConfigError, Topology, parse, parse_all};
+use crate::{
+    config::{RedisConfig, RedisConfigError, Topology, parse, parse_all},
+    lookup::Lookups,
+    tls::RedisTls,
+};
 
 /// How long opening a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How old an answer may be for those who only watch for a change. Heartbeats ask once a second.
+const RECENT: Duration = Duration::from_millis(1500);
 
 /// How long the others have after the first that says who the master is.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -27,7 +36,22 @@ const PATIENCE: Duration = Duration::from_millis(200);
 pub(crate) struct Servers {
     kind: Kind,
     timeout: Duration,
+    /// The keys that anybody has asked for.
+    keys: Mutex<Vec<String>>,
+    lookups: Lookups<Masters>,
 }
+
+/// Where the server of each key is, or why nobody says.
+type Masters = Arc<BTreeMap<String, RedisResult<Address>>>;
+
+/// A host and a port.
+type Address = (String, u16);
+
+/// What tells servers from others.
+type Identity = (Topology, RedisTls, Duration);
+
+/// The servers of this process.
+static KNOWN: Mutex<Vec<(Identity, Weak<Servers>)>> = Mutex::new(Vec::new());
 
 enum Kind {
     Single(ConnectionInfo),
@@ -56,7 +80,24 @@ impl Seed {
 }
 
 impl Servers {
-    pub(crate) fn new(config: &RedisConfig) -> Result<Self, RedisConfigError> {
+    /// The servers of a configuration, shared with whoever in this process has the same.
+    ///
+    /// # Errors
+    /// [`RedisConfigError`] when a URL is none, or certificates cannot be used.
+    pub(crate) fn shared(config: &RedisConfig) -> Result<Arc<Self>, RedisConfigError> {
+        let identity = (config.topology.clone(), config.tls.clone(), config.command_timeout);
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|(_, servers)| servers.strong_count() > 0);
+        let same = known.iter().find(|(other, _)| *other == identity);
+        if let Some(servers) = same.and_then(|(_, servers)| servers.upgrade()) {
+            return Ok(servers);
+        }
+        let servers = Arc::new(Self::new(config)?);
+        known.push((identity, Arc::downgrade(&servers)));
+        Ok(servers)
+    }
+
+    fn new(config: &RedisConfig) -> Result<Self, RedisConfigError> {
         let with_tls = |connection| {
             config.tls.apply(connection).map_err(|error| RedisConfigError::Tls(error.to_string()))
         };
@@ -74,7 +115,8 @@ impl Servers {
                 Kind::Cluster(Seed::all(all_with_tls(parse_all("cluster node", nodes)?)?))
             }
         };
-        Ok(Self { kind, timeout: config.command_timeout })
+        let timeout = config.command_timeout;
+        Ok(Self { kind, timeout, keys: Mutex::default(), lookups: Lookups::default() })
     }
 
     /// Whether another server can become the master.
@@ -82,21 +124,53 @@ impl Servers {
         !matches!(self.kind, Kind::Single(_))
     }
 
-    /// The server that holds `key` now.
+    /// The server that holds `key` now: it was asked for after this was called.
     pub(crate) async fn master(&self, key: &str) -> RedisResult<ConnectionInfo> {
-        match &self.kind {
-            Kind::Single(server) => Ok(server.clone()),
-            Kind::Sentinel { sentinels, service, server } => {
-                let asked = sentinels.iter().map(|sentinel| self.ask_sentinel(sentinel, service));
-                let (host, port) = most(asked.collect()).await?;
-                Ok(at(server, host, port))
-            }
-            Kind::Cluster(nodes) => {
-                let asked = nodes.iter().map(|node| self.ask_cluster(node, key));
-                let (host, port) = most(asked.collect()).await?;
-                Ok(at(&nodes[0].info, host, port))
+        self.master_since(key, Instant::now()).await
+    }
+
+    /// The server that holds `key`, or held it a moment ago.
+    pub(crate) async fn recent_master(&self, key: &str) -> RedisResult<ConnectionInfo> {
+        let now = Instant::now();
+        self.master_since(key, now.checked_sub(RECENT).unwrap_or(now)).await
+    }
+
+    async fn master_since(&self, key: &str, since: Instant) -> RedisResult<ConnectionInfo> {
+        let like = match &self.kind {
+            Kind::Single(server) => return Ok(server.clone()),
+            Kind::Sentinel { server, .. } => server,
+            Kind::Cluster(nodes) => &nodes[0].info,
+        };
+        {
+            let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+            if !keys.iter().any(|known| known == key) {
+                keys.push(key.to_owned());
             }
         }
+        let masters =
+            self.lookups.since(since, |masters| masters.contains_key(key), async || self.ask_all().await);
+        let masters = masters.await;
+        let address =
+            masters.get(key).cloned().unwrap_or_else(|| Err(missing("nobody was asked for our key")));
+        address.map(|(host, port)| at(like, host, port))
+    }
+
+    /// Asks all sentinels, or some nodes of a cluster, where the servers of all keys are.
+    async fn ask_all(&self) -> Masters {
+        let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let answers = match &self.kind {
+            Kind::Single(_) => Vec::new(),
+            Kind::Sentinel { sentinels, service, .. } => {
+                let asked = sentinels.iter().map(|sentinel| self.ask_sentinel(sentinel, service));
+                // One master has all keys.
+                let answer = most(asked.collect(), 1).await.pop();
+                keys.iter().filter_map(|_| answer.clone()).collect()
+            }
+            Kind::Cluster(nodes) => {
+                most(nodes.iter().map(|node| self.ask_cluster(node, &keys)).collect(), keys.len()).await
+            }
+        };
+        Arc::new(keys.into_iter().zip(answers).collect())
     }
 
     /// Opens a connection whose commands take `timeout` at most.
@@ -112,18 +186,24 @@ impl Servers {
         Client::open(server)?.get_multiplexed_async_connection_with_config(&config).await
     }
 
-    async fn ask_sentinel(&self, sentinel: &Seed, service: &str) -> RedisResult<(String, u16)> {
+    async fn ask_sentinel(&self, sentinel: &Seed, service: &str) -> RedisResult<Vec<RedisResult<Address>>> {
         let mut question = redis::pipe();
         question.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(service);
-        let (address,): (Option<(String, u16)>,) = self.ask(sentinel, &question).await?;
-        address.ok_or_else(|| missing("the sentinel knows no such master"))
+        let (address,): (Option<Address>,) = self.ask(sentinel, &question).await?;
+        Ok(vec![address.ok_or_else(|| missing("the sentinel knows no such master"))])
     }
 
-    async fn ask_cluster(&self, node: &Seed, key: &str) -> RedisResult<(String, u16)> {
+    async fn ask_cluster(&self, node: &Seed, keys: &[String]) -> RedisResult<Vec<RedisResult<Address>>> {
         let mut question = redis::pipe();
-        question.cmd("CLUSTER").arg("KEYSLOT").arg(key).cmd("CLUSTER").arg("SLOTS");
-        let (slot, ranges): (u16, Vec<Vec<Value>>) = self.ask(node, &question).await?;
-        owner(&ranges, slot, node.info.addr())
+        question.cmd("CLUSTER").arg("SLOTS");
+        for key in keys {
+            question.cmd("CLUSTER").arg("KEYSLOT").arg(key);
+        }
+        let mut answers: Vec<Value> = self.ask(node, &question).await?;
+        let slots = answers.split_off(1.min(answers.len()));
+        let ranges: Vec<Vec<Value>> = from_redis_value_ref(answers.first().unwrap_or(&Value::Nil))?;
+        let owners = slots.iter().map(|slot| owner(&ranges, from_redis_value_ref(slot)?, node.info.addr()));
+        Ok(owners.collect())
     }
 
     /// Asks over the connection that was kept, or over a new one. Nobody waits for the answer on one whose answer was
@@ -167,39 +247,69 @@ fn host_of(addr: &ConnectionAddr) -> String {
     }
 }
 
-/// What more than half of those asked say; failing that, what most say that answer with the first or soon after.
+/// To each of some questions what more than half of those asked say; failing that, what most say that answer with the
+/// first or soon after.
 ///
 /// All are asked at once, so that one that hangs holds nobody up, and one that was cut off from the others with an
 /// old master is outvoted.
 async fn most<A: PartialEq>(
-    mut asked: FuturesUnordered<impl Future<Output = RedisResult<A>>>,
-) -> RedisResult<A> {
+    mut asked: FuturesUnordered<impl Future<Output = RedisResult<Vec<RedisResult<A>>>>>,
+    questions: usize,
+) -> Vec<RedisResult<A>> {
     let majority = asked.len() / 2 + 1;
-    let mut said: Vec<(A, usize)> = Vec::new();
-    let (mut problem, mut deadline) = (None, None);
-    loop {
+    let mut votes: Vec<Votes<A>> = (0..questions).map(|_| Votes::default()).collect();
+    let mut deadline = None;
+    while !votes.iter().all(|votes| votes.most() >= majority) {
         let next = match deadline {
             None => asked.next().await,
             Some(deadline) => timeout_at(deadline, asked.next()).await.unwrap_or(None),
         };
         match next {
             None => break,
-            Some(Err(error)) => problem = Some(error),
-            Some(Ok(answer)) => {
-                deadline.get_or_insert_with(|| Instant::now() + PATIENCE);
-                let n = said.iter().position(|(said, _)| *said == answer).unwrap_or_else(|| {
-                    said.push((answer, 0));
-                    said.len() - 1
-                });
-                said[n].1 += 1;
-                if said[n].1 == majority {
-                    break;
+            Some(Err(error)) => votes.iter_mut().for_each(|votes| votes.problem = Some(error.clone())),
+            Some(Ok(answers)) => {
+                if answers.iter().any(Result::is_ok) {
+                    deadline.get_or_insert_with(|| Instant::now() + PATIENCE);
                 }
+                votes.iter_mut().zip(answers).for_each(|(votes, answer)| votes.enter(answer));
             }
         }
     }
-    let most = said.into_iter().max_by_key(|(_, count)| *count);
-    most.map(|(answer, _)| answer).ok_or_else(|| problem.unwrap_or_else(|| missing("there is nobody to ask")))
+    votes.into_iter().map(Votes::result).collect()
+}
+
+/// What was said to one question.
+struct Votes<A> {
+    said: Vec<(A, usize)>,
+    problem: Option<RedisError>,
+}
+
+impl<A> Default for Votes<A> {
+    fn default() -> Self {
+        Self { said: Vec::new(), problem: None }
+    }
+}
+
+impl<A: PartialEq> Votes<A> {
+    fn enter(&mut self, answer: RedisResult<A>) {
+        match answer {
+            Ok(answer) => match self.said.iter_mut().find(|(said, _)| *said == answer) {
+                Some((_, count)) => *count += 1,
+                None => self.said.push((answer, 1)),
+            },
+            Err(error) => self.problem = Some(error),
+        }
+    }
+
+    fn most(&self) -> usize {
+        self.said.iter().map(|(_, count)| *count).max().unwrap_or(0)
+    }
+
+    fn result(self) -> RedisResult<A> {
+        let most = self.said.into_iter().max_by_key(|(_, count)| *count);
+        let problem = || self.problem.unwrap_or_else(|| missing("there is nobody to ask"));
+        most.map(|(answer, _)| answer).ok_or_else(problem)
+    }
 }
 
 /// The same server at another address.
@@ -247,9 +357,30 @@ mod tests {
         let asked = answers.iter().map(|answer| match *answer {
             "" => Either::Left(pending()),
             "!" => Either::Right(ready(Err(missing("refused")))),
-            answer => Either::Right(ready(Ok(answer))),
+            answer => Either::Right(ready(Ok(vec![Ok(answer)]))),
         });
-        most(asked.collect()).await.ok()
+        most(asked.collect(), 1).await.remove(0).ok()
+    }
+
+    #[tokio::test]
+    async fn each_key_has_a_majority_of_its_own() {
+        let says = |first: &'static str, second| {
+            ready(Ok(vec![Ok(first), if second == "" { Err(missing("no server")) } else { Ok(second) }]))
+        };
+        let asked = [says("a", "old"), says("a", "new"), says("b", "new")];
+        let answers = most(asked.into_iter().collect(), 2).await;
+        assert_eq!(answers.into_iter().map(Result::unwrap).collect::<Vec<_>>(), ["a", "new"]);
+        let answers = most([says("a", ""), says("a", "")].into_iter().collect(), 2).await;
+        assert_eq!(answers.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false]);
+    }
+
+    #[test]
+    fn the_parts_of_a_process_share_their_servers() {
+        let config = RedisConfig::new(Topology::Cluster(vec!["redis://127.0.0.1:1/".to_owned()]));
+        let first = Servers::shared(&config).unwrap();
+        assert!(Arc::ptr_eq(&first, &Servers::shared(&config).unwrap()));
+        let other = RedisConfig::new(Topology::Cluster(vec!["redis://127.0.0.1:2/".to_owned()]));
+        assert!(!Arc::ptr_eq(&first, &Servers::shared(&other).unwrap()));
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub struct RedisPubSubBus(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     config: RedisConfig,
-    servers: Servers,
+    servers: Arc<Servers>,
     channels: [Channel; 2],
     /// The channel on which nobody but this bus hears itself.
     canary: String,
@@ -91,7 +91,7 @@ impl RedisPubSubBus {
         let channel =
             |name, label, form| Channel { name: config.name(name), transport: Transport::new(label), form };
         Ok(Self(Arc::new(Shared {
-            servers: Servers::new(&config)?,
+            servers: Servers::shared(&config)?,
             channels: [
                 channel(WEBSOCKET_TOPIC, "websocket", Form::WEBSOCKET),
                 channel(SSE_TOPIC, "sse", Form::SSE),

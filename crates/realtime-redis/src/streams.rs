@@ -49,7 +49,7 @@ pub struct RedisStreamsBus(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     config: RedisConfig,
-    servers: Servers,
+    servers: Arc<Servers>,
     keys: Keys,
     /// Tells our own heartbeats from others'.
     incarnation: String,
@@ -98,7 +98,7 @@ impl RedisStreamsBus {
         let tag = config.name("rt");
         let keys = Keys { log: format!("{{{tag}}}:log"), epoch: format!("{{{tag}}}:epoch") };
         Ok(Self(Arc::new(Shared {
-            servers: Servers::new(&config)?,
+            servers: Servers::shared(&config)?,
             keys,
             config,
             incarnation: format!("{:032x}", rand::random::<u128>()),

@@ -22,6 +22,15 @@ pub struct RedisTls {
     insecure: bool,
 }
 
+impl PartialEq for RedisTls {
+    fn eq(&self, other: &Self) -> bool {
+        let client = |tls: &Self| {
+            tls.client.as_ref().map(|client| (client.client_cert.clone(), client.client_key.clone()))
+        };
+        self.ca == other.ca && self.insecure == other.insecure && client(self) == client(other)
+    }
+}
+
 /// Certificates or a key that cannot be used. It shows nothing of them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RedisTlsError {

@@ -203,7 +203,7 @@ impl Shared {
         }
         loop {
             sleep(CANARY).await;
-            if let Ok(master) = self.servers.master(self.home()).await {
+            if let Ok(master) = self.servers.recent_master(self.home()).await {
                 self.leave_unless_at(master.addr());
                 if master.addr() != addr {
                     return;

@@ -7,7 +7,7 @@
 
 use std::{
     sync::{
-        Mutex, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -39,7 +39,7 @@ pub(super) struct Master {
     /// A key that the server holds.
     key: String,
     shared: OnceLock<Commands>,
-    servers: Servers,
+    servers: Arc<Servers>,
     pool: Mutex<Option<MasterPool>>,
 }
 
@@ -79,7 +79,7 @@ impl Connections {
             let (client, shared) = (Box::new(client), Line::default());
             return Ok(Self::Cluster { client, shared, limit: config.command_timeout });
         }
-        let servers = Servers::new(config)?;
+        let servers = Servers::shared(config)?;
         let (config, shared, pool) = (config.clone(), OnceLock::new(), Mutex::default());
         let master = Box::new(Master { config, key, shared, servers, pool });
         // Its look-out for another master lives here, rather than on the first worker that asks.
@@ -168,7 +168,8 @@ impl Master {
         {
             return Ok(pool.clone());
         }
-        let master = self.servers.master(&self.key).await.map_err(|error| wordless(&error).to_string())?;
+        let master =
+            self.servers.recent_master(&self.key).await.map_err(|error| wordless(&error).to_string())?;
         let addr = master.addr().clone();
         let pool = match known {
             Some(known) if known.addr == addr => known.pool,
