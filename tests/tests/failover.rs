@@ -10,8 +10,8 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use realtime_core::{Bus, BusEvent, Position};
-use realtime_redis::{RedisConfig, RedisStreamsBus, Topology};
+use realtime_core::{Bus, BusEvent, Hub, Position};
+use realtime_redis::{Incarnation, RedisConfig, RedisControl, RedisPresence, RedisStreamsBus, Topology};
 use realtime_tests::{
     Fault, Part, Published, Publisher, RedisCluster, RedisSentinel,
     conformance::{Subscriber, Terms, bus_conforms, envelope},
@@ -439,4 +439,36 @@ impl fmt::Display for Seen {
         let (seen, gaps, down) = (self.texts.len(), self.gaps(), self.down);
         write!(f, "{seen} seen, {gaps} gaps, reader down {down:.1?}")
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_parts_of_a_node_share_one_look_up() {
+    let redis = RedisSentinel::start().await;
+    let opened = || {
+        let stats = redis.sentinel(2).cli(&["info", "stats"]);
+        let line = stats.lines().find_map(|line| line.strip_prefix("total_connections_received:"));
+        line.unwrap().parse::<u64>().unwrap()
+    };
+    let before = opened();
+    let (config, life) = (config(redis.topology()), Incarnation::new("node"));
+    let hub = Hub::builder()
+        .bus(RedisStreamsBus::new(config.clone()).unwrap())
+        .presence(RedisPresence::make(config.clone(), life.clone()).unwrap())
+        .control(RedisControl::make(config.clone(), life).unwrap())
+        .start()
+        .unwrap();
+    within("the node to be ready", async {
+        while hub.ready().is_err() || hub.presence().count().await.is_err() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    // Another bus of the same process: its heartbeats are looked up together with the others'.
+    let mut events = Subscriber::up(&RedisStreamsBus::new(config).unwrap()).await;
+    for _ in 0..3 {
+        events.until(|event| matches!(event, BusEvent::CaughtUp(_))).await;
+    }
+    // One of them asked how many there are.
+    let opened = opened() - before - 1;
+    assert!(opened <= 2, "{opened} connections to a sentinel");
 }

@@ -62,20 +62,37 @@ enum Kind {
 /// A sentinel or cluster node that is asked for the master, and the connection to it that is kept between two questions.
 struct Seed {
     info: ConnectionInfo,
-    kept: Mutex<Option<MultiplexedConnection>>,
+    kept: Mutex<Option<Kept>>,
 }
+
+/// A connection to a seed.
+struct Kept {
+    connection: MultiplexedConnection,
+    /// Questions since the last answer that was waited for: the others may have agreed before it came.
+    unanswered: u32,
+}
+
+/// A seed that has answered none of so many questions gets the next one over a new connection.
+const UNANSWERED: u32 = 3;
 
 impl Seed {
     fn all(infos: Vec<ConnectionInfo>) -> Vec<Self> {
         infos.into_iter().map(|info| Self { info, kept: Mutex::default() }).collect()
     }
 
+    /// The connection for another question.
     fn kept(&self) -> Option<MultiplexedConnection> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).take()
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.take_if(|kept| kept.unanswered >= UNANSWERED);
+        kept.as_mut().map(|kept| {
+            kept.unanswered += 1;
+            kept.connection.clone()
+        })
     }
 
-    fn keep(&self, connection: MultiplexedConnection) {
-        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
+    /// A question has been answered over this connection, or is about to be put over a new one.
+    fn keep(&self, connection: MultiplexedConnection, unanswered: u32) {
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(Kept { connection, unanswered });
     }
 }
 
@@ -206,18 +223,18 @@ impl Servers {
         Ok(owners.collect())
     }
 
-    /// Asks over the connection that was kept, or over a new one. Nobody waits for the answer on one whose answer was
-    /// given up: it is not kept.
+    /// Asks over the connection that was kept, or over a new one.
     async fn ask<T: FromRedisValue>(&self, seed: &Seed, question: &Pipeline) -> RedisResult<T> {
         if let Some(mut connection) = seed.kept()
             && let Ok(answer) = question.query_async(&mut connection).await
         {
-            seed.keep(connection);
+            seed.keep(connection, 0);
             return Ok(answer);
         }
         let mut connection = self.open(seed.info.clone(), self.timeout).await?;
+        seed.keep(connection.clone(), 1);
         let answer = question.query_async(&mut connection).await?;
-        seed.keep(connection);
+        seed.keep(connection, 0);
         Ok(answer)
     }
 }
