@@ -19,7 +19,7 @@ async fn node(redis: &Redis, name: &str) -> Hub {
     let control = RedisControl::make(config, incarnation).unwrap();
     let hub = Hub::builder().node(name).presence(presence).control(control).start().unwrap();
     within("the node's lease", async {
-        while !redis.cli(&["zrange", "{rt}:presence:nodes", "0", "-1"]).contains(&format!("{name}~")) {
+        while !redis.cli(&["zrange", "{rt/presence}:nodes", "0", "-1"]).contains(&format!("{name}~")) {
             sleep(Duration::from_millis(10)).await;
         }
     })
@@ -133,7 +133,7 @@ async fn the_demos_kick_reaches_every_node_and_names_the_one_that_hangs() {
         let settings = [("REALTIME__REDIS__URL", url.as_str()), ("REALTIME__SERVER__NODE", name)];
         let demo = Demo::start_with(&settings).await;
         within("the node's lease", async {
-            while !redis.cli(&["zrange", "{rt}:presence:nodes", "0", "-1"]).contains(&format!("{name}~")) {
+            while !redis.cli(&["zrange", "{rt/presence}:nodes", "0", "-1"]).contains(&format!("{name}~")) {
                 sleep(Duration::from_millis(10)).await;
             }
         })

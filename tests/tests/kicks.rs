@@ -26,7 +26,7 @@ fn start(url: impl Into<String>, name: &str) -> Hub {
 async fn node(redis: &Redis, name: &str) -> Hub {
     let hub = start(redis.url(), name);
     within("the node's lease", async {
-        while !redis.cli(&["zrange", "{rt}:nodes", "0", "-1"]).contains(&format!("{name}~")) {
+        while !redis.cli(&["zrange", "{rt/control}:nodes", "0", "-1"]).contains(&format!("{name}~")) {
             sleep(Duration::from_millis(5)).await;
         }
     })
@@ -301,7 +301,7 @@ async fn a_redis_that_was_emptied_is_told_again_what_is_refused() {
     assert_eq!((outcome.closed, outcome.unconfirmed), (1, vec![]));
     assert!(is_kicked(&there));
     within("the lists", async {
-        while redis.cli(&["zcard", "{rt}:refused"]) != "3" {
+        while redis.cli(&["zcard", "{rt/control}:refused"]) != "3" {
             sleep(Duration::from_millis(20)).await;
         }
     })
@@ -318,7 +318,7 @@ async fn refusals_outlive_any_number_of_orders() {
     let a = node(&redis, "a").await;
     let _session = open(&a, 1, "t").unwrap();
     a.kick(&1.into()).await.unwrap();
-    redis.cli(&["xtrim", "{rt}:control", "MAXLEN", "0"]);
+    redis.cli(&["xtrim", "{rt/control}:orders", "MAXLEN", "0"]);
     let late = node(&redis, "late").await;
     open(&late, 1, "t").unwrap_err();
 }
@@ -329,7 +329,7 @@ async fn a_node_starts_at_once_however_much_is_refused() {
     let order = r#"{"order":"refuse","user":1,"tokens":[{"token":"00000000000000000000000000000001"}]}"#;
     let fill = "for i = 1, 20000 do redis.call('ZADD', KEYS[1], 4e9, string.format('%032x 1', i)) end \
                 for i = 1, 10000 do redis.call('XADD', KEYS[2], '*', 'v', '1', 'o', ARGV[1]) end return 1";
-    assert_eq!(redis.cli(&["eval", fill, "2", "{rt}:refused", "{rt}:control", order]), "1");
+    assert_eq!(redis.cli(&["eval", fill, "2", "{rt/control}:refused", "{rt/control}:orders", order]), "1");
     let asked = Instant::now();
     let a = start(redis.url(), "a");
     within("a start", a.started()).await;
@@ -367,7 +367,7 @@ async fn a_kick_that_redis_did_not_write_is_told_when_it_writes_again() {
 #[actix_web::test]
 async fn orders_of_older_nodes_are_carried_out() {
     let redis = Redis::start().await;
-    let order = |json: String| redis.cli(&["xadd", "{rt}:control", "*", "v", "1", "o", &json]);
+    let order = |json: String| redis.cli(&["xadd", "{rt/control}:orders", "*", "v", "1", "o", &json]);
     let hash = |token: &str| serde_json::to_string(&TokenHash::of(token)).unwrap();
     // They keep what is refused in the orders alone, and do not say whose tokens it is.
     order(format!(r#"{{"order":"revokeToken","token":{}}}"#, hash("stolen")));
@@ -386,9 +386,9 @@ async fn orders_of_older_nodes_are_carried_out() {
     .await;
     assert!(!is_kicked(&two), "the kick was before it came");
     // A node of this version tells those after it in the new form.
-    redis.cli(&["del", "{rt}:control"]);
+    redis.cli(&["del", "{rt/control}:orders"]);
     within("the list", async {
-        while redis.cli(&["zcard", "{rt}:refused"]) != "2" {
+        while redis.cli(&["zcard", "{rt/control}:refused"]) != "2" {
             sleep(Duration::from_millis(10)).await;
         }
     })
@@ -402,7 +402,7 @@ async fn kicks_go_on_after_a_failover_to_a_clock_that_is_behind() {
     // Orders of a master whose clock was an hour ahead.
     let ahead = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(3600);
     let id = format!("{}-0", ahead.as_millis());
-    redis.cli(&["xadd", "{rt}:control", &id, "v", "1", "o", r#"{"order":"kick","user":77}"#]);
+    redis.cli(&["xadd", "{rt/control}:orders", &id, "v", "1", "o", r#"{"order":"kick","user":77}"#]);
     let (a, b) = (node(&redis, "a").await, node(&redis, "b").await);
     redis.kill();
     redis.restart().await;
@@ -427,7 +427,7 @@ async fn receipts_do_not_stay() {
     let a = Arc::new(node(&redis, "a").await);
     let _session = open(&a, 1, "t").unwrap();
     a.kick(&1.into()).await.unwrap();
-    let keys = redis.cli(&["keys", "{rt}:receipts:*"]);
+    let keys = redis.cli(&["keys", "{rt/control}:receipts:*"]);
     assert!(!keys.is_empty());
     for key in keys.lines() {
         assert_ne!(redis.cli(&["ttl", key]), "-1", "{key}");

@@ -207,8 +207,8 @@ async fn who_comes_back_within_the_grace_has_been_online_all_the_time() {
 
 /// Does to the only node what others do to one whose lease has ended, for some of its users; how many are left to it.
 fn sweep_some(redis: &Redis, users: usize, lease: u64) -> String {
-    let node = redis.cli(&["zrange", "{rt}:presence:nodes", "0", "0"]);
-    let entries = format!("{{rt}}:presence:node:{}", node.trim());
+    let node = redis.cli(&["zrange", "{rt/presence}:nodes", "0", "0"]);
+    let entries = format!("{{rt/presence}}:node:{}", node.trim());
     let script = "redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
         for _, user in ipairs(redis.call('HRANDFIELD', KEYS[1], ARGV[3])) do
           redis.call('HDEL', KEYS[1], user)
@@ -216,7 +216,7 @@ fn sweep_some(redis: &Redis, users: usize, lease: u64) -> String {
           redis.call('ZADD', KEYS[4], 1, user)
         end
         return redis.call('HLEN', KEYS[1])";
-    let (nodes, refs, leaving) = ("{rt}:presence:nodes", "{rt}:presence:refs", "{rt}:presence:leaving");
+    let (nodes, refs, leaving) = ("{rt/presence}:nodes", "{rt/presence}:refs", "{rt/presence}:leaving");
     let (lease, users) = (lease.to_string(), users.to_string());
     let arguments = ["eval", script, "4", &entries, nodes, refs, leaving, node.trim(), &lease, &users];
     redis.cli(&arguments).trim().to_owned()
@@ -261,7 +261,7 @@ async fn a_node_that_was_swept_halfway_writes_all_of_its_users_again() {
     assert_eq!(sweep_some(&redis, 500, 1), "700");
     let swept = Instant::now();
     within("those who were swept to be missing", async {
-        while redis.cli(&["zcard", "{rt}:presence:leaving"]).trim() != "0" {
+        while redis.cli(&["zcard", "{rt/presence}:leaving"]).trim() != "0" {
             sleep(Duration::from_millis(10)).await;
         }
     })

@@ -10,7 +10,7 @@ use realtime_sse::{SseEmitters, SseStream};
 use realtime_tests::{Fault, Part, RedisCluster, RedisSentinel, within};
 use tokio::time::sleep;
 
-const NODES: &str = "{rt}:presence:nodes";
+const NODES: &str = "{rt/presence}:nodes";
 
 #[actix_web::test]
 async fn a_sentinels_master_that_is_killed() {
@@ -56,12 +56,24 @@ async fn a_clusters_master_that_is_killed() {
 }
 
 #[actix_web::test]
+async fn a_clusters_master_of_control_alone_that_is_killed() {
+    let mut redis = RedisCluster::start().await;
+    let cluster = Cluster::start(redis.topology()).await;
+    // Each part has a master of its own where a cluster is spread evenly.
+    let owners = ["{rt}:log", NODES, "{rt/control}:orders"].map(|key| redis.owner(redis.slot(key)).unwrap());
+    assert!(owners[0] != owners[1] && owners[1] != owners[2] && owners[2] != owners[0], "{owners:?}");
+    redis.kill(owners[2]);
+    redis.moved_from(redis.slot("{rt/control}:orders"), owners[2]).await;
+    cluster.goes_on("Cluster: the master of control's slot is killed").await;
+}
+
+#[actix_web::test]
 async fn a_slot_that_moves_to_another_master() {
     let redis = RedisCluster::start().await;
     let cluster = Cluster::start(redis.topology()).await;
     let slot = redis.slot(NODES);
     let to = redis.another_master(slot);
-    redis.migrate(slot, &[NODES, "{rt}:presence:users"], to, Duration::from_millis(300)).await;
+    redis.migrate(slot, &[NODES, "{rt/presence}:users"], to, Duration::from_millis(300)).await;
     cluster.goes_on("Cluster: our slot moves to another master").await;
 }
 

@@ -78,6 +78,12 @@ impl RedisConfig {
         }
     }
 
+    /// The hash tag of one part's keys: `{[<prefix>:]<name>}`. The prefix is in it, so that a cluster spreads several
+    /// applications, and each part has its own, so that it can place the parts on different masters.
+    pub(crate) fn tag(&self, name: &str) -> String {
+        format!("{{{}}}", self.name(name))
+    }
+
     /// A name of ours: `[<prefix>:]<name>`, not doubled.
     pub(crate) fn name(&self, name: &str) -> String {
         match self.key_prefix.as_str() {

@@ -84,10 +84,10 @@ impl RedisPresence {
         config: RedisConfig,
         incarnation: Incarnation,
     ) -> Result<impl FnOnce(LocalPresence) -> Self + Send, RedisConfigError> {
-        let tag = config.name("rt");
+        let tag = config.tag("rt/presence");
         let commands = Commands::make(config)?;
         Ok(move |local| {
-            let key = |name: &str| format!("{{{tag}}}:presence:{name}");
+            let key = |name: &str| format!("{tag}:{name}");
             let keys = Keys {
                 nodes: key("nodes"),
                 node_prefix: key("node:"),

@@ -136,11 +136,11 @@ impl Store {
         config: RedisConfig,
         incarnation: Incarnation,
     ) -> Result<impl FnOnce() -> Self + Send, RedisConfigError> {
-        let tag = config.name("rt");
+        let tag = config.tag("rt/control");
         let commands = Commands::make(config)?;
         Ok(move || {
-            let key = |name: &str| format!("{{{tag}}}:{name}");
-            let orders = key("control");
+            let key = |name: &str| format!("{tag}:{name}");
+            let orders = key("orders");
             Self {
                 commands: commands(orders.clone()),
                 incarnation,
