@@ -46,6 +46,7 @@ pub(crate) fn with_bus(hub: HubBuilder, url: &str, config: &Config) -> anyhow::R
         command_timeout: redis.command_timeout,
         max_len: config.settings.history.max_messages,
         max_age: config.settings.history.max_age,
+        max_bytes: config.settings.history.max_bytes,
         ..RedisConfig::new(topology(redis, url))
     };
     // Presence and control know this life of the node by one name.

@@ -19,8 +19,11 @@ pub struct RedisConfig {
     pub command_timeout: Duration,
     /// About how many entries the stream keeps. Default 100,000.
     pub max_len: usize,
-    /// A node that starts leaves out what was published longer ago. Default 300 s.
+    /// About how long the stream keeps an entry. A node that starts leaves out what was published longer ago. Default
+    /// 300 s.
     pub max_age: Duration,
+    /// About how many bytes the stream keeps, as counted by the nodes. Default 64 MiB.
+    pub max_bytes: usize,
 }
 
 /// How the Redis servers are arranged.
@@ -75,6 +78,7 @@ impl RedisConfig {
             command_timeout: Duration::from_secs(2),
             max_len: 100_000,
             max_age: Duration::from_secs(300),
+            max_bytes: 64 << 20,
         }
     }
 
@@ -103,6 +107,7 @@ impl fmt::Debug for RedisConfig {
             .field("command_timeout", &self.command_timeout)
             .field("max_len", &self.max_len)
             .field("max_age", &self.max_age)
+            .field("max_bytes", &self.max_bytes)
             .finish()
     }
 }

@@ -9,13 +9,15 @@ mod clock;
 mod entry;
 mod own;
 mod publisher;
+mod start;
 mod tail;
 mod tail_state;
+mod window;
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Instant,
 };
@@ -34,7 +36,7 @@ pub(crate) use self::{
 use crate::{
     config::{RedisConfig, RedisConfigError},
     master::Servers,
-    streams::{own::OwnEntry, publisher::Publisher},
+    streams::{own::OwnEntry, publisher::Publisher, window::Window},
     task::restarting,
 };
 
@@ -58,6 +60,9 @@ struct Shared {
     metrics: Metrics,
     publisher: Publisher,
     own: OwnEntry,
+    window: Window,
+    /// The next entry that is added trims by age and bytes instead of by number.
+    trim: AtomicBool,
 }
 
 /// Both keys are in one slot of a cluster.
@@ -94,9 +99,9 @@ impl RedisStreamsBus {
     /// # Errors
     /// [`RedisConfigError`] when a URL is none.
     pub fn new(config: RedisConfig) -> Result<Self, RedisConfigError> {
-        // The prefix is part of the hash tag, so that clusters spread the logs of several applications.
-        let tag = config.name("rt");
-        let keys = Keys { log: format!("{{{tag}}}:log"), epoch: format!("{{{tag}}}:epoch") };
+        let tag = config.tag("rt");
+        let window = Window::new(config.max_age, config.max_bytes);
+        let keys = Keys { log: format!("{tag}:log"), epoch: format!("{tag}:epoch") };
         Ok(Self(Arc::new(Shared {
             servers: Servers::shared(&config)?,
             keys,
@@ -106,6 +111,8 @@ impl RedisStreamsBus {
             metrics: Metrics::default(),
             publisher: Publisher::default(),
             own: OwnEntry::default(),
+            window,
+            trim: AtomicBool::default(),
         })))
     }
 

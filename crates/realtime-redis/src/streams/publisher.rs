@@ -171,16 +171,18 @@ impl Shared {
     async fn xadd(&self, link: &Link, epoch: u64, fields: &impl Fields) -> RedisResult<Value> {
         // Room for a short message, so that most buffers never grow.
         let mut command = Cmd::with_capacity(11, self.keys.log.len() + 448);
-        command
-            .arg("XADD")
-            .arg(&self.keys.log)
-            .arg("NOMKSTREAM")
-            .arg("MAXLEN")
-            .arg("~")
-            .arg(self.config.max_len)
-            .arg(format!("{epoch}-*"))
-            .arg(VERSION_FIELD)
-            .arg(VERSION);
+        command.arg("XADD").arg(&self.keys.log).arg("NOMKSTREAM");
+        // One entry can trim in one way only.
+        let trims = self.trim.load(Ordering::Relaxed) && self.trim.swap(false, Ordering::Relaxed);
+        match trims.then(|| self.window.begin(link.clock.now())).flatten() {
+            Some(begin) => {
+                command.arg("MINID").arg("~").arg(format!("{}-{}", begin.epoch, begin.offset));
+            }
+            None => {
+                command.arg("MAXLEN").arg("~").arg(self.config.max_len);
+            }
+        }
+        command.arg(format!("{epoch}-*")).arg(VERSION_FIELD).arg(VERSION);
         fields.write(&mut command, link.clock.now());
         link.connection.run(command).await
     }
@@ -295,6 +297,7 @@ impl Shared {
 /// Writes heartbeats for ever, unless messages of this node have come back instead, and keeps Redis' clock.
 pub(super) async fn beat(shared: Arc<Shared>) {
     loop {
+        shared.trim.store(true, Ordering::Relaxed);
         // A failure shows at the tail: the heartbeat does not come back.
         let problem = if shared.own.came_back_within(BEAT, StdInstant::now()) {
             shared.look_up().await;

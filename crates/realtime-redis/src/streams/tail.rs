@@ -19,6 +19,7 @@ use super::{
     count,
     entry::{Content, decode},
     position,
+    start::start,
     tail_state::TailState,
 };
 use crate::backoff::Backoff;
@@ -80,6 +81,12 @@ impl Tail {
         let claimed = claim(&shared, &mut connection, shared.seen()).await.map_err(text)?;
         shared.see(claimed.last.epoch);
         self.state.claimed(claimed.last, claimed.time, shared.config.max_age);
+        if self.state.last().is_none()
+            && let Some(before) =
+                start(&shared, &mut connection, claimed.last, claimed.time).await.map_err(text)?
+        {
+            self.state.begin_behind(before);
+        }
         let mut ahead = None;
         loop {
             let asked = self.count;
@@ -143,6 +150,7 @@ impl Tail {
         for (position, fields) in entries {
             self.shared.see(position.epoch);
             let entry = decode(fields);
+            self.shared.window.read(*position, entry.at, size(fields));
             if let Content::Unknown(problem) = entry.content {
                 self.warn(*position, fields, problem);
             }
@@ -211,7 +219,7 @@ fn entries(answer: &Value) -> Result<Vec<(Position, &[Value])>, String> {
 }
 
 /// An entry's position and its fields; `None` when it does not look like an entry.
-fn entry(entry: &Value) -> Option<Result<(Position, &[Value]), String>> {
+pub(super) fn entry(entry: &Value) -> Option<Result<(Position, &[Value]), String>> {
     let Value::Array(entry) = entry else { return None };
     let [Value::BulkString(id), Value::Array(fields)] = entry.as_slice() else { return None };
     let id = String::from_utf8_lossy(id);
@@ -220,7 +228,7 @@ fn entry(entry: &Value) -> Option<Result<(Position, &[Value]), String>> {
 }
 
 /// The bytes of an entry's fields.
-fn size(fields: &[Value]) -> usize {
+pub(super) fn size(fields: &[Value]) -> usize {
     fields.iter().map(|field| if let Value::BulkString(bytes) = field { bytes.len() } else { 0 }).sum()
 }
 

@@ -87,6 +87,11 @@ impl TailState {
         (self.end, self.caught_up) = (Some(end), false);
     }
 
+    /// A node that starts reads nothing up to here: its log would not keep it.
+    pub(crate) fn begin_behind(&mut self, before: Position) {
+        self.last = Some(before);
+    }
+
     /// An entry was read: what the hub is told, in this order.
     pub(crate) fn read(&mut self, position: Position, entry: Entry, now: Instant) -> [Option<BusEvent>; 2] {
         self.last = Some(position);
