@@ -1,4 +1,5 @@
 //! The binary's `redis`, against a server of its own.
+#![allow(clippy::unwrap_used, reason = "tests may")]
 
 use std::{
     io::{Read, Write},
@@ -19,24 +20,65 @@ impl Drop for Redis {
     }
 }
 
+impl Redis {
+    fn start() -> (Self, TcpStream, u16) {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let redis = Self(
+            Command::new("redis-server")
+                .args([
+                    "--port",
+                    &port.to_string(),
+                    "--bind",
+                    "127.0.0.1",
+                    "--save",
+                    "",
+                    "--appendonly",
+                    "no",
+                ])
+                .stdout(Stdio::null())
+                .spawn()
+                .expect("tests/run.sh installs redis-server"),
+        );
+        let until = Instant::now() + Duration::from_secs(20);
+        let socket = loop {
+            match TcpStream::connect(("127.0.0.1", port)) {
+                Ok(socket) => break socket,
+                Err(error) => assert!(Instant::now() < until, "{error}"),
+            }
+            thread::sleep(Duration::from_millis(10));
+        };
+        (redis, socket, port)
+    }
+}
+
+fn assert_empty(mut redis: TcpStream) {
+    redis.write_all(b"*1\r\n$6\r\nDBSIZE\r\n").unwrap();
+    let mut answer = [0; 4];
+    redis.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, *b":0\r\n");
+}
+
+#[test]
+fn what_redis_spends_on_idle_nodes_is_shown_by_command_and_no_key_is_left() {
+    let (_redis, socket, port) = Redis::start();
+    let output = Command::new(env!("CARGO_BIN_EXE_realtime-bench"))
+        .args(["redis", "--redis", &format!("redis://127.0.0.1:{port}/"), "--nodes", "3", "--users", "50"])
+        .args(["--hold", "3s", "--json"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["goal_percent"], 2.0);
+    assert!(json["redis_core_percent"].as_f64().is_some(), "{json}");
+    for command in ["xread", "evalsha", "xadd"] {
+        assert!(json["commands"][command]["calls_per_s"].as_f64().unwrap() > 1.0, "{command}: {json}");
+    }
+    assert_empty(socket);
+}
+
 #[test]
 fn two_nodes_are_measured_beside_a_raw_client_and_no_key_is_left() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let _redis = Redis(
-        Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("tests/run.sh installs redis-server"),
-    );
-    let until = Instant::now() + Duration::from_secs(20);
-    let mut redis = loop {
-        match TcpStream::connect(("127.0.0.1", port)) {
-            Ok(redis) => break redis,
-            Err(error) => assert!(Instant::now() < until, "{error}"),
-        }
-        thread::sleep(Duration::from_millis(10));
-    };
+    let (_redis, socket, port) = Redis::start();
     let output = Command::new(env!("CARGO_BIN_EXE_realtime-bench"))
         .args(["redis", "--redis", &format!("redis://127.0.0.1:{port}/"), "--messages", "200"])
         .args(["--publishes", "2000", "--history", "3000", "--json"])
@@ -51,8 +93,5 @@ fn two_nodes_are_measured_beside_a_raw_client_and_no_key_is_left() {
             assert!(server["median"][figure].as_f64().is_some(), "{figure}");
         }
     }
-    redis.write_all(b"*1\r\n$6\r\nDBSIZE\r\n").unwrap();
-    let mut answer = [0; 4];
-    redis.read_exact(&mut answer).unwrap();
-    assert_eq!(answer, *b":0\r\n");
+    assert_empty(socket);
 }

@@ -254,7 +254,7 @@ impl Shard {
             named.push(Named { topic: topic.clone(), index });
         }
         drop((named, members));
-        self.registry.entered([&topic]);
+        self.registry.entered(&[topic]);
     }
 
     pub(crate) fn unsubscribe(&self, session: &SessionState, topic: &Topic) {

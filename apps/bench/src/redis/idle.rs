@@ -142,7 +142,8 @@ impl IdleCluster {
 
     /// Removes all that begins with the prefix of this run.
     fn remove_keys(&self) -> anyhow::Result<()> {
-        let script = b"for _, key in ipairs(redis.call('KEYS', ARGV[1])) do redis.call('UNLINK', key) end return 1";
+        let script =
+            b"for _, key in ipairs(redis.call('KEYS', ARGV[1])) do redis.call('UNLINK', key) end return 1";
         let pattern = format!("{{{}:*", self.prefix);
         self.url.open()?.call(&[b"EVAL", script, b"0", pattern.as_bytes()])
     }
@@ -225,11 +226,7 @@ impl fmt::Display for IdleReport {
             writeln!(f, "{name:<22}  {rate:>10.1}  {each:>10.1}  {percent:>8.2} %")?;
         }
         let (total, ok) = (self.percent(*cpu), self.percent(*cpu) <= GOAL);
-        writeln!(
-            f,
-            "{:<22}  {:>10}  {:>10}  {total:>8.2} %",
-            "Redis, all that it does", "", ""
-        )?;
+        writeln!(f, "{:<22}  {:>10}  {:>10}  {total:>8.2} %", "Redis, all that it does", "", "")?;
         writeln!(f, "goal: at most {GOAL} %: {}", if ok { "reached" } else { "missed" })
     }
 }

@@ -102,6 +102,6 @@ mod tests {
         assert!(watch.end_unless(|| false));
         timeout(Duration::from_secs(1), watch.begun()).await.map(drop).unwrap_err();
         watch.begin(one);
-        watch.begun().await;
+        drop(watch.begun().await);
     }
 }

@@ -299,7 +299,7 @@ pub(super) async fn beat(shared: Arc<Shared>) {
     loop {
         shared.trim.store(true, Ordering::Relaxed);
         // A failure shows at the tail: the heartbeat does not come back.
-        let problem = if shared.own.came_back_within(BEAT, StdInstant::now()) {
+        let problem = if shared.own.came_back_within(BEAT / 2, StdInstant::now()) {
             shared.look_up().await;
             None
         } else {
