@@ -56,9 +56,11 @@ const SWEEP_EVERY: Duration = Duration::from_millis(900);
 const SILENCE: Duration = Duration::from_secs(3);
 /// How many users one script takes: a script holds up everything else in Redis.
 const BATCH: usize = 500;
-/// Longest time between a new connection and the comparison of what Redis holds with what this node has, and about how
-/// long it takes then to write what differs: the nodes of a cluster have lost their connections together.
-const SPREAD: Duration = Duration::from_secs(5);
+/// Longest time between a new connection and the comparison of what Redis holds with what this node has: the nodes of a
+/// cluster have lost their connections together.
+const COMPARE_WITHIN: Duration = Duration::from_secs(2);
+/// About how long it takes at most to write what differs then.
+const SPREAD: Duration = Duration::from_secs(3);
 /// Longest pause between two batches of what differs.
 const PAUSE: Duration = Duration::from_millis(250);
 /// How long changes are collected before they are written.
@@ -298,7 +300,7 @@ pub(super) async fn keep(keeper: Arc<Keeper>) {
             let now = keeper.shared.commands.opened();
             if opened != now {
                 opened = now;
-                let at = Instant::now() + SPREAD.mul_f64(rand::random::<f64>());
+                let at = Instant::now() + COMPARE_WITHIN.mul_f64(rand::random::<f64>());
                 keeper.state().compare_at.get_or_insert(at);
             }
             if keeper.state().compare_at.take_if(|at| *at <= Instant::now()).is_some() {

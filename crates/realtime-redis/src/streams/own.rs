@@ -6,6 +6,7 @@ use std::{
 };
 
 use realtime_core::Position;
+use tokio::sync::Notify;
 
 /// Time between two messages that are followed.
 const FOLLOW_EVERY: Duration = Duration::from_millis(250);
@@ -15,7 +16,11 @@ const FOLLOW_EVERY: Duration = Duration::from_millis(250);
 /// An entry that was read where Redis has put it proves that the tail reads what the publisher writes. Another epoch proves
 /// nothing: the publisher and the tail may be at two servers.
 #[derive(Debug, Default)]
-pub(super) struct OwnEntry(Mutex<State>);
+pub(super) struct OwnEntry {
+    state: Mutex<State>,
+    /// A message has come back.
+    back: Notify,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -27,8 +32,8 @@ struct State {
     read: Option<Position>,
     /// The time that the newest message stands for that came back, while the tail has not been told.
     proved: Option<Instant>,
-    /// When the last message came back.
-    back: Option<Instant>,
+    /// When the last message came back, and the newest time that one stood for.
+    back: Option<(Instant, Instant)>,
 }
 
 impl OwnEntry {
@@ -38,7 +43,9 @@ impl OwnEntry {
         let is_due = state.sent_at.is_none_or(|at| now.saturating_duration_since(at) >= FOLLOW_EVERY);
         if state.sent.is_none() && is_due {
             (state.sent, state.sent_at) = (Some((position, began)), Some(now));
-            state.compare(now);
+            if state.compare(now) {
+                self.back.notify_one();
+            }
         }
     }
 
@@ -46,30 +53,44 @@ impl OwnEntry {
     pub(super) fn read(&self, last: Option<Position>, now: Instant) -> Option<Instant> {
         let mut state = self.state();
         state.read = last;
-        state.compare(now);
+        if state.compare(now) {
+            self.back.notify_one();
+        }
         state.proved.take()
     }
 
     /// Whether a message has come back within this time.
     pub(super) fn came_back_within(&self, time: Duration, now: Instant) -> bool {
-        self.state().back.is_some_and(|back| now.saturating_duration_since(back) < time)
+        self.state().back.is_some_and(|(back, _)| now.saturating_duration_since(back) < time)
+    }
+
+    /// Waits until a message has come back that stands for this time or a later one.
+    pub(super) async fn proves(&self, began: Instant) {
+        while self.state().back.is_none_or(|(_, newest)| newest < began) {
+            self.back.notified().await;
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    fn compare(&mut self, now: Instant) {
-        let (Some((position, began)), Some(read)) = (self.sent, self.read) else { return };
-        if read.epoch > position.epoch {
+    /// Returns whether the message has come back.
+    fn compare(&mut self, now: Instant) -> bool {
+        let (Some((position, began)), Some(read)) = (self.sent, self.read) else { return false };
+        let is_read = read >= position;
+        if is_read {
             self.sent = None;
-        } else if read >= position {
-            self.sent = None;
-            self.proved = self.proved.max(Some(began.min(now)));
-            self.back = Some(now);
         }
+        let is_back = is_read && read.epoch == position.epoch;
+        if is_back {
+            let began = began.min(now);
+            self.proved = self.proved.max(Some(began));
+            self.back = Some((now, self.back.map_or(began, |(_, newest)| newest.max(began))));
+        }
+        is_back
     }
 }
 

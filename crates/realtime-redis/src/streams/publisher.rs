@@ -104,6 +104,17 @@ impl Shared {
         Ok(position)
     }
 
+    /// Whether a message proves what a heartbeat would: the master is looked up, and a message that was published after
+    /// that comes back.
+    async fn is_proved_by_messages(self: &Arc<Self>) -> bool {
+        let now = StdInstant::now();
+        if !self.own.came_back_within(BEAT / 2, now) {
+            return false;
+        }
+        self.look_up().await;
+        timeout(BEAT / 2, self.own.proves(now)).await.is_ok()
+    }
+
     /// Looks the master up where it can change, and leaves a connection that does not lead there any more.
     async fn look_up(self: &Arc<Self>) {
         if let Some(link) = self.publisher.line.current().filter(|_| self.servers.can_change()) {
@@ -299,12 +310,8 @@ pub(super) async fn beat(shared: Arc<Shared>) {
     loop {
         shared.trim.store(true, Ordering::Relaxed);
         // A failure shows at the tail: the heartbeat does not come back.
-        let problem = if shared.own.came_back_within(BEAT / 2, StdInstant::now()) {
-            shared.look_up().await;
-            None
-        } else {
-            shared.heartbeat().await.err()
-        };
+        let problem =
+            if shared.is_proved_by_messages().await { None } else { shared.heartbeat().await.err() };
         if let Some(error) = &problem {
             tracing::debug!(%error, "no heartbeat was written");
         }

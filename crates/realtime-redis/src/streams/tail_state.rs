@@ -120,7 +120,8 @@ impl TailState {
 
     /// A message of this node came back, which stands for this time as a heartbeat does that began then.
     pub(crate) fn came_back(&mut self, began: Instant, now: Instant) {
-        (self.beat, self.doubted) = (now, false);
+        // Not now: an old master that this node has yet to leave sends its messages back, too.
+        (self.beat, self.doubted) = (self.beat.max(began.min(now)), false);
         self.proved = self.proved.max(Some(began));
     }
 
