@@ -87,9 +87,13 @@ impl<C: Connection> Taken<C> {
         let mut read = 0;
         loop {
             if !self.write_rest()? {
-                // Whoever has left takes nothing any more.
+                if self.hung_up {
+                    // Whoever has left takes nothing any more.
+                    self.socket.abort();
+                    return Ok(Flow::Ends);
+                }
                 self.keep_input(input);
-                return Ok(if self.hung_up { Flow::Ends } else { Flow::Stays });
+                return Ok(Flow::Stays);
             }
             match self.connection.poll_next(&mut cx, &mut input) {
                 Poll::Ready(Step::Write(mut bytes)) => {
@@ -100,7 +104,10 @@ impl<C: Connection> Taken<C> {
                     }
                     continue;
                 }
-                Poll::Ready(Step::End) => return Ok(Flow::Ends),
+                Poll::Ready(Step::End) => {
+                    self.discard_unread(buffer);
+                    return Ok(Flow::Ends);
+                }
                 Poll::Ready(Step::Abort(_)) => {
                     self.socket.abort();
                     return Ok(Flow::Ends);
@@ -140,6 +147,18 @@ impl<C: Connection> Taken<C> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable = false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => self.close(),
+            }
+        }
+    }
+
+    /// Reads what is there and throws it away: a socket that is closed with something unread is reset, and the client
+    /// would lose what it was sent last.
+    fn discard_unread(&mut self, buffer: &mut [u8]) {
+        let mut read = 0;
+        while self.readable && read < READ_TURN {
+            match self.socket.read(buffer) {
+                Ok(len @ 1..) => read += len,
+                _ => self.readable = false,
             }
         }
     }

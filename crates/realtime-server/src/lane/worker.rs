@@ -4,11 +4,13 @@ use std::{
     cell::{Cell, RefCell},
     io,
     os::fd::OwnedFd,
+    panic::{AssertUnwindSafe, catch_unwind},
     rc::{Rc, Weak},
     sync::Arc,
 };
 
 use actix_rt::net::TcpStream;
+use realtime_core::DirectWrite;
 use rustix::{
     event::epoll::{self, CreateFlags, Event, EventData, EventFlags},
     time::Timespec,
@@ -111,7 +113,7 @@ impl Worker {
         };
         let Some(mut connection) = connection else { return };
         connection.socket().unqueue();
-        match connection.run(events, buffer) {
+        match run_caught(&mut *connection, events, buffer) {
             Flow::Stays => {
                 if let Some(slot) = self.connections.borrow_mut().get_mut(slot) {
                     slot.connection = Some(connection);
@@ -119,13 +121,39 @@ impl Worker {
             }
             Flow::Ends => {
                 self.connections.borrow_mut().remove(slot);
-                let socket = Arc::clone(connection.socket());
-                drop(connection);
-                socket.close();
-                self.counts.released();
+                self.end(connection);
             }
         }
     }
+
+    fn end(&self, connection: Box<dyn Run>) {
+        let socket = Arc::clone(connection.socket());
+        if catch_unwind(AssertUnwindSafe(|| drop(connection))).is_err() {
+            tracing::error!("the end of a connection panicked");
+        }
+        socket.close();
+        self.counts.released();
+    }
+}
+
+impl Drop for Worker {
+    /// Others may keep a socket; its descriptor ends here.
+    fn drop(&mut self) {
+        for slot in std::mem::take(self.connections.get_mut()) {
+            if let (_, Slot { connection: Some(connection), .. }) = slot {
+                self.end(connection);
+            }
+        }
+    }
+}
+
+/// Runs a connection. One that panics ends alone, with a reset, as its task would in the HTTP dispatcher.
+fn run_caught(connection: &mut dyn Run, events: EventFlags, buffer: &mut [u8]) -> Flow {
+    catch_unwind(AssertUnwindSafe(|| connection.run(events, buffer))).unwrap_or_else(|_| {
+        tracing::error!("a connection panicked, and is reset");
+        connection.socket().abort();
+        Flow::Ends
+    })
 }
 
 /// Runs a worker's connections whenever their sockets or their wakers have something for them.
