@@ -4,6 +4,8 @@
 //! without a bound, and spin once its buffer is full. Behind the gate it gets one request at a time: a head, then the
 //! body that the head announced, then nothing until the request has been answered.
 
+use crate::chunks::Chunks;
+
 /// Position of a connection between the parts of its requests.
 #[derive(Debug)]
 pub(crate) struct Gate {
@@ -18,10 +20,12 @@ enum Input {
     Head(HeadEnd),
     /// A body of a known number of bytes.
     Body(u64),
-    /// A chunked body: its end is reported by [`Gate::body_ended`].
-    Chunked,
+    /// A chunked body.
+    Chunked(Chunks),
     /// Nothing until the request is answered.
     Hold,
+    /// Nothing until the request is answered or asks for it: it has no end.
+    HoldRest,
     /// Everything: HTTP/2, or an upgraded connection that was not taken over.
     Open,
 }
@@ -29,12 +33,14 @@ enum Input {
 /// Body that a request's head announces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Announced {
-    /// No body. Whatever follows is the next request, or belongs to the protocol that is upgraded to.
+    /// No body. Whatever follows is the next request.
     None,
     /// A body of so many bytes.
     Sized(u64),
     /// A chunked body.
     Chunked,
+    /// Whatever follows, as it belongs to the protocol that is upgraded to.
+    Rest,
 }
 
 impl Gate {
@@ -51,8 +57,8 @@ impl Gate {
     /// The number of bytes at the front of `bytes` that may pass now. They count as passed.
     pub(crate) fn pass(&mut self, bytes: &[u8]) -> usize {
         match &mut self.input {
-            Input::Open | Input::Chunked => bytes.len(),
-            Input::Hold => 0,
+            Input::Open => bytes.len(),
+            Input::Hold | Input::HoldRest => 0,
             Input::Body(left) => {
                 let passed = (*left).min(bytes.len() as u64);
                 *left -= passed;
@@ -61,6 +67,13 @@ impl Gate {
                 }
                 passed as usize
             }
+            Input::Chunked(chunks) => match chunks.find(bytes) {
+                Some(len) => {
+                    self.body_ended();
+                    len
+                }
+                None => bytes.len(),
+            },
             Input::Head(end) => match end.find(bytes) {
                 Some(len) => {
                     self.input = Input::Hold;
@@ -73,7 +86,7 @@ impl Gate {
 
     /// Whether nothing may pass for now.
     pub(crate) fn is_holding(&self) -> bool {
-        self.input == Input::Hold
+        matches!(self.input, Input::Hold | Input::HoldRest)
     }
 
     /// Whether a new request may begin.
@@ -90,22 +103,23 @@ impl Gate {
         self.input = match body {
             Announced::None | Announced::Sized(0) => Input::Hold,
             Announced::Sized(bytes) => Input::Body(bytes),
-            Announced::Chunked => Input::Chunked,
+            Announced::Chunked => Input::Chunked(Chunks::default()),
+            Announced::Rest => Input::HoldRest,
         };
     }
 
-    /// Records the end of the current request's body.
-    pub(crate) fn body_ended(&mut self) {
-        if self.input != Input::Open {
-            self.input = if self.answered { Input::Head(HeadEnd::default()) } else { Input::Hold };
-        }
+    fn body_ended(&mut self) {
+        self.input = if self.answered { Input::Head(HeadEnd::default()) } else { Input::Hold };
     }
 
     /// Records that the current request has been answered.
     pub(crate) fn answered(&mut self) {
         self.answered = true;
-        if self.input == Input::Hold {
-            self.input = Input::Head(HeadEnd::default());
+        match self.input {
+            Input::Hold => self.input = Input::Head(HeadEnd::default()),
+            // The dispatcher ends the connection, and discards what follows.
+            Input::HoldRest => self.input = Input::Open,
+            _ => {}
         }
     }
 
@@ -183,15 +197,38 @@ mod tests {
     }
 
     #[test]
-    fn a_chunked_body_passes_until_its_end_is_reported() {
-        let mut gate = Gate::closed();
-        gate.pass(b"POST / HTTP/1.1\r\n\r\n");
-        gate.asked(Announced::Chunked);
-        assert_eq!(gate.pass(b"1\r\nx\r\n"), 6);
-        gate.body_ended();
-        assert!(gate.is_holding());
-        gate.answered();
-        assert!(gate.is_at_head());
+    fn a_chunked_body_passes_and_what_follows_it_waits_for_the_answer() {
+        for answered_first in [false, true] {
+            let mut gate = Gate::closed();
+            gate.pass(b"POST / HTTP/1.1\r\n\r\n");
+            gate.asked(Announced::Chunked);
+            assert_eq!(gate.pass(b"1\r\nx\r\n0\r"), 8);
+            if answered_first {
+                gate.answered();
+            }
+            assert_eq!(gate.pass(b"\n\r\nGET"), 3);
+            assert_eq!(gate.is_at_head(), answered_first);
+            gate.answered();
+            assert!(gate.is_at_head());
+        }
+    }
+
+    #[test]
+    fn what_follows_an_upgrade_waits_until_it_is_asked_for_or_refused() {
+        let frame = b"\x81\x80GET / HTTP/1.1\r\n\r\nGET";
+        for refused in [false, true] {
+            let mut gate = Gate::closed();
+            gate.pass(b"GET / HTTP/1.1\r\nupgrade: websocket\r\n\r\n");
+            gate.asked(Announced::Rest);
+            assert!(gate.is_holding());
+            assert_eq!(gate.pass(frame), 0);
+            if refused {
+                gate.answered()
+            } else {
+                gate.let_through()
+            }
+            assert_eq!(gate.pass(frame), frame.len());
+        }
     }
 
     proptest! {

@@ -13,14 +13,25 @@ use std::{
 };
 
 use actix_rt::net::TcpStream;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::gate::{Announced, Gate};
+use crate::{
+    Aborted,
+    gate::{Announced, Gate},
+};
 
 /// Bytes that a connection may send ahead of the answers that it is owed; a request head that is larger is read in
 /// pieces.
 const READ_AHEAD: usize = 4096;
+
+/// The same behind an answer without a known end. It is more since the end of the connection may be behind it, and has to
+/// be found: what is above it is discarded.
+const READ_AHEAD_OF_STREAM: usize = 64 << 10;
+
+/// Bytes that are read and thrown away at most before a connection is closed: what is unread then makes the kernel reset
+/// it, and the client would lose the last answer.
+const READ_AT_END: usize = 128 << 10;
 
 /// Socket of a connection, possibly within TLS.
 pub(crate) enum Stream {
@@ -36,8 +47,17 @@ pub(crate) struct ServerIo(Shared);
 #[derive(Clone)]
 pub(crate) struct Shared(Rc<RefCell<State>>);
 
-/// Receives the socket, and what was read from it and not yet handed to the dispatcher.
-pub(crate) type OnTaken = Box<dyn FnOnce(TcpStream, Bytes)>;
+/// A connection that waits for its socket.
+pub(crate) trait Leave {
+    /// Receives the socket, and what was read from it and not yet handed to the dispatcher.
+    fn take(self: Box<Self>, tcp: TcpStream, ahead: &[u8]);
+
+    /// Records that the client has closed its side.
+    fn closed(&self);
+
+    /// Pending until the connection is to be broken off.
+    fn poll_aborted(&self, cx: &mut Context<'_>) -> Poll<Aborted>;
+}
 
 struct State {
     /// Empty once the socket was taken over.
@@ -47,8 +67,12 @@ struct State {
     ahead: BytesMut,
     /// The client has closed its side.
     eof: bool,
-    /// The answer under way has no known end: what the client sends behind it is discarded.
+    /// The response is with the dispatcher.
+    answering: bool,
+    /// The answer under way has no known end: if the client sends much behind it, that is discarded.
     streaming: bool,
+    /// A client that has closed its side is still there.
+    half_closes: bool,
     /// Bytes were discarded, so no further request can be told from the middle of one.
     discarded: bool,
     /// The socket took less than it was given; no new request is begun until it has taken the rest.
@@ -63,9 +87,20 @@ enum Claim {
     None,
     /// A handler has asked for the socket, and its response is on its way.
     Claimed,
-    /// The head is in the dispatcher's buffer; the socket goes to this once the buffer is empty.
-    Armed(OnTaken),
+    /// A connection waits for the socket.
+    Waiting(Box<dyn Leave>),
+    /// The head is in the dispatcher's buffer; the socket goes to the connection once the buffer is empty.
+    Armed(Box<dyn Leave>),
     Taken,
+}
+
+impl Claim {
+    fn waiting(&self) -> Option<&dyn Leave> {
+        match self {
+            Self::Waiting(leave) | Self::Armed(leave) => Some(&**leave),
+            _ => None,
+        }
+    }
 }
 
 impl ServerIo {
@@ -75,14 +110,16 @@ impl ServerIo {
 }
 
 impl Shared {
-    pub(crate) fn new(stream: Stream, is_http2: bool) -> Self {
+    pub(crate) fn new(stream: Stream, is_http2: bool, half_closes: bool) -> Self {
         let gate = if is_http2 { Gate::open() } else { Gate::closed() };
         Self(Rc::new(RefCell::new(State {
             stream: Some(stream),
             gate,
             ahead: BytesMut::new(),
             eof: false,
+            answering: false,
             streaming: false,
+            half_closes,
             discarded: false,
             blocked: false,
             reader: None,
@@ -121,14 +158,28 @@ impl Shared {
     /// Gives a claim back: its response was not sent.
     pub(crate) fn unclaim(&self) {
         let mut state = self.0.borrow_mut();
-        if matches!(state.takeover, Claim::Claimed | Claim::Armed(_)) {
+        if !matches!(state.takeover, Claim::Taken) {
             state.takeover = Claim::None;
         }
     }
 
-    /// Has the socket handed over as soon as everything in the dispatcher's buffer has been written.
-    pub(crate) fn arm(&self, on_taken: OnTaken) {
-        self.0.borrow_mut().takeover = Claim::Armed(on_taken);
+    /// Has a connection wait for the socket that was claimed.
+    pub(crate) fn wait(&self, leave: Box<dyn Leave>) {
+        self.0.borrow_mut().takeover = Claim::Waiting(leave);
+    }
+
+    /// Has the socket handed over as soon as everything in the dispatcher's buffer has been written. `None` while the
+    /// response is not with the dispatcher: its head is in nobody's buffer yet.
+    pub(crate) fn arm(&self) -> Option<()> {
+        let mut state = self.0.borrow_mut();
+        if !state.answering {
+            return None;
+        }
+        state.takeover = match std::mem::replace(&mut state.takeover, Claim::None) {
+            Claim::Waiting(leave) => Claim::Armed(leave),
+            other => other,
+        };
+        Some(())
     }
 
     /// Whether the socket is with whoever took it over.
@@ -145,14 +196,18 @@ impl Shared {
 
     pub(crate) fn asked(&self, body: Announced) {
         let mut state = self.0.borrow_mut();
+        state.answering = false;
         state.gate.asked(body);
         state.wake();
     }
 
-    pub(crate) fn body_ended(&self) {
+    /// Lets the dispatcher read all that follows, since the current request wants it.
+    pub(crate) fn let_through(&self) {
         let mut state = self.0.borrow_mut();
-        state.gate.body_ended();
-        state.wake();
+        if matches!(state.takeover, Claim::None) {
+            state.gate.let_through();
+            state.wake();
+        }
     }
 
     /// Records that the response has begun.
@@ -161,13 +216,14 @@ impl Shared {
         if upgrades && matches!(state.takeover, Claim::None) {
             state.gate.let_through();
         }
+        state.answering = true;
         state.streaming = !has_known_end && !upgrades;
         state.wake();
     }
 
     pub(crate) fn answered(&self) {
         let mut state = self.0.borrow_mut();
-        state.streaming = false;
+        (state.answering, state.streaming) = (false, false);
         state.gate.answered();
         state.wake();
     }
@@ -282,13 +338,15 @@ impl State {
             return Poll::Pending;
         };
         while !self.eof {
-            if self.streaming && !self.ahead.is_empty() {
+            let most = if self.streaming { READ_AHEAD_OF_STREAM } else { READ_AHEAD };
+            let room = most.saturating_sub(self.ahead.len()).min(READ_AHEAD);
+            if room == 0 {
+                if !self.streaming {
+                    return Poll::Pending;
+                }
                 self.ahead = BytesMut::new();
                 self.discarded = true;
-            }
-            let room = READ_AHEAD.saturating_sub(self.ahead.len());
-            if room == 0 {
-                return Poll::Pending;
+                continue;
             }
             let mut scratch = [std::mem::MaybeUninit::uninit(); READ_AHEAD];
             let mut scratch = ReadBuf::uninit(&mut scratch[..room]);
@@ -296,16 +354,36 @@ impl State {
                 Poll::Ready(Ok(())) => {
                     self.eof = scratch.filled().is_empty();
                     self.ahead.extend_from_slice(scratch.filled());
+                    if self.eof
+                        && let Some(leave) = self.takeover.waiting()
+                    {
+                        leave.closed();
+                    }
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return Poll::Pending,
             }
         }
-        // A request that is complete is served before the end of what the client sends is reported.
-        if self.ahead.is_empty() || self.streaming || self.discarded {
-            Poll::Ready(Ok(()))
-        } else {
-            Poll::Pending
+        // A request that is complete is served before the end of what the client sends is reported; but behind an answer
+        // without an end it might never be.
+        let leaves = self.streaming && !self.half_closes;
+        if self.ahead.is_empty() || self.discarded || leaves { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    /// Reads what is there and throws it away.
+    fn discard_unread(&mut self, cx: &mut Context<'_>) {
+        let Some(stream) = &mut self.stream else { return };
+        let mut left = READ_AT_END;
+        while !self.eof && left > 0 {
+            let mut scratch = [std::mem::MaybeUninit::uninit(); READ_AHEAD];
+            let mut scratch = ReadBuf::uninit(&mut scratch);
+            match stream.poll_read(cx, &mut scratch) {
+                Poll::Ready(Ok(())) => {
+                    self.eof = scratch.filled().is_empty();
+                    left = left.saturating_sub(scratch.filled().len());
+                }
+                _ => return,
+            }
         }
     }
 }
@@ -319,25 +397,38 @@ impl AsyncRead for ServerIo {
 impl AsyncWrite for ServerIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let mut state = self.0.0.borrow_mut();
+        let state = &mut *state;
         let Some(stream) = &mut state.stream else {
             // The end of a response whose connection was taken over.
             return Poll::Ready(Ok(bytes.len()));
         };
         let written = stream.poll_write(cx, bytes);
-        state.blocked = written.is_pending();
+        if written.is_pending() {
+            state.blocked = true;
+            // The body is not asked while much waits, nor once the client has closed its side.
+            if let Some(leave) = state.takeover.waiting()
+                && let Poll::Ready(aborted) = leave.poll_aborted(cx)
+            {
+                crate::options::reset_on_close(stream.tcp());
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, aborted)));
+            }
+        }
         written
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.0.0.borrow_mut();
         // The dispatcher flushes when all that it had to write is written.
+        if std::mem::take(&mut state.blocked) {
+            state.wake();
+        }
         if matches!((&state.takeover, &state.stream), (Claim::Armed(_), Some(Stream::Tcp(_)))) {
             let claim = std::mem::replace(&mut state.takeover, Claim::Taken);
-            let ahead = std::mem::take(&mut state.ahead).freeze();
+            let ahead = std::mem::take(&mut state.ahead);
             let stream = state.stream.take();
             drop(state);
-            if let (Claim::Armed(on_taken), Some(Stream::Tcp(tcp))) = (claim, stream) {
-                on_taken(tcp, ahead);
+            if let (Claim::Armed(leave), Some(Stream::Tcp(tcp))) = (claim, stream) {
+                leave.take(tcp, &ahead);
             }
             return Poll::Ready(Ok(()));
         }
@@ -348,7 +439,9 @@ impl AsyncWrite for ServerIo {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.0.0.borrow_mut().stream {
+        let mut state = self.0.0.borrow_mut();
+        state.discard_unread(cx);
+        match &mut state.stream {
             Some(stream) => stream.poll_shutdown(cx),
             None => Poll::Ready(Ok(())),
         }

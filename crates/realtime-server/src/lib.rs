@@ -9,6 +9,7 @@
 //! `realtime_server::HttpServer` instead of `actix_web::HttpServer`. On actix-web's server, over TLS and HTTP/2, and on
 //! other systems than Linux, the same state machine is run by the response's body ([`ConnectionBody`]).
 
+mod chunks;
 mod connection;
 mod counts;
 mod gate;

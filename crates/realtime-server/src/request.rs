@@ -8,10 +8,10 @@ use std::{
 };
 
 use actix_http::{
-    HttpMessage, Payload, Request, Response, StatusCode,
+    HttpMessage, Method, Payload, Request, Response, StatusCode,
     body::{BodySize, BoxBody, MessageBody},
     error::PayloadError,
-    header,
+    header::{self, HeaderValue},
 };
 use actix_service::{Service, ServiceFactory};
 use bytes::Bytes;
@@ -72,10 +72,10 @@ where
         if let Some(connection) = &connection {
             let body = announced(&mut request);
             connection.asked(body);
-            if body == Announced::Chunked {
+            if body == Announced::Rest {
                 let inner = request.take_payload();
-                let watched = WatchedPayload { inner, connection: Some(connection.clone()) };
-                *request.payload() = Payload::Stream { payload: Box::pin(watched) };
+                let rest = Rest { inner, connection: Some(connection.clone()) };
+                *request.payload() = Payload::Stream { payload: Box::pin(rest) };
             }
         }
         Answering { inner: self.0.call(request), connection, _body: PhantomData }
@@ -85,36 +85,38 @@ where
 /// The body that a request's head announces, in the order in which actix-http decides it.
 fn announced(request: &mut Request) -> Announced {
     if !matches!(request.payload(), Payload::H1 { .. }) {
-        Announced::None
-    } else if request.chunked().unwrap_or(false) {
-        Announced::Chunked
-    } else {
-        let upgrade = request.headers().get(header::UPGRADE).and_then(|value| value.to_str().ok());
-        if upgrade.is_some_and(|upgrade| upgrade.trim().eq_ignore_ascii_case("websocket")) {
-            return Announced::None;
-        }
-        let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-        length.and_then(|length| length.trim().parse().ok()).map_or(Announced::None, Announced::Sized)
+        return Announced::None;
+    }
+    if request.chunked().unwrap_or(false) {
+        return Announced::Chunked;
+    }
+    let text = |value: &HeaderValue| value.to_str().map(|value| value.trim().to_owned()).ok();
+    let mut upgrades = request.headers().get_all(header::UPGRADE).filter_map(text);
+    if upgrades.any(|upgrade| upgrade.eq_ignore_ascii_case("websocket")) {
+        return Announced::Rest;
+    }
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(text);
+    match length.and_then(|length| length.parse().ok()) {
+        Some(length) => Announced::Sized(length),
+        None if request.method() == Method::CONNECT => Announced::Rest,
+        None => Announced::None,
     }
 }
 
-/// A chunked body whose end is reported to the gate.
-struct WatchedPayload {
+/// What follows a request that upgrades the connection. The dispatcher gets it once somebody wants it.
+struct Rest {
     inner: Payload,
     connection: Option<Shared>,
 }
 
-impl Stream for WatchedPayload {
+impl Stream for Rest {
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let next = ready!(Pin::new(&mut self.inner).poll_next(cx));
-        if !matches!(next, Some(Ok(_)))
-            && let Some(connection) = self.connection.take()
-        {
-            connection.body_ended();
+        if let Some(connection) = self.connection.take() {
+            connection.let_through();
         }
-        Poll::Ready(next)
+        Pin::new(&mut self.inner).poll_next(cx)
     }
 }
 

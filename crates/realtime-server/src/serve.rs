@@ -43,6 +43,7 @@ pub(crate) struct ServeFactory<F> {
     pub(crate) max_connections: usize,
     pub(crate) request_timeout: Duration,
     pub(crate) shutdown: GracefulShutdownSignal,
+    pub(crate) half_closes: bool,
 }
 
 impl<F> ServiceFactory<TcpStream> for ServeFactory<F>
@@ -68,10 +69,11 @@ where
         let http = self.http.new_service(());
         let (accept, nodelay, limit) = (self.accept.clone(), self.nodelay, self.max_connections);
         let (request_timeout, shutdown) = (self.request_timeout, self.shutdown.clone());
+        let half_closes = self.half_closes;
         Box::pin(async move {
             let (accept, http) = (Acceptor::new(accept).await?, Rc::new(http.await?));
             let counts = Counts::of_thread();
-            Ok(Serve { http, accept, nodelay, limit, request_timeout, shutdown, counts })
+            Ok(Serve { http, accept, nodelay, limit, request_timeout, shutdown, half_closes, counts })
         })
     }
 }
@@ -84,6 +86,7 @@ pub(crate) struct Serve<S> {
     limit: usize,
     request_timeout: Duration,
     shutdown: GracefulShutdownSignal,
+    half_closes: bool,
     counts: Rc<Counts>,
 }
 
@@ -111,6 +114,7 @@ where
         {
             tracing::debug!(%error, "failed to set TCP_NODELAY");
         }
+        let half_closes = self.half_closes;
         let dispatched = Dispatched::new(&self.counts);
         let accepted = self.accept.accept(tcp);
         let (request_timeout, shutdown) = (self.request_timeout, self.shutdown.clone());
@@ -128,7 +132,7 @@ where
                     () = shutdown.notified() => return Ok(()),
                 }
             }
-            let shared = Shared::new(stream, protocol == Protocol::Http2);
+            let shared = Shared::new(stream, protocol == Protocol::Http2, half_closes);
             // Boxed, so that this future does not keep the dispatcher's size.
             let mut serving = Box::pin(http.call((shared.io(), protocol, peer)));
             let served = poll_fn(|cx| match serving.as_mut().poll(cx) {

@@ -21,6 +21,9 @@ use crate::{
     serve::{Accept, ServeFactory},
 };
 
+/// Types of the application that are nowhere kept.
+type Made<I, S, B> = fn() -> (I, S, B);
+
 type OnConnect = Arc<dyn Fn(&dyn Any, &mut Extensions) + Send + Sync>;
 
 /// HTTP server for an `App` of actix-web, with the methods of `actix_web::HttpServer`.
@@ -43,8 +46,8 @@ type OnConnect = Arc<dyn Fn(&dyn Any, &mut Extensions) + Send + Sync>;
 /// - A handler can take over a connection of plain HTTP/1.1 ([`Takeover`](crate::Takeover)); on Linux only. Taken
 ///   connections count in [`Self::max_connections`], and an orderly stop waits for them.
 /// - Of a connection of HTTP/1.1, one request is read at a time: its head, its body, and then some KiB at most until it
-///   has been answered. Behind a response without an end, such as an event stream, whatever the client sends is
-///   discarded.
+///   has been answered. If a client sends more than 64 KiB behind a response without a known length, such as an event
+///   stream, they are discarded, and the connection ends with the response.
 /// - `TCP_NODELAY` is on by default.
 /// - `AppConfig` is the default one, since actix-web makes no other for a server that is not its own: without a `Host`
 ///   header, `ConnectionInfo::host` and `url_for` say `localhost:8080`; over TLS `ConnectionInfo::scheme` is `http`
@@ -58,7 +61,7 @@ pub struct HttpServer<F, I, S, B> {
     sockets: Vec<(SocketAddr, &'static str)>,
     builder: ServerBuilder,
     shutdown: GracefulShutdownSignal,
-    _app: PhantomData<fn() -> (I, S, B)>,
+    _app: PhantomData<Made<I, S, B>>,
 }
 
 /// What a worker reads when it starts, so that the order of the builder's calls does not matter.
@@ -361,6 +364,7 @@ where
                 max_connections: config.max_connections,
                 request_timeout: config.client_request_timeout,
                 shutdown: stop,
+                half_closes: config.h1_allow_half_closed,
             }
         })?;
         Ok(self)

@@ -3,6 +3,8 @@
 use std::fmt;
 
 use actix_web::HttpRequest;
+#[cfg(target_os = "linux")]
+use actix_web::http::{Method, Version};
 
 use crate::io::Shared;
 
@@ -18,10 +20,11 @@ impl Takeover {
     /// Claims the socket of a request's connection.
     ///
     /// `None` where it cannot be taken over: on a server that is not [`crate::HttpServer`], over TLS, HTTP/2 and
-    /// HTTP/1.0, on other systems than Linux, and while part of the request has yet to be read.
+    /// HTTP/1.0, for HEAD, whose response has no body, on other systems than Linux, and while part of the request has
+    /// yet to be read.
     pub fn claim(request: &HttpRequest) -> Option<Self> {
         #[cfg(target_os = "linux")]
-        if request.version() == actix_web::http::Version::HTTP_11 {
+        if request.version() == Version::HTTP_11 && request.method() != Method::HEAD {
             let shared = request.conn_data::<Shared>()?;
             return shared.claim().then(|| Self { shared: shared.clone() });
         }
@@ -53,21 +56,28 @@ mod linux {
         task::{Context, Poll},
     };
 
+    use actix_rt::net::TcpStream;
+
     use super::Takeover;
-    use crate::{Connection, Step, lane};
+    use crate::{Aborted, Connection, Step, io::Leave, lane};
 
     /// A connection whose response's head has yet to be written.
     pub(crate) struct Leaving<C> {
         takeover: Takeover,
-        /// Empty once the connection has left.
-        connection: Rc<RefCell<Option<C>>>,
+        waiting: Waiting<C>,
         armed: bool,
     }
+
+    /// A connection that waits for its socket; empty once it has left.
+    struct Waiting<C>(Rc<RefCell<Option<C>>>);
 
     impl Takeover {
         /// Has `connection` taken over to the worker's sockets.
         pub(crate) fn leave<C: Connection>(self, connection: C) -> Leaving<C> {
-            Leaving { takeover: self, connection: Rc::new(RefCell::new(Some(connection))), armed: false }
+            let connection = Rc::new(RefCell::new(Some(connection)));
+            self.shared.wait(Box::new(Waiting(Rc::clone(&connection))));
+            let waiting = Waiting(connection);
+            Leaving { takeover: self, waiting, armed: false }
         }
     }
 
@@ -75,20 +85,36 @@ mod linux {
         /// The dispatcher polls the body when the head is in its buffer, and flushes behind that.
         pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
             if !self.armed {
-                self.armed = true;
-                let leaving = Rc::clone(&self.connection);
-                self.takeover.shared.arm(Box::new(move |tcp, ahead| {
-                    if let Some(connection) = leaving.borrow_mut().take() {
-                        lane::adopt(tcp, &ahead, connection);
-                    }
-                }));
+                self.armed = self.takeover.shared.arm().is_some();
             }
-            match self.connection.borrow_mut().as_mut() {
-                None => Poll::Ready(Step::End),
-                Some(connection) => connection.poll_aborted(cx).map(|aborted| {
-                    self.takeover.shared.reset();
-                    Step::Abort(aborted)
-                }),
+            if self.waiting.0.borrow().is_none() {
+                return Poll::Ready(Step::End);
+            }
+            self.waiting.poll_aborted(cx).map(|aborted| {
+                self.takeover.shared.reset();
+                Step::Abort(aborted)
+            })
+        }
+    }
+
+    impl<C: Connection> Leave for Waiting<C> {
+        fn take(self: Box<Self>, tcp: TcpStream, ahead: &[u8]) {
+            let connection = self.0.borrow_mut().take();
+            if let Some(connection) = connection {
+                lane::adopt(tcp, ahead, connection);
+            }
+        }
+
+        fn closed(&self) {
+            if let Some(connection) = &mut *self.0.borrow_mut() {
+                connection.closed();
+            }
+        }
+
+        fn poll_aborted(&self, cx: &mut Context<'_>) -> Poll<Aborted> {
+            match &mut *self.0.borrow_mut() {
+                Some(connection) => connection.poll_aborted(cx),
+                None => Poll::Pending,
             }
         }
     }
