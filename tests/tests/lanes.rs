@@ -2,90 +2,17 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "tests may")]
 
-use std::{
-    collections::{HashSet, VecDeque},
-    fs,
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use realtime_core::{CloseReason, Envelope, Hub, Message, Scope, SessionHandle, Settings, Topic};
-use realtime_tests::{Embedded, EventStream, Server, ServerKind, Socket, token, within};
+use realtime_tests::{
+    Embedded, EventStream, RawClient, ServerKind, Socket, descriptors, token, until, within,
+};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpSocket, TcpStream},
+    io::AsyncReadExt,
     time::{sleep, timeout},
 };
-
-/// A client that sees every byte. Its socket holds little.
-struct RawClient {
-    tcp: TcpStream,
-    bytes: Vec<u8>,
-}
-
-impl RawClient {
-    /// Sends a handshake behind `before`, without reading anything.
-    async fn open(server: &Embedded, user: i64, before: &str) -> Self {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_recv_buffer_size(8 << 10).unwrap();
-        let mut tcp = socket.connect(([127, 0, 0, 1], server.port()).into()).await.unwrap();
-        let token = token(user);
-        let handshake = format!(
-            "{before}GET /resource/websocket?Authorization=Bearer%20{token} HTTP/1.1\r\nHost: x\r\n\
-             Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-        );
-        tcp.write_all(handshake.as_bytes()).await.unwrap();
-        Self { tcp, bytes: Vec::new() }
-    }
-
-    /// Reads a response's head and returns it.
-    async fn head(&mut self) -> String {
-        loop {
-            if let Some(end) = self.bytes.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
-                let head = self.bytes.drain(..end + 4).collect();
-                return String::from_utf8(head).unwrap();
-            }
-            assert!(within("a response", self.tcp.read_buf(&mut self.bytes)).await.unwrap() > 0);
-        }
-    }
-
-    /// The next frame that is here whole: its first byte and its payload.
-    fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
-        let [first, second, ..] = *self.bytes.as_slice() else { return None };
-        assert_eq!(second & 0x80, 0, "a server masks nothing");
-        let (head, len) = match second {
-            126 => (4, usize::from(u16::from_be_bytes(self.bytes.get(2..4)?.try_into().unwrap()))),
-            127 => {
-                (10, usize::try_from(u64::from_be_bytes(self.bytes.get(2..10)?.try_into().unwrap())).unwrap())
-            }
-            len => (2, usize::from(len)),
-        };
-        let payload = self.bytes.get(head..head + len)?.to_vec();
-        self.bytes.drain(..head + len);
-        Some((first, payload))
-    }
-
-    async fn send(&mut self, first: u8, payload: &[u8]) {
-        assert!(payload.len() < 126);
-        let head = [first, 0x80 | u8::try_from(payload.len()).unwrap(), 0, 0, 0, 0];
-        // Both directions may be full at once: whoever only writes would wait for ever.
-        let mut rest = [&head[..], payload].concat();
-        while !rest.is_empty() {
-            tokio::select! {
-                sent = self.tcp.writable() => {
-                    sent.unwrap();
-                    if let Ok(count) = self.tcp.try_write(&rest) {
-                        rest.drain(..count);
-                    }
-                }
-                () = sleep(Duration::from_millis(20)) => {
-                    self.tcp.read_buf(&mut self.bytes).await.unwrap();
-                }
-            }
-        }
-    }
-}
 
 /// What a client still has to get.
 #[derive(Default)]
@@ -155,32 +82,6 @@ async fn session(hub: &Hub, user: i64) -> SessionHandle {
         }
     })
     .await
-}
-
-async fn until(what: &str, condition: impl Fn() -> bool) {
-    within(what, async {
-        while !condition() {
-            sleep(Duration::from_millis(1)).await;
-        }
-    })
-    .await;
-}
-
-/// How many descriptors the server has of its connections.
-fn descriptors(server: &Embedded) -> usize {
-    let port = format!(":{:04X}", server.port());
-    let table = fs::read_to_string("/proc/net/tcp").unwrap();
-    let connections = table.lines().filter_map(|line| {
-        let [_, local, peer, _, _, _, _, _, _, inode, ..] = *line.split_whitespace().collect::<Vec<_>>()
-        else {
-            return None;
-        };
-        (local.ends_with(&port) && !peer.ends_with(":0000")).then(|| format!("socket:[{inode}]"))
-    });
-    let connections: HashSet<String> = connections.collect();
-    let open =
-        fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
-    open.filter(|link| connections.contains(&*link.to_string_lossy())).count()
 }
 
 #[actix_web::test]
