@@ -156,7 +156,9 @@ async fn both_transports_work_over_tls() {
     let url = format!("wss://localhost/resource/websocket?Authorization=Bearer%20{}", token(1));
     let stream = server.connect("http/1.1").await;
     let (mut socket, _) =
-        within("a WebSocket handshake", tokio_tungstenite::client_async(url, stream)).await.unwrap();
+        within("a WebSocket handshake", Box::pin(tokio_tungstenite::client_async(url, stream)))
+            .await
+            .unwrap();
     let session = server.session().await;
     publish(&server.hub, "published").await;
     let mut texts = Vec::new();

@@ -281,6 +281,7 @@ where
     /// # Errors
     /// As [`Self::bind`].
     #[cfg(feature = "rustls-0_23")]
+    #[expect(clippy::needless_pass_by_value, reason = "actix-web's server takes it in the same way")]
     pub fn bind_rustls_0_23(
         self,
         addrs: impl ToSocketAddrs,
