@@ -11,7 +11,7 @@ use socket2::SockRef;
 /// Less than Linux's default of several MiB, so that a reader that is slow but steady makes progress that the server
 /// can see, and that a stalled one costs little memory.
 #[cfg(target_os = "linux")]
-const UNSENT: u32 = 16 << 10;
+const UNSENT: u32 = 4 << 10;
 
 /// Callback for `HttpServer::on_connect`, actix-web's or this crate's: it sets the options of a connection's socket for
 /// pushing.
@@ -41,10 +41,15 @@ pub fn socket_options(max_stall: Duration) -> impl Fn(&dyn Any, &mut Extensions)
 }
 
 /// Sets what a connection that is taken over needs, whether or not the application uses [`socket_options`].
+///
+/// Its worker ends a stalled one itself. The kernel's time would also end one whose client reads too slowly for its
+/// window to open within that time.
 #[cfg(target_os = "linux")]
 pub(crate) fn set_for_lane(tcp: &TcpStream) {
-    if let Err(error) = SockRef::from(tcp).set_tcp_notsent_lowat(UNSENT) {
-        tracing::debug!(%error, "failed to set TCP_NOTSENT_LOWAT");
+    let socket = SockRef::from(tcp);
+    if let Err(error) = socket.set_tcp_notsent_lowat(UNSENT).and_then(|()| socket.set_tcp_user_timeout(None))
+    {
+        tracing::debug!(%error, "failed to set the options of a socket that is taken over");
     }
 }
 

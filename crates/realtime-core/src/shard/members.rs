@@ -138,8 +138,8 @@ const PASS_ENTRIES: usize = 256;
 /// How many sessions it meets before it begins no further entry: about 10 ms.
 const PASS_VISITS: usize = 100_000;
 
-/// How many sockets it writes to: about 10 ms.
-const PASS_WRITES: usize = 2048;
+/// How many sockets it writes to: about 40 ms.
+const PASS_WRITES: usize = 8192;
 
 impl Members {
     /// Fans out local sends and what is new in the log, up to what one pass may take. Says whether there is more.
