@@ -58,6 +58,10 @@ impl Ready {
     }
 }
 
+/// Bytes that are written at once. The kernel takes a write whole if it takes its beginning, up to 64 KiB, and does not say
+/// that the socket is writable again before nearly all of it has been sent: a slow reader would seem to take nothing.
+const PIECE: usize = 8 << 10;
+
 impl Socket {
     pub(super) fn new(descriptor: OwnedFd, key: Key, ready: Arc<Ready>) -> Self {
         Self { descriptor: Mutex::new(Some(descriptor)), key, queued: AtomicBool::new(false), ready }
@@ -90,7 +94,18 @@ impl DirectWrite for Socket {
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         let descriptor = self.lock();
         let descriptor = descriptor.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-        Ok(send(descriptor, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?)
+        let mut written = 0;
+        for piece in bytes.chunks(PIECE) {
+            match send(descriptor, piece, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(taken) => written += taken,
+                Err(_) if written > 0 => break,
+                Err(error) => return Err(error.into()),
+            }
+            if written % PIECE != 0 {
+                break;
+            }
+        }
+        Ok(written)
     }
 
     fn abort(&self) {
