@@ -93,7 +93,7 @@ impl Tail {
             let answer = match ahead.take() {
                 Some((count, answer)) => Ok((count, answer)),
                 None => {
-                    let (after, block) = (self.state.last(), self.state.is_caught_up());
+                    let (after, block) = (self.state.last(), self.state.may_wait(Instant::now()));
                     shared.read(&mut connection, after, asked, block).await.map(|it| (asked, it))
                 }
             };
@@ -107,7 +107,7 @@ impl Tail {
             let fetch = async {
                 match entries.last() {
                     Some((last, _)) if !drained => {
-                        shared.read(&mut connection, Some(*last), next, false).await.map(Some)
+                        shared.read(&mut connection, Some(*last), next, None).await.map(Some)
                     }
                     _ => Ok(None),
                 }
@@ -178,18 +178,20 @@ impl Tail {
 }
 
 impl Shared {
-    /// Asks for the entries after one; waits for some unless `block` is false.
+    /// Asks for the entries after one, and waits for some for up to `block`, at most [`BLOCK`].
     async fn read(
         &self,
         connection: &mut MultiplexedConnection,
         after: Option<Position>,
         count: usize,
-        block: bool,
+        block: Option<Duration>,
     ) -> RedisResult<Value> {
         let mut command = redis::cmd("XREAD");
         command.arg("COUNT").arg(count);
-        if block {
-            command.arg("BLOCK").arg(u64::try_from(BLOCK.as_millis()).unwrap_or(u64::MAX));
+        if let Some(block) = block {
+            // 0 would be for ever.
+            let millis = u64::try_from(block.min(BLOCK).as_millis()).unwrap_or(u64::MAX);
+            command.arg("BLOCK").arg(millis.max(1));
         }
         let after = after.map_or_else(|| "0-0".to_owned(), |last| format!("{}-{}", last.epoch, last.offset));
         command.arg("STREAMS").arg(&self.keys.log).arg(after);

@@ -73,9 +73,12 @@ impl TailState {
         self.last
     }
 
-    /// Whether the stream was read to its end over this connection, so that a read may wait for the next entry.
-    pub(crate) fn is_caught_up(&self) -> bool {
-        self.caught_up
+    /// Time for which a read may wait for the next entry: none before the stream was read to its end over this connection,
+    /// and none beyond the time at which a heartbeat is overdue.
+    pub(crate) fn may_wait(&self, now: Instant) -> Option<Duration> {
+        let overdue = BEAT_LIMIT + Duration::from_millis(10);
+        let silent = now.saturating_duration_since(self.beat);
+        self.caught_up.then(|| overdue.saturating_sub(silent))
     }
 
     /// A connection was claimed: the stream ends at `end`, and this is Redis' time.
