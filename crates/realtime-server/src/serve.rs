@@ -126,7 +126,10 @@ where
                 select! {
                     readable = readable, if !request_timeout.is_zero() => match readable {
                         Ok(readable) => readable?,
-                        Err(_) => return Ok(refuse_silent(tcp)),
+                        Err(_) => {
+                            refuse_silent(tcp);
+                            return Ok(());
+                        }
                     },
                     readable = tcp.readable(), if request_timeout.is_zero() => readable?,
                     () = shutdown.notified() => return Ok(()),
