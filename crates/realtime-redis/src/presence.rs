@@ -257,7 +257,7 @@ impl Shared {
             })
             .await
             .map_err(PresenceError)?;
-        self.changes.learn(newest.clone(), newest);
+        self.changes.learn(newest);
         Ok(answer)
     }
 

@@ -22,7 +22,8 @@ use crate::{backoff::Backoff, commands::StreamEntry};
 ///
 /// A listener gets what follows the newest change that this node had word of when the listener came. Every answer of
 /// Redis about presence brings word of it, the renewal of the lease once a second at least. So nothing is missing between
-/// the call and the first read, and nothing comes that the listener could have known from this node.
+/// the call and the first read, and nothing comes that the listener could have known from this node. On a node that has had
+/// no word yet, a listener gets what follows the time at which it came, by Redis' clock.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     feed: PresenceFeed,
@@ -38,19 +39,28 @@ struct State {
     /// Somebody listens, or did a moment ago.
     reading: bool,
     /// Where the reading begins; taken by the reader.
-    start: Option<Place>,
+    start: Option<Start>,
     /// The reader has taken it and has not ended.
     taken: bool,
-    /// Redis could not be asked before the first word, while somebody listened: nobody knows what was missed.
-    late: bool,
+    /// The reader before this one has panicked: nobody knows what was missed.
+    broken_off: bool,
+}
+
+/// Beginning of a reading.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Start {
+    /// Behind a change.
+    Behind(Place),
+    /// With what was written since then.
+    Since(Instant),
 }
 
 /// A change's id in the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) id: String,
-    /// The number of that change: the next one has the next number, or something is missing.
-    pub(super) number: u64,
+    /// The number of that change, where it is known: the next one has the next number, or something is missing.
+    pub(super) number: Option<u64>,
 }
 
 /// Time between reads that bring something, in the long run: a hundred nodes that each woke for every change would fill
@@ -65,7 +75,8 @@ impl Changes {
     pub(super) fn listen(&self) -> BoxStream<'static, PresenceEvent> {
         let mut state = self.state();
         if !state.reading {
-            (state.reading, state.start) = (true, state.known.clone());
+            let start = state.known.clone().map_or_else(|| Start::Since(Instant::now()), Start::Behind);
+            (state.reading, state.start) = (true, Some(start));
             self.wake.notify_one();
         }
         self.feed.subscribe()
@@ -76,30 +87,19 @@ impl Changes {
         self.state().reading
     }
 
-    /// An answer of Redis was as of the change `after`; before it came the change `before` was the newest.
-    pub(super) fn learn(&self, before: Place, after: Place) {
-        let mut state = self.state();
-        if state.known.is_none() && state.reading {
-            state.start = Some(before);
-            self.wake.notify_one();
-        }
-        state.known = Some(after);
-    }
-
-    /// Redis could not be asked.
-    pub(super) fn could_not_ask(&self) {
-        let mut state = self.state();
-        state.late |= state.known.is_none() && state.reading;
+    /// An answer of Redis was as of the change `newest`.
+    pub(super) fn learn(&self, newest: Place) {
+        self.state().known = Some(newest);
     }
 
     /// Waits until somebody listens; where the reading begins, and whether something may be missing before.
-    async fn begun(&self) -> (Place, bool) {
+    async fn begun(&self) -> (Start, bool) {
         loop {
             {
                 let mut state = self.state();
                 if let Some(start) = state.start.take() {
                     state.taken = true;
-                    return (start, std::mem::take(&mut state.late));
+                    return (start, std::mem::take(&mut state.broken_off));
                 }
             }
             self.wake.notified().await;
@@ -128,14 +128,19 @@ pub(super) async fn follow(shared: Arc<Shared>) {
         let mut state = changes.state();
         if state.taken {
             // The reader before this one has panicked.
-            (state.start, state.late) = (state.known.clone(), true);
+            let start = state.known.clone().map_or_else(|| Start::Since(Instant::now()), Start::Behind);
+            (state.start, state.broken_off) = (Some(start), true);
         }
     }
     loop {
-        let (place, late) = changes.begun().await;
-        if late {
+        let (start, broken_off) = changes.begun().await;
+        if broken_off {
             changes.feed.send_gap();
         }
+        let place = match start {
+            Start::Behind(place) => place,
+            Start::Since(since) => shared.place_at(since).await,
+        };
         read(&shared, place).await;
     }
 }
@@ -159,7 +164,7 @@ async fn read(shared: &Shared, mut place: Place) {
         for (id, fields) in entries {
             let next = Place::new(id, &fields);
             let change = change(&fields);
-            if next.number != place.number + 1 || change.is_none() {
+            if place.number.is_some_and(|number| next.number != Some(number + 1)) || change.is_none() {
                 changes.feed.send_gap();
             }
             if let Some(change) = change {
@@ -176,11 +181,33 @@ async fn read(shared: &Shared, mut place: Place) {
 
 impl Place {
     fn new(id: String, fields: &HashMap<String, String>) -> Self {
-        Self { id, number: fields.get("n").and_then(|number| number.parse().ok()).unwrap_or(0) }
+        Self { id, number: fields.get("n").and_then(|number| number.parse().ok()) }
     }
 }
 
 impl Shared {
+    /// The place before the first change that was written since a time, by Redis' clock: at most as much earlier as it takes
+    /// to ask for it.
+    async fn place_at(&self, since: Instant) -> Place {
+        let mut backoff = Backoff::default();
+        loop {
+            let time = async |connection: &mut MultiplexedConnection| {
+                redis::cmd("TIME").query_async::<(u64, u64)>(connection).await
+            };
+            match self.commands.run(time).await {
+                Ok((seconds, micros)) => {
+                    let now = Duration::from_secs(seconds) + Duration::from_micros(micros);
+                    let then = now.saturating_sub(since.elapsed()).as_millis();
+                    return Place { id: format!("{}-0", then.saturating_sub(1)), number: None };
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "Redis cannot be asked for the time");
+                    sleep(backoff.next()).await;
+                }
+            }
+        }
+    }
+
     /// The newest change.
     pub(super) async fn newest_change(&self, connection: &mut MultiplexedConnection) -> RedisResult<Place> {
         let newest = redis::cmd("XREVRANGE")
@@ -192,7 +219,7 @@ impl Shared {
             .query_async::<Vec<StreamEntry>>(connection)
             .await?;
         let newest = newest.into_iter().next().map(|(id, fields)| Place::new(id, &fields));
-        Ok(newest.unwrap_or_else(|| Place { id: "0-0".to_owned(), number: 0 }))
+        Ok(newest.unwrap_or_else(|| Place { id: "0-0".to_owned(), number: Some(0) }))
     }
 }
 
@@ -208,47 +235,46 @@ fn change(fields: &HashMap<String, String>) -> Option<PresenceChange> {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::{FutureExt, StreamExt};
+    use futures_util::FutureExt;
 
     use super::*;
 
     fn place(number: u64) -> Place {
-        Place { id: format!("{number}-0"), number }
+        Place { id: format!("{number}-0"), number: Some(number) }
+    }
+
+    fn behind(number: u64) -> (Start, bool) {
+        (Start::Behind(place(number)), false)
     }
 
     #[tokio::test]
     async fn a_listener_begins_behind_what_its_node_had_word_of() {
         let changes = Changes::default();
         assert!(changes.begun().now_or_never().is_none(), "nobody listens");
-        changes.learn(place(0), place(3));
+        changes.learn(place(3));
         let first = changes.listen();
-        changes.learn(place(3), place(5));
+        changes.learn(place(5));
         let second = changes.listen();
-        assert_eq!(changes.begun().await, (place(3), false));
+        assert_eq!(changes.begun().await, behind(3));
         assert!(changes.begun().now_or_never().is_none(), "there is one reader");
         drop(first);
         assert!(!changes.end_unless_heard());
         drop(second);
         assert!(changes.end_unless_heard());
-        changes.learn(place(5), place(6));
+        changes.learn(place(6));
         let third = changes.listen();
-        assert_eq!(changes.begun().await, (place(6), false));
+        assert_eq!(changes.begun().await, behind(6));
         drop(third);
     }
 
-    #[tokio::test]
-    async fn a_listener_from_before_the_first_word_misses_nothing_unless_it_waited_in_vain() {
-        let changes = Changes::default();
+    #[tokio::test(start_paused = true)]
+    async fn a_listener_from_before_the_first_word_begins_when_it_came() {
+        let (changes, came) = (Changes::default(), Instant::now());
         let listener = changes.listen();
-        changes.learn(place(3), place(5));
-        assert_eq!(changes.begun().await, (place(3), false));
+        sleep(Duration::from_secs(1)).await;
+        // Others may have written these since.
+        changes.learn(place(5));
+        assert_eq!(changes.begun().await, (Start::Since(came), false));
         drop(listener);
-        let changes = Changes::default();
-        let mut listener = changes.listen();
-        changes.could_not_ask();
-        changes.learn(place(3), place(5));
-        assert_eq!(changes.begun().await, (place(3), true));
-        changes.feed.send_gap();
-        assert_eq!(listener.next().await, Some(PresenceEvent::Gap));
     }
 }

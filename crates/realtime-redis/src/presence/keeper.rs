@@ -144,11 +144,10 @@ impl Keeper {
             Ok(answer) => answer,
             Err(error) => {
                 state.dirty.extend(batch);
-                self.shared.changes.could_not_ask();
                 return Err(error);
             }
         };
-        self.shared.changes.learn(answer.before, answer.after);
+        self.shared.changes.learn(answer.newest);
         for ((user, since), here) in batch.into_iter().zip(answer.since).zip(here) {
             if here && since > 0 {
                 state.since.insert(user, since);
@@ -259,8 +258,7 @@ impl State {
 struct Synced {
     is_new: bool,
     turn: u64,
-    before: Place,
-    after: Place,
+    newest: Place,
     since: Vec<u64>,
 }
 
@@ -268,14 +266,13 @@ impl Synced {
     fn read(answer: &[String]) -> Result<Self, String> {
         let strange = || "the answer of a script is none".to_owned();
         let number = |text: &String| text.parse::<u64>().map_err(|_| strange());
-        let [is_new, turn, before, before_number, after, after_number, since @ ..] = answer else {
+        let [is_new, turn, _, _, newest, number_of_newest, since @ ..] = answer else {
             return Err(strange());
         };
         Ok(Self {
             is_new: is_new == "1",
             turn: number(turn)?,
-            before: Place { id: before.clone(), number: number(before_number)? },
-            after: Place { id: after.clone(), number: number(after_number)? },
+            newest: Place { id: newest.clone(), number: Some(number(number_of_newest)?) },
             since: since.iter().map(number).collect::<Result<_, _>>()?,
         })
     }
