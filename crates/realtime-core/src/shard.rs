@@ -129,7 +129,7 @@ impl Shard {
         cursor: Option<Result<Position, CursorError>>,
     ) -> Result<Session, ConnectError> {
         let Registry { log, settings, directory, metrics, .. } = &*self.registry;
-        let since = Instant::now();
+        let (since, came) = (Instant::now(), log.end());
         let kind = self.kind(transport, wire);
         let state = Arc::new(SessionState::new(directory.share(principal), kind));
         directory.insert(&state, &settings.limits)?;
@@ -155,7 +155,7 @@ impl Shard {
             if let Some(end) = self.soon(&state, SystemTime::now()) {
                 members.expiring.insert((end, slot));
             }
-            let parked = Parked { slot, cursor, since, ticks: 0 };
+            let parked = Parked { slot, cursor, since, came, ticks: 0 };
             if members.up && members.try_begin(&parked, log, &mut tally) {
                 drop(members);
             } else {

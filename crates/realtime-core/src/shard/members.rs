@@ -64,6 +64,8 @@ pub(super) struct Parked {
     pub(super) cursor: Option<Result<Position, CursorError>>,
     /// When it came: what was acknowledged before is in the log once that has caught up to here.
     pub(super) since: Instant,
+    /// The end of the log when it came.
+    pub(super) came: u64,
     pub(super) ticks: u32,
 }
 
@@ -284,7 +286,8 @@ impl Members {
             return false;
         }
         let start = match parked.cursor {
-            None => Start { place: self.place, gap: None, recovered: false },
+            // The shard may lag: what was here when the client came is none of its news.
+            None => Start { place: self.place.max(parked.came), gap: None, recovered: false },
             Some(Err(CursorError)) => Start::lost(self.place, GapReason::Cursor),
             Some(Ok(cursor)) => {
                 // First whether all is there that was acknowledged before, then whether the cursor is.

@@ -660,6 +660,17 @@ fn a_pass_ends_behind_an_entry_when_it_has_met_many_sessions() {
 }
 
 #[test]
+fn who_comes_to_a_shard_that_lags_is_not_told_what_was_there_before() {
+    let (registry, shard) = node(Settings::default());
+    publish(&registry, 1, to_all("before"));
+    let mut session = connect(&shard, 1, None);
+    publish(&registry, 2, to_all("after"));
+    shard.pass();
+    assert_eq!(drain(&mut session), ["m1.2 after"]);
+    assert_eq!(session.cursor(), Some(at(1, 1)));
+}
+
+#[test]
 fn one_message_to_many_sockets_is_written_in_several_passes() {
     let (registry, shard) = node(Settings::default());
     let mut clients: Vec<_> =
