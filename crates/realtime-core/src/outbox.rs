@@ -4,6 +4,7 @@
 //! has its socket here, which frames are written to directly: only while everything that was pulled has reached the
 //! socket, and until the first write that the socket does not take whole. What is left is pulled then.
 
+mod group;
 #[cfg(test)]
 mod tests;
 
@@ -13,18 +14,17 @@ use std::{
     ops::{Deref, DerefMut},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     task::{Context, Poll, Waker},
 };
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::Notify;
 
+pub(crate) use self::group::OutboxGroup;
 use crate::{
     CloseReason, Position,
     direct::{DirectWrite, Gather},
-    limits::OutboxLimits,
     sync::{Mutex, MutexGuard, lock},
 };
 
@@ -39,56 +39,6 @@ pub(crate) struct Outbox {
     pub(crate) index: AtomicU32,
 }
 
-/// What the outboxes of one shard have in common.
-#[derive(Debug)]
-pub(crate) struct OutboxGroup {
-    max_messages: usize,
-    max_bytes: usize,
-    /// Slots of the outboxes that a tick has to look at: those with frames or with something [`Rare`].
-    watched: Mutex<Vec<u32>>,
-    /// Bodies that were woken and have not asked since.
-    woken: AtomicUsize,
-    /// How many of them somebody waits for there to be.
-    goal: AtomicUsize,
-    reached: Notify,
-}
-
-impl OutboxGroup {
-    pub(crate) fn new(limits: &OutboxLimits) -> Self {
-        Self {
-            max_messages: limits.max_messages,
-            max_bytes: limits.max_bytes,
-            watched: Mutex::default(),
-            woken: AtomicUsize::default(),
-            goal: AtomicUsize::default(),
-            reached: Notify::new(),
-        }
-    }
-
-    /// How many bodies were woken and have not asked since.
-    pub(crate) fn woken(&self) -> usize {
-        self.woken.load(Ordering::Acquire)
-    }
-
-    /// Waits until no more than so many bodies were woken and have not asked since: the others have written, or are about
-    /// to. Only one task may wait.
-    pub(crate) async fn asked(&self, goal: usize) {
-        self.goal.store(goal, Ordering::Release);
-        while self.woken() > goal {
-            self.reached.notified().await;
-        }
-    }
-
-    /// The slots of the outboxes that a tick has to look at, ascending; some may have been given back. What is still to
-    /// be watched after [`Outbox::tick`] is among the next ones.
-    pub(crate) fn take_watched(&self) -> Vec<u32> {
-        let mut watched = mem::take(&mut *lock(&self.watched));
-        watched.sort_unstable();
-        watched.dedup();
-        watched
-    }
-}
-
 /// A session has no slot yet.
 const NO_SLOT: u32 = u32::MAX;
 
@@ -96,7 +46,7 @@ const NO_SLOT: u32 = u32::MAX;
 #[repr(C)]
 struct State {
     // First what every frame meets, so that it is fetched at once.
-    /// Frames were put in over the direct lane, and somebody is about to flush them.
+    /// Frames were put in to be written directly, and somebody is about to flush them.
     unflushed: bool,
     /// The body asked, or the socket took something, since the last tick.
     pulled: bool,
@@ -117,7 +67,7 @@ struct State {
     direct: Option<Direct>,
     queue: VecDeque<Bytes>,
     bytes: usize,
-    /// The bytes that have left, over either lane.
+    /// The bytes that have left, in either way.
     taken: u64,
     waker: Option<Waker>,
 }
@@ -126,7 +76,7 @@ struct State {
 #[derive(Debug, Default)]
 struct Rare {
     closing: Option<CloseReason>,
-    /// Set while the session reads from the log by itself: the place where it goes on. The direct lane is closed then.
+    /// Set while the session reads from the log by itself: the place where it goes on. Nothing is written directly then.
     catching_up: Option<u64>,
     /// The session is closing, but has yet to be served what the bus acknowledged up to here.
     hold: Option<Position>,
@@ -177,10 +127,8 @@ pub(crate) enum Offer {
 /// What has to happen for a frame that was taken to leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Then {
-    /// Nothing more: it has left, or others were there before it.
+    /// Nothing more: it has left, whoever pulls was woken, or others were there before it.
     Nothing,
-    /// The body was woken.
-    Woken,
     /// Whoever put it in calls [`Outbox::flush`].
     Flush,
 }
@@ -200,11 +148,11 @@ pub(crate) enum Pull {
 /// What became of a frame of the connection's own: see `Session::send_direct`.
 #[derive(Debug, PartialEq, Eq)]
 pub enum SendDirect {
-    /// It has left over the direct lane, or waits in order.
+    /// It has been written to the socket, or waits in order.
     Sent,
-    /// The direct lane is closed: the body writes it now.
+    /// Nothing is written directly: whoever runs the connection writes it now.
     Write(Bytes),
-    /// The body has to give the rest of a frame first.
+    /// The rest of a frame has to be pulled and written first.
     WithinFrame(Bytes),
 }
 
@@ -241,7 +189,7 @@ impl Outbox {
         self.put_or_catch_up(frame, place, State::put)
     }
 
-    /// The same of a frame that no other follows: over the direct lane it leaves at once, behind what was queued.
+    /// The same of a frame that no other follows: written directly it leaves at once, behind what was queued.
     pub(crate) fn send_or_catch_up(&self, frame: &Bytes, place: u64, gather: &mut Gather) -> Offer {
         self.put_or_catch_up(frame, place, |state, frame| state.send(frame, gather))
     }
@@ -286,7 +234,7 @@ impl Outbox {
         }
     }
 
-    /// Writes what was queued over the direct lane.
+    /// Writes what was queued, if frames are written directly.
     pub(crate) fn flush(&self, gather: &mut Gather) {
         self.lock().flush(gather);
     }
@@ -354,7 +302,7 @@ impl Outbox {
         {
             return Poll::Ready(Pull::Aborted(reason));
         }
-        // The body must not write what the direct lane may overtake.
+        // What is pulled must not be overtaken by what is written directly.
         state.flush(&mut Gather::default());
         if let Some(bytes) = state.take(max) {
             return Poll::Ready(Pull::Bytes(bytes));
@@ -381,12 +329,12 @@ impl Outbox {
         self.lock().wake();
     }
 
-    /// Gives the session its socket to write to. The direct way is closed at first.
+    /// Gives the session its socket. Nothing is written to it before [`Self::open_direct`].
     pub(crate) fn attach(&self, socket: Arc<dyn DirectWrite>) {
         self.lock().direct = Some(Direct { socket, open: false });
     }
 
-    /// Takes the way past the body away, and with it the descriptor.
+    /// Takes the socket away.
     pub(crate) fn detach(&self) {
         self.lock().direct = None;
     }
@@ -397,7 +345,7 @@ impl Outbox {
         (state.waker, state.woken) = (None, false);
     }
 
-    /// Whether the direct lane is open.
+    /// Whether frames are written directly.
     pub(crate) fn is_direct(&self) -> bool {
         self.lock().is_direct()
     }
@@ -429,7 +377,7 @@ impl Outbox {
         }
     }
 
-    /// Sends the connection's own frame over the direct lane, in order with what waits, or says who writes it and when.
+    /// Writes the connection's own frame directly, in order with what waits, or says that the caller has to, and when.
     /// One lock decides, so that no other thread can begin a frame in between.
     pub(crate) fn send_direct(&self, frame: Bytes) -> SendDirect {
         let mut state = self.lock();
@@ -585,17 +533,12 @@ impl Drop for Locked<'_> {
             if slot != NO_SLOT {
                 // What was asked and taken before it began to wait is none of its waiting.
                 (self.watched, self.pulled) = (true, false);
-                lock(&self.outbox.group.watched).push(slot);
+                self.outbox.group.watch(slot);
             }
         }
         if self.woken != self.counted {
-            let OutboxGroup { woken, goal, reached, .. } = &*self.outbox.group;
             self.counted = self.woken;
-            if self.woken {
-                woken.fetch_add(1, Ordering::AcqRel);
-            } else if woken.fetch_sub(1, Ordering::AcqRel) == goal.load(Ordering::Acquire) + 1 {
-                reached.notify_one();
-            }
+            self.outbox.group.count(self.woken);
         }
     }
 }
@@ -631,14 +574,13 @@ impl State {
         self.queue.push_back(frame);
         if self.is_direct() {
             if mem::replace(&mut self.unflushed, true) { Then::Nothing } else { Then::Flush }
-        } else if self.wake() {
-            Then::Woken
         } else {
+            self.wake();
             Then::Nothing
         }
     }
 
-    /// Puts a frame in; over the direct lane it leaves at once, behind what was put in before.
+    /// Puts a frame in; written directly it leaves at once, behind what was put in before.
     fn send(&mut self, frame: Bytes, gather: &mut Gather) -> Then {
         match self.direct.as_mut().filter(|direct| direct.open) {
             None => return self.put(frame),
@@ -688,14 +630,15 @@ impl State {
     }
 
     /// Wakes the body if it waits.
-    fn wake(&mut self) -> bool {
-        let waker = self.waker.take();
-        self.woken |= waker.is_some();
-        waker.map(Waker::wake).is_some()
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            self.woken = true;
+            waker.wake();
+        }
     }
 
-    /// Writes all that waits over the direct lane, if that is open. What the socket does not take closes the lane and
-    /// is left to the body.
+    /// Writes all that waits, if frames are written directly. That ends when the socket does not take all; the rest is
+    /// left to be pulled.
     fn flush(&mut self, gather: &mut Gather) {
         self.unflushed = false;
         let Some(direct) = self.direct.as_mut().filter(|direct| direct.open) else {

@@ -198,7 +198,7 @@ impl Session {
         self.state.outbox.open_direct();
     }
 
-    /// Sends a frame of the connection's own over the direct lane, in order with everything else, or says that the
+    /// Writes a frame of the connection's own straight to the socket, in order with everything else, or says that the
     /// caller has to write it, now or once [`Self::poll_next`] has given the rest of a frame.
     pub fn send_direct(&self, frame: Bytes) -> SendDirect {
         self.state.outbox.send_direct(frame)

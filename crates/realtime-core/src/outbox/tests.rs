@@ -1,8 +1,9 @@
-//! The outbox and its two lanes.
+//! The outbox and the two ways out of it.
 
 use std::{io, sync::Arc, task::Waker};
 
 use super::*;
+use crate::OutboxLimits;
 
 fn outbox(max_messages: usize, max_bytes: usize) -> Outbox {
     let limits = OutboxLimits { max_messages, max_bytes, ..OutboxLimits::default() };

@@ -118,7 +118,7 @@ impl DirectWrite for Socket {
     fn abort(&self) {}
 }
 
-/// The body's side of a socket with a direct lane: it writes what it pulls, and opens the lane when nothing waits. It
+/// Whoever runs a connection on its socket: it writes what it pulls, and has frames written directly when nothing waits. It
 /// goes on until the session is closed.
 fn serve(mut session: Session, socket: &Socket) {
     session.attach(Arc::new(socket.clone()));

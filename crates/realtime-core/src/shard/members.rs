@@ -42,9 +42,9 @@ pub(super) struct Members {
     pub(super) held: Vec<Held>,
     /// Sessions whose tokens end soon.
     pub(super) expiring: BTreeSet<(SystemTime, u32)>,
-    /// The slots of sessions whose direct lane is to be flushed by the next passes; some may have been given back.
+    /// The slots of sessions whose sockets are to be written to by the next passes; some may have been given back.
     pub(super) unflushed: Vec<u32>,
-    /// What was last written over a direct lane.
+    /// What was last written to a socket.
     pub(super) gather: Gather,
 }
 
@@ -130,7 +130,7 @@ pub(super) struct Tally {
     visits: usize,
     /// Sockets that were written to.
     writes: usize,
-    /// The slots of sessions whose direct lane is to be flushed.
+    /// The slots of sessions whose sockets are to be written to.
     unflushed: Vec<u32>,
 }
 
@@ -455,7 +455,7 @@ impl Members {
         }
     }
 
-    /// Writes what was delivered over direct lanes: everything of one session at once. Where that is much, the next
+    /// Writes what was delivered to sockets that were taken over: everything of one session at once. Where that is much, the next
     /// passes go on with it; says whether it was all.
     pub(super) fn flush(&mut self, tally: &mut Tally) -> bool {
         self.unflushed.append(&mut tally.unflushed);
@@ -517,7 +517,7 @@ impl Tally {
 
     fn see_to(&mut self, then: Then, session: &SessionState) {
         match then {
-            Then::Nothing | Then::Woken => {}
+            Then::Nothing => {}
             Then::Flush => self.unflushed.push(session.slot()),
         }
     }

@@ -742,7 +742,7 @@ enum Step {
     Read(usize, usize),
     /// A client's buffer gets to its socket.
     Write(usize),
-    /// A client's socket has room for so many bytes, and its direct lane opens if it can.
+    /// A client's socket has room for so many bytes, and is written to directly if it can be.
     Direct(usize, usize),
     /// A client goes away and comes back with its cursor.
     Reconnect(usize),

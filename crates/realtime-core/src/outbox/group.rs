@@ -1,0 +1,77 @@
+//! [`OutboxGroup`]: what the outboxes of one shard share.
+
+use std::{
+    mem,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use tokio::sync::Notify;
+
+use crate::{
+    limits::OutboxLimits,
+    sync::{Mutex, lock},
+};
+
+/// What the outboxes of one shard have in common.
+#[derive(Debug)]
+pub(crate) struct OutboxGroup {
+    pub(super) max_messages: usize,
+    pub(super) max_bytes: usize,
+    /// Slots of the outboxes that a tick has to look at: those with frames, or with a state that an idle session does not have.
+    watched: Mutex<Vec<u32>>,
+    /// Bodies that were woken and have not asked since.
+    woken: AtomicUsize,
+    /// How many of them somebody waits for there to be.
+    goal: AtomicUsize,
+    reached: Notify,
+}
+
+impl OutboxGroup {
+    pub(crate) fn new(limits: &OutboxLimits) -> Self {
+        Self {
+            max_messages: limits.max_messages,
+            max_bytes: limits.max_bytes,
+            watched: Mutex::default(),
+            woken: AtomicUsize::default(),
+            goal: AtomicUsize::default(),
+            reached: Notify::new(),
+        }
+    }
+
+    /// How many bodies were woken and have not asked since.
+    pub(crate) fn woken(&self) -> usize {
+        self.woken.load(Ordering::Acquire)
+    }
+
+    /// Waits until no more than so many bodies were woken and have not asked since: the others have written, or are about
+    /// to. Only one task may wait.
+    pub(crate) async fn asked(&self, goal: usize) {
+        self.goal.store(goal, Ordering::Release);
+        while self.woken() > goal {
+            self.reached.notified().await;
+        }
+    }
+
+    /// The slots of the outboxes that a tick has to look at, ascending; some may have been given back. What is still to
+    /// be watched after [`super::Outbox::tick`] is among the next ones.
+    pub(crate) fn take_watched(&self) -> Vec<u32> {
+        let mut watched = mem::take(&mut *lock(&self.watched));
+        watched.sort_unstable();
+        watched.dedup();
+        watched
+    }
+
+    /// Has the next tick look at an outbox.
+    pub(super) fn watch(&self, slot: u32) {
+        lock(&self.watched).push(slot);
+    }
+
+    /// Counts a body that was woken, or one of those that has asked since.
+    pub(super) fn count(&self, woken: bool) {
+        if woken {
+            self.woken.fetch_add(1, Ordering::AcqRel);
+        } else if self.woken.fetch_sub(1, Ordering::AcqRel) == self.goal.load(Ordering::Acquire) + 1 {
+            self.reached.notify_one();
+        }
+    }
+}
