@@ -266,7 +266,7 @@ impl Synced {
     fn read(answer: &[String]) -> Result<Self, String> {
         let strange = || "the answer of a script is none".to_owned();
         let number = |text: &String| text.parse::<u64>().map_err(|_| strange());
-        let [is_new, turn, _, _, newest, number_of_newest, since @ ..] = answer else {
+        let [is_new, turn, newest, number_of_newest, since @ ..] = answer else {
             return Err(strange());
         };
         Ok(Self {

@@ -50,7 +50,7 @@ end
 /// due (empty: this node does not look), silence in ms, then of each user its name, JSON (empty: none), since when, and
 /// in how many ms its clients come back.
 /// Answers texts: whether the node was not known or its lease had ended, so that what it wrote before may be gone; the
-/// turn in which it is to look for what has ended, or 0; the id and number of the newest change before and after this;
+/// turn in which it is to look for what has ended, or 0; the id and number of the newest change;
 /// then since when each of the users has been online.
 const SYNC: &str = r"
 local lease = redis.call('ZSCORE', KEYS[1], ARGV[1])
@@ -90,7 +90,7 @@ end
 local text = function(number) return string.format('%.0f', number) end
 return {
   (not lease or tonumber(lease) < now) and '1' or '0', text(turn),
-  newest[1], newest[2][2], told or newest[1], told and text(told_number) or newest[2][2],
+  told or newest[1], told and text(told_number) or newest[2][2],
   unpack(since)
 }
 ";
