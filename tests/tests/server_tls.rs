@@ -263,3 +263,26 @@ async fn a_reader_that_stalls_over_tls_is_broken_off() {
     }
     server.gone().await;
 }
+
+#[actix_web::test]
+async fn a_client_that_sends_nothing_is_answered_in_time_whatever_it_might_have_spoken() {
+    let server = HttpServer::new(App::new)
+        .workers(1)
+        .client_request_timeout(Duration::from_millis(200))
+        .disable_signals()
+        .bind("127.0.0.1:0")
+        .unwrap()
+        .bind_auto_h2c("127.0.0.1:0")
+        .unwrap();
+    let addresses = server.addrs();
+    let server = server.run();
+    let handle = server.handle();
+    actix_web::rt::spawn(server);
+    for address in addresses {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let mut answer = String::new();
+        within("the end", client.read_to_string(&mut answer)).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    }
+    handle.stop(true).await;
+}

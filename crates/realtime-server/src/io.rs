@@ -238,15 +238,6 @@ impl Stream {
         }
     }
 
-    /// The socket, unless it is within TLS.
-    pub(crate) fn plain(&self) -> Option<&TcpStream> {
-        match self {
-            Self::Tcp(tcp) => Some(tcp),
-            #[cfg(feature = "rustls-0_23")]
-            Self::Tls(_) => None,
-        }
-    }
-
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),

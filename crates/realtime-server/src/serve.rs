@@ -116,25 +116,10 @@ where
         }
         let half_closes = self.half_closes;
         let dispatched = Dispatched::new(&self.counts);
-        let accepted = self.accept.accept(tcp);
-        let (request_timeout, shutdown) = (self.request_timeout, self.shutdown.clone());
+        let begin = Begin { limit: self.request_timeout, shutdown: self.shutdown.clone() };
+        let accepted = self.accept.accept(tcp, begin);
         Box::pin(async move {
-            let (stream, protocol) = accepted.await.map_err(DispatchError::Io)?;
-            // The dispatcher begins with two buffers: it is made when there is something to read.
-            if let Some(tcp) = stream.plain() {
-                let readable = timeout(request_timeout, tcp.readable());
-                select! {
-                    readable = readable, if !request_timeout.is_zero() => match readable {
-                        Ok(readable) => readable?,
-                        Err(_) => {
-                            refuse_silent(tcp);
-                            return Ok(());
-                        }
-                    },
-                    readable = tcp.readable(), if request_timeout.is_zero() => readable?,
-                    () = shutdown.notified() => return Ok(()),
-                }
-            }
+            let Some((stream, protocol)) = accepted.await.map_err(DispatchError::Io)? else { return Ok(()) };
             let shared = Shared::new(stream, protocol == Protocol::Http2, half_closes);
             // Boxed, so that this future does not keep the dispatcher's size.
             let mut serving = Box::pin(http.call((shared.io(), protocol, peer)));
@@ -151,14 +136,6 @@ where
             }
             served
         })
-    }
-}
-
-/// Answers a client that has sent nothing in time, as the dispatcher answers one that is slow with its request.
-fn refuse_silent(tcp: &TcpStream) {
-    const ANSWER: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-    if let Err(error) = tcp.try_write(ANSWER) {
-        tracing::debug!(%error, "failed to answer a client that has sent nothing");
     }
 }
 
@@ -210,7 +187,8 @@ enum Acceptor {
     Tls(actix_tls::accept::rustls_0_23::AcceptorService),
 }
 
-type Accepted = LocalBoxFuture<'static, io::Result<(Stream, Protocol)>>;
+/// A socket as a stream; `None` when it ended before its client had sent anything.
+type Accepted = LocalBoxFuture<'static, io::Result<Option<(Stream, Protocol)>>>;
 
 impl Acceptor {
     async fn new(accept: Accept) -> Result<Self, ()> {
@@ -237,15 +215,23 @@ impl Acceptor {
         }
     }
 
-    fn accept(&self, tcp: TcpStream) -> Accepted {
+    fn accept(&self, tcp: TcpStream, begin: Begin) -> Accepted {
         match self {
-            Self::Plain => Box::pin(async move { Ok((Stream::Tcp(tcp), Protocol::Http1)) }),
+            Self::Plain => {
+                Box::pin(
+                    async move { Ok(begin.wait(&tcp).await?.then_some((Stream::Tcp(tcp), Protocol::Http1))) },
+                )
+            }
             #[cfg(feature = "http2")]
             Self::AutoH2c => Box::pin(async move {
+                if !begin.wait(&tcp).await? {
+                    return Ok(None);
+                }
                 let protocol =
                     if begins_with_preface(&tcp).await? { Protocol::Http2 } else { Protocol::Http1 };
-                Ok((Stream::Tcp(tcp), protocol))
+                Ok(Some((Stream::Tcp(tcp), protocol)))
             }),
+            // The handshake has a time limit of its own.
             #[cfg(feature = "rustls-0_23")]
             Self::Tls(tls) => {
                 let handshake = tls.call(tcp);
@@ -253,10 +239,44 @@ impl Acceptor {
                     let stream = handshake.await.map_err(io::Error::other)?;
                     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                     let protocol = if is_http2 { Protocol::Http2 } else { Protocol::Http1 };
-                    Ok((Stream::Tls(Box::new(stream)), protocol))
+                    Ok(Some((Stream::Tls(Box::new(stream)), protocol)))
                 })
             }
         }
+    }
+}
+
+/// Beginning of a connection in clear. The dispatcher takes two buffers at once, so it is made when there is something to
+/// read.
+struct Begin {
+    /// Time for the client's first bytes; 0 is no limit.
+    limit: Duration,
+    shutdown: GracefulShutdownSignal,
+}
+
+impl Begin {
+    /// Waits for the client's first bytes. Says whether they have come: in time, and before the server stops.
+    async fn wait(self, tcp: &TcpStream) -> io::Result<bool> {
+        let readable = async {
+            match self.limit.is_zero() {
+                true => Ok(tcp.readable().await),
+                false => timeout(self.limit, tcp.readable()).await,
+            }
+        };
+        let readable = select! {
+            readable = readable => readable,
+            () = self.shutdown.notified() => return Ok(false),
+        };
+        if let Ok(readable) = readable {
+            return readable.map(|()| true);
+        }
+        // The dispatcher's answer to a client that is slow with its request.
+        const ANSWER: &[u8] =
+            b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        if let Err(error) = tcp.try_write(ANSWER) {
+            tracing::debug!(%error, "failed to answer a client that has sent nothing");
+        }
+        Ok(false)
     }
 }
 

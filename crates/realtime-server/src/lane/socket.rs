@@ -12,7 +12,10 @@ use std::{
 };
 
 use realtime_core::DirectWrite;
-use rustix::net::{RecvFlags, SendFlags, recv, send, sockopt::set_socket_linger};
+use rustix::{
+    io::retry_on_intr,
+    net::{RecvFlags, SendFlags, recv, send, sockopt::set_socket_linger},
+};
 use tokio::sync::Notify;
 
 /// Socket of a connection that was taken over.
@@ -71,7 +74,7 @@ impl Socket {
     pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let descriptor = self.lock();
         let descriptor = descriptor.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-        let (read, _) = recv(descriptor, buffer, RecvFlags::DONTWAIT)?;
+        let (read, _) = retry_on_intr(|| recv(descriptor, &mut *buffer, RecvFlags::DONTWAIT))?;
         Ok(read)
     }
 
@@ -96,7 +99,7 @@ impl DirectWrite for Socket {
         let descriptor = descriptor.as_ref().ok_or(io::ErrorKind::NotConnected)?;
         let mut written = 0;
         for piece in bytes.chunks(PIECE) {
-            match send(descriptor, piece, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            match retry_on_intr(|| send(descriptor, piece, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)) {
                 Ok(taken) => written += taken,
                 Err(_) if written > 0 => break,
                 Err(error) => return Err(error.into()),

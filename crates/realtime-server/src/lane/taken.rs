@@ -145,7 +145,6 @@ impl<C: Connection> Taken<C> {
                     input = &buffer[..len];
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable = false,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => self.close(),
             }
         }
@@ -178,7 +177,7 @@ impl<C: Connection> Taken<C> {
 /// Writes what the socket takes now: 0 when it takes nothing.
 fn write(socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
     match socket.write(bytes) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(0),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
         written => written,
     }
 }
