@@ -5,9 +5,9 @@
 use std::{collections::VecDeque, time::Duration};
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use realtime_core::{CloseReason, Envelope, Hub, Message, Scope, SessionHandle, Settings, Topic};
+use realtime_core::{CloseReason, Envelope, Hub, Message, Scope, Settings, Topic};
 use realtime_tests::{
-    Embedded, EventStream, RawClient, ServerKind, Socket, descriptors, token, until, within,
+    Embedded, EventStream, RawClient, ServerKind, Socket, descriptors, publish, session, token, until, within,
 };
 use tokio::{
     io::AsyncReadExt,
@@ -55,11 +55,6 @@ fn hub() -> Hub {
     Hub::builder().settings(settings).start().unwrap()
 }
 
-async fn publish(hub: &Hub, user: i64, text: &str) {
-    let message = Message::text(text.to_owned());
-    hub.publish(Envelope::to_users([&user.into()], Scope::Both, message).unwrap()).await.unwrap();
-}
-
 /// Publishes to everybody, to a topic or to the user.
 async fn publish_any_way(hub: &Hub, way: u32, text: &str) {
     let message = Message::text(text.to_owned());
@@ -69,19 +64,6 @@ async fn publish_any_way(hub: &Hub, way: u32, text: &str) {
         _ => return publish(hub, 1, text).await,
     };
     hub.publish(envelope).await.unwrap();
-}
-
-/// The one session of a user, once it is there.
-async fn session(hub: &Hub, user: i64) -> SessionHandle {
-    within("the session", async {
-        loop {
-            if let Some(session) = hub.sessions(&user.into()).pop() {
-                return session;
-            }
-            sleep(Duration::from_millis(1)).await;
-        }
-    })
-    .await
 }
 
 #[actix_web::test]

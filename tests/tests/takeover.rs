@@ -21,14 +21,12 @@ use actix_web::{
     web,
 };
 use bytestring::ByteString;
-use realtime_core::{
-    CloseReason, Envelope, Hub, JwtAlgorithm, JwtAuthenticator, Message, Scope, SessionHandle, Settings,
-};
+use realtime_core::{CloseReason, Hub, JwtAlgorithm, JwtAuthenticator, SessionHandle, Settings};
 use realtime_server::Takeover;
 use realtime_sse::{SseConfig, SseEmitters};
 use realtime_tests::{
-    Embedded, RawClient, Running, SECRET, Server, ServerKind, Socket, descriptors, start_server, token,
-    until, within,
+    Embedded, RawClient, Running, SECRET, Server, ServerKind, Socket, descriptors, publish, session,
+    start_server, token, until, within,
 };
 use realtime_websocket::WebSocketConfig;
 use socket2::SockRef;
@@ -45,23 +43,6 @@ fn impatient_hub(max_stall: Duration) -> Hub {
     let mut settings = Settings::default();
     settings.outbox.max_stall = max_stall;
     Hub::builder().settings(settings).start().unwrap()
-}
-
-async fn publish(hub: &Hub, user: i64, text: &str) {
-    let message = Message::text(text.to_owned());
-    hub.publish(Envelope::to_users([&user.into()], Scope::Both, message).unwrap()).await.unwrap();
-}
-
-async fn session(hub: &Hub, user: i64) -> SessionHandle {
-    within("the session", async {
-        loop {
-            if let Some(session) = hub.sessions(&user.into()).pop() {
-                return session;
-            }
-            sleep(Duration::from_millis(1)).await;
-        }
-    })
-    .await
 }
 
 /// The requests of both transports, and the beginning of their answers.
