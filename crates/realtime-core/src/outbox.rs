@@ -133,6 +133,9 @@ pub(crate) enum Then {
     Flush,
 }
 
+/// Nothing more has to happen.
+const TAKEN: Offer = Offer::Taken(Then::Nothing);
+
 /// What the socket gets next.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Pull {
@@ -180,36 +183,70 @@ impl Outbox {
         let mut state = self.lock();
         match self.refuse(&mut state, frame) {
             Some(refusal) => refusal,
-            None => Offer::Taken(state.send(frame.clone(), &mut Gather::default())),
+            None => {
+                state.send(frame, &mut Gather::default());
+                TAKEN
+            }
         }
     }
 
     /// Queues the log's frame of `place` if there is room; else the session reads on from there by itself.
     pub(crate) fn queue_or_catch_up(&self, frame: &Bytes, place: u64) -> Offer {
-        self.put_or_catch_up(frame, place, State::put)
+        self.put_or_catch_up(&[(place, frame)], None).1
     }
 
-    /// The same of a frame that no other follows: written directly it leaves at once, behind what was queued.
-    pub(crate) fn send_or_catch_up(&self, frame: &Bytes, place: u64, gather: &mut Gather) -> Offer {
-        self.put_or_catch_up(frame, place, |state, frame| state.send(frame, gather))
+    /// Queues frames of the log, with the place of each, as far as there is room; the session reads on at the first that
+    /// finds none. Returns how many were taken.
+    pub(crate) fn queue_run(&self, frames: &[(u64, &Bytes)]) -> (usize, Offer) {
+        self.put_or_catch_up(frames, None)
+    }
+
+    /// The same of frames that no others follow: written directly they leave at once, behind what was queued. `joined` is
+    /// all of them, one behind the other.
+    pub(crate) fn send_run(
+        &self,
+        frames: &[(u64, &Bytes)],
+        joined: &[u8],
+        gather: &mut Gather,
+    ) -> (usize, Offer) {
+        self.put_or_catch_up(frames, Some((joined, gather)))
     }
 
     fn put_or_catch_up(
         &self,
-        frame: &Bytes,
-        place: u64,
-        put: impl FnOnce(&mut State, Bytes) -> Then,
-    ) -> Offer {
+        frames: &[(u64, &Bytes)],
+        send: Option<(&[u8], &mut Gather)>,
+    ) -> (usize, Offer) {
         let mut state = self.lock();
-        match self.refuse(&mut state, frame) {
-            Some(refusal) => {
-                if refusal == Offer::Full {
-                    state.rare().catching_up = Some(place);
-                }
-                refusal
-            }
-            None => Offer::Taken(put(&mut state, frame.clone())),
+        if state.is_closed() {
+            return (0, Offer::Closed);
         }
+        // Most frames leave at once, and need no queue.
+        let mut written = match &send {
+            Some((joined, _)) => match state.write_past_queue(joined) {
+                Some(written) if written == joined.len() => return (frames.len(), TAKEN),
+                written => written.unwrap_or(0),
+            },
+            None => 0,
+        };
+        let mut then = Then::Nothing;
+        for (index, (place, frame)) in frames.iter().enumerate() {
+            if written >= frame.len() {
+                written -= frame.len();
+            } else if written > 0 {
+                state.put_rest(frame, mem::take(&mut written));
+            } else if self.refuse(&mut state, frame).is_some() {
+                state.rare().catching_up = Some(*place);
+                return (index, Offer::Full);
+            } else if state.put((*frame).clone()) == Then::Flush {
+                then = Then::Flush;
+            }
+        }
+        if let Some((_, gather)) = send {
+            state.flush(gather);
+            then = Then::Nothing;
+        }
+        (frames.len(), Offer::Taken(then))
     }
 
     /// Queues a frame of which nothing else keeps a copy. When it finds no room, `notice` is queued beyond the
@@ -227,7 +264,7 @@ impl Outbox {
     }
 
     /// Sends a frame beyond the bound: for notices that must not be lost.
-    pub(crate) fn force(&self, frame: Bytes) {
+    pub(crate) fn force(&self, frame: &Bytes) {
         let mut state = self.lock();
         if state.closing().is_none() || state.hold().is_some() {
             state.send(frame, &mut Gather::default());
@@ -382,7 +419,7 @@ impl Outbox {
     pub(crate) fn send_direct(&self, frame: Bytes) -> SendDirect {
         let mut state = self.lock();
         if state.is_direct() {
-            state.send(frame, &mut Gather::default());
+            state.send(&frame, &mut Gather::default());
             SendDirect::Sent
         } else if state.cut {
             SendDirect::WithinFrame(frame)
@@ -431,7 +468,7 @@ impl Outbox {
             if state.rare.as_ref().is_none_or(|rare| rare.asked.is_none()) {
                 active.store(false, Ordering::Relaxed);
             }
-            state.send(heartbeat.clone(), &mut Gather::default());
+            state.send(heartbeat, &mut Gather::default());
             let end = state.taken + state.bytes as u64;
             state.rare().asked.get_or_insert(end);
         }
@@ -481,7 +518,7 @@ impl Outbox {
 
     /// Why a frame can't be put in, if so.
     fn refuse(&self, state: &mut State, frame: &Bytes) -> Option<Offer> {
-        if state.closing().is_some() && state.hold().is_none() {
+        if state.is_closed() {
             return Some(Offer::Closed);
         }
         if !self.has_room(state, frame) {
@@ -552,6 +589,11 @@ impl State {
         self.rare.as_ref().and_then(|rare| rare.closing)
     }
 
+    /// The session ends, and is given nothing more.
+    fn is_closed(&self) -> bool {
+        self.closing().is_some() && self.hold().is_none()
+    }
+
     fn hold(&self) -> Option<Position> {
         self.rare.as_ref().and_then(|rare| rare.hold)
     }
@@ -581,27 +623,35 @@ impl State {
     }
 
     /// Puts a frame in; written directly it leaves at once, behind what was put in before.
-    fn send(&mut self, frame: Bytes, gather: &mut Gather) -> Then {
-        match self.direct.as_mut().filter(|direct| direct.open) {
-            None => return self.put(frame),
-            Some(_) if !self.queue.is_empty() => {
-                self.put(frame);
+    fn send(&mut self, frame: &Bytes, gather: &mut Gather) {
+        match self.write_past_queue(frame) {
+            Some(written) if written == frame.len() => {}
+            Some(written) => self.put_rest(frame, written),
+            None => {
+                self.put(frame.clone());
                 self.flush(gather);
             }
-            // Most frames come alone, and need no queue.
-            Some(direct) => {
-                let written = direct.write(&frame);
-                self.pulled |= written > 0;
-                if written < frame.len() {
-                    direct.open = false;
-                    self.put(frame);
-                    self.advance(written);
-                } else {
-                    self.taken += written as u64;
-                }
-            }
         }
-        Then::Nothing
+    }
+
+    /// Writes bytes directly if none wait before them, and says how many. Where the socket does not take all of them, the
+    /// rest is left to be pulled.
+    fn write_past_queue(&mut self, bytes: &[u8]) -> Option<usize> {
+        if self.bytes > 0 {
+            return None;
+        }
+        let direct = self.direct.as_mut().filter(|direct| direct.open)?;
+        let written = direct.write(bytes);
+        direct.open = written == bytes.len();
+        self.pulled |= written > 0;
+        self.taken += written as u64;
+        Some(written)
+    }
+
+    /// Queues what is left of a frame of which so much was written.
+    fn put_rest(&mut self, frame: &Bytes, written: usize) {
+        self.cut = written > 0;
+        self.put(frame.slice(written..));
     }
 
     /// The session ends when what is queued has been sent.

@@ -22,8 +22,6 @@ fn pull_up_to(outbox: &Outbox, max: usize) -> Poll<Pull> {
     outbox.poll_pull(&mut Context::from_waker(Waker::noop()), max)
 }
 
-const TAKEN: Offer = Offer::Taken(Then::Nothing);
-
 #[test]
 fn a_full_outbox_sends_its_session_to_the_log() {
     let outbox = outbox(2, 100);
@@ -189,6 +187,35 @@ fn what_the_socket_does_not_take_is_left_to_the_body_in_order() {
         Poll::Ready(Pull::Bytes(text("jkkk"))),
         "who reads the log is not direct"
     );
+}
+
+#[test]
+fn a_run_leaves_in_one_write_and_what_the_socket_does_not_take_waits_within_the_bound() {
+    let frames = [text("ab"), text("cd"), text("ef"), text("gh"), text("ij"), text("kl"), text("mn")];
+    let run: Vec<_> = (10..).zip(&frames).collect();
+    let send = |outbox: &Outbox| outbox.send_run(&run, b"abcdefghijklmn", &mut Gather::default());
+    let (outbox, socket) = direct(100);
+    outbox.open_direct();
+    assert_eq!((send(&outbox), socket.got().as_str()), ((7, TAKEN), "abcdefghijklmn"));
+    assert_eq!(outbox.lock().queue.capacity(), 0, "nothing was queued");
+    // Four wait at most: the rest of the second, and three more.
+    let (outbox, socket) = direct(3);
+    outbox.open_direct();
+    assert_eq!((send(&outbox), socket.got().as_str()), ((5, Offer::Full), "abc"));
+    assert_eq!((outbox.is_cut(), outbox.is_direct()), (true, false));
+    assert_eq!(pull_up_to(&outbox, 100), Poll::Ready(Pull::Bytes(text("defghij"))));
+    assert_eq!(pull(&outbox), Poll::Ready(Pull::CatchUp(15)));
+    assert_eq!(outbox.lock().taken, 10);
+    // Behind what waits, and to a body.
+    let (outbox, socket) = direct(100);
+    outbox.open_direct();
+    outbox.queue_or_catch_up(&text("-"), 9);
+    assert_eq!((send(&outbox), socket.got().as_str()), ((7, TAKEN), "-abcdefghijklmn"));
+    let outbox = self::outbox(10, 100);
+    assert_eq!(send(&outbox), (7, TAKEN));
+    assert_eq!(pull_up_to(&outbox, 100), Poll::Ready(Pull::Bytes(text("abcdefghijklmn"))));
+    outbox.close(CloseReason::Kicked);
+    assert_eq!(send(&outbox), (0, Offer::Closed));
 }
 
 #[test]

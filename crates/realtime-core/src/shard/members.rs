@@ -8,8 +8,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use bytes::Bytes;
 use hashbrown::HashTable;
 use slab::Slab;
+use smallvec::SmallVec;
 
 use crate::{
     CursorError, Envelope, GapReason, Position, Topic,
@@ -134,6 +136,45 @@ pub(super) struct Tally {
     unflushed: Vec<u32>,
 }
 
+/// Entries with the same topics and scope as the sessions of one kind get them.
+struct EncodedRun<'a> {
+    kind: *const SessionKind,
+    /// With the place of each.
+    frames: SmallVec<[(u64, &'a Bytes); 1]>,
+    /// The frames behind each other, where they are several.
+    joined: Vec<u8>,
+}
+
+impl<'a> EncodedRun<'a> {
+    fn new(kind: &Arc<SessionKind>, first: u64, run: &'a [Arc<Entry>]) -> Self {
+        let frames = (first..).zip(run);
+        let frames = frames.filter_map(|(place, entry)| Some((place, entry.encode(&kind.wire)?)));
+        let frames: SmallVec<[_; 1]> = frames.collect();
+        let mut joined = Vec::new();
+        if frames.len() > 1 {
+            frames.iter().for_each(|(_, frame)| joined.extend_from_slice(frame));
+        }
+        Self { kind: Arc::as_ptr(kind), frames, joined }
+    }
+
+    fn is_of(&self, kind: &Arc<SessionKind>) -> bool {
+        self.kind == Arc::as_ptr(kind)
+    }
+
+    /// The frames from a place on, and the same behind each other.
+    fn since(&self, place: u64) -> (&[(u64, &'a Bytes)], &[u8]) {
+        match &self.frames[..] {
+            [(only, frame)] if *only >= place => (&self.frames, frame),
+            [_] => (&[], &[]),
+            frames => {
+                let (before, frames) = frames.split_at(frames.partition_point(|(at, _)| *at < place));
+                let bytes: usize = before.iter().map(|(_, frame)| frame.len()).sum();
+                (frames, &self.joined[bytes..])
+            }
+        }
+    }
+}
+
 /// How many entries one pass takes at most before others get their turn.
 const PASS_ENTRIES: usize = 256;
 
@@ -169,13 +210,13 @@ impl Members {
             }
         }
         self.place = read.first;
-        let end = read.first + read.entries.len() as u64;
-        for entry in &read.entries {
-            if tally.visits >= PASS_VISITS {
-                break;
-            }
-            self.deliver(self.place, entry, self.place + 1 == end, tally);
-            self.place += 1;
+        let mut entries = &read.entries[..];
+        while tally.visits < PASS_VISITS && !entries.is_empty() {
+            let run;
+            (run, entries) = entries.split_at(self.run(entries, PASS_VISITS - tally.visits));
+            let visits = tally.visits + run.len() * self.sessions.len();
+            self.deliver(self.place, run, entries.is_empty() || visits >= PASS_VISITS, tally);
+            self.place += run.len() as u64;
         }
         self.settle(log, tally);
         let flushed = self.flush(tally);
@@ -385,46 +426,60 @@ impl Members {
         visits
     }
 
-    /// Hands an entry to everybody who is to get it. The last one of a pass need not wait for others: to meet a session
-    /// in memory costs about as much as all else that is done for it.
-    pub(super) fn deliver(&mut self, place: u64, entry: &Entry, is_last: bool, tally: &mut Tally) {
+    /// How many entries from the first on have the same topics and scope, as far as so many visits are enough for all
+    /// sessions.
+    fn run(&self, entries: &[Arc<Entry>], visits: usize) -> usize {
+        let Content::Envelope(first) = &entries[0].content else { return 1 };
+        let same = |entry: &&Arc<Entry>| match &entry.content {
+            Content::Envelope(other) => other.scope() == first.scope() && other.topics() == first.topics(),
+            Content::Marker | Content::Gap(_) => false,
+        };
+        let most = visits.div_ceil(self.sessions.len().max(1));
+        1 + entries[1..].iter().take(most - 1).take_while(same).count()
+    }
+
+    /// Hands entries with the same topics and scope to everybody who is to get them. To meet a session in memory costs about
+    /// as much as all else that is done for it, so each gets all of them at once, and the last ones of a pass leave at once.
+    fn deliver(&mut self, first: u64, run: &[Arc<Entry>], is_last: bool, tally: &mut Tally) {
+        let envelope = match &run[0].content {
+            Content::Envelope(envelope) => envelope,
+            Content::Marker => return,
+            Content::Gap(reason) => return self.deliver_gap(first, *reason, run[0].position, tally),
+        };
+        let end = first + run.len() as u64;
         let mut gather = mem::take(&mut self.gather);
-        let offer = |member: &mut Member| {
+        let mut encoded: SmallVec<[EncodedRun<'_>; 2]> = SmallVec::new();
+        let visits = self.each(envelope, |member| {
             // A session in two of the topics has `next` past this place the second time.
-            if !member.is_live() || member.next() > place {
+            if !member.is_live() || member.next() >= end {
                 return;
             }
-            let Some(frame) = entry.encode(member.session.wire()) else {
+            let session = &member.session;
+            let found = encoded.iter().position(|encoded| encoded.is_of(&session.kind));
+            let index = found.unwrap_or_else(|| {
+                encoded.push(EncodedRun::new(&session.kind, first, run));
+                encoded.len() - 1
+            });
+            let (frames, joined) = encoded[index].since(member.next());
+            if frames.is_empty() {
                 return;
-            };
-            member.set_next(place + 1);
-            let outbox = &member.session.outbox;
-            let offer = if is_last && tally.writes < PASS_WRITES {
+            }
+            let (taken, offer) = if is_last && tally.writes < PASS_WRITES {
                 tally.writes += 1;
-                outbox.send_or_catch_up(frame, place, &mut gather)
+                session.outbox.send_run(frames, joined, &mut gather)
             } else {
-                outbox.queue_or_catch_up(frame, place)
+                session.outbox.queue_run(frames)
             };
+            tally.delivered += taken as u64;
             match offer {
-                Offer::Taken(then) => {
-                    tally.delivered += 1;
-                    tally.see_to(then, &member.session);
-                }
-                Offer::Full => {
-                    member.set_live(false);
-                    tally.catch_ups += 1;
-                }
+                Offer::Taken(then) => tally.see_to(then, session),
+                Offer::Full => tally.catch_ups += 1,
                 Offer::Closed => {}
             }
-        };
-        match &entry.content {
-            Content::Envelope(envelope) => {
-                let visits = self.each(envelope, offer);
-                tally.visits += visits;
-            }
-            Content::Marker => {}
-            Content::Gap(reason) => self.deliver_gap(place, *reason, entry.position, tally),
-        }
+            member.set_next(end);
+            member.set_live(offer != Offer::Full);
+        });
+        tally.visits += visits * run.len();
         self.gather = gather;
     }
 
@@ -526,7 +581,7 @@ impl Tally {
     pub(super) fn announce(&mut self, session: &SessionState, reason: GapReason, cursor: Option<Position>) {
         match session.wire().wire.gap(reason, cursor, self.delay()) {
             Some(frame) => {
-                session.outbox.force(frame);
+                session.outbox.force(&frame);
                 self.gaps += 1;
             }
             None => self.untold_gaps += 1,

@@ -109,6 +109,24 @@ fn a_session_in_two_of_the_topics_gets_the_message_once() {
 }
 
 #[test]
+fn entries_in_a_row_go_to_each_session_from_where_it_stands() {
+    let (registry, shard) = node(Settings::default());
+    let mut early = connect(&shard, 1, None);
+    shard.pass();
+    publish(&registry, 1, to_all("a"));
+    publish(&registry, 2, to_all("b"));
+    // It has had the first two elsewhere, and is ahead of the shard.
+    let mut ahead = connect(&shard, 2, Some(at(1, 2)));
+    for (offset, envelope) in (3..).zip([to_all("c"), to_user(2, "d"), to_user(2, "e"), to_all("f")]) {
+        publish(&registry, offset, envelope);
+    }
+    while shard.pass().more {}
+    assert_eq!(drain(&mut early), ["m1.1 a", "m1.2 b", "m1.3 c", "m1.6 f"]);
+    assert_eq!(drain(&mut ahead), ["m1.3 c", "m1.4 d", "m1.5 e", "m1.6 f"]);
+    assert_eq!(registry.metrics.delivered.value(), 8);
+}
+
+#[test]
 fn a_scope_and_a_topic_choose_who_gets_it() {
     let (registry, shard) = node(Settings::default());
     let (mut one, mut two) = (connect(&shard, 1, None), connect(&shard, 2, None));
