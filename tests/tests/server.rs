@@ -177,3 +177,41 @@ async fn whoever_leaves_before_the_answer_is_noticed() {
         until("the descriptor to be closed", || descriptors(&server) == 0).await;
     }
 }
+
+#[actix_web::test]
+async fn sockets_are_set_for_pushing_whether_or_not_the_application_sets_them() {
+    let options = |nodelay: bool| {
+        let (send, receive) = std::sync::mpsc::channel();
+        let set = realtime_server::socket_options(Duration::from_secs(7));
+        let server = realtime_server::HttpServer::new(App::new)
+            .workers(1)
+            .tcp_nodelay(nodelay)
+            .on_connect(move |connection, data| {
+                let socket = socket2::SockRef::from(
+                    connection.downcast_ref::<actix_web::rt::net::TcpStream>().unwrap(),
+                );
+                let options = || {
+                    let stall = socket.tcp_user_timeout().unwrap();
+                    (socket.tcp_nodelay().unwrap(), socket.tcp_notsent_lowat().unwrap(), stall)
+                };
+                let before = options();
+                set(connection, data);
+                send.send((before, options())).unwrap();
+            })
+            .bind(("127.0.0.1", 0))
+            .unwrap();
+        let address = server.addrs()[0];
+        let server = server.run();
+        let handle = server.handle();
+        actix_web::rt::spawn(server);
+        drop(std::net::TcpStream::connect(address).unwrap());
+        async move {
+            let options = actix_web::rt::task::spawn_blocking(move || receive.recv().unwrap()).await.unwrap();
+            handle.stop(false).await;
+            options
+        }
+    };
+    let stall = Some(Duration::from_secs(7));
+    assert_eq!(options(true).await, ((true, 4096, None), (true, 4096, stall)));
+    assert_eq!(options(false).await.0, (false, 4096, None));
+}

@@ -1,10 +1,14 @@
 //! [`socket_options`]: what each connection's socket is set to, on any server of actix.
 
+#[cfg(target_os = "linux")]
+use std::net::TcpListener;
 use std::{any::Any, io, time::Duration};
 
 use actix_rt::net::TcpStream;
 use actix_web::dev::Extensions;
 use socket2::SockRef;
+
+use crate::io::Shared;
 
 /// Bytes that the kernel holds unsent before a socket counts as full.
 ///
@@ -21,6 +25,8 @@ const UNSENT: u32 = 4 << 10;
 /// - Linux: `TCP_USER_TIMEOUT` has the kernel break a connection off whose client takes nothing for `max_stall`
 ///   (`outbox.maxStall`), and throw away what it still holds for it.
 ///
+/// Connections of this crate's server have the first two from their listener; there `tcp_nodelay(false)` holds.
+///
 /// ```no_run
 /// # use std::time::Duration;
 /// # use actix_web::{App, HttpServer};
@@ -31,24 +37,30 @@ const UNSENT: u32 = 4 << 10;
 /// # }
 /// ```
 pub fn socket_options(max_stall: Duration) -> impl Fn(&dyn Any, &mut Extensions) + Send + Sync + Clone {
-    move |connection, _| {
+    move |connection, data| {
+        // What the listener of this crate's server passes on.
+        let inherited = cfg!(target_os = "linux") && data.contains::<Shared>();
         if let Some(tcp) = tcp_of(connection)
-            && let Err(error) = set_options(tcp, max_stall)
+            && let Err(error) = set_options(tcp, max_stall, inherited)
         {
             tracing::debug!(%error, "failed to set the options of a socket");
         }
     }
 }
 
-/// Sets what a connection that is taken over needs, whether or not the application uses [`socket_options`].
-///
-/// Its worker ends a stalled one itself. The kernel's time would also end one whose client reads too slowly for its
-/// window to open within that time.
+/// Sets on a listener what its connections inherit, so that it costs none of them a system call.
+#[cfg(target_os = "linux")]
+pub(crate) fn set_for_listener(listener: &TcpListener) -> io::Result<()> {
+    let socket = SockRef::from(listener);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(UNSENT)
+}
+
+/// Takes back what [`socket_options`] has set for a connection that its worker ends itself when it stalls. The kernel's
+/// time would also end one whose client reads too slowly for its window to open within that time.
 #[cfg(target_os = "linux")]
 pub(crate) fn set_for_lane(tcp: &TcpStream) {
-    let socket = SockRef::from(tcp);
-    if let Err(error) = socket.set_tcp_notsent_lowat(UNSENT).and_then(|()| socket.set_tcp_user_timeout(None))
-    {
+    if let Err(error) = SockRef::from(tcp).set_tcp_user_timeout(None) {
         tracing::debug!(%error, "failed to set the options of a socket that is taken over");
     }
 }
@@ -64,13 +76,17 @@ fn tcp_of(connection: &dyn Any) -> Option<&TcpStream> {
     None
 }
 
-fn set_options(tcp: &TcpStream, max_stall: Duration) -> io::Result<()> {
-    tcp.set_nodelay(true)?;
+fn set_options(tcp: &TcpStream, max_stall: Duration, inherited: bool) -> io::Result<()> {
+    if !inherited {
+        tcp.set_nodelay(true)?;
+    }
     #[cfg(target_os = "linux")]
     {
         let socket = SockRef::from(tcp);
         socket.set_tcp_user_timeout(Some(max_stall))?;
-        socket.set_tcp_notsent_lowat(UNSENT)?;
+        if !inherited {
+            socket.set_tcp_notsent_lowat(UNSENT)?;
+        }
     }
     #[cfg(not(target_os = "linux"))]
     let _ = max_stall;

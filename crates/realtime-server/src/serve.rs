@@ -109,8 +109,9 @@ where
     fn call(&self, tcp: TcpStream) -> Self::Future {
         let (http, counts) = (Rc::clone(&self.http), Rc::clone(&self.counts));
         let peer = tcp.peer_addr().ok();
-        if self.nodelay
-            && let Err(error) = tcp.set_nodelay(true)
+        // On Linux the listener passes it on.
+        if self.nodelay != cfg!(target_os = "linux")
+            && let Err(error) = tcp.set_nodelay(self.nodelay)
         {
             tracing::debug!(%error, "failed to set TCP_NODELAY");
         }

@@ -48,7 +48,8 @@ type OnConnect = Arc<dyn Fn(&dyn Any, &mut Extensions) + Send + Sync>;
 /// - Of a connection of HTTP/1.1, one request is read at a time: its head, its body, and then some KiB at most until it
 ///   has been answered. If a client sends more than 64 KiB behind a response without a known length, such as an event
 ///   stream, they are discarded, and the connection ends with the response.
-/// - `TCP_NODELAY` is on by default.
+/// - `TCP_NODELAY` is on by default, and on Linux the kernel holds some KiB unsent of a connection at most
+///   (`TCP_NOTSENT_LOWAT`).
 /// - `AppConfig` is the default one, since actix-web makes no other for a server that is not its own: without a `Host`
 ///   header, `ConnectionInfo::host` and `url_for` say `localhost:8080`; over TLS `ConnectionInfo::scheme` is `http`
 ///   unless a proxy says otherwise, and there is no `server_hostname`.
@@ -321,6 +322,8 @@ where
 
     fn add(mut self, listener: net::TcpListener, scheme: &'static str, accept: Accept) -> io::Result<Self> {
         let address = listener.local_addr()?;
+        #[cfg(target_os = "linux")]
+        crate::options::set_for_listener(&listener)?;
         self.sockets.push((address, scheme));
         let (factory, config, shutdown) =
             (self.factory.clone(), Arc::clone(&self.config), self.shutdown.clone());
