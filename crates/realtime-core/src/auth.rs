@@ -1,7 +1,7 @@
 //! [`Authenticator`]: who may connect, and what it is told about the request.
 
 use std::{
-    fmt,
+    fmt, mem,
     net::SocketAddr,
     sync::{
         Arc,
@@ -182,9 +182,33 @@ fn warn_now_and_then(reason: &str) {
 #[derive(Clone)]
 pub struct Handshake {
     transport: Transport,
-    query: Vec<(String, String)>,
-    headers: Vec<(String, String)>,
+    query: Pairs,
+    headers: Pairs,
     peer: Option<SocketAddr>,
+}
+
+/// Names and values in their order, in one text: a handshake has too many for an allocation each.
+#[derive(Clone, Default)]
+struct Pairs {
+    text: String,
+    /// Where each name ends in the text, and where its value ends.
+    ends: Vec<(usize, usize)>,
+}
+
+impl Pairs {
+    fn push(&mut self, name: &str, value: &str) {
+        self.text.push_str(name);
+        let name = self.text.len();
+        self.text.push_str(value);
+        self.ends.push((name, self.text.len()));
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.ends.iter().scan(0, |begin, &(name, end)| {
+            let begin = mem::replace(begin, end);
+            Some((&self.text[begin..name], &self.text[name..end]))
+        })
+    }
 }
 
 impl Handshake {
@@ -203,13 +227,21 @@ impl Handshake {
         headers: impl IntoIterator<Item = (&'a str, &'a [u8])>,
         peer: Option<SocketAddr>,
     ) -> Self {
-        let mut headers: Vec<(String, String)> = headers
-            .into_iter()
-            .map(|(name, value)| (name.to_ascii_lowercase(), String::from_utf8_lossy(value).into_owned()))
-            .collect();
-        join_cookies(&mut headers);
-        let query = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-        Self { transport, query, headers, peer }
+        let (mut pairs, mut cookies) = (Pairs::default(), Vec::new());
+        for (name, value) in headers {
+            let value = String::from_utf8_lossy(value);
+            if name.eq_ignore_ascii_case(COOKIE) {
+                cookies.push(value);
+            } else {
+                pairs.push(name, &value);
+            }
+        }
+        if !cookies.is_empty() {
+            pairs.push(COOKIE, &cookies.join("; "));
+        }
+        let headers = mem::take(&mut pairs);
+        form_urlencoded::parse(query.as_bytes()).for_each(|(name, value)| pairs.push(&name, &value));
+        Self { transport, query: pairs, headers, peer }
     }
 
     /// Which transport is asked for.
@@ -224,7 +256,7 @@ impl Handshake {
 
     /// The first query parameter of that name, decoded.
     pub fn query(&self, name: &str) -> Option<&str> {
-        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.query.iter().find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 
     /// The first header of that name, whatever its case; of `Cookie`, all of them, joined with `; `.
@@ -235,7 +267,7 @@ impl Handshake {
     /// The headers of that name, whatever its case, in their order; `Cookie` is one.
     pub fn header_all(&self, name: &str) -> impl Iterator<Item = &str> {
         let same = move |key: &str| key.eq_ignore_ascii_case(name);
-        self.headers.iter().filter(move |(key, _)| same(key)).map(|(_, value)| value.as_str())
+        self.headers.iter().filter(move |(key, _)| same(key)).map(|(_, value)| value)
     }
 
     /// The value of the first cookie of that name, as it was sent; without the quotes around it, if there are any.
@@ -303,18 +335,6 @@ impl fmt::Debug for Handshake {
 }
 
 const COOKIE: &str = "cookie";
-
-/// Makes one header of all `cookie`s, as RFC 9113, section 8.2.3, has it.
-fn join_cookies(headers: &mut Vec<(String, String)>) {
-    let mut cookies = headers.extract_if(.., |(name, _)| name == COOKIE).map(|(_, value)| value);
-    if let Some(mut all) = cookies.next() {
-        for cookie in cookies {
-            all.push_str("; ");
-            all.push_str(&cookie);
-        }
-        headers.push((COOKIE.to_owned(), all));
-    }
-}
 
 /// Whether a request has to name its client id.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

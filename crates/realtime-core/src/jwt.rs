@@ -5,7 +5,7 @@ mod verified;
 use std::{
     fmt,
     str::FromStr,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -35,6 +35,8 @@ pub struct JwtAuthenticator {
     decoding: DecodingKey,
     client_id: ClientIdPolicy,
     verified: Arc<VerifiedTokens>,
+    /// The encoded header of the first valid token: those of one issuer have the same.
+    header: Arc<OnceLock<Box<str>>>,
 }
 
 /// How tokens are signed.
@@ -117,6 +119,7 @@ impl JwtAuthenticator {
             decoding,
             client_id: ClientIdPolicy::Optional,
             verified: Arc::default(),
+            header: Arc::default(),
         })
     }
 
@@ -153,16 +156,19 @@ impl JwtAuthenticator {
     fn decode(&self, token: &str, hash: TokenHash) -> Result<Login, AuthError> {
         let unauthorized = |problem: &str| AuthError::Unauthorized(problem.to_owned());
         let algorithm = Algorithm::from(self.algorithm);
-        let header = jsonwebtoken::decode_header(token).map_err(|error| {
-            unauthorized(match error.kind() {
-                ErrorKind::Json(_) => "token header cannot be read",
-                _ => "token is malformed",
-            })
-        })?;
-        if header.alg != algorithm {
-            return Err(unauthorized("token algorithm is not the configured one"));
+        let encoded_header = token.split('.').next().unwrap_or_default();
+        if self.header.get().is_none_or(|known| **known != *encoded_header) {
+            let header = jsonwebtoken::decode_header(token).map_err(|error| {
+                unauthorized(match error.kind() {
+                    ErrorKind::Json(_) => "token header cannot be read",
+                    _ => "token is malformed",
+                })
+            })?;
+            if header.alg != algorithm {
+                return Err(unauthorized("token algorithm is not the configured one"));
+            }
+            check_header(&header).map_err(unauthorized)?;
         }
-        check_header(&header).map_err(unauthorized)?;
         let mut validation = Validation::new(algorithm);
         // Times are compared below: the library rounds them.
         validation.required_spec_claims.clear();
@@ -176,6 +182,7 @@ impl JwtAuthenticator {
                 _ => "token is malformed",
             })
         })?;
+        self.header.get_or_init(|| encoded_header.into());
         let Received { user_id, sub, client_id, topics, exp, nbf, iat } = data.claims;
         let exp = exp.ok_or_else(|| unauthorized("token has no exp"))?;
         let expires_at = time(exp.floor()).ok_or_else(|| unauthorized("token has an exp beyond all time"))?;

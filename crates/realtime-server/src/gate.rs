@@ -4,6 +4,8 @@
 //! without a bound, and spin once its buffer is full. Behind the gate it gets one request at a time: a head, then the
 //! body that the head announced, then nothing until the request has been answered.
 
+use memchr::memchr;
+
 use crate::chunks::Chunks;
 
 /// Position of a connection between the parts of its requests.
@@ -147,14 +149,25 @@ enum HeadEnd {
 impl HeadEnd {
     /// The length of what belongs to the head, if it ends within these bytes.
     fn find(&mut self, bytes: &[u8]) -> Option<usize> {
-        for (at, byte) in bytes.iter().enumerate() {
-            *self = match (*self, byte) {
+        let mut at = 0;
+        while at < bytes.len() {
+            *self = match (*self, bytes[at]) {
                 (Self::Start, b'\r' | b'\n') => Self::Start,
                 (Self::Newline | Self::NewlineReturn, b'\n') => return Some(at + 1),
                 (Self::Newline, b'\r') => Self::NewlineReturn,
-                (_, b'\n') => Self::Newline,
-                _ => Self::Line,
+                // Whatever else the line has.
+                (_, _) => match memchr(b'\n', &bytes[at..]) {
+                    Some(rest) => {
+                        at += rest;
+                        Self::Newline
+                    }
+                    None => {
+                        *self = Self::Line;
+                        return None;
+                    }
+                },
             };
+            at += 1;
         }
         None
     }

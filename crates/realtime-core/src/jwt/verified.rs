@@ -70,7 +70,8 @@ impl VerifiedTokens {
 impl Generations {
     fn insert(&mut self, token: TokenHash, login: Login) {
         if self.newer.len() >= TOKENS {
-            self.older = mem::take(&mut self.newer);
+            mem::swap(&mut self.older, &mut self.newer);
+            self.newer.clear();
         }
         self.newer.insert(token, login);
     }

@@ -63,7 +63,8 @@ impl<C: Connection> Taken<C> {
                 Some(Box::new(Kept { input: ahead.to_vec(), ..Kept::default() }))
             }
         };
-        Self { connection, socket, kept, readable: true, hung_up: false, closed: false }
+        // Its first event says whether there is something to read.
+        Self { connection, socket, kept, readable: false, hung_up: false, closed: false }
     }
 
     /// Writes the rest of what was given before. Says whether all of it is with the kernel.
