@@ -34,7 +34,9 @@ use crate::{
 pub(crate) struct RedisContest {
     load: RedisLoad,
     url: RedisUrl,
+    /// The publishing node's thread, and the reading one's: an application's hub has one of its own, too.
     runtime: Runtime,
+    reader: Runtime,
     clock: Clock,
 }
 
@@ -66,8 +68,8 @@ impl RedisContest {
     pub(crate) fn new(load: RedisLoad) -> anyhow::Result<Self> {
         let reach = if load.i_own_this_host { Reach::Anywhere } else { Reach::Loopback };
         let url = RedisUrl::parse(&load.redis, reach)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        Ok(Self { load, url, runtime, clock: Clock::start() })
+        let thread = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        Ok(Self { load, url, runtime: thread()?, reader: thread()?, clock: Clock::start() })
     }
 
     /// Measures everything as often as was asked for, raw client and nodes in turn.
@@ -93,16 +95,16 @@ impl RedisContest {
         seen.enter(raw, self.load.messages);
 
         let (publisher, reader) = (self.node(&keys)?, self.node(&keys)?);
-        let (mut own, mut events) = self.runtime.block_on(async {
-            let (mut own, mut events) = (publisher.subscribe(), reader.subscribe());
-            up(&mut own).await?;
-            up(&mut events).await?;
-            Ok::<_, anyhow::Error>((own, events))
-        })?;
+        let start = async |node: &RedisStreamsBus| {
+            let mut events = node.subscribe();
+            up(&mut events).await.map(|()| events)
+        };
+        let mut own = self.runtime.block_on(start(&publisher))?;
+        let mut events = self.reader.block_on(start(&reader))?;
         keys.expire()?;
         let drain = self.runtime.spawn(async move { while own.next().await.is_some() {} });
         let (clock, messages, limit) = (self.clock, self.load.messages, self.load.time_limit);
-        let reading = self.runtime.spawn(async move {
+        let reading = self.reader.spawn(async move {
             let mut seen = Seen::new()?;
             let reading = async {
                 while seen.delivered < messages {
@@ -124,7 +126,7 @@ impl RedisContest {
             self.runtime.block_on(publisher.publish(&envelope))?;
             Ok(())
         })?;
-        let seen = self.runtime.block_on(reading)??;
+        let seen = self.reader.block_on(reading)??;
         drain.abort();
         seen.enter(nodes, self.load.messages);
         Ok(())
