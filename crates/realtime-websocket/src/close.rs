@@ -1,8 +1,8 @@
-//! Which close code goes with which reason.
+//! Close codes of reasons.
 
 use realtime_core::CloseReason;
 
-/// The code of the Close frame; `None` when nobody is there to read one. The table in docs/protocol.md is this one.
+/// Code of the Close frame for a reason; `None` when the client is gone. docs/protocol.md has the same table.
 pub(crate) fn code(reason: CloseReason) -> Option<u16> {
     match reason {
         CloseReason::Gone => None,

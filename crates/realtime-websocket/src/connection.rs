@@ -1,7 +1,7 @@
 //! [`WebSocketConnection`]: a connection in both directions as a state machine.
 //!
 //! Outbound frames are polled first; inbound frames get a turn after at most 7 KiB. A text of the client is read only
-//! when the one before has been answered, so a client can't make us queue anything.
+//! after the previous one has been answered, so a client cannot make the server queue anything.
 
 use std::{
     pin::Pin,
@@ -24,7 +24,7 @@ use crate::{
     frame::{self, Kind},
     protocol::{Inbound, Protocol},
     rate::Rate,
-    reader::{Reader, Said},
+    reader::{ClientMessage, Reader},
     routes::State,
 };
 
@@ -35,39 +35,40 @@ pub(crate) struct WebSocketConnection {
     inbound: Reader,
     rate: Rate,
     answer: Answer,
-    ear: Ear,
+    read_half: ReadHalf,
     stage: Stage,
     protocol: Protocol,
-    /// The first frame is still to come.
+    /// The first frame has yet to be written.
     hello: bool,
     /// Nothing more can come from the client.
     gone: bool,
 }
 
-/// What the client's last frame brings about.
+/// Answer to the client's last frame.
 enum Answer {
     None,
-    /// The handler is at work on a text.
+    /// The handler is running.
     Awaited(Box<Handling>),
-    /// A frame of this connection alone, written before what the session has.
+    /// A frame of this connection's own, written before those of the session.
     Ready(Box<Bytes>),
 }
 
 enum Stage {
     Open,
-    /// Our Close frame is out; the client's is awaited for a while.
+    /// The Close frame has been written; the client's is awaited for a limited time.
     Closing(Pin<Box<Sleep>>),
     Ended,
 }
 
-/// Whether the client is listened to.
-enum Ear {
+/// Reading side of the connection.
+enum ReadHalf {
     Open,
-    /// Not any more. This answers its Close frame, if that was the reason.
+    /// Input is discarded. If a Close frame of the client was the reason, this frame answers it.
     Closed(Option<Box<Bytes>>),
 }
 
-/// A handler at work, as a task of its own: it goes on while its client reads nothing, and ends with the connection.
+/// A running handler in a task of its own. It makes progress while the client reads nothing, and is aborted with the
+/// connection.
 struct Handling(JoinHandle<Option<ByteString>>);
 
 impl Drop for Handling {
@@ -76,7 +77,7 @@ impl Drop for Handling {
     }
 }
 
-/// How long a client may take to answer a Close frame.
+/// Time for the client to answer a Close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl WebSocketConnection {
@@ -86,7 +87,7 @@ impl WebSocketConnection {
             inbound: Reader::default(),
             rate: Rate::new(Instant::now()),
             answer: Answer::None,
-            ear: Ear::Open,
+            read_half: ReadHalf::Open,
             stage: Stage::Open,
             protocol,
             hello: protocol.has_hello(),
@@ -105,7 +106,7 @@ impl WebSocketConnection {
                         let hello = Protocol::hello(&self.session, begin, ping_interval);
                         return Poll::Ready(Step::Write(hello));
                     }
-                    // It ends before it has begun.
+                    // The session ends before it has begun.
                     Poll::Ready(None) => self.hello = false,
                     Poll::Pending => match self.poll_inbound(cx, input) {
                         Poll::Ready(()) => continue,
@@ -135,9 +136,9 @@ impl WebSocketConnection {
         }
     }
 
-    /// The last frames, after everything that waited.
+    /// Writes the last frames, behind everything that was queued.
     fn closing_step(&mut self, reason: CloseReason) -> Step {
-        if let Ear::Closed(answer) = &mut self.ear
+        if let ReadHalf::Closed(answer) = &mut self.read_half
             && let Some(answer) = answer.take()
         {
             self.stage = Stage::Ended;
@@ -157,8 +158,8 @@ impl WebSocketConnection {
 
     /// Reads from the client: one message, or the handler's answer to the last one.
     fn poll_inbound(&mut self, cx: &mut Context<'_>, input: &mut &[u8]) -> Poll<()> {
-        if let Ear::Closed(_) = self.ear {
-            // Whatever else it sends is thrown away.
+        if let ReadHalf::Closed(_) = self.read_half {
+            // Anything else that the client sends is discarded.
             *input = &[];
             return Poll::Pending;
         }
@@ -172,50 +173,50 @@ impl WebSocketConnection {
                 self.answer = Answer::of(answer);
                 return Poll::Ready(());
             }
-            // It waits for the rest of a frame.
+            // It has to wait until the rest of a frame has been written.
             Answer::Ready(_) => return Poll::Pending,
         }
         let max = self.endpoint.hub.settings().limits.max_inbound_bytes;
-        let said = match self.inbound.next(input, max) {
-            Ok(Some(said)) => said,
+        let message = match self.inbound.next(input, max) {
+            Ok(Some(message)) => message,
             Ok(None) => return Poll::Pending,
             Err(reason) => {
-                self.stop_listening(reason, None);
+                self.stop_reading(reason, None);
                 return Poll::Ready(());
             }
         };
-        if let Said::Close(code) = said {
-            // RFC 6455, section 5.5.1: the answer has the client's own code.
+        if let ClientMessage::Close(code) = message {
+            // RFC 6455, section 5.5.1: the answer echoes the client's code.
             let code = code.map(u16::to_be_bytes);
             let answer = frame::encode(Kind::Close, code.as_ref().map_or(&[], |code| code));
-            self.stop_listening(CloseReason::Normal, Some(answer));
+            self.stop_reading(CloseReason::Normal, Some(answer));
         } else if self.session.closing().is_some() {
-            // A login that was kicked, revoked or has expired gives no more orders while the rest is on its way.
-        } else if let Err(reason) = self.handle(cx, said) {
+            // A login that was kicked or revoked or has expired is not served while its queued frames are written.
+        } else if let Err(reason) = self.handle(cx, message) {
             self.session.close(reason);
         }
         Poll::Ready(())
     }
 
-    /// Nothing more of this client is read. What waits for it is still sent, unless nobody is there.
-    fn stop_listening(&mut self, reason: CloseReason, answer: Option<Bytes>) {
-        self.ear = Ear::Closed(answer.map(Box::new));
+    /// Stops reading from the client. Frames that are queued are still written, unless the client is gone.
+    fn stop_reading(&mut self, reason: CloseReason, answer: Option<Bytes>) {
+        self.read_half = ReadHalf::Closed(answer.map(Box::new));
         self.session.close(reason);
     }
 
-    fn handle(&mut self, cx: &mut Context<'_>, said: Said) -> Result<(), CloseReason> {
+    fn handle(&mut self, cx: &mut Context<'_>, message: ClientMessage) -> Result<(), CloseReason> {
         if !self.rate.allows(Instant::now(), self.endpoint.hub.settings().limits.max_inbound_rate) {
             return Err(CloseReason::RateLimited);
         }
-        match said {
-            Said::Text(text) => match self.protocol.read(text)? {
+        match message {
+            ClientMessage::Text(text) => match self.protocol.read(text)? {
                 Inbound::Text(text) => {
                     let mut handling = self.endpoint.inbound.on_text(self.session.handle(), text);
-                    // Most handlers are done at once and need no task.
+                    // Most handlers complete at once and need no task.
                     if let Poll::Ready(answer) = handling.as_mut().poll(cx) {
                         self.answer = Answer::of(answer.map(|text| self.protocol.answer(&text)));
                     } else {
-                        // Its pongs are not read while the handler is at work.
+                        // Pongs are not read while the handler runs.
                         self.session.set_reading(false);
                         self.answer = Answer::Awaited(Box::new(Handling(rt::spawn(handling))));
                     }
@@ -223,14 +224,16 @@ impl WebSocketConnection {
                 Inbound::Ping => self.answer = Answer::of(Some(Protocol::pong())),
                 Inbound::Pong => {}
             },
-            Said::Ping(payload) => self.answer = Answer::of(Some(frame::encode(Kind::Pong, &payload))),
-            Said::Binary(_) => return Err(CloseReason::Unsupported),
-            Said::Pong(_) | Said::Close(_) => {}
+            ClientMessage::Ping(payload) => {
+                self.answer = Answer::of(Some(frame::encode(Kind::Pong, &payload)))
+            }
+            ClientMessage::Binary(_) => return Err(CloseReason::Unsupported),
+            ClientMessage::Pong(_) | ClientMessage::Close(_) => {}
         }
         Ok(())
     }
 
-    /// Waits for the client's Close frame, whatever else it still sends.
+    /// Waits for the client's Close frame and discards everything before it.
     fn poll_closing(&mut self, cx: &mut Context<'_>, input: &mut &[u8]) -> Poll<()> {
         let Stage::Closing(timeout) = &mut self.stage else {
             return Poll::Ready(());
@@ -241,7 +244,7 @@ impl WebSocketConnection {
         let max = self.endpoint.hub.settings().limits.max_inbound_bytes;
         loop {
             match self.inbound.next(input, max) {
-                Ok(Some(Said::Close(_))) | Err(_) => return Poll::Ready(()),
+                Ok(Some(ClientMessage::Close(_))) | Err(_) => return Poll::Ready(()),
                 Ok(Some(_)) => {}
                 Ok(None) => return Poll::Pending,
             }
@@ -265,15 +268,15 @@ impl Connection for WebSocketConnection {
         Poll::Ready(Step::End)
     }
 
-    /// Also the bytes of a message that has yet to come whole.
+    /// Called for the bytes of incomplete messages, too.
     fn received(&mut self) {
         self.session.record_activity();
     }
 
     fn closed(&mut self) {
         self.gone = true;
-        if let Ear::Open = self.ear {
-            self.stop_listening(CloseReason::Gone, None);
+        if let ReadHalf::Open = self.read_half {
+            self.stop_reading(CloseReason::Gone, None);
         }
     }
 

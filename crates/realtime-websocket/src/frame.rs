@@ -1,10 +1,10 @@
-//! Frames of RFC 6455, section 5.2, as a server writes them: whole and unmasked.
+//! Encoder of WebSocket frames (RFC 6455, section 5.2): unfragmented and unmasked, as a server sends them.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 const FIN: u8 = 0x80;
 
-/// The kinds of frame that a server writes here.
+/// Opcode of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Text = 0x1,
@@ -13,7 +13,7 @@ pub(crate) enum Kind {
     Pong = 0xA,
 }
 
-/// One frame with its whole payload.
+/// Encodes one frame.
 pub(crate) fn encode(kind: Kind, payload: &[u8]) -> Bytes {
     let mut frame = BytesMut::with_capacity(payload.len() + 10);
     frame.put_u8(FIN | kind as u8);
@@ -32,7 +32,7 @@ pub(crate) fn encode(kind: Kind, payload: &[u8]) -> Bytes {
     frame.freeze()
 }
 
-/// A close frame. The reason is cut to the 123 bytes that fit.
+/// Encodes a Close frame. The reason is truncated to the 123 bytes that fit.
 pub(crate) fn close(code: u16, reason: &str) -> Bytes {
     let end = reason.floor_char_boundary(123);
     let mut payload = Vec::with_capacity(2 + end);

@@ -1,4 +1,4 @@
-//! [`InboundHandler`]: what becomes of the texts that clients send.
+//! [`InboundHandler`]: handles the texts that clients send.
 
 use bytestring::ByteString;
 use futures_core::future::BoxFuture;
@@ -6,10 +6,10 @@ use realtime_core::SessionHandle;
 
 /// Handles the texts of clients, one at a time per connection and in order.
 ///
-/// The next text of a connection is read when the future of the one before is done, so a slow handler slows only
-/// its own client down. When the connection ends, a future that is not done is dropped.
+/// The next text of a connection is read after the previous future has completed, so a slow handler slows down only its
+/// own client. When the connection ends, an incomplete future is dropped.
 ///
-/// Closures will do:
+/// It is implemented for closures:
 ///
 /// ```
 /// # use realtime_websocket::{InboundHandler, SessionHandle};
@@ -19,7 +19,7 @@ use realtime_core::SessionHandle;
 /// # check(shout);
 /// ```
 pub trait InboundHandler: Send + Sync + 'static {
-    /// A client sent a text. What the future returns goes back to this connection alone.
+    /// Handles a client's text. The future's result is sent back on this connection only.
     fn on_text(&self, session: SessionHandle, text: ByteString) -> BoxFuture<'static, Option<ByteString>>;
 }
 
@@ -33,10 +33,10 @@ where
     }
 }
 
-/// Sends every text back to its own connection, as the seed does; `ping` is answered `pong`.
+/// Sends every text back on its own connection, as RuoYi-Vue-Plus does; `ping` is answered with `pong`.
 ///
-/// RuoYi's front end relies on it: its heartbeat is `{"type":"ping"}`, and it hangs up unless the same text comes
-/// back within two seconds.
+/// RuoYi's front end relies on it: its heartbeat is `{"type":"ping"}`, and it disconnects unless the same text comes back
+/// within two seconds.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Echo;
 

@@ -1,6 +1,6 @@
 //! WebSocket transport of **realtime**, a push framework for actix-web.
 //!
-//! [`routes`] adds the endpoint to an `App`; [`WebSockets`] has the verbs that push through it.
+//! [`routes`] adds the endpoint to an `App`; [`WebSockets`] pushes through it.
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -32,9 +32,8 @@
 //! [`HttpServer`] is actix-web's with connections that leave the HTTP dispatcher once they are open, so that one costs
 //! less than a KiB; everything works on `actix_web::HttpServer` as well, with [`socket_options`] for `on_connect`.
 //!
-//! A server with open connections takes the whole shutdown timeout to stop, and its clients see a broken one. One
-//! that handles its signals itself (`HttpServer::disable_signals`) and calls `Hub::drain` first ends every session in
-//! order.
+//! A server with open connections waits for its whole shutdown timeout, and then breaks them off. To end every session
+//! with a close code, handle signals in the application (`HttpServer::disable_signals`) and call `Hub::drain` first.
 
 #[cfg(feature = "bench")]
 #[doc(hidden)]

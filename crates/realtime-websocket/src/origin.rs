@@ -1,28 +1,28 @@
-//! [`AllowedOrigins`]: which pages may open a WebSocket.
+//! [`AllowedOrigins`]: check of the `Origin` header.
 //!
-//! Browsers let every page connect to every server and send the user's cookies along; the `Origin` header is what
-//! tells them apart (RFC 6455, section 10.2).
+//! Browsers let every page connect to every server, and send the user's cookies along; the `Origin` header names the page
+//! (RFC 6455, section 10.2).
 
 use std::str::FromStr;
 
-/// The origins that may connect besides the server's own.
+/// Origins that may connect besides the server's own.
 ///
-/// A request without `Origin` comes from no browser and is let in. An origin whose host and port are those of the
-/// `Host` header is the server's own, whatever its scheme, since TLS may end in front of us; `localhost`,
-/// `127.0.0.1` and `[::1]` are one host.
+/// A request without `Origin` does not come from a browser and is allowed. An origin whose host and port equal those of the
+/// `Host` header is the server's own, with any scheme, since a proxy may terminate TLS; `localhost`, `127.0.0.1` and `[::1]`
+/// are one host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AllowedOrigins {
     any: bool,
     listed: Vec<String>,
 }
 
-/// A text is no origin.
+/// Text that is not an origin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is neither `*` nor an origin such as `https://app.example.com`")]
 pub struct OriginError(pub String);
 
 impl AllowedOrigins {
-    /// The server's own origin alone.
+    /// Only the server's own origin.
     pub fn same_origin() -> Self {
         Self::default()
     }
@@ -30,7 +30,7 @@ impl AllowedOrigins {
     /// Parses a list of origins (`scheme://host[:port]`); `*` means any.
     ///
     /// # Errors
-    /// [`OriginError`] with the text that is no origin.
+    /// [`OriginError`] with the text that is not an origin.
     pub fn new<S: AsRef<str>>(origins: impl IntoIterator<Item = S>) -> Result<Self, OriginError> {
         let mut allowed = Self::default();
         for origin in origins {
@@ -40,7 +40,7 @@ impl AllowedOrigins {
             } else {
                 let parsed = Origin::parse(origin).filter(|_| !origin.ends_with('/'));
                 let parsed = parsed.ok_or_else(|| OriginError(origin.to_owned()))?;
-                // Browsers leave a scheme's own port out (RFC 6454, section 6.2).
+                // Browsers omit a scheme's default port (RFC 6454, section 6.2).
                 let origin = match parsed.port {
                     Some(port) if Some(port) == parsed.default_port() => {
                         origin.rsplit_once(':').map_or(origin, |(origin, _)| origin)
@@ -53,12 +53,12 @@ impl AllowedOrigins {
         Ok(allowed)
     }
 
-    /// Whether any page may connect.
+    /// Whether every page may connect.
     pub fn allows_any(&self) -> bool {
         self.any
     }
 
-    /// Whether a page of `origin` may connect to the server that it calls `host`.
+    /// Whether a page of `origin` may connect to the server at `host` (the request's headers).
     pub fn allow(&self, origin: Option<&str>, host: Option<&str>) -> bool {
         let Some(origin) = origin else { return true };
         if self.any || self.listed.iter().any(|listed| listed.eq_ignore_ascii_case(origin)) {

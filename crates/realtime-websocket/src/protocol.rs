@@ -1,4 +1,4 @@
-//! The two ways to speak over a WebSocket: raw texts, and `realtime.v1`.
+//! [`Protocol`]: the two formats of a WebSocket connection, raw texts and `realtime.v1`.
 
 use std::{
     sync::Arc,
@@ -15,29 +15,29 @@ use crate::{
     frame::{self, Kind},
 };
 
-/// The subprotocol of clients that want cursors, gaps and reasons.
+/// Subprotocol with cursors, gaps and close reasons.
 pub const SUBPROTOCOL: &str = "realtime.v1";
 
-/// When a client may come back that was not told another time, in milliseconds.
+/// Default delay before a client reconnects, in milliseconds.
 const RETRY_MS: u128 = 1000;
 
-/// How a connection speaks.
+/// Format of a connection's frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Protocol {
-    /// A text frame is a message, and nothing else is said.
+    /// Each text frame is a message; there are no other frames but control frames.
     Raw,
-    /// Every text frame is a JSON object with a `type`.
+    /// Each text frame is a JSON object with a `type`.
     V1,
 }
 
-/// What a client means with a text frame.
+/// A client's text frame, parsed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Inbound {
     /// A text for the handler.
     Text(ByteString),
-    /// It asks whether we are there.
+    /// A ping of the application level.
     Ping,
-    /// It is there.
+    /// The answer to a heartbeat.
     Pong,
 }
 
@@ -49,12 +49,12 @@ impl Protocol {
         }
     }
 
-    /// Whether a connection begins with a frame of its own, which comes before all others.
+    /// Whether each connection begins with a `hello` frame.
     pub(crate) fn has_hello(self) -> bool {
         self == Self::V1
     }
 
-    /// The first frame of a connection, where [`Self::has_hello`] says so.
+    /// The first frame of a connection where [`Self::has_hello`] is true.
     pub(crate) fn hello(session: &Session, begin: Begin, ping_interval_ms: u128) -> Bytes {
         v1(&V1Outbound::Hello {
             session: session.handle().id().to_string(),
@@ -64,7 +64,7 @@ impl Protocol {
         })
     }
 
-    /// What goes back to the client that sent a text.
+    /// Encodes the handler's answer to a text.
     pub(crate) fn answer(self, text: &str) -> Bytes {
         match self {
             Self::Raw => frame::encode(Kind::Text, text.as_bytes()),
@@ -77,7 +77,7 @@ impl Protocol {
         v1(&V1Outbound::Pong)
     }
 
-    /// The frames that end a connection; `None` when nobody is there to read them.
+    /// The frames that end a connection; `None` when the client is gone.
     pub(crate) fn closing_frames(self, reason: CloseReason) -> Option<Bytes> {
         let close = frame::close(close::code(reason)?, reason.name());
         match self {
@@ -94,7 +94,7 @@ impl Protocol {
         }
     }
 
-    /// Reads a text frame.
+    /// Parses a text frame.
     pub(crate) fn read(self, frame: ByteString) -> Result<Inbound, CloseReason> {
         match self {
             Self::Raw => Ok(Inbound::Text(frame)),
@@ -125,7 +125,7 @@ enum V1Outbound<'a> {
     Gap {
         reason: &'static str,
         cursor: Option<String>,
-        /// Milliseconds to wait before the state is loaded afresh.
+        /// Milliseconds to wait before the client reloads its state.
         spread: u128,
     },
     Ping {
@@ -145,7 +145,7 @@ enum V1Outbound<'a> {
 #[serde(tag = "type", rename_all = "camelCase", deny_unknown_fields)]
 enum V1Inbound {
     Message { data: String },
-    // With braces: of a variant without fields, unknown ones would not be refused.
+    // With braces: serde would accept unknown fields of a unit variant.
     Ping {},
     Pong {},
 }
@@ -159,7 +159,7 @@ fn text(position: Option<Position>) -> Option<String> {
     position.map(|position| position.to_string())
 }
 
-/// A text frame with the message and nothing else. Gaps can't be told.
+/// A text frame with the message and nothing else. It has no frame for gaps.
 #[derive(Debug)]
 struct RawWire;
 
@@ -185,7 +185,7 @@ impl Wire for RawWire {
     }
 }
 
-/// `realtime.v1`; docs/protocol.md has its frames.
+/// `realtime.v1`; docs/protocol.md lists its frames.
 #[derive(Debug)]
 struct V1Wire;
 

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-/// Token bucket that holds ten seconds' worth, kept as the time at which it is full again.
+/// Token bucket with ten seconds' worth of messages, stored as the time at which it is full again.
 #[derive(Debug)]
 pub(crate) struct Rate {
     full_at: Instant,
 }
 
-/// Time whose worth of messages a client that was silent may send at once.
+/// Time whose worth of messages an idle client may send at once.
 const BURST: Duration = Duration::from_secs(10);
 
 impl Rate {

@@ -1,7 +1,7 @@
-//! [`Reader`]: the messages of a client, out of the bytes that it sends (RFC 6455, section 5).
+//! [`Reader`]: parses the messages of a client (RFC 6455, section 5).
 //!
-//! A frame is checked by its header, before a byte of its payload is kept. After a fault whatever follows is read and
-//! thrown away, so that the socket has nothing unread when it is closed and the client gets to see the Close frame.
+//! A frame's header is checked before a byte of its payload is stored. After a protocol error all further input is read
+//! and discarded: a socket that is closed with unread input is reset, and the client would not receive the Close frame.
 
 use std::mem;
 
@@ -9,21 +9,21 @@ use bytes::{Buf, Bytes, BytesMut};
 use bytestring::ByteString;
 use realtime_core::CloseReason;
 
-/// A whole message or control frame of a client.
+/// A complete message or control frame of a client.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Said {
+pub(crate) enum ClientMessage {
     Text(ByteString),
     Binary(Bytes),
     Ping(Bytes),
     Pong(Bytes),
-    /// With the code, if it gave one.
+    /// With its code, if it has one.
     Close(Option<u16>),
 }
 
-/// The client's side of a connection.
+/// Parser of the client's side of a connection.
 #[derive(Default)]
 pub(crate) struct Reader {
-    /// What has come of a message that is not whole; a client that is silent has none.
+    /// The received part of an incomplete message; an idle client has none.
     partial: Option<Box<Partial>>,
     failed: bool,
 }
@@ -31,13 +31,13 @@ pub(crate) struct Reader {
 #[derive(Default)]
 struct Partial {
     head: Head,
-    /// The frame whose payload is awaited.
+    /// The frame whose payload is incomplete.
     frame: Option<Frame>,
-    /// The message that earlier frames began.
+    /// The fragmented message so far.
     message: Option<Frame>,
 }
 
-/// The bytes of a frame's header so far: at most 2 + 8 + 4.
+/// The received bytes of a frame's header: at most 2 + 8 + 4.
 #[derive(Default)]
 struct Head {
     bytes: [u8; 14],
@@ -48,9 +48,9 @@ struct Frame {
     fin: bool,
     opcode: u8,
     mask: [u8; 4],
-    /// Bytes of the payload that are still to come.
+    /// Bytes of the payload that have yet to be received.
     remaining: u64,
-    /// Those that came, unmasked.
+    /// Received bytes, unmasked.
     payload: BytesMut,
 }
 
@@ -62,12 +62,16 @@ const PING: u8 = 0x9;
 const PONG: u8 = 0xA;
 
 impl Reader {
-    /// Takes the next message off the front of `input`; `None` when it is not whole, and all of `input` is read. A
-    /// message has at most `max` bytes, 0 means no limit.
+    /// Takes the next message off the front of `input`; `None` when it is incomplete, and all of `input` has been read. A
+    /// message has at most `max` bytes; 0 means no limit.
     ///
     /// # Errors
-    /// What is wrong with it, once. Whatever follows is thrown away.
-    pub(crate) fn next(&mut self, input: &mut &[u8], max: usize) -> Result<Option<Said>, CloseReason> {
+    /// The protocol error, once. All further input is discarded.
+    pub(crate) fn next(
+        &mut self,
+        input: &mut &[u8],
+        max: usize,
+    ) -> Result<Option<ClientMessage>, CloseReason> {
         if self.failed {
             *input = &[];
         }
@@ -91,7 +95,7 @@ impl Partial {
         self.head.len == 0 && self.frame.is_none() && self.message.is_none()
     }
 
-    fn read(&mut self, input: &mut &[u8], max: u64) -> Result<Option<Said>, CloseReason> {
+    fn read(&mut self, input: &mut &[u8], max: u64) -> Result<Option<ClientMessage>, CloseReason> {
         loop {
             let frame = match &mut self.frame {
                 Some(frame) => frame,
@@ -99,7 +103,7 @@ impl Partial {
                     if !self.head.fill(input) {
                         return Ok(None);
                     }
-                    let frame = self.judge(max)?;
+                    let frame = self.parse_header(max)?;
                     self.frame.insert(frame)
                 }
             };
@@ -107,15 +111,15 @@ impl Partial {
                 return Ok(None);
             }
             if let Some(frame) = self.frame.take()
-                && let Some(said) = self.complete(frame)?
+                && let Some(message) = self.complete(frame)?
             {
-                return Ok(Some(said));
+                return Ok(Some(message));
             }
         }
     }
 
-    /// Takes a whole header and checks it (sections 5.2 to 5.5).
-    fn judge(&mut self, max: u64) -> Result<Frame, CloseReason> {
+    /// Parses a complete header and checks it (sections 5.2 to 5.5).
+    fn parse_header(&mut self, max: u64) -> Result<Frame, CloseReason> {
         let head = mem::take(&mut self.head);
         let [first, second, ..] = head.bytes;
         let (fin, opcode, remaining) = (first & 0x80 != 0, first & 0x0F, head.payload_len());
@@ -126,8 +130,8 @@ impl Partial {
         match (opcode, &self.message) {
             (CLOSE..=PONG, _) if fin && remaining <= 125 => {}
             (TEXT | BINARY, None) | (CONTINUATION, Some(_)) => {
-                let begun = self.message.as_ref().map_or(0, |message| message.payload.len() as u64);
-                if remaining > max.saturating_sub(begun) {
+                let received = self.message.as_ref().map_or(0, |message| message.payload.len() as u64);
+                if remaining > max.saturating_sub(received) {
                     return Err(CloseReason::TooBig);
                 }
             }
@@ -136,13 +140,13 @@ impl Partial {
         Ok(Frame { fin, opcode, mask: head.mask(), remaining, payload: BytesMut::new() })
     }
 
-    /// What a whole frame says; `None` when more frames belong to its message.
-    fn complete(&mut self, frame: Frame) -> Result<Option<Said>, CloseReason> {
+    /// Message that a complete frame ends; `None` when more fragments follow.
+    fn complete(&mut self, frame: Frame) -> Result<Option<ClientMessage>, CloseReason> {
         let Frame { fin, opcode, payload, .. } = frame;
         match opcode {
-            CLOSE => return close_code(&payload).map(|code| Some(Said::Close(code))),
-            PING => return Ok(Some(Said::Ping(payload.freeze()))),
-            PONG => return Ok(Some(Said::Pong(payload.freeze()))),
+            CLOSE => return close_code(&payload).map(|code| Some(ClientMessage::Close(code))),
+            PING => return Ok(Some(ClientMessage::Ping(payload.freeze()))),
+            PONG => return Ok(Some(ClientMessage::Pong(payload.freeze()))),
             _ => {}
         }
         let mut message = match self.message.take() {
@@ -159,15 +163,15 @@ impl Partial {
         }
         let payload = message.payload.freeze();
         if message.opcode == BINARY {
-            return Ok(Some(Said::Binary(payload)));
+            return Ok(Some(ClientMessage::Binary(payload)));
         }
         let text = ByteString::try_from(payload).map_err(|_| CloseReason::InvalidPayload)?;
-        Ok(Some(Said::Text(text)))
+        Ok(Some(ClientMessage::Text(text)))
     }
 }
 
 impl Head {
-    /// Takes bytes until it is whole; says whether it is.
+    /// Takes bytes until the header is complete; returns whether it is.
     fn fill(&mut self, chunk: &mut &[u8]) -> bool {
         loop {
             let (len, wanted) = (usize::from(self.len), self.wanted());
@@ -183,7 +187,7 @@ impl Head {
         }
     }
 
-    /// How long it is, as far as that can be told.
+    /// Length of the header, as far as the received bytes determine it.
     fn wanted(&self) -> usize {
         if self.len < 2 {
             return 2;
@@ -192,7 +196,7 @@ impl Head {
         2 + self.extended() + mask
     }
 
-    /// How many bytes of it are a length that did not fit into seven bits.
+    /// Bytes of the extended payload length.
     fn extended(&self) -> usize {
         match self.bytes[1] & 0x7F {
             126 => 2,
@@ -216,21 +220,21 @@ impl Head {
 }
 
 impl Frame {
-    /// Takes bytes until the payload is whole; says whether it is. Nothing is reserved for what has only been announced.
+    /// Takes bytes until the payload is complete; returns whether it is. No memory is reserved for an announced length.
     fn fill(&mut self, chunk: &mut &[u8]) -> bool {
         let step = self.remaining.min(chunk.len() as u64) as usize;
-        let begun = self.payload.len();
+        let received = self.payload.len();
         self.payload.extend_from_slice(&chunk[..step]);
         chunk.advance(step);
-        unmask(&mut self.payload[begun..], self.mask, begun);
+        unmask(&mut self.payload[received..], self.mask, received);
         self.remaining -= step as u64;
         self.remaining == 0
     }
 }
 
-/// Takes the mask off bytes that stand `begun` bytes behind the payload's first (section 5.3).
-fn unmask(bytes: &mut [u8], mask: [u8; 4], begun: usize) {
-    let mask: [u8; 16] = std::array::from_fn(|at| mask[(begun + at) % 4]);
+/// Unmasks bytes at an offset in the payload (section 5.3).
+fn unmask(bytes: &mut [u8], mask: [u8; 4], offset: usize) {
+    let mask: [u8; 16] = std::array::from_fn(|at| mask[(offset + at) % 4]);
     for block in bytes.chunks_mut(mask.len()) {
         for (byte, mask) in block.iter_mut().zip(mask) {
             *byte ^= mask;
@@ -244,7 +248,7 @@ fn close_code(payload: &[u8]) -> Result<Option<u16>, CloseReason> {
         return if payload.is_empty() { Ok(None) } else { Err(CloseReason::Protocol) };
     };
     match u16::from_be_bytes(*code) {
-        // Those that the standard and IANA's registry let a peer send, and those of libraries and applications.
+        // Codes that the standard and IANA's registry allow on the wire, and those of libraries and applications.
         code @ (1000..=1003 | 1007..=1014 | 3000..=4999) => match std::str::from_utf8(reason) {
             Ok(_) => Ok(Some(code)),
             Err(_) => Err(CloseReason::InvalidPayload),
@@ -277,13 +281,13 @@ mod tests {
         frame
     }
 
-    /// Feeds bytes in pieces of a size; returns what was said, and the fault at its end.
-    fn read(bytes: &[u8], piece: usize, max: usize) -> (Vec<Said>, Option<CloseReason>) {
+    /// Feeds bytes in pieces of a size; returns the messages and the protocol error, if any.
+    fn read(bytes: &[u8], piece: usize, max: usize) -> (Vec<ClientMessage>, Option<CloseReason>) {
         let (mut reader, mut all, mut fault) = (Reader::default(), Vec::new(), None);
         for mut piece in bytes.chunks(piece) {
             loop {
                 match reader.next(&mut piece, max) {
-                    Ok(Some(said)) => all.push(said),
+                    Ok(Some(message)) => all.push(message),
                     Ok(None) => break,
                     Err(reason) => assert_eq!(fault.replace(reason), None, "a fault is reported once"),
                 }
@@ -321,34 +325,34 @@ mod tests {
         ]
         .concat();
         for piece in [1, 2, 3, 7, 1000, bytes.len()] {
-            let (said, fault) = read(&bytes, piece, 0);
+            let (messages, fault) = read(&bytes, piece, 0);
             let all = [
-                Said::Text("hello".into()),
-                Said::Binary(Bytes::copy_from_slice(&big[..300])),
-                Said::Ping(Bytes::from_static(b"are you there")),
-                Said::Text("gr\u{fc}\u{df}e".into()),
-                Said::Binary(Bytes::copy_from_slice(&big)),
-                Said::Text("".into()),
-                Said::Pong(Bytes::new()),
-                Said::Close(Some(1000)),
+                ClientMessage::Text("hello".into()),
+                ClientMessage::Binary(Bytes::copy_from_slice(&big[..300])),
+                ClientMessage::Ping(Bytes::from_static(b"are you there")),
+                ClientMessage::Text("gr\u{fc}\u{df}e".into()),
+                ClientMessage::Binary(Bytes::copy_from_slice(&big)),
+                ClientMessage::Text("".into()),
+                ClientMessage::Pong(Bytes::new()),
+                ClientMessage::Close(Some(1000)),
             ];
-            assert!(said == all, "pieces of {piece}");
+            assert!(messages == all, "pieces of {piece}");
             assert_eq!(fault, None);
         }
     }
 
     #[test]
-    fn an_announced_size_is_judged_before_a_byte_of_it_comes() {
+    fn an_announced_size_is_checked_before_a_byte_of_it_comes() {
         let mut bytes = frame(0x81, b"abc");
         bytes.extend([0x82, 0x80 | 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         for piece in [1, bytes.len()] {
             assert_eq!(
                 read(&bytes, piece, 65_536),
-                (vec![Said::Text("abc".into())], Some(CloseReason::TooBig))
+                (vec![ClientMessage::Text("abc".into())], Some(CloseReason::TooBig))
             );
         }
         // One that no limit forbids takes no memory for what has not come.
-        assert_eq!(read(&bytes, 1000, 0), (vec![Said::Text("abc".into())], None));
+        assert_eq!(read(&bytes, 1000, 0), (vec![ClientMessage::Text("abc".into())], None));
     }
 
     #[test]
@@ -358,7 +362,7 @@ mod tests {
         assert_eq!(read(&bytes, 1000, 120).1, None);
         bytes.extend(frame(0x80, b"x"));
         assert_eq!(read(&bytes, 1000, 120).1, Some(CloseReason::TooBig));
-        assert_eq!(read(&bytes, 1000, 121).0, [Said::Text("x".repeat(121).into())]);
+        assert_eq!(read(&bytes, 1000, 121).0, [ClientMessage::Text("x".repeat(121).into())]);
     }
 
     #[test]
@@ -377,9 +381,9 @@ mod tests {
             ("a close code that is not sent", frame(0x88, b"\x03\xED")),
             ("a close code of nobody", frame(0x88, b"\x0B\xB7")),
         ] {
-            // What follows a fault is not heard.
+            // Input behind a protocol error is ignored.
             let bytes = [frame(0x8A, b"before"), bytes, frame(0x81, b"after")].concat();
-            let before = vec![Said::Pong(Bytes::from_static(b"before"))];
+            let before = vec![ClientMessage::Pong(Bytes::from_static(b"before"))];
             assert_eq!(read(&bytes, 1000, 0), (before, Some(CloseReason::Protocol)), "{name}");
         }
     }
@@ -392,6 +396,6 @@ mod tests {
             assert_eq!(read(&bytes, 1000, 0), (Vec::new(), Some(CloseReason::InvalidPayload)));
         }
         let halves = [frame(0x01, &half[..1]), frame(0x80, &half[1..])].concat();
-        assert_eq!(read(&halves, 1000, 0).0, [Said::Text("\u{df}".into())]);
+        assert_eq!(read(&halves, 1000, 0).0, [ClientMessage::Text("\u{df}".into())]);
     }
 }

@@ -21,16 +21,16 @@ use crate::{
     protocol::Protocol,
 };
 
-/// Where the endpoint is, who may connect, and what becomes of texts from clients.
+/// Configuration of the endpoint.
 #[derive(Clone)]
 pub struct WebSocketConfig {
-    /// The path of the endpoint. Default `/resource/websocket`.
+    /// Path of the endpoint. Default: `/resource/websocket`.
     pub path: String,
-    /// Which pages may connect besides the server's own. Default: none.
+    /// Origins that may connect besides the server's own. Default: none.
     pub allowed_origins: AllowedOrigins,
-    /// What becomes of texts from clients. Default: [`Echo`].
+    /// Handler of the clients' texts. Default: [`Echo`].
     pub inbound: Arc<dyn InboundHandler>,
-    /// Under which status a refused login is told of. Default: 401 or 403.
+    /// Status of the response to a refused login. Default: 401 or 403.
     pub error_status: ErrorStatus,
 }
 
@@ -55,7 +55,7 @@ impl fmt::Debug for WebSocketConfig {
     }
 }
 
-/// Adds `GET {path}` to an `App`; give it to `App::configure`.
+/// Routes of the endpoint, `GET {path}`, for `App::configure`.
 ///
 /// Build the hub outside of `HttpServer::new`: its closure runs once per worker.
 pub fn routes(
@@ -86,7 +86,7 @@ pub fn routes(
     }
 }
 
-/// What the handlers and connections of one worker share.
+/// State that the handlers and connections of one worker share.
 pub(crate) struct State {
     /// Keeps the worker's shard alive between connections.
     _shard: Arc<Shard>,
@@ -99,26 +99,26 @@ pub(crate) struct State {
     v1: Arc<dyn Wire>,
 }
 
-/// Upgrades a request, or says why not. Everything that can refuse it comes before the upgrade.
+/// Upgrades a request. Everything that can refuse it comes before the upgrade.
 async fn connect(
     state: &Rc<State>,
     request: &HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Refusal> {
     check_upgrade(request)?;
-    // The handshake is all that is wanted of it: its session and its stream would each keep a queue.
-    let unheard = web::Payload::from_request(request, &mut Payload::None).into_inner();
-    let unheard = unheard.expect("a payload is always extracted from a request");
-    let (response, ..) = actix_ws::handle_with_protocols(request, unheard, &[SUBPROTOCOL])
+    // Only the handshake of actix-ws is used: its session and its stream would each keep a queue.
+    let unused = web::Payload::from_request(request, &mut Payload::None).into_inner();
+    let unused = unused.expect("a payload is always extracted from a request");
+    let (response, ..) = actix_ws::handle_with_protocols(request, unused, &[SUBPROTOCOL])
         .map_err(|error| Refusal::new(400, error))?;
 
     let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     let handshake = Handshake::new(TRANSPORT, request.query_string(), headers, request.peer_addr());
     let host = handshake.header("Host");
-    // Browsers send one; of several, none may be a stranger's.
-    let stranger =
+    // Browsers send one. If there are several, all have to be allowed.
+    let refused =
         handshake.header_all("Origin").find(|origin| !state.allowed_origins.allow(Some(origin), host));
-    if let Some(origin) = stranger {
+    if let Some(origin) = refused {
         tracing::warn!(
             origin,
             "refused the WebSocket of another origin; websocket.allowedOrigins can name it"
@@ -135,15 +135,15 @@ async fn connect(
     } else {
         (Protocol::Raw, &state.raw)
     };
-    // Raw frames have no cursor to come back with.
+    // Raw clients have no cursor.
     let cursor = handshake.cursor().filter(|_| protocol == Protocol::V1);
-    // A node that starts does not know yet who was kicked. It soon will, mostly.
+    // A starting node does not know yet which logins were kicked; mostly it will in a moment.
     timeout(START, state.hub.started()).await.ok();
     let session = state
         .hub
         .connect(principal, TRANSPORT, wire, cursor)
         .map_err(|error| Refusal::from(error).of_login(state.error_status))?;
-    // Whoever is connected is owed what is published from then on: not before it can be told where that begins.
+    // A client gets everything that is published after its upgrade, so the session's position has to be known before.
     if timeout(START, session.begun()).await.is_err() {
         return Err(ConnectError::Behind.into());
     }
@@ -152,7 +152,7 @@ async fn connect(
     Ok(response.set_body(BoxBody::new(body)))
 }
 
-/// What actix lets pass though RFC 6455, section 4.2.1, does not.
+/// Checks that actix-ws does not make (RFC 6455, section 4.2.1).
 fn check_upgrade(request: &HttpRequest) -> Result<(), Refusal> {
     let upgrades = request.headers().get_all(header::UPGRADE).filter_map(|value| value.to_str().ok());
     let mut tokens = upgrades.flat_map(|value| value.split(',')).map(str::trim);
@@ -165,13 +165,13 @@ fn check_upgrade(request: &HttpRequest) -> Result<(), Refusal> {
     }
 }
 
-/// How long a handshake waits for the node to start.
+/// Time that a handshake waits for the node to start.
 const START: Duration = Duration::from_secs(5);
 
-/// After about what time a client that was refused for now is asked to come back.
+/// Mean of the `Retry-After` of a temporary refusal.
 const RETRY: Duration = Duration::from_secs(3);
 
-/// Why a request was not upgraded, as its client gets to see it.
+/// Response to a request that is not upgraded.
 struct Refusal {
     status: u16,
     code: u16,
@@ -184,7 +184,7 @@ impl Refusal {
         Self { status, code: status, msg: msg.to_string() }
     }
 
-    /// The same of a login, which may be told under another status.
+    /// The same for a refused login, whose status is configurable.
     fn of_login(self, errors: ErrorStatus) -> Self {
         Self { status: errors.of(self.code), ..self }
     }
@@ -193,7 +193,7 @@ impl Refusal {
         let status = StatusCode::from_u16(self.status).expect("all statuses here are valid");
         let mut response = HttpResponse::build(status);
         if status == StatusCode::SERVICE_UNAVAILABLE {
-            // In whole seconds (RFC 9110, section 10.2.3), and not the same for all.
+            // In whole seconds (RFC 9110, section 10.2.3), randomized.
             let seconds = random_retry(RETRY).as_secs_f64().ceil();
             response.insert_header((header::RETRY_AFTER, format!("{seconds:.0}")));
         }
@@ -202,7 +202,7 @@ impl Refusal {
             StatusCode::UPGRADE_REQUIRED => {
                 response.insert_header((header::UPGRADE, "websocket"));
             }
-            // RFC 6455, section 4.4: the version may be what is wrong.
+            // RFC 6455, section 4.4: the version may be unsupported.
             StatusCode::BAD_REQUEST => {
                 response.insert_header((header::SEC_WEBSOCKET_VERSION, "13"));
             }

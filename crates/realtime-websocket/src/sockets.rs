@@ -1,4 +1,4 @@
-//! [`WebSockets`]: the verbs of the seed's `WebSocketUtils` and `WebSocketSessionHolder`.
+//! [`WebSockets`]: the methods of RuoYi's `WebSocketUtils` and `WebSocketSessionHolder`.
 
 use std::ops::Deref;
 
@@ -8,26 +8,26 @@ use crate::TRANSPORT;
 
 /// Pushes through WebSockets.
 ///
-/// It derefs to [`Facade`], which has the verbs that both transports share: `send_message`, `send_message_all`,
+/// It derefs to [`Facade`], which has the methods that both transports share: `send_message`, `send_message_all`,
 /// `publish_all`, `exist_session`, `sessions_all`, `sessions`, `is_enabled`.
 #[derive(Debug, Clone)]
 pub struct WebSockets(Facade);
 
 impl WebSockets {
-    /// The sockets of a hub.
+    /// WebSockets of a hub.
     pub fn new(hub: Hub) -> Self {
         Self(Facade::new(Some(hub), TRANSPORT))
     }
 
-    /// The sockets of a module that is switched off: every verb answers [`FacadeError::Disabled`].
+    /// WebSockets of a disabled module: every method returns [`FacadeError::Disabled`].
     pub fn disabled() -> Self {
         Self(Facade::new(None, TRANSPORT))
     }
 
-    /// Publishes the seed's DTO: a text to some users on every node.
+    /// Publishes a text to some users on every node, by RuoYi's DTO.
     ///
     /// # Errors
-    /// [`FacadeError`] when the module is off, the list empty, the text too large or the bus away.
+    /// [`FacadeError`] when the module is disabled, the list is empty, the text is too large or the bus is unavailable.
     pub async fn publish_message(&self, dto: WebSocketMessageDto) -> Result<Published, FacadeError> {
         self.publish_to(&dto.session_keys, dto.message).await
     }
