@@ -21,9 +21,9 @@ pub(crate) struct SseConnection {
 
 #[derive(Debug, Clone, Copy)]
 enum Stage {
-    /// Nothing was sent. The time after which the client comes back.
+    /// Nothing has been sent. The time after which the client reconnects.
     New(Duration),
-    /// The first block was sent without a cursor, since the session had yet to begin.
+    /// The first block has been sent without a cursor, since the session had not begun.
     Waiting,
     Open,
     Ended,
@@ -41,7 +41,7 @@ impl SseConnection {
 
 impl Connection for SseConnection {
     fn poll_next(&mut self, cx: &mut Context<'_>, input: &mut &[u8]) -> Poll<Step> {
-        // Nothing is expected of the client.
+        // Input of the client is discarded.
         *input = &[];
         match self.stage {
             Stage::New(retry) => {
@@ -50,7 +50,7 @@ impl Connection for SseConnection {
                 return self.write(wire::connected(retry, begin.and_then(|begin| begin.cursor)));
             }
             Stage::Waiting => {
-                // The cursor comes before all that has one. Local sends and heartbeats need not wait.
+                // The cursor precedes everything that has a position. Local sends and heartbeats do not wait for it.
                 if !self.session.is_within_frame()
                     && let Poll::Ready(begin) = self.session.poll_begin(cx)
                 {
@@ -63,7 +63,7 @@ impl Connection for SseConnection {
             Stage::Open => {}
             Stage::Ended => return Poll::Ready(Step::End),
         }
-        // The session's frames are framed already.
+        // The session's frames have their framing already.
         Poll::Ready(match ready!(self.session.poll_next(cx)) {
             Outbound::Bytes(bytes) => Step::Write(bytes),
             Outbound::Close(reason) => {
@@ -77,7 +77,7 @@ impl Connection for SseConnection {
         })
     }
 
-    /// A client that has closed its side of an event stream has left.
+    /// A client that closes its side of an event stream has disconnected.
     fn closed(&mut self) {
         self.session.close(CloseReason::Gone);
         self.stage = Stage::Ended;

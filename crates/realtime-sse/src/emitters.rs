@@ -1,4 +1,4 @@
-//! [`SseEmitters`]: the verbs of the seed's `SseMessageUtils` and `SseEmitterManager`.
+//! [`SseEmitters`]: the methods of RuoYi's `SseMessageUtils` and `SseEmitterManager`.
 
 use std::{ops::Deref, sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
 
 /// Pushes through event streams, and opens and ends them.
 ///
-/// It derefs to [`Facade`], which has the verbs that both transports share: `send_message`, `send_message_all`,
+/// It derefs to [`Facade`], which has the methods that both transports share: `send_message`, `send_message_all`,
 /// `publish_all`, `exist_session`, `sessions_all`, `sessions`, `is_enabled`.
 #[derive(Clone)]
 pub struct SseEmitters {
@@ -26,20 +26,20 @@ pub struct SseEmitters {
     retry: Duration,
 }
 
-/// Streams that are younger are spared by `disconnect` and the close endpoint: the farewell of a page that was
-/// reloaded may arrive after the new page's stream.
+/// Minimum age of the streams that `disconnect` and the close endpoint end: when a page is reloaded, the close request of
+/// the old page may arrive after the new page's stream.
 const SPARE: Duration = Duration::from_secs(2);
 
-/// The time after which clients come back, unless the configuration says another.
+/// Default time after which clients reconnect.
 pub(crate) const RETRY: Duration = Duration::from_secs(3);
 
 impl SseEmitters {
-    /// The emitters of a hub.
+    /// Emitters of a hub.
     pub fn new(hub: Hub) -> Self {
         Self::over(Some(hub))
     }
 
-    /// The emitters of a module that is switched off: every verb answers [`FacadeError::Disabled`].
+    /// Emitters of a disabled module: every method returns [`FacadeError::Disabled`].
     pub fn disabled() -> Self {
         Self::over(None)
     }
@@ -53,34 +53,34 @@ impl SseEmitters {
         }
     }
 
-    /// Sets the time after which a client comes back when its stream breaks.
+    /// Sets the time after which a client reconnects when its stream breaks.
     #[must_use]
     pub fn retry(mut self, retry: Duration) -> Self {
         self.retry = retry;
         self
     }
 
-    /// Publishes the seed's DTO: a text to some users on every node.
+    /// Publishes a text to some users on every node, by RuoYi's DTO.
     ///
     /// # Errors
-    /// [`FacadeError`] when the module is off, the list empty, the text too large or the bus away.
+    /// [`FacadeError`] when the module is disabled, the list is empty, the text is too large or the bus is unavailable.
     pub async fn publish_message(&self, dto: SseMessageDto) -> Result<Published, FacadeError> {
         self.publish_to(&dto.user_ids, dto.message).await
     }
 
-    /// Opens a stream for a user that the caller has authenticated; answer the request with it.
+    /// Opens a stream for a user whom the caller has authenticated. The stream is the response to the request.
     ///
-    /// The token should be the login's own and secret: a kick refuses it to this user for good. Where there is none, an
-    /// empty text lets a kick end the stream and refuse nothing. A node that is starting takes nobody in: await
-    /// [`Hub::started`] first, for a bounded time.
+    /// The token should be secret and the login's own: after a kick it is refused for this user. With an empty text a kick
+    /// ends the stream, and refuses nothing. A starting node refuses connections: await [`Hub::started`] first, for a bounded
+    /// time.
     ///
     /// # Errors
-    /// [`EmitterError`] when the module is off or the hub does not take the connection.
+    /// [`EmitterError`] when the module is disabled or the hub refuses the connection.
     pub fn connect(&self, user: impl Into<UserId>, token: &str) -> Result<SseStream, EmitterError> {
         self.open(Principal::new(user.into(), token), None)
     }
 
-    /// Opens a stream for a principal, from the cursor on that its client brought.
+    /// Opens a stream for a principal, from the client's cursor on.
     ///
     /// # Errors
     /// As [`Self::connect`].
@@ -88,8 +88,8 @@ impl SseEmitters {
         self.open_on(None, principal, cursor)
     }
 
-    /// Opens a stream for a principal as the answer to `request`, whose connection is taken over where that is possible:
-    /// see [`Takeover`].
+    /// Opens a stream for a principal as the response to `request`. Its connection is taken over where possible: see
+    /// [`Takeover`].
     ///
     /// # Errors
     /// As [`Self::connect`].
@@ -137,13 +137,13 @@ impl std::fmt::Debug for SseEmitters {
     }
 }
 
-/// Why no stream was opened.
+/// Error of [`SseEmitters::connect`] and its like.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EmitterError {
-    /// The module is switched off.
+    /// The module is disabled.
     #[error(transparent)]
     Facade(#[from] FacadeError),
-    /// The hub did not take the connection.
+    /// The hub refused the connection.
     #[error(transparent)]
     Connect(#[from] ConnectError),
 }

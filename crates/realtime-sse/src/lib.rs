@@ -1,6 +1,6 @@
 //! Server-Sent Events transport of **realtime**, a push framework for actix-web.
 //!
-//! [`routes`] adds the stream and its close endpoint to an `App`; [`SseEmitters`] has the verbs that push through it.
+//! [`routes`] adds the stream and its close endpoint to an `App`; [`SseEmitters`] pushes through it.
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -19,7 +19,7 @@
 //!             App::new().configure(routes(hub.clone(), jwt.clone(), SseConfig::default()))
 //!         }
 //!     })
-//!     // A client that left is noticed at once, not at the next write that fails.
+//!     // A client that disconnects is noticed at once, not by the next write.
 //!     .h1_allow_half_closed(false)
 //!     .bind(("127.0.0.1", 8080))?
 //!     .run();
@@ -32,9 +32,8 @@
 //! [`HttpServer`] is actix-web's with connections that leave the HTTP dispatcher once they are open, so that one costs
 //! less than a KiB; everything works on `actix_web::HttpServer` as well, with [`socket_options`] for `on_connect`.
 //!
-//! A server with open connections takes the whole shutdown timeout to stop, and its clients see a broken one. One
-//! that handles its signals itself (`HttpServer::disable_signals`) and calls `Hub::drain` first ends every session in
-//! order.
+//! A server with open connections waits for its whole shutdown timeout, and then breaks them off. To end every session in
+//! order, handle signals in the application (`HttpServer::disable_signals`) and call `Hub::drain` first.
 
 #[cfg(feature = "bench")]
 #[doc(hidden)]

@@ -19,14 +19,14 @@ use crate::{
     wire,
 };
 
-/// Where the stream is and how it behaves.
+/// Configuration of the endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SseConfig {
-    /// The path of the stream; `<path>/close` ends it. Default `/resource/sse`.
+    /// Path of the stream; `<path>/close` ends it. Default: `/resource/sse`.
     pub path: String,
-    /// After what time a client comes back when its stream breaks. Default 3 s.
+    /// Time after which a client reconnects when its stream breaks. Default: 3 s.
     pub retry: Duration,
-    /// Under which status a refused login is told of. Default: 401 or 403, and 204 for one that was kicked.
+    /// Status of the response to a refused login. Default: 401 or 403, and 204 for a login that was kicked.
     pub error_status: ErrorStatus,
 }
 
@@ -36,7 +36,7 @@ impl Default for SseConfig {
     }
 }
 
-/// Adds `GET {path}` and `GET|POST {path}/close` to an `App`; give it to `App::configure`.
+/// Routes of the endpoint, `GET {path}` and `GET|POST {path}/close`, for `App::configure`.
 ///
 /// Build the hub outside of `HttpServer::new`: its closure runs once per worker.
 pub fn routes(
@@ -59,7 +59,7 @@ pub fn routes(
     }
 }
 
-/// What the handlers of one worker share.
+/// State that the handlers of one worker share.
 struct State {
     /// Keeps the worker's shard alive between connections.
     _shard: Arc<Shard>,
@@ -69,7 +69,7 @@ struct State {
     error_status: ErrorStatus,
 }
 
-/// How long a request waits for the node to start.
+/// Time that a request waits for the node to start.
 const START: Duration = Duration::from_secs(5);
 
 async fn connect(state: Rc<State>, request: HttpRequest) -> HttpResponse {
@@ -79,11 +79,11 @@ async fn connect(state: Rc<State>, request: HttpRequest) -> HttpResponse {
         Err(error) => return refuse_login(&error, &state),
     };
     if let Ok(hub) = state.emitters.hub() {
-        // A node that starts does not know yet who was kicked. It soon will, mostly.
+        // A starting node does not know yet which logins were kicked; mostly it will in a moment.
         timeout(START, hub.started()).await.ok();
     }
     match state.emitters.open_for(&request, principal, handshake.cursor()) {
-        // Whoever is connected is owed what is published from then on: not before it can be told where that begins.
+        // A client gets everything that is published after the response's head, so the position has to be known before.
         Ok(stream) if timeout(START, stream.begun()).await.is_err() => {
             refuse(&EmitterError::Connect(ConnectError::Behind), &state)
         }
@@ -92,7 +92,7 @@ async fn connect(state: Rc<State>, request: HttpRequest) -> HttpResponse {
     }
 }
 
-/// Ends the streams of the request's token. Without a valid one there is nothing to end, and that is no error.
+/// Ends the streams of the request's token. An invalid token has no streams, and is not an error.
 async fn close(state: Rc<State>, request: HttpRequest) -> HttpResponse {
     let handshake = handshake(&request);
     if let Ok(principal) = state.authenticator.authenticate(&handshake).await {
@@ -114,11 +114,12 @@ fn refuse_login(error: &AuthError, state: &State) -> HttpResponse {
             let code = error.status();
             answer(state.error_status.of(code), code, error)
         }
-        AuthError::Unavailable(_) => come_back(state.retry),
+        AuthError::Unavailable(_) => reconnect_later(state.retry),
     }
 }
 
-/// A native `EventSource` gives up for good on anything but 200 with the right type, and 204 says "do not come back".
+/// Response to a connection that the hub refused. A native `EventSource` stops for good on any status but 200, and the
+/// standard has 204 for "do not reconnect".
 fn refuse(error: &EmitterError, state: &State) -> HttpResponse {
     match error {
         EmitterError::Connect(
@@ -127,10 +128,10 @@ fn refuse(error: &EmitterError, state: &State) -> HttpResponse {
             | ConnectError::Draining
             | ConnectError::BusDown
             | ConnectError::Full(_),
-        ) => come_back(state.retry),
+        ) => reconnect_later(state.retry),
         EmitterError::Connect(ConnectError::Kicked) => match state.error_status {
             ErrorStatus::Http => HttpResponse::NoContent().finish(),
-            // No stream either, and this one says why.
+            // Not an event stream either, but with the reason.
             ErrorStatus::Always200 => answer(200, 401, error),
         },
         EmitterError::Connect(ConnectError::TooManyOfUser(..)) => answer(429, 429, error),
@@ -140,8 +141,9 @@ fn refuse(error: &EmitterError, state: &State) -> HttpResponse {
     }
 }
 
-/// Each client is told another time: those that are refused together must not come back together.
-fn come_back(retry: Duration) -> HttpResponse {
+/// Event stream that ends at once and has its client reconnect later, after a random time: clients that are refused
+/// together must not return together.
+fn reconnect_later(retry: Duration) -> HttpResponse {
     response().body(wire::unavailable(random_retry(retry)))
 }
 
@@ -150,7 +152,7 @@ fn answer(status: u16, code: u16, error: &impl ToString) -> HttpResponse {
     HttpResponse::build(status).json(Reply::error(code, error.to_string()))
 }
 
-/// A handler with the worker's state in its first argument, so that nothing of ours is in the app's data.
+/// Handler with the worker's state as its first argument, so that the app's data stays the application's.
 fn with<Fut>(
     state: &Rc<State>,
     handler: fn(Rc<State>, HttpRequest) -> Fut,

@@ -19,15 +19,15 @@ use realtime_server::{Aborted, Connection, ConnectionBody, Step, Takeover};
 
 use crate::{connection::SseConnection, wire::Framing};
 
-/// One client's event stream. Answer a request with it; dropping it ends the session.
+/// Event stream of one client, as a response. Dropping it ends the session.
 #[derive(Debug)]
 pub struct SseStream {
     connection: SseConnection,
     takeover: Option<Takeover>,
 }
 
-/// The stream is broken off; what it was sent may end within an event. It has no orderly end, so that its client does
-/// not take the piece for a whole event.
+/// Error of a stream that is broken off. The response has no orderly end, so that the client does not take the beginning of
+/// an event for a complete one.
 #[derive(Debug)]
 pub struct StreamAborted(Aborted);
 
@@ -40,19 +40,19 @@ impl fmt::Display for StreamAborted {
 impl std::error::Error for StreamAborted {}
 
 impl SseStream {
-    /// With a takeover, the session's frames have to be framed as chunks.
+    /// With a takeover, the session's wire format has to include the chunked framing.
     pub(crate) fn new(session: Session, retry: Duration, takeover: Option<Takeover>) -> Self {
         let framing = Framing::of(takeover.as_ref());
         Self { connection: SseConnection::new(session, retry, framing), takeover }
     }
 
-    /// Waits until it can be told where the session begins: on a node that starts, or lags behind the client's cursor. A
-    /// stream that is answered with before that begins with what the node reads from then on.
+    /// Waits until the session's first position is known, on a node that is starting or behind the client's cursor. A stream
+    /// that is sent before begins with what the node reads from then on.
     pub async fn begun(&self) {
         self.connection.session.begun().await;
     }
 
-    /// A handle on the session, to keep while the stream is on its way.
+    /// Handle of the session, to be kept while the stream is sent.
     pub fn handle(&self) -> SessionHandle {
         self.connection.session.handle()
     }
@@ -60,7 +60,7 @@ impl SseStream {
     pub(crate) fn respond(self) -> HttpResponse {
         let mut response = response();
         if self.takeover.is_some() {
-            // The connection ends with the stream: the dispatcher, which could read another request, does not have it.
+            // The connection ends with the stream: the dispatcher has lost it and cannot read another request.
             response.force_close();
         }
         response.body(ConnectionBody::new(self.connection, self.takeover, Payload::None))
@@ -91,7 +91,7 @@ impl Responder for SseStream {
     }
 }
 
-/// An event stream that proxies and middleware neither cache, transform, compress nor hold back.
+/// Head of an event stream that proxies and middleware do not cache, transform, compress or buffer.
 pub(crate) fn response() -> HttpResponseBuilder {
     let mut response = HttpResponse::Ok();
     response

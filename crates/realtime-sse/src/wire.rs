@@ -1,4 +1,4 @@
-//! How an event stream is written: WHATWG HTML, section 9.2.6, in the seed's style without spaces after colons.
+//! Encoder of event streams (WHATWG HTML, section 9.2.6), in RuoYi's style without spaces after colons.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -6,16 +6,16 @@ use bytes::Bytes;
 use realtime_core::{BusState, CloseReason, EventName, GapReason, Message, Position, Wire};
 use realtime_server::Takeover;
 
-/// `text/event-stream`.
+/// Wire format `text/event-stream`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SseWire(pub(crate) Framing);
 
-/// How blocks are put into the response.
+/// Framing of blocks in the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Framing {
-    /// As they are: the server frames them.
+    /// None: the server frames them.
     Plain,
-    /// As chunks (RFC 9112, section 7.1), on a connection that was taken over from the server.
+    /// Chunks (RFC 9112, section 7.1), on a connection that was taken over from the server.
     Chunked,
 }
 
@@ -66,7 +66,7 @@ impl Wire for SseWire {
         let since = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         self.0.frame(match bus {
             BusState::Up => format!(":heartbeat\n{}\n", id_line(cursor)).into(),
-            // A comment would be seen by no page.
+            // Pages do not see comments.
             BusState::Restored => block(EventName::BUS, cursor, r#"{"downSince":null}"#),
             BusState::Down(time) => {
                 block(EventName::BUS, cursor, &format!(r#"{{"downSince":{}}}"#, since(time)))
@@ -97,7 +97,7 @@ pub(crate) fn disconnected(reason: CloseReason) -> Bytes {
     }
 }
 
-/// All that a client gets which has to come back later.
+/// The only block for a client that has to reconnect later.
 pub(crate) fn unavailable(retry: Duration) -> Bytes {
     format!(":disconnected\nretry:{}\n\n", retry.as_millis()).into()
 }
@@ -119,7 +119,7 @@ fn block(event: &str, id: Option<Position>, data: &str) -> Bytes {
         let line = end.map_or(rest, |end| &rest[..end]);
         block.push_str("data:");
         if line.starts_with(' ') {
-            // Parsers take one space after the colon away.
+            // Parsers remove one space after the colon.
             block.push(' ');
         }
         block.push_str(line);
