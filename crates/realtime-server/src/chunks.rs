@@ -1,7 +1,7 @@
 //! [`Chunks`]: finds the end of a chunked body (RFC 9112, section 7.1).
 
-/// Scanner for the end of a chunked body. It takes the same steps as actix-http's decoder, so that both agree on the
-/// byte at which the next request begins.
+/// Scanner for the end of a chunked body. It follows actix-http's decoder, so that both agree on the first byte of the next
+/// request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Chunks {
     /// Before a chunk's size.
@@ -12,7 +12,7 @@ pub(crate) enum Chunks {
     Space(u64),
     Extension(u64),
     SizeLf(u64),
-    /// Within a chunk, of which so many bytes are left.
+    /// Within a chunk, with the number of bytes that are left.
     Chunk(u64),
     ChunkCr,
     ChunkLf,
@@ -21,12 +21,12 @@ pub(crate) enum Chunks {
     Trailer,
     TrailerLf,
     EndLf,
-    /// It is no chunked body: the decoder refuses it, and the connection ends.
+    /// Not a chunked body: the decoder fails, and the connection ends.
     Broken,
 }
 
 impl Chunks {
-    /// The length of what belongs to the body, if it ends within these bytes.
+    /// Length of the body's part of `bytes`, if it ends within them.
     pub(crate) fn find(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut at = 0;
         while let Some(byte) = bytes.get(at) {

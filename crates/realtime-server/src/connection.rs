@@ -1,4 +1,4 @@
-//! [`Connection`]: a long-lived connection as a state machine, and [`ConnectionBody`], which runs it on the lane there is.
+//! [`Connection`]: a long-lived connection as a state machine, and [`ConnectionBody`], which runs it.
 
 use std::{
     fmt,
@@ -17,43 +17,42 @@ use crate::takeover::Takeover;
 
 /// A long-lived connection in both directions, as a state machine without IO.
 ///
-/// It is run by the body of a response (the *body lane*), or by a worker that has taken the socket over
-/// ([`Takeover`]). Both promise the same: what [`Self::poll_next`] gives is written in order, and whatever the client
-/// sends behind its request is given to it in order.
+/// It is run by the body of a response (the *body lane*), or by a worker that has taken the socket over ([`Takeover`]).
+/// Both guarantee that the bytes of [`Self::poll_next`] are written in order, and that it gets all input behind the request
+/// in order.
 pub trait Connection: Unpin + 'static {
     /// The next step.
     ///
-    /// It may take bytes off the front of `input`, which holds what the client has sent and was not taken before.
-    /// While it leaves some, it is given no more. When it is pending it has the task woken as soon as it can go on.
+    /// It may take bytes off the front of `input`, the unread input of the client. It gets no more input while it leaves some.
+    /// When it is pending, it wakes the task as soon as it can make progress.
     fn poll_next(&mut self, cx: &mut Context<'_>, input: &mut &[u8]) -> Poll<Step>;
 
-    /// Records that bytes have come from the client.
+    /// Records that bytes were received.
     fn received(&mut self) {}
 
-    /// Records that nothing more can come from the client: it has closed its side, or the connection is broken.
+    /// Records the end of the input: the client has closed its side, or the connection is broken.
     fn closed(&mut self);
 
-    /// Pending until the connection is to be broken off; asked only while the response's head is on its way.
+    /// Pending until the connection is to be broken off; polled only while the response's head is being written.
     fn poll_aborted(&mut self, cx: &mut Context<'_>) -> Poll<Aborted>;
 
-    /// Gives the connection the socket that it was taken over with, to write to whenever [`Self::flushed`] has been
-    /// called and [`Self::poll_next`] has not given anything since.
+    /// Passes the socket of a connection that was taken over. It may be written to after [`Self::flushed`], until
+    /// [`Self::poll_next`] returns bytes again.
     #[cfg(target_os = "linux")]
     fn attach(&mut self, socket: std::sync::Arc<crate::Socket>);
 
-    /// Records that everything that [`Self::poll_next`] has given is with the kernel. Called only after [`Self::attach`].
+    /// Records that the kernel has all bytes of [`Self::poll_next`]. Called only after [`Self::attach`].
     fn flushed(&mut self) {}
 }
 
-/// What a connection does next.
+/// Next step of a [`Connection`].
 #[derive(Debug)]
 pub enum Step {
     /// Write these bytes.
     Write(Bytes),
     /// End in order, once everything has been written.
     End,
-    /// Break the connection off without another byte, for this reason: what was written before may end within a
-    /// message.
+    /// Break the connection off at once, within a message if need be.
     Abort(Aborted),
 }
 
@@ -71,8 +70,8 @@ impl std::error::Error for Aborted {}
 
 /// Body of a response that runs a [`Connection`].
 ///
-/// With a [`Takeover`] the connection leaves the body as soon as the response's head has been written, and the body
-/// ends. Without one the body runs it, and `payload` is what the client sends.
+/// With a [`Takeover`] the connection leaves the body once the response's head has been written, and the body ends. Without
+/// one the body runs it, and `payload` is its input.
 pub struct ConnectionBody<C> {
     stage: Stage<C>,
 }
@@ -90,7 +89,7 @@ enum Stage<C> {
 }
 
 impl<C: Connection> ConnectionBody<C> {
-    /// A body that runs `connection`, on the socket itself if there is a takeover.
+    /// Body that runs `connection`, on the socket itself if there is a takeover.
     pub fn new(connection: C, takeover: Option<Takeover>, payload: Payload) -> Self {
         #[cfg(target_os = "linux")]
         if let Some(takeover) = takeover {

@@ -1,4 +1,4 @@
-//! [`Counts`]: the connections of one worker, and who waits for there to be fewer.
+//! [`Counts`]: the number of connections of one worker.
 
 use std::{
     cell::{Cell, RefCell},
@@ -11,9 +11,9 @@ use std::{
 pub(crate) struct Counts {
     dispatched: Cell<usize>,
     taken: Cell<usize>,
-    /// Services that wait for room, and the future that stands for all connections that were taken over.
+    /// Services that wait for room, and the future that represents all connections that were taken over.
     waiting: RefCell<Vec<Waker>>,
-    /// That future is there.
+    /// That future exists.
     represented: Cell<bool>,
 }
 
@@ -22,7 +22,7 @@ thread_local! {
 }
 
 impl Counts {
-    /// Those of the calling thread.
+    /// Counts of the calling thread.
     pub(crate) fn of_thread() -> Rc<Self> {
         COUNTS.with(Rc::clone)
     }
@@ -56,7 +56,7 @@ impl Counts {
         Poll::Pending
     }
 
-    /// Ready once no connection is taken over. Only one caller waits, all others are ready at once.
+    /// Ready once no connection is taken over. Only one caller waits; all others are ready at once.
     pub(crate) fn poll_none_taken(&self, cx: &mut Context<'_>, waits: &mut bool) -> Poll<()> {
         if self.taken.get() == 0 || (!*waits && self.represented.get()) {
             if std::mem::take(waits) {
@@ -70,7 +70,7 @@ impl Counts {
         Poll::Pending
     }
 
-    /// The future that waited for all that were taken over is dropped.
+    /// Records that the representing future was dropped.
     pub(crate) fn no_longer_represented(&self) {
         self.represented.set(false);
     }

@@ -1,8 +1,8 @@
-//! [`Gate`]: decides how much of what a client has sent the HTTP/1.1 dispatcher may read.
+//! [`Gate`]: limits how far the HTTP/1.1 dispatcher reads ahead.
 //!
-//! actix-http decodes whatever it can read: a client that pipelines requests and reads no answer makes it queue
-//! without a bound, and spin once its buffer is full. Behind the gate it gets one request at a time: a head, then the
-//! body that the head announced, then nothing until the request has been answered.
+//! actix-http decodes everything that it can read: a client that pipelines requests and reads no responses makes it queue
+//! them without a bound, and spin once its buffer is full. The gate passes one request at a time: a head, the body that the
+//! head announces, and then nothing until the request has been answered.
 
 use memchr::memchr;
 
@@ -26,7 +26,7 @@ enum Input {
     Chunked(Chunks),
     /// Nothing until the request is answered.
     Hold,
-    /// Nothing until the request is answered or asks for it: it has no end.
+    /// Nothing until the request is answered, or reads its input without an end.
     HoldRest,
     /// Everything: HTTP/2, or an upgraded connection that was not taken over.
     Open,
@@ -35,13 +35,13 @@ enum Input {
 /// Body that a request's head announces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Announced {
-    /// No body. Whatever follows is the next request.
+    /// No body: the next request follows.
     None,
-    /// A body of so many bytes.
+    /// A body of this number of bytes.
     Sized(u64),
     /// A chunked body.
     Chunked,
-    /// Whatever follows, as it belongs to the protocol that is upgraded to.
+    /// All further input, since it belongs to the protocol that is upgraded to.
     Rest,
 }
 
@@ -86,7 +86,7 @@ impl Gate {
         }
     }
 
-    /// Whether nothing may pass for now.
+    /// Whether nothing may pass.
     pub(crate) fn is_holding(&self) -> bool {
         matches!(self.input, Input::Hold | Input::HoldRest)
     }
@@ -119,7 +119,7 @@ impl Gate {
         self.answered = true;
         match self.input {
             Input::Hold => self.input = Input::Head(HeadEnd::default()),
-            // The dispatcher ends the connection, and discards what follows.
+            // The dispatcher ends the connection, and discards further input.
             Input::HoldRest => self.input = Input::Open,
             _ => {}
         }
@@ -155,7 +155,7 @@ impl HeadEnd {
                 (Self::Start, b'\r' | b'\n') => Self::Start,
                 (Self::Newline | Self::NewlineReturn, b'\n') => return Some(at + 1),
                 (Self::Newline, b'\r') => Self::NewlineReturn,
-                // Whatever else the line has.
+                // The rest of the line.
                 (_, _) => match memchr(b'\n', &bytes[at..]) {
                     Some(rest) => {
                         at += rest;

@@ -1,7 +1,7 @@
 //! [`ServerIo`]: the IO that actix-http's dispatcher reads from and writes to.
 //!
-//! The socket is in a cell that the dispatcher shares with the handlers of the connection. So a handler can ask for the
-//! socket ([`Takeover`](crate::Takeover)), and the gate decides how far the dispatcher reads ahead.
+//! The socket is in a cell that the dispatcher shares with the handlers of the connection, so that a handler can claim the
+//! socket ([`Takeover`](crate::Takeover)). A gate limits how far the dispatcher reads ahead.
 
 use std::{
     any::Any,
@@ -21,16 +21,15 @@ use crate::{
     gate::{Announced, Gate},
 };
 
-/// Bytes that a connection may send ahead of the answers that it is owed; a request head that is larger is read in
-/// pieces.
+/// Bytes that are read ahead while a response is pending. A larger request head is read in pieces.
 const READ_AHEAD: usize = 4096;
 
-/// The same behind an answer without a known end. It is more since the end of the connection may be behind it, and has to
-/// be found: what is above it is discarded.
+/// The same during a response without a known length. It is larger, since the end of the connection has to be noticed behind
+/// such bytes; those above it are discarded.
 const READ_AHEAD_OF_STREAM: usize = 64 << 10;
 
-/// Bytes that are read and thrown away at most before a connection is closed: what is unread then makes the kernel reset
-/// it, and the client would lose the last answer.
+/// Bytes that are read and discarded at most before a connection is closed: with unread input the kernel would reset it, and
+/// the client would lose the last response.
 const READ_AT_END: usize = 128 << 10;
 
 /// Socket of a connection, possibly within TLS.
@@ -40,16 +39,16 @@ pub(crate) enum Stream {
     Tls(Box<actix_tls::accept::rustls_0_23::TlsStream<TcpStream>>),
 }
 
-/// A connection as the dispatcher sees it.
+/// The dispatcher's side of a connection.
 pub(crate) struct ServerIo(Shared);
 
-/// A connection as its handlers see it.
+/// The handlers' side of a connection.
 #[derive(Clone)]
 pub(crate) struct Shared(Rc<RefCell<State>>);
 
-/// A connection that waits for its socket.
+/// A claimed connection that waits for its socket.
 pub(crate) trait Leave {
-    /// Receives the socket, and what was read from it and not yet handed to the dispatcher.
+    /// Receives the socket, and the bytes that were read from it and not passed to the dispatcher.
     fn take(self: Box<Self>, tcp: TcpStream, ahead: &[u8]);
 
     /// Records that the client has closed its side.
@@ -63,21 +62,21 @@ struct State {
     /// Empty once the socket was taken over.
     stream: Option<Stream>,
     gate: Gate,
-    /// What was read and may not pass yet.
+    /// Bytes that were read and may not pass yet.
     ahead: BytesMut,
     /// The client has closed its side.
     eof: bool,
-    /// The response is with the dispatcher.
+    /// The dispatcher has the response.
     answering: bool,
-    /// The answer under way has no known end: if the client sends much behind it, that is discarded.
+    /// The current response has no known length: what the client sends beyond a limit is discarded.
     streaming: bool,
-    /// A client that has closed its side is still there.
+    /// A client that has closed its side still gets its response.
     half_closes: bool,
-    /// Bytes were discarded, so no further request can be told from the middle of one.
+    /// Bytes were discarded, so the next request's first byte is unknown.
     discarded: bool,
-    /// The socket took less than it was given; no new request is begun until it has taken the rest.
+    /// The socket did not take a write completely; no new request is read until it has taken the rest.
     blocked: bool,
-    /// Woken when the gate lets something through.
+    /// Woken when the gate opens.
     reader: Option<Waker>,
     takeover: Claim,
 }
@@ -85,7 +84,7 @@ struct State {
 /// Progress of a takeover.
 enum Claim {
     None,
-    /// A handler has asked for the socket, and its response is on its way.
+    /// A handler has claimed the socket; its response has yet to be written.
     Claimed,
     /// A connection waits for the socket.
     Waiting(Box<dyn Leave>),
@@ -131,7 +130,7 @@ impl Shared {
         ServerIo(self.clone())
     }
 
-    /// Runs `f` on the socket's stream as `HttpServer::on_connect` sees it.
+    /// Runs `f` on the stream, for `HttpServer::on_connect`.
     pub(crate) fn with_stream(&self, f: impl FnOnce(&dyn Any)) {
         match &self.0.borrow().stream {
             Some(Stream::Tcp(tcp)) => f(tcp),
@@ -147,7 +146,7 @@ impl Shared {
         let mut state = self.0.borrow_mut();
         let free = matches!(state.takeover, Claim::None)
             && matches!(state.stream, Some(Stream::Tcp(_)))
-            // Behind a gate that is open, bytes may have gone past this request's end.
+            // With an open gate the dispatcher may have read beyond this request's end.
             && state.gate.is_holding();
         if free {
             state.takeover = Claim::Claimed;
@@ -155,7 +154,7 @@ impl Shared {
         free
     }
 
-    /// Gives a claim back: its response was not sent.
+    /// Withdraws a claim whose response was not sent.
     pub(crate) fn unclaim(&self) {
         let mut state = self.0.borrow_mut();
         if !matches!(state.takeover, Claim::Taken) {
@@ -163,13 +162,13 @@ impl Shared {
         }
     }
 
-    /// Has a connection wait for the socket that was claimed.
+    /// Sets the connection that the claimed socket goes to.
     pub(crate) fn wait(&self, leave: Box<dyn Leave>) {
         self.0.borrow_mut().takeover = Claim::Waiting(leave);
     }
 
-    /// Has the socket handed over as soon as everything in the dispatcher's buffer has been written. `None` while the
-    /// response is not with the dispatcher: its head is in nobody's buffer yet.
+    /// Hands the socket over once the dispatcher's buffer has been written. `None` while the dispatcher does not have the
+    /// response, since its buffer lacks the head then.
     pub(crate) fn arm(&self) -> Option<()> {
         let mut state = self.0.borrow_mut();
         if !state.answering {
@@ -182,12 +181,12 @@ impl Shared {
         Some(())
     }
 
-    /// Whether the socket is with whoever took it over.
+    /// Whether the socket has been handed over.
     pub(crate) fn is_taken(&self) -> bool {
         matches!(self.0.borrow().takeover, Claim::Taken)
     }
 
-    /// Ends the connection with a reset; what the kernel still holds for the client is thrown away.
+    /// Ends the connection with a reset; unsent data is discarded.
     pub(crate) fn reset(&self) {
         if let Some(stream) = &self.0.borrow().stream {
             crate::options::reset_on_close(stream.tcp());
@@ -201,7 +200,7 @@ impl Shared {
         state.wake();
     }
 
-    /// Lets the dispatcher read all that follows, since the current request wants it.
+    /// Opens the gate for a request that reads its input without an end.
     pub(crate) fn let_through(&self) {
         let mut state = self.0.borrow_mut();
         if matches!(state.takeover, Claim::None) {
@@ -278,7 +277,7 @@ impl State {
         }
     }
 
-    /// Hands what may pass of the bytes read ahead to the dispatcher.
+    /// Passes bytes that were read ahead to the dispatcher, as far as the gate allows.
     fn hand_out(&mut self, buf: &mut ReadBuf<'_>) {
         let most = self.ahead.len().min(buf.remaining());
         let passed = self.gate.pass(&self.ahead[..most]);
@@ -289,7 +288,7 @@ impl State {
         }
     }
 
-    /// Reads what the gate lets through. The dispatcher reads until it gets nothing.
+    /// Reads as far as the gate allows. The dispatcher calls it until it is pending.
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.gate.is_at_head() && self.discarded {
             return Poll::Ready(Ok(()));
@@ -319,7 +318,7 @@ impl State {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads ahead a little while nothing may pass, so that it is noticed when the client leaves.
+    /// Reads ahead within a limit while nothing may pass, to notice that the client disconnects.
     fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.reader {
             Some(waker) => waker.clone_from(cx.waker()),
@@ -355,13 +354,12 @@ impl State {
                 Poll::Pending => return Poll::Pending,
             }
         }
-        // A request that is complete is served before the end of what the client sends is reported; but behind an answer
-        // without an end it might never be.
+        // Complete requests are served before the end of the input is reported, unless the current response may never end.
         let leaves = self.streaming && !self.half_closes;
         if self.ahead.is_empty() || self.discarded || leaves { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 
-    /// Reads what is there and throws it away.
+    /// Reads and discards the available input.
     fn discard_unread(&mut self, cx: &mut Context<'_>) {
         let Some(stream) = &mut self.stream else { return };
         let mut left = READ_AT_END;
@@ -390,13 +388,13 @@ impl AsyncWrite for ServerIo {
         let mut state = self.0.0.borrow_mut();
         let state = &mut *state;
         let Some(stream) = &mut state.stream else {
-            // The end of a response whose connection was taken over.
+            // The dispatcher ends a response whose connection was taken over.
             return Poll::Ready(Ok(bytes.len()));
         };
         let written = stream.poll_write(cx, bytes);
         if written.is_pending() {
             state.blocked = true;
-            // The body is not asked while much waits, nor once the client has closed its side.
+            // The dispatcher does not poll the body while its buffer is full, nor once the client has closed its side.
             if let Some(leave) = state.takeover.waiting()
                 && let Poll::Ready(aborted) = leave.poll_aborted(cx)
             {
@@ -409,7 +407,7 @@ impl AsyncWrite for ServerIo {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.0.0.borrow_mut();
-        // The dispatcher flushes when all that it had to write is written.
+        // The dispatcher flushes once its buffer has been written.
         if std::mem::take(&mut state.blocked) {
             state.wake();
         }

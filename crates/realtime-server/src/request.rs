@@ -1,4 +1,4 @@
-//! [`Watch`]: the application's service, with the beginning and end of each request reported to its connection's gate.
+//! [`Watch`]: the application's service; it reports the beginning and the end of each request to the connection's gate.
 
 use std::{
     future::Future,
@@ -50,7 +50,7 @@ where
     }
 }
 
-/// The application's service.
+/// Wrapper of the application's service.
 pub(crate) struct Watch<S, B>(S, PhantomData<B>);
 
 impl<S, B> Service<Request> for Watch<S, B>
@@ -82,7 +82,7 @@ where
     }
 }
 
-/// The body that a request's head announces, in the order in which actix-http decides it.
+/// Body that a request's head announces, determined in the same order as in actix-http.
 fn announced(request: &mut Request) -> Announced {
     if !matches!(request.payload(), Payload::H1 { .. }) {
         return Announced::None;
@@ -103,7 +103,7 @@ fn announced(request: &mut Request) -> Announced {
     }
 }
 
-/// What follows a request that upgrades the connection. The dispatcher gets it once somebody wants it.
+/// Input behind a request that upgrades the connection. The gate opens for it when it is first polled.
 struct Rest {
     inner: Payload,
     connection: Option<Shared>,
@@ -121,7 +121,7 @@ impl Stream for Rest {
 }
 
 pin_project! {
-    /// The future of an answer.
+    /// Future of a response.
     pub(crate) struct Answering<F, B> {
         #[pin]
         inner: F,
@@ -160,7 +160,7 @@ where
 }
 
 pin_project! {
-    /// The body of an answer; its drop is the answer's end.
+    /// Body of a response; its drop is the response's end.
     pub(crate) struct Answer<B> {
         #[pin]
         body: B,

@@ -1,4 +1,4 @@
-//! [`Serve`]: what a worker does with an accepted socket.
+//! [`Serve`]: a worker's service for accepted sockets.
 
 use std::{
     future::{Future, poll_fn},
@@ -22,15 +22,15 @@ use crate::{
     io::{ServerIo, Shared, Stream},
 };
 
-/// How a listener's sockets become streams.
+/// Protocols of a listener's sockets.
 #[derive(Clone)]
 pub(crate) enum Accept {
     /// HTTP/1.1 in clear.
     Plain,
-    /// HTTP/1.1 or HTTP/2 in clear, by the first bytes.
+    /// HTTP/1.1 or HTTP/2 in clear, detected by the first bytes.
     #[cfg(feature = "http2")]
     AutoH2c,
-    /// TLS; the protocol by ALPN.
+    /// TLS; the protocol is negotiated by ALPN.
     #[cfg(feature = "rustls-0_23")]
     Tls(actix_tls::accept::rustls_0_23::Acceptor),
 }
@@ -98,8 +98,7 @@ where
     type Error = DispatchError;
     type Future = LocalBoxFuture<'static, Result<(), DispatchError>>;
 
-    /// Pending while the worker has as many connections as it may: actix-server counts those only that the dispatcher
-    /// serves.
+    /// Pending while the worker has `limit` connections: actix-server counts only those that the dispatcher serves.
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         ready!(self.counts.poll_room(cx, self.limit));
         ready!(self.accept.poll_ready(cx));
@@ -122,17 +121,17 @@ where
         Box::pin(async move {
             let Some((stream, protocol)) = accepted.await.map_err(DispatchError::Io)? else { return Ok(()) };
             let shared = Shared::new(stream, protocol == Protocol::Http2, half_closes);
-            // Boxed, so that this future does not keep the dispatcher's size.
+            // Boxed, so that this future does not have the dispatcher's size.
             let mut serving = Box::pin(http.call((shared.io(), protocol, peer)));
             let served = poll_fn(|cx| match serving.as_mut().poll(cx) {
-                // Nothing is left to do for a dispatcher without a socket.
+                // A dispatcher whose socket was taken over has nothing left to do.
                 Poll::Pending if shared.is_taken() => Poll::Ready(Ok(())),
                 served => served,
             });
             let served = served.await;
             drop((dispatched, http, serving));
             if shared.is_taken() {
-                // actix-server waits for this future when it stops in order, so one of them waits for the rest.
+                // A graceful stop of actix-server waits for this future, so one of them waits for all that were taken over.
                 Representative { counts, waits: false }.await;
             }
             served
@@ -156,7 +155,7 @@ impl Drop for Dispatched {
     }
 }
 
-/// Future that stands for all connections of a worker that were taken over, if it is the first.
+/// Future that represents all taken-over connections of a worker, if it is the first.
 struct Representative {
     counts: Rc<Counts>,
     waits: bool,
@@ -188,7 +187,7 @@ enum Acceptor {
     Tls(actix_tls::accept::rustls_0_23::AcceptorService),
 }
 
-/// A socket as a stream; `None` when it ended before its client had sent anything.
+/// Stream of an accepted socket; `None` when it ended before its client had sent anything.
 type Accepted = LocalBoxFuture<'static, io::Result<Option<(Stream, Protocol)>>>;
 
 impl Acceptor {
@@ -207,7 +206,7 @@ impl Acceptor {
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             #[cfg(feature = "rustls-0_23")]
-            // It fails in no other way than by being pending.
+            // It never fails.
             Self::Tls(tls) => Service::<TcpStream>::poll_ready(tls, cx).map(drop),
             _ => {
                 let _ = cx;
@@ -247,16 +246,15 @@ impl Acceptor {
     }
 }
 
-/// Beginning of a connection in clear. The dispatcher takes two buffers at once, so it is made when there is something to
-/// read.
+/// Wait for the first bytes of a connection in clear. The dispatcher allocates two buffers, so it is created afterwards.
 struct Begin {
-    /// Time for the client's first bytes; 0 is no limit.
+    /// Time limit for the client's first bytes; 0 means none.
     limit: Duration,
     shutdown: GracefulShutdownSignal,
 }
 
 impl Begin {
-    /// Waits for the client's first bytes. Says whether they have come: in time, and before the server stops.
+    /// Waits for the client's first bytes. Returns whether they arrived within the limit, before the server stops.
     async fn wait(self, tcp: &TcpStream) -> io::Result<bool> {
         let readable = async {
             match self.limit.is_zero() {
@@ -271,7 +269,7 @@ impl Begin {
         if let Ok(readable) = readable {
             return readable.map(|()| true);
         }
-        // The dispatcher's answer to a client that is slow with its request.
+        // The dispatcher's response to a slow request.
         const ANSWER: &[u8] =
             b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
         if let Err(error) = tcp.try_write(ANSWER) {
@@ -281,7 +279,7 @@ impl Begin {
     }
 }
 
-/// Waits for enough of a connection to tell HTTP/2 by its preface (RFC 9113, section 3.4).
+/// Detects HTTP/2 by its preface (RFC 9113, section 3.4).
 #[cfg(feature = "http2")]
 async fn begins_with_preface(tcp: &TcpStream) -> io::Result<bool> {
     const PREFACE: &[u8; 12] = b"PRI * HTTP/2";

@@ -21,7 +21,7 @@ use crate::{
     serve::{Accept, ServeFactory},
 };
 
-/// Types of the application that are nowhere kept.
+/// Types of the application, of which no value is kept.
 type Made<I, S, B> = fn() -> (I, S, B);
 
 type OnConnect = Arc<dyn Fn(&dyn Any, &mut Extensions) + Send + Sync>;
@@ -65,7 +65,7 @@ pub struct HttpServer<F, I, S, B> {
     _app: PhantomData<Made<I, S, B>>,
 }
 
-/// What a worker reads when it starts, so that the order of the builder's calls does not matter.
+/// Settings that a worker reads when it starts, so that the order of the builder's calls does not matter.
 #[derive(Clone)]
 struct Config {
     keep_alive: KeepAlive,
@@ -135,12 +135,12 @@ where
         self.build(|builder| builder.workers(workers))
     }
 
-    /// How long an idle connection is kept. Default: 5 s.
+    /// Time for which an idle connection is kept. Default: 5 s.
     pub fn keep_alive(self, keep_alive: impl Into<KeepAlive>) -> Self {
         self.set(|config| config.keep_alive = keep_alive.into())
     }
 
-    /// Whether what is written leaves at once (`TCP_NODELAY`). Default: true.
+    /// Whether small writes are sent at once (`TCP_NODELAY`). Default: true.
     pub fn tcp_nodelay(self, enabled: bool) -> Self {
         self.set(|config| config.nodelay = enabled)
     }
@@ -187,7 +187,7 @@ where
         self.set(|config| config.client_disconnect_timeout = timeout)
     }
 
-    /// Whether a client that has closed its side still gets its answer. Default: true.
+    /// Whether a client that has closed its side still gets its response. Default: true.
     pub fn h1_allow_half_closed(self, allow: bool) -> Self {
         self.set(|config| config.h1_allow_half_closed = allow)
     }

@@ -11,7 +11,7 @@ use crate::io::Shared;
 /// Claim on the socket of a request's connection, which leaves the HTTP dispatcher once the response's head has been
 /// written.
 ///
-/// Dropping it, or the response that it is part of, gives the claim back: the connection goes on as any other.
+/// Dropping it, or the response that it is part of, withdraws the claim, and the dispatcher keeps the connection.
 pub struct Takeover {
     shared: Shared,
 }

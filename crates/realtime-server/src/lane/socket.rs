@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 
 /// Socket of a connection that was taken over.
 ///
-/// It is closed when the connection ends, whoever still holds it. It is also the waker of its connection.
+/// The descriptor is closed when the connection ends, even if the value is still held. It is also the connection's waker.
 pub struct Socket {
     descriptor: Mutex<Option<OwnedFd>>,
     key: Key,
@@ -28,7 +28,7 @@ pub struct Socket {
     ready: Arc<Ready>,
 }
 
-/// Place of a connection among those of its worker: a slot, and how often the slot was given away before.
+/// Key of a connection within its worker: a slot, and a number that tells its successive connections apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Key {
     pub(super) slot: u32,
@@ -47,7 +47,7 @@ impl From<u64> for Key {
     }
 }
 
-/// Connections of a worker that have been woken.
+/// Woken connections of a worker.
 #[derive(Debug, Default)]
 pub(super) struct Ready {
     keys: Mutex<Vec<Key>>,
@@ -61,8 +61,8 @@ impl Ready {
     }
 }
 
-/// Bytes that are written at once. The kernel takes a write whole if it takes its beginning, up to 64 KiB, and does not say
-/// that the socket is writable again before nearly all of it has been sent: a slow reader would seem to take nothing.
+/// Bytes of one write. The kernel accepts a write of up to 64 KiB as a whole, and reports the socket as writable only after
+/// nearly all of it has been sent: a slow reader would seem to make no progress.
 const PIECE: usize = 8 << 10;
 
 impl Socket {
@@ -70,7 +70,7 @@ impl Socket {
         Self { descriptor: Mutex::new(Some(descriptor)), key, queued: AtomicBool::new(false), ready }
     }
 
-    /// Reads what has come into `buffer`; 0 bytes are the end.
+    /// Reads available input into `buffer`; 0 bytes are the end.
     pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let descriptor = self.lock();
         let descriptor = descriptor.as_ref().ok_or(io::ErrorKind::NotConnected)?;
@@ -78,12 +78,12 @@ impl Socket {
         Ok(read)
     }
 
-    /// Closes the descriptor. What the kernel holds is still sent.
+    /// Closes the descriptor. The kernel still sends what it holds.
     pub(super) fn close(&self) {
         drop(self.lock().take());
     }
 
-    /// Allows the connection to be queued again, since it is about to be run.
+    /// Allows the connection to be queued again; called before it runs.
     pub(super) fn unqueue(&self) {
         self.queued.store(false, Ordering::Release);
     }
@@ -113,7 +113,7 @@ impl DirectWrite for Socket {
 
     fn abort(&self) {
         if let Some(descriptor) = self.lock().take()
-            // With no time to linger, closing resets the connection and drops what the kernel still holds for it.
+            // With a linger time of 0, closing resets the connection and discards unsent data.
             && let Err(error) = set_socket_linger(descriptor.as_fd(), Some(Duration::ZERO))
         {
             tracing::debug!(%error, "failed to have a socket reset");

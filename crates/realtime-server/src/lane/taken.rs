@@ -18,24 +18,24 @@ pub(super) struct Taken<C> {
     connection: C,
     socket: Arc<Socket>,
     kept: Option<Box<Kept>>,
-    /// Something may be there to read.
+    /// Input may be available.
     readable: bool,
     /// The client has closed its side, or the connection is broken.
     hung_up: bool,
-    /// The connection knows that nothing more comes.
+    /// The connection has been told of the end of the input.
     closed: bool,
 }
 
-/// What an idle connection does not have.
+/// State that an idle connection does not have.
 #[derive(Default)]
 struct Kept {
-    /// The rest of what the connection gave to write.
+    /// Unwritten rest of the connection's output.
     output: Bytes,
-    /// What it has not taken of what has come.
+    /// Received bytes that the connection has not taken.
     input: Vec<u8>,
 }
 
-/// What becomes of a connection that has been run.
+/// Result of running a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flow {
     Stays,
@@ -63,11 +63,11 @@ impl<C: Connection> Taken<C> {
                 Some(Box::new(Kept { input: ahead.to_vec(), ..Kept::default() }))
             }
         };
-        // Its first event says whether there is something to read.
+        // Its first event tells whether input is available.
         Self { connection, socket, kept, readable: false, hung_up: false, closed: false }
     }
 
-    /// Writes the rest of what was given before. Says whether all of it is with the kernel.
+    /// Writes the rest of earlier output. Returns whether the kernel has all of it.
     fn write_rest(&mut self) -> io::Result<bool> {
         let Some(kept) = &mut self.kept else { return Ok(true) };
         while !kept.output.is_empty() {
@@ -89,7 +89,7 @@ impl<C: Connection> Taken<C> {
         loop {
             if !self.write_rest()? {
                 if self.hung_up {
-                    // Whoever has left takes nothing any more.
+                    // A client that has disconnected reads nothing any more.
                     self.socket.abort();
                     return Ok(Flow::Ends);
                 }
@@ -140,7 +140,7 @@ impl<C: Connection> Taken<C> {
                 Ok(0) => self.close(),
                 Ok(len) => {
                     read += len;
-                    // Edge-triggered: what comes after a read that found less brings another event.
+                    // Edge-triggered: input behind a short read causes another event.
                     self.readable = len == buffer.len() || self.hung_up;
                     self.connection.received();
                     input = &buffer[..len];
@@ -151,8 +151,8 @@ impl<C: Connection> Taken<C> {
         }
     }
 
-    /// Reads what is there and throws it away: a socket that is closed with something unread is reset, and the client
-    /// would lose what it was sent last.
+    /// Reads and discards available input: a socket that is closed with unread input is reset, and the client would lose the
+    /// last frames.
     fn discard_unread(&mut self, buffer: &mut [u8]) {
         let mut read = 0;
         while self.readable && read < READ_TURN {
@@ -175,7 +175,7 @@ impl<C: Connection> Taken<C> {
     }
 }
 
-/// Writes what the socket takes now: 0 when it takes nothing.
+/// Writes as much as the socket takes now; 0 when it takes nothing.
 fn write(socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
     match socket.write(bytes) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),

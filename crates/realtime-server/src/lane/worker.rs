@@ -51,7 +51,7 @@ struct Worker {
     epoll: AsyncFd<OwnedFd>,
     connections: RefCell<Slab<Slot>>,
     ready: Arc<Ready>,
-    /// Counts connections, so that an event for one that has ended never reaches the next one in its slot.
+    /// Counts connections, so that an event of an ended connection never reaches the next one in its slot.
     generation: Cell<u32>,
     counts: Rc<Counts>,
 }
@@ -70,7 +70,7 @@ impl Worker {
                 return Ok(worker);
             }
             let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-            // What replaces it is unsafe to call, for types that change their descriptor.
+            // Its replacement is unsafe, because of types that change their descriptor.
             #[expect(deprecated, reason = "an OwnedFd never changes its descriptor")]
             let epoll = AsyncFd::with_interest(epoll, Interest::READABLE)?;
             let worker = Rc::new(Self {
@@ -106,7 +106,7 @@ impl Worker {
     /// Runs the connection of a key, unless it has ended.
     fn run(&self, key: Key, events: EventFlags, buffer: &mut [u8]) {
         let slot = key.slot as usize;
-        // It is taken out while it runs: what it does may bring others in.
+        // It is taken out while it runs, since its code may add connections.
         let connection = match self.connections.borrow_mut().get_mut(slot) {
             Some(slot) if slot.generation == key.generation => slot.connection.take(),
             _ => None,
@@ -156,7 +156,7 @@ fn run_caught(connection: &mut dyn Run, events: EventFlags, buffer: &mut [u8]) -
     })
 }
 
-/// Runs a worker's connections whenever their sockets or their wakers have something for them.
+/// Runs a worker's connections on events of their sockets and wakers.
 async fn run(worker: Rc<Worker>) {
     let mut events: Vec<Event> = Vec::with_capacity(EVENTS);
     let mut keys: Vec<Key> = Vec::new();
@@ -168,7 +168,7 @@ async fn run(worker: Rc<Worker>) {
             readable = worker.epoll.readable() => match readable {
                 Ok(readable) => Some(readable),
                 Err(error) => {
-                    // The runtime shuts down, and every connection with it.
+                    // The runtime shuts down.
                     tracing::debug!(%error, "a worker's connections end");
                     return;
                 }
