@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
 use crate::{
+    api_error::ApiError,
     body::{Body, OptionalBody},
-    fault::Fault,
     state::State,
 };
 
@@ -26,16 +26,16 @@ pub(crate) fn routes(services: &mut ServiceConfig) {
 struct ApiKey;
 
 impl FromRequest for ApiKey {
-    type Error = Fault;
-    type Future = std::future::Ready<Result<Self, Fault>>;
+    type Error = ApiError;
+    type Future = std::future::Ready<Result<Self, ApiError>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let state = request.app_data::<Data<State>>().expect("the server sets the state of every app");
         let given = request.headers().get("X-API-Key").map(|key| key.as_bytes());
         std::future::ready(match given {
             Some(given) if given.ct_eq(state.api_key.as_bytes()).into() => Ok(Self),
-            Some(_) => Err(Fault::unauthorized("header X-API-Key: wrong key")),
-            None => Err(Fault::unauthorized("header X-API-Key is missing")),
+            Some(_) => Err(ApiError::unauthorized("header X-API-Key: wrong key")),
+            None => Err(ApiError::unauthorized("header X-API-Key is missing")),
         })
     }
 }
@@ -65,7 +65,11 @@ struct PublishAnswer {
     position: Option<String>,
 }
 
-async fn publish(_: ApiKey, state: Data<State>, body: Body<Publish>) -> Result<Json<PublishAnswer>, Fault> {
+async fn publish(
+    _: ApiKey,
+    state: Data<State>,
+    body: Body<Publish>,
+) -> Result<Json<PublishAnswer>, ApiError> {
     let Publish { transport, user_ids, broadcast, topics, message, event } = body.0;
     let scope = match transport {
         None => Scope::Both,
@@ -81,17 +85,17 @@ async fn publish(_: ApiKey, state: Data<State>, body: Body<Publish>) -> Result<J
     let message = Message::new(event, message);
     let envelope = match (user_ids, broadcast, topics) {
         (Some(users), false, None) => Envelope::to_users(&users, scope, message)
-            .map_err(|error| Fault::bad_request(format_args!("userIds: {error}")))?,
+            .map_err(|error| ApiError::bad_request(format_args!("userIds: {error}")))?,
         (None, true, None) => Envelope::broadcast(scope, message),
         (None, false, Some(topics)) => Envelope::to_topics(topics, scope, message)
-            .map_err(|error| Fault::bad_request(format_args!("topics: {error}")))?,
+            .map_err(|error| ApiError::bad_request(format_args!("topics: {error}")))?,
         (None, false, None) => {
-            return Err(Fault::bad_request(
+            return Err(ApiError::bad_request(
                 "a target is missing: one of userIds, topics, \"broadcast\": true",
             ));
         }
         _ => {
-            return Err(Fault::bad_request(
+            return Err(ApiError::bad_request(
                 "only one of userIds, topics and \"broadcast\": true can be the target",
             ));
         }
@@ -126,13 +130,17 @@ struct OnlineAnswer {
     items: Vec<OnlineUser>,
 }
 
-async fn online(_: ApiKey, state: Data<State>, query: Query<PageQuery>) -> Result<Json<OnlineAnswer>, Fault> {
+async fn online(
+    _: ApiKey,
+    state: Data<State>,
+    query: Query<PageQuery>,
+) -> Result<Json<OnlineAnswer>, ApiError> {
     let PageQuery { page, size } = query.into_inner();
     if page == 0 {
-        return Err(Fault::bad_request("page: counts from 1"));
+        return Err(ApiError::bad_request("page: counts from 1"));
     }
     if !(1..=MAX_PAGE_SIZE).contains(&size) {
-        return Err(Fault::bad_request(format_args!("size: must be from 1 to {MAX_PAGE_SIZE}")));
+        return Err(ApiError::bad_request(format_args!("size: must be from 1 to {MAX_PAGE_SIZE}")));
     }
     let presence = state.hub.presence();
     let count = presence.count().await?;
@@ -152,7 +160,7 @@ async fn online_user(
     _: ApiKey,
     state: Data<State>,
     user: Path<String>,
-) -> Result<Json<OnlineUserAnswer>, Fault> {
+) -> Result<Json<OnlineUserAnswer>, ApiError> {
     let user_id = parse_user(&user)?;
     let sessions = state.hub.presence().sessions(&user_id).await?;
     Ok(Json(OnlineUserAnswer { online: !sessions.is_empty(), user_id, sessions }))
@@ -164,7 +172,7 @@ struct KickQuery {
     session_id: Option<String>,
 }
 
-/// The last word to the user.
+/// The last message to the user.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct KickMessage {
@@ -187,7 +195,7 @@ async fn kick(
     user: Path<String>,
     query: Query<KickQuery>,
     body: OptionalBody<KickMessage>,
-) -> Result<Json<KickAnswer>, Fault> {
+) -> Result<Json<KickAnswer>, ApiError> {
     let user = parse_user(&user)?;
     let Outcome { closed, unconfirmed } = match (&query.session_id, body.0) {
         (None, None) => state.hub.kick(&user).await?,
@@ -196,7 +204,7 @@ async fn kick(
         }
         (Some(session), None) => state.hub.kick_session(&user, session).await?,
         (Some(_), Some(_)) => {
-            return Err(Fault::bad_request(
+            return Err(ApiError::bad_request(
                 "message: goes to all sessions of a user, not to the one of sessionId",
             ));
         }
@@ -204,6 +212,6 @@ async fn kick(
     Ok(Json(KickAnswer { closed, unconfirmed }))
 }
 
-fn parse_user(text: &str) -> Result<UserId, Fault> {
-    text.parse().map_err(|error| Fault::bad_request(format_args!("userId: {error}")))
+fn parse_user(text: &str) -> Result<UserId, ApiError> {
+    text.parse().map_err(|error| ApiError::bad_request(format_args!("userId: {error}")))
 }

@@ -1,4 +1,4 @@
-//! [`Fault`]: what went wrong with a request, in RuoYi's answer form.
+//! [`ApiError`]: the error of a request, as RuoYi's reply.
 
 use std::fmt;
 
@@ -10,13 +10,13 @@ use realtime_core::{
 
 /// A status, RuoYi's code and a text for people.
 #[derive(Debug)]
-pub(crate) struct Fault {
+pub(crate) struct ApiError {
     status: StatusCode,
     code: StatusCode,
     msg: String,
 }
 
-impl Fault {
+impl ApiError {
     pub(crate) fn new(status: StatusCode, msg: impl fmt::Display) -> Self {
         Self { status, code: status, msg: msg.to_string() }
     }
@@ -29,7 +29,7 @@ impl Fault {
         Self::new(StatusCode::UNAUTHORIZED, msg)
     }
 
-    /// The same of a login, which may be told under another status.
+    /// The same for a refused login, whose status is configurable.
     pub(crate) fn of_login(self, errors: ErrorStatus) -> Self {
         let status =
             StatusCode::from_u16(errors.of(self.code.as_u16())).expect("it is 200 or was one before");
@@ -37,13 +37,13 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.msg)
     }
 }
 
-impl ResponseError for Fault {
+impl ResponseError for ApiError {
     fn status_code(&self) -> StatusCode {
         self.status
     }
@@ -53,7 +53,7 @@ impl ResponseError for Fault {
     }
 }
 
-impl From<AuthError> for Fault {
+impl From<AuthError> for ApiError {
     fn from(error: AuthError) -> Self {
         let status = match error {
             AuthError::Unauthorized(_) => StatusCode::UNAUTHORIZED,
@@ -65,14 +65,14 @@ impl From<AuthError> for Fault {
     }
 }
 
-impl From<PublishError> for Fault {
+impl From<PublishError> for ApiError {
     fn from(error: PublishError) -> Self {
         match error {
             PublishError::TooLarge(TooLarge::Message { .. }) => {
                 Self::bad_request(format_args!("message: {error}"))
             }
             PublishError::TooLarge(TooLarge::Targets { .. }) => Self::bad_request(error),
-            // Asking again would not help.
+            // A retry would not help.
             PublishError::Bus { source: BusError::Unsupported(_), .. } => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, error)
             }
@@ -81,7 +81,7 @@ impl From<PublishError> for Fault {
     }
 }
 
-impl From<FacadeError> for Fault {
+impl From<FacadeError> for ApiError {
     fn from(error: FacadeError) -> Self {
         match error {
             FacadeError::Disabled(_) => Self::new(StatusCode::CONFLICT, error),
@@ -94,13 +94,13 @@ impl From<FacadeError> for Fault {
     }
 }
 
-impl From<ControlError> for Fault {
+impl From<ControlError> for ApiError {
     fn from(error: ControlError) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, error)
     }
 }
 
-impl From<KickError> for Fault {
+impl From<KickError> for ApiError {
     fn from(error: KickError) -> Self {
         match error {
             KickError::Publish(error) => error.into(),
@@ -109,7 +109,7 @@ impl From<KickError> for Fault {
     }
 }
 
-impl From<PresenceError> for Fault {
+impl From<PresenceError> for ApiError {
     fn from(error: PresenceError) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, error)
     }

@@ -5,9 +5,9 @@ use futures_util::future::LocalBoxFuture;
 use realtime_core::{Handshake, Transport, UserId};
 use serde::Serialize;
 
-use crate::{fault::Fault, state::State};
+use crate::{api_error::ApiError, state::State};
 
-/// The signed-in user behind a request; extracting it fails with 401, told as `auth.errorStatus` says.
+/// The signed-in user of a request; extracting it fails with 401, or the status of `auth.errorStatus`.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Caller {
     pub(crate) id: UserId,
@@ -15,8 +15,8 @@ pub(crate) struct Caller {
 }
 
 impl FromRequest for Caller {
-    type Error = Fault;
-    type Future = LocalBoxFuture<'static, Result<Self, Fault>>;
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let request = request.clone();
@@ -31,10 +31,10 @@ impl FromRequest for Caller {
     }
 }
 
-async fn login(state: &State, handshake: &Handshake) -> Result<Caller, Fault> {
+async fn login(state: &State, handshake: &Handshake) -> Result<Caller, ApiError> {
     let principal = state.authenticator.authenticate(handshake).await?;
     if state.hub.is_refused(&principal) {
-        return Err(Fault::unauthorized("this login was ended by an administrator"));
+        return Err(ApiError::unauthorized("this login was ended by an administrator"));
     }
     Ok(Caller::of(state, principal.user))
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{caller::Caller, event::Event, state::State};
 
-/// Passes chat lines on; every other text is echoed, as the seed does.
+/// Publishes chat lines; every other text is echoed, as in RuoYi-Vue-Plus.
 pub(crate) struct Chat(pub(crate) Data<State>);
 
 #[derive(Deserialize)]

@@ -63,7 +63,7 @@ pub(crate) fn with_bus(hub: HubBuilder, url: &str, config: &Config) -> anyhow::R
     }
 }
 
-/// What the files say, or which key's file cannot be used.
+/// Reads the TLS files. An error names the key.
 fn tls(files: &RedisTlsFiles) -> anyhow::Result<RedisTls> {
     let mut tls = RedisTls::default();
     if let Some(file) = &files.ca_file {

@@ -1,4 +1,4 @@
-//! Whether the process lives and whether it should get traffic.
+//! Liveness and readiness.
 
 use actix_web::{
     HttpResponse,

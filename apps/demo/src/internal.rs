@@ -26,23 +26,23 @@ use crate::{
 
 /// The server of `server.internal`: `/api` and health, for backends and not for the world.
 ///
-/// It runs on the thread that awaits [`Self::serve`]: the hub's, which has no connections of clients. So a request does not
-/// wait until a message has been delivered, and its answer has been written when this thread goes on to wake the workers
-/// that deliver what was published. From a thread of its own the answer would come after them where processors are few.
+/// It runs on the thread that awaits [`Self::serve`]: the hub's, which has no client connections. So a request does not wait
+/// for deliveries, and its response is written before this thread wakes the workers that deliver the message. On a thread of
+/// its own, the response would come after the workers if there are few processors.
 pub(crate) struct Internal {
     address: Address,
     listener: TcpListener,
     stop: watch::Sender<bool>,
 }
 
-/// How long requests may take to be answered once the server stops.
+/// Time for pending requests to be answered when the server stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
-/// How long nothing is accepted after an error such as too many open files.
+/// Pause after an error of `accept`, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
 impl Internal {
-    /// Listens where the configuration says, if it says so.
+    /// Binds the configured address, if there is one.
     ///
     /// # Errors
     /// When the address cannot be bound.
@@ -57,12 +57,12 @@ impl Internal {
         Ok(Some(Self { address: Address { port, ..address }, listener, stop: watch::Sender::new(false) }))
     }
 
-    /// Where it listens, with the port that it got.
+    /// The bound address, with the actual port.
     pub(crate) fn address(&self) -> &Address {
         &self.address
     }
 
-    /// What stops it when it is set; it goes on answering until then.
+    /// Switch that stops the server when it is set to true.
     pub(crate) fn stop(&self) -> watch::Sender<bool> {
         self.stop.clone()
     }
@@ -100,7 +100,7 @@ impl Internal {
                         sleep(PAUSE).await;
                     }
                 },
-                // A client that goes away is no fault; what else ends a connection, its peer is told of.
+                // A disconnect is not an error, and other errors are reported to the peer.
                 Some(_) = connections.join_next() => {}
                 () = &mut stopped => break,
             }

@@ -3,6 +3,7 @@
 //! `server` puts everything together; each of the other modules is one part of what it serves.
 
 mod api;
+mod api_error;
 mod body;
 mod caller;
 #[cfg(feature = "websocket")]
@@ -10,8 +11,8 @@ mod chat;
 #[cfg(feature = "redis")]
 mod cluster;
 pub mod config;
+mod dashboard;
 mod event;
-mod fault;
 mod health;
 mod internal;
 pub mod log;

@@ -1,6 +1,6 @@
-//! The log on stderr, in a form that can neither end nor hold up whoever writes to it.
+//! The log on stderr. Writing to it neither panics nor blocks.
 //!
-//! `eprintln!` panics when nobody reads stderr any more (`realtime-demo 2>&1 | head`), and a pipe that is full blocks
+//! `eprintln!` panics when stderr is not read any more (`realtime-demo 2>&1 | head`), and a pipe that is full blocks
 //! the writer: in a server that is the end, or the halt, of the task that happened to log. So lines go through a
 //! bounded queue to a thread of their own, which drops what cannot be written.
 
@@ -23,7 +23,7 @@ use tracing_subscriber::EnvFilter;
 /// Lines that wait to be written; more are dropped and counted.
 const QUEUE: usize = 4096;
 
-/// How long an ending process waits for its last lines to be written.
+/// Time that an ending process waits for its last lines to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 static WRITER: OnceLock<Writer> = OnceLock::new();
@@ -49,7 +49,7 @@ pub fn init(level: &str) -> anyhow::Result<()> {
         .with_env_filter(filter)
         .with_writer(|| Stderr)
         .with_ansi(io::stderr().is_terminal())
-        // They would be told by `eprintln!`.
+        // They would be reported by `eprintln!`.
         .log_internal_errors(false)
         .try_init()
         .map_err(|error| anyhow::anyhow!("the log cannot be set up: {error}"))?;
@@ -57,7 +57,7 @@ pub fn init(level: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes a line to stderr, whatever the log level.
+/// Writes a line to stderr at any log level.
 pub fn line(text: impl fmt::Display) {
     send(format!("{text}\n").into_bytes());
 }
@@ -124,7 +124,7 @@ fn write_all(lines: &Receiver<Item>) {
     }
 }
 
-/// Nobody may be left to read it, and nobody is left to tell.
+/// Errors are ignored: stderr may be closed, and there is no other place to report them.
 fn write(bytes: &[u8]) {
     io::stderr().write_all(bytes).ok();
 }

@@ -1,4 +1,4 @@
-//! `POST /auth/login`: a demo user's password for a token.
+//! `POST /auth/login`: issues a token for a demo user's password.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use actix_web::{
 use realtime_core::{Reply, Topic};
 use serde::{Deserialize, Serialize};
 
-use crate::{body::Body, fault::Fault, state::State, token};
+use crate::{api_error::ApiError, body::Body, state::State, token};
 
-/// How long a login lasts.
+/// Lifetime of a login.
 const TTL: Duration = Duration::from_secs(3600);
 
 pub(crate) fn routes(services: &mut ServiceConfig) {
@@ -34,24 +34,24 @@ struct Token {
     client_id: String,
 }
 
-async fn login(state: Data<State>, login: Body<Login>) -> Result<Json<Reply<Token>>, Fault> {
+async fn login(state: Data<State>, login: Body<Login>) -> Result<Json<Reply<Token>>, ApiError> {
     let Some(jwt) = &state.jwt else {
-        return Err(Fault::new(StatusCode::CONFLICT, "logins are not made here (auth.mode: sa-token)"));
+        return Err(ApiError::new(StatusCode::CONFLICT, "logins are not made here (auth.mode: sa-token)"));
     };
     let Login { username, password, client_id } = login.0;
     let user = state.config.auth.users.iter().find(|user| user.username == username).cloned();
-    // An unknown name takes as long as a wrong password: somebody's hash is always checked.
+    // An unknown name takes as long as a wrong password: a hash is always checked.
     let hash = user.as_ref().or(state.config.auth.users.first()).map(|user| user.password.clone());
     let Some(hash) = hash else {
-        return Err(Fault::new(StatusCode::CONFLICT, "nobody can log in here: auth.users names no users"));
+        return Err(ApiError::new(StatusCode::CONFLICT, "nobody can log in here: auth.users names no users"));
     };
     let verified = state.passwords.verify(password, hash).await?;
     let wrong =
-        || Fault::unauthorized("wrong user name or password").of_login(state.config.auth.error_status);
+        || ApiError::unauthorized("wrong user name or password").of_login(state.config.auth.error_status);
     let user = user.filter(|_| verified).ok_or_else(wrong)?;
     let topics = ["dashboard".to_owned(), Topic::PRESENCE.to_owned(), format!("role:{}", user.role)];
     let topics = topics.iter().filter_map(|topic| Topic::new(topic).ok()).collect();
     let access_token = token::sign(jwt, user.id, &client_id, TTL, topics)
-        .map_err(|error| Fault::new(StatusCode::INTERNAL_SERVER_ERROR, error))?;
+        .map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error))?;
     Ok(Json(Reply::data(Token { access_token, expire_in: TTL.as_secs(), client_id })))
 }

@@ -42,7 +42,7 @@ enum Command {
         /// The application type that the token is for.
         #[arg(long, default_value = "web")]
         client_id: String,
-        /// How long it is valid, such as `90s`, `1h`, `7d`.
+        /// Validity, such as `90s`, `1h`, `7d`.
         #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
         ttl: Duration,
     },

@@ -1,4 +1,4 @@
-//! Who is online: the list for the page. The topic `presence` tells it when to look again.
+//! List of online users for the page, which reloads it on messages of the topic `presence`.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use actix_web::web::{self, Data, Json, ServiceConfig};
 use realtime_core::{OnlineCount, Reply, UserId};
 use serde::Serialize;
 
-use crate::{caller::Caller, fault::Fault, state::State};
+use crate::{api_error::ApiError, caller::Caller, state::State};
 
 /// The page shows no more users than this.
 const SHOWN: usize = 50;
@@ -31,7 +31,7 @@ struct Item {
     transports: BTreeMap<String, usize>,
 }
 
-async fn online(_: Caller, state: Data<State>) -> Result<Json<Reply<OnlineList>>, Fault> {
+async fn online(_: Caller, state: Data<State>) -> Result<Json<Reply<OnlineList>>, ApiError> {
     let presence = state.hub.presence();
     let OnlineCount { users: total, sessions } = presence.count().await?;
     let mut items = Vec::new();

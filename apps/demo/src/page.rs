@@ -8,12 +8,12 @@ use actix_web::{
 use serde::Serialize;
 
 use crate::{
+    api_error::ApiError,
     config::{AuthMode, User},
-    fault::Fault,
     state::State,
 };
 
-/// Everything comes from here, nothing runs inline, nobody frames it.
+/// Same-origin resources only, no inline code, no framing.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -65,18 +65,18 @@ pub(crate) fn routes(services: &mut ServiceConfig) {
         .service(web::resource("/demo/config").get(config));
 }
 
-async fn index() -> Result<HttpResponse, Fault> {
+async fn index() -> Result<HttpResponse, ApiError> {
     serve("index.html")
 }
 
-async fn asset(name: Path<String>) -> Result<HttpResponse, Fault> {
+async fn asset(name: Path<String>) -> Result<HttpResponse, ApiError> {
     serve(&name)
 }
 
-fn serve(name: &str) -> Result<HttpResponse, Fault> {
+fn serve(name: &str) -> Result<HttpResponse, ApiError> {
     let asset = ASSETS.iter().find(|asset| asset.name == name);
     let asset = asset.ok_or_else(|| {
-        Fault::new(actix_web::http::StatusCode::NOT_FOUND, format_args!("no asset {name:?}"))
+        ApiError::new(actix_web::http::StatusCode::NOT_FOUND, format_args!("no asset {name:?}"))
     })?;
     let content_type = match name.rsplit('.').next() {
         Some("html") => "text/html; charset=utf-8",

@@ -15,7 +15,7 @@ use argon2::{Algorithm, Argon2, Block, Params, PasswordHash, Version};
 use subtle::ConstantTimeEq;
 use tokio::{sync::oneshot, time::timeout};
 
-use crate::fault::Fault;
+use crate::api_error::ApiError;
 
 /// Threads that compare passwords, started at the first login.
 ///
@@ -37,13 +37,13 @@ const MOST_THREADS: usize = 4;
 /// Logins that wait for their turn; more are refused at once.
 const QUEUE: usize = 1024;
 
-/// How long a login waits for its turn.
+/// Time that a login waits for a free thread.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Passwords {
-    /// Whether a password is the one that was hashed.
-    pub(crate) async fn verify(&self, password: String, hash: PasswordHash) -> Result<bool, Fault> {
-        let busy = || Fault::new(StatusCode::SERVICE_UNAVAILABLE, "too many logins at once; try again");
+    /// Whether a password matches a hash.
+    pub(crate) async fn verify(&self, password: String, hash: PasswordHash) -> Result<bool, ApiError> {
+        let busy = || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too many logins at once; try again");
         let (equal, answer) = oneshot::channel();
         let queue = self.0.get_or_init(start);
         queue.try_send(Comparison { password, hash, equal }).map_err(|_| busy())?;
@@ -69,7 +69,7 @@ fn compare(comparisons: &Mutex<Receiver<Comparison>>) {
     loop {
         let next = comparisons.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Comparison { password, hash, equal }) = next else { return };
-        // Who gave up meanwhile costs nothing.
+        // A login that timed out is skipped.
         if !equal.is_closed() {
             let verified = catch_unwind(AssertUnwindSafe(|| verify(&password, &hash, &mut memory)));
             if let Ok(verified) = verified {
@@ -79,7 +79,7 @@ fn compare(comparisons: &Mutex<Receiver<Comparison>>) {
     }
 }
 
-/// What `PasswordVerifier` does, in memory that is there already. A hash that is incomplete equals nothing.
+/// The comparison of `PasswordVerifier`, in reused memory. An incomplete hash matches nothing.
 fn verify(password: &str, hash: &PasswordHash, memory: &mut Vec<Block>) -> Option<bool> {
     let params = Params::try_from(hash).ok()?;
     let algorithm = Algorithm::new(hash.algorithm).ok()?;

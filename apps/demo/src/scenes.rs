@@ -1,22 +1,16 @@
-//! The scenes of the page: what an application would push, at the press of a button.
+//! The scenes of the page: each button publishes what an application would push.
 
 use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
 use actix_web::web::{self, Data, Json, ServiceConfig};
 use realtime_core::{Envelope, Published, Reply, Scope, Topic, UserId};
 use serde::{Deserialize, Serialize};
-use tokio::{
-    task::JoinHandle,
-    time::{MissedTickBehavior, interval},
-};
+use tokio::time::{MissedTickBehavior, interval};
 
-use crate::{body::Body, caller::Caller, event::Event, fault::Fault, state::State, story};
+use crate::{api_error::ApiError, body::Body, caller::Caller, event::Event, state::State, story};
 
 pub(crate) fn routes(services: &mut ServiceConfig) {
     services
@@ -71,14 +65,18 @@ struct OrderData<'a> {
 }
 
 /// The buyer follows the order on an event stream, the seller works with it over a WebSocket.
-async fn order(_: Caller, state: Data<State>, body: Body<OrderRequest>) -> Result<Json<Reply<Sent>>, Fault> {
+async fn order(
+    _: Caller,
+    state: Data<State>,
+    body: Body<OrderRequest>,
+) -> Result<Json<Reply<Sent>>, ApiError> {
     static NUMBER: AtomicU32 = AtomicU32::new(1042);
     let OrderRequest { status, order_no } = body.0;
     let order_no = order_no.unwrap_or_else(|| format!("SO-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
-    let missing = |role| Fault::bad_request(format_args!("auth.users has nobody of the role `{role}`"));
+    let missing = |role| ApiError::bad_request(format_args!("auth.users has nobody of the role `{role}`"));
     let buyer = &state.user_with_role("buyer").ok_or_else(|| missing("buyer"))?.id;
     let seller = &state.user_with_role("seller").ok_or_else(|| missing("seller"))?.id;
-    // Both or none: half an order would be told as a whole one.
+    // Both or none: the page would show half an order as a complete one.
     state.sse.hub()?;
     state.websocket.hub()?;
     let text = Event::new("order", OrderData { order_no: &order_no, status, buyer, seller }).json();
@@ -105,10 +103,10 @@ async fn notice(
     from: Caller,
     state: Data<State>,
     body: Body<NoticeRequest>,
-) -> Result<Json<Reply<Sent>>, Fault> {
+) -> Result<Json<Reply<Sent>>, ApiError> {
     let NoticeRequest { title, content } = body.0;
     if title.trim().is_empty() {
-        return Err(Fault::bad_request("title: must not be empty"));
+        return Err(ApiError::bad_request("title: must not be empty"));
     }
     let event = Event::new("notice", NoticeData { title, content, from });
     let published = state.hub.publish(Envelope::broadcast(Scope::Both, event.message())).await?;
@@ -141,17 +139,13 @@ async fn approval(
     by: Caller,
     state: Data<State>,
     body: Body<ApprovalRequest>,
-) -> Result<Json<Reply<Sent>>, Fault> {
+) -> Result<Json<Reply<Sent>>, ApiError> {
     let ApprovalRequest { applicant, title, result } = body.0;
     let event = Event::new("approval", ApprovalData { title, result, by });
     Ok(Sent::at(state.sse.publish_to(&[applicant], event.json()).await?))
 }
 
-/// The run that feeds the chart, if there is one.
-#[derive(Default)]
-pub(crate) struct Dashboard(Mutex<Option<JoinHandle<()>>>);
-
-/// How many figures one run pushes, one a second.
+/// Number of figures that one run publishes, one a second.
 const FIGURES: u32 = 60;
 
 #[derive(Serialize)]
@@ -162,27 +156,11 @@ struct Figures {
     cpu: f64,
 }
 
-/// Starts a minute of figures; a run under way starts over.
-async fn dashboard(_: Caller, state: Data<State>) -> Result<Json<Reply>, Fault> {
+/// Starts a minute of figures, and ends the current one.
+async fn dashboard(_: Caller, state: Data<State>) -> Result<Json<Reply>, ApiError> {
     state.sse.hub()?;
     state.dashboard.replace(tokio::spawn(push_figures(state.clone().into_inner().into())));
     Ok(Json(Reply::ok()))
-}
-
-impl Dashboard {
-    fn replace(&self, run: JoinHandle<()>) {
-        if let Some(old) = self.0.lock().unwrap_or_else(PoisonError::into_inner).replace(run) {
-            old.abort();
-        }
-    }
-}
-
-impl Drop for Dashboard {
-    fn drop(&mut self) {
-        if let Some(run) = self.0.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
-            run.abort();
-        }
-    }
 }
 
 async fn push_figures(state: Data<State>) {

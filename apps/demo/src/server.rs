@@ -1,4 +1,4 @@
-//! [`run`]: puts configuration, hub, transports and routes together and serves them until it is told to stop.
+//! [`run`]: serves hub, transports and routes as configured, until a signal.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -18,8 +18,8 @@ use tokio::{
 
 use crate::{
     api,
+    api_error::ApiError,
     config::{Address, AuthMode, Config, PresenceMode, ServerKind},
-    fault::Fault,
     health,
     internal::Internal,
     log, login, online, page, scenes,
@@ -36,7 +36,7 @@ const BACKLOG: u32 = 8192;
 /// Connections that one worker serves at once; `limits.maxConnections` bounds sessions.
 const MAX_CONNECTIONS: usize = 200_000;
 
-/// How long a backend may keep an idle connection to the API.
+/// Time for which a backend may keep an idle connection to the API.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// Serves until SIGINT or SIGTERM, then drains.
@@ -88,9 +88,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let servers = try_join(async { anyhow::Ok(server.await?) }, async { internal.await.unwrap_or(Ok(())) });
     let result = tokio::select! {
         result = servers => result,
-        // A process that no signal stops in order is better ended now, with a word.
+        // Without signal handlers the process could not be stopped in order, so it ends now with an error.
         Err(error) = &mut stop => bail!("the task that waits for signals has ended: {error}"),
-        // Nothing that is published arrives any more: whatever started this process starts it anew.
+        // Published messages would not arrive any more: the supervisor has to restart the process.
         problem = failed => bail!("{problem}"),
     };
     stop.abort();
@@ -154,7 +154,7 @@ async fn stop(mut signals: Signals, hub: Hub, server: ServerHandle, internal: Op
         signal = signals.next() => {
             tracing::warn!("a second signal: the process ends before it has drained");
             log::flush();
-            // What a shell reports for a process that the signal has killed.
+            // The status that a shell reports for a process that was killed by the signal.
             std::process::exit(128 + signal);
         }
     }
@@ -220,14 +220,14 @@ fn routes(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) {
 pub(crate) fn basics(services: &mut ServiceConfig) {
     services
         .app_data(PayloadConfig::new(MAX_BODY))
-        .app_data(QueryConfig::default().error_handler(|error, _| Fault::bad_request(error).into()))
-        .app_data(PathConfig::default().error_handler(|error, _| Fault::bad_request(error).into()))
+        .app_data(QueryConfig::default().error_handler(|error, _| ApiError::bad_request(error).into()))
+        .app_data(PathConfig::default().error_handler(|error, _| ApiError::bad_request(error).into()))
         .configure(health::routes)
         .default_service(web::to(nothing));
 }
 
-async fn nothing(request: HttpRequest) -> Result<HttpResponse, Fault> {
-    Err(Fault::new(StatusCode::NOT_FOUND, format_args!("nothing at {}", request.path())))
+async fn nothing(request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    Err(ApiError::new(StatusCode::NOT_FOUND, format_args!("nothing at {}", request.path())))
 }
 
 #[cfg(feature = "websocket")]

@@ -1,4 +1,4 @@
-//! [`State`]: what all handlers share.
+//! [`State`]: the state of all handlers.
 
 use std::sync::Arc;
 
@@ -6,23 +6,23 @@ use realtime_core::{Authenticator, Facade, Hub, JwtAuthenticator, Transport, Use
 
 use crate::{
     config::{Config, User},
+    dashboard::Dashboard,
     passwords::Passwords,
-    scenes::Dashboard,
     token,
 };
 
 pub(crate) const WEBSOCKET: Transport = Transport::new("websocket");
 pub(crate) const SSE: Transport = Transport::new("sse");
 
-/// What all handlers share, over all workers.
+/// State that the handlers of all workers share.
 pub(crate) struct State {
     pub(crate) config: Config,
     pub(crate) hub: Hub,
-    /// Who may connect.
+    /// Check of logins.
     pub(crate) authenticator: Arc<dyn Authenticator>,
-    /// What signs the logins of the page, unless somebody else does.
+    /// Signer of the page's logins, unless the logins are issued elsewhere.
     pub(crate) jwt: Option<JwtAuthenticator>,
-    /// The verbs of each transport; they answer `Disabled` when its module is switched off.
+    /// Methods of each transport; they return `Disabled` for a disabled module.
     pub(crate) websocket: Facade,
     pub(crate) sse: Facade,
     pub(crate) api_key: String,

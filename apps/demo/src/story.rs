@@ -25,10 +25,10 @@ const ANSWER: &str = "This answer is canned, but the way it reaches you is real:
     it, the browser shows it the moment it comes, and closing the stream stops the work at once. Put a model behind \
     it and nothing else has to change.";
 
-/// How long the make-believe model thinks about a token.
+/// Pause of the simulated model between tokens.
 const PACE: Duration = Duration::from_millis(45);
 
-/// How many characters of the prompt are repeated.
+/// Characters of the prompt that the answer repeats.
 const QUOTED: usize = 120;
 
 /// One client, one stream, no hub: the semantic SSE types of actix-web-lab fit this best.

@@ -21,7 +21,7 @@ pub(crate) fn client_id_policy(config: &Config) -> ClientIdPolicy {
 /// A token for a user, signed with the configured secret.
 ///
 /// # Errors
-/// When no secret is configured: the server makes up its own at each start and would refuse the token.
+/// Without a configured secret: the server generates one at each start and would refuse the token.
 pub fn generate(config: &Config, user: UserId, client_id: &str, ttl: Duration) -> anyhow::Result<String> {
     if config.auth.jwt.secret.is_none() {
         bail!(

@@ -20,26 +20,26 @@ use super::{
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Auth {
-    /// How logins are checked.
+    /// Method of checking logins.
     #[serde(deserialize_with = "parsed")]
     pub mode: AuthMode,
-    /// Under which HTTP status a refused login is told of.
+    /// HTTP status of the response to a refused login.
     #[serde(deserialize_with = "error_status")]
     pub error_status: ErrorStatus,
     /// Whether a connection must name its `clientid`.
     pub require_client_id: bool,
-    /// What the login page shows as the password of the users, if anything.
+    /// Password hint that the login page shows, if any.
     #[serde(deserialize_with = "hint")]
     pub password_hint: Option<String>,
-    /// How tokens are signed.
+    /// Signature of tokens.
     pub jwt: Jwt,
-    /// How the Java nodes keep their logins.
+    /// Settings of the Java nodes' logins.
     pub sa_token: SaToken,
-    /// Who can log in; no two share an id or a username.
+    /// Users of the demo, with distinct ids and user names.
     pub users: Vec<User>,
 }
 
-/// How logins are checked.
+/// Method of checking logins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthMode {
     /// By tokens signed with a shared secret.
@@ -66,27 +66,27 @@ pub struct Jwt {
 pub struct SaToken {
     /// The Java nodes' `sa-token.jwt-secret-key`; signed tokens need it.
     pub secret: Option<Secret>,
-    /// How tokens are made, by Sa-Token's name: `jwt-simple`, or one of the styles of opaque tokens.
+    /// Sa-Token's name for the token style: `jwt-simple`, or one of the opaque styles.
     #[serde(deserialize_with = "token_style")]
     pub token_style: String,
     /// The name of parameter and header, and the first part of the keys.
     #[serde(deserialize_with = "not_empty")]
     pub token_name: String,
-    /// What parameter and header begin with, without the space that follows.
+    /// Prefix of the token in the parameter and the header, without the following space.
     pub token_prefix: Option<String>,
     /// Whether their keys begin with `global:`.
     pub global_prefix: bool,
     /// Whether a handshake counts as activity.
     pub renew: bool,
-    /// How often live sessions are checked again.
+    /// Interval at which live sessions are checked again.
     #[serde(with = "humantime_serde")]
     pub recheck: Duration,
-    /// How many seconds a login may be unused; -1 for no limit.
+    /// Seconds for which a login may be unused; -1 for no limit.
     #[serde(deserialize_with = "active_timeout")]
     pub active_timeout: i64,
     /// Whether a login may have a limit of its own.
     pub dynamic_active_timeout: bool,
-    /// Where the logins are, if not where the nodes meet.
+    /// Redis of the logins, if it is not the nodes' Redis.
     pub redis: SaTokenRedis,
 }
 
@@ -96,19 +96,19 @@ pub struct SaToken {
 pub struct SaTokenRedis {
     /// The server; `None`: that of the section `redis`, and nothing here counts.
     pub url: Option<Secret>,
-    /// How the servers are arranged.
+    /// Topology of the servers.
     #[serde(deserialize_with = "parsed")]
     pub topology: RedisTopology,
     /// The URLs of the sentinels, or of some nodes of a cluster.
     pub nodes: Vec<Secret>,
     /// The name that the sentinels know the master by.
     pub service: String,
-    /// What comes before the keys, without the colon.
+    /// Prefix of the keys, without the colon.
     pub key_prefix: Option<String>,
 }
 
 impl SaToken {
-    /// Where the logins are: these servers, or else those where the nodes meet.
+    /// Servers of the logins: these, or else the nodes' servers.
     pub fn servers(&self, nodes_meet: &Redis) -> Redis {
         let SaTokenRedis { url, topology, nodes, service, key_prefix } = self.redis.clone();
         match url {
@@ -124,12 +124,12 @@ impl SaToken {
 pub struct User {
     /// Whom messages are for.
     pub id: UserId,
-    /// What is typed to log in; not empty.
+    /// Name to log in with; not empty.
     #[serde(deserialize_with = "not_empty")]
     pub username: String,
-    /// What others read.
+    /// Name that other users see.
     pub name: String,
-    /// What the user is here, for instance `buyer`.
+    /// Role in the demo, for instance `buyer`.
     pub role: String,
     /// An argon2 hash, complete with salt and parameters that argon2 accepts.
     #[serde(deserialize_with = "password_hash")]
@@ -137,7 +137,7 @@ pub struct User {
 }
 
 impl Auth {
-    /// Checks that each user is somebody else.
+    /// Checks that no two users share an id or a user name.
     pub(super) fn check(&self, redis: &Redis) -> Result<(), ConfigError> {
         if self.mode == AuthMode::SaToken {
             self.sa_token.check(redis)?;
@@ -164,7 +164,7 @@ impl Auth {
 }
 
 impl Auth {
-    /// What is allowed but deserves a line: logins that everybody knows, or that nobody can have.
+    /// Warnings about settings that are allowed: passwords that are public, and logins that cannot succeed.
     pub(super) fn warning(&self, built_in_users: bool, host: &str) -> Option<String> {
         let reachable = host != "localhost" && !host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
         if self.mode != AuthMode::Jwt {
@@ -272,7 +272,7 @@ fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, 
     }
 }
 
-/// A hash that a password can be compared with: better an error at the start than a login that never works.
+/// A password hash, checked at the start, so that an unusable one is not found at the first login only.
 fn password_hash<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PasswordHash, D::Error> {
     let unusable = |problem: &dyn Display| D::Error::custom(format_args!("no argon2 hash: {problem}"));
     let hash = PasswordHash::new(&String::deserialize(deserializer)?).map_err(|error| unusable(&error))?;

@@ -9,13 +9,13 @@ use std::{fmt, path::PathBuf};
 pub struct ConfigError {
     /// The dotted key; `None` when a file as a whole cannot be used.
     pub key: Option<String>,
-    /// Where the value was set; `None` where the problem tells it or nothing was set.
+    /// Source of the value; `None` where the problem names it or no value was set.
     pub source: Option<Source>,
-    /// What is wrong.
+    /// The problem.
     pub problem: String,
 }
 
-/// Where a value was set, the stronger the greater.
+/// Source of a value; a stronger one is greater.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
     /// The built-in reference.

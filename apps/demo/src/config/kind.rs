@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use config::{Value, ValueKind};
 
-/// What values a key takes, told by the reference's value.
+/// Kind of a key's values, derived from the reference's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Flag,
@@ -108,7 +108,7 @@ fn all(items: &[Value], test: impl Fn(&ValueKind) -> bool) -> bool {
     items.iter().all(|item| test(&item.kind))
 }
 
-/// What a value is, in words: the value itself may be a secret in the wrong place.
+/// Description of a value's type. The value itself is not shown, since it may be a secret in the wrong place.
 pub(super) fn name_of(value: &ValueKind) -> &'static str {
     match value {
         ValueKind::Nil => "nothing",

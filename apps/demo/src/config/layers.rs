@@ -81,7 +81,7 @@ impl Layers {
         self.0.keys().map(String::as_str)
     }
 
-    /// Where the value of a key was set.
+    /// Source of a key's value.
     pub(super) fn source(&self, key: &str) -> Option<&Source> {
         let list = key.split('[').next().unwrap_or(key);
         self.0.get(list).map(|leaf| &leaf.source)

@@ -1,4 +1,4 @@
-//! [`Config`]: what the demo is told at its start.
+//! [`Config`]: the demo's configuration.
 //!
 //! The built-in `application.yml` is the reference of all keys and their defaults. A file is laid over it, then the
 //! environment; see [`Config::load`].
@@ -37,7 +37,7 @@ pub const REFERENCE: &str = include_str!("../../config/application.yml");
 /// The whole configuration, checked. Its `Debug` output shows no secret, key or hash.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where the server listens.
+    /// Addresses and limits of the server.
     pub server: Server,
     /// The WebSocket module.
     pub websocket: WebSocket,
@@ -47,15 +47,15 @@ pub struct Config {
     pub auth: Auth,
     /// The publish API.
     pub api: Api,
-    /// Where the nodes of a cluster meet.
+    /// Redis of the cluster.
     pub redis: Redis,
-    /// Who knows who is online.
+    /// Implementation of presence.
     pub presence: PresenceMode,
-    /// What is logged.
+    /// Log settings.
     pub log: Log,
     /// The hub's sizes, times and limits; they have passed [`Settings::check`].
     pub settings: Settings,
-    /// What is allowed but deserves a line in the log.
+    /// Warnings about settings that are allowed.
     pub warnings: Vec<String>,
 }
 
@@ -63,8 +63,8 @@ impl Config {
     /// Reads the configuration: the built-in reference, over it `file`, and over that those variables of
     /// `environment` that start with `REALTIME__`.
     ///
-    /// A module is on when the strongest layer says so; a file that does not mention `enabled` turns it off. A file
-    /// that names no users has none.
+    /// A module is enabled if the strongest layer enables it; a file without `enabled` disables it. A file without users has
+    /// none.
     ///
     /// # Errors
     /// [`ConfigError`] for a file that cannot be read, an unknown key or variable, a value of the wrong type or
@@ -95,7 +95,7 @@ impl Config {
             }
         }
         if file.is_some() {
-            // Whoever configures a server does not want four logins whose password everybody knows.
+            // A configured server does not get the four demo logins, whose password is public.
             layers.set_default("auth.users", Vec::<config::Value>::new());
             layers.set_default("auth.passwordHint", config::ValueKind::Nil);
         }

@@ -12,12 +12,12 @@ use super::{ConfigError, Redis};
 pub struct Presence {
     #[serde(deserialize_with = "mode")]
     mode: Option<PresenceMode>,
-    /// How long a user stays online after its last session has ended.
+    /// Time for which a user stays online after the end of the last session.
     #[serde(with = "humantime_serde")]
     pub(super) grace: Duration,
 }
 
-/// Who knows who is online.
+/// Implementation of presence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PresenceMode {
     /// Nobody.

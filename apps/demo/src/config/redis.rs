@@ -10,24 +10,24 @@ use super::{ConfigError, Secret, sections::parsed};
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Redis {
-    /// The server; `None` keeps this node alone. It may hold a password.
+    /// URL of the server, possibly with a password; `None` for a single node.
     pub url: Option<Secret>,
-    /// How nodes exchange messages.
+    /// Mode of the exchange of messages between nodes.
     #[serde(deserialize_with = "parsed")]
     pub mode: RedisMode,
-    /// How the servers are arranged.
+    /// Topology of the servers.
     #[serde(deserialize_with = "parsed")]
     pub topology: RedisTopology,
     /// The URLs of the sentinels, or of some nodes of a cluster.
     pub nodes: Vec<Secret>,
     /// The name that the sentinels know the master by.
     pub service: String,
-    /// What comes before our keys and channels, without the colon.
+    /// Prefix of keys and channels, without the colon.
     pub key_prefix: Option<String>,
     /// The longest that a command may take.
     #[serde(with = "humantime_serde")]
     pub command_timeout: Duration,
-    /// What `rediss` URLs need besides.
+    /// TLS settings of `rediss` URLs.
     pub tls: RedisTlsFiles,
 }
 
@@ -41,11 +41,11 @@ pub struct RedisTlsFiles {
     pub cert_file: Option<PathBuf>,
     /// The private key of the client certificate, in PEM.
     pub key_file: Option<PathBuf>,
-    /// Whether whoever answers is trusted.
+    /// Whether the server's certificate is not verified.
     pub insecure: bool,
 }
 
-/// How nodes exchange messages.
+/// Mode of the exchange of messages between nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RedisMode {
     /// One stream with positions: replay and announced gaps.
@@ -54,7 +54,7 @@ pub enum RedisMode {
     PubSub,
 }
 
-/// How the Redis servers are arranged.
+/// Topology of the Redis servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RedisTopology {
     /// One server.

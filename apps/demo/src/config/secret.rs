@@ -4,7 +4,7 @@ use std::{fmt, ops::Deref};
 
 use serde::Deserialize;
 
-/// A password, key or the like. It is a `str` to whoever uses it and `***` to whoever prints the configuration.
+/// A password, key or the like. It derefs to `str`, and is printed as `***`.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);

@@ -24,7 +24,7 @@ pub struct Server {
     /// This node's name; `None` asks for a random one.
     #[serde(deserialize_with = "node")]
     pub node: Option<String>,
-    /// Where the publish API is served, apart from everything else; `None`: where everything else is.
+    /// Separate address of the publish API; `None` to serve it with everything else.
     #[serde(deserialize_with = "optional")]
     pub internal: Option<Address>,
 }
@@ -71,7 +71,7 @@ impl FromStr for ServerKind {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Api {
-    /// What a caller presents: at least 16 visible ASCII characters; `None` asks for a random one.
+    /// Key of the API's callers: at least 16 visible ASCII characters; `None` for a random one.
     #[serde(deserialize_with = "api_key")]
     pub key: Option<Secret>,
 }

@@ -29,7 +29,7 @@ pub struct Sse {
     /// The path of the stream: starts with `/`, does not end with it.
     #[serde(deserialize_with = "path")]
     pub path: String,
-    /// How long a browser waits before it reconnects.
+    /// Time after which a browser reconnects.
     #[serde(deserialize_with = "retry")]
     pub retry: Duration,
 }
@@ -84,7 +84,7 @@ fn origin(entry: &str) -> Option<String> {
     }
     let bare = format!("{scheme}://{host}");
     match uri.port_u16() {
-        // What is left out here, a path or a user, made it no origin.
+        // A path or a user name makes it something else than an origin.
         None => (bare == entry).then_some(bare),
         Some(port) if format!("{bare}:{port}") != entry => None,
         Some(80) if scheme == "http" => Some(bare),
@@ -95,7 +95,7 @@ fn origin(entry: &str) -> Option<String> {
 
 fn retry<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let retry = humantime::parse_duration(&String::deserialize(deserializer)?).map_err(D::Error::custom)?;
-    // Browsers obey to the letter: with 0 they would come back without a pause while the server is away.
+    // With 0 browsers would reconnect without a pause while the server is down.
     if retry < Duration::from_millis(100) {
         return Err(D::Error::custom("must be at least 100ms"));
     }
