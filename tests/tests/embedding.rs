@@ -3,12 +3,13 @@
 
 use std::{sync::Arc, time::Duration};
 
+use actix_web::{App, HttpRequest, HttpResponse, error, web};
 use realtime_core::{
-    Bus, CloseReason, ConnectError, Envelope, FacadeError, Hub, LocalError, MemoryBus, Message, Scope,
-    Settings, SseMessageDto, Topic, WebSocketMessageDto,
+    Bus, ByteString, CloseReason, ConnectError, Envelope, FacadeError, Hub, LocalError, MemoryBus, Message,
+    Principal, Scope, SessionHandle, Settings, SseMessageDto, Topic, WebSocketMessageDto,
 };
-use realtime_sse::SseEmitters;
-use realtime_tests::{Embedded, EventStream, Server, Socket, token, within};
+use realtime_sse::{SseEmitters, SseStream};
+use realtime_tests::{Embedded, EventStream, Server, ServerKind, Socket, start_server, token, until, within};
 use realtime_websocket::WebSockets;
 
 fn hub() -> Hub {
@@ -102,6 +103,91 @@ async fn an_own_endpoint_opens_streams_and_disconnect_ends_them() {
     tokio::time::sleep(Duration::from_millis(2100)).await;
     assert_eq!(server.emitters.disconnect(77, "a login of another kind"), 1);
     until(":disconnected\n\n").await;
+}
+
+/// Handlers of an application's own, with logins of its own: a visitor's id in a cookie, a room in the path.
+fn rooms(services: &mut web::ServiceConfig) {
+    fn visitor(request: &HttpRequest, room: &str) -> actix_web::Result<Principal> {
+        let cookie = request.headers().get("cookie").and_then(|cookie| cookie.to_str().ok());
+        let id = cookie.and_then(|cookie| cookie.strip_prefix("visitor="));
+        let id = id.ok_or_else(|| error::ErrorUnauthorized("who are you?"))?;
+        let mut principal = Principal::new(id.parse().map_err(error::ErrorUnauthorized)?, "");
+        principal.topics.push(Topic::new(&format!("room:{room}")).map_err(error::ErrorNotFound)?);
+        Ok(principal)
+    }
+    async fn socket(
+        request: HttpRequest,
+        payload: web::Payload,
+        room: web::Path<String>,
+        sockets: web::Data<WebSockets>,
+        query: web::Query<Vec<(String, String)>>,
+    ) -> actix_web::Result<HttpResponse> {
+        let cursor = query.iter().find(|(name, _)| name == "cursor").map(|(_, cursor)| cursor.as_str());
+        Ok(sockets.upgrade(&request, payload, visitor(&request, &room)?, cursor).await?)
+    }
+    async fn stream(
+        request: HttpRequest,
+        room: web::Path<String>,
+        emitters: web::Data<SseEmitters>,
+    ) -> actix_web::Result<SseStream> {
+        Ok(emitters.open_for(&request, visitor(&request, &room)?, None)?)
+    }
+    services
+        .route("/rooms/{room}/socket", web::get().to(socket))
+        .route("/rooms/{room}/stream", web::get().to(stream));
+}
+
+#[actix_web::test]
+async fn handlers_of_an_applications_own_open_both_transports() {
+    let mut settings = Settings::default();
+    settings.limits.max_connections_per_user = 2;
+    let hub = Hub::builder().settings(settings).start().unwrap();
+    let sockets =
+        WebSockets::new(hub.clone()).inbound(|session: SessionHandle, text: ByteString| async move {
+            Some(format!("{} said {text}", session.user()).into())
+        });
+    let (data, emitters) = (web::Data::new(sockets), web::Data::new(SseEmitters::new(hub.clone())));
+    let app = move || App::new().app_data(data.clone()).app_data(emitters.clone()).configure(rooms);
+    let server = start_server!(ServerKind::of_run(), app.clone(), workers(1));
+    let cookie = [("Cookie", "visitor=7")];
+    let path = "/rooms/42/socket";
+    assert_eq!(Socket::open_at(&server, path, &[]).await.err(), Some(401));
+    let v1 = [("Cookie", "visitor=7"), ("Sec-WebSocket-Protocol", "realtime.v1")];
+    let mut v1_socket = Socket::open_at(&server, path, &v1).await.unwrap();
+    let hello = v1_socket.json().await;
+    let mut raw = Socket::open_at(&server, path, &cookie).await.unwrap();
+    raw.send("hi").await;
+    assert_eq!(raw.text().await, "7 said hi");
+    let envelope = |room| {
+        let topic = Topic::new(&format!("room:{room}")).unwrap();
+        Envelope::to_topics([topic], Scope::Both, Message::text(format!("to {room}"))).unwrap()
+    };
+    for room in [41, 42] {
+        hub.publish(envelope(room)).await.unwrap();
+    }
+    assert_eq!(raw.text().await, "to 42");
+    assert_eq!(v1_socket.json().await["data"], "to 42");
+
+    // Refusals are those of the crates' own routes.
+    assert_eq!(Socket::open_at(&server, path, &cookie).await.err(), Some(429));
+    let get = async |path: &str| {
+        let url = format!("http://127.0.0.1:{}{path}", server.port());
+        let response = reqwest::Client::new().get(url).header("Cookie", "visitor=7").send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    };
+    assert_eq!(get(path).await.0, 426);
+    assert_eq!(get("/rooms/42/stream").await.0, 429);
+    drop((v1_socket, raw));
+    until("both to end", || hub.all_sessions().is_empty()).await;
+    let cursor = hello["cursor"].as_str().unwrap();
+    let mut back = Socket::open_at(&server, &format!("{path}?cursor={cursor}"), &v1).await.unwrap();
+    assert_eq!(back.json().await["recovered"], true);
+    assert_eq!(back.json().await["data"], "to 42");
+    tokio::join!(hub.drain(), async { assert_eq!(back.close_code().await, 1012) });
+    assert_eq!(Socket::open_at(&server, path, &cookie).await.err(), Some(503));
+    let (status, stream) = get("/rooms/42/stream").await;
+    assert_eq!(status, 200);
+    assert!(stream.starts_with(":disconnected\nretry:"), "{stream}");
 }
 
 #[actix_web::test]

@@ -3,14 +3,16 @@
 use std::{ops::Deref, sync::Arc, time::Duration};
 
 use realtime_core::{
-    ConnectError, Facade, FacadeError, Hub, Principal, Published, SseMessageDto, TokenHash, UserId, Wire,
+    ConnectError, ErrorStatus, Facade, FacadeError, Hub, Principal, Published, SseMessageDto, TokenHash,
+    UserId, Wire,
 };
 
-use actix_web::HttpRequest;
+use actix_web::{HttpRequest, HttpResponse, ResponseError, http::StatusCode};
 use realtime_server::Takeover;
 
 use crate::{
     SseStream, TRANSPORT,
+    refusal::refuse,
     wire::{Framing, SseWire},
 };
 
@@ -137,7 +139,8 @@ impl std::fmt::Debug for SseEmitters {
     }
 }
 
-/// Error of [`SseEmitters::connect`] and its like.
+/// Error of [`SseEmitters::connect`] and its like. As a response it is the same as that of [`routes`](crate::routes): an
+/// event stream that has its client reconnect later, where a retry helps.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EmitterError {
     /// The module is disabled.
@@ -146,4 +149,14 @@ pub enum EmitterError {
     /// The hub refused the connection.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+}
+
+impl ResponseError for EmitterError {
+    fn status_code(&self) -> StatusCode {
+        self.error_response().status()
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        refuse(self, RETRY, ErrorStatus::default())
+    }
 }

@@ -40,6 +40,7 @@
 pub mod bench;
 mod connection;
 mod emitters;
+mod refusal;
 mod routes;
 mod stream;
 mod wire;

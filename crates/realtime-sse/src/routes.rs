@@ -4,19 +4,15 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::StatusCode,
     rt::time::timeout,
     web::{self, ServiceConfig},
 };
-use realtime_core::{
-    AuthError, Authenticator, ConnectError, ErrorStatus, Handshake, Hub, Reply, Shard, random_retry,
-};
+use realtime_core::{AuthError, Authenticator, ConnectError, ErrorStatus, Handshake, Hub, Reply, Shard};
 
 use crate::{
-    SseEmitters, TRANSPORT,
-    emitters::{EmitterError, RETRY},
-    stream::response,
-    wire,
+    EmitterError, SseEmitters, TRANSPORT,
+    emitters::RETRY,
+    refusal::{answer, reconnect_later, refuse},
 };
 
 /// Configuration of the endpoint.
@@ -85,10 +81,10 @@ async fn connect(state: Rc<State>, request: HttpRequest) -> HttpResponse {
     match state.emitters.open_for(&request, principal, handshake.cursor()) {
         // A client gets everything that is published after the response's head, so the position has to be known before.
         Ok(stream) if timeout(START, stream.begun()).await.is_err() => {
-            refuse(&EmitterError::Connect(ConnectError::Behind), &state)
+            refuse(&EmitterError::Connect(ConnectError::Behind), state.retry, state.error_status)
         }
         Ok(stream) => stream.respond(),
-        Err(error) => refuse(&error, &state),
+        Err(error) => refuse(&error, state.retry, state.error_status),
     }
 }
 
@@ -116,40 +112,6 @@ fn refuse_login(error: &AuthError, state: &State) -> HttpResponse {
         }
         AuthError::Unavailable(_) => reconnect_later(state.retry),
     }
-}
-
-/// Response to a connection that the hub refused. A native `EventSource` stops for good on any status but 200, and the
-/// standard has 204 for "do not reconnect".
-fn refuse(error: &EmitterError, state: &State) -> HttpResponse {
-    match error {
-        EmitterError::Connect(
-            ConnectError::Starting
-            | ConnectError::Behind
-            | ConnectError::Draining
-            | ConnectError::BusDown
-            | ConnectError::Full(_),
-        ) => reconnect_later(state.retry),
-        EmitterError::Connect(ConnectError::Kicked) => match state.error_status {
-            ErrorStatus::Http => HttpResponse::NoContent().finish(),
-            // Not an event stream either, but with the reason.
-            ErrorStatus::Always200 => answer(200, 401, error),
-        },
-        EmitterError::Connect(ConnectError::TooManyOfUser(..)) => answer(429, 429, error),
-        EmitterError::Connect(ConnectError::TooManyWires(_)) | EmitterError::Facade(_) => {
-            answer(500, 500, error)
-        }
-    }
-}
-
-/// Event stream that ends at once and has its client reconnect later, after a random time: clients that are refused
-/// together must not return together.
-fn reconnect_later(retry: Duration) -> HttpResponse {
-    response().body(wire::unavailable(random_retry(retry)))
-}
-
-fn answer(status: u16, code: u16, error: &impl ToString) -> HttpResponse {
-    let status = StatusCode::from_u16(status).expect("statuses here are literals of this crate and core");
-    HttpResponse::build(status).json(Reply::error(code, error.to_string()))
 }
 
 /// Handler with the worker's state as its first argument, so that the app's data stays the application's.

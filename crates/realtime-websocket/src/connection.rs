@@ -5,7 +5,7 @@
 
 use std::{
     pin::Pin,
-    rc::Rc,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
@@ -25,13 +25,13 @@ use crate::{
     protocol::{Inbound, Protocol},
     rate::Rate,
     reader::{ClientMessage, Reader},
-    routes::State,
+    upgrade::Endpoint,
 };
 
 /// A live connection.
 pub(crate) struct WebSocketConnection {
     session: Session,
-    endpoint: Rc<State>,
+    endpoint: Arc<Endpoint>,
     inbound: Reader,
     rate: Rate,
     answer: Answer,
@@ -81,7 +81,7 @@ impl Drop for Handling {
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl WebSocketConnection {
-    pub(crate) fn new(session: Session, protocol: Protocol, endpoint: Rc<State>) -> Self {
+    pub(crate) fn new(session: Session, protocol: Protocol, endpoint: Arc<Endpoint>) -> Self {
         Self {
             session,
             inbound: Reader::default(),
@@ -285,7 +285,7 @@ impl Connection for WebSocketConnection {
     }
 
     #[cfg(target_os = "linux")]
-    fn attach(&mut self, socket: std::sync::Arc<realtime_server::Socket>) {
+    fn attach(&mut self, socket: Arc<realtime_server::Socket>) {
         self.session.attach(socket);
     }
 

@@ -46,8 +46,10 @@ mod origin;
 mod protocol;
 mod rate;
 mod reader;
+mod refusal;
 mod routes;
 mod sockets;
+mod upgrade;
 
 pub use inbound::{Echo, InboundHandler};
 pub use origin::{AllowedOrigins, OriginError};
@@ -56,6 +58,7 @@ pub use realtime_core::*;
 pub use realtime_server::{HttpServer, socket_options};
 pub use routes::{WebSocketConfig, routes};
 pub use sockets::WebSockets;
+pub use upgrade::UpgradeError;
 
 /// The label of this transport.
 pub const TRANSPORT: Transport = Transport::new("websocket");

@@ -1,27 +1,79 @@
 //! [`WebSockets`]: the methods of RuoYi's `WebSocketUtils` and `WebSocketSessionHolder`.
 
-use std::ops::Deref;
+use std::{fmt, ops::Deref, sync::Arc};
 
-use realtime_core::{Facade, FacadeError, Hub, Published, WebSocketMessageDto};
+use actix_web::{HttpRequest, HttpResponse, web};
+use realtime_core::{Facade, FacadeError, Hub, Principal, Published, WebSocketMessageDto};
 
-use crate::TRANSPORT;
+use crate::{
+    Echo, InboundHandler, TRANSPORT, UpgradeError,
+    upgrade::{Endpoint, Upgrade},
+};
 
-/// Pushes through WebSockets.
+/// Pushes through WebSockets, and opens them.
 ///
 /// It derefs to [`Facade`], which has the methods that both transports share: `send_message`, `send_message_all`,
 /// `publish_all`, `exist_session`, `sessions_all`, `sessions`, `is_enabled`.
-#[derive(Debug, Clone)]
-pub struct WebSockets(Facade);
+#[derive(Clone)]
+pub struct WebSockets {
+    facade: Facade,
+    endpoint: Option<Arc<Endpoint>>,
+}
 
 impl WebSockets {
-    /// WebSockets of a hub.
+    /// WebSockets of a hub. Texts of clients are handled by [`Echo`].
     pub fn new(hub: Hub) -> Self {
-        Self(Facade::new(Some(hub), TRANSPORT))
+        let endpoint = Arc::new(Endpoint::new(hub.clone(), Arc::new(Echo)));
+        Self { facade: Facade::new(Some(hub), TRANSPORT), endpoint: Some(endpoint) }
     }
 
     /// WebSockets of a disabled module: every method returns [`FacadeError::Disabled`].
     pub fn disabled() -> Self {
-        Self(Facade::new(None, TRANSPORT))
+        Self { facade: Facade::new(None, TRANSPORT), endpoint: None }
+    }
+
+    /// Sets the handler of the texts of clients that [`Self::upgrade`] connects.
+    #[must_use]
+    pub fn inbound(self, handler: impl InboundHandler) -> Self {
+        let endpoint = self.facade.hub().ok().map(|hub| Endpoint::new(hub.clone(), Arc::new(handler)));
+        Self { endpoint: endpoint.map(Arc::new), ..self }
+    }
+
+    /// Upgrades a request to a session of a principal whom the caller has authenticated, from the client's cursor on: for
+    /// handlers of an application's own instead of [`routes`](crate::routes).
+    ///
+    /// A page of any origin can send the request with its visitor's cookies: check the `Origin` header with
+    /// [`AllowedOrigins`](crate::AllowedOrigins) before a login by cookie is accepted.
+    ///
+    /// ```
+    /// use actix_web::{Error, HttpRequest, HttpResponse, web};
+    /// use realtime_websocket::{Principal, Topic, WebSockets};
+    ///
+    /// async fn room(
+    ///     request: HttpRequest,
+    ///     payload: web::Payload,
+    ///     room: web::Path<String>,
+    ///     sockets: web::Data<WebSockets>,
+    /// ) -> Result<HttpResponse, Error> {
+    ///     let topic = Topic::new(&format!("room:{room}")).map_err(actix_web::error::ErrorNotFound)?;
+    ///     let mut visitor = Principal::new(7.into(), "the session's id");
+    ///     visitor.topics.push(topic);
+    ///     Ok(sockets.upgrade(&request, payload, visitor, None).await?)
+    /// }
+    /// # actix_web::App::new().route("/rooms/{room}", web::get().to(room));
+    /// ```
+    ///
+    /// # Errors
+    /// [`UpgradeError`] when the module is disabled, the request is not a handshake, or the hub refuses the connection.
+    pub async fn upgrade(
+        &self,
+        request: &HttpRequest,
+        payload: web::Payload,
+        principal: Principal,
+        cursor: Option<&str>,
+    ) -> Result<HttpResponse, UpgradeError> {
+        let endpoint = self.endpoint.as_ref().ok_or(FacadeError::Disabled(TRANSPORT))?;
+        endpoint.upgrade(Upgrade::of(request)?, request, payload, principal, cursor).await
     }
 
     /// Publishes a text to some users on every node, by RuoYi's DTO.
@@ -37,6 +89,12 @@ impl Deref for WebSockets {
     type Target = Facade;
 
     fn deref(&self) -> &Facade {
-        &self.0
+        &self.facade
+    }
+}
+
+impl fmt::Debug for WebSockets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebSockets").field("facade", &self.facade).finish_non_exhaustive()
     }
 }

@@ -1,0 +1,43 @@
+//! Responses to requests that get no event stream of a session.
+
+use std::time::Duration;
+
+use actix_web::{HttpResponse, http::StatusCode};
+use realtime_core::{ConnectError, ErrorStatus, Reply, random_retry};
+
+use crate::{EmitterError, stream::response, wire};
+
+/// Response to a connection that the hub refused. A native `EventSource` stops for good on any status but 200, and the
+/// standard has 204 for "do not reconnect".
+pub(crate) fn refuse(error: &EmitterError, retry: Duration, error_status: ErrorStatus) -> HttpResponse {
+    match error {
+        EmitterError::Connect(
+            ConnectError::Starting
+            | ConnectError::Behind
+            | ConnectError::Draining
+            | ConnectError::BusDown
+            | ConnectError::Full(_),
+        ) => reconnect_later(retry),
+        EmitterError::Connect(ConnectError::Kicked) => match error_status {
+            ErrorStatus::Http => HttpResponse::NoContent().finish(),
+            // Not an event stream either, but with the reason.
+            ErrorStatus::Always200 => answer(200, 401, error),
+        },
+        EmitterError::Connect(ConnectError::TooManyOfUser(..)) => answer(429, 429, error),
+        EmitterError::Connect(ConnectError::TooManyWires(_)) | EmitterError::Facade(_) => {
+            answer(500, 500, error)
+        }
+    }
+}
+
+/// Event stream that ends at once and has its client reconnect later, after a random time: clients that are refused
+/// together must not return together.
+pub(crate) fn reconnect_later(retry: Duration) -> HttpResponse {
+    response().body(wire::unavailable(random_retry(retry)))
+}
+
+/// RuoYi's reply, as a response that is no event stream.
+pub(crate) fn answer(status: u16, code: u16, error: &impl ToString) -> HttpResponse {
+    let status = StatusCode::from_u16(status).expect("statuses here are literals of this crate and core");
+    HttpResponse::build(status).json(Reply::error(code, error.to_string()))
+}

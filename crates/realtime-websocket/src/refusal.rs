@@ -1,0 +1,89 @@
+//! [`Refusal`]: the response to a request that is not upgraded.
+
+use std::{fmt, time::Duration};
+
+use actix_web::{
+    HttpResponse,
+    http::{StatusCode, header},
+};
+use realtime_core::{AuthError, ConnectError, ErrorStatus, Reply, random_retry};
+
+use crate::UpgradeError;
+
+/// Mean of the `Retry-After` of a temporary refusal.
+const RETRY: Duration = Duration::from_secs(3);
+
+/// Response to a request that is not upgraded.
+pub(crate) struct Refusal {
+    pub(crate) status: u16,
+    code: u16,
+    msg: String,
+}
+
+impl Refusal {
+    pub(crate) fn new(status: u16, msg: impl fmt::Display) -> Self {
+        tracing::debug!(status, %msg, "WebSocket refused");
+        Self { status, code: status, msg: msg.to_string() }
+    }
+
+    /// The same for a refused login, whose status is configurable.
+    pub(crate) fn of_login(self, errors: ErrorStatus) -> Self {
+        Self { status: errors.of(self.code), ..self }
+    }
+
+    pub(crate) fn respond(self) -> HttpResponse {
+        let status = StatusCode::from_u16(self.status).expect("all statuses here are valid");
+        let mut response = HttpResponse::build(status);
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            // In whole seconds (RFC 9110, section 10.2.3), randomized.
+            let seconds = random_retry(RETRY).as_secs_f64().ceil();
+            response.insert_header((header::RETRY_AFTER, format!("{seconds:.0}")));
+        }
+        match status {
+            // RFC 9110, section 15.5.22.
+            StatusCode::UPGRADE_REQUIRED => {
+                response.insert_header((header::UPGRADE, "websocket"));
+            }
+            // RFC 6455, section 4.4: the version may be unsupported.
+            StatusCode::BAD_REQUEST => {
+                response.insert_header((header::SEC_WEBSOCKET_VERSION, "13"));
+            }
+            _ => {}
+        }
+        response.json(Reply::error(self.code, self.msg))
+    }
+}
+
+impl From<AuthError> for Refusal {
+    fn from(error: AuthError) -> Self {
+        error.report();
+        Self::new(error.status(), error.answer())
+    }
+}
+
+impl From<UpgradeError> for Refusal {
+    fn from(error: UpgradeError) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&UpgradeError> for Refusal {
+    fn from(error: &UpgradeError) -> Self {
+        let status = match error {
+            UpgradeError::Handshake(_) => 400,
+            UpgradeError::UpgradeRequired => 426,
+            UpgradeError::Connect(
+                ConnectError::Starting
+                | ConnectError::Behind
+                | ConnectError::Draining
+                | ConnectError::BusDown
+                | ConnectError::Full(_),
+            )
+            | UpgradeError::Facade(_) => 503,
+            UpgradeError::Connect(ConnectError::Kicked) => 401,
+            UpgradeError::Connect(ConnectError::TooManyOfUser(..)) => 429,
+            UpgradeError::Connect(ConnectError::TooManyWires(_)) => 500,
+        };
+        Self::new(status, error)
+    }
+}
