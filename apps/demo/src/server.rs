@@ -234,8 +234,7 @@ async fn nothing(request: HttpRequest) -> Result<HttpResponse, ApiError> {
 fn websocket(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) + use<> {
     let config = realtime_websocket::WebSocketConfig {
         path: state.config.websocket.path.clone(),
-        allowed_origins: realtime_websocket::AllowedOrigins::new(&state.config.websocket.allowed_origins)
-            .expect("the configuration was checked"),
+        allowed_origins: state.config.websocket.allowed_origins.clone(),
         inbound: Arc::new(crate::chat::Chat(state.clone())),
         error_status: state.config.auth.error_status,
     };

@@ -35,6 +35,9 @@ impl Default for SseConfig {
 /// Routes of the endpoint, `GET {path}` and `GET|POST {path}/close`, for `App::configure`.
 ///
 /// Build the hub outside of `HttpServer::new`: its closure runs once per worker.
+///
+/// # Panics
+/// When the `App` is built outside a tokio runtime; actix-web builds it in its workers.
 pub fn routes(
     hub: Hub,
     authenticator: Arc<dyn Authenticator>,

@@ -1,6 +1,10 @@
 //! [`routes`]: the WebSocket endpoint.
 
-use std::{fmt, rc::Rc, sync::Arc};
+use std::{
+    fmt,
+    rc::Rc,
+    sync::{Arc, Once},
+};
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -51,6 +55,9 @@ impl fmt::Debug for WebSocketConfig {
 /// Routes of the endpoint, `GET {path}`, for `App::configure`.
 ///
 /// Build the hub outside of `HttpServer::new`: its closure runs once per worker.
+///
+/// # Panics
+/// When the `App` is built outside a tokio runtime; actix-web builds it in its workers.
 pub fn routes(
     hub: Hub,
     authenticator: Arc<dyn Authenticator>,
@@ -59,7 +66,14 @@ pub fn routes(
     move |services| {
         let WebSocketConfig { path, allowed_origins, inbound, error_status } = config;
         if allowed_origins.allows_any() {
-            tracing::warn!(path, "pages of every origin may open a WebSocket and act as their visitor");
+            // Not for each worker.
+            static WARNING: Once = Once::new();
+            WARNING.call_once(|| {
+                tracing::warn!(
+                    path,
+                    "allowed_origins is `*`: every page may open a WebSocket with its visitor's cookies"
+                );
+            });
         }
         let state = Rc::new(State {
             _shard: hub.shard(),

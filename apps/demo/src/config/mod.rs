@@ -136,7 +136,8 @@ mod tests {
         assert_eq!((config.server.host.as_str(), config.server.port), ("127.0.0.1", 8080));
         assert_eq!((config.server.workers, config.server.node), (0, None));
         assert_eq!(config.websocket.path, "/resource/websocket");
-        assert!(config.websocket.allowed_origins.is_empty());
+        #[cfg(feature = "websocket")]
+        assert!(!config.websocket.allowed_origins.allow(Some("http://a"), Some("b")));
         assert_eq!((config.sse.path.as_str(), config.sse.retry), ("/resource/sse", Duration::from_secs(3)));
         assert_eq!((config.auth.mode, config.auth.require_client_id), (AuthMode::Jwt, false));
         assert_eq!(config.log.level, "info");
@@ -244,21 +245,26 @@ mod tests {
         assert_eq!((config.server.port, config.server.node.as_deref()), (2, Some("42")));
         assert!(config.auth.require_client_id);
         assert_eq!(config.sse.retry, Duration::from_secs(65));
-        assert_eq!(config.websocket.allowed_origins, ["http://a:1", "http://b"]);
         assert_eq!(config.settings.limits.max_inbound_rate, 7);
-        assert!(
-            load(Some(file), &[("REALTIME__WEBSOCKET__ALLOWEDORIGINS", "")])
-                .websocket
-                .allowed_origins
-                .is_empty()
-        );
+        #[cfg(feature = "websocket")]
+        {
+            let allows =
+                |config: Config, origin| config.websocket.allowed_origins.allow(Some(origin), Some("x"));
+            let none = load(Some(file), &[("REALTIME__WEBSOCKET__ALLOWEDORIGINS", "")]);
+            assert!(!allows(none, "http://f"));
+            assert!(allows(config.clone(), "http://b") && !allows(config, "http://f"));
+        }
     }
 
     #[test]
+    #[cfg(feature = "websocket")]
     fn origins_are_a_list_or_one_text_with_commas() {
         for yaml in ["['http://a:1', 'http://b']", "'http://a:1, http://b'"] {
-            let config = load(Some(&format!("websocket: {{allowedOrigins: {yaml}}}")), &[]);
-            assert_eq!(config.websocket.allowed_origins, ["http://a:1", "http://b"], "{yaml}");
+            let origins =
+                load(Some(&format!("websocket: {{allowedOrigins: {yaml}}}")), &[]).websocket.allowed_origins;
+            for (origin, allowed) in [("http://a:1", true), ("http://b", true), ("http://c", false)] {
+                assert_eq!(origins.allow(Some(origin), Some("d")), allowed, "{yaml}: {origin}");
+            }
         }
     }
 
