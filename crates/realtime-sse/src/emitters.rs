@@ -2,17 +2,14 @@
 
 use std::{ops::Deref, sync::Arc, time::Duration};
 
-use realtime_core::{
-    ConnectError, ErrorStatus, Facade, FacadeError, Hub, Principal, Published, SseMessageDto, TokenHash,
-    UserId, Wire,
-};
+use realtime_core::{Facade, FacadeError, Hub, Principal, Published, SseMessageDto, TokenHash, UserId, Wire};
 
-use actix_web::{HttpRequest, HttpResponse, ResponseError, http::StatusCode};
+use actix_web::HttpRequest;
 use realtime_server::Takeover;
 
 use crate::{
-    SseStream, TRANSPORT,
-    refusal::refuse,
+    EmitterError, SseStream, TRANSPORT,
+    refusal::RETRY,
     wire::{Framing, SseWire},
 };
 
@@ -31,9 +28,6 @@ pub struct SseEmitters {
 /// Minimum age of the streams that `disconnect` and the close endpoint end: when a page is reloaded, the close request of
 /// the old page may arrive after the new page's stream.
 const SPARE: Duration = Duration::from_secs(2);
-
-/// Default time after which clients reconnect.
-pub(crate) const RETRY: Duration = Duration::from_secs(3);
 
 impl SseEmitters {
     /// Emitters of a hub.
@@ -136,27 +130,5 @@ impl Deref for SseEmitters {
 impl std::fmt::Debug for SseEmitters {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SseEmitters").field("facade", &self.facade).finish_non_exhaustive()
-    }
-}
-
-/// Error of [`SseEmitters::connect`] and its like. As a response it is the same as that of [`routes`](crate::routes): an
-/// event stream that has its client reconnect later, where a retry helps.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum EmitterError {
-    /// The module is disabled.
-    #[error(transparent)]
-    Facade(#[from] FacadeError),
-    /// The hub refused the connection.
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-}
-
-impl ResponseError for EmitterError {
-    fn status_code(&self) -> StatusCode {
-        self.error_response().status()
-    }
-
-    fn error_response(&self) -> HttpResponse {
-        refuse(self, RETRY, ErrorStatus::default())
     }
 }

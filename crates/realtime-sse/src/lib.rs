@@ -45,9 +45,10 @@ mod routes;
 mod stream;
 mod wire;
 
-pub use emitters::{EmitterError, SseEmitters};
+pub use emitters::SseEmitters;
 pub use realtime_core::*;
 pub use realtime_server::{HttpServer, socket_options};
+pub use refusal::EmitterError;
 pub use routes::{SseConfig, routes};
 pub use stream::{SseStream, StreamAborted};
 

@@ -1,11 +1,36 @@
-//! Responses to requests that get no event stream of a session.
+//! [`EmitterError`], and the responses to requests that get no event stream of a session.
 
 use std::time::Duration;
 
-use actix_web::{HttpResponse, http::StatusCode};
-use realtime_core::{ConnectError, ErrorStatus, Reply, random_retry};
+use actix_web::{HttpResponse, ResponseError, http::StatusCode};
+use realtime_core::{ConnectError, ErrorStatus, FacadeError, Reply, random_retry};
 
-use crate::{EmitterError, stream::response, wire};
+use crate::{stream::response, wire};
+
+/// Default time after which clients reconnect.
+pub(crate) const RETRY: Duration = Duration::from_secs(3);
+
+/// Error of [`SseEmitters::connect`] and its like. As a response it is the same as that of [`routes`](crate::routes): an
+/// event stream that has its client reconnect later, where a retry helps.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EmitterError {
+    /// The module is disabled.
+    #[error(transparent)]
+    Facade(#[from] FacadeError),
+    /// The hub refused the connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+}
+
+impl ResponseError for EmitterError {
+    fn status_code(&self) -> StatusCode {
+        self.error_response().status()
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        refuse(self, RETRY, ErrorStatus::default())
+    }
+}
 
 /// Response to a connection that the hub refused. A native `EventSource` stops for good on any status but 200, and the
 /// standard has 204 for "do not reconnect".

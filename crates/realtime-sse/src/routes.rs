@@ -11,8 +11,7 @@ use realtime_core::{AuthError, Authenticator, ConnectError, ErrorStatus, Handsha
 
 use crate::{
     EmitterError, SseEmitters, TRANSPORT,
-    emitters::RETRY,
-    refusal::{answer, reconnect_later, refuse},
+    refusal::{RETRY, answer, reconnect_later, refuse},
 };
 
 /// Configuration of the endpoint.

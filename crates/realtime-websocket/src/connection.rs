@@ -21,11 +21,11 @@ use realtime_core::{CloseReason, Outbound, SendDirect, Session};
 use realtime_server::{Aborted, Connection, Step};
 
 use crate::{
+    endpoint::Endpoint,
     frame::{self, Kind},
     protocol::{Inbound, Protocol},
     rate::Rate,
     reader::{ClientMessage, Reader},
-    upgrade::Endpoint,
 };
 
 /// A live connection.

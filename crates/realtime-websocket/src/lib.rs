@@ -40,6 +40,7 @@
 pub mod bench;
 mod close;
 mod connection;
+mod endpoint;
 mod frame;
 mod inbound;
 mod origin;
@@ -56,9 +57,9 @@ pub use origin::{AllowedOrigins, OriginError};
 pub use protocol::SUBPROTOCOL;
 pub use realtime_core::*;
 pub use realtime_server::{HttpServer, socket_options};
+pub use refusal::UpgradeError;
 pub use routes::{WebSocketConfig, routes};
 pub use sockets::WebSockets;
-pub use upgrade::UpgradeError;
 
 /// The label of this transport.
 pub const TRANSPORT: Transport = Transport::new("websocket");

@@ -1,14 +1,41 @@
-//! [`Refusal`]: the response to a request that is not upgraded.
+//! [`UpgradeError`], and [`Refusal`]: the response to a request that is not upgraded.
 
 use std::{fmt, time::Duration};
 
 use actix_web::{
-    HttpResponse,
+    HttpResponse, ResponseError,
     http::{StatusCode, header},
 };
-use realtime_core::{AuthError, ConnectError, ErrorStatus, Reply, random_retry};
+use realtime_core::{AuthError, ConnectError, ErrorStatus, FacadeError, Reply, random_retry};
 
-use crate::UpgradeError;
+/// Error of [`WebSockets::upgrade`](crate::WebSockets::upgrade). As a response it is the same as that of
+/// [`routes`](crate::routes).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UpgradeError {
+    /// The request does not ask for a WebSocket.
+    #[error("this is a WebSocket endpoint: the header `Upgrade: websocket` is missing")]
+    UpgradeRequired,
+    /// The handshake is not valid.
+    #[error("{0}")]
+    Handshake(String),
+    /// The hub refused the connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The module is disabled.
+    #[error(transparent)]
+    Facade(#[from] FacadeError),
+}
+
+impl ResponseError for UpgradeError {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(Refusal::from(self).status).expect("all statuses of refusals are valid")
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        Refusal::from(self).respond()
+    }
+}
 
 /// Mean of the `Retry-After` of a temporary refusal.
 const RETRY: Duration = Duration::from_secs(3);

@@ -13,9 +13,7 @@ use actix_web::{
 use realtime_core::{Authenticator, ErrorStatus, Handshake, Hub, Shard};
 
 use crate::{
-    AllowedOrigins, Echo, InboundHandler, TRANSPORT,
-    refusal::Refusal,
-    upgrade::{Endpoint, Upgrade},
+    AllowedOrigins, Echo, InboundHandler, TRANSPORT, endpoint::Endpoint, refusal::Refusal, upgrade::Upgrade,
 };
 
 /// Configuration of the endpoint.
@@ -125,6 +123,6 @@ async fn connect(
         .authenticate(&handshake)
         .await
         .map_err(|error| Refusal::from(error).of_login(state.error_status))?;
-    let upgraded = state.endpoint.upgrade(upgrade, request, payload, principal, handshake.cursor()).await;
+    let upgraded = upgrade.open(&state.endpoint, request, payload, principal, handshake.cursor()).await;
     upgraded.map_err(|error| Refusal::from(error).of_login(state.error_status))
 }

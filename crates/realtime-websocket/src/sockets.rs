@@ -5,10 +5,7 @@ use std::{fmt, ops::Deref, sync::Arc};
 use actix_web::{HttpRequest, HttpResponse, web};
 use realtime_core::{Facade, FacadeError, Hub, Principal, Published, WebSocketMessageDto};
 
-use crate::{
-    Echo, InboundHandler, TRANSPORT, UpgradeError,
-    upgrade::{Endpoint, Upgrade},
-};
+use crate::{Echo, InboundHandler, TRANSPORT, UpgradeError, endpoint::Endpoint, upgrade::Upgrade};
 
 /// Pushes through WebSockets, and opens them.
 ///
@@ -73,7 +70,7 @@ impl WebSockets {
         cursor: Option<&str>,
     ) -> Result<HttpResponse, UpgradeError> {
         let endpoint = self.endpoint.as_ref().ok_or(FacadeError::Disabled(TRANSPORT))?;
-        endpoint.upgrade(Upgrade::of(request)?, request, payload, principal, cursor).await
+        Upgrade::of(request)?.open(endpoint, request, payload, principal, cursor).await
     }
 
     /// Publishes a text to some users on every node, by RuoYi's DTO.

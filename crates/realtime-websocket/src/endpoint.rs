@@ -1,0 +1,21 @@
+//! [`Endpoint`]: the state that connections share.
+
+use std::sync::Arc;
+
+use realtime_core::{Hub, Wire};
+
+use crate::{InboundHandler, protocol::Protocol};
+
+/// State that connections share.
+pub(crate) struct Endpoint {
+    pub(crate) hub: Hub,
+    pub(crate) inbound: Arc<dyn InboundHandler>,
+    pub(crate) raw: Arc<dyn Wire>,
+    pub(crate) v1: Arc<dyn Wire>,
+}
+
+impl Endpoint {
+    pub(crate) fn new(hub: Hub, inbound: Arc<dyn InboundHandler>) -> Self {
+        Self { hub, inbound, raw: Protocol::Raw.wire(), v1: Protocol::V1.wire() }
+    }
+}
