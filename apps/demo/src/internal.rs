@@ -19,8 +19,8 @@ use tokio::{
 
 use crate::{
     api,
+    basics::{KEEP_ALIVE, basics},
     config::Address,
-    server::{KEEP_ALIVE, basics},
     state::State,
 };
 

@@ -4,6 +4,7 @@
 
 mod api;
 mod api_error;
+mod basics;
 mod body;
 mod caller;
 #[cfg(feature = "websocket")]

@@ -3,10 +3,9 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use actix_web::{
-    App, HttpRequest, HttpResponse,
+    App,
     dev::{Server, ServerHandle},
-    http::StatusCode,
-    web::{self, Data, PathConfig, PayloadConfig, QueryConfig, ServiceConfig},
+    web::{Data, ServiceConfig},
 };
 use anyhow::{Context, bail};
 use futures_util::future::{OptionFuture, try_join};
@@ -18,26 +17,19 @@ use tokio::{
 
 use crate::{
     api,
-    api_error::ApiError,
+    basics::{KEEP_ALIVE, basics},
     config::{Address, AuthMode, Config, PresenceMode, ServerKind},
-    health,
     internal::Internal,
     log, login, online, page, scenes,
     state::State,
     token,
 };
 
-/// The largest request body in bytes: room for a long list of users beside the longest message.
-const MAX_BODY: usize = 2 << 20;
-
 /// Connections that may wait to be accepted, so that a storm of reconnects finds the door open.
 const BACKLOG: u32 = 8192;
 
 /// Connections that one worker serves at once; `limits.maxConnections` bounds sessions.
 const MAX_CONNECTIONS: usize = 200_000;
-
-/// Time for which a backend may keep an idle connection to the API.
-pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// Serves until SIGINT or SIGTERM, then drains.
 ///
@@ -214,20 +206,6 @@ fn routes(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) {
         }
         services.app_data(state);
     }
-}
-
-/// Adds to an `App` what each address serves: health, and errors in one form.
-pub(crate) fn basics(services: &mut ServiceConfig) {
-    services
-        .app_data(PayloadConfig::new(MAX_BODY))
-        .app_data(QueryConfig::default().error_handler(|error, _| ApiError::bad_request(error).into()))
-        .app_data(PathConfig::default().error_handler(|error, _| ApiError::bad_request(error).into()))
-        .configure(health::routes)
-        .default_service(web::to(nothing));
-}
-
-async fn nothing(request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    Err(ApiError::new(StatusCode::NOT_FOUND, format_args!("nothing at {}", request.path())))
 }
 
 #[cfg(feature = "websocket")]

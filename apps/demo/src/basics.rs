@@ -1,0 +1,31 @@
+//! [`basics`]: the part of an `App` that each address of the demo has.
+
+use std::time::Duration;
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::StatusCode,
+    web::{self, PathConfig, PayloadConfig, QueryConfig, ServiceConfig},
+};
+
+use crate::{api_error::ApiError, health};
+
+/// Maximum size of a request body in bytes: a long list of users beside the longest message.
+const MAX_BODY: usize = 2 << 20;
+
+/// Time for which a backend may keep an idle connection to the API.
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+/// Adds health checks, and errors in one form.
+pub(crate) fn basics(services: &mut ServiceConfig) {
+    services
+        .app_data(PayloadConfig::new(MAX_BODY))
+        .app_data(QueryConfig::default().error_handler(|error, _| ApiError::bad_request(error).into()))
+        .app_data(PathConfig::default().error_handler(|error, _| ApiError::bad_request(error).into()))
+        .configure(health::routes)
+        .default_service(web::to(nothing));
+}
+
+async fn nothing(request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    Err(ApiError::new(StatusCode::NOT_FOUND, format_args!("nothing at {}", request.path())))
+}
