@@ -1,8 +1,8 @@
 //! [`Hub`]: the facade over log, shards, bus and presence of one node.
 
 mod announcer;
-mod builder;
-mod kicks;
+pub(crate) mod builder;
+pub(crate) mod kicks;
 mod outage;
 pub(crate) mod pump;
 mod tasks;
@@ -19,15 +19,14 @@ use std::{
 use tokio::{task::JoinSet, time::sleep};
 
 use crate::{
-    Bus, BusError, CloseReason, Control, Envelope, Limits, MetricsSnapshot, Presence, Principal, Published,
-    SendError, Session, SessionHandle, Settings, Shard, TokenHash, Transport, UserId, Wire,
+    Bus, CloseReason, ConnectError, Control, Envelope, Limits, LocalError, MetricsSnapshot, Presence,
+    Principal, PublishError, Published, SendError, Session, SessionHandle, Settings, Shard, TokenHash,
+    TooLarge, Transport, UserId, Wire,
     log::{Content, Entry},
     refusals::Refusals,
     registry::Registry,
 };
 
-pub use builder::HubBuilder;
-pub use kicks::KickError;
 use outage::Outage;
 use pump::Health;
 
@@ -51,98 +50,7 @@ struct Inner {
     _tasks: JoinSet<()>,
 }
 
-/// Why a connection was not taken in.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ConnectError {
-    /// This node does not know yet which logins the cluster refuses; see [`Hub::started`].
-    #[error("this node is starting")]
-    Starting,
-    /// Where the session begins could not be told in time: the bus has yet to come up here, or this node lags behind the
-    /// client's cursor. For transports; [`Hub::connect`] itself does not wait.
-    #[error("this node is behind the others")]
-    Behind,
-    /// This node shuts down.
-    #[error("this node is shutting down")]
-    Draining,
-    /// The bus is away, and this node sends its sessions to others: `bus.onDown`.
-    #[error("this node is cut off from the others")]
-    BusDown,
-    /// The token was kicked.
-    #[error("this login was ended by an administrator")]
-    Kicked,
-    /// `limits.maxConnections` is reached.
-    #[error("this node has reached its limit of {0} connections")]
-    Full(usize),
-    /// `limits.maxConnectionsPerUser` is reached.
-    #[error("user {0} has reached the limit of {1} connections")]
-    TooManyOfUser(UserId, usize),
-    /// A hub serves at most four wire forms.
-    #[error("no room for the wire form {0}")]
-    TooManyWires(&'static str),
-}
-
-/// Why an envelope was not published.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PublishError {
-    /// The message is above `limits.maxMessageBytes`, or its targets above `limits.maxTargets`.
-    #[error(transparent)]
-    TooLarge(#[from] TooLarge),
-    /// The bus did not take it.
-    #[error("failed to publish to {target}: {source}")]
-    Bus {
-        /// The first topic, and how many more there are.
-        target: String,
-        /// What the bus said.
-        source: BusError,
-    },
-}
-
-/// Why a local send was not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum LocalError {
-    /// The message is above `limits.maxMessageBytes`, or its targets above `limits.maxTargets`.
-    #[error(transparent)]
-    TooLarge(#[from] TooLarge),
-    /// Too many local sends wait already.
-    #[error("the queue of local sends is full")]
-    Overloaded,
-}
-
-/// A message or its list of targets is above a limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum TooLarge {
-    /// The text is above `limits.maxMessageBytes`.
-    #[error("the message has {size} bytes, {limit} are allowed")]
-    Message {
-        /// The message's size in bytes.
-        size: usize,
-        /// The limit in bytes.
-        limit: usize,
-    },
-    /// The users and topics are more than `limits.maxTargets`.
-    #[error("the message has {count} targets, {limit} are allowed")]
-    Targets {
-        /// How many topics, users included, there are.
-        count: usize,
-        /// The limit.
-        limit: usize,
-    },
-}
-
-impl TooLarge {
-    /// Checks a text against `limits.maxMessageBytes`.
-    pub(crate) fn check(text: &str, limits: &Limits) -> Result<(), Self> {
-        let (size, limit) = (text.len(), limits.max_message_bytes);
-        if Limits::exceeds(size, limit) { Err(Self::Message { size, limit }) } else { Ok(()) }
-    }
-}
-
 impl Hub {
-    /// A hub with defaults: an in-memory bus and a random node name.
-    pub fn builder() -> HubBuilder {
-        HubBuilder::new()
-    }
-
     /// Publishes an envelope to every node of the cluster, this one included.
     ///
     /// It returns when the bus has taken it, not when clients have it.

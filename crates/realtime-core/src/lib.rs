@@ -24,6 +24,7 @@ mod auth;
 pub mod bench;
 mod bus;
 mod close;
+mod connect_error;
 mod control;
 mod direct;
 mod directory;
@@ -44,6 +45,7 @@ mod refusals;
 mod registry;
 mod reply;
 mod retry;
+mod send_error;
 mod session;
 mod shard;
 #[cfg(feature = "sim")]
@@ -64,12 +66,13 @@ pub use futures_core::future::BoxFuture;
 pub use auth::{AuthError, Authenticator, ClientIdPolicy, Credential, Handshake, Principal, TokenHash};
 pub use bus::{Bus, BusError, BusEvent, MemoryBus, Published};
 pub use close::CloseReason;
+pub use connect_error::ConnectError;
 pub use control::{Applied, Control, ControlError, LocalControl, Order, Outcome, RefusedToken, Revocation};
 pub use direct::DirectWrite;
 pub use error_status::{ErrorStatus, UnknownErrorStatus};
 pub use facade::{Facade, FacadeError};
 pub use global::{AlreadyInstalled, hub, install};
-pub use hub::{ConnectError, Hub, HubBuilder, KickError, LocalError, PublishError, TooLarge};
+pub use hub::{Hub, builder::HubBuilder, kicks::KickError};
 #[cfg(feature = "jwt")]
 pub use jwt::{Claims, EmptySecret, JwtAlgorithm, JwtAuthenticator, UnknownAlgorithm};
 pub use limits::{
@@ -88,7 +91,8 @@ pub use presence::{
 };
 pub use reply::Reply;
 pub use retry::random_retry;
-pub use session::{Begin, Outbound, SendDirect, SendError, Session, SessionHandle, SessionId};
+pub use send_error::{LocalError, PublishError, SendError, TooLarge};
+pub use session::{Begin, Outbound, SendDirect, Session, SessionHandle, SessionId};
 pub use shard::Shard;
 pub use topic::{Topic, TopicError};
 pub use transport::Transport;

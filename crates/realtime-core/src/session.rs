@@ -16,7 +16,8 @@ use serde::{Serialize, Serializer};
 
 pub use crate::outbox::SendDirect;
 use crate::{
-    CloseReason, DirectWrite, Message, Position, Principal, TokenHash, TooLarge, Topic, Transport, UserId,
+    CloseReason, DirectWrite, Message, Position, Principal, SendError, TokenHash, TooLarge, Topic, Transport,
+    UserId,
     outbox::{Offer, Pull},
     shard::{CatchUp, Shard},
 };
@@ -244,20 +245,6 @@ impl Drop for Session {
 /// A live connection as others see it: who it is, and what may be done with it from any thread.
 #[derive(Clone)]
 pub struct SessionHandle(pub(crate) Arc<SessionState>);
-
-/// Why a send to this node's sessions was not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SendError {
-    /// A bounded queue on the way is full; nothing was queued beyond it.
-    #[error("the queue is full")]
-    Overloaded,
-    /// The session is closing.
-    #[error("the session is closing")]
-    Closed,
-    /// The message is above `limits.maxMessageBytes`.
-    #[error(transparent)]
-    TooLarge(#[from] TooLarge),
-}
 
 impl From<Offer> for Result<(), SendError> {
     fn from(offer: Offer) -> Self {

@@ -34,9 +34,16 @@ type MakeControl = Box<dyn FnOnce(LocalControl) -> Arc<dyn Control> + Send>;
 /// Makes the cluster's presence from this node's.
 type MakePresence = Box<dyn FnOnce(LocalPresence) -> Arc<dyn Presence> + Send>;
 
+impl Hub {
+    /// A hub with defaults: an in-memory bus and a random node name.
+    pub fn builder() -> HubBuilder {
+        HubBuilder::new()
+    }
+}
+
 impl HubBuilder {
     /// Defaults: an in-memory bus and a random node name.
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         Self {
             settings: Settings::default(),
             bus: Arc::new(MemoryBus::new()),

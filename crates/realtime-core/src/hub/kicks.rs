@@ -2,10 +2,10 @@
 
 use std::time::SystemTime;
 
-use super::{Hub, PublishError};
+use super::Hub;
 use crate::{
-    ControlError, Envelope, Message, Order, Outcome, Position, Principal, RefusedToken, Scope, TokenHash,
-    UserId, refusals::whole_seconds,
+    ControlError, Envelope, Message, Order, Outcome, Position, Principal, PublishError, RefusedToken, Scope,
+    TokenHash, UserId, refusals::whole_seconds,
 };
 
 /// Why a user was not kicked with a message.
