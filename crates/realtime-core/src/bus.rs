@@ -1,13 +1,12 @@
-//! [`Bus`]: what carries envelopes between nodes, and [`MemoryBus`], the bus of a single process.
+//! [`Bus`]: what carries envelopes between nodes.
 
-mod memory;
+pub(crate) mod memory;
 
 use std::{sync::Arc, time::Instant};
 
 use futures_core::{future::BoxFuture, stream::BoxStream};
 use futures_util::future::ready;
 
-pub use self::memory::MemoryBus;
 use crate::{Envelope, Position};
 
 /// Carries envelopes to every node, the publisher's own included.

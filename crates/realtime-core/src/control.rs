@@ -1,7 +1,7 @@
 //! [`Control`]: orders that every node of a cluster carries out.
 
 mod encoding;
-mod local;
+pub(crate) mod local;
 
 use std::time::{Duration, SystemTime};
 
@@ -10,8 +10,6 @@ use futures_util::future::ready;
 use serde::{Deserialize, Serialize};
 
 use crate::{Position, TokenHash, UserId};
-
-pub use local::{Applied, LocalControl};
 
 /// Something that every node does.
 ///
@@ -66,7 +64,8 @@ pub enum Order {
 }
 
 impl Order {
-    /// What nodes refuse because of this order. A kick says nothing of that: see [`Applied::refused`].
+    /// What nodes refuse because of this order. A kick says nothing of that: see
+    /// [`Applied::refused`](crate::Applied::refused).
     pub fn revocations(&self) -> Vec<Revocation> {
         match self {
             Self::Kick { .. } => Vec::new(),

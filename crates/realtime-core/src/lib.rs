@@ -64,10 +64,13 @@ pub use bytestring::ByteString;
 pub use futures_core::future::BoxFuture;
 
 pub use auth::{AuthError, Authenticator, ClientIdPolicy, Credential, Handshake, Principal, TokenHash};
-pub use bus::{Bus, BusError, BusEvent, MemoryBus, Published};
+pub use bus::{Bus, BusError, BusEvent, Published, memory::MemoryBus};
 pub use close::CloseReason;
 pub use connect_error::ConnectError;
-pub use control::{Applied, Control, ControlError, LocalControl, Order, Outcome, RefusedToken, Revocation};
+pub use control::{
+    Control, ControlError, Order, Outcome, RefusedToken, Revocation,
+    local::{Applied, LocalControl},
+};
 pub use direct::DirectWrite;
 pub use error_status::{ErrorStatus, UnknownErrorStatus};
 pub use facade::{Facade, FacadeError};
@@ -86,8 +89,8 @@ pub use message::{
 pub use metrics::MetricsSnapshot;
 pub use position::{CursorError, Position};
 pub use presence::{
-    LocalPresence, NoPresence, OnlineCount, OnlineSession, OnlineUser, Presence, PresenceChange,
-    PresenceError, PresenceEvent, PresenceFeed, PresenceState,
+    OnlineCount, OnlineSession, OnlineUser, Presence, PresenceChange, PresenceError, PresenceEvent,
+    PresenceState, feed::PresenceFeed, local::LocalPresence, none::NoPresence,
 };
 pub use reply::Reply;
 pub use retry::random_retry;

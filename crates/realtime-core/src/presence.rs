@@ -1,24 +1,17 @@
-//! [`Presence`]: who is online, and [`LocalPresence`], the answer of one node.
+//! [`Presence`]: who is online.
 
-mod feed;
-mod watch;
+pub(crate) mod feed;
+pub(crate) mod local;
+pub(crate) mod none;
+pub(crate) mod watch;
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::time::SystemTime;
 
 use futures_core::{future::BoxFuture, stream::BoxStream};
-use futures_util::{
-    future::ready,
-    stream::{StreamExt, pending},
-};
+use futures_util::future::ready;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
-pub use feed::PresenceFeed;
-pub(crate) use watch::PresenceWatch;
-
-use crate::{SessionId, Transport, UserId, registry::Registry, session::SessionState};
+use crate::UserId;
 
 /// Who is online in the cluster, over all transports.
 ///
@@ -140,118 +133,6 @@ pub struct OnlineSession {
     /// When it was opened; RFC 3339 in JSON.
     #[serde(serialize_with = "rfc3339", deserialize_with = "from_rfc3339")]
     pub since: SystemTime,
-}
-
-/// The presence of one node.
-#[derive(Debug, Clone)]
-pub struct LocalPresence {
-    registry: Arc<Registry>,
-    node: Arc<str>,
-}
-
-impl LocalPresence {
-    pub(crate) fn new(registry: Arc<Registry>, node: Arc<str>) -> Self {
-        Self { registry, node }
-    }
-
-    /// How long a user stays online after its last session has ended.
-    pub fn grace(&self) -> Duration {
-        self.registry.settings.presence.grace
-    }
-
-    /// The users that are online on this node, ascending.
-    pub fn local_users(&self) -> Vec<UserId> {
-        self.registry.directory.page(0, usize::MAX).into_iter().map(|(user, _)| user).collect()
-    }
-
-    /// The sessions of a user on this node, oldest first.
-    pub fn local_sessions(&self, user: &UserId) -> Vec<OnlineSession> {
-        self.registry.directory.of(user).iter().map(|session| self.describe(session)).collect()
-    }
-
-    /// How many sessions this node has.
-    pub fn local_count(&self) -> usize {
-        self.registry.directory.count().1
-    }
-
-    /// Time from now until the last of a user's clients that a drain of this node sent away should be back.
-    ///
-    /// It is what they were told and a second more; zero when it has passed, or nobody was told anything. The user
-    /// is not offline before `grace` has passed beyond that.
-    pub fn expected_within(&self, user: &UserId) -> Duration {
-        self.registry.directory.expected_within(user)
-    }
-
-    fn describe(&self, session: &SessionState) -> OnlineSession {
-        let (id, transport): (SessionId, Transport) = (session.id, session.transport());
-        OnlineSession {
-            session_id: id.to_string(),
-            transport: transport.to_string(),
-            client_id: session.principal.client_id.as_deref().map(str::to_owned),
-            node: self.node.to_string(),
-            since: session.since(),
-        }
-    }
-}
-
-impl Presence for LocalPresence {
-    fn changes(&self) -> BoxStream<'static, PresenceEvent> {
-        self.registry.directory.feed.subscribe()
-    }
-
-    fn is_online<'a>(&'a self, users: &'a [UserId]) -> BoxFuture<'a, Result<Vec<bool>, PresenceError>> {
-        let online = users.iter().map(|user| self.registry.directory.is_online(user)).collect();
-        Box::pin(async move { Ok(online) })
-    }
-
-    fn count(&self) -> BoxFuture<'_, Result<OnlineCount, PresenceError>> {
-        let (users, sessions) = self.registry.directory.count();
-        Box::pin(async move { Ok(OnlineCount { users, sessions }) })
-    }
-
-    fn users(&self, skip: usize, take: usize) -> BoxFuture<'_, Result<Vec<OnlineUser>, PresenceError>> {
-        let page = self.registry.directory.page(skip, take).into_iter();
-        let page = page.map(|(user_id, sessions)| OnlineUser { user_id, sessions }).collect();
-        Box::pin(async move { Ok(page) })
-    }
-
-    fn sessions<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<Vec<OnlineSession>, PresenceError>> {
-        let sessions =
-            self.registry.directory.of(user).iter().map(|session| self.describe(session)).collect();
-        Box::pin(async move { Ok(sessions) })
-    }
-}
-
-/// Nobody is asked who is online: every question is an error that says so.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NoPresence;
-
-impl NoPresence {
-    fn refuse<T: Send + 'static>() -> BoxFuture<'static, Result<T, PresenceError>> {
-        Box::pin(ready(Err(PresenceError("it is switched off".into()))))
-    }
-}
-
-impl Presence for NoPresence {
-    fn changes(&self) -> BoxStream<'static, PresenceEvent> {
-        pending().boxed()
-    }
-
-    fn is_online<'a>(&'a self, _: &'a [UserId]) -> BoxFuture<'a, Result<Vec<bool>, PresenceError>> {
-        Self::refuse()
-    }
-
-    fn count(&self) -> BoxFuture<'_, Result<OnlineCount, PresenceError>> {
-        Self::refuse()
-    }
-
-    fn users(&self, _: usize, _: usize) -> BoxFuture<'_, Result<Vec<OnlineUser>, PresenceError>> {
-        Self::refuse()
-    }
-
-    fn sessions<'a>(&'a self, _: &'a UserId) -> BoxFuture<'a, Result<Vec<OnlineSession>, PresenceError>> {
-        Self::refuse()
-    }
 }
 
 fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {

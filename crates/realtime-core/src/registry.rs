@@ -17,7 +17,7 @@ use crate::{
     directory::Directory,
     log::Log,
     metrics::Metrics,
-    presence::PresenceWatch,
+    presence::watch::PresenceWatch,
     shard::Shard,
     wire::{MAX_WIRES, WireSlot},
 };

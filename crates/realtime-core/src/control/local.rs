@@ -6,8 +6,7 @@ use futures_core::future::BoxFuture;
 
 use super::{Control, ControlError, Order, Outcome, RefusedToken, Revocation};
 use crate::{
-    CloseReason, Position, SessionHandle, TokenHash, UserId, refusals::Refusals, registry::Registry,
-    session::SessionState,
+    CloseReason, Position, TokenHash, UserId, refusals::Refusals, registry::Registry, session::SessionState,
 };
 
 /// Carries out orders on this node.
@@ -122,7 +121,7 @@ impl LocalControl {
 
 /// Ends sessions and returns how many of them were not ending already.
 fn end(mut sessions: Vec<Arc<SessionState>>, reason: CloseReason, after: Option<Position>) -> usize {
-    sessions.retain(|session| SessionHandle(Arc::clone(session)).closing().is_none());
+    sessions.retain(|session| session.outbox.closing().is_none());
     for session in &sessions {
         session.close_after(reason, after);
     }
