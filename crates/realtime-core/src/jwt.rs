@@ -1,12 +1,12 @@
 //! [`JwtAuthenticator`]: logins that are signed tokens.
 
+mod times;
 mod verified;
 
 use std::{
     fmt,
     str::FromStr,
     sync::{Arc, OnceLock},
-    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use futures_core::future::BoxFuture;
@@ -14,6 +14,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, erro
 use serde::{Deserialize, Serialize};
 
 use crate::{AuthError, Authenticator, ClientIdPolicy, Handshake, Principal, TokenHash, Topic, UserId};
+use times::{check_times, time};
 use verified::{Login, VerifiedTokens};
 
 /// Checks tokens signed with a shared secret.
@@ -201,18 +202,6 @@ impl JwtAuthenticator {
     }
 }
 
-/// Refuses a token before and after its time.
-fn check_times(expires_at: SystemTime, nbf: Option<f64>) -> Result<(), AuthError> {
-    let now = SystemTime::now();
-    if expires_at <= now {
-        Err(AuthError::Unauthorized("token has expired".into()))
-    } else if nbf.is_some_and(|nbf| time(nbf).map_or(nbf > 0.0, |start| start > now)) {
-        Err(AuthError::Unauthorized("token is not valid yet".into()))
-    } else {
-        Ok(())
-    }
-}
-
 /// Refuses what would give the token another meaning than the one that is checked here.
 fn check_header(header: &Header) -> Result<(), &'static str> {
     if header.crit.is_some() {
@@ -225,12 +214,6 @@ fn check_header(header: &Header) -> Result<(), &'static str> {
     } else {
         Ok(())
     }
-}
-
-/// A NumericDate as a time, unless no clock gets there.
-fn time(seconds: f64) -> Option<SystemTime> {
-    let span = Duration::try_from_secs_f64(seconds.abs()).ok()?;
-    if seconds < 0.0 { UNIX_EPOCH.checked_sub(span) } else { UNIX_EPOCH.checked_add(span) }
 }
 
 impl Authenticator for JwtAuthenticator {
@@ -282,6 +265,8 @@ impl FromStr for JwtAlgorithm {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
     use super::*;
 
     const SECRET: &str = "a secret of the tests, long enough";

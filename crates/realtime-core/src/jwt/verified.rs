@@ -7,7 +7,7 @@ use std::{
     time::SystemTime,
 };
 
-use super::check_times;
+use super::times::check_times;
 use crate::{AuthError, Principal, TokenHash};
 
 /// What the last valid tokens said, by their hashes. It has a bound, and forgets those that have not been shown for long.
