@@ -15,8 +15,8 @@ use crate::{
     Topic, Transport, Wire,
     direct::Gather,
     limits::OutboxLimits,
+    node,
     outbox::{Outbox, OutboxGroup},
-    registry::Registry,
     shard::Shard,
 };
 
@@ -58,7 +58,7 @@ pub fn outbox() -> impl FnMut() {
 /// A node with sessions of users 0, 1, 2, ... on one shard.
 #[derive(Debug)]
 struct Node {
-    registry: Arc<Registry>,
+    node: Arc<node::Node>,
     shard: Arc<Shard>,
     sessions: Vec<Session>,
     offset: u64,
@@ -66,17 +66,17 @@ struct Node {
 
 impl Node {
     fn new(sessions: usize) -> Self {
-        let registry = Arc::new(Registry::new(Settings::default()));
-        registry.log.begin(Some(Position { epoch: 1, offset: 0 }));
-        let shard = Shard::new(Arc::clone(&registry));
-        let mut node = Self { registry, shard, sessions: Vec::new(), offset: 0 };
+        let shared = Arc::new(node::Node::new(Settings::default()));
+        shared.log.begin(Some(Position { epoch: 1, offset: 0 }));
+        let shard = Shard::new(Arc::clone(&shared));
+        let mut node = Self { node: shared, shard, sessions: Vec::new(), offset: 0 };
         node.sessions = (0..sessions).map(|user| node.open(user, None)).collect();
         node
     }
 
     fn open(&self, user: usize, cursor: Option<u64>) -> Session {
         let wire: Arc<dyn Wire> = Arc::new(Plain);
-        let wire = self.registry.wire(&wire).expect("there is one wire");
+        let wire = self.node.wire(&wire).expect("there is one wire");
         let user = i64::try_from(user).expect("there are fewer users than numbers");
         let cursor = cursor.map(|offset| Ok(Position { epoch: 1, offset }));
         let principal = Principal::new(user.into(), "token");
@@ -87,7 +87,7 @@ impl Node {
 
     fn publish(&mut self, envelope: Envelope) {
         self.offset += 1;
-        self.registry.log.push(Some(Position { epoch: 1, offset: self.offset }), Arc::new(envelope));
+        self.node.log.push(Some(Position { epoch: 1, offset: self.offset }), Arc::new(envelope));
     }
 
     fn pass(&self) {

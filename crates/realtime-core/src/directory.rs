@@ -396,18 +396,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_grace_beyond_all_clocks_does_not_end_the_waiting() {
-        let registry = Arc::new(crate::registry::Registry::new(Settings::default()));
-        let waiting = Arc::clone(&registry);
+        let node = Arc::new(crate::node::Node::new(Settings::default()));
+        let waiting = Arc::clone(&node);
         let waiting = tokio::spawn(async move { waiting.directory.see_off(Duration::MAX).await });
         let wire: Arc<dyn Wire> = Arc::new(NoWire);
-        let wire = registry.wire(&wire).unwrap();
-        let shard = crate::shard::Shard::new(Arc::clone(&registry));
+        let wire = node.wire(&wire).unwrap();
+        let shard = crate::shard::Shard::new(Arc::clone(&node));
         let principal = Principal::new(1.into(), "a token");
         drop(shard.register(principal, TRANSPORT, wire, None).unwrap());
         for _ in 0..10 {
             yield_now().await;
         }
         assert!(!waiting.is_finished(), "it has ended: {:?}", waiting.await);
-        assert!(registry.directory.is_online(&1.into()));
+        assert!(node.directory.is_online(&1.into()));
     }
 }

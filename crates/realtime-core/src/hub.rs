@@ -23,6 +23,7 @@ use crate::{
     Principal, PublishError, Published, SendError, Session, SessionHandle, Settings, Shard, TokenHash,
     TooLarge, Transport, UserId, Wire,
     log::{Content, Entry},
+    node::Node,
     refusals::Refusals,
     registry::Registry,
 };
@@ -45,7 +46,7 @@ struct Inner {
     draining: AtomicBool,
     outage: Arc<Outage>,
     health: Arc<Health>,
-    node: Arc<str>,
+    name: Arc<str>,
     /// The pump and its like; they end with the hub.
     _tasks: JoinSet<()>,
 }
@@ -62,8 +63,8 @@ impl Hub {
         let envelope = Arc::new(envelope);
         match self.0.bus.publish(&envelope).await {
             Ok(published) => {
-                self.0.registry.acknowledge(published.position);
-                self.0.registry.metrics.published.add(1);
+                self.0.registry.node.acknowledge(published.position);
+                self.0.registry.node.metrics.published.add(1);
                 Ok(published)
             }
             Err(source) => {
@@ -112,7 +113,7 @@ impl Hub {
     ) -> Result<Session, ConnectError> {
         let user = principal.user.clone();
         let session = self.take_in(principal, transport, wire, cursor).inspect_err(|error| {
-            self.0.registry.metrics.refused.add(1);
+            self.0.registry.node.metrics.refused.add(1);
             tracing::debug!(%user, %transport, %error, "connection refused");
         })?;
         let handle = session.handle();
@@ -136,7 +137,7 @@ impl Hub {
         cursor: Option<&str>,
     ) -> Result<Session, ConnectError> {
         self.admits(&principal)?;
-        let wire = self.0.registry.wire(wire)?;
+        let wire = self.0.registry.node.wire(wire)?;
         self.0.registry.shard().register(principal, transport, wire, cursor.map(str::parse))
     }
 
@@ -150,22 +151,22 @@ impl Hub {
 
     /// Whether a user has a session of a transport on this node.
     pub fn has_session(&self, user: &UserId, transport: Transport) -> bool {
-        self.0.registry.directory.any(user, |session| session.transport() == transport)
+        self.0.registry.node.directory.any(user, |session| session.transport() == transport)
     }
 
     /// The sessions of a user on this node, over all transports, oldest first.
     pub fn sessions(&self, user: &UserId) -> Vec<SessionHandle> {
-        self.0.registry.directory.of(user).into_iter().map(SessionHandle).collect()
+        self.0.registry.node.directory.of(user).into_iter().map(SessionHandle).collect()
     }
 
     /// All sessions on this node, user by user.
     pub fn all_sessions(&self) -> Vec<SessionHandle> {
-        self.0.registry.directory.all().into_iter().map(SessionHandle).collect()
+        self.0.registry.node.directory.all().into_iter().map(SessionHandle).collect()
     }
 
     /// The users that have a session of a transport on this node, ascending.
     pub fn users(&self, transport: Transport) -> Vec<UserId> {
-        self.0.registry.directory.users_of(transport)
+        self.0.registry.node.directory.users_of(transport)
     }
 
     /// Who is online in the cluster.
@@ -197,7 +198,7 @@ impl Hub {
     /// Stops taking connections and ends all sessions in order, each with a random time after which its client
     /// should come back. Returns how many connections are left after `drain.timeout`.
     pub async fn drain(&self) -> usize {
-        let Registry { directory, settings, .. } = &*self.0.registry;
+        let Node { directory, settings, .. } = &*self.0.registry.node;
         self.0.draining.store(true, Ordering::SeqCst);
         for session in directory.all() {
             session.close_in_order(self.drain_reason());
@@ -247,17 +248,17 @@ impl Hub {
 
     /// The counters of this node.
     pub fn metrics(&self) -> MetricsSnapshot {
-        self.0.registry.metrics.snapshot()
+        self.0.registry.node.metrics.snapshot()
     }
 
     /// The settings it was started with.
     pub fn settings(&self) -> &Settings {
-        &self.0.registry.settings
+        &self.0.registry.node.settings
     }
 
     /// The node's name.
     pub fn node(&self) -> &str {
-        &self.0.node
+        &self.0.name
     }
 
     fn admits(&self, principal: &Principal) -> Result<(), ConnectError> {
@@ -289,6 +290,6 @@ impl Hub {
 
 impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hub").field("node", &self.0.node).finish_non_exhaustive()
+        f.debug_struct("Hub").field("node", &self.0.name).finish_non_exhaustive()
     }
 }

@@ -38,6 +38,7 @@ mod limits;
 mod log;
 mod message;
 mod metrics;
+mod node;
 mod outbox;
 mod position;
 mod presence;

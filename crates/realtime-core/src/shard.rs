@@ -32,8 +32,8 @@ use crate::{
     Topic, Transport,
     direct::Gather,
     log::{Content, Entry, OwnTopics},
+    node::Node,
     outbox::{OutboxGroup, Ticked},
-    registry::Registry,
     session::{Named, SessionKind, SessionState, Stage},
     shard::members::{Held, Member, Members, Parked, Tally},
     sync::{Mutex, MutexGuard, lock},
@@ -47,7 +47,7 @@ use crate::{
 /// task.
 #[derive(Debug)]
 pub struct Shard {
-    registry: Arc<Registry>,
+    node: Arc<Node>,
     members: Mutex<Members>,
     outboxes: Arc<OutboxGroup>,
     /// Local sends that wait for the next pass.
@@ -87,12 +87,12 @@ pub(crate) enum CatchUp {
 
 impl Shard {
     /// A shard whose passes somebody else runs.
-    pub(crate) fn new(registry: Arc<Registry>) -> Arc<Self> {
-        let (place, up) = (registry.log.end(), registry.log.up().is_some());
+    pub(crate) fn new(node: Arc<Node>) -> Arc<Self> {
+        let (place, up) = (node.log.end(), node.log.up().is_some());
         let members = Members { place, up, ..Members::default() };
-        let outboxes = Arc::new(OutboxGroup::new(&registry.settings.outbox));
+        let outboxes = Arc::new(OutboxGroup::new(&node.settings.outbox));
         Arc::new(Self {
-            registry,
+            node,
             members: Mutex::new(members),
             outboxes,
             local: Mutex::default(),
@@ -105,10 +105,10 @@ impl Shard {
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub(crate) fn spawn(registry: Arc<Registry>) -> Arc<Self> {
-        let ticks = Ticks::new(&registry.settings);
-        let max_delay = registry.settings.fanout.max_delay;
-        let shard = Self::new(registry);
+    pub(crate) fn spawn(node: Arc<Node>) -> Arc<Self> {
+        let ticks = Ticks::new(&node.settings);
+        let max_delay = node.settings.fanout.max_delay;
+        let shard = Self::new(node);
         let (wake, outboxes) = (Arc::clone(&shard.wake), Arc::clone(&shard.outboxes));
         let task = tokio::spawn(run(Arc::downgrade(&shard), wake, outboxes, ticks, max_delay));
         *lock(&shard.task) = Some(task);
@@ -128,14 +128,14 @@ impl Shard {
         wire: WireSlot,
         cursor: Option<Result<Position, CursorError>>,
     ) -> Result<Session, ConnectError> {
-        let Registry { log, settings, directory, metrics, .. } = &*self.registry;
+        let Node { log, settings, directory, metrics, .. } = &*self.node;
         let (since, came) = (Instant::now(), log.end());
         let kind = self.kind(transport, wire);
         let state = Arc::new(SessionState::new(directory.share(principal), kind));
         directory.insert(&state, &settings.limits)?;
         // From here on its drop takes the session out again, whatever happens.
         let session = Session::new(Arc::clone(&state), Arc::clone(self));
-        let mut tally = Tally::new(&self.registry);
+        let mut tally = Tally::new(&self.node);
         {
             let mut members = self.lock();
             let member = Member::new(Arc::clone(&state), members.place);
@@ -165,10 +165,10 @@ impl Shard {
                 self.wake();
             }
         }
-        tally.record(&self.registry);
-        self.registry.entered(&state.principal.topics);
+        tally.record(&self.node);
+        self.node.entered(&state.principal.topics);
         metrics.opened.add(1);
-        self.registry.changed(&state.principal.user);
+        self.node.changed(&state.principal.user);
         tracing::debug!(session = %state.id, user = %state.principal.user, %transport, "session opened");
         Ok(session)
     }
@@ -189,17 +189,17 @@ impl Shard {
     pub(crate) fn remove(&self, session: &SessionState) {
         session.outbox.end_body();
         if self.unregister(session) {
-            self.registry.directory.remove(session);
+            self.node.directory.remove(session);
             self.report_end(session);
         } else {
-            self.registry.directory.release(session);
+            self.node.directory.release(session);
         }
     }
 
     /// Removes a session whose socket takes nothing any more. Its connection counts until that has ended.
     fn evict(&self, session: &SessionState) {
         if self.unregister(session) {
-            self.registry.directory.evict(session);
+            self.node.directory.evict(session);
             self.report_end(session);
         }
     }
@@ -226,8 +226,8 @@ impl Shard {
     }
 
     fn report_end(&self, session: &SessionState) {
-        let metrics = &self.registry.metrics;
-        self.registry.changed(&session.principal.user);
+        let metrics = &self.node.metrics;
+        self.node.changed(&session.principal.user);
         let reason = session.outbox.closing().unwrap_or(CloseReason::Gone);
         metrics.closed.add(1);
         metrics.slow_consumers.add(u64::from(reason == CloseReason::SlowConsumer));
@@ -254,7 +254,7 @@ impl Shard {
             named.push(Named { topic: topic.clone(), index });
         }
         drop((named, members));
-        self.registry.entered(&[topic]);
+        self.node.entered(&[topic]);
     }
 
     pub(crate) fn unsubscribe(&self, session: &SessionState, topic: &Topic) {
@@ -284,7 +284,7 @@ impl Shard {
         let mut members = self.lock();
         let slot = session.slot();
         let place = members.place;
-        let log = &self.registry.log;
+        let log = &self.node.log;
         let begun = session.begin().is_some();
         if !begun || session.stage() != Stage::Registered {
             session.outbox.close(reason);
@@ -309,17 +309,17 @@ impl Shard {
 
     /// The newest position that the bus has acknowledged to this node.
     pub(crate) fn last_acknowledged(&self) -> Option<Position> {
-        self.registry.acknowledged()
+        self.node.acknowledged()
     }
 
     /// What its sessions may do.
     pub(crate) fn limits(&self) -> &Limits {
-        &self.registry.settings.limits
+        &self.node.settings.limits
     }
 
     /// The place after the newest entry of the log.
     pub(crate) fn log_end(&self) -> u64 {
-        self.registry.log.end()
+        self.node.log.end()
     }
 
     /// Whether any of its sessions is in the topic.
@@ -346,15 +346,15 @@ impl Shard {
 
     /// A session has got a way past its body, or has lost it.
     pub(crate) fn count_direct(&self, attached: bool) {
-        let metrics = &self.registry.metrics;
+        let metrics = &self.node.metrics;
         if attached { metrics.taken_over.add(1) } else { metrics.taken_over_ended.add(1) }
     }
 
     /// Fans out local sends and what is new in the log. Never waits.
     pub(crate) fn pass(&self) -> Pass {
-        let mut tally = Tally::new(&self.registry);
-        let more = self.lock().pass(&self.registry.log, &self.local, &mut tally);
-        tally.record(&self.registry);
+        let mut tally = Tally::new(&self.node);
+        let more = self.lock().pass(&self.node.log, &self.local, &mut tally);
+        tally.record(&self.node);
         Pass { more }
     }
 
@@ -369,14 +369,14 @@ impl Shard {
             }
             member.session.outbox.flush(&mut Gather::default());
         }
-        members.place = self.registry.log.end();
+        members.place = self.node.log.end();
         members.unflushed.clear();
         lock(&self.local).clear();
     }
 
     /// Moves a catching-up session on from `place`.
     pub(crate) fn catch_up(&self, session: &SessionState, place: u64) -> CatchUp {
-        let Registry { log, metrics, .. } = &*self.registry;
+        let Node { log, metrics, .. } = &*self.node;
         let (hold, behind) = {
             let mut members = self.lock();
             let hold = session.outbox.hold();
@@ -396,7 +396,7 @@ impl Shard {
             (hold, until - place)
         };
         let read = log.read(place, CATCH_UP_ENTRIES.min(usize::try_from(behind).unwrap_or(usize::MAX)));
-        let mut tally = Tally::new(&self.registry);
+        let mut tally = Tally::new(&self.node);
         if read.first > place {
             tally.announce(session, GapReason::History, log.cursor_at(read.first));
         }
@@ -426,8 +426,8 @@ impl Shard {
             if let Some(frame) = frame {
                 bytes += frame.len();
                 frames.push((next - 1, frame));
-                if frames.len() > self.registry.settings.outbox.max_messages
-                    || bytes > self.registry.settings.outbox.max_bytes
+                if frames.len() > self.node.settings.outbox.max_messages
+                    || bytes > self.node.settings.outbox.max_bytes
                 {
                     break;
                 }
@@ -438,21 +438,21 @@ impl Shard {
         tally.gaps += told as u64;
         let found = taken > 0 || tally.gaps > 0 || read.entries.len() < CATCH_UP_ENTRIES;
         metrics.replayed.add((taken - told) as u64);
-        tally.record(&self.registry);
+        tally.record(&self.node);
         if found { CatchUp::GoOn } else { CatchUp::Yield }
     }
 
     /// Forgets some of the log's entries that are too old. Says whether there are more.
     fn trim(&self) -> bool {
-        self.registry.log.trim()
+        self.node.log.trim()
     }
 
     /// What time brings: heartbeats, ends of tokens, stalled sockets, silent clients. It looks at the sessions whose turn
     /// for a heartbeat it is, and at those of the others that have something on their way.
     pub(crate) fn tick(&self, tick: u64, ticks: Ticks) {
-        let log = &self.registry.log;
+        let log = &self.node.log;
         let now = SystemTime::now();
-        let down = self.registry.bus_down();
+        let down = self.node.bus_down();
         let mut evicted = Vec::new();
         let mut guard = self.lock();
         let members = &mut *guard;
@@ -522,7 +522,7 @@ impl Shard {
 
     /// The end of a session's token, if it may come before the session is next looked at in its turn.
     fn soon(&self, session: &SessionState, now: SystemTime) -> Option<SystemTime> {
-        let turn = self.registry.settings.heartbeat.interval.saturating_mul(2).saturating_add(TURN_SLACK);
+        let turn = self.node.settings.heartbeat.interval.saturating_mul(2).saturating_add(TURN_SLACK);
         session.principal.expires_at.filter(|end| end.duration_since(now).map_or(true, |left| left <= turn))
     }
 
@@ -606,7 +606,7 @@ async fn run(
         // The locks are plain maps' and survive a panic; a delivery task that ended would be missed by nobody.
         let pass = catch_unwind(work).unwrap_or_else(|_| {
             tracing::error!("a delivery pass panicked; its sessions read on from the log");
-            shard.registry.metrics.panics.add(1);
+            shard.node.metrics.panics.add(1);
             shard.recover();
             Pass { more: true }
         });

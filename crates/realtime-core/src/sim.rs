@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use crate::{
     BusEvent, CloseReason, ConnectError, Position, Principal, Session, Settings, Shard, Transport, UserId,
-    Wire, hub::pump::apply, registry::Registry, ticks::Ticks,
+    Wire, hub::pump::apply, node, ticks::Ticks,
 };
 
 /// A node with one worker.
 #[derive(Debug)]
 pub struct Node {
-    registry: Arc<Registry>,
+    node: Arc<node::Node>,
     shard: Arc<Shard>,
     ticks: u64,
 }
@@ -20,19 +20,19 @@ pub struct Node {
 impl Node {
     /// A node whose bus has yet to come up.
     pub fn new(settings: Settings) -> Self {
-        let registry = Arc::new(Registry::new(settings));
-        let shard = Shard::new(Arc::clone(&registry));
-        Self { registry, shard, ticks: 0 }
+        let node = Arc::new(node::Node::new(settings));
+        let shard = Shard::new(Arc::clone(&node));
+        Self { node, shard, ticks: 0 }
     }
 
     /// The bus says something, as the hub's pump takes it.
     pub fn apply(&self, event: BusEvent) {
-        apply(event, &self.registry);
+        apply(event, &self.node);
     }
 
     /// The bus has acknowledged a position to this node.
     pub fn acknowledge(&self, position: Position) {
-        self.registry.acknowledge(Some(position));
+        self.node.acknowledge(Some(position));
     }
 
     /// The worker hands out what is new, up to one pass. Says whether there is more.
@@ -43,7 +43,7 @@ impl Node {
     /// A tick of the worker's timer.
     pub fn tick(&mut self) {
         self.ticks += 1;
-        self.shard.tick(self.ticks, Ticks::new(&self.registry.settings));
+        self.shard.tick(self.ticks, Ticks::new(&self.node.settings));
     }
 
     /// Opens a session.
@@ -57,14 +57,14 @@ impl Node {
         wire: &Arc<dyn Wire>,
         cursor: Option<&str>,
     ) -> Result<Session, ConnectError> {
-        let wire = self.registry.wire(wire)?;
+        let wire = self.node.wire(wire)?;
         let principal = Principal::new(user.clone(), &user.to_string());
         self.shard.register(principal, transport, wire, cursor.map(str::parse))
     }
 
     /// Ends a user's sessions behind a position.
     pub fn close_after(&self, user: &UserId, reason: CloseReason, after: Position) {
-        for session in self.registry.directory.of(user) {
+        for session in self.node.directory.of(user) {
             session.close_after(reason, Some(after));
         }
     }

@@ -6,15 +6,15 @@ use futures_core::future::BoxFuture;
 
 use super::{Control, ControlError, Order, Outcome, RefusedToken, Revocation};
 use crate::{
-    CloseReason, Position, TokenHash, UserId, refusals::Refusals, registry::Registry, session::SessionState,
+    CloseReason, Position, TokenHash, UserId, node::Node, refusals::Refusals, session::SessionState,
 };
 
 /// Carries out orders on this node.
 #[derive(Debug, Clone)]
 pub struct LocalControl {
-    registry: Arc<Registry>,
+    node: Arc<Node>,
     refusals: Arc<Refusals>,
-    node: Arc<str>,
+    name: Arc<str>,
 }
 
 /// What an order did on one node.
@@ -28,13 +28,13 @@ pub struct Applied {
 }
 
 impl LocalControl {
-    pub(crate) fn new(registry: Arc<Registry>, refusals: Arc<Refusals>, node: Arc<str>) -> Self {
-        Self { registry, refusals, node }
+    pub(crate) fn new(node: Arc<Node>, refusals: Arc<Refusals>, name: Arc<str>) -> Self {
+        Self { node, refusals, name }
     }
 
     /// The node's name.
     pub fn node(&self) -> &str {
-        &self.node
+        &self.name
     }
 
     /// Carries out an order. Doing so twice does no harm.
@@ -56,7 +56,7 @@ impl LocalControl {
             }
             Order::RevokeToken { token: RefusedToken { token, until }, after } => {
                 self.refusals.refuse(None, *token, *until);
-                let sessions = self.registry.directory.filter(|session| session.principal.token == *token);
+                let sessions = self.node.directory.filter(|session| session.principal.token == *token);
                 Applied { closed: end(sessions, CloseReason::Revoked, *after), ..Applied::default() }
             }
             Order::RevokeUser { user, issued_before, after } => {
@@ -87,7 +87,7 @@ impl LocalControl {
         }
         if news {
             let refused = |session: &SessionState| self.refusals.refuses(&session.principal);
-            for session in self.registry.directory.filter(refused) {
+            for session in self.node.directory.filter(refused) {
                 if let Some(reason) = self.refusals.reason(&session.principal) {
                     end(vec![session], reason, None);
                 }
@@ -114,7 +114,7 @@ impl LocalControl {
     }
 
     fn sessions(&self, user: Option<&UserId>) -> Vec<Arc<SessionState>> {
-        let directory = &self.registry.directory;
+        let directory = &self.node.directory;
         user.map_or_else(|| directory.all(), |user| directory.of(user))
     }
 }

@@ -42,12 +42,12 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Runs until it is dropped.
 pub(super) async fn announce(registry: Arc<Registry>) {
     let topic = Topic::new(Topic::PRESENCE).expect("a plain word is a topic");
-    if registry.watch.was_broken_off() && has_subscribers(&registry, &topic) {
+    if registry.node.watch.was_broken_off() && has_subscribers(&registry, &topic) {
         let gap = once(ready(PresenceEvent::Gap));
-        registry.watch.begin(|| gap.chain(registry.presence_changes()).boxed());
+        registry.node.watch.begin(|| gap.chain(registry.node.presence_changes()).boxed());
     }
     loop {
-        let changes = registry.watch.begun().await;
+        let changes = registry.node.watch.begun().await;
         tell(changes, &registry, &topic).await;
     }
 }
@@ -62,14 +62,14 @@ async fn tell(events: BoxStream<'static, PresenceEvent>, registry: &Registry, to
         let batch = tokio::select! {
             batch = batches.next() => batch,
             _ = look.tick() => {
-                if registry.watch.end_unless(|| has_subscribers(registry, topic)) {
+                if registry.node.watch.end_unless(|| has_subscribers(registry, topic)) {
                     return;
                 }
                 continue;
             }
         };
         let Some(batch) = batch else {
-            registry.watch.end_unless(|| false);
+            registry.node.watch.end_unless(|| false);
             return;
         };
         let shards: Vec<_> =

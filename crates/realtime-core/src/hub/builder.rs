@@ -15,7 +15,7 @@ use super::{
     tasks::{essential, restarting},
 };
 use crate::{
-    Bus, Control, LocalControl, LocalPresence, MemoryBus, Presence, Settings, SettingsError,
+    Bus, Control, LocalControl, LocalPresence, MemoryBus, Presence, Settings, SettingsError, node::Node,
     refusals::Refusals, registry::Registry,
 };
 
@@ -98,34 +98,35 @@ impl HubBuilder {
     /// Outside a tokio runtime.
     pub fn start(self) -> Result<Hub, SettingsError> {
         self.settings.check()?;
-        let Self { settings, bus, presence, control, node } = self;
-        let node: Arc<str> = node.into();
-        let registry = Arc::new(Registry::new(settings));
-        registry.set_bus_down(true);
+        let Self { settings, bus, presence, control, node: name } = self;
+        let name: Arc<str> = name.into();
+        let node = Arc::new(Node::new(settings));
+        let registry = Arc::new(Registry::new(Arc::clone(&node)));
+        node.set_bus_down(true);
         let health = Arc::new(Health::new("the bus has not answered yet"));
         let mut tasks = JoinSet::new();
         let pump = pump(bus.subscribe(), Arc::clone(&registry), Arc::clone(&health));
         tasks.spawn(essential("pump", pump, Arc::clone(&health)));
-        let local = LocalPresence::new(Arc::clone(&registry), Arc::clone(&node));
+        let local = LocalPresence::new(Arc::clone(&node), Arc::clone(&name));
         let presence: Arc<dyn Presence> = match presence {
             Some(make) => make(local),
             None => Arc::new(local),
         };
-        registry.presence.set(Arc::downgrade(&presence)).ok();
+        node.presence.set(Arc::downgrade(&presence)).ok();
         let announcing = Arc::clone(&registry);
         tasks.spawn(restarting("announcer", move || announce(Arc::clone(&announcing))));
-        let leaving = Arc::clone(&registry);
+        let leaving = Arc::clone(&node);
         tasks.spawn(restarting("leavers", move || {
-            let registry = Arc::clone(&leaving);
-            async move { registry.directory.see_off(registry.settings.presence.grace).await }
+            let node = Arc::clone(&leaving);
+            async move { node.directory.see_off(node.settings.presence.grace).await }
         }));
         let outage = Arc::<Outage>::default();
-        let (watched, watching) = (Arc::clone(&outage), Arc::clone(&registry));
+        let (watched, watching) = (Arc::clone(&outage), Arc::clone(&node));
         tasks.spawn(restarting("bus outage", move || {
             outage::watch(Arc::clone(&watched), Arc::clone(&watching))
         }));
         let refusals = Arc::new(Refusals::default());
-        let local = LocalControl::new(Arc::clone(&registry), Arc::clone(&refusals), Arc::clone(&node));
+        let local = LocalControl::new(Arc::clone(&node), Arc::clone(&refusals), Arc::clone(&name));
         let control: Arc<dyn Control> = match control {
             Some(make) => make(local),
             None => Arc::new(local),
@@ -140,7 +141,7 @@ impl HubBuilder {
             draining,
             outage,
             health,
-            node,
+            name,
             _tasks: tasks,
         };
         Ok(Hub(Arc::new(inner)))

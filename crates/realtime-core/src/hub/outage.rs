@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::{CloseReason, OnDown, registry::Registry};
+use crate::{CloseReason, OnDown, node::Node};
 
 /// How often the state of the bus is looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -26,8 +26,8 @@ impl Outage {
 }
 
 /// Looks after the bus until it is dropped.
-pub(super) async fn watch(outage: Arc<Outage>, registry: Arc<Registry>) {
-    let settings = &registry.settings;
+pub(super) async fn watch(outage: Arc<Outage>, node: Arc<Node>) {
+    let settings = &node.settings;
     if settings.bus.on_down == OnDown::Keep {
         return;
     }
@@ -37,7 +37,7 @@ pub(super) async fn watch(outage: Arc<Outage>, registry: Arc<Registry>) {
     let mut down = None;
     loop {
         timer.tick().await;
-        if registry.bus_down().is_none() {
+        if node.bus_down().is_none() {
             down = None;
             outage.0.store(false, Ordering::SeqCst);
             continue;
@@ -48,7 +48,7 @@ pub(super) async fn watch(outage: Arc<Outage>, registry: Arc<Registry>) {
         }
         // First nobody is let in any more, then those who are here leave.
         outage.0.store(true, Ordering::SeqCst);
-        let sessions = registry.directory.all();
+        let sessions = node.directory.all();
         tracing::warn!(sessions = sessions.len(), "the bus is away: sessions are sent to other nodes");
         for session in sessions {
             let retry = settings.drain.spread.mul_f64(rand::random::<f64>());

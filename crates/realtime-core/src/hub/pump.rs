@@ -6,7 +6,7 @@ use futures_core::stream::BoxStream;
 use futures_util::StreamExt;
 use tokio::sync::watch;
 
-use crate::{BusEvent, GapReason, registry::Registry};
+use crate::{BusEvent, GapReason, node::Node, registry::Registry};
 
 /// Whether envelopes get here.
 #[derive(Debug)]
@@ -64,31 +64,31 @@ pub(super) async fn pump(events: BoxStream<'static, BusEvent>, registry: Arc<Reg
                 }
                 _ => {}
             }
-            apply(event, &registry);
+            apply(event, &registry.node);
         }
         // Before the bus is up for the first time, what comes is history, and nobody is served.
-        if registry.log.up().is_some() {
+        if registry.node.log.up().is_some() {
             registry.wake();
         }
     }
-    registry.set_bus_down(true);
+    registry.node.set_bus_down(true);
 }
 
 /// Takes an event of the bus into the log.
-pub(crate) fn apply(event: BusEvent, registry: &Registry) {
+pub(crate) fn apply(event: BusEvent, node: &Node) {
     match event {
         BusEvent::Message(position, envelope) => {
-            registry.metrics.received.add(1);
-            registry.log.push(position, envelope);
+            node.metrics.received.add(1);
+            node.log.push(position, envelope);
         }
-        BusEvent::Marker(position) => registry.log.push_marker(position),
+        BusEvent::Marker(position) => node.log.push_marker(position),
         BusEvent::Up(position) => {
-            registry.log.begin(position);
-            registry.set_bus_down(false);
+            node.log.begin(position);
+            node.set_bus_down(false);
         }
-        BusEvent::Gap => registry.log.push_gap(GapReason::Bus),
-        BusEvent::CaughtUp(at) => registry.log.set_caught_up(at),
-        BusEvent::Down(_) => registry.set_bus_down(true),
+        BusEvent::Gap => node.log.push_gap(GapReason::Bus),
+        BusEvent::CaughtUp(at) => node.log.set_caught_up(at),
+        BusEvent::Down(_) => node.set_bus_down(true),
     }
 }
 

@@ -5,38 +5,38 @@ use std::{sync::Arc, time::Duration};
 use futures_core::{future::BoxFuture, stream::BoxStream};
 
 use super::{OnlineCount, OnlineSession, OnlineUser, Presence, PresenceError, PresenceEvent};
-use crate::{UserId, registry::Registry, session::SessionState};
+use crate::{UserId, node::Node, session::SessionState};
 
 /// The presence of one node.
 #[derive(Debug, Clone)]
 pub struct LocalPresence {
-    registry: Arc<Registry>,
-    node: Arc<str>,
+    node: Arc<Node>,
+    name: Arc<str>,
 }
 
 impl LocalPresence {
-    pub(crate) fn new(registry: Arc<Registry>, node: Arc<str>) -> Self {
-        Self { registry, node }
+    pub(crate) fn new(node: Arc<Node>, name: Arc<str>) -> Self {
+        Self { node, name }
     }
 
     /// How long a user stays online after its last session has ended.
     pub fn grace(&self) -> Duration {
-        self.registry.settings.presence.grace
+        self.node.settings.presence.grace
     }
 
     /// The users that are online on this node, ascending.
     pub fn local_users(&self) -> Vec<UserId> {
-        self.registry.directory.page(0, usize::MAX).into_iter().map(|(user, _)| user).collect()
+        self.node.directory.page(0, usize::MAX).into_iter().map(|(user, _)| user).collect()
     }
 
     /// The sessions of a user on this node, oldest first.
     pub fn local_sessions(&self, user: &UserId) -> Vec<OnlineSession> {
-        self.registry.directory.of(user).iter().map(|session| self.describe(session)).collect()
+        self.node.directory.of(user).iter().map(|session| self.describe(session)).collect()
     }
 
     /// How many sessions this node has.
     pub fn local_count(&self) -> usize {
-        self.registry.directory.count().1
+        self.node.directory.count().1
     }
 
     /// Time from now until the last of a user's clients that a drain of this node sent away should be back.
@@ -44,7 +44,7 @@ impl LocalPresence {
     /// It is what they were told and a second more; zero when it has passed, or nobody was told anything. The user
     /// is not offline before `grace` has passed beyond that.
     pub fn expected_within(&self, user: &UserId) -> Duration {
-        self.registry.directory.expected_within(user)
+        self.node.directory.expected_within(user)
     }
 
     fn describe(&self, session: &SessionState) -> OnlineSession {
@@ -52,7 +52,7 @@ impl LocalPresence {
             session_id: session.id.to_string(),
             transport: session.transport().to_string(),
             client_id: session.principal.client_id.as_deref().map(str::to_owned),
-            node: self.node.to_string(),
+            node: self.name.to_string(),
             since: session.since(),
         }
     }
@@ -60,28 +60,27 @@ impl LocalPresence {
 
 impl Presence for LocalPresence {
     fn changes(&self) -> BoxStream<'static, PresenceEvent> {
-        self.registry.directory.feed.subscribe()
+        self.node.directory.feed.subscribe()
     }
 
     fn is_online<'a>(&'a self, users: &'a [UserId]) -> BoxFuture<'a, Result<Vec<bool>, PresenceError>> {
-        let online = users.iter().map(|user| self.registry.directory.is_online(user)).collect();
+        let online = users.iter().map(|user| self.node.directory.is_online(user)).collect();
         Box::pin(async move { Ok(online) })
     }
 
     fn count(&self) -> BoxFuture<'_, Result<OnlineCount, PresenceError>> {
-        let (users, sessions) = self.registry.directory.count();
+        let (users, sessions) = self.node.directory.count();
         Box::pin(async move { Ok(OnlineCount { users, sessions }) })
     }
 
     fn users(&self, skip: usize, take: usize) -> BoxFuture<'_, Result<Vec<OnlineUser>, PresenceError>> {
-        let page = self.registry.directory.page(skip, take).into_iter();
+        let page = self.node.directory.page(skip, take).into_iter();
         let page = page.map(|(user_id, sessions)| OnlineUser { user_id, sessions }).collect();
         Box::pin(async move { Ok(page) })
     }
 
     fn sessions<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<Vec<OnlineSession>, PresenceError>> {
-        let sessions =
-            self.registry.directory.of(user).iter().map(|session| self.describe(session)).collect();
+        let sessions = self.node.directory.of(user).iter().map(|session| self.describe(session)).collect();
         Box::pin(async move { Ok(sessions) })
     }
 }

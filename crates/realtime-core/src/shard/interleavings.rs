@@ -53,20 +53,20 @@ impl Wire for LineWire {
 }
 
 /// A node whose outboxes hold one message, and a log of so many.
-fn node(window: usize) -> (Arc<Registry>, Arc<Shard>) {
-    let registry = Arc::new(Registry::new(Settings {
+fn new_node(window: usize) -> (Arc<Node>, Arc<Shard>) {
+    let node = Arc::new(Node::new(Settings {
         history: History { max_messages: window, ..History::default() },
         outbox: OutboxLimits { max_messages: 1, ..OutboxLimits::default() },
         ..Settings::default()
     }));
-    registry.log.begin(Some(Position { epoch: 1, offset: 0 }));
-    let shard = Shard::new(Arc::clone(&registry));
-    (registry, shard)
+    node.log.begin(Some(Position { epoch: 1, offset: 0 }));
+    let shard = Shard::new(Arc::clone(&node));
+    (node, shard)
 }
 
 fn connect(shard: &Arc<Shard>, user: i64, cursor: Option<Position>) -> Session {
     let wire: Arc<dyn Wire> = Arc::new(LineWire);
-    let wire = shard.registry.wire(&wire).expect("there are few wires");
+    let wire = shard.node.wire(&wire).expect("there are few wires");
     let principal = Principal::new(user.into(), &user.to_string());
     shard.register(principal, Transport::new("test"), wire, cursor.map(Ok)).expect("there is room")
 }
@@ -75,7 +75,7 @@ fn connect(shard: &Arc<Shard>, user: i64, cursor: Option<Position>) -> Session {
 fn publish_all(shard: &Shard) {
     for offset in 1..=MESSAGES {
         let envelope = Envelope::broadcast(Scope::Both, Message::text(offset.to_string()));
-        shard.registry.log.push(Some(Position { epoch: 1, offset }), Arc::new(envelope));
+        shard.node.log.push(Some(Position { epoch: 1, offset }), Arc::new(envelope));
         if offset % 3 != 1 {
             shard.pass();
         }
@@ -139,7 +139,7 @@ fn messages() -> String {
 fn a_session_that_changes_between_pass_and_log_gets_everything_once_and_in_order() {
     check_random(
         || {
-            let (_registry, shard) = node(100);
+            let (_node, shard) = new_node(100);
             let mut session = connect(&shard, 1, None);
             let publisher = thread::spawn(move || publish_all(&shard));
             let mut text = String::new();
@@ -158,7 +158,7 @@ fn a_session_that_changes_between_pass_and_log_gets_everything_once_and_in_order
 fn a_session_that_comes_with_a_cursor_gets_everything_behind_it_once_and_in_order() {
     check_random(
         || {
-            let (_registry, shard) = node(100);
+            let (_node, shard) = new_node(100);
             let publisher = {
                 let shard = Arc::clone(&shard);
                 thread::spawn(move || publish_all(&shard))
@@ -181,7 +181,7 @@ fn a_session_that_comes_with_a_cursor_gets_everything_behind_it_once_and_in_orde
 fn what_a_session_misses_it_is_told_of_at_its_place() {
     check_random(
         || {
-            let (_registry, shard) = node(2);
+            let (_node, shard) = new_node(2);
             let mut session = connect(&shard, 1, None);
             let publisher = thread::spawn(move || publish_all(&shard));
             let mut text = String::new();
@@ -211,7 +211,7 @@ fn what_a_session_misses_it_is_told_of_at_its_place() {
 fn two_lanes_write_one_stream_of_whole_frames() {
     check_random(
         || {
-            let (_registry, shard) = node(100);
+            let (_node, shard) = new_node(100);
             let session = connect(&shard, 1, None);
             // The lane closes somewhere, mostly in the middle of a frame.
             let socket = Socket::new(thread_rng().gen_range(0..16));
@@ -251,14 +251,14 @@ fn two_lanes_write_one_stream_of_whole_frames() {
 fn a_topic_given_to_a_session_that_is_opening_is_its_own() {
     check_random(
         || {
-            let (registry, shard) = node(100);
+            let (node, shard) = new_node(100);
             let _first = connect(&shard, 1, None);
             let topic = Topic::new("order:42").expect("a name");
             let subscriber = {
-                let (registry, topic) = (Arc::clone(&registry), topic.clone());
+                let (node, topic) = (Arc::clone(&node), topic.clone());
                 thread::spawn(move || {
                     loop {
-                        if let Some(session) = registry.directory.of(&2.into()).pop() {
+                        if let Some(session) = node.directory.of(&2.into()).pop() {
                             crate::SessionHandle(session).subscribe(topic);
                             return;
                         }
@@ -281,7 +281,7 @@ fn a_topic_given_to_a_session_that_is_opening_is_its_own() {
 fn a_connections_own_frame_does_not_land_in_another() {
     check_random(
         || {
-            let (_registry, shard) = node(100);
+            let (_node, shard) = new_node(100);
             let mut session = connect(&shard, 1, None);
             let socket = Socket::new(thread_rng().gen_range(0..16));
             session.attach(Arc::new(socket.clone()));

@@ -17,8 +17,8 @@ use crate::{
     CursorError, Envelope, GapReason, Position, Topic,
     direct::Gather,
     log::{Content, Entry, Log, Resume, Start},
+    node::Node,
     outbox::{Offer, Then},
-    registry::Registry,
     session::{Begin, Named, SessionKind, SessionState, Stage},
     sync::{Mutex, lock},
     user::UserRef,
@@ -561,8 +561,8 @@ impl Members {
 const PARKED_TICKS: u32 = 600;
 
 impl Tally {
-    pub(super) fn new(registry: &Registry) -> Self {
-        Self { spread: registry.settings.drain.spread, ..Self::default() }
+    pub(super) fn new(node: &Node) -> Self {
+        Self { spread: node.settings.drain.spread, ..Self::default() }
     }
 
     /// One client's part of the spread.
@@ -588,8 +588,8 @@ impl Tally {
         }
     }
 
-    pub(super) fn record(self, registry: &Registry) {
-        let metrics = &registry.metrics;
+    pub(super) fn record(self, node: &Node) {
+        let metrics = &node.metrics;
         metrics.delivered.add(self.delivered);
         metrics.catch_ups.add(self.catch_ups);
         metrics.gaps.add(self.gaps);

@@ -48,16 +48,16 @@ impl Wire for PlainWire {
     }
 }
 
-fn node(settings: Settings) -> (Arc<Registry>, Arc<Shard>) {
-    let registry = Arc::new(Registry::new(settings));
-    registry.log.begin(Some(Position { epoch: 1, offset: 0 }));
-    let shard = Shard::new(Arc::clone(&registry));
-    (registry, shard)
+fn new_node(settings: Settings) -> (Arc<Node>, Arc<Shard>) {
+    let node = Arc::new(Node::new(settings));
+    node.log.begin(Some(Position { epoch: 1, offset: 0 }));
+    let shard = Shard::new(Arc::clone(&node));
+    (node, shard)
 }
 
 fn connect(shard: &Arc<Shard>, user: i64, cursor: Option<Position>) -> Session {
     let wire: Arc<dyn Wire> = Arc::new(PlainWire);
-    let wire = shard.registry.wire(&wire).unwrap();
+    let wire = shard.node.wire(&wire).unwrap();
     let principal = Principal::new(user.into(), &user.to_string());
     shard.register(principal, TRANSPORT, wire, cursor.map(Ok)).unwrap()
 }
@@ -83,8 +83,8 @@ fn drain(session: &mut Session) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-fn publish(registry: &Registry, offset: u64, envelope: Envelope) {
-    registry.log.push(Some(Position { epoch: 1, offset }), Arc::new(envelope));
+fn publish(node: &Node, offset: u64, envelope: Envelope) {
+    node.log.push(Some(Position { epoch: 1, offset }), Arc::new(envelope));
 }
 
 fn to_user(user: i64, text: &str) -> Envelope {
@@ -97,12 +97,12 @@ fn to_all(text: &str) -> Envelope {
 
 #[test]
 fn a_session_in_two_of_the_topics_gets_the_message_once() {
-    let (registry, shard) = node(Settings::default());
+    let (node, shard) = new_node(Settings::default());
     let mut session = connect(&shard, 1, None);
     session.handle().subscribe(Topic::new("role:admin").unwrap());
     let topics = [Topic::all(), Topic::user(&1.into()), Topic::new("role:admin").unwrap()];
     let envelope = Envelope::to_topics(topics, Scope::Both, Message::text("x")).unwrap();
-    publish(&registry, 1, envelope.clone());
+    publish(&node, 1, envelope.clone());
     shard.send_local(Arc::new(Entry::new(None, Content::Envelope(Arc::new(envelope))))).unwrap();
     while shard.pass().more {}
     assert_eq!(drain(&mut session), ["m- x", "m1.1 x"]);
@@ -110,36 +110,36 @@ fn a_session_in_two_of_the_topics_gets_the_message_once() {
 
 #[test]
 fn entries_in_a_row_go_to_each_session_from_where_it_stands() {
-    let (registry, shard) = node(Settings::default());
+    let (node, shard) = new_node(Settings::default());
     let mut early = connect(&shard, 1, None);
     shard.pass();
-    publish(&registry, 1, to_all("a"));
-    publish(&registry, 2, to_all("b"));
+    publish(&node, 1, to_all("a"));
+    publish(&node, 2, to_all("b"));
     // It has had the first two elsewhere, and is ahead of the shard.
     let mut ahead = connect(&shard, 2, Some(at(1, 2)));
     for (offset, envelope) in (3..).zip([to_all("c"), to_user(2, "d"), to_user(2, "e"), to_all("f")]) {
-        publish(&registry, offset, envelope);
+        publish(&node, offset, envelope);
     }
     while shard.pass().more {}
     assert_eq!(drain(&mut early), ["m1.1 a", "m1.2 b", "m1.3 c", "m1.6 f"]);
     assert_eq!(drain(&mut ahead), ["m1.3 c", "m1.4 d", "m1.5 e", "m1.6 f"]);
-    assert_eq!(registry.metrics.delivered.value(), 8);
+    assert_eq!(node.metrics.delivered.value(), 8);
 }
 
 #[test]
 fn a_scope_and_a_topic_choose_who_gets_it() {
-    let (registry, shard) = node(Settings::default());
+    let (node, shard) = new_node(Settings::default());
     let (mut one, mut two) = (connect(&shard, 1, None), connect(&shard, 2, None));
     let topic = Topic::new("order:42").unwrap();
-    publish(&registry, 1, to_user(1, "mine"));
+    publish(&node, 1, to_user(1, "mine"));
     let other = Scope::Only(Transport::new("other"));
-    publish(&registry, 2, Envelope::broadcast(other, Message::text("not for us")));
+    publish(&node, 2, Envelope::broadcast(other, Message::text("not for us")));
     shard.pass();
     two.handle().subscribe(topic.clone());
-    publish(&registry, 3, Envelope::to_topics([topic.clone()], Scope::Both, Message::text("order")).unwrap());
+    publish(&node, 3, Envelope::to_topics([topic.clone()], Scope::Both, Message::text("order")).unwrap());
     shard.pass();
     two.handle().unsubscribe(&topic);
-    publish(&registry, 4, Envelope::to_topics([topic], Scope::Both, Message::text("late")).unwrap());
+    publish(&node, 4, Envelope::to_topics([topic], Scope::Both, Message::text("late")).unwrap());
     shard.pass();
     assert_eq!(drain(&mut one), ["m1.1 mine"]);
     assert_eq!(drain(&mut two), ["m1.3 order"]);
@@ -147,7 +147,7 @@ fn a_scope_and_a_topic_choose_who_gets_it() {
 
 #[test]
 fn a_dropped_session_leaves_no_trace_and_touches_no_other() {
-    let (registry, shard) = node(Settings::default());
+    let (node, shard) = new_node(Settings::default());
     let first = connect(&shard, 1, None);
     let late = first.handle();
     drop(first);
@@ -155,16 +155,16 @@ fn a_dropped_session_leaves_no_trace_and_touches_no_other() {
     let mut second = connect(&shard, 1, None);
     late.close(CloseReason::Kicked);
     late.subscribe(Topic::new("role:admin").unwrap());
-    publish(&registry, 1, to_user(1, "x"));
+    publish(&node, 1, to_user(1, "x"));
     publish(
-        &registry,
+        &node,
         2,
         Envelope::to_topics([Topic::new("role:admin").unwrap()], Scope::Both, Message::text("y")).unwrap(),
     );
     shard.pass();
     assert_eq!(drain(&mut second), ["m1.1 x"]);
     drop(second);
-    assert_eq!(registry.directory.all().len(), 0);
+    assert_eq!(node.directory.all().len(), 0);
     let members = shard.lock();
     assert!(members.topics.is_empty() && members.users.is_empty() && members.sessions.is_empty());
 }
@@ -172,9 +172,9 @@ fn a_dropped_session_leaves_no_trace_and_touches_no_other() {
 #[test]
 fn limits_refuse_the_newcomer_and_spare_the_others() {
     let limits = Limits { max_connections: 3, max_connections_per_user: 2, ..Limits::default() };
-    let (_, shard) = node(Settings { limits, ..Settings::default() });
+    let (_, shard) = new_node(Settings { limits, ..Settings::default() });
     let wire: Arc<dyn Wire> = Arc::new(PlainWire);
-    let wire = shard.registry.wire(&wire).unwrap();
+    let wire = shard.node.wire(&wire).unwrap();
     let try_connect = |user: i64| {
         shard
             .register(Principal::new(user.into(), "t"), TRANSPORT, wire.clone(), None)
@@ -199,7 +199,7 @@ fn ticks() -> Ticks {
 
 #[test]
 fn a_tick_ends_what_has_to_end_and_only_that() {
-    let (_, shard) = node(Settings::default());
+    let (_, shard) = new_node(Settings::default());
     let ticks = Ticks { max_stall: 2, timeout: 4, ..ticks() };
     let mut healthy = connect(&shard, 1, None);
     let mut silent = connect(&shard, 2, None);
@@ -227,17 +227,17 @@ fn a_tick_ends_what_has_to_end_and_only_that() {
         }
     }
     assert_eq!(stalled.handle().closing(), Some(CloseReason::SlowConsumer));
-    assert!(!shard.registry.directory.any(&3.into(), |_| true), "a stalled socket holds no books open");
+    assert!(!shard.node.directory.any(&3.into(), |_| true), "a stalled socket holds no books open");
     assert_eq!(healthy.handle().closing(), None);
 }
 
 #[test]
 fn a_worker_that_missed_the_window_says_so() {
     let history = History { max_messages: 2, ..History::default() };
-    let (registry, shard) = node(Settings { history, ..Settings::default() });
+    let (node, shard) = new_node(Settings { history, ..Settings::default() });
     let mut session = connect(&shard, 1, None);
     for offset in 1..=5 {
-        publish(&registry, offset, to_all("x"));
+        publish(&node, offset, to_all("x"));
     }
     while shard.pass().more {}
     assert_eq!(drain(&mut session), ["g1.3", "m1.4 x", "m1.5 x"]);
@@ -248,24 +248,24 @@ fn at(epoch: u64, offset: u64) -> Position {
 }
 
 /// A node whose bus has yet to come up.
-fn starting_node() -> (Arc<Registry>, Arc<Shard>) {
-    let registry = Arc::new(Registry::new(Settings::default()));
-    let shard = Shard::new(Arc::clone(&registry));
-    (registry, shard)
+fn starting_node() -> (Arc<Node>, Arc<Shard>) {
+    let node = Arc::new(Node::new(Settings::default()));
+    let shard = Shard::new(Arc::clone(&node));
+    (node, shard)
 }
 
 #[test]
 fn history_is_nobodys_news_and_is_replayed_to_whom_it_is_new() {
-    let (registry, shard) = starting_node();
+    let (node, shard) = starting_node();
     let (mut fresh, mut back) = (connect(&shard, 1, None), connect(&shard, 1, Some(at(1, 3))));
     let (mut early, mut bogus) = (connect(&shard, 1, Some(at(1, 1))), connect(&shard, 1, Some(at(1, 99))));
     for offset in 3..=5 {
-        publish(&registry, offset, to_user(1, "old"));
+        publish(&node, offset, to_user(1, "old"));
         shard.pass();
     }
     assert_eq!((drain(&mut fresh), fresh.begin(), back.begin()), (vec![], None, None));
-    registry.log.begin(Some(at(1, 5)));
-    publish(&registry, 6, to_user(1, "new"));
+    node.log.begin(Some(at(1, 5)));
+    publish(&node, 6, to_user(1, "new"));
     shard.pass();
     assert_eq!(drain(&mut fresh), ["m1.6 new"]);
     assert_eq!(fresh.begin(), Some(Begin { cursor: Some(at(1, 5)), recovered: None }));
@@ -279,14 +279,14 @@ fn history_is_nobodys_news_and_is_replayed_to_whom_it_is_new() {
 
 #[test]
 fn a_cursor_ahead_of_a_lagging_node_is_waited_for_and_gets_nothing_twice() {
-    let (registry, shard) = node(Settings::default());
+    let (node, shard) = new_node(Settings::default());
     let mut session = connect(&shard, 1, Some(at(1, 3)));
     for offset in 1..=5 {
-        publish(&registry, offset, to_user(1, "x"));
+        publish(&node, offset, to_user(1, "x"));
         shard.pass();
         if offset < 3 {
             // It was written before the session came: it proves nothing about the session's cursor.
-            registry.log.set_caught_up(Instant::now() - Duration::from_secs(1));
+            node.log.set_caught_up(Instant::now() - Duration::from_secs(1));
             assert_eq!((drain(&mut session), session.begin()), (vec![], None));
         }
     }
@@ -296,14 +296,14 @@ fn a_cursor_ahead_of_a_lagging_node_is_waited_for_and_gets_nothing_twice() {
 
 #[test]
 fn a_cursor_that_is_still_ahead_when_the_node_has_caught_up_is_a_gap() {
-    let (registry, shard) = node(Settings::default());
+    let (node, shard) = new_node(Settings::default());
     let mut session = connect(&shard, 1, Some(at(1, u64::MAX)));
     let mut of_later = connect(&shard, 1, Some(at(9, 4)));
-    publish(&registry, 1, to_user(1, "x"));
+    publish(&node, 1, to_user(1, "x"));
     shard.pass();
-    registry.log.set_caught_up(Instant::now());
+    node.log.set_caught_up(Instant::now());
     shard.pass();
-    publish(&registry, 2, to_user(1, "y"));
+    publish(&node, 2, to_user(1, "y"));
     shard.pass();
     for session in [&mut session, &mut of_later] {
         assert_eq!(session.recovered(), Some(false));
@@ -313,12 +313,12 @@ fn a_cursor_that_is_still_ahead_when_the_node_has_caught_up_is_a_gap() {
 
 #[test]
 fn a_new_epoch_that_reaches_past_a_cursor_lets_it_begin() {
-    let (registry, shard) = node(Settings::default());
+    let (node, shard) = new_node(Settings::default());
     let (mut lost, mut kept) = (connect(&shard, 1, Some(at(1, 7))), connect(&shard, 1, Some(at(2, 2))));
-    publish(&registry, 1, to_user(1, "x"));
+    publish(&node, 1, to_user(1, "x"));
     shard.pass();
     for offset in 0..=3 {
-        registry.log.push(Some(at(2, offset)), Arc::new(to_user(1, "y")));
+        node.log.push(Some(at(2, offset)), Arc::new(to_user(1, "y")));
         shard.pass();
     }
     assert_eq!(drain(&mut lost), ["g2.0", "m2.0 y", "m2.1 y", "m2.2 y", "m2.3 y"]);
@@ -327,9 +327,9 @@ fn a_new_epoch_that_reaches_past_a_cursor_lets_it_begin() {
 
 #[test]
 fn a_session_is_not_told_of_a_place_that_lies_behind_it() {
-    let (registry, shard) = node(Settings::default());
+    let (node, shard) = new_node(Settings::default());
     for offset in 1..=4 {
-        publish(&registry, offset, to_user(1, "x"));
+        publish(&node, offset, to_user(1, "x"));
     }
     // The log is ahead of the shard's pass.
     let mut session = connect(&shard, 1, Some(at(1, 3)));
@@ -342,7 +342,7 @@ fn a_session_is_not_told_of_a_place_that_lies_behind_it() {
 
 #[test]
 fn an_end_comes_behind_what_was_acknowledged_before_it_and_before_what_came_later() {
-    let (registry, shard) = node(Settings::default());
+    let (node, shard) = new_node(Settings::default());
     let (mut live, mut behind) = (connect(&shard, 1, None), connect(&shard, 1, None));
     // The bus has acknowledged two messages, of which this node has read none.
     behind.handle().0.outbox.catch_up_from(0);
@@ -353,7 +353,7 @@ fn an_end_comes_behind_what_was_acknowledged_before_it_and_before_what_came_late
     }
     assert_eq!(drain(&mut live), Vec::<String>::new());
     for offset in 1..=3 {
-        publish(&registry, offset, to_user(1, "x"));
+        publish(&node, offset, to_user(1, "x"));
     }
     shard.pass();
     for session in [&mut live, &mut behind] {
@@ -363,21 +363,21 @@ fn an_end_comes_behind_what_was_acknowledged_before_it_and_before_what_came_late
 
 #[test]
 fn an_end_whose_place_is_not_known_waits_until_the_node_has_caught_up() {
-    let (registry, shard) = node(Settings::default());
+    let (node, shard) = new_node(Settings::default());
     let mut session = connect(&shard, 1, None);
     session.handle().0.close_after(CloseReason::Kicked, None);
-    publish(&registry, 1, to_user(1, "why"));
-    registry.log.set_caught_up(Instant::now() - Duration::from_secs(1));
+    publish(&node, 1, to_user(1, "why"));
+    node.log.set_caught_up(Instant::now() - Duration::from_secs(1));
     shard.pass();
     assert_eq!(drain(&mut session), ["m1.1 why"], "that was written before the end was decided");
-    registry.log.set_caught_up(Instant::now());
+    node.log.set_caught_up(Instant::now());
     shard.pass();
     assert_eq!(drain(&mut session), ["ckicked"]);
 }
 
 #[test]
 fn an_end_does_not_wait_for_ever_for_what_never_comes() {
-    let (_, shard) = node(Settings::default());
+    let (_, shard) = new_node(Settings::default());
     let mut session = connect(&shard, 1, None);
     session.handle().0.close_after(CloseReason::Kicked, Some(at(1, 2)));
     for tick in 1..=4 {
@@ -389,11 +389,11 @@ fn an_end_does_not_wait_for_ever_for_what_never_comes() {
 
 #[test]
 fn a_close_comes_behind_what_this_node_has_published() {
-    let (registry, shard) = node(Settings::default());
+    let (node, shard) = new_node(Settings::default());
     let mut session = connect(&shard, 1, None);
-    registry.acknowledge(Some(at(1, 1)));
+    node.acknowledge(Some(at(1, 1)));
     session.handle().close(CloseReason::Normal);
-    publish(&registry, 1, to_user(1, "why"));
+    publish(&node, 1, to_user(1, "why"));
     shard.pass();
     assert_eq!(drain(&mut session), ["m1.1 why", "cnormal"]);
 }
@@ -401,7 +401,7 @@ fn a_close_comes_behind_what_this_node_has_published() {
 #[test]
 fn who_is_being_served_is_not_blamed_for_silence() {
     let outbox = OutboxLimits { max_messages: 1, ..OutboxLimits::default() };
-    let (registry, shard) = node(Settings { outbox, ..Settings::default() });
+    let (node, shard) = new_node(Settings { outbox, ..Settings::default() });
     let ticks = Ticks { per_heartbeat: 20, timeout: 10, ..ticks() };
     let mut session = connect(&shard, 1, None);
     let mut tick = 0;
@@ -416,8 +416,8 @@ fn who_is_being_served_is_not_blamed_for_silence() {
     };
     // The heartbeat of tick 20 finds the outbox full, or its session reading the log.
     (1..=19).for_each(|_| assert!(!turn(&mut session, true)));
-    publish(&registry, 1, to_user(1, "x"));
-    publish(&registry, 2, to_user(1, "x"));
+    publish(&node, 1, to_user(1, "x"));
+    publish(&node, 2, to_user(1, "x"));
     shard.pass();
     (20..=59).for_each(|_| assert!(!turn(&mut session, true)));
     // From the heartbeat of tick 60 on nothing comes any more.
@@ -428,7 +428,7 @@ fn who_is_being_served_is_not_blamed_for_silence() {
 #[test]
 fn a_subscription_that_meets_its_session_half_registered_touches_no_other() {
     for _ in 0..200 {
-        let (_, shard) = node(Settings::default());
+        let (_, shard) = new_node(Settings::default());
         let first = connect(&shard, 1, None);
         let topic = Topic::new("order:42").unwrap();
         let held = shard.lock();
@@ -436,7 +436,7 @@ fn a_subscription_that_meets_its_session_half_registered_touches_no_other() {
             let second = scope.spawn(|| connect(&shard, 2, None));
             let subscribed = scope.spawn(|| {
                 loop {
-                    if let Some(state) = shard.registry.directory.of(&2.into()).pop() {
+                    if let Some(state) = shard.node.directory.of(&2.into()).pop() {
                         return crate::SessionHandle(state).subscribe(topic.clone());
                     }
                     std::thread::yield_now();
@@ -485,16 +485,16 @@ impl Wire for FaultyWire {
 
 #[tokio::test]
 async fn a_pass_that_panics_costs_those_alone_whose_frame_it_was() {
-    let registry = Arc::new(Registry::new(Settings::default()));
-    registry.log.begin(Some(at(1, 0)));
-    let shard = Shard::spawn(Arc::clone(&registry));
+    let node = Arc::new(Node::new(Settings::default()));
+    node.log.begin(Some(at(1, 0)));
+    let shard = Shard::spawn(Arc::clone(&node));
     let wire: Arc<dyn Wire> = Arc::new(FaultyWire);
-    let wire = registry.wire(&wire).unwrap();
+    let wire = node.wire(&wire).unwrap();
     let faulty =
         |user: i64| shard.register(Principal::new(user.into(), "t"), TRANSPORT, wire.clone(), None).unwrap();
     let (mut victim, mut other) = (faulty(1), faulty(2));
     for (offset, user, text) in [(1, 2, "a"), (2, 1, "bad"), (3, 2, "b"), (4, 2, "c")] {
-        publish(&registry, offset, to_user(user, text));
+        publish(&node, offset, to_user(user, text));
     }
     shard.wake();
     let mut got = Vec::new();
@@ -514,7 +514,7 @@ async fn a_pass_that_panics_costs_those_alone_whose_frame_it_was() {
         .expect("the others are served");
     }
     assert_eq!(got, ["m1.1 a", "m1.3 b", "m1.4 c"]);
-    assert_eq!(registry.metrics.panics.value(), 1);
+    assert_eq!(node.metrics.panics.value(), 1);
     let poll = AssertUnwindSafe(|| drain(&mut victim));
     assert!(catch_unwind(poll).is_err(), "it ends with its own connection");
 }
@@ -532,13 +532,13 @@ async fn settled(shard: &Shard, place: u64) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn the_next_pass_waits_for_the_bodies_that_the_last_one_woke() {
-    let registry = Arc::new(Registry::new(Settings::default()));
-    registry.log.begin(Some(at(1, 0)));
-    let shard = Shard::spawn(Arc::clone(&registry));
+    let node = Arc::new(Node::new(Settings::default()));
+    node.log.begin(Some(at(1, 0)));
+    let shard = Shard::spawn(Arc::clone(&node));
     let mut session = connect(&shard, 1, None);
     assert_eq!(drain(&mut session), Vec::<String>::new());
     let send = |offset| {
-        publish(&registry, offset, to_user(1, "x"));
+        publish(&node, offset, to_user(1, "x"));
         shard.wake();
     };
     send(1);
@@ -567,30 +567,30 @@ async fn the_next_pass_waits_for_the_bodies_that_the_last_one_woke() {
 #[test]
 fn an_evicted_session_counts_until_its_connection_has_ended() {
     let limits = Limits { max_connections_per_user: 1, ..Limits::default() };
-    let (registry, shard) = node(Settings { limits, ..Settings::default() });
+    let (node, shard) = new_node(Settings { limits, ..Settings::default() });
     let stalled = connect(&shard, 1, None);
     stalled.handle().send_local("x").unwrap();
     let ticks = Ticks { max_stall: 2, ..ticks() };
     (1..=4).for_each(|tick| shard.tick(tick, ticks));
     assert_eq!(stalled.closing(), Some(CloseReason::SlowConsumer));
-    assert_eq!((registry.directory.count().1, registry.directory.connections()), (0, 1));
+    assert_eq!((node.directory.count().1, node.directory.connections()), (0, 1));
     let wire = stalled.handle().0.wire().clone();
     let again = || shard.register(Principal::new(1.into(), "t"), TRANSPORT, wire.clone(), None);
     assert!(matches!(again(), Err(ConnectError::TooManyOfUser(..))));
     drop(stalled);
-    assert_eq!(registry.directory.connections(), 0);
+    assert_eq!(node.directory.connections(), 0);
     again().unwrap();
 }
 
 #[test]
 fn a_tick_looks_at_the_sessions_whose_turn_it_is_and_at_those_with_something_on_their_way() {
-    let (registry, shard) = node(Settings::default());
+    let (node, shard) = new_node(Settings::default());
     let ticks = Ticks { per_heartbeat: 1000, max_stall: 2, ..ticks() };
     let mut sessions: Vec<_> = (0..100).map(|user| connect(&shard, user, None)).collect();
     shard.tick(1, ticks);
     assert_eq!(drain(&mut sessions[1]), ["h1.0"], "it was its turn");
     assert_eq!(shard.outboxes.take_watched(), [1], "and it has yet to answer");
-    publish(&registry, 1, to_user(7, "x"));
+    publish(&node, 1, to_user(7, "x"));
     shard.pass();
     sessions[9].close(CloseReason::Normal);
     for tick in 2..=3 {
@@ -600,17 +600,17 @@ fn a_tick_looks_at_the_sessions_whose_turn_it_is_and_at_those_with_something_on_
     }
     shard.tick(4, ticks);
     assert_eq!(sessions[7].closing(), Some(CloseReason::SlowConsumer), "its turn would be tick 7");
-    assert!(!registry.directory.any(&9.into(), |_| true), "nor did the close frame leave");
+    assert!(!node.directory.any(&9.into(), |_| true), "nor did the close frame leave");
 }
 
 #[test]
 fn sessions_of_one_user_and_topic_leave_in_any_order_and_the_others_are_still_found() {
     for user in ["7", "u-7"] {
-        let (registry, shard) = node(Settings::default());
+        let (node, shard) = new_node(Settings::default());
         let group = Topic::new("role:admin").unwrap();
         let user: crate::UserId = user.parse().unwrap();
         let wire: Arc<dyn Wire> = Arc::new(PlainWire);
-        let wire = registry.wire(&wire).unwrap();
+        let wire = node.wire(&wire).unwrap();
         let connect = || {
             let topics = vec![group.clone(), Topic::all(), Topic::user(&user), Topic::new("b").unwrap()];
             let principal = Principal { topics, ..Principal::new(user.clone(), "t") };
@@ -623,7 +623,7 @@ fn sessions_of_one_user_and_topic_leave_in_any_order_and_the_others_are_still_fo
             let (own, named) = (Topic::user(&user), group.clone());
             for (offset, topic) in [(offset - 1, own), (offset, named)] {
                 let envelope = Envelope::to_topics([topic], Scope::Both, Message::text("x")).unwrap();
-                publish(&registry, offset, envelope);
+                publish(&node, offset, envelope);
             }
             assert!(!shard.pass().more);
             for session in &mut sessions {
@@ -652,10 +652,10 @@ fn sessions_of_one_user_and_topic_leave_in_any_order_and_the_others_are_still_fo
 
 #[test]
 fn another_users_topic_may_be_subscribed_to() {
-    let (registry, shard) = node(Settings::default());
+    let (node, shard) = new_node(Settings::default());
     let (mut own, mut other) = (connect(&shard, 1, None), connect(&shard, 2, None));
     other.handle().subscribe(Topic::user(&1.into()));
-    publish(&registry, 1, to_user(1, "x"));
+    publish(&node, 1, to_user(1, "x"));
     shard.pass();
     assert_eq!((drain(&mut own), drain(&mut other)), (vec!["m1.1 x".to_owned()], vec!["m1.1 x".to_owned()]));
 }
@@ -663,9 +663,9 @@ fn another_users_topic_may_be_subscribed_to() {
 #[test]
 fn a_pass_ends_behind_an_entry_when_it_has_met_many_sessions() {
     let outbox = OutboxLimits { max_messages: 1000, ..OutboxLimits::default() };
-    let (registry, shard) = node(Settings { outbox, ..Settings::default() });
+    let (node, shard) = new_node(Settings { outbox, ..Settings::default() });
     let mut sessions: Vec<_> = (0..1000).map(|user| connect(&shard, user, None)).collect();
-    (1..=120).for_each(|offset| publish(&registry, offset, to_all("x")));
+    (1..=120).for_each(|offset| publish(&node, offset, to_all("x")));
     assert!(shard.pass().more, "120,000 deliveries are too many for one");
     assert_eq!(shard.lock().place, 100);
     let expected = |offsets: std::ops::RangeInclusive<u64>| -> Vec<_> {
@@ -679,10 +679,10 @@ fn a_pass_ends_behind_an_entry_when_it_has_met_many_sessions() {
 
 #[test]
 fn who_comes_to_a_shard_that_lags_is_not_told_what_was_there_before() {
-    let (registry, shard) = node(Settings::default());
-    publish(&registry, 1, to_all("before"));
+    let (node, shard) = new_node(Settings::default());
+    publish(&node, 1, to_all("before"));
     let mut session = connect(&shard, 1, None);
-    publish(&registry, 2, to_all("after"));
+    publish(&node, 2, to_all("after"));
     shard.pass();
     assert_eq!(drain(&mut session), ["m1.2 after"]);
     assert_eq!(session.cursor(), Some(at(1, 1)));
@@ -690,7 +690,7 @@ fn who_comes_to_a_shard_that_lags_is_not_told_what_was_there_before() {
 
 #[test]
 fn one_message_to_many_sockets_is_written_in_several_passes() {
-    let (registry, shard) = node(Settings::default());
+    let (node, shard) = new_node(Settings::default());
     let mut clients: Vec<_> =
         (0..10_000).map(|user| Client::open(connect(&shard, user, None), user, 0)).collect();
     for client in &clients {
@@ -700,7 +700,7 @@ fn one_message_to_many_sockets_is_written_in_several_passes() {
     let written = |clients: &[Client]| -> usize {
         clients.iter().filter(|client| client.socket.0.lock().unwrap().0 == "m1.1 x\n").count()
     };
-    publish(&registry, 1, to_all("x"));
+    publish(&node, 1, to_all("x"));
     assert!(shard.pass().more);
     let first = written(&clients);
     assert!(first > 0 && first < 9000, "{first} sockets were written to in one pass");
@@ -717,7 +717,7 @@ fn one_message_to_many_sockets_is_written_in_several_passes() {
 
 #[test]
 fn many_local_sends_leave_in_several_passes_and_in_order() {
-    let (_, shard) = node(Settings::default());
+    let (_, shard) = new_node(Settings::default());
     let mut sessions: Vec<_> = (0..1000).map(|user| connect(&shard, user, None)).collect();
     for n in 0..120 {
         let envelope = Arc::new(to_all(&n.to_string()));
@@ -731,7 +731,7 @@ fn many_local_sends_leave_in_several_passes_and_in_order() {
 
 #[test]
 fn a_token_that_ends_before_its_sessions_turn_ends_it_in_time() {
-    let (_, shard) = node(Settings::default());
+    let (_, shard) = new_node(Settings::default());
     let ticks = Ticks { per_heartbeat: 1_000_000, ..ticks() };
     let end = SystemTime::now() + Duration::from_millis(20);
     let wire = connect(&shard, 1, None).handle().0.wire().clone();
@@ -875,7 +875,7 @@ proptest! {
         window in 3..40_usize,
         outbox in 1..6_usize,
     ) {
-        let (registry, shard) = node(Settings {
+        let (node, shard) = new_node(Settings {
             history: History { max_messages: window, ..History::default() },
             outbox: OutboxLimits { max_messages: outbox, ..OutboxLimits::default() },
             ..Settings::default()
@@ -896,7 +896,7 @@ proptest! {
                     last += 1;
                     published.insert(last, target);
                     let text = last.to_string();
-                    publish(&registry, last, target.map_or_else(|| to_all(&text), |user| to_user(user, &text)));
+                    publish(&node, last, target.map_or_else(|| to_all(&text), |user| to_user(user, &text)));
                 }
                 Step::Skip(lost) => last += lost,
                 Step::Pass => {

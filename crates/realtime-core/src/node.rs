@@ -1,0 +1,121 @@
+//! [`Node`]: what all parts of one node share.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError, RwLock, Weak},
+    time::SystemTime,
+};
+
+use futures_core::stream::BoxStream;
+use futures_util::stream::{StreamExt, pending};
+use once_cell::sync::OnceCell;
+
+use crate::{
+    ConnectError, Position, Presence, PresenceEvent, Settings, Topic, UserId, Wire,
+    directory::Directory,
+    log::Log,
+    metrics::Metrics,
+    presence::watch::PresenceWatch,
+    wire::{MAX_WIRES, WireSlot},
+};
+
+/// What the hub, the shards and the sessions of one node share.
+pub(crate) struct Node {
+    pub(crate) settings: Settings,
+    pub(crate) log: Log,
+    pub(crate) directory: Directory,
+    pub(crate) metrics: Metrics,
+    /// Is told whenever a session was opened or ended; set once, when the hub starts.
+    pub(crate) presence: OnceCell<Weak<dyn Presence>>,
+    /// Who comes and goes, while a session is in the topic `presence`.
+    pub(crate) watch: PresenceWatch,
+    /// Since when the bus has been away, after it was up.
+    bus_down: Mutex<Option<SystemTime>>,
+    /// The newest position that the bus has acknowledged to this node.
+    acknowledged: Mutex<Option<Position>>,
+    wires: RwLock<Vec<WireSlot>>,
+}
+
+impl Node {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self {
+            log: Log::new(settings.history.clone()),
+            settings,
+            directory: Directory::default(),
+            metrics: Metrics::default(),
+            presence: OnceCell::new(),
+            watch: PresenceWatch::default(),
+            bus_down: Mutex::default(),
+            acknowledged: Mutex::default(),
+            wires: RwLock::default(),
+        }
+    }
+
+    /// A session of the user was opened or ended.
+    pub(crate) fn changed(&self, user: &UserId) {
+        if let Some(presence) = self.presence.get().and_then(Weak::upgrade) {
+            presence.changed(user);
+        }
+    }
+
+    /// A session has entered topics. It has to be in their index by now, and no lock of a shard held.
+    pub(crate) fn entered<'a>(&self, topics: impl IntoIterator<Item = &'a Topic>) {
+        if topics.into_iter().any(|topic| topic.as_str() == Topic::PRESENCE) {
+            self.watch.begin(|| self.presence_changes());
+        }
+    }
+
+    /// Who comes and goes from now on.
+    pub(crate) fn presence_changes(&self) -> BoxStream<'static, PresenceEvent> {
+        match self.presence.get().and_then(Weak::upgrade) {
+            Some(presence) => presence.changes(),
+            None => pending().boxed(),
+        }
+    }
+
+    /// Since when the bus has been away; `None` while it is there.
+    pub(crate) fn bus_down(&self) -> Option<SystemTime> {
+        *self.bus_down.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The bus is away, or there again.
+    pub(crate) fn set_bus_down(&self, down: bool) {
+        let mut since = self.bus_down.lock().unwrap_or_else(PoisonError::into_inner);
+        *since = down.then(|| since.unwrap_or_else(SystemTime::now));
+    }
+
+    /// The newest position that the bus has acknowledged to this node.
+    pub(crate) fn acknowledged(&self) -> Option<Position> {
+        *self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The bus has acknowledged a position to this node.
+    pub(crate) fn acknowledge(&self, position: Option<Position>) {
+        let mut newest = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
+        *newest = position.max(*newest);
+    }
+
+    /// The cell of a wire form in the log's entries.
+    pub(crate) fn wire(&self, wire: &Arc<dyn Wire>) -> Result<WireSlot, ConnectError> {
+        let find = |slots: &[WireSlot]| slots.iter().find(|slot| slot.wire.name() == wire.name()).cloned();
+        if let Some(slot) = find(&self.wires.read().unwrap_or_else(PoisonError::into_inner)) {
+            return Ok(slot);
+        }
+        let mut slots = self.wires.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = find(&slots) {
+            return Ok(slot);
+        }
+        if slots.len() == MAX_WIRES {
+            return Err(ConnectError::TooManyWires(wire.name()));
+        }
+        let slot = WireSlot { wire: Arc::clone(wire), index: slots.len() };
+        slots.push(slot.clone());
+        Ok(slot)
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
