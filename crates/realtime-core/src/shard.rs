@@ -9,6 +9,7 @@
 #[cfg(all(test, feature = "shuttle"))]
 mod interleavings;
 mod members;
+mod pass_stats;
 #[cfg(test)]
 mod tests;
 
@@ -35,7 +36,10 @@ use crate::{
     node::Node,
     outbox::{OutboxGroup, Ticked},
     session::{Named, SessionKind, SessionState, Stage},
-    shard::members::{Held, Member, Members, Parked, Tally},
+    shard::{
+        members::{Held, Member, Members, Parked},
+        pass_stats::PassStats,
+    },
     sync::{Mutex, MutexGuard, lock},
     ticks::Ticks,
     wire::{BusState, WireSlot},
@@ -135,7 +139,7 @@ impl Shard {
         directory.insert(&state, &settings.limits)?;
         // From here on its drop takes the session out again, whatever happens.
         let session = Session::new(Arc::clone(&state), Arc::clone(self));
-        let mut tally = Tally::new(&self.node);
+        let mut stats = self.new_stats();
         {
             let mut members = self.lock();
             let member = Member::new(Arc::clone(&state), members.place);
@@ -156,7 +160,7 @@ impl Shard {
                 members.expiring.insert((end, slot));
             }
             let parked = Parked { slot, cursor, since, came, ticks: 0 };
-            if members.up && members.try_begin(&parked, log, &mut tally) {
+            if members.up && members.try_begin(&parked, log, &mut stats) {
                 drop(members);
             } else {
                 members.parked.push(parked);
@@ -165,7 +169,7 @@ impl Shard {
                 self.wake();
             }
         }
-        tally.record(&self.node);
+        stats.record(&self.node.metrics);
         self.node.entered(&state.principal.topics);
         metrics.opened.add(1);
         self.node.changed(&state.principal.user);
@@ -352,9 +356,9 @@ impl Shard {
 
     /// Fans out local sends and what is new in the log. Never waits.
     pub(crate) fn pass(&self) -> Pass {
-        let mut tally = Tally::new(&self.node);
-        let more = self.lock().pass(&self.node.log, &self.local, &mut tally);
-        tally.record(&self.node);
+        let mut stats = self.new_stats();
+        let more = self.lock().pass(&self.node.log, &self.local, &mut stats);
+        stats.record(&self.node.metrics);
         Pass { more }
     }
 
@@ -396,9 +400,9 @@ impl Shard {
             (hold, until - place)
         };
         let read = log.read(place, CATCH_UP_ENTRIES.min(usize::try_from(behind).unwrap_or(usize::MAX)));
-        let mut tally = Tally::new(&self.node);
+        let mut stats = self.new_stats();
         if read.first > place {
-            tally.announce(session, GapReason::History, log.cursor_at(read.first));
+            stats.announce(session, GapReason::History, log.cursor_at(read.first));
         }
         let topics = OwnTopics::new(session.topics());
         let mut frames: Vec<(u64, Bytes)> = Vec::new();
@@ -414,10 +418,10 @@ impl Shard {
                 }
                 Content::Envelope(_) | Content::Marker => None,
                 Content::Gap(reason) => {
-                    let frame = session.wire().wire.gap(*reason, entry.position, tally.delay());
+                    let frame = session.wire().wire.gap(*reason, entry.position, stats.delay());
                     match &frame {
                         Some(_) => gaps.push(frames.len()),
-                        None => tally.untold_gaps += 1,
+                        None => stats.untold_gaps += 1,
                     }
                     frame
                 }
@@ -435,10 +439,10 @@ impl Shard {
         }
         let taken = session.outbox.refill(&frames, next);
         let told = gaps.iter().filter(|index| **index < taken).count();
-        tally.gaps += told as u64;
-        let found = taken > 0 || tally.gaps > 0 || read.entries.len() < CATCH_UP_ENTRIES;
+        stats.gaps += told as u64;
+        let found = taken > 0 || stats.gaps > 0 || read.entries.len() < CATCH_UP_ENTRIES;
         metrics.replayed.add((taken - told) as u64);
-        tally.record(&self.node);
+        stats.record(&self.node.metrics);
         if found { CatchUp::GoOn } else { CatchUp::Yield }
     }
 
@@ -524,6 +528,10 @@ impl Shard {
     fn soon(&self, session: &SessionState, now: SystemTime) -> Option<SystemTime> {
         let turn = self.node.settings.heartbeat.interval.saturating_mul(2).saturating_add(TURN_SLACK);
         session.principal.expires_at.filter(|end| end.duration_since(now).map_or(true, |left| left <= turn))
+    }
+
+    fn new_stats(&self) -> PassStats {
+        PassStats::new(self.node.settings.drain.spread)
     }
 
     fn lock(&self) -> MutexGuard<'_, Members> {

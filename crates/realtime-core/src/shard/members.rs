@@ -5,7 +5,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     mem,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Instant, SystemTime},
 };
 
 use bytes::Bytes;
@@ -17,9 +17,9 @@ use crate::{
     CursorError, Envelope, GapReason, Position, Topic,
     direct::Gather,
     log::{Content, Entry, Log, Resume, Start},
-    node::Node,
     outbox::{Offer, Then},
     session::{Begin, Named, SessionKind, SessionState, Stage},
+    shard::pass_stats::PassStats,
     sync::{Mutex, lock},
     user::UserRef,
 };
@@ -118,24 +118,6 @@ impl Member {
     }
 }
 
-/// What one pass did, added to the metrics at its end.
-#[derive(Debug, Default)]
-pub(super) struct Tally {
-    pub(super) delivered: u64,
-    pub(super) catch_ups: u64,
-    pub(super) gaps: u64,
-    pub(super) untold_gaps: u64,
-    pub(super) local_lost: u64,
-    /// The time over which clients that are told of a gap should load their state afresh.
-    pub(super) spread: Duration,
-    /// Sessions that were met, for whichever of the entries.
-    visits: usize,
-    /// Sockets that were written to.
-    writes: usize,
-    /// The slots of sessions whose sockets are to be written to.
-    unflushed: Vec<u32>,
-}
-
 /// Entries with the same topics and scope as the sessions of one kind get them.
 struct EncodedRun<'a> {
     kind: *const SessionKind,
@@ -186,19 +168,19 @@ const PASS_WRITES: usize = 8192;
 
 impl Members {
     /// Fans out local sends and what is new in the log, up to what one pass may take. Says whether there is more.
-    pub(super) fn pass(&mut self, log: &Log, local: &Mutex<Vec<Arc<Entry>>>, tally: &mut Tally) -> bool {
-        if !self.unflushed.is_empty() && !self.flush(tally) {
+    pub(super) fn pass(&mut self, log: &Log, local: &Mutex<Vec<Arc<Entry>>>, stats: &mut PassStats) -> bool {
+        if !self.unflushed.is_empty() && !self.flush(stats) {
             return true;
         }
-        let more_local = self.pass_local(local, tally);
+        let more_local = self.pass_local(local, stats);
         if !self.up {
             let Some(up) = log.up() else {
-                return !self.flush(tally) || more_local;
+                return !self.flush(stats) || more_local;
             };
             // What stands before is history.
             self.up = true;
             self.place = self.place.max(up);
-            self.settle(log, tally);
+            self.settle(log, stats);
         }
         let read = log.read(self.place, PASS_ENTRIES);
         if read.first > self.place {
@@ -206,32 +188,32 @@ impl Members {
             let cursor = log.cursor_at(read.first);
             let missed = |member: &Member| member.is_live() && member.next() < read.first;
             for (_, member) in self.sessions.iter().filter(|(_, member)| missed(member)) {
-                tally.announce(&member.session, GapReason::History, cursor);
+                stats.announce(&member.session, GapReason::History, cursor);
             }
         }
         self.place = read.first;
         let mut entries = &read.entries[..];
-        while tally.visits < PASS_VISITS && !entries.is_empty() {
+        while stats.visits < PASS_VISITS && !entries.is_empty() {
             let run;
-            (run, entries) = entries.split_at(self.run(entries, PASS_VISITS - tally.visits));
-            let visits = tally.visits + run.len() * self.sessions.len();
-            self.deliver(self.place, run, entries.is_empty() || visits >= PASS_VISITS, tally);
+            (run, entries) = entries.split_at(self.run(entries, PASS_VISITS - stats.visits));
+            let visits = stats.visits + run.len() * self.sessions.len();
+            self.deliver(self.place, run, entries.is_empty() || visits >= PASS_VISITS, stats);
             self.place += run.len() as u64;
         }
-        self.settle(log, tally);
-        let flushed = self.flush(tally);
+        self.settle(log, stats);
+        let flushed = self.flush(stats);
         !flushed || more_local || self.place < log.end()
     }
 
     /// Fans out local sends. They have a bound of their own, so that neither way holds the other up.
-    fn pass_local(&mut self, local: &Mutex<Vec<Arc<Entry>>>, tally: &mut Tally) -> bool {
+    fn pass_local(&mut self, local: &Mutex<Vec<Arc<Entry>>>, stats: &mut PassStats) -> bool {
         let waiting = mem::take(&mut *lock(local));
         let mut visits = 0;
         let mut waiting = waiting.into_iter();
         while visits < PASS_VISITS
             && let Some(entry) = waiting.next()
         {
-            visits += self.deliver_local(&entry, tally);
+            visits += self.deliver_local(&entry, stats);
         }
         if waiting.len() == 0 {
             return false;
@@ -322,7 +304,7 @@ impl Members {
     }
 
     /// Lets a session begin, where that can be told. Says whether it could.
-    pub(super) fn try_begin(&mut self, parked: &Parked, log: &Log, tally: &mut Tally) -> bool {
+    pub(super) fn try_begin(&mut self, parked: &Parked, log: &Log, stats: &mut PassStats) -> bool {
         if log.up().is_none() {
             return false;
         }
@@ -342,11 +324,11 @@ impl Members {
                 }
             }
         };
-        self.begin(parked, start, log, tally);
+        self.begin(parked, start, log, stats);
         true
     }
 
-    fn begin(&mut self, parked: &Parked, start: Start, log: &Log, tally: &mut Tally) {
+    fn begin(&mut self, parked: &Parked, start: Start, log: &Log, stats: &mut PassStats) {
         let place = self.place;
         let member = &mut self.sessions[parked.slot as usize];
         member.set_next(start.place);
@@ -362,16 +344,16 @@ impl Members {
         };
         session.set_begin(begin);
         if let Some(reason) = start.gap {
-            tally.announce(&session, reason, log.cursor_at(start.place));
+            stats.announce(&session, reason, log.cursor_at(start.place));
         }
         session.outbox.wake();
     }
 
     /// Lets those sessions begin of which it can be told by now, and wakes those whose end waits for the log.
-    pub(super) fn settle(&mut self, log: &Log, tally: &mut Tally) {
+    pub(super) fn settle(&mut self, log: &Log, stats: &mut PassStats) {
         if !self.parked.is_empty() {
             let mut parked = mem::take(&mut self.parked);
-            parked.retain(|parked| !self.try_begin(parked, log, tally));
+            parked.retain(|parked| !self.try_begin(parked, log, stats));
             self.parked = parked;
         }
         for held in &mut self.held {
@@ -440,14 +422,14 @@ impl Members {
 
     /// Hands entries with the same topics and scope to everybody who is to get them. To meet a session in memory costs about
     /// as much as all else that is done for it, so each gets all of them at once, and the last ones of a pass leave at once.
-    fn deliver(&mut self, first: u64, run: &[Arc<Entry>], is_last: bool, tally: &mut Tally) {
+    fn deliver(&mut self, first: u64, run: &[Arc<Entry>], is_last: bool, stats: &mut PassStats) {
         let envelope = match &run[0].content {
             Content::Envelope(envelope) => envelope,
             Content::Marker => return,
-            Content::Gap(reason) => return self.deliver_gap(first, *reason, run[0].position, tally),
+            Content::Gap(reason) => return self.deliver_gap(first, *reason, run[0].position, stats),
         };
         let end = first + run.len() as u64;
-        let mut gather = mem::take(&mut self.gather);
+        let (mut gather, mut unflushed) = (mem::take(&mut self.gather), mem::take(&mut self.unflushed));
         let mut encoded: SmallVec<[EncodedRun<'_>; 2]> = SmallVec::new();
         let visits = self.each(envelope, |member| {
             // A session in two of the topics has `next` past this place the second time.
@@ -464,46 +446,54 @@ impl Members {
             if frames.is_empty() {
                 return;
             }
-            let (taken, offer) = if is_last && tally.writes < PASS_WRITES {
-                tally.writes += 1;
+            let (taken, offer) = if is_last && stats.writes < PASS_WRITES {
+                stats.writes += 1;
                 session.outbox.send_run(frames, joined, &mut gather)
             } else {
                 session.outbox.queue_run(frames)
             };
-            tally.delivered += taken as u64;
+            stats.delivered += taken as u64;
             match offer {
-                Offer::Taken(then) => tally.see_to(then, session),
-                Offer::Full => tally.catch_ups += 1,
-                Offer::Closed => {}
+                Offer::Taken(Then::Nothing) | Offer::Closed => {}
+                Offer::Taken(Then::Flush) => unflushed.push(session.slot()),
+                Offer::Full => stats.catch_ups += 1,
             }
             member.set_next(end);
             member.set_live(offer != Offer::Full);
         });
-        tally.visits += visits * run.len();
-        self.gather = gather;
+        stats.visits += visits * run.len();
+        (self.gather, self.unflushed) = (gather, unflushed);
     }
 
     /// Tells every live session of a gap in the log, each in a frame of its own: they are not to load their state afresh
     /// at the same moment.
-    fn deliver_gap(&mut self, place: u64, reason: GapReason, cursor: Option<Position>, tally: &mut Tally) {
-        tally.visits += self.sessions.len();
+    fn deliver_gap(
+        &mut self,
+        place: u64,
+        reason: GapReason,
+        cursor: Option<Position>,
+        stats: &mut PassStats,
+    ) {
+        stats.visits += self.sessions.len();
         let waiting = |member: &&mut Member| member.is_live() && member.next() <= place;
         for member in self.sessions.iter_mut().map(|(_, member)| member).filter(waiting) {
             let session = &member.session;
-            let Some(frame) = session.wire().wire.gap(reason, cursor, tally.delay()) else {
+            let Some(frame) = session.wire().wire.gap(reason, cursor, stats.delay()) else {
                 member.set_next(place + 1);
-                tally.untold_gaps += 1;
+                stats.untold_gaps += 1;
                 continue;
             };
             match session.outbox.queue_or_catch_up(&frame, place) {
                 Offer::Taken(then) => {
-                    tally.gaps += 1;
-                    tally.see_to(then, session);
+                    stats.gaps += 1;
+                    if then == Then::Flush {
+                        self.unflushed.push(session.slot());
+                    }
                     member.set_next(place + 1);
                 }
                 Offer::Full => {
                     member.set_live(false);
-                    tally.catch_ups += 1;
+                    stats.catch_ups += 1;
                 }
                 Offer::Closed => {}
             }
@@ -512,26 +502,26 @@ impl Members {
 
     /// Writes what was delivered to sockets that were taken over: everything of one session at once. Where that is much, the next
     /// passes go on with it; says whether it was all.
-    pub(super) fn flush(&mut self, tally: &mut Tally) -> bool {
-        self.unflushed.append(&mut tally.unflushed);
-        let writes = PASS_WRITES.saturating_sub(tally.writes).min(self.unflushed.len());
+    pub(super) fn flush(&mut self, stats: &mut PassStats) -> bool {
+        let writes = PASS_WRITES.saturating_sub(stats.writes).min(self.unflushed.len());
         for slot in self.unflushed.drain(..writes) {
             if let Some(member) = self.sessions.get(slot as usize) {
                 member.session.outbox.flush(&mut self.gather);
             }
         }
-        tally.writes += writes;
+        stats.writes += writes;
         self.gather.clear();
         self.unflushed.is_empty()
     }
 
-    fn deliver_local(&mut self, entry: &Entry, tally: &mut Tally) -> usize {
+    fn deliver_local(&mut self, entry: &Entry, stats: &mut PassStats) -> usize {
         let Content::Envelope(envelope) = &entry.content else {
             return 0;
         };
+        let mut unflushed = mem::take(&mut self.unflushed);
         let mut served: Vec<u32> = Vec::new();
         let several = envelope.topics().len() > 1;
-        self.each(envelope, |member| {
+        let visits = self.each(envelope, |member| {
             let session = &member.session;
             if several {
                 let slot = session.slot();
@@ -543,57 +533,23 @@ impl Members {
             let Some(frame) = entry.encode(session.wire()) else {
                 return;
             };
-            let notice = || session.wire().wire.gap(GapReason::Overflow, None, tally.delay());
+            let notice = || session.wire().wire.gap(GapReason::Overflow, None, stats.delay());
             match session.outbox.queue_or_notice(frame, notice) {
                 Offer::Taken(then) => {
-                    tally.delivered += 1;
-                    tally.see_to(then, session);
+                    stats.delivered += 1;
+                    if then == Then::Flush {
+                        unflushed.push(session.slot());
+                    }
                 }
-                Offer::Full => tally.local_lost += 1,
+                Offer::Full => stats.local_lost += 1,
                 Offer::Closed => {}
             }
-        })
+        });
+        self.unflushed = unflushed;
+        visits
     }
 }
 
 /// After so many ticks a cursor that is ahead is not waited for any longer, should the bus never say that it has caught
 /// up.
 const PARKED_TICKS: u32 = 600;
-
-impl Tally {
-    pub(super) fn new(node: &Node) -> Self {
-        Self { spread: node.settings.drain.spread, ..Self::default() }
-    }
-
-    /// One client's part of the spread.
-    pub(super) fn delay(&self) -> Duration {
-        self.spread.mul_f64(rand::random::<f64>())
-    }
-
-    fn see_to(&mut self, then: Then, session: &SessionState) {
-        match then {
-            Then::Nothing => {}
-            Then::Flush => self.unflushed.push(session.slot()),
-        }
-    }
-
-    /// Tells a session that something is missing, or counts that it can't be told.
-    pub(super) fn announce(&mut self, session: &SessionState, reason: GapReason, cursor: Option<Position>) {
-        match session.wire().wire.gap(reason, cursor, self.delay()) {
-            Some(frame) => {
-                session.outbox.force(&frame);
-                self.gaps += 1;
-            }
-            None => self.untold_gaps += 1,
-        }
-    }
-
-    pub(super) fn record(self, node: &Node) {
-        let metrics = &node.metrics;
-        metrics.delivered.add(self.delivered);
-        metrics.catch_ups.add(self.catch_ups);
-        metrics.gaps.add(self.gaps);
-        metrics.untold_gaps.add(self.untold_gaps);
-        metrics.local_lost.add(self.local_lost);
-    }
-}
