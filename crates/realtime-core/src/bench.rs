@@ -80,9 +80,8 @@ impl Node {
         let user = i64::try_from(user).expect("there are fewer users than numbers");
         let cursor = cursor.map(|offset| Ok(Position { epoch: 1, offset }));
         let principal = Principal::new(user.into(), "token");
-        self.shard
-            .register(principal, Transport::new("bench"), wire, cursor)
-            .expect("nothing limits the sessions of different users")
+        let registered = self.shard.register(principal, Transport::new("bench"), wire, cursor);
+        Session::new(registered.expect("nothing limits the sessions of different users"))
     }
 
     fn publish(&mut self, envelope: Envelope) {

@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{
     CloseReason, ConnectError, Limits, PresenceChange, PresenceFeed, PresenceState, Principal, Transport,
-    UserId, session::SessionState,
+    UserId, session::state::SessionState,
 };
 
 #[derive(Debug, Default)]
@@ -34,7 +34,8 @@ struct State {
     /// The connections of sessions that were evicted and have not ended: how many each user has.
     evicted: HashMap<UserId, usize>,
     connections: usize,
-    /// The newest session's [`Opened`](crate::session::Opened): sessions are in this order, whatever the wall clock does.
+    /// The newest session's [`Opened`](crate::session::state::Opened): sessions are in this order, whatever the wall
+    /// clock does.
     last: u64,
     /// Users without sessions, by the time from which on `grace` counts.
     leaving: BTreeSet<(Instant, UserId)>,

@@ -138,7 +138,8 @@ impl Hub {
     ) -> Result<Session, ConnectError> {
         self.admits(&principal)?;
         let wire = self.0.registry.node.wire(wire)?;
-        self.0.registry.shard().register(principal, transport, wire, cursor.map(str::parse))
+        let shard = self.0.registry.shard();
+        shard.register(principal, transport, wire, cursor.map(str::parse)).map(Session::new)
     }
 
     /// The calling worker's shard, made on first use. Whoever keeps it keeps it alive.

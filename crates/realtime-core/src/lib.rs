@@ -88,6 +88,7 @@ pub use message::{
     WEBSOCKET_TOPIC, WebSocketMessageDto,
 };
 pub use metrics::MetricsSnapshot;
+pub use outbox::SendDirect;
 pub use position::{CursorError, Position};
 pub use presence::{
     OnlineCount, OnlineSession, OnlineUser, Presence, PresenceChange, PresenceError, PresenceEvent,
@@ -96,7 +97,7 @@ pub use presence::{
 pub use reply::Reply;
 pub use retry::random_retry;
 pub use send_error::{LocalError, PublishError, SendError, TooLarge};
-pub use session::{Begin, Outbound, SendDirect, Session, SessionHandle, SessionId};
+pub use session::{Outbound, Session, handle::SessionHandle, id::SessionId, state::Begin};
 pub use shard::Shard;
 pub use topic::{Topic, TopicError};
 pub use transport::Transport;

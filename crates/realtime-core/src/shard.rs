@@ -29,13 +29,13 @@ use tokio::{
 };
 
 use crate::{
-    CloseReason, ConnectError, CursorError, GapReason, Limits, Position, Principal, SendError, Session,
-    Topic, Transport,
+    CloseReason, ConnectError, CursorError, GapReason, Limits, Position, Principal, SendError, Topic,
+    Transport,
     direct::Gather,
     log::{Content, Entry, OwnTopics},
     node::Node,
     outbox::{OutboxGroup, Ticked},
-    session::{Named, SessionKind, SessionState, Stage},
+    session::state::{Named, SessionHost, SessionKind, SessionState, Stage},
     shard::{
         members::{Held, Member, Members, Parked},
         pass_stats::PassStats,
@@ -58,6 +58,21 @@ pub struct Shard {
     local: Mutex<Vec<Arc<Entry>>>,
     wake: Arc<Notify>,
     task: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// A session in its shard; its drop takes it out again.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    pub(crate) state: Arc<SessionState>,
+    pub(crate) shard: Arc<Shard>,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.state.outbox.close(CloseReason::Gone);
+        self.state.outbox.detach();
+        self.shard.remove(&self.state);
+    }
 }
 
 /// A shorter pause than this is none: timers have milliseconds.
@@ -131,14 +146,14 @@ impl Shard {
         transport: Transport,
         wire: WireSlot,
         cursor: Option<Result<Position, CursorError>>,
-    ) -> Result<Session, ConnectError> {
+    ) -> Result<Registration, ConnectError> {
         let Node { log, settings, directory, metrics, .. } = &*self.node;
         let (since, came) = (Instant::now(), log.end());
         let kind = self.kind(transport, wire);
         let state = Arc::new(SessionState::new(directory.share(principal), kind));
         directory.insert(&state, &settings.limits)?;
         // From here on its drop takes the session out again, whatever happens.
-        let session = Session::new(Arc::clone(&state), Arc::clone(self));
+        let registration = Registration { state: Arc::clone(&state), shard: Arc::clone(self) };
         let mut stats = self.new_stats();
         {
             let mut members = self.lock();
@@ -174,7 +189,7 @@ impl Shard {
         metrics.opened.add(1);
         self.node.changed(&state.principal.user);
         tracing::debug!(session = %state.id, user = %state.principal.user, %transport, "session opened");
-        Ok(session)
+        Ok(registration)
     }
 
     /// What the sessions of a transport and wire form have in common here.
@@ -183,14 +198,14 @@ impl Shard {
         let known = kinds.iter().find(|kind| kind.transport == transport && kind.wire.index == wire.index);
         known.map(Arc::clone).unwrap_or_else(|| {
             let (outboxes, shard) = (Arc::clone(&self.outboxes), Arc::downgrade(self));
-            let kind = Arc::new(SessionKind { transport, wire, outboxes, shard });
+            let kind = Arc::new(SessionKind { transport, wire, outboxes, host: shard });
             kinds.push(Arc::clone(&kind));
             kind
         })
     }
 
     /// Removes a session whose connection has ended.
-    pub(crate) fn remove(&self, session: &SessionState) {
+    fn remove(&self, session: &SessionState) {
         session.outbox.end_body();
         if self.unregister(session) {
             self.node.directory.remove(session);
@@ -236,89 +251,6 @@ impl Shard {
         metrics.closed.add(1);
         metrics.slow_consumers.add(u64::from(reason == CloseReason::SlowConsumer));
         tracing::debug!(session = %session.id, reason = reason.name(), "session ended");
-    }
-
-    pub(crate) fn subscribe(&self, session: &SessionState, topic: Topic) {
-        let mut members = self.lock();
-        // Checked under the lock, so that a slot that went to another session is never touched.
-        let stage = session.stage();
-        if topic.is_all() || stage == Stage::Removed {
-            return;
-        }
-        let slot = session.slot();
-        if session.is_of_topic(&topic) {
-            if !session.in_own_topic.swap(true, Ordering::Relaxed) && stage == Stage::Registered {
-                members.link(slot);
-            }
-            return;
-        }
-        let mut named = session.named_mut();
-        if !named.iter().any(|named| named.topic == topic) {
-            let index = if stage == Stage::Registered { members.index(topic.clone(), slot) } else { 0 };
-            named.push(Named { topic: topic.clone(), index });
-        }
-        drop((named, members));
-        self.node.entered(&[topic]);
-    }
-
-    pub(crate) fn unsubscribe(&self, session: &SessionState, topic: &Topic) {
-        let mut members = self.lock();
-        let stage = session.stage();
-        if stage == Stage::Removed {
-            return;
-        }
-        if session.is_of_topic(topic) {
-            if session.in_own_topic.swap(false, Ordering::Relaxed) && stage == Stage::Registered {
-                members.unlink(session.slot());
-            }
-            return;
-        }
-        let found = session.named().and_then(|mut named| {
-            let index = named.iter().position(|named| named.topic == *topic)?;
-            Some(named.swap_remove(index))
-        });
-        if let Some(named) = found.filter(|_| stage == Stage::Registered) {
-            members.unindex(&named);
-        }
-    }
-
-    /// Ends a session once it has been served what the bus had acknowledged up to `after`, or, without a position, until
-    /// now. It reads the log by itself until then.
-    pub(crate) fn close_after(&self, session: &SessionState, reason: CloseReason, after: Option<Position>) {
-        let mut members = self.lock();
-        let slot = session.slot();
-        let place = members.place;
-        let log = &self.node.log;
-        let begun = session.begin().is_some();
-        if !begun || session.stage() != Stage::Registered {
-            session.outbox.close(reason);
-            return;
-        }
-        let member = &mut members.sessions[slot as usize];
-        let has_all = match after {
-            Some(after) => member.is_live() && log.cursor_at(place) >= Some(after),
-            // A bus without positions has no order with anything but itself.
-            None => log.cursor_at(log.end()).is_none(),
-        };
-        let since = after.is_none().then(Instant::now);
-        if has_all {
-            session.outbox.close(reason);
-        } else if session.outbox.close_after(reason, after.unwrap_or(NEVER)) {
-            if member.take_off() {
-                session.outbox.catch_up_from(member.next().max(place));
-            }
-            members.held.push(Held { slot, since, ticks: 0 });
-        }
-    }
-
-    /// The newest position that the bus has acknowledged to this node.
-    pub(crate) fn last_acknowledged(&self) -> Option<Position> {
-        self.node.acknowledged()
-    }
-
-    /// What its sessions may do.
-    pub(crate) fn limits(&self) -> &Limits {
-        &self.node.settings.limits
     }
 
     /// The place after the newest entry of the log.
@@ -536,6 +468,87 @@ impl Shard {
 
     fn lock(&self) -> MutexGuard<'_, Members> {
         lock(&self.members)
+    }
+}
+
+impl SessionHost for Shard {
+    fn subscribe(&self, session: &SessionState, topic: Topic) {
+        let mut members = self.lock();
+        // Checked under the lock, so that a slot that went to another session is never touched.
+        let stage = session.stage();
+        if topic.is_all() || stage == Stage::Removed {
+            return;
+        }
+        let slot = session.slot();
+        if session.is_of_topic(&topic) {
+            if !session.in_own_topic.swap(true, Ordering::Relaxed) && stage == Stage::Registered {
+                members.link(slot);
+            }
+            return;
+        }
+        let mut named = session.named_mut();
+        if !named.iter().any(|named| named.topic == topic) {
+            let index = if stage == Stage::Registered { members.index(topic.clone(), slot) } else { 0 };
+            named.push(Named { topic: topic.clone(), index });
+        }
+        drop((named, members));
+        self.node.entered(&[topic]);
+    }
+
+    fn unsubscribe(&self, session: &SessionState, topic: &Topic) {
+        let mut members = self.lock();
+        let stage = session.stage();
+        if stage == Stage::Removed {
+            return;
+        }
+        if session.is_of_topic(topic) {
+            if session.in_own_topic.swap(false, Ordering::Relaxed) && stage == Stage::Registered {
+                members.unlink(session.slot());
+            }
+            return;
+        }
+        let found = session.named().and_then(|mut named| {
+            let index = named.iter().position(|named| named.topic == *topic)?;
+            Some(named.swap_remove(index))
+        });
+        if let Some(named) = found.filter(|_| stage == Stage::Registered) {
+            members.unindex(&named);
+        }
+    }
+
+    fn close_after(&self, session: &SessionState, reason: CloseReason, after: Option<Position>) {
+        let mut members = self.lock();
+        let slot = session.slot();
+        let place = members.place;
+        let log = &self.node.log;
+        let begun = session.begin().is_some();
+        if !begun || session.stage() != Stage::Registered {
+            session.outbox.close(reason);
+            return;
+        }
+        let member = &mut members.sessions[slot as usize];
+        let has_all = match after {
+            Some(after) => member.is_live() && log.cursor_at(place) >= Some(after),
+            // A bus without positions has no order with anything but itself.
+            None => log.cursor_at(log.end()).is_none(),
+        };
+        let since = after.is_none().then(Instant::now);
+        if has_all {
+            session.outbox.close(reason);
+        } else if session.outbox.close_after(reason, after.unwrap_or(NEVER)) {
+            if member.take_off() {
+                session.outbox.catch_up_from(member.next().max(place));
+            }
+            members.held.push(Held { slot, since, ticks: 0 });
+        }
+    }
+
+    fn acknowledged(&self) -> Option<Position> {
+        self.node.acknowledged()
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.node.settings.limits
     }
 }
 

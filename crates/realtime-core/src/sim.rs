@@ -59,7 +59,7 @@ impl Node {
     ) -> Result<Session, ConnectError> {
         let wire = self.node.wire(wire)?;
         let principal = Principal::new(user.clone(), &user.to_string());
-        self.shard.register(principal, transport, wire, cursor.map(str::parse))
+        self.shard.register(principal, transport, wire, cursor.map(str::parse)).map(Session::new)
     }
 
     /// Ends a user's sessions behind a position.

@@ -6,7 +6,7 @@ use futures_core::future::BoxFuture;
 
 use super::{Control, ControlError, Order, Outcome, RefusedToken, Revocation};
 use crate::{
-    CloseReason, Position, TokenHash, UserId, node::Node, refusals::Refusals, session::SessionState,
+    CloseReason, Position, TokenHash, UserId, node::Node, refusals::Refusals, session::state::SessionState,
 };
 
 /// Carries out orders on this node.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures_core::{future::BoxFuture, stream::BoxStream};
 
 use super::{OnlineCount, OnlineSession, OnlineUser, Presence, PresenceError, PresenceEvent};
-use crate::{UserId, node::Node, session::SessionState};
+use crate::{UserId, node::Node, session::state::SessionState};
 
 /// The presence of one node.
 #[derive(Debug, Clone)]

@@ -14,11 +14,10 @@ use std::{
 
 use once_cell::race::OnceBox;
 
-use super::{Begin, SessionId};
+use super::id::SessionId;
 use crate::{
-    CloseReason, Position, Principal, Topic, Transport,
+    CloseReason, Limits, Position, Principal, Topic, Transport,
     outbox::{Outbox, OutboxGroup},
-    shard::Shard,
     sync::{Mutex, MutexGuard, lock},
     user::UserRef,
     wire::WireSlot,
@@ -71,7 +70,37 @@ pub(crate) struct SessionKind {
     pub(crate) transport: Transport,
     pub(crate) wire: WireSlot,
     pub(crate) outboxes: Arc<OutboxGroup>,
-    pub(crate) shard: Weak<Shard>,
+    /// Where they are served.
+    pub(crate) host: Weak<dyn SessionHost>,
+}
+
+/// What serves sessions: it has them in its index, and writes to them what is published.
+pub(crate) trait SessionHost: fmt::Debug + Send + Sync {
+    /// Puts a session into a topic, unless it is in it already.
+    fn subscribe(&self, session: &SessionState, topic: Topic);
+
+    /// Takes a session out of a topic.
+    fn unsubscribe(&self, session: &SessionState, topic: &Topic);
+
+    /// Ends a session once it has been served what the bus had acknowledged up to `after`, or, without a position, until
+    /// now. It reads the log by itself until then.
+    fn close_after(&self, session: &SessionState, reason: CloseReason, after: Option<Position>);
+
+    /// The newest position that the bus has acknowledged to this node.
+    fn acknowledged(&self) -> Option<Position>;
+
+    /// What its sessions may do.
+    fn limits(&self) -> &Limits;
+}
+
+/// Where a session begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Begin {
+    /// The client has everything up to here, or is about to be told of a gap. It is never ahead of a gap that has yet
+    /// to be sent.
+    pub cursor: Option<Position>,
+    /// Whether everything since the client's cursor follows; `None` when it brought none.
+    pub recovered: Option<bool>,
 }
 
 /// A topic that a session is in, and where it stands among the topic's sessions.
@@ -152,8 +181,9 @@ impl SessionState {
         self.outbox.slot()
     }
 
-    pub(crate) fn shard(&self) -> Option<Arc<Shard>> {
-        self.kind.shard.upgrade()
+    /// What serves it, unless that has ended.
+    pub(crate) fn host(&self) -> Option<Arc<dyn SessionHost>> {
+        self.kind.host.upgrade()
     }
 
     /// When it was opened.
@@ -222,15 +252,15 @@ impl SessionState {
     /// Ends the session once it has been served what the bus had acknowledged up to `after`; without a position, what it
     /// had acknowledged until now. The first reason stays.
     pub(crate) fn close_after(&self, reason: CloseReason, after: Option<Position>) {
-        match self.shard() {
-            Some(shard) => shard.close_after(self, reason, after),
+        match self.host() {
+            Some(host) => host.close_after(self, reason, after),
             None => self.outbox.close(reason),
         }
     }
 
     /// Ends the session once it has been served what this node had published before. The first reason stays.
     pub(crate) fn close_in_order(&self, reason: CloseReason) {
-        match self.shard().and_then(|shard| shard.last_acknowledged()) {
+        match self.host().and_then(|host| host.acknowledged()) {
             Some(after) => self.close_after(reason, Some(after)),
             None => self.outbox.close(reason),
         }

@@ -16,7 +16,7 @@ use shuttle::{
 
 use super::*;
 use crate::{
-    DirectWrite, Envelope, Message, Outbound, Scope, SendDirect, Settings, Wire,
+    DirectWrite, Envelope, Message, Outbound, Scope, SendDirect, Session, Settings, Wire,
     limits::{History, OutboxLimits},
 };
 
@@ -68,7 +68,8 @@ fn connect(shard: &Arc<Shard>, user: i64, cursor: Option<Position>) -> Session {
     let wire: Arc<dyn Wire> = Arc::new(LineWire);
     let wire = shard.node.wire(&wire).expect("there are few wires");
     let principal = Principal::new(user.into(), &user.to_string());
-    shard.register(principal, Transport::new("test"), wire, cursor.map(Ok)).expect("there is room")
+    let registered = shard.register(principal, Transport::new("test"), wire, cursor.map(Ok));
+    Session::new(registered.expect("there is room"))
 }
 
 /// Publishes messages `1`, `2`, ... to everybody, with passes over one and over two of them.

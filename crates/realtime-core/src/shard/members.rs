@@ -18,7 +18,7 @@ use crate::{
     direct::Gather,
     log::{Content, Entry, Log, Resume, Start},
     outbox::{Offer, Then},
-    session::{Begin, Named, SessionKind, SessionState, Stage},
+    session::state::{Begin, Named, SessionKind, SessionState, Stage},
     shard::pass_stats::PassStats,
     sync::{Mutex, lock},
     user::UserRef,

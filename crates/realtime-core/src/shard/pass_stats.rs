@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{GapReason, Position, metrics::Metrics, session::SessionState};
+use crate::{GapReason, Position, metrics::Metrics, session::state::SessionState};
 
 /// Counters of one pass, added to the node's metrics at its end.
 #[derive(Debug, Default)]

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    Begin, DirectWrite, Envelope, Limits, Message, Outbound, Scope, Settings, Wire, limits::History,
+    Begin, DirectWrite, Envelope, Limits, Message, Outbound, Scope, Session, Settings, Wire, limits::History,
     limits::OutboxLimits, session::TURN,
 };
 
@@ -59,7 +59,7 @@ fn connect(shard: &Arc<Shard>, user: i64, cursor: Option<Position>) -> Session {
     let wire: Arc<dyn Wire> = Arc::new(PlainWire);
     let wire = shard.node.wire(&wire).unwrap();
     let principal = Principal::new(user.into(), &user.to_string());
-    shard.register(principal, TRANSPORT, wire, cursor.map(Ok)).unwrap()
+    Session::new(shard.register(principal, TRANSPORT, wire, cursor.map(Ok)).unwrap())
 }
 
 fn drain(session: &mut Session) -> Vec<String> {
@@ -211,6 +211,7 @@ fn a_tick_ends_what_has_to_end_and_only_that() {
             silent.handle().0.wire().clone(),
             None,
         )
+        .map(Session::new)
         .unwrap();
     for tick in 1..=6 {
         shard.tick(tick, ticks);
@@ -490,8 +491,12 @@ async fn a_pass_that_panics_costs_those_alone_whose_frame_it_was() {
     let shard = Shard::spawn(Arc::clone(&node));
     let wire: Arc<dyn Wire> = Arc::new(FaultyWire);
     let wire = node.wire(&wire).unwrap();
-    let faulty =
-        |user: i64| shard.register(Principal::new(user.into(), "t"), TRANSPORT, wire.clone(), None).unwrap();
+    let faulty = |user: i64| {
+        shard
+            .register(Principal::new(user.into(), "t"), TRANSPORT, wire.clone(), None)
+            .map(Session::new)
+            .unwrap()
+    };
     let (mut victim, mut other) = (faulty(1), faulty(2));
     for (offset, user, text) in [(1, 2, "a"), (2, 1, "bad"), (3, 2, "b"), (4, 2, "c")] {
         publish(&node, offset, to_user(user, text));
@@ -614,7 +619,7 @@ fn sessions_of_one_user_and_topic_leave_in_any_order_and_the_others_are_still_fo
         let connect = || {
             let topics = vec![group.clone(), Topic::all(), Topic::user(&user), Topic::new("b").unwrap()];
             let principal = Principal { topics, ..Principal::new(user.clone(), "t") };
-            shard.register(principal, TRANSPORT, wire.clone(), None).unwrap()
+            Session::new(shard.register(principal, TRANSPORT, wire.clone(), None).unwrap())
         };
         let mut sessions: Vec<_> = (0..40).map(|_| connect()).collect();
         let mut offset = 0;
@@ -737,7 +742,7 @@ fn a_token_that_ends_before_its_sessions_turn_ends_it_in_time() {
     let wire = connect(&shard, 1, None).handle().0.wire().clone();
     let soon = Principal { expires_at: Some(end), ..Principal::new(4.into(), "t") };
     let gone = shard.register(soon.clone(), TRANSPORT, wire.clone(), None).unwrap();
-    let ending = shard.register(soon, TRANSPORT, wire, None).unwrap();
+    let ending = Session::new(shard.register(soon, TRANSPORT, wire, None).unwrap());
     drop(gone);
     for tick in (500_000..).take_while(|_| SystemTime::now() < end + Duration::from_millis(20)) {
         shard.tick(tick, ticks);

@@ -1,0 +1,116 @@
+//! [`SessionHandle`]: what others may do with a live connection.
+
+use std::{fmt, sync::Arc, time::SystemTime};
+
+use super::{id::SessionId, state::SessionState};
+use crate::{
+    CloseReason, Message, Principal, SendError, TokenHash, TooLarge, Topic, Transport, UserId, outbox::Offer,
+};
+
+/// A live connection as others see it: who it is, and what may be done with it from any thread.
+#[derive(Clone)]
+pub struct SessionHandle(pub(crate) Arc<SessionState>);
+
+impl From<Offer> for Result<(), SendError> {
+    fn from(offer: Offer) -> Self {
+        match offer {
+            Offer::Taken(_) => Ok(()),
+            Offer::Full => Err(SendError::Overloaded),
+            Offer::Closed => Err(SendError::Closed),
+        }
+    }
+}
+
+impl SessionHandle {
+    /// The session's id.
+    pub fn id(&self) -> SessionId {
+        self.0.id
+    }
+
+    /// The kind of connection.
+    pub fn transport(&self) -> Transport {
+        self.0.transport()
+    }
+
+    /// Whom it belongs to.
+    pub fn principal(&self) -> &Principal {
+        &self.0.principal
+    }
+
+    /// The user.
+    pub fn user(&self) -> &UserId {
+        &self.0.principal.user
+    }
+
+    /// The kind of application, where the login has one.
+    pub fn client_id(&self) -> Option<&str> {
+        self.0.principal.client_id.as_deref()
+    }
+
+    /// The login.
+    pub fn token(&self) -> TokenHash {
+        self.0.principal.token
+    }
+
+    /// When it was opened.
+    pub fn since(&self) -> SystemTime {
+        self.0.since()
+    }
+
+    /// The topics that it is in, beside `all`.
+    pub fn topics(&self) -> Vec<Topic> {
+        self.0.topics()
+    }
+
+    /// Whether frames go straight to its socket now, past the response body.
+    pub fn is_direct(&self) -> bool {
+        self.0.outbox.is_direct()
+    }
+
+    /// Sends a message to this session alone: at most once, without a position, never replayed.
+    ///
+    /// # Errors
+    /// [`SendError`] when its outbox is full, it is closing, or the message is too large.
+    pub fn send_local(&self, message: impl Into<Message>) -> Result<(), SendError> {
+        let message = message.into();
+        let host = self.0.host().ok_or(SendError::Closed)?;
+        TooLarge::check(&message.data, host.limits())?;
+        self.0.outbox.offer(&self.0.wire().wire.message(&message, None)).into()
+    }
+
+    /// Puts the session into a named topic: it gets what is published there from now on. A client that reconnects is
+    /// a new session and has to be put into it again; what lasts belongs into the login's own topics.
+    pub fn subscribe(&self, topic: Topic) {
+        if let Some(host) = self.0.host() {
+            host.subscribe(&self.0, topic);
+        }
+    }
+
+    /// Takes the session out of a named topic.
+    pub fn unsubscribe(&self, topic: &Topic) {
+        if let Some(host) = self.0.host() {
+            host.unsubscribe(&self.0, topic);
+        }
+    }
+
+    /// Ends the session once it has been sent what this node had published before. The first reason given stays.
+    ///
+    /// [`CloseReason::SlowConsumer`] breaks the connection off: what waits is thrown away.
+    pub fn close(&self, reason: CloseReason) {
+        match reason {
+            CloseReason::SlowConsumer => self.0.outbox.close(reason),
+            _ => self.0.close_in_order(reason),
+        }
+    }
+
+    /// Why the session is ending, if it is.
+    pub fn closing(&self) -> Option<CloseReason> {
+        self.0.outbox.closing()
+    }
+}
+
+impl fmt::Debug for SessionHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SessionHandle").field(&self.0.id).finish()
+    }
+}
