@@ -1,5 +1,6 @@
 //! [`Session`]: one live connection.
 
+pub(crate) mod catch_up;
 pub(crate) mod handle;
 pub(crate) mod id;
 pub(crate) mod state;
@@ -14,13 +15,15 @@ use std::{
 use bytes::Bytes;
 
 use self::{
+    catch_up::{CatchUp, catch_up},
     handle::SessionHandle,
     state::{Begin, SessionState},
 };
 use crate::{
     CloseReason, DirectWrite, Position,
+    node::Node,
     outbox::{Pull, SendDirect},
-    shard::{CatchUp, Registration},
+    shard::Registration,
 };
 
 /// One live connection, owned by whatever serves its socket. Dropping it ends the session everywhere.
@@ -110,7 +113,7 @@ impl Session {
                 Poll::Ready(Pull::Closed(reason)) => return Poll::Ready(Outbound::Close(reason)),
                 Poll::Ready(Pull::Aborted(reason)) => return Poll::Ready(Outbound::Abort(reason)),
                 Poll::Ready(Pull::CatchUp(place)) => {
-                    match self.registration.shard.catch_up(self.state(), place) {
+                    match catch_up(&self.registration.shard, self.state(), place) {
                         CatchUp::GoOn => {}
                         CatchUp::Yield => {
                             cx.waker().wake_by_ref();
@@ -119,7 +122,7 @@ impl Session {
                         CatchUp::Wait => {
                             self.state().outbox.wait(cx);
                             // The log may have grown before the task was noted.
-                            if self.registration.shard.log_end() <= place {
+                            if self.node().log.end() <= place {
                                 return Poll::Pending;
                             }
                         }
@@ -149,7 +152,7 @@ impl Session {
     pub fn attach(&mut self, socket: Arc<dyn DirectWrite>) {
         self.state().outbox.attach(socket);
         if !mem::replace(&mut self.attached, true) {
-            self.registration.shard.count_direct(true);
+            self.node().metrics.taken_over.add(1);
         }
     }
 
@@ -196,12 +199,16 @@ impl Session {
     fn state(&self) -> &SessionState {
         &self.registration.state
     }
+
+    fn node(&self) -> &Node {
+        &self.registration.shard.node
+    }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
         if self.attached {
-            self.registration.shard.count_direct(false);
+            self.node().metrics.taken_over_ended.add(1);
         }
     }
 }

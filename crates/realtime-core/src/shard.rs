@@ -9,7 +9,7 @@
 #[cfg(all(test, feature = "shuttle"))]
 mod interleavings;
 mod members;
-mod pass_stats;
+pub(crate) mod pass_stats;
 #[cfg(test)]
 mod tests;
 
@@ -29,10 +29,9 @@ use tokio::{
 };
 
 use crate::{
-    CloseReason, ConnectError, CursorError, GapReason, Limits, Position, Principal, SendError, Topic,
-    Transport,
+    CloseReason, ConnectError, CursorError, Limits, Position, Principal, SendError, Topic, Transport,
     direct::Gather,
-    log::{Content, Entry, OwnTopics},
+    log::Entry,
     node::Node,
     outbox::{OutboxGroup, Ticked},
     session::state::{Named, SessionHost, SessionKind, SessionState, Stage},
@@ -51,7 +50,7 @@ use crate::{
 /// task.
 #[derive(Debug)]
 pub struct Shard {
-    node: Arc<Node>,
+    pub(crate) node: Arc<Node>,
     members: Mutex<Members>,
     outboxes: Arc<OutboxGroup>,
     /// Local sends that wait for the next pass.
@@ -78,9 +77,6 @@ impl Drop for Registration {
 /// A shorter pause than this is none: timers have milliseconds.
 const SHORTEST_PAUSE: Duration = Duration::from_micros(500);
 
-/// How many entries a catching-up session looks at before others get their turn.
-const CATCH_UP_ENTRIES: usize = 1024;
-
 /// How many local sends wait for a pass.
 const LOCAL_QUEUE: usize = 1024;
 
@@ -93,15 +89,15 @@ const TURN_SLACK: Duration = Duration::from_secs(2);
 /// A position that no bus gives.
 const NEVER: Position = Position { epoch: u64::MAX, offset: u64::MAX };
 
-/// What a catching-up session does next.
+/// Where a session that reads the log by itself stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum CatchUp {
-    /// Its outbox has something, or it is live again.
-    GoOn,
-    /// It looked at much and found nothing: others get their turn.
-    Yield,
-    /// There is nothing more in the log yet, and its end waits for more.
-    Wait,
+pub(crate) enum Join {
+    /// It is live, or has all that it was to be sent before its end.
+    Done,
+    /// So many entries are in the log behind its place, of which it gets none behind `until`.
+    Behind { entries: u64, until: Option<Position> },
+    /// It has all that is in the log, and its end waits for more.
+    Waiting,
 }
 
 impl Shard {
@@ -154,7 +150,7 @@ impl Shard {
         directory.insert(&state, &settings.limits)?;
         // From here on its drop takes the session out again, whatever happens.
         let registration = Registration { state: Arc::clone(&state), shard: Arc::clone(self) };
-        let mut stats = self.new_stats();
+        let mut stats = PassStats::new(self.node.settings.drain.spread);
         {
             let mut members = self.lock();
             let member = Member::new(Arc::clone(&state), members.place);
@@ -253,11 +249,6 @@ impl Shard {
         tracing::debug!(session = %session.id, reason = reason.name(), "session ended");
     }
 
-    /// The place after the newest entry of the log.
-    pub(crate) fn log_end(&self) -> u64 {
-        self.node.log.end()
-    }
-
     /// Whether any of its sessions is in the topic.
     pub(crate) fn has_subscribers(&self, topic: &Topic) -> bool {
         let members = self.lock();
@@ -280,15 +271,9 @@ impl Shard {
         Ok(())
     }
 
-    /// A session has got a way past its body, or has lost it.
-    pub(crate) fn count_direct(&self, attached: bool) {
-        let metrics = &self.node.metrics;
-        if attached { metrics.taken_over.add(1) } else { metrics.taken_over_ended.add(1) }
-    }
-
     /// Fans out local sends and what is new in the log. Never waits.
     pub(crate) fn pass(&self) -> Pass {
-        let mut stats = self.new_stats();
+        let mut stats = PassStats::new(self.node.settings.drain.spread);
         let more = self.lock().pass(&self.node.log, &self.local, &mut stats);
         stats.record(&self.node.metrics);
         Pass { more }
@@ -310,72 +295,24 @@ impl Shard {
         lock(&self.local).clear();
     }
 
-    /// Moves a catching-up session on from `place`.
-    pub(crate) fn catch_up(&self, session: &SessionState, place: u64) -> CatchUp {
-        let Node { log, metrics, .. } = &*self.node;
-        let (hold, behind) = {
-            let mut members = self.lock();
-            let hold = session.outbox.hold();
-            let until = match hold {
-                Some(after) if log.cursor_at(place) >= Some(after) => {
-                    session.outbox.release();
-                    return CatchUp::GoOn;
-                }
-                Some(_) if log.end() <= place => return CatchUp::Wait,
-                Some(_) => log.end(),
-                None if members.place <= place => {
-                    members.join(session, place);
-                    return CatchUp::GoOn;
-                }
-                None => members.place,
-            };
-            (hold, until - place)
-        };
-        let read = log.read(place, CATCH_UP_ENTRIES.min(usize::try_from(behind).unwrap_or(usize::MAX)));
-        let mut stats = self.new_stats();
-        if read.first > place {
-            stats.announce(session, GapReason::History, log.cursor_at(read.first));
-        }
-        let topics = OwnTopics::new(session.topics());
-        let mut frames: Vec<(u64, Bytes)> = Vec::new();
-        let mut gaps: SmallVec<[usize; 4]> = SmallVec::new();
-        let (mut next, mut bytes) = (read.first, 0);
-        for entry in &read.entries {
-            if hold.is_some() && entry.position > hold {
-                break;
+    /// Makes a session that reads the log by itself live, if it has got to the shard's place; ends it if it has got to
+    /// where it was to end.
+    pub(crate) fn try_join(&self, session: &SessionState, place: u64) -> Join {
+        let log = &self.node.log;
+        let mut members = self.lock();
+        match session.outbox.hold() {
+            Some(after) if log.cursor_at(place) >= Some(after) => {
+                session.outbox.release();
+                Join::Done
             }
-            let frame = match &entry.content {
-                Content::Envelope(_) if entry.is_for(session.transport(), &topics) => {
-                    entry.encode(session.wire()).cloned()
-                }
-                Content::Envelope(_) | Content::Marker => None,
-                Content::Gap(reason) => {
-                    let frame = session.wire().wire.gap(*reason, entry.position, stats.delay());
-                    match &frame {
-                        Some(_) => gaps.push(frames.len()),
-                        None => stats.untold_gaps += 1,
-                    }
-                    frame
-                }
-            };
-            next += 1;
-            if let Some(frame) = frame {
-                bytes += frame.len();
-                frames.push((next - 1, frame));
-                if frames.len() > self.node.settings.outbox.max_messages
-                    || bytes > self.node.settings.outbox.max_bytes
-                {
-                    break;
-                }
+            Some(_) if log.end() <= place => Join::Waiting,
+            Some(after) => Join::Behind { entries: log.end() - place, until: Some(after) },
+            None if members.place <= place => {
+                members.join(session, place);
+                Join::Done
             }
+            None => Join::Behind { entries: members.place - place, until: None },
         }
-        let taken = session.outbox.refill(&frames, next);
-        let told = gaps.iter().filter(|index| **index < taken).count();
-        stats.gaps += told as u64;
-        let found = taken > 0 || stats.gaps > 0 || read.entries.len() < CATCH_UP_ENTRIES;
-        metrics.replayed.add((taken - told) as u64);
-        stats.record(&self.node.metrics);
-        if found { CatchUp::GoOn } else { CatchUp::Yield }
     }
 
     /// Forgets some of the log's entries that are too old. Says whether there are more.
@@ -460,10 +397,6 @@ impl Shard {
     fn soon(&self, session: &SessionState, now: SystemTime) -> Option<SystemTime> {
         let turn = self.node.settings.heartbeat.interval.saturating_mul(2).saturating_add(TURN_SLACK);
         session.principal.expires_at.filter(|end| end.duration_since(now).map_or(true, |left| left <= turn))
-    }
-
-    fn new_stats(&self) -> PassStats {
-        PassStats::new(self.node.settings.drain.spread)
     }
 
     fn lock(&self) -> MutexGuard<'_, Members> {

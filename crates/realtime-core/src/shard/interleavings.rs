@@ -16,7 +16,7 @@ use shuttle::{
 
 use super::*;
 use crate::{
-    DirectWrite, Envelope, Message, Outbound, Scope, SendDirect, Session, Settings, Wire,
+    DirectWrite, Envelope, GapReason, Message, Outbound, Scope, SendDirect, Session, Settings, Wire,
     limits::{History, OutboxLimits},
 };
 

@@ -12,8 +12,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    Begin, DirectWrite, Envelope, Limits, Message, Outbound, Scope, Session, Settings, Wire, limits::History,
-    limits::OutboxLimits, session::TURN,
+    Begin, DirectWrite, Envelope, GapReason, Limits, Message, Outbound, Scope, Session, Settings, Wire,
+    limits::{History, OutboxLimits},
+    log::Content,
+    session::{TURN, catch_up::CATCH_UP_ENTRIES},
 };
 
 const TRANSPORT: Transport = Transport::new("test");

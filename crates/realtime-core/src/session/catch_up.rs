@@ -1,0 +1,92 @@
+//! Catching up: how a session reads the log by itself until it has got to where its shard is.
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::state::SessionState;
+use crate::{
+    GapReason, Position,
+    log::{Content, OwnTopics},
+    node::Node,
+    shard::{Join, Shard, pass_stats::PassStats},
+};
+
+/// What a catching-up session does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CatchUp {
+    /// Its outbox has something, or it is live again.
+    GoOn,
+    /// It looked at much and found nothing: others get their turn.
+    Yield,
+    /// There is nothing more in the log yet, and its end waits for more.
+    Wait,
+}
+
+/// How many entries a catching-up session looks at before others get their turn.
+pub(crate) const CATCH_UP_ENTRIES: usize = 1024;
+
+/// Moves a catching-up session on from `place`: to its shard's passes if they have got no further, else along the log.
+pub(super) fn catch_up(shard: &Shard, session: &SessionState, place: u64) -> CatchUp {
+    match shard.try_join(session, place) {
+        Join::Done => CatchUp::GoOn,
+        Join::Waiting => CatchUp::Wait,
+        Join::Behind { entries, until } => {
+            let entries = CATCH_UP_ENTRIES.min(usize::try_from(entries).unwrap_or(usize::MAX));
+            read_on(&shard.node, session, place, entries, until)
+        }
+    }
+}
+
+/// Puts what the log has for a session into its outbox, out of so many entries and as far as there is room.
+fn read_on(
+    node: &Node,
+    session: &SessionState,
+    place: u64,
+    entries: usize,
+    until: Option<Position>,
+) -> CatchUp {
+    let Node { log, metrics, settings, .. } = node;
+    let read = log.read(place, entries);
+    let mut stats = PassStats::new(settings.drain.spread);
+    if read.first > place {
+        stats.announce(session, GapReason::History, log.cursor_at(read.first));
+    }
+    let topics = OwnTopics::new(session.topics());
+    let mut frames: Vec<(u64, Bytes)> = Vec::new();
+    let mut gaps: SmallVec<[usize; 4]> = SmallVec::new();
+    let (mut next, mut bytes) = (read.first, 0);
+    for entry in &read.entries {
+        if until.is_some() && entry.position > until {
+            break;
+        }
+        let frame = match &entry.content {
+            Content::Envelope(_) if entry.is_for(session.transport(), &topics) => {
+                entry.encode(session.wire()).cloned()
+            }
+            Content::Envelope(_) | Content::Marker => None,
+            Content::Gap(reason) => {
+                let frame = session.wire().wire.gap(*reason, entry.position, stats.delay());
+                match &frame {
+                    Some(_) => gaps.push(frames.len()),
+                    None => stats.untold_gaps += 1,
+                }
+                frame
+            }
+        };
+        next += 1;
+        if let Some(frame) = frame {
+            bytes += frame.len();
+            frames.push((next - 1, frame));
+            if frames.len() > settings.outbox.max_messages || bytes > settings.outbox.max_bytes {
+                break;
+            }
+        }
+    }
+    let taken = session.outbox.refill(&frames, next);
+    let told = gaps.iter().filter(|index| **index < taken).count();
+    stats.gaps += told as u64;
+    let found = taken > 0 || stats.gaps > 0 || read.entries.len() < CATCH_UP_ENTRIES;
+    metrics.replayed.add((taken - told) as u64);
+    stats.record(metrics);
+    if found { CatchUp::GoOn } else { CatchUp::Yield }
+}
