@@ -30,6 +30,7 @@ mod direct;
 mod directory;
 mod error_status;
 mod facade;
+mod frame_queue;
 mod global;
 mod hub;
 #[cfg(feature = "jwt")]

@@ -9,7 +9,6 @@ mod group;
 mod tests;
 
 use std::{
-    collections::VecDeque,
     mem,
     ops::{Deref, DerefMut},
     sync::{
@@ -19,12 +18,13 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 pub(crate) use self::group::OutboxGroup;
 use crate::{
     CloseReason, Position,
     direct::{DirectWrite, Gather},
+    frame_queue::FrameQueue,
     sync::{Mutex, MutexGuard, lock},
 };
 
@@ -50,8 +50,8 @@ struct State {
     unflushed: bool,
     /// The body asked, or the socket took something, since the last tick.
     pulled: bool,
-    /// The first frame in the queue is the rest of one: nothing else may be written before it.
-    cut: bool,
+    /// Frames are written to the socket that is here.
+    direct_open: bool,
     /// A local send was lost since the outbox was last empty, and the client has been told.
     overflowed: bool,
     /// The connection ends without another byte.
@@ -64,9 +64,8 @@ struct State {
     counted: bool,
     /// What only some sessions have at a time. An idle one that is live has none.
     rare: Option<Box<Rare>>,
-    direct: Option<Direct>,
-    queue: VecDeque<Bytes>,
-    bytes: usize,
+    direct: Option<Arc<dyn DirectWrite>>,
+    frames: FrameQueue,
     /// The bytes that have left, in either way.
     taken: u64,
     waker: Option<Waker>,
@@ -100,20 +99,6 @@ pub(crate) struct Ticked {
     pub(crate) closing: Option<u32>,
     /// For how many ticks the client has left a heartbeat unanswered that it can be expected to have.
     pub(crate) unanswered: u32,
-}
-
-#[derive(Debug)]
-struct Direct {
-    socket: Arc<dyn DirectWrite>,
-    open: bool,
-}
-
-impl Direct {
-    /// How many of the bytes the socket takes.
-    fn write(&self, bytes: &[u8]) -> usize {
-        // Errors are left to whoever runs the connection: the rest is pulled, and the next write meets them.
-        self.socket.write(bytes).unwrap_or(0)
-    }
 }
 
 /// What became of a frame.
@@ -341,12 +326,13 @@ impl Outbox {
         }
         // What is pulled must not be overtaken by what is written directly.
         state.flush(&mut Gather::default());
-        if let Some(bytes) = state.take(max) {
+        if let Some(bytes) = state.frames.take(max) {
+            state.taken += bytes.len() as u64;
             return Poll::Ready(Pull::Bytes(bytes));
         }
         state.emptied();
         if let Some(reason) = state.closing().filter(|_| state.hold().is_none()) {
-            state.direct = None;
+            state.detach();
             return Poll::Ready(Pull::Closed(reason));
         }
         if let Some(place) = state.catching_up() {
@@ -368,12 +354,13 @@ impl Outbox {
 
     /// Gives the session its socket. Nothing is written to it before [`Self::open_direct`].
     pub(crate) fn attach(&self, socket: Arc<dyn DirectWrite>) {
-        self.lock().direct = Some(Direct { socket, open: false });
+        let mut state = self.lock();
+        (state.direct, state.direct_open) = (Some(socket), false);
     }
 
     /// Takes the socket away.
     pub(crate) fn detach(&self) {
-        self.lock().direct = None;
+        self.lock().detach();
     }
 
     /// There is no body any more that could ask.
@@ -401,16 +388,16 @@ impl Outbox {
 
     /// Whether the last that was taken was a piece of a frame, and the rest waits.
     pub(crate) fn is_cut(&self) -> bool {
-        self.lock().cut
+        self.lock().frames.is_cut()
     }
 
     /// Has frames written directly from now on, unless something waits or the session reads the log. The caller
     /// guarantees that everything that was pulled has reached the socket.
     pub(crate) fn open_direct(&self) {
         let mut state = self.lock();
-        let free = state.queue.is_empty() && state.catching_up().is_none() && state.closing().is_none();
-        if let Some(direct) = state.direct.as_mut().filter(|_| free) {
-            direct.open = true;
+        let free = state.frames.is_empty() && state.catching_up().is_none() && state.closing().is_none();
+        if free && state.direct.is_some() {
+            state.direct_open = true;
         }
     }
 
@@ -421,7 +408,7 @@ impl Outbox {
         if state.is_direct() {
             state.send(&frame, &mut Gather::default());
             SendDirect::Sent
-        } else if state.cut {
+        } else if state.frames.is_cut() {
             SendDirect::WithinFrame(frame)
         } else {
             SendDirect::Write(frame)
@@ -469,7 +456,7 @@ impl Outbox {
                 active.store(false, Ordering::Relaxed);
             }
             state.send(heartbeat, &mut Gather::default());
-            let end = state.taken + state.bytes as u64;
+            let end = state.taken + state.frames.bytes() as u64;
             state.rare().asked.get_or_insert(end);
         }
     }
@@ -482,10 +469,10 @@ impl Outbox {
         let pulled = mem::take(&mut state.pulled);
         // A session whose end waits for the log has nothing to give until that has come.
         let goes_on = state.hold().is_none() && (state.catching_up().is_some() || state.closing().is_some());
-        let waiting = !state.queue.is_empty() || goes_on;
-        if state.queue.is_empty() {
+        let waiting = !state.frames.is_empty() || goes_on;
+        if state.frames.is_empty() {
             // An idle connection keeps nothing of what a message or a burst took.
-            state.queue = VecDeque::new();
+            state.frames.free();
         }
         if state.rare.is_none() && !waiting {
             return Ticked::default();
@@ -532,9 +519,10 @@ impl Outbox {
     }
 
     fn has_room(&self, state: &State, frame: &Bytes) -> bool {
-        state.queue.is_empty()
-            || (state.queue.len() < self.group.max_messages
-                && state.bytes + frame.len() <= self.group.max_bytes)
+        let frames = &state.frames;
+        frames.is_empty()
+            || (frames.len() < self.group.max_messages
+                && frames.bytes() + frame.len() <= self.group.max_bytes)
     }
 
     fn lock(&self) -> Locked<'_> {
@@ -565,7 +553,7 @@ impl DerefMut for Locked<'_> {
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
-        if !self.watched && (self.rare.is_some() || !self.queue.is_empty()) {
+        if !self.watched && (self.rare.is_some() || !self.frames.is_empty()) {
             let slot = self.outbox.slot();
             if slot != NO_SLOT {
                 // What was asked and taken before it began to wait is none of its waiting.
@@ -579,10 +567,6 @@ impl Drop for Locked<'_> {
         }
     }
 }
-
-/// A queue that grew beyond this is given back when it is empty; a smaller one by the next tick, so that messages that
-/// follow each other find it.
-const KEEP_FRAMES: usize = 64;
 
 impl State {
     fn closing(&self) -> Option<CloseReason> {
@@ -607,13 +591,27 @@ impl State {
         self.rare.get_or_insert_with(|| Box::new(Rare { taken_before: taken, ..Rare::default() }))
     }
 
+    /// The socket, while frames are written to it.
+    fn socket(&self) -> Option<&dyn DirectWrite> {
+        self.direct.as_deref().filter(|_| self.direct_open)
+    }
+
+    fn detach(&mut self) -> Option<Arc<dyn DirectWrite>> {
+        self.direct_open = false;
+        self.direct.take()
+    }
+
     fn is_direct(&self) -> bool {
-        self.direct.as_ref().is_some_and(|direct| direct.open)
+        self.direct_open
     }
 
     fn put(&mut self, frame: Bytes) -> Then {
-        self.bytes += frame.len();
-        self.queue.push_back(frame);
+        self.frames.put(frame);
+        self.wake_or_flush()
+    }
+
+    /// What has to happen for what was put in to leave.
+    fn wake_or_flush(&mut self) -> Then {
         if self.is_direct() {
             if mem::replace(&mut self.unflushed, true) { Then::Nothing } else { Then::Flush }
         } else {
@@ -637,12 +635,11 @@ impl State {
     /// Writes bytes directly if none wait before them, and says how many. Where the socket does not take all of them, the
     /// rest is left to be pulled.
     fn write_past_queue(&mut self, bytes: &[u8]) -> Option<usize> {
-        if self.bytes > 0 {
+        if self.frames.bytes() > 0 {
             return None;
         }
-        let direct = self.direct.as_mut().filter(|direct| direct.open)?;
-        let written = direct.write(bytes);
-        direct.open = written == bytes.len();
+        let written = write(self.socket()?, bytes);
+        self.direct_open = written == bytes.len();
         self.pulled |= written > 0;
         self.taken += written as u64;
         Some(written)
@@ -650,8 +647,8 @@ impl State {
 
     /// Queues what is left of a frame of which so much was written.
     fn put_rest(&mut self, frame: &Bytes, written: usize) {
-        self.cut = written > 0;
-        self.put(frame.slice(written..));
+        self.frames.put_rest(frame, written);
+        self.wake_or_flush();
     }
 
     /// The session ends when what is queued has been sent.
@@ -664,10 +661,9 @@ impl State {
     fn abort(&mut self, reason: CloseReason) {
         self.rare().closing.get_or_insert(reason);
         self.aborted = true;
-        self.queue = VecDeque::new();
-        self.bytes = 0;
-        if let Some(direct) = self.direct.take() {
-            direct.socket.abort();
+        self.frames.free();
+        if let Some(socket) = self.detach() {
+            socket.abort();
         }
         self.end();
     }
@@ -691,74 +687,33 @@ impl State {
     /// left to be pulled.
     fn flush(&mut self, gather: &mut Gather) {
         self.unflushed = false;
-        let Some(direct) = self.direct.as_mut().filter(|direct| direct.open) else {
-            return;
-        };
-        let written = match self.queue.len() {
+        let Some(socket) = self.socket() else { return };
+        let frames = self.frames.frames();
+        let written = match frames.len() {
             0 => return,
-            1 => direct.write(&self.queue[0]),
-            _ => direct.write(gather.join(&self.queue)),
+            1 => write(socket, &frames[0]),
+            _ => write(socket, gather.join(frames)),
         };
+        let all = written == self.frames.bytes();
+        self.frames.advance(written);
         self.pulled |= written > 0;
-        if written == self.bytes {
-            self.queue.clear();
-            self.taken += written as u64;
-            (self.bytes, self.cut) = (0, false);
+        self.taken += written as u64;
+        if all {
             self.emptied();
         } else {
-            direct.open = false;
-            self.advance(written);
+            self.direct_open = false;
             self.wake();
         }
     }
 
-    /// Removes bytes from the front.
-    fn advance(&mut self, mut count: usize) {
-        self.bytes -= count;
-        self.taken += count as u64;
-        while let Some(front) = self.queue.front_mut() {
-            if count < front.len() {
-                self.cut |= count > 0;
-                let _ = front.split_to(count);
-                return;
-            }
-            count -= front.len();
-            self.queue.pop_front();
-            self.cut = false;
-        }
-    }
-
-    /// Takes up to `max` bytes off the front.
-    fn take(&mut self, max: usize) -> Option<Bytes> {
-        let first = self.queue.front_mut()?;
-        let taken = if first.len() > max {
-            self.cut = true;
-            first.split_to(max)
-        } else {
-            self.cut = false;
-            let mut together = first.len();
-            let fits = |frame: &&Bytes| {
-                together += frame.len();
-                together <= max
-            };
-            match self.queue.iter().skip(1).take_while(fits).count() {
-                0 => self.queue.pop_front()?,
-                more => {
-                    let mut joined = BytesMut::with_capacity(max.min(self.bytes));
-                    self.queue.drain(..=more).for_each(|frame| joined.extend_from_slice(&frame));
-                    joined.freeze()
-                }
-            }
-        };
-        self.bytes -= taken.len();
-        self.taken += taken.len() as u64;
-        Some(taken)
-    }
-
     fn emptied(&mut self) {
         self.overflowed = false;
-        if self.queue.capacity() > KEEP_FRAMES {
-            self.queue = VecDeque::new();
-        }
+        self.frames.shrink();
     }
+}
+
+/// Writes to a socket and says how many of the bytes it takes.
+fn write(socket: &dyn DirectWrite, bytes: &[u8]) -> usize {
+    // Errors are left to whoever runs the connection: the rest is pulled, and the next write meets them.
+    socket.write(bytes).unwrap_or(0)
 }

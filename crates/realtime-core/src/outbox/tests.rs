@@ -88,7 +88,7 @@ fn frames_leave_together_and_large_ones_in_pieces() {
         pieces.push((bytes.len(), outbox.is_cut()));
     }
     assert_eq!(pieces, [(9, false), (10, true), (10, true), (10, false), (1, false)]);
-    assert_eq!(outbox.lock().bytes, 0);
+    assert_eq!(outbox.lock().frames.bytes(), 0);
 }
 
 /// A socket that takes so many bytes and no more.
@@ -197,7 +197,7 @@ fn a_run_leaves_in_one_write_and_what_the_socket_does_not_take_waits_within_the_
     let (outbox, socket) = direct(100);
     outbox.open_direct();
     assert_eq!((send(&outbox), socket.got().as_str()), ((7, TAKEN), "abcdefghijklmn"));
-    assert_eq!(outbox.lock().queue.capacity(), 0, "nothing was queued");
+    assert_eq!(outbox.lock().frames.frames().capacity(), 0, "nothing was queued");
     // Four wait at most: the rest of the second, and three more.
     let (outbox, socket) = direct(3);
     outbox.open_direct();
@@ -287,4 +287,10 @@ fn the_end_waits_for_what_was_acknowledged_before() {
     outbox.release();
     assert_eq!(outbox.offer(&frame(1)), Offer::Closed);
     assert_eq!(pull(&outbox), Poll::Ready(Pull::Closed(CloseReason::Kicked)));
+}
+
+#[cfg(not(feature = "shuttle"))]
+#[test]
+fn the_state_is_no_larger_than_it_was() {
+    assert!(size_of::<State>() <= 104, "{} bytes", size_of::<State>());
 }
