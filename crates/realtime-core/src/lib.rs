@@ -28,7 +28,6 @@ mod connect_error;
 mod control;
 mod direct;
 mod directory;
-mod error_status;
 mod facade;
 mod frame_queue;
 mod global;
@@ -45,8 +44,8 @@ mod position;
 mod presence;
 mod refusals;
 mod registry;
-mod reply;
 mod retry;
+mod ruoyi;
 mod send_error;
 mod session;
 mod shard;
@@ -74,7 +73,6 @@ pub use control::{
     local::{Applied, LocalControl},
 };
 pub use direct::DirectWrite;
-pub use error_status::{ErrorStatus, UnknownErrorStatus};
 pub use facade::{Facade, FacadeError};
 pub use global::{AlreadyInstalled, hub, install};
 pub use hub::{Hub, builder::HubBuilder, kicks::KickError};
@@ -84,10 +82,7 @@ pub use limits::{
     BusOutage, Drain, Fanout, Heartbeat, History, Limits, OnDown, OutboxLimits, PresenceTimes, Settings,
     SettingsError,
 };
-pub use message::{
-    EmptyTargets, Envelope, EventName, EventNameError, Message, SSE_TOPIC, Scope, SseMessageDto,
-    WEBSOCKET_TOPIC, WebSocketMessageDto,
-};
+pub use message::{EmptyTargets, Envelope, EventName, EventNameError, Message, Scope};
 pub use metrics::MetricsSnapshot;
 pub use outbox::SendDirect;
 pub use position::{CursorError, Position};
@@ -95,8 +90,12 @@ pub use presence::{
     OnlineCount, OnlineSession, OnlineUser, Presence, PresenceChange, PresenceError, PresenceEvent,
     PresenceState, feed::PresenceFeed, local::LocalPresence, none::NoPresence,
 };
-pub use reply::Reply;
 pub use retry::random_retry;
+pub use ruoyi::{
+    dto::{SSE_TOPIC, SseMessageDto, WEBSOCKET_TOPIC, WebSocketMessageDto},
+    error_status::{ErrorStatus, UnknownErrorStatus},
+    reply::Reply,
+};
 pub use send_error::{LocalError, PublishError, SendError, TooLarge};
 pub use session::{Outbound, Session, handle::SessionHandle, id::SessionId, state::Begin};
 pub use shard::Shard;

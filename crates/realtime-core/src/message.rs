@@ -1,4 +1,4 @@
-//! [`Message`], [`Envelope`], [`Scope`] and the two DTOs of the seed.
+//! [`Message`], [`Envelope`] and [`Scope`].
 
 use std::fmt;
 
@@ -7,12 +7,6 @@ use serde::{Deserialize, Deserializer, Serialize};
 use smallvec::{SmallVec, smallvec};
 
 use crate::{Topic, Transport, UserId};
-
-/// The Redis channel on which RuoYi nodes exchange [`WebSocketMessageDto`]s.
-pub const WEBSOCKET_TOPIC: &str = "global:websocket";
-
-/// The Redis channel on which RuoYi nodes exchange [`SseMessageDto`]s.
-pub const SSE_TOPIC: &str = "global:sse";
 
 /// What a client receives: a text and the name of the event it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -199,37 +193,9 @@ impl Envelope {
     }
 }
 
-/// What the seed's `WebSocketUtils.publishMessage` takes: `{"sessionKeys":[1,2],"message":"text"}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct WebSocketMessageDto {
-    /// The users, by id. Publishing to an empty list is an error.
-    pub session_keys: Vec<UserId>,
-    /// The text of the frame.
-    pub message: String,
-}
-
-/// What the seed's `SseMessageUtils.publishMessage` takes: `{"userIds":[1,2],"message":"text"}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SseMessageDto {
-    /// The users, by id. Publishing to an empty list is an error.
-    pub user_ids: Vec<UserId>,
-    /// The event's data.
-    pub message: String,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_dtos_have_the_seeds_json_names() {
-        let websocket = WebSocketMessageDto { session_keys: vec![1.into()], message: "hi".into() };
-        assert_eq!(serde_json::to_string(&websocket).unwrap(), r#"{"sessionKeys":[1],"message":"hi"}"#);
-        let sse = SseMessageDto { user_ids: vec!["a".parse().unwrap()], message: "hi".into() };
-        assert_eq!(serde_json::to_string(&sse).unwrap(), r#"{"userIds":["a"],"message":"hi"}"#);
-    }
 
     #[test]
     fn an_empty_list_never_becomes_a_broadcast() {

@@ -1,0 +1,44 @@
+//! What RuoYi-Vue-Plus nodes exchange over Redis: two DTOs and their channels.
+
+use serde::{Deserialize, Serialize};
+
+use crate::UserId;
+
+/// The Redis channel on which RuoYi nodes exchange [`WebSocketMessageDto`]s.
+pub const WEBSOCKET_TOPIC: &str = "global:websocket";
+
+/// The Redis channel on which RuoYi nodes exchange [`SseMessageDto`]s.
+pub const SSE_TOPIC: &str = "global:sse";
+
+/// What RuoYi-Vue-Plus' `WebSocketUtils.publishMessage` takes: `{"sessionKeys":[1,2],"message":"text"}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WebSocketMessageDto {
+    /// The users, by id. Publishing to an empty list is an error.
+    pub session_keys: Vec<UserId>,
+    /// The text of the frame.
+    pub message: String,
+}
+
+/// What RuoYi-Vue-Plus' `SseMessageUtils.publishMessage` takes: `{"userIds":[1,2],"message":"text"}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SseMessageDto {
+    /// The users, by id. Publishing to an empty list is an error.
+    pub user_ids: Vec<UserId>,
+    /// The event's data.
+    pub message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dtos_have_ruoyis_json_names() {
+        let websocket = WebSocketMessageDto { session_keys: vec![1.into()], message: "hi".into() };
+        assert_eq!(serde_json::to_string(&websocket).unwrap(), r#"{"sessionKeys":[1],"message":"hi"}"#);
+        let sse = SseMessageDto { user_ids: vec!["a".parse().unwrap()], message: "hi".into() };
+        assert_eq!(serde_json::to_string(&sse).unwrap(), r#"{"userIds":["a"],"message":"hi"}"#);
+    }
+}
