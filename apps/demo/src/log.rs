@@ -131,7 +131,10 @@ fn write(bytes: &[u8]) {
 
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let thread = thread::current();
-    let (thread, message) = (thread.name().unwrap_or("?"), panic.payload_as_str().unwrap_or("?"));
+    let payload = panic.payload();
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let (thread, message) = (thread.name().unwrap_or("?"), text.unwrap_or("?"));
     let location = panic.location().map(ToString::to_string).unwrap_or_default();
     let backtrace = Backtrace::capture();
     if backtrace.status() == BacktraceStatus::Captured {

@@ -34,7 +34,7 @@ pub(crate) fn encode(kind: Kind, payload: &[u8]) -> Bytes {
 
 /// Encodes a Close frame. The reason is truncated to the 123 bytes that fit.
 pub(crate) fn close(code: u16, reason: &str) -> Bytes {
-    let end = reason.floor_char_boundary(123);
+    let end = (0..=reason.len().min(123)).rfind(|&end| reason.is_char_boundary(end)).unwrap_or_default();
     let mut payload = Vec::with_capacity(2 + end);
     payload.put_u16(code);
     payload.put_slice(&reason.as_bytes()[..end]);
