@@ -14,6 +14,8 @@ mod java;
 mod proxy;
 mod publisher;
 mod raw_client;
+#[cfg(doctest)]
+mod readmes;
 mod redis;
 mod redis_cluster;
 mod redis_process;
