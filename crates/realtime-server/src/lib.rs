@@ -1,13 +1,39 @@
 //! HTTP server for actix-web applications whose connections can be taken over, part of **realtime**.
 //!
 //! A long-lived connection costs an actix server more than 11 KiB: the HTTP dispatcher keeps a task and two buffers for
-//! as long as its response lasts. [`HttpServer`] runs the same `App` on an IO type of its own, from which a handler can
-//! lift the socket once the response's head has been written ([`Takeover`]). From then on the socket belongs to an epoll
-//! of its worker, and the connection is a small state machine ([`Connection`]).
+//! as long as the response lasts. [`HttpServer`] runs the same `App` on an IO type of its own, from which a handler can
+//! lift the socket once the head of the response has been written ([`Takeover`]). From then on an epoll instance of the
+//! worker drives the socket, and the connection is a small state machine ([`Connection`]).
 //!
-//! The transports of realtime do so by themselves; an application moves over by starting
-//! `realtime_server::HttpServer` instead of `actix_web::HttpServer`. On actix-web's server, over TLS and HTTP/2, and on
-//! other systems than Linux, the same state machine is run by the response's body ([`ConnectionBody`]).
+//! ```no_run
+//! use actix_web::{App, web};
+//! use realtime_server::HttpServer; // instead of actix_web::HttpServer
+//!
+//! #[actix_web::main]
+//! async fn main() -> std::io::Result<()> {
+//!     HttpServer::new(|| App::new().route("/", web::get().to(async || "hello")))
+//!         .bind(("127.0.0.1", 8080))?
+//!         .run()
+//!         .await
+//! }
+//! ```
+//!
+//! The crates `realtime-websocket` and `realtime-sse` take their connections over on their own. For another protocol,
+//! implement [`Connection`] and answer with a [`ConnectionBody`].
+//!
+//! # Guarantees
+//!
+//! - A [`Connection`] behaves the same on both lanes. On actix-web's server, over TLS and HTTP/2, and on systems other than
+//!   Linux, the response body runs the same state machine.
+//! - Bytes that arrived before the socket was lifted out reach the connection, in order.
+//! - One request is read at a time, and the next one only after it was answered.
+//! - A connection that was taken over is closed by its worker, when its state machine ends, and by nothing else.
+//!
+//! # Features
+//!
+//! - `http2`: HTTP/2, over TLS by ALPN, and in clear by `HttpServer::bind_auto_h2c`.
+//! - `rustls-0_23`: TLS by rustls 0.23, `HttpServer::bind_rustls_0_23`.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "nothing is taken over there"))]
 
 mod chunks;

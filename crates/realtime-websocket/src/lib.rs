@@ -1,6 +1,7 @@
 //! WebSocket transport of **realtime**, a push framework for actix-web.
 //!
-//! [`routes`] adds the endpoint to an `App`; [`WebSockets`] pushes through it.
+//! [`routes`] adds the endpoint to an `App`, configured by [`WebSocketConfig`]. [`WebSockets`] and [`Hub::publish`] push
+//! messages to users, to named topics or to everybody.
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -29,11 +30,38 @@
 //! }
 //! ```
 //!
-//! [`HttpServer`] is actix-web's with connections that leave the HTTP dispatcher once they are open, so that one costs
-//! less than a KiB; everything works on `actix_web::HttpServer` as well, with [`socket_options`] for `on_connect`.
+//! # What goes over the wire
 //!
-//! A server with open connections waits for its whole shutdown timeout, and then breaks them off. To end every session
-//! with a close code, handle signals in the application (`HttpServer::disable_signals`) and call `Hub::drain` first.
+//! A client that asks for the subprotocol [`SUBPROTOCOL`] receives JSON frames with positions, gaps and heartbeats; any
+//! other client receives the bare texts. What clients send goes to an [`InboundHandler`], by default [`Echo`].
+//!
+//! # Guarantees
+//!
+//! For clients of [`SUBPROTOCOL`], on a bus with positions. Bare texts are ordered and bounded, but have no cursor.
+//!
+//! - **One order.** All sessions see messages in the order of the bus, and none twice.
+//! - **Replay.** A client that reconnects with its cursor, to any node and over either transport, receives what it
+//!   missed.
+//! - **Announced gaps.** What can no longer be replayed is reported as a gap at its place.
+//! - **Bounds.** Every queue is bounded. A client that reads slowly delays neither the others nor the publisher.
+//! - **Final kicks.** Once a kick is acknowledged, no node accepts the token again.
+//!
+//! # Servers
+//!
+//! [`HttpServer`] has the methods of `actix_web::HttpServer`. On Linux it takes plain HTTP/1.1 connections over from the
+//! HTTP dispatcher once they are open, so that one costs less than a KiB instead of 11. Everything works on
+//! `actix_web::HttpServer`, too; give [`socket_options`] to its `on_connect`.
+//!
+//! # Stopping
+//!
+//! actix-web waits for open connections until its shutdown timeout (30 s) and then breaks them off. For an orderly stop,
+//! handle signals yourself (`HttpServer::disable_signals`) and call [`Hub::drain`] first: it ends every session with a
+//! request to come back.
+//!
+//! # Features
+//!
+//! - `jwt` (default): `JwtAuthenticator`. Without it, implement [`Authenticator`].
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "bench")]
 #[doc(hidden)]
