@@ -400,7 +400,7 @@ async fn a_subscription_that_lives_but_hears_nothing_is_down() {
     redis.cli(&["acl", "setuser", "default", "-publish"]);
     let muted = Instant::now();
     let problem = down(&mut events).await;
-    assert!(problem.contains("canary"), "{problem}");
+    assert!(problem.contains("heartbeat"), "{problem}");
     assert!(muted.elapsed() < Duration::from_secs(3), "took {:?}", muted.elapsed());
     let refused = bus.publish(&to_sse("x")).await;
     assert!(matches!(refused, Err(BusError::Refused(_))), "never Ok when Redis did not take it");

@@ -493,7 +493,7 @@ async fn a_token_with_a_header_that_changes_its_meaning_is_refused() {
         let token = jsonwebtoken::encode(&header, &payload, &key).unwrap();
         java.set_login(&token, &payload.login_id);
         java.set_last_active(&token, "1");
-        assert_eq!(refusal_of(&server, &token).await, "token header asks for what is not known here");
+        assert_eq!(refusal_of(&server, &token).await, "token header requires an unsupported extension");
     }
 }
 

@@ -1,8 +1,8 @@
-//! [`Batcher`]: what many callers ask of one connection at once goes there as one pipeline.
+//! [`Batcher`]: commands of many callers, sent over one connection as pipelines.
 //!
-//! A single command through the client costs a buffer, a channel's turn, and two wakes of tasks; a pipeline costs that
-//! once. Nobody waits for a batch to fill: whoever comes to an idle connection goes alone, and what comes meanwhile goes
-//! together when that is answered.
+//! A single command through the client costs a buffer, a message through a channel, and two task wake-ups; a pipeline costs
+//! that once. No caller waits for a batch to fill: a command on an idle connection is sent alone, and commands that arrive
+//! in the meantime are sent together after its answer.
 
 use std::{
     mem,
@@ -13,21 +13,21 @@ use std::{
 use redis::{Cmd, ErrorKind, Pipeline, RedisResult, Value, aio::MultiplexedConnection};
 use tokio::{runtime::Handle, sync::oneshot, time::timeout};
 
-/// The most commands of a batch. So many do not wait for what is under way.
+/// The most commands of a batch. A full batch is sent at once, beside those in flight.
 const BATCH: usize = 48;
 
-/// How many are under way at once: while Redis works on one batch, the callers of another prepare their next.
-const CARRIERS: usize = 4;
+/// The most batches in flight: while Redis works on one batch, the callers of another prepare their next commands.
+const MAX_IN_FLIGHT: usize = 4;
 
-/// A connection that callers share. Cloning it gives the same connection.
+/// A connection that callers share. Clones share the same connection.
 #[derive(Clone)]
-pub(crate) struct Batcher(Arc<Shared>);
+pub(crate) struct Batcher(Arc<BatcherShared>);
 
-struct Shared {
+struct BatcherShared {
     connection: MultiplexedConnection,
-    /// Where the connection lives, and the batches.
+    /// The runtime of the connection; batches run on it, too.
     runtime: Handle,
-    /// How long a batch may take.
+    /// Time limit of a batch.
     limit: Duration,
     queue: Mutex<Queue>,
 }
@@ -35,57 +35,62 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     waiting: Vec<(Cmd, Caller)>,
-    /// How many are under way: tasks with a batch, or a caller with its own command.
-    carriers: usize,
+    /// The number of tasks that send batches, plus one for a caller that sends its command alone.
+    in_flight: usize,
 }
 
-/// Whom an answer goes to.
+/// The recipient of an answer.
 type Caller = oneshot::Sender<RedisResult<Value>>;
 
 impl Batcher {
-    /// Takes a connection that was opened on the current runtime. No caller waits longer than `limit`, so that a batch
-    /// that took so long has nobody left.
+    /// Wraps a connection that was opened on the current runtime. No caller may wait longer than `limit`, so that a batch
+    /// that exceeds it has no callers left.
     pub(crate) fn new(connection: MultiplexedConnection, limit: Duration) -> Self {
-        Self(Arc::new(Shared { connection, runtime: Handle::current(), limit, queue: Mutex::default() }))
+        Self(Arc::new(BatcherShared {
+            connection,
+            runtime: Handle::current(),
+            limit,
+            queue: Mutex::default(),
+        }))
     }
 
-    /// A connection for what is asked beside the batches.
+    /// Returns a connection for requests beside the batches.
     pub(crate) fn connection(&self) -> MultiplexedConnection {
         self.0.connection.clone()
     }
 
-    /// Runs a command. What is dropped before it was sent is not sent.
+    /// Runs a command. If the future is dropped before the command was sent, it is not sent.
     ///
     /// # Errors
-    /// What Redis answers to this command; when the connection failed, nobody knows whether the command was run.
+    /// The error that Redis returned for this command; if the connection failed, the command may or may not have been run.
     pub(crate) async fn run(&self, command: Cmd) -> RedisResult<Value> {
         match self.admit(command) {
-            Admitted::Alone(command, _turn) => command.query_async(&mut self.connection()).await,
+            Admitted::Alone(command, _guard) => command.query_async(&mut self.connection()).await,
             Admitted::Waiting(answer) => {
-                answer.await.unwrap_or_else(|_| Err((ErrorKind::Io, "the batch was given up").into()))
+                answer.await.unwrap_or_else(|_| Err((ErrorKind::Io, "the batch was cancelled").into()))
             }
         }
     }
 
     fn admit(&self, command: Cmd) -> Admitted<'_> {
         let mut queue = self.0.queue();
-        if queue.carriers == 0 {
-            queue.carriers = 1;
-            return Admitted::Alone(command, Turn(self));
+        if queue.in_flight == 0 {
+            queue.in_flight = 1;
+            return Admitted::Alone(command, InFlightGuard(self));
         }
         let (caller, answer) = oneshot::channel();
         queue.waiting.push((command, caller));
-        if queue.waiting.len() >= BATCH && queue.carriers < CARRIERS {
-            queue.carriers += 1;
-            self.0.runtime.spawn(self.clone().carry());
+        if queue.waiting.len() >= BATCH && queue.in_flight < MAX_IN_FLIGHT {
+            queue.in_flight += 1;
+            self.0.runtime.spawn(self.clone().run_batches());
         }
         Admitted::Waiting(answer)
     }
 
-    /// Carries batches until nothing waits.
-    async fn carry(self) {
-        let _turn = Turn(&self);
-        while let Some((commands, callers)) = self.0.next() {
+    /// Sends batches until the queue is empty.
+    async fn run_batches(self) {
+        let _guard = InFlightGuard(&self);
+        while let Some((commands, callers)) = self.0.next_batch() {
             if callers.is_empty() {
                 continue;
             }
@@ -94,7 +99,7 @@ impl Batcher {
             let error = match timeout(self.0.limit, answers).await {
                 Ok(Ok(answers)) if answers.len() == callers.len() => {
                     for (caller, answer) in callers.into_iter().zip(answers) {
-                        // Who gave up meanwhile needs no answer.
+                        // A caller that was dropped needs no answer.
                         caller.send(answer).ok();
                     }
                     continue;
@@ -110,13 +115,13 @@ impl Batcher {
     }
 }
 
-impl Shared {
+impl BatcherShared {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next batch: its commands, and who waits for the answers. It has none when all of them gave up meanwhile.
-    fn next(&self) -> Option<(Pipeline, Vec<Caller>)> {
+    /// Takes the next batch: its commands and their callers. It is empty if all callers were dropped in the meantime.
+    fn next_batch(&self) -> Option<(Pipeline, Vec<Caller>)> {
         let batch = {
             let mut queue = self.queue();
             let len = queue.waiting.len().min(BATCH);
@@ -140,21 +145,21 @@ impl Shared {
 }
 
 enum Admitted<'a> {
-    /// Nobody is under way.
-    Alone(Cmd, Turn<'a>),
+    /// The connection is idle: the caller sends the command itself.
+    Alone(Cmd, InFlightGuard<'a>),
     Waiting(oneshot::Receiver<RedisResult<Value>>),
 }
 
-/// Whoever is under way. When it ends, answered or not, what waits is carried on.
-struct Turn<'a>(&'a Batcher);
+/// One unit of `Queue::in_flight`. Its drop hands it to a task if commands are waiting, also when the holder was cancelled.
+struct InFlightGuard<'a>(&'a Batcher);
 
-impl Drop for Turn<'_> {
+impl Drop for InFlightGuard<'_> {
     fn drop(&mut self) {
         let mut queue = self.0.0.queue();
         if queue.waiting.is_empty() {
-            queue.carriers -= 1;
+            queue.in_flight -= 1;
         } else {
-            self.0.0.runtime.spawn(self.0.clone().carry());
+            self.0.0.runtime.spawn(self.0.clone().run_batches());
         }
     }
 }

@@ -1,19 +1,10 @@
-//! [`Commands`]: request and answer with Redis, off the path of messages.
+//! [`Commands`]: requests to Redis off the publish path.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use realtime_core::BusError;
 use redis::{
-    ConnectionAddr, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value, aio::MultiplexedConnection,
-    from_redis_value,
+    ErrorKind, RedisError, RedisResult, ServerErrorKind, Value, aio::MultiplexedConnection, from_redis_value,
 };
 use tokio::{
     task::JoinHandle,
@@ -22,42 +13,33 @@ use tokio::{
 
 use crate::{
     config::{RedisConfig, RedisConfigError},
-    line::{Line, is_refusal},
-    master::Servers,
+    error::is_refusal,
+    master::MasterLookup,
+    server_connection::ServerConnection,
+    shared_connection::SharedConnection,
 };
 
-/// How long a read waits for an entry; it ends before a command's time is up.
+/// Time for which a read waits for an entry; it ends before the time limit of a command.
 const BLOCK: Duration = Duration::from_millis(500);
 
-/// How often it is asked whether the master is still the same.
-const LOOK: Duration = Duration::from_secs(1);
+/// Time between two checks that the master is still the same.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 
-/// Two connections, one to ask over and one to wait on, that are opened when they are needed and given up after any
-/// fault but a server's plain "no", and when another server has become the master.
+/// Two connections, one for requests and one for blocking reads. They are opened on demand, and discarded after any error
+/// except a plain refusal and when another server has become the master.
 pub(crate) struct Commands {
-    shared: Arc<Shared>,
+    connections: Arc<Connections>,
     watch: Option<JoinHandle<()>>,
 }
 
-struct Shared {
-    servers: Arc<Servers>,
+struct Connections {
+    lookup: Arc<MasterLookup>,
     config: RedisConfig,
-    /// The key that says which server of a cluster it is.
+    /// The key whose master is used.
     key: String,
-    asking: Way,
-    /// A read that waits would hold up everything behind it.
-    waiting: Way,
-}
-
-#[derive(Default)]
-struct Way {
-    line: Line<Link>,
-    opened: AtomicU64,
-}
-
-struct Link {
-    connection: MultiplexedConnection,
-    addr: ConnectionAddr,
+    requests: SharedConnection<ServerConnection>,
+    /// Separate, since a blocking read delays everything behind it.
+    blocking: SharedConnection<ServerConnection>,
 }
 
 /// An entry of a stream: its id and its fields.
@@ -65,40 +47,42 @@ pub(crate) type StreamEntry = (String, HashMap<String, String>);
 
 impl Commands {
     /// # Panics
-    /// The function it returns, outside a tokio runtime.
+    /// The returned function panics outside a tokio runtime.
     pub(crate) fn make(config: RedisConfig) -> Result<impl FnOnce(String) -> Self + Send, RedisConfigError> {
-        let servers = Servers::shared(&config)?;
+        let lookup = MasterLookup::shared(&config)?;
         Ok(move |key| {
-            let (asking, waiting) = (Way::default(), Way::default());
-            let shared = Arc::new(Shared { servers, config, key, asking, waiting });
-            let watch = shared.servers.can_change().then(|| tokio::spawn(leave(Arc::clone(&shared))));
-            Self { shared, watch }
+            let (requests, blocking) = (SharedConnection::default(), SharedConnection::default());
+            let connections = Arc::new(Connections { lookup, config, key, requests, blocking });
+            let watch = connections.lookup.can_change();
+            let watch = watch.then(|| tokio::spawn(discard_moved(Arc::clone(&connections))));
+            Self { connections, watch }
         })
     }
 
-    /// How many connections were opened to ask over. Whatever went over an earlier one may be lost with its server.
+    /// Returns how many connections for requests were opened so far. Writes over an earlier one may be lost with its
+    /// server.
     pub(crate) fn opened(&self) -> u64 {
-        self.shared.asking.opened.load(Ordering::Acquire)
+        self.connections.requests.opened()
     }
 
-    /// Runs something over the connection, within the time that a command may take.
+    /// Runs requests over the connection, within the time limit of a command.
     ///
     /// # Errors
-    /// What is wrong, as text.
+    /// The problem as text.
     pub(crate) async fn run<T>(
         &self,
         work: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
     ) -> Result<T, String> {
-        self.shared.over(&self.shared.asking, work).await
+        self.connections.run(&self.connections.requests, work).await
     }
 
-    /// The entries of a stream after one; waits for some.
+    /// Reads the entries of a stream after an id; waits for some.
     ///
     /// # Errors
     /// As [`Self::run`].
     pub(crate) async fn entries_after(&self, stream: &str, after: &str) -> Result<Vec<StreamEntry>, String> {
-        let shared = &self.shared;
-        let block = BLOCK.min(shared.config.command_timeout / 2);
+        let connections = &self.connections;
+        let block = BLOCK.min(connections.config.command_timeout / 2);
         let read = async |connection: &mut MultiplexedConnection| {
             redis::cmd("XREAD")
                 .arg("COUNT")
@@ -111,7 +95,7 @@ impl Commands {
                 .query_async::<Value>(connection)
                 .await
         };
-        match shared.over(&shared.waiting, read).await? {
+        match connections.run(&connections.blocking, read).await? {
             Value::Nil => Ok(Vec::new()),
             streams => {
                 let streams: Vec<(String, Vec<StreamEntry>)> =
@@ -130,59 +114,48 @@ impl Drop for Commands {
     }
 }
 
-impl Shared {
-    async fn over<T>(
+impl Connections {
+    async fn run<T>(
         &self,
-        way: &Way,
+        shared: &SharedConnection<ServerConnection>,
         work: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
     ) -> Result<T, String> {
         let limit = self.config.command_timeout;
         let deadline = Instant::now() + limit;
         let late = || format!("no answer from Redis within {limit:?}");
-        let link = timeout_at(deadline, way.line.link(|| self.open(way)))
-            .await
-            .map_err(|_| late())?
-            .map_err(|error| match error {
+        let open = || ServerConnection::open(&self.lookup, &self.key, limit);
+        let connection = timeout_at(deadline, shared.get(open)).await.map_err(|_| late())?.map_err(
+            |error| match error {
                 BusError::Unavailable(problem)
                 | BusError::Refused(problem)
                 | BusError::Unsupported(problem) => problem,
-            })?;
-        let answer = timeout_at(deadline, work(&mut link.connection.clone())).await;
+            },
+        )?;
+        let answer = timeout_at(deadline, work(&mut connection.connection.clone())).await;
         match &answer {
-            Ok(Ok(_)) => way.line.worked(),
-            Ok(Err(error)) if is_plain_no(error) => {}
-            Ok(Err(error)) => way.line.give_up(&link, error),
-            Err(_) => way.line.give_up(&link, late()),
+            Ok(Ok(_)) => shared.record_success(),
+            Ok(Err(error)) if is_rejection(error) => {}
+            Ok(Err(error)) => shared.discard_failed(&connection, error),
+            Err(_) => shared.discard_failed(&connection, late()),
         }
         answer.map_err(|_| late())?.map_err(|error| error.to_string())
     }
-
-    async fn open(&self, way: &Way) -> RedisResult<Link> {
-        let server = self.servers.master(&self.key).await?;
-        let addr = server.addr().clone();
-        let connection = self.servers.open(server, self.config.command_timeout).await?;
-        way.opened.fetch_add(1, Ordering::Release);
-        Ok(Link { connection, addr })
-    }
 }
 
-/// Leaves a server that is not the master any more: one that is cut off from the others notices nothing itself.
-async fn leave(shared: Arc<Shared>) {
+/// Discards connections to a server that is not the master any more: one that is cut off from the others doesn't notice
+/// by itself.
+async fn discard_moved(connections: Arc<Connections>) {
     loop {
-        sleep(LOOK).await;
-        let Ok(master) = shared.servers.recent_master(&shared.key).await else { continue };
-        for line in [&shared.asking.line, &shared.waiting.line] {
-            if let Some(link) = line.current()
-                && link.addr != *master.addr()
-            {
-                line.leave(&link);
-            }
+        sleep(CHECK_EVERY).await;
+        if let Ok(master) = connections.lookup.recent_master(&connections.key).await {
+            connections.requests.discard_unless_to(master.addr());
+            connections.blocking.discard_unless_to(master.addr());
         }
     }
 }
 
-/// A server that says no to one command is still the right one, unless it says that it is not.
-fn is_plain_no(error: &RedisError) -> bool {
+/// Returns whether the right server rejected one command; the connection stays usable.
+fn is_rejection(error: &RedisError) -> bool {
     is_refusal(error)
         || matches!(
             error.kind(),
@@ -193,6 +166,6 @@ fn is_plain_no(error: &RedisError) -> bool {
 
 impl fmt::Debug for Commands {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Commands").field("key", &self.shared.key).finish_non_exhaustive()
+        f.debug_struct("Commands").field("key", &self.connections.key).finish_non_exhaustive()
     }
 }

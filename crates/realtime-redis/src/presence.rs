@@ -1,85 +1,59 @@
-//! [`RedisPresence`]: who is online in the cluster.
+//! [`RedisPresence`]: the online users of a cluster.
 //!
-//! Each node keeps a lease and, per user, a list of its own sessions. What it writes is always the whole truth about
-//! one user on this node, so writing it again does no harm, and after any doubt a node writes all of it again. A node
-//! that dies is swept away by the others when its lease has ended.
+//! Each node keeps a lease and, per user, a list of its own sessions. Each write contains the complete list of one user on
+//! this node, so it can be repeated, and whenever writes may have been lost a node writes all lists again. After a crash of a
+//! node, the others remove its entries when its lease has ended.
 
 mod changes;
 mod keeper;
+mod member;
+mod reader;
 mod scripts;
+mod shared;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_core::{future::BoxFuture, stream::BoxStream};
-use futures_util::future::join;
 use realtime_core::{
     LocalPresence, OnlineCount, OnlineSession, OnlineUser, Presence, PresenceError, PresenceEvent, UserId,
 };
-use redis::{Value, aio::MultiplexedConnection};
+use redis::Value;
 use tokio::task::JoinHandle;
 
+use self::{
+    changes::Changes,
+    keeper::Keeper,
+    shared::{Keys, PresenceShared},
+};
 use crate::{
     commands::Commands,
     config::{RedisConfig, RedisConfigError},
     incarnation::Incarnation,
-    presence::{changes::Changes, keeper::Keeper},
     task::restarting,
 };
 
-/// Who is online in the cluster, kept in Redis 7.0 or later.
+/// The online users of a cluster, stored in Redis 7.0 or later.
 ///
-/// The users of a node that died are offline within 15 s.
+/// After a crash of a node, its users are offline within 15 s.
 #[derive(Debug)]
 pub struct RedisPresence {
-    shared: Arc<Shared>,
+    shared: Arc<PresenceShared>,
     keeper: Arc<Keeper>,
     keeping: Mutex<Option<JoinHandle<()>>>,
     following: JoinHandle<()>,
 }
 
-#[derive(Debug)]
-struct Shared {
-    commands: Commands,
-    keys: Keys,
-    changes: Changes,
-}
-
-/// What each of them holds is told in [`scripts`].
-#[derive(Debug)]
-struct Keys {
-    nodes: String,
-    node_prefix: String,
-    counts: String,
-    refs: String,
-    users: String,
-    online: String,
-    leaving: String,
-    since: String,
-    changes: String,
-    changed: String,
-    swept: String,
-    expected: String,
-    left: String,
-}
-
-impl Keys {
-    /// The hash of an incarnation.
-    fn node(&self, incarnation: &str) -> String {
-        format!("{}{incarnation}", self.node_prefix)
-    }
-}
-
-/// How many users are asked about at once.
-const PIECE: usize = 1000;
+/// Number of users per question.
+const CHUNK: usize = 1000;
 
 impl RedisPresence {
-    /// The presence of a cluster; give it to `HubBuilder::presence`.
+    /// Makes the presence of a cluster, to be passed to `HubBuilder::presence`.
     ///
     /// # Errors
-    /// [`RedisConfigError`] when a URL is none.
+    /// [`RedisConfigError`] for an invalid URL.
     ///
     /// # Panics
-    /// The function it returns, outside a tokio runtime.
+    /// The returned function panics outside a tokio runtime.
     pub fn make(
         config: RedisConfig,
         incarnation: Incarnation,
@@ -87,30 +61,15 @@ impl RedisPresence {
         let tag = config.tag("rt/presence");
         let commands = Commands::make(config)?;
         Ok(move |local| {
-            let key = |name: &str| format!("{tag}:{name}");
-            let keys = Keys {
-                nodes: key("nodes"),
-                node_prefix: key("node:"),
-                counts: key("counts"),
-                refs: key("refs"),
-                users: key("users"),
-                online: key("online"),
-                leaving: key("leaving"),
-                since: key("since"),
-                changes: key("changes"),
-                changed: key("changed"),
-                swept: key("swept"),
-                expected: key("expected"),
-                left: key("left"),
-            };
+            let keys = Keys::new(&tag);
             let commands = commands(keys.nodes.clone());
-            let shared = Arc::new(Shared { commands, keys, changes: Changes::default() });
+            let shared = Arc::new(PresenceShared { commands, keys, changes: Changes::default() });
             let keeper = Arc::new(Keeper::new(local, Arc::clone(&shared), incarnation));
             let kept = Arc::clone(&keeper);
             let keep = restarting("presence", move || keeper::keep(Arc::clone(&kept)));
             let keeping = Mutex::new(Some(tokio::spawn(keep)));
             let followed = Arc::clone(&shared);
-            let follow = restarting("changes of presence", move || changes::follow(Arc::clone(&followed)));
+            let follow = restarting("changes of presence", move || reader::follow(Arc::clone(&followed)));
             let following = tokio::spawn(follow);
             Self { shared, keeper, keeping, following }
         })
@@ -136,7 +95,7 @@ impl Presence for RedisPresence {
             let keeping = self.keeping.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(keeping) = keeping {
                 keeping.abort();
-                // One more word of it after ours would renew the lease.
+                // Another write of the task after ours would renew the lease.
                 keeping.await.ok();
                 self.keeper.retire().await;
             }
@@ -154,12 +113,12 @@ impl Presence for RedisPresence {
             }
             let shared = &self.shared;
             let answer = shared.ask(async |connection| {
-                // In pieces, so that Redis looks up one while the answer to another is read.
+                // In chunks, so that Redis works on one while the answer to another is read.
                 let mut pipe = redis::pipe();
-                for piece in users.chunks(PIECE) {
+                for chunk in users.chunks(CHUNK) {
                     let command = pipe.cmd("SMISMEMBER").arg(&shared.keys.online);
-                    for user in piece {
-                        command.arg(member(user));
+                    for user in chunk {
+                        command.arg(member::encode(user));
                     }
                 }
                 pipe.query_async::<Vec<Vec<Value>>>(connection).await
@@ -211,7 +170,7 @@ impl Presence for RedisPresence {
             let lists = shared.lists(&nodes, &members).await?;
             let users = members.iter().enumerate().filter_map(|(index, member)| {
                 let sessions = lists.iter().map(|node| node[index].len()).sum();
-                Some(OnlineUser { user_id: user(member)?, sessions })
+                Some(OnlineUser { user_id: member::decode(member)?, sessions })
             });
             Ok(users.collect())
         })
@@ -230,7 +189,7 @@ impl Presence for RedisPresence {
                         .await
                 })
                 .await?;
-            let lists = shared.lists(&nodes, &[member(user)]).await?;
+            let lists = shared.lists(&nodes, &[member::encode(user)]).await?;
             let mut sessions: Vec<_> = lists.into_iter().flatten().flatten().collect();
             sessions.sort_by_key(|session: &OnlineSession| session.since);
             Ok(sessions)
@@ -238,30 +197,8 @@ impl Presence for RedisPresence {
     }
 }
 
-impl Shared {
-    async fn ask<T>(
-        &self,
-        work: impl AsyncFnOnce(&mut MultiplexedConnection) -> redis::RedisResult<T>,
-    ) -> Result<T, PresenceError> {
-        if self.changes.is_read() {
-            return self.commands.run(work).await.map_err(PresenceError);
-        }
-        // What is answered here is no news to a listener that comes later. It is asked first, so that nothing gets lost
-        // between the two.
-        let (newest, answer) = self
-            .commands
-            .run(async |connection| {
-                let mut beside = connection.clone();
-                let (newest, answer) = join(self.newest_change(&mut beside), work(connection)).await;
-                Ok((newest?, answer?))
-            })
-            .await
-            .map_err(PresenceError)?;
-        self.changes.learn(newest);
-        Ok(answer)
-    }
-
-    /// The sessions of each of the users on each of the nodes.
+impl PresenceShared {
+    /// Returns the sessions of each user, per node.
     async fn lists(
         &self,
         nodes: &[String],
@@ -278,73 +215,9 @@ impl Shared {
             pipe.query_async::<Vec<Vec<Option<String>>>>(connection).await
         });
         let read = |json: Option<String>| {
-            // Another version's list is no list of ours: the sessions are not shown, and nothing breaks.
+            // A list in the format of another version is skipped.
             json.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default()
         };
         Ok(lists.await?.into_iter().map(|node| node.into_iter().map(read).collect()).collect())
-    }
-}
-
-/// A user as a member of a sorted set, so that the order of bytes is the order of users. Ten thousand of them in
-/// decimal digits take Redis and us a fifth longer.
-fn member(user: &UserId) -> String {
-    let Some(number) = user.as_number() else { return format!("t{user}") };
-    let number = number.cast_unsigned() ^ SIGN;
-    let mut member = String::with_capacity(1 + DIGITS);
-    member.push('n');
-    for place in (0..DIGITS).rev() {
-        let digit = usize::try_from(number >> (6 * place) & 63).expect("six bits fit");
-        member.push(char::from(ALPHABET[digit]));
-    }
-    member
-}
-
-/// Digits of 64, in the order of their bytes.
-const ALPHABET: &[u8; 64] = b"-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz";
-/// How many of them 64 bits take.
-const DIGITS: usize = 11;
-
-/// Turned around, the sign makes negative numbers come before the others.
-const SIGN: u64 = 1 << 63;
-
-fn user(member: &str) -> Option<UserId> {
-    match member.split_at_checked(1)? {
-        ("n", digits) if digits.len() == DIGITS => {
-            let digit = |byte| ALPHABET.iter().position(|digit| *digit == byte);
-            let number = digits
-                .bytes()
-                .try_fold(0_u64, |sum, byte| Some(sum << 6 | u64::try_from(digit(byte)?).ok()?))?;
-            Some((number ^ SIGN).cast_signed().into())
-        }
-        ("t", text) => text.parse().ok(),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn members_are_in_the_order_of_users_and_come_back() {
-        let mut users: Vec<UserId> = vec![
-            "b".parse().unwrap(),
-            10.into(),
-            (-3).into(),
-            9.into(),
-            i64::MAX.into(),
-            i64::MIN.into(),
-            "007".parse().unwrap(),
-            "a".parse().unwrap(),
-        ];
-        users.sort();
-        let mut members: Vec<String> = users.iter().map(member).collect();
-        assert_eq!(members.iter().map(|text| user(text).unwrap()).collect::<Vec<_>>(), users);
-        let sorted = members.clone();
-        members.sort();
-        assert_eq!(members, sorted);
-        for nobody in ["", "n", "n123", "n-----------!", "x"] {
-            assert_eq!(user(nobody), None, "{nobody}");
-        }
     }
 }

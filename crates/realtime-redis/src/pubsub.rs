@@ -1,114 +1,60 @@
 //! [`RedisPubSubBus`]: RuoYi's own two channels, so that Rust and Java nodes are one cluster.
 //!
-//! A subscription that has died looks just like a quiet one. So every node sends itself a canary once a second, all
-//! the way through Redis and the connection that hears the others, and believes in nothing else (see `listener`).
+//! A broken subscription looks like a quiet one. So every node publishes a heartbeat to itself once a second, through Redis
+//! and the connection that receives the other nodes' messages, and accepts no other proof (see `listener`).
 
 mod listener;
 mod publisher;
+mod shared;
 
-use std::{
-    collections::HashSet,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{collections::HashSet, sync::Arc};
 
 use futures_core::{future::BoxFuture, stream::BoxStream};
 use futures_util::stream;
-use realtime_core::{
-    Bus, BusError, BusEvent, Envelope, EventName, Published, SSE_TOPIC, Scope, Topic, Transport, UserId,
-    WEBSOCKET_TOPIC,
-};
+use realtime_core::{Bus, BusError, BusEvent, Envelope, EventName, Published, Scope, Topic, UserId};
 use redis::Pipeline;
-use tokio::{sync::mpsc, task::JoinSet, time::Instant};
+use tokio::{sync::mpsc, task::JoinSet};
 
-use crate::{
-    config::{RedisConfig, RedisConfigError},
-    line::Line,
-    master::Servers,
-    pubsub::publisher::Link,
-    ruoyi::Form,
-};
+use self::shared::PubSubShared;
+use crate::config::{RedisConfig, RedisConfigError};
 
-/// Carries envelopes in RuoYi's bytes over `global:websocket` and `global:sse`, with Redis' PUBLISH and SUBSCRIBE.
+/// A bus that carries envelopes in RuoYi's format over `global:websocket` and `global:sse`, with Redis' PUBLISH and
+/// SUBSCRIBE.
 ///
-/// At most once, and without positions: what is published while a node is cut off never reaches that node, which
-/// sees a gap instead; nobody can replay. `publish` returns when Redis has taken the envelope. Each channel keeps its
-/// order; an envelope for both transports is one message on each.
+/// Delivery is at most once, and without positions: messages published while a node is disconnected never reach that node,
+/// which gets a gap instead, and there is no replay. `publish` returns when Redis has accepted the envelope. Each channel
+/// keeps its order; an envelope for both transports is one message on each.
 ///
-/// It carries what those bytes can say: users with numeric ids or everybody, in the event `message`. Anything else is
-/// [`BusError::Unsupported`]. Cloning it gives the same bus.
+/// The format supports users with numeric ids or all users, in the event `message`. Anything else is
+/// [`BusError::Unsupported`]. Clones share the same bus.
 #[derive(Debug, Clone)]
-pub struct RedisPubSubBus(Arc<Shared>);
+pub struct RedisPubSubBus(Arc<PubSubShared>);
 
-/// What the parts of one bus share.
-#[derive(Debug)]
-struct Shared {
-    config: RedisConfig,
-    servers: Arc<Servers>,
-    channels: [Channel; 2],
-    /// The channel on which nobody but this bus hears itself.
-    canary: String,
-    /// Canaries tell their time from here.
-    born: Instant,
-    metrics: Metrics,
-    line: Line<Link>,
-}
-
-/// A channel and what goes over it.
-#[derive(Debug)]
-struct Channel {
-    name: String,
-    transport: Transport,
-    form: Form,
-}
-
-#[derive(Debug, Default)]
-struct Metrics {
-    connects: AtomicU64,
-    undecodable: AtomicU64,
-}
-
-/// What a bus has counted since its start.
+/// Counters of a bus since its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PubSubMetrics {
-    /// How many connections were opened.
+    /// Number of connections opened.
     pub connects: u64,
-    /// Messages that could not be read; each was skipped.
+    /// Messages that could not be decoded; each was skipped.
     pub undecodable: u64,
 }
 
-/// How many events wait for the hub before the listener stops taking messages.
+/// Number of events that wait for the hub before the listener stops reading messages.
 const QUEUE: usize = 1024;
 
 impl RedisPubSubBus {
-    /// A bus over the servers of a configuration. It connects by itself, and goes on trying.
+    /// Creates a bus over the servers of a configuration. It connects in the background and retries until it succeeds.
     ///
     /// # Errors
-    /// [`RedisConfigError`] when a URL is none.
+    /// [`RedisConfigError`] for an invalid URL.
     pub fn new(config: RedisConfig) -> Result<Self, RedisConfigError> {
-        let channel =
-            |name, label, form| Channel { name: config.name(name), transport: Transport::new(label), form };
-        Ok(Self(Arc::new(Shared {
-            servers: Servers::shared(&config)?,
-            channels: [
-                channel(WEBSOCKET_TOPIC, "websocket", Form::WEBSOCKET),
-                channel(SSE_TOPIC, "sse", Form::SSE),
-            ],
-            canary: config.name(&format!("realtime:canary:{:032x}", rand::random::<u128>())),
-            born: Instant::now(),
-            metrics: Metrics::default(),
-            line: Line::default(),
-            config,
-        })))
+        Ok(Self(Arc::new(PubSubShared::new(config)?)))
     }
 
-    /// What it has counted.
+    /// Returns a snapshot of the counters.
     pub fn metrics(&self) -> PubSubMetrics {
-        let Metrics { connects, undecodable } = &self.0.metrics;
-        let [connects, undecodable] = [connects, undecodable].map(|n| n.load(Ordering::Relaxed));
-        PubSubMetrics { connects, undecodable }
+        let counters = &self.0.counters;
+        PubSubMetrics { connects: counters.connects.get(), undecodable: counters.undecodable.get() }
     }
 }
 
@@ -132,8 +78,8 @@ impl Bus for RedisPubSubBus {
     }
 }
 
-impl Shared {
-    /// The commands that publish an envelope: one for each of its transports.
+impl PubSubShared {
+    /// Returns the commands that publish an envelope: one for each of its transports.
     fn commands(&self, envelope: &Envelope) -> Result<Pipeline, BusError> {
         let message = envelope.message();
         if message.event != EventName::default() {
@@ -154,7 +100,7 @@ impl Shared {
     }
 }
 
-/// The users that the topics name, each once; none for everybody.
+/// Returns the users that the topics name, each once; none for all users.
 fn users(topics: &[Topic]) -> Result<Vec<i64>, BusError> {
     if topics.iter().all(Topic::is_all) {
         return Ok(Vec::new());
@@ -174,8 +120,4 @@ fn users(topics: &[Topic]) -> Result<Vec<i64>, BusError> {
         }
     }
     Ok(users)
-}
-
-fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
 }

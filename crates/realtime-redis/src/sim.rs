@@ -1,4 +1,4 @@
-//! The decisions of a tail without a connection, behind the feature `sim`, with no promise to anybody else.
+//! The decisions of a tail without a connection, for the simulation of this workspace (feature `sim`, unstable).
 
 use std::{
     sync::Arc,
@@ -9,18 +9,18 @@ use realtime_core::{BusEvent, Envelope, Position};
 
 use crate::streams::{Content, Entry, RedisTime, TailState};
 
-/// What an entry of the stream holds.
+/// The content of an entry of the stream.
 #[derive(Debug, Clone)]
 pub enum Item {
     /// A message.
     Envelope(Arc<Envelope>),
-    /// A heartbeat of the node with this incarnation, and when it began.
+    /// A heartbeat of the node with this incarnation, and its start.
     Heartbeat(String, Instant),
-    /// The begin of an epoch.
+    /// The beginning of an epoch.
     Claim,
 }
 
-/// A node's tail.
+/// The tail of a node.
 #[derive(Debug)]
 pub struct Tail {
     state: TailState,
@@ -29,31 +29,31 @@ pub struct Tail {
 }
 
 impl Tail {
-    /// The tail of a node that starts now.
+    /// Creates the tail of a node that starts now.
     pub fn new(incarnation: &str, max_age: Duration) -> Self {
         let created = Instant::now();
         Self { state: TailState::new(incarnation.to_owned(), created), created, max_age }
     }
 
-    /// When the node started: its heartbeats tell their time from here.
+    /// Returns the start of the node, the origin of the times in its heartbeats.
     pub fn created(&self) -> Instant {
         self.created
     }
 
-    /// Behind which entry the next read goes on.
+    /// Returns the entry behind which the next read starts.
     pub fn last(&self) -> Option<Position> {
         self.state.last()
     }
 
-    /// A connection was claimed: where the stream ends, and Redis' time in milliseconds.
+    /// Handles a claimed connection: the end of the stream, and Redis' time in milliseconds.
     pub fn claimed(&mut self, end: Position, millis: u64) {
         self.state.claimed(end, RedisTime { millis, asked: Instant::now() }, self.max_age);
     }
 
-    /// Entries were read, each with Redis' time; `drained`: there are no more.
+    /// Handles a read of entries, each with Redis' time; `drained` if there are no more.
     ///
     /// # Errors
-    /// When the connection is to be given up.
+    /// The reason to discard the connection.
     pub fn read<'a>(
         &mut self,
         entries: impl IntoIterator<Item = (Position, &'a Item, u64)>,
@@ -65,7 +65,7 @@ impl Tail {
                 Item::Envelope(envelope) => Content::Envelope(Arc::clone(envelope)),
                 Item::Heartbeat(incarnation, began) => {
                     let began = began.saturating_duration_since(self.created).as_micros();
-                    Content::Beat { incarnation: incarnation.clone(), began: u64::try_from(began).ok() }
+                    Content::Heartbeat { incarnation: incarnation.clone(), began: u64::try_from(began).ok() }
                 }
                 Item::Claim => Content::Claim,
             };
@@ -76,13 +76,13 @@ impl Tail {
         Ok(events)
     }
 
-    /// A message of this node came back, which all that was acknowledged before `began` stands before.
+    /// Handles a message of this node that came back, behind everything that was acknowledged before `began`.
     pub fn came_back(&mut self, began: Instant) {
         self.state.came_back(began, Instant::now());
     }
 
-    /// The connection was given up.
+    /// Handles the loss of the connection.
     pub fn failed(&mut self) -> BusEvent {
-        self.state.failed("cut off".to_owned())
+        self.state.failed("disconnected".to_owned())
     }
 }

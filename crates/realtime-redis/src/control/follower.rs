@@ -1,4 +1,4 @@
-//! [`Follower`]: carries out the orders of the cluster on this node.
+//! [`Follower`]: applies the orders of the cluster on this node.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -14,54 +14,54 @@ use tokio::{
 };
 
 use super::{
-    CONFIRM, Shared, TELL,
+    shared::{BATCH, CONFIRM_TIMEOUT, ControlShared},
     store::{KEEP_ORDERS, OrderId, Receipt, order_id},
 };
 use crate::backoff::Backoff;
 
-/// How often a node renews its lease.
+/// Time between two renewals of the lease.
 const RENEW_EVERY: Duration = Duration::from_secs(3);
-/// How long Redis is left alone when it reads but does not write.
-const WRITE_AGAIN: Duration = Duration::from_secs(1);
+/// Pause before the next write when Redis accepts reads but no writes.
+const WRITE_RETRY: Duration = Duration::from_secs(1);
 
-/// Reads orders, carries them out, and reports.
+/// Reads orders, applies them, and writes receipts.
 pub(super) struct Follower {
-    shared: Arc<Shared>,
+    shared: Arc<ControlShared>,
     started: watch::Sender<bool>,
     /// The last order that was read.
     last: OrderId,
-    /// The orders that were seen: after a doubt all are read again, since another master may have numbered new ones
-    /// below the last.
+    /// The orders that were read: after a lost connection or lease all are read again, since another master may have
+    /// numbered new ones below the last.
     seen: BTreeSet<OrderId>,
-    /// What this node refuses and what Redis keeps were compared, and nothing was lost since.
-    in_step: bool,
-    /// Redis did not take what this node refuses; when to try again.
-    tell_at: Option<Instant>,
-    /// When the lease is renewed next.
+    /// Set while the revocations of this node and of Redis are known to agree.
+    in_sync: bool,
+    /// The time of the next attempt to write revocations, after a failed one.
+    retry_at: Option<Instant>,
+    /// The time of the next renewal of the lease.
     renew_at: Instant,
-    /// The node has had a lease since it was last in doubt.
+    /// Set once the lease was taken, until it is in doubt.
     has_lease: bool,
     reports: Vec<Report>,
 }
 
-/// An order that was carried out.
+/// The result of an order, until its receipt is written.
 struct Report {
     id: String,
     at: Instant,
     receipt: Receipt,
-    /// What the others have to refuse. It goes out before the receipt.
+    /// The tokens that other nodes must refuse. It is added before the receipt is written.
     refuse: Option<Order>,
 }
 
 impl Follower {
-    pub(super) fn new(shared: Arc<Shared>, started: watch::Sender<bool>) -> Self {
+    pub(super) fn new(shared: Arc<ControlShared>, started: watch::Sender<bool>) -> Self {
         Self {
             shared,
             started,
             last: (0, 0),
             seen: BTreeSet::new(),
-            in_step: false,
-            tell_at: None,
+            in_sync: false,
+            retry_at: None,
             renew_at: Instant::now(),
             has_lease: false,
             reports: Vec::new(),
@@ -75,10 +75,10 @@ impl Follower {
             match self.step().await {
                 Ok(()) => backoff.reset(),
                 Err(error) => {
-                    tracing::debug!(%error, "orders cannot be read");
-                    // Another server, or the same one after a restart, may have forgotten anything.
-                    (self.in_step, self.has_lease, self.renew_at) = (false, false, Instant::now());
-                    self.reports.retain(|report| report.at.elapsed() < CONFIRM);
+                    tracing::debug!(%error, "failed to read orders");
+                    // Another server, or the same one after a restart, may have lost data.
+                    (self.in_sync, self.has_lease, self.renew_at) = (false, false, Instant::now());
+                    self.reports.retain(|report| report.at.elapsed() < CONFIRM_TIMEOUT);
                     sleep(backoff.next()).await;
                 }
             }
@@ -86,68 +86,69 @@ impl Follower {
     }
 
     async fn step(&mut self) -> Result<(), String> {
-        let untold = self.shared.untold.load(Ordering::Acquire);
-        let tell = untold && self.tell_at.is_none_or(|at| at <= Instant::now());
-        if !self.in_step || tell {
+        let unsynced = self.shared.unsynced.load(Ordering::Acquire);
+        let is_due = self.retry_at.is_none_or(|at| at <= Instant::now());
+        if !self.in_sync || (unsynced && is_due) {
             self.synchronise().await?;
         }
         if self.renew_at <= Instant::now() {
             match self.renew_lease().await {
                 Ok(true) => {}
                 Ok(false) => {
-                    // Redis has been emptied.
-                    self.in_step = false;
+                    // Redis has lost its data.
+                    self.in_sync = false;
                     return Ok(());
                 }
-                // It may be that Redis only takes no writes. If there is more to it, reading fails as well.
-                Err(error) => tracing::debug!(%error, "the lease of control cannot be renewed"),
+                // Redis may only reject writes. In all other cases reading fails as well.
+                Err(error) => tracing::debug!(%error, "failed to renew the lease of control"),
             }
         }
         for (id, fields) in self.shared.store.orders_after(self.last).await? {
-            self.carry_out(id, &fields);
+            self.apply(id, &fields);
         }
         self.report().await;
         Ok(())
     }
 
-    /// Learns what is refused, and tells what is not known there. The first time it also starts the node.
+    /// Reads the revocations in Redis, and adds those of this node that are missing there. The first call also starts the
+    /// node.
     async fn synchronise(&mut self) -> Result<(), String> {
-        // What is added from now on is looked at the next time.
-        self.shared.untold.store(false, Ordering::Release);
+        // Revocations from now on are handled by the next call.
+        self.shared.unsynced.store(false, Ordering::Release);
         let snapshot = self.shared.store.snapshot().await;
-        let snapshot = snapshot.inspect_err(|_| self.shared.untold.store(true, Ordering::Release))?;
+        let snapshot = snapshot.inspect_err(|_| self.shared.unsynced.store(true, Ordering::Release))?;
         if *self.started.borrow() {
-            if !self.in_step {
+            if !self.in_sync {
                 self.last = (0, 0);
             }
-            // First the orders: they say behind which message a session ends. Then what they do not hold any more.
+            // First the orders: they hold the position behind which a session ends. Then the revocations without an order.
             while self.last < snapshot.last {
                 let orders = self.shared.store.orders_after(self.last).await?;
                 if orders.is_empty() {
                     break;
                 }
                 for (id, fields) in orders {
-                    self.carry_out(id, &fields);
+                    self.apply(id, &fields);
                 }
             }
         }
         self.shared.local.revoke(&snapshot.revocations);
         if !*self.started.borrow() {
             self.read_up_to(snapshot.last).await?;
-            // Before anybody is here, so that no kick passes this node by. A Redis that takes no writes has no kicks.
+            // Before the first connection, so that every kick waits for this node. A Redis that rejects writes has no kicks.
             self.renew_lease().await.ok();
             self.started.send_replace(true);
         }
-        self.in_step = true;
-        self.tell_at = None;
-        if let Err(error) = self.shared.tell(&snapshot).await {
-            self.could_not_tell(&error);
+        self.in_sync = true;
+        self.retry_at = None;
+        if let Err(error) = self.shared.add_missing(&snapshot).await {
+            self.retry_later(&error);
         }
         Ok(())
     }
 
-    /// Refuses what was refused before this node began: nodes of an older version keep that in the orders alone. Old
-    /// kicks are not carried out, since nobody is here yet.
+    /// Applies the revocations from before the start of this node: nodes of an older version store them in the orders only.
+    /// Old kicks are skipped, since there are no sessions yet.
     async fn read_up_to(&mut self, newest: OrderId) -> Result<(), String> {
         let mut revocations = Vec::new();
         while self.last < newest {
@@ -157,7 +158,7 @@ impl Follower {
             }
             for (id, fields) in orders {
                 if order_id(&id).is_some_and(|id| id > newest) {
-                    self.carry_out(id, &fields);
+                    self.apply(id, &fields);
                 } else if self.see(&id) {
                     revocations.extend(decode(&fields).iter().flat_map(Order::revocations));
                 }
@@ -167,16 +168,16 @@ impl Follower {
         Ok(())
     }
 
-    /// Whether the node had a lease already, or has not needed one so far.
+    /// Renews the lease. Returns false if it was lost.
     async fn renew_lease(&mut self) -> Result<bool, String> {
-        self.renew_at = Instant::now() + WRITE_AGAIN;
+        self.renew_at = Instant::now() + WRITE_RETRY;
         let (had, nodes) = self.shared.store.renew_lease().await?;
         self.renew_at = Instant::now() + RENEW_EVERY;
         self.shared.peers.lock().unwrap_or_else(PoisonError::into_inner).renewed(had, nodes);
         Ok(had || !mem::replace(&mut self.has_lease, true))
     }
 
-    /// Notes that an order was read. Returns whether it is new.
+    /// Records that an order was read. Returns whether it is new.
     fn see(&mut self, id: &str) -> bool {
         let Some(id) = order_id(id) else { return false };
         self.last = id;
@@ -187,17 +188,17 @@ impl Follower {
         new
     }
 
-    fn carry_out(&mut self, id: String, fields: &HashMap<String, String>) {
+    fn apply(&mut self, id: String, fields: &HashMap<String, String>) {
         if !self.see(&id) {
             return;
         }
         let Some(order) = decode(fields) else {
-            tracing::warn!(id, "an order that this version does not know is skipped");
+            tracing::warn!(id, "skipped an order that this version does not support");
             return;
         };
         let Applied { closed, refused } = self.shared.local.apply(&order);
         let refuse = match order {
-            // Only this node knows these tokens.
+            // Only this node knows the tokens of its sessions.
             Order::Kick { user, after, .. } if !refused.is_empty() => {
                 Some(Order::Refuse { user: Some(user), tokens: refused, after })
             }
@@ -207,8 +208,8 @@ impl Follower {
         self.reports.push(Report { id, at: Instant::now(), receipt, refuse });
     }
 
-    /// Tells what follows from the orders that were carried out, and leaves receipts. What is not taken now is told
-    /// later, and its receipt is tried again for as long as somebody waits for it.
+    /// Adds the orders that follow from those that were applied, and writes receipts. After a failure the revocations are
+    /// written later, and a receipt is retried for as long as the sender waits for it.
     async fn report(&mut self) {
         if self.reports.is_empty() {
             return;
@@ -216,32 +217,32 @@ impl Follower {
         match self.try_report().await {
             Ok(()) => self.reports.clear(),
             Err(error) => {
-                self.could_not_tell(&error);
-                self.reports.retain(|report| report.at.elapsed() < CONFIRM);
+                self.retry_later(&error);
+                self.reports.retain(|report| report.at.elapsed() < CONFIRM_TIMEOUT);
             }
         }
     }
 
     async fn try_report(&mut self) -> Result<(), String> {
         let store = &self.shared.store;
-        for reports in self.reports.chunks_mut(TELL) {
-            let told: Vec<_> = reports.iter_mut().filter(|report| report.refuse.is_some()).collect();
-            let orders: Vec<_> = told.iter().filter_map(|report| report.refuse.clone()).collect();
+        for reports in self.reports.chunks_mut(BATCH) {
+            let with_order: Vec<_> = reports.iter_mut().filter(|report| report.refuse.is_some()).collect();
+            let orders: Vec<_> = with_order.iter().filter_map(|report| report.refuse.clone()).collect();
             if !orders.is_empty() {
                 let added = store.add(&orders, true).await?;
-                for (report, id) in told.into_iter().zip(added.ids) {
+                for (report, id) in with_order.into_iter().zip(added.ids) {
                     (report.receipt.refuse, report.refuse) = (Some(id), None);
                 }
             }
-            store.leave_receipts(reports.iter().map(|report| (report.id.as_str(), &report.receipt))).await?;
+            store.write_receipts(reports.iter().map(|report| (report.id.as_str(), &report.receipt))).await?;
         }
         Ok(())
     }
 
-    fn could_not_tell(&mut self, error: &str) {
-        tracing::debug!(error, "refused logins cannot be told to the cluster");
-        self.shared.untold.store(true, Ordering::Release);
-        self.tell_at = Some(Instant::now() + WRITE_AGAIN);
+    fn retry_later(&mut self, error: &str) {
+        tracing::debug!(error, "failed to write revocations to Redis");
+        self.shared.unsynced.store(true, Ordering::Release);
+        self.retry_at = Some(Instant::now() + WRITE_RETRY);
     }
 }
 

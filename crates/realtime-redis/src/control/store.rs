@@ -1,4 +1,4 @@
-//! What control keeps in Redis.
+//! [`Store`]: the keys of control in Redis.
 //!
 //! All keys share a hash tag, so that they are in one slot of a cluster:
 //!
@@ -6,11 +6,11 @@
 //! |---|---|---|
 //! | `control` | stream | the orders: `v` the version, `o` the order as JSON |
 //! | `refused` | sorted set | a token's hash, then a space and its user where only that user is refused -> when it ends |
-//! | `revoked` | sorted set | a user -> before when its refused tokens were issued |
+//! | `revoked` | sorted set | a user -> the time before which its refused tokens were issued |
 //! | `nodes` | sorted set | a node's incarnation -> when its lease ends, in milliseconds |
-//! | `receipts:<id>` | hash | an incarnation -> what the order did on that node, as JSON |
+//! | `receipts:<id>` | hash | an incarnation -> the result of the order on that node, as JSON |
 //!
-//! Times are seconds, and now is by Redis' clock.
+//! Times are seconds unless stated otherwise, by Redis' clock.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -30,19 +30,19 @@ use crate::{
     incarnation::Incarnation,
 };
 
-/// How long a node is believed to live without a word.
+/// Time to live of a lease that is not renewed.
 pub(super) const LEASE: Duration = Duration::from_secs(9);
-/// How long receipts are kept.
+/// Time to live of receipts, in seconds.
 const KEEP_RECEIPTS: u64 = 60;
-/// About how many orders are kept for nodes that were cut off.
+/// Approximate number of orders that are kept for nodes that were disconnected.
 pub(super) const KEEP_ORDERS: usize = 10_000;
 
-/// KEYS: control, refused, revoked, nodes. ARGV: incarnation, orders to keep, how long what has no end is kept, 1: add
-/// the orders in any case, 0: those that refuse something new; then for each order its JSON, how much it refuses, and
-/// as often `token` or `user`, the member and its score, which is empty where a token has no end.
-/// Answers whether the node has a lease, and each order's id, empty if it was not added.
+/// KEYS: control, refused, revoked, nodes. ARGV: incarnation, orders to keep, time for which tokens without an end are kept,
+/// 1 to add all orders or 0 to add those with new revocations; then for each order its JSON, the number of its revocations,
+/// and for each of those `token` or `user`, the member and its score, which is empty for a token without an end.
+/// Returns whether the node has a lease, and each order's id, empty if it was not added.
 ///
-/// What has ended is kept for an hour more: clocks differ.
+/// Ended entries are kept for another hour, since clocks differ.
 const ADD: &str = r"
 local now = tonumber(redis.call('TIME')[1])
 local longest = tonumber(ARGV[3])
@@ -75,8 +75,8 @@ end
 return answer
 ";
 
-/// KEYS: nodes. ARGV: incarnation, lease in ms. Leases that have ended go. Answers whether the node had a lease, and
-/// who has one now.
+/// KEYS: nodes. ARGV: incarnation, lease in ms. Removes ended leases. Returns whether the node had a lease, and the nodes
+/// with one now.
 const RENEW: &str = r"
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
@@ -85,7 +85,7 @@ redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. now)
 return { 1 - new, redis.call('ZRANGE', KEYS[1], 0, -1) }
 ";
 
-/// Control's keys, and what is done with them.
+/// The keys of control, and the operations on them.
 #[derive(Debug)]
 pub(super) struct Store {
     commands: Commands,
@@ -94,32 +94,32 @@ pub(super) struct Store {
     refused: String,
     revoked: String,
     nodes: String,
-    /// Before an order's id: the receipts of its nodes.
+    /// Prefix of the key of an order's receipts; its id follows.
     receipts: String,
     add: redis::Script,
     renew: redis::Script,
 }
 
-/// What became of orders that were to be added.
+/// The result of adding orders.
 #[derive(Debug)]
 pub(super) struct Added {
-    /// This node holds a lease.
+    /// Set if this node has a lease.
     pub(super) has_lease: bool,
     /// The ids of those that were added.
     pub(super) ids: Vec<String>,
 }
 
-/// What a node leaves behind when it has carried out an order.
+/// The record of a node that has applied an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Receipt {
-    /// How many sessions it ended.
+    /// Number of sessions that it ended.
     pub(super) closed: usize,
-    /// The order by which this node told the others what they have to refuse.
+    /// The id of the order by which this node revoked further tokens on the others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) refuse: Option<String>,
 }
 
-/// What is refused, and the newest order then.
+/// All revocations, and the newest order at that time.
 #[derive(Debug)]
 pub(super) struct Snapshot {
     pub(super) revocations: Vec<Revocation>,
@@ -131,7 +131,7 @@ pub(super) type OrderId = (u64, u64);
 
 impl Store {
     /// # Panics
-    /// The function it returns, outside a tokio runtime.
+    /// The returned function panics outside a tokio runtime.
     pub(super) fn make(
         config: RedisConfig,
         incarnation: Incarnation,
@@ -159,7 +159,7 @@ impl Store {
         self.incarnation.as_str()
     }
 
-    /// Adds orders and what they refuse, in one step: all of them, or only those that refuse something new.
+    /// Adds orders and their revocations in one step: all of them, or only those with new revocations.
     pub(super) async fn add(&self, orders: &[Order], all: bool) -> Result<Added, String> {
         let mut invocation = self.add.prepare_invoke();
         for key in [&self.orders, &self.refused, &self.revoked, &self.nodes] {
@@ -188,21 +188,21 @@ impl Store {
         Ok(Added { has_lease, ids: answer.filter(|id| !id.is_empty()).collect() })
     }
 
-    /// Renews the node's lease. Answers whether it had one, and who has one now.
+    /// Renews the node's lease. Returns whether it had one, and the nodes with one now.
     pub(super) async fn renew_lease(&self) -> Result<(bool, HashSet<String>), String> {
         let mut invocation = self.renew.prepare_invoke();
         invocation.key(&self.nodes).arg(self.incarnation()).arg(LEASE.as_secs() * 1000);
         self.commands.run(async |connection| invocation.invoke_async(connection).await).await
     }
 
-    pub(super) async fn give_up_lease(&self) -> Result<(), String> {
+    pub(super) async fn end_lease(&self) -> Result<(), String> {
         let remove = async |connection: &mut MultiplexedConnection| {
             redis::cmd("ZREM").arg(&self.nodes).arg(self.incarnation()).query_async::<()>(connection).await
         };
         self.commands.run(remove).await
     }
 
-    /// All that is refused, and the newest order, as of one moment.
+    /// Returns all revocations and the newest order, in one transaction.
     pub(super) async fn snapshot(&self) -> Result<Snapshot, String> {
         let all = |key: &str| redis::cmd("ZRANGE").arg(key).arg(0).arg(-1).arg("WITHSCORES").clone();
         let ask = async |connection: &mut MultiplexedConnection| {
@@ -226,13 +226,13 @@ impl Store {
         Ok(Snapshot { revocations: tokens.chain(users).collect(), last })
     }
 
-    /// The orders after one; waits for some.
+    /// Reads the orders after one; waits for some.
     pub(super) async fn orders_after(&self, (millis, number): OrderId) -> Result<Vec<StreamEntry>, String> {
         self.commands.entries_after(&self.orders, &format!("{millis}-{number}")).await
     }
 
-    /// Leaves receipts for orders, each of which goes by itself later.
-    pub(super) async fn leave_receipts<'a>(
+    /// Writes receipts for orders; they expire.
+    pub(super) async fn write_receipts<'a>(
         &self,
         receipts: impl Iterator<Item = (&'a str, &'a Receipt)>,
     ) -> Result<(), String> {
@@ -244,11 +244,11 @@ impl Store {
             pipe.cmd("HSET").arg(&key).arg(self.incarnation()).arg(json).ignore();
             pipe.cmd("EXPIRE").arg(&key).arg(KEEP_RECEIPTS).ignore();
         }
-        let leave = async |connection: &mut MultiplexedConnection| pipe.query_async::<()>(connection).await;
-        self.commands.run(leave).await
+        let write = async |connection: &mut MultiplexedConnection| pipe.query_async::<()>(connection).await;
+        self.commands.run(write).await
     }
 
-    /// The live nodes, and the receipts for each of the orders.
+    /// Returns the live nodes, and the receipts of each order.
     pub(super) async fn confirmed(
         &self,
         ids: &[String],
@@ -270,7 +270,7 @@ impl Store {
 }
 
 impl Snapshot {
-    /// The orders that tell of what is not in here.
+    /// Returns orders for those revocations that are not in the snapshot.
     pub(super) fn missing(&self, held: Vec<Revocation>) -> Vec<Order> {
         let known = self.revocations.iter().map(|revocation| {
             let (kind, member, score) = encode(revocation);
@@ -285,7 +285,7 @@ impl Snapshot {
     }
 }
 
-/// In which of the two sets something is.
+/// The set of a revocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Kind {
     Token,
@@ -301,21 +301,21 @@ impl Kind {
     }
 }
 
-/// The set, member and score of what is refused. Without a score it has no end.
+/// Returns the set, member and score of a revocation; no score for a token without an end.
 fn encode(revocation: &Revocation) -> (Kind, String, Option<u64>) {
     match revocation {
         Revocation::Token { user, token: RefusedToken { token, until } } => {
             let hash = serde_json::to_value(token).expect("a hash is text");
             let hash = hash.as_str().unwrap_or_default();
             let member = user.as_ref().map_or_else(|| hash.to_owned(), |user| format!("{hash} {user}"));
-            // It must not end before the token does.
+            // Rounded up: it must not end before the token does.
             (Kind::Token, member, until.map(|end| seconds(end + Duration::from_nanos(999_999_999))))
         }
         Revocation::IssuedBefore { user, time } => (Kind::User, user.to_string(), Some(seconds(*time))),
     }
 }
 
-/// What an [`encode`]d revocation was, unless another version wrote it in a form of its own.
+/// Decodes an [`encode`]d revocation; `None` for the format of another version.
 fn decode(kind: Kind, member: &str, score: f64) -> Option<Revocation> {
     let time = UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(score).ok()?)?;
     match kind {
@@ -336,7 +336,7 @@ fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// A stream's id as an order's.
+/// Parses the id of an entry as an order's.
 pub(super) fn order_id(text: &str) -> Option<OrderId> {
     let (millis, number) = text.split_once('-')?;
     Some((millis.parse().ok()?, number.parse().ok()?))
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_comes_back_as_it_was_kept() {
+    fn an_encoded_revocation_decodes_to_itself() {
         for revocation in [token(None, Some(7)), token(Some(5), Some(7)), before(7)] {
             let (kind, member, score) = encode(&revocation);
             assert_eq!(decode(kind, &member, score.unwrap() as f64), Some(revocation), "{member}");
@@ -373,14 +373,14 @@ mod tests {
     }
 
     #[test]
-    fn only_what_redis_does_not_know_is_told_again() {
+    fn only_revocations_that_redis_lacks_are_missing() {
         let known = vec![token(None, Some(100)), token(Some(1), Some(100)), before(100)];
         let snapshot = Snapshot { revocations: known, last: (0, 0) };
         let missing = |revocation: Revocation| !snapshot.missing(vec![revocation]).is_empty();
         for (revocation, is_missing) in [
             (token(None, Some(100)), false),
             (token(None, Some(101)), true),
-            // Without an end it is known by a far one.
+            // A token without an end has one in the far future.
             (token(Some(1), None), false),
             (token(Some(2), Some(100)), true),
             (before(100), false),

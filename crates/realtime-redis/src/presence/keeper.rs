@@ -1,4 +1,4 @@
-//! [`Keeper`]: keeps this node's part of the truth in Redis, and sweeps away what others left behind.
+//! [`Keeper`]: writes this node's sessions to Redis, and sweeps the entries of nodes and users that have ended.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -14,13 +14,19 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
 
-use super::{Keys, Shared, changes::Place, member, scripts::Scripts, user};
+use super::{
+    changes::ChangeId,
+    member,
+    scripts::Scripts,
+    shared::{Keys, PresenceShared},
+};
 use crate::incarnation::Incarnation;
 
+/// The writer of this node's sessions, which also renews its lease.
 #[derive(Debug)]
 pub(super) struct Keeper {
     local: LocalPresence,
-    shared: Arc<Shared>,
+    shared: Arc<PresenceShared>,
     scripts: Scripts,
     incarnation: Incarnation,
     state: Mutex<State>,
@@ -29,68 +35,67 @@ pub(super) struct Keeper {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The users about whom Redis has to be told at once.
+    /// Users whose sessions have changed, written at once.
     dirty: HashSet<UserId>,
-    /// Those about whom it holds something else than this node, found by a comparison; told little by little.
+    /// Users whose entry in Redis differs, as found by a comparison; written in paced batches.
     differing: VecDeque<UserId>,
-    /// When the next batch of those is due, and the time between two.
+    /// The time of the next batch of those, and the pause between two.
     next_batch: Option<Instant>,
     pause: Duration,
-    /// The turn in which this node is to look for what has ended.
+    /// The turn in which this node sweeps, if it has been given one.
     turn: Option<u64>,
-    /// When this node compares what Redis holds with what it has.
+    /// The time at which this node compares its sessions with those in Redis.
     compare_at: Option<Instant>,
-    /// Since when the users with sessions on this node have been online, in milliseconds: should Redis forget it, it
-    /// is told.
+    /// The time since when each user with sessions on this node has been online, in milliseconds: it is written again if
+    /// Redis has lost its data.
     since: HashMap<UserId, u64>,
 }
 
-/// How long a node is believed to live without a word.
+/// Time to live of a lease that is not renewed.
 const LEASE: Duration = Duration::from_secs(9);
-/// How often a node renews its lease, which shows whether Redis was emptied.
+/// Time between two renewals of the lease, which also show whether Redis has lost its data.
 const TICK: Duration = Duration::from_secs(1);
-/// Time after which one of the nodes looks again for what has ended: a little less than a tick, so that a node alone does
-/// in each.
+/// Time after which one of the nodes sweeps again: a little less than a tick, so that a single node sweeps in each.
 const SWEEP_EVERY: Duration = Duration::from_millis(900);
-/// Where nobody has swept for so long, Redis was away: no lease could be renewed, and none ends sooner than this.
+/// If no node has swept for this long, Redis was unavailable and no lease could be renewed: none ends sooner than this.
 const SILENCE: Duration = Duration::from_secs(3);
-/// How many users one script takes: a script holds up everything else in Redis.
+/// Number of users per script: a script blocks everything else in Redis.
 const BATCH: usize = 500;
-/// Longest time between a new connection and the comparison of what Redis holds with what this node has: the nodes of a
-/// cluster have lost their connections together.
+/// Maximum delay between a new connection and the comparison with Redis: the nodes of a cluster lose their connections
+/// together.
 const COMPARE_WITHIN: Duration = Duration::from_secs(2);
-/// About how long it takes at most to write what differs then.
+/// Approximate maximum time over which the differences are written.
 const SPREAD: Duration = Duration::from_secs(3);
-/// Longest pause between two batches of what differs.
+/// Maximum pause between two batches of differences.
 const PAUSE: Duration = Duration::from_millis(250);
-/// How long changes are collected before they are written.
+/// Time for which changes are collected before they are written.
 const COLLECT: Duration = Duration::from_millis(20);
 
 impl Keeper {
-    pub(super) fn new(local: LocalPresence, shared: Arc<Shared>, incarnation: Incarnation) -> Self {
+    pub(super) fn new(local: LocalPresence, shared: Arc<PresenceShared>, incarnation: Incarnation) -> Self {
         let scripts = Scripts::new();
         Self { local, shared, scripts, incarnation, state: Mutex::default(), wake: Notify::new() }
     }
 
-    /// A session of the user was opened or ended.
+    /// Marks a user whose session was opened or has ended.
     pub(super) fn changed(&self, user: &UserId) {
         self.state().dirty.insert(user.clone());
         self.wake.notify_one();
     }
 
-    /// Writes what is left to be written and gives up the lease. Whoever keeps it has to have stopped.
+    /// Writes all remaining changes and ends the lease. [`keep`] must have stopped.
     pub(super) async fn retire(&self) {
-        let last_words = async {
-            // What the sweep would find, it would take for a node's that died: nobody's clients would be waited for.
+        let final_sync = async {
+            // The sweep would treat what is left as the entries of a crashed node, and not wait for its clients.
             self.compare().await?;
             while self.sync(Scope::Everything).await? {}
             let mut invocation = self.script(&self.scripts.retire, self.incarnation.as_str());
             invocation.arg(self.incarnation.as_str());
             let commands = &self.shared.commands;
-            commands.run(async |link| invocation.invoke_async::<()>(link).await).await
+            commands.run(async |connection| invocation.invoke_async::<()>(connection).await).await
         };
-        if let Err(error) = last_words.await {
-            tracing::warn!(%error, "the lease of presence runs out by itself");
+        if let Err(error) = final_sync.await {
+            tracing::warn!(%error, "failed to end the lease of presence; it expires");
         }
     }
 
@@ -98,7 +103,7 @@ impl Keeper {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A call of a script, with the hash of a node among its keys.
+    /// Prepares a call of a script, with the hash of a node among its keys.
     fn script<'a>(&self, script: &'a redis::Script, node: &str) -> redis::ScriptInvocation<'a> {
         let keys = &self.shared.keys;
         let mut invocation = script.prepare_invoke();
@@ -112,7 +117,7 @@ impl Keeper {
         invocation
     }
 
-    /// Writes what is due, up to a batch, and renews the lease. Returns whether there is more.
+    /// Writes a batch of what is due, and renews the lease. Returns whether there is more.
     async fn sync(&self, scope: Scope) -> Result<bool, String> {
         let batch = self.state().take_batch(scope);
         let mut invocation = self.script(&self.scripts.sync, self.incarnation.as_str());
@@ -128,33 +133,34 @@ impl Keeper {
             let since = match sessions.first() {
                 Some(first) => *self.state().since.entry(user.clone()).or_insert_with(|| began(first)),
                 None => {
-                    // Should it come back it is online since then, unless Redis has waited for it.
+                    // A user that comes back is online since then, unless Redis has waited for it.
                     self.state().since.remove(user);
                     0
                 }
             };
             let back = millis(self.local.expected_within(user));
-            invocation.arg(member(user)).arg(json(&sessions)).arg(since).arg(back);
+            invocation.arg(member::encode(user)).arg(json(&sessions)).arg(since).arg(back);
             here.push(!sessions.is_empty());
         }
         let commands = &self.shared.commands;
-        let answer = commands.run(async |link| invocation.invoke_async::<Vec<String>>(link).await).await;
+        let answer =
+            commands.run(async |connection| invocation.invoke_async::<Vec<String>>(connection).await).await;
         let mut state = self.state();
-        let answer = match answer.and_then(|answer| Synced::read(&answer)) {
+        let answer = match answer.and_then(|answer| SyncAnswer::parse(&answer)) {
             Ok(answer) => answer,
             Err(error) => {
                 state.dirty.extend(batch);
                 return Err(error);
             }
         };
-        self.shared.changes.learn(answer.newest);
+        self.shared.changes.set_known(answer.newest);
         for ((user, since), here) in batch.into_iter().zip(answer.since).zip(here) {
             if here && since > 0 {
                 state.since.insert(user, since);
             }
         }
         if answer.is_new {
-            // The first word of this node, or Redis has forgotten it, or others may have swept some of it away.
+            // The first write of this incarnation, or Redis has lost its data, or other nodes may have swept entries.
             state.compare_at = Some(Instant::now());
         }
         if answer.turn > 0 {
@@ -163,20 +169,20 @@ impl Keeper {
         Ok(state.has_due(scope))
     }
 
-    /// Finds what Redis holds otherwise than this node: what went over another connection may be lost.
+    /// Finds the differences between this node and Redis: writes over an earlier connection may be lost.
     async fn compare(&self) -> Result<(), String> {
         let entries = self.shared.keys.node(self.incarnation.as_str());
         let mut missing: HashSet<UserId> = self.local.local_users().into_iter().collect();
         let mut cursor = "0".to_owned();
         loop {
-            let scan = async |link: &mut MultiplexedConnection| {
+            let scan = async |connection: &mut MultiplexedConnection| {
                 let mut scan = redis::cmd("HSCAN");
                 scan.arg(&entries).arg(&cursor).arg("COUNT").arg(BATCH);
-                scan.query_async::<(String, Vec<(String, String)>)>(link).await
+                scan.query_async::<(String, Vec<(String, String)>)>(connection).await
             };
             let (next, written) = self.shared.commands.run(scan).await?;
             for (member, written) in written {
-                let Some(user) = user(&member) else { continue };
+                let Some(user) = member::decode(&member) else { continue };
                 if json(&self.local.local_sessions(&user)) == written {
                     missing.remove(&user);
                 } else {
@@ -188,12 +194,11 @@ impl Keeper {
             }
             cursor = next;
         }
-        self.state().differs(missing);
+        self.state().set_differing(missing);
         Ok(())
     }
 
-    /// Sweeps away what has ended if this node has the turn, as long as there is something and its own lease is far from
-    /// its end.
+    /// Sweeps if this node has the turn, until nothing is left or its own lease has to be renewed.
     async fn sweep(&self) -> Result<(), String> {
         let Some(mut turn) = self.state().turn.take() else { return Ok(()) };
         let mut dead = String::new();
@@ -203,8 +208,9 @@ impl Keeper {
             invocation.arg(millis(self.local.grace())).arg(BATCH).arg(turn).arg(&dead);
             let commands = &self.shared.commands;
             let more;
-            (more, turn, dead) =
-                commands.run(async |link| invocation.invoke_async::<(bool, u64, String)>(link).await).await?;
+            (more, turn, dead) = commands
+                .run(async |connection| invocation.invoke_async::<(bool, u64, String)>(connection).await)
+                .await?;
             if !more || Instant::now() >= renew {
                 return Ok(());
             }
@@ -212,18 +218,18 @@ impl Keeper {
     }
 }
 
-/// What one write takes along.
+/// The extent of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scope {
-    /// What has changed, and of what differs the batch that is due. The node takes its turn at the sweep.
+    /// All changes, and the batch of differences that is due. The node takes its turn at the sweep.
     Due,
-    /// All of it, without a pause: the node ends.
+    /// All changes and differences without a pause: the node stops.
     Everything,
 }
 
 impl State {
-    /// The users that are written next. They are taken out before their sessions are read: a change after this makes them
-    /// dirty again.
+    /// Takes the users of the next batch. They are removed before their sessions are read: a change after this marks them
+    /// again.
     fn take_batch(&mut self, scope: Scope) -> Vec<UserId> {
         let mut batch: Vec<UserId> = self.dirty.iter().take(BATCH).cloned().collect();
         for user in &batch {
@@ -245,8 +251,8 @@ impl State {
         !self.dirty.is_empty() || (scope == Scope::Everything && !self.differing.is_empty())
     }
 
-    /// Redis holds something else about these users than this node, as of now.
-    fn differs(&mut self, users: HashSet<UserId>) {
+    /// Sets the users whose entries in Redis differ, and paces their batches.
+    fn set_differing(&mut self, users: HashSet<UserId>) {
         self.differing = users.into_iter().collect();
         let batches = u32::try_from(self.differing.len().div_ceil(BATCH)).unwrap_or(u32::MAX).max(1);
         self.pause = (SPREAD / batches).min(PAUSE);
@@ -254,17 +260,17 @@ impl State {
     }
 }
 
-/// What the script that writes has answered.
-struct Synced {
+/// The answer of the script that writes.
+struct SyncAnswer {
     is_new: bool,
     turn: u64,
-    newest: Place,
+    newest: ChangeId,
     since: Vec<u64>,
 }
 
-impl Synced {
-    fn read(answer: &[String]) -> Result<Self, String> {
-        let strange = || "the answer of a script is none".to_owned();
+impl SyncAnswer {
+    fn parse(answer: &[String]) -> Result<Self, String> {
+        let strange = || "unexpected answer of a script".to_owned();
         let number = |text: &String| text.parse::<u64>().map_err(|_| strange());
         let [is_new, turn, newest, number_of_newest, since @ ..] = answer else {
             return Err(strange());
@@ -272,12 +278,13 @@ impl Synced {
         Ok(Self {
             is_new: is_new == "1",
             turn: number(turn)?,
-            newest: Place { id: newest.clone(), number: Some(number(number_of_newest)?) },
+            newest: ChangeId { id: newest.clone(), number: Some(number(number_of_newest)?) },
             since: since.iter().map(number).collect::<Result<_, _>>()?,
         })
     }
 }
 
+/// Writes and sweeps at each tick, and soon after each change. Never returns.
 pub(super) async fn keep(keeper: Arc<Keeper>) {
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -312,20 +319,20 @@ pub(super) async fn keep(keeper: Arc<Keeper>) {
         match work.await {
             Ok(()) => {
                 if !mem::replace(&mut healthy, true) {
-                    tracing::info!("presence is written again");
+                    tracing::info!("presence is being written again");
                 }
             }
             Err(error) => {
                 if mem::replace(&mut healthy, false) {
-                    tracing::warn!(%error, "presence cannot be written");
+                    tracing::warn!(%error, "failed to write presence");
                 }
-                // What could not be written stays dirty; the next tick tries again.
+                // The changes are kept; the next tick tries again.
             }
         }
     }
 }
 
-/// A user's sessions as Redis holds them.
+/// Encodes a user's sessions as they are stored in Redis.
 fn json(sessions: &[OnlineSession]) -> String {
     if sessions.is_empty() {
         return String::new();
@@ -333,7 +340,7 @@ fn json(sessions: &[OnlineSession]) -> String {
     serde_json::to_string(sessions).expect("strings and numbers are always JSON")
 }
 
-/// When a session began, in milliseconds.
+/// Returns the start of a session, in milliseconds.
 fn began(session: &OnlineSession) -> u64 {
     millis(session.since.duration_since(UNIX_EPOCH).unwrap_or_default())
 }

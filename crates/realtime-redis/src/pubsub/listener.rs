@@ -1,8 +1,8 @@
-//! The listener: a node's subscription, on a connection of its own, and the canaries that prove that it lives.
+//! The listener: a node's subscription, on a connection of its own, and the heartbeats that prove that it works.
 //!
-//! A canary carries the time at which it was published. The time of the newest one that came back is the proof: up to
-//! then everything was heard. So a proof that grows old means a dead subscription, a publisher that reaches nobody, or
-//! a hub that takes events too slowly; all three end the connection, and what may be missing is a gap.
+//! A heartbeat carries the time at which it was published. Everything published before the newest one that came back was
+//! received. If no newer one comes back, the subscription is broken, the publisher reaches no subscriber, or the hub takes
+//! events too slowly; in each case the connection is replaced, and a gap announces the messages that may be missing.
 
 use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};
 
@@ -14,28 +14,28 @@ use tokio::{
     time::{Instant, sleep, timeout, timeout_at},
 };
 
-use super::{Channel, Shared, count, publisher::NO_MASTER};
+use super::shared::{Channel, NOT_A_MASTER, PubSubShared};
 use crate::{
     backoff::Backoff,
     ruoyi::{Dto, Undecodable},
 };
 
-/// How often a canary is published.
-const CANARY: Duration = Duration::from_secs(1);
+/// Time between two heartbeats.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How old the proof may grow.
-const PROOF_LIMIT: Duration = Duration::from_millis(2500);
+/// Age limit of the last heartbeat.
+const HEARTBEAT_LIMIT: Duration = Duration::from_millis(2500);
 
-/// How long others may go on publishing to a master that this node has left.
-const STRAGGLERS: Duration = Duration::from_secs(3);
+/// Time for which other nodes may continue to publish to a master that this node has left.
+const LATE_PUBLISH_WINDOW: Duration = Duration::from_secs(3);
 
-/// Listens for ever, or until nobody wants to know.
-pub(super) async fn run(shared: Arc<Shared>, events: Sender<BusEvent>) {
-    let proof = shared.born;
+/// Listens until the receiver of the events is dropped.
+pub(super) async fn run(shared: Arc<PubSubShared>, events: Sender<BusEvent>) {
+    let last_heartbeat = shared.started_at;
     let mut listener = Listener {
         shared,
         events,
-        proof,
+        last_heartbeat,
         up: false,
         started: false,
         missed: false,
@@ -50,7 +50,7 @@ pub(super) async fn run(shared: Arc<Shared>, events: Sender<BusEvent>) {
         if listener.up {
             backoff.reset();
         }
-        // The same problem is not told again with every attempt.
+        // The same problem is reported once, not after every attempt.
         if listener.up || last.as_ref() != Some(&problem) {
             last = Some(problem.clone());
             if listener.events.send(BusEvent::Down(problem)).await.is_err() {
@@ -63,56 +63,56 @@ pub(super) async fn run(shared: Arc<Shared>, events: Sender<BusEvent>) {
 }
 
 struct Listener {
-    shared: Arc<Shared>,
+    shared: Arc<PubSubShared>,
     events: Sender<BusEvent>,
-    /// When the newest canary that came back was published.
-    proof: Instant,
-    /// The hub believes that it gets everything.
+    /// The time at which the newest heartbeat that came back was published.
+    last_heartbeat: Instant,
+    /// Set while the hub has been told that it receives everything.
     up: bool,
-    /// The hub has got something.
+    /// Set once the hub has received something.
     started: bool,
-    /// Something may be missing between what the hub has got and what comes next.
+    /// Set when something may be missing before the next message.
     missed: bool,
-    /// The server at the address that was followed is no master any more.
+    /// Set when the last server has lost its role behind the same address.
     moved: bool,
-    /// Until when others may still publish where this node does not listen any more.
+    /// The time until which other nodes may still publish to the master that this node has left.
     missing_until: Option<Instant>,
     /// The kinds of unreadable messages that were logged.
     warned: Vec<(Transport, Undecodable)>,
 }
 
 impl Listener {
-    /// Listens over one connection, until that fails.
+    /// Listens over one connection, until it fails.
     async fn follow(&mut self) -> Result<Infallible, String> {
         let shared = Arc::clone(&self.shared);
         let text = |error: RedisError| error.to_string();
-        count(&shared.metrics.connects);
-        let server = shared.servers.master(shared.home()).await.map_err(text)?;
+        shared.counters.connects.increment();
+        let server = shared.lookup.master(shared.key()).await.map_err(text)?;
         let addr = server.addr().clone();
         let limit = shared.config.command_timeout;
-        let messages = timeout(limit, shared.listen(server)).await;
+        let messages = timeout(limit, shared.subscribe(server)).await;
         let messages = messages.map_err(|_| format!("no subscription within {limit:?}"))?.map_err(text)?;
-        // The first canary over this connection has its time.
-        self.proof = Instant::now();
-        if self.started && (shared.servers.can_change() || std::mem::take(&mut self.moved)) {
-            self.missing_until = Some(self.proof + STRAGGLERS);
+        // The limit starts anew for the first heartbeat over this connection.
+        self.last_heartbeat = Instant::now();
+        if self.started && (shared.lookup.can_change() || std::mem::take(&mut self.moved)) {
+            self.missing_until = Some(self.last_heartbeat + LATE_PUBLISH_WINDOW);
         }
         tokio::select! {
-            ended = self.hear(messages) => ended,
-            () = shared.sing() => {
+            ended = self.receive(messages) => ended,
+            () = shared.publish_heartbeats() => {
                 self.moved = true;
-                Err(NO_MASTER.into())
+                Err(NOT_A_MASTER.into())
             }
             () = shared.until_moved(&addr) => Err("the master has changed".into()),
         }
     }
 
-    async fn hear(&mut self, mut messages: PubSubStream) -> Result<Infallible, String> {
-        let old = || format!("no canary has come back for {PROOF_LIMIT:?}");
+    async fn receive(&mut self, mut messages: PubSubStream) -> Result<Infallible, String> {
+        let overdue = || format!("no heartbeat has come back for {HEARTBEAT_LIMIT:?}");
         loop {
-            let limit = self.proof + PROOF_LIMIT;
-            let message = timeout_at(limit, messages.next()).await.map_err(|_| old())?;
-            let message = message.ok_or("the subscription's connection has ended")?;
+            let limit = self.last_heartbeat + HEARTBEAT_LIMIT;
+            let message = timeout_at(limit, messages.next()).await.map_err(|_| overdue())?;
+            let message = message.ok_or("the connection of the subscription was closed")?;
             if self.missing_until.is_some_and(|until| until <= Instant::now()) {
                 self.emit(BusEvent::Gap).await?;
                 self.missing_until = None;
@@ -126,85 +126,86 @@ impl Listener {
                 self.started = true;
             }
             if Instant::now() > limit {
-                return Err(old());
+                return Err(overdue());
             }
         }
     }
 
-    /// What the hub is told about a message of Redis.
+    /// Converts a message of Redis into an event for the hub.
     fn event(&mut self, message: &Msg) -> Option<BusEvent> {
         let (name, payload) = (message.get_channel_name(), message.get_payload_bytes());
-        if name == self.shared.canary {
-            self.proof = self.shared.published(payload)?;
+        if name == self.shared.heartbeat_channel {
+            self.last_heartbeat = self.shared.published_at(payload)?;
             return (!std::mem::replace(&mut self.up, true)).then_some(BusEvent::Up(None));
         }
         let channel = self.shared.channels.iter().find(|channel| channel.name == name)?;
         match channel.form.decode(payload) {
             Ok(dto) => Some(BusEvent::Message(None, Arc::new(channel.envelope(dto)))),
             Err(problem) => {
-                count(&self.shared.metrics.undecodable);
+                self.shared.counters.undecodable.increment();
                 let kind = (channel.transport, problem);
                 if !self.warned.contains(&kind) {
                     self.warned.push(kind);
                     let bytes = payload.len();
-                    tracing::warn!(channel = name, bytes, %problem, "a message is skipped; said once");
+                    tracing::warn!(channel = name, bytes, %problem, "skipped an unreadable message; logged once per problem");
                 }
                 None
             }
         }
     }
 
-    /// Tells the hub. One that takes nothing for long loses the connection: redis-rs queues without a bound.
+    /// Sends an event to the hub. If the hub takes none for too long the connection is closed: redis-rs queues without a
+    /// bound.
     async fn emit(&mut self, event: BusEvent) -> Result<(), String> {
-        match timeout_at(self.proof + PROOF_LIMIT, self.events.send(event)).await {
+        match timeout_at(self.last_heartbeat + HEARTBEAT_LIMIT, self.events.send(event)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err("nobody listens any more".into()),
-            Err(_) => Err("events are taken too slowly".into()),
+            Ok(Err(_)) => Err("the receiver of the events was dropped".into()),
+            Err(_) => Err("the hub takes events too slowly".into()),
         }
     }
 }
 
-impl Shared {
-    async fn listen(&self, server: ConnectionInfo) -> RedisResult<PubSubStream> {
+impl PubSubShared {
+    async fn subscribe(&self, server: ConnectionInfo) -> RedisResult<PubSubStream> {
         let mut subscription = Client::open(server)?.get_async_pubsub().await?;
         let [first, second] = &self.channels;
-        subscription.subscribe(&[&first.name, &second.name, &self.canary]).await?;
+        subscription.subscribe(&[&first.name, &second.name, &self.heartbeat_channel]).await?;
         Ok(subscription.into_on_message())
     }
 
-    /// Publishes canaries until the server that they go to is no master any more.
-    async fn sing(&self) {
+    /// Publishes heartbeats until their server is not a master any more.
+    async fn publish_heartbeats(&self) {
         let mut backoff = Backoff::default();
         loop {
-            match self.publish_canary().await {
+            match self.publish_heartbeat().await {
                 Ok(true) => {
                     backoff.reset();
-                    sleep(CANARY).await;
+                    sleep(HEARTBEAT_INTERVAL).await;
                 }
                 Ok(false) => return,
                 Err(error) => {
-                    tracing::debug!(%error, "no canary was published");
+                    tracing::debug!(%error, "failed to publish a heartbeat");
                     sleep(backoff.next()).await;
                 }
             }
         }
     }
 
-    /// When a canary was published.
-    fn published(&self, canary: &[u8]) -> Option<Instant> {
-        let millis = str::from_utf8(canary).ok()?.parse().ok()?;
-        Some(self.born.checked_add(Duration::from_millis(millis))?.min(Instant::now()))
+    /// Returns the time at which a heartbeat was published.
+    fn published_at(&self, heartbeat: &[u8]) -> Option<Instant> {
+        let millis = str::from_utf8(heartbeat).ok()?.parse().ok()?;
+        Some(self.started_at.checked_add(Duration::from_millis(millis))?.min(Instant::now()))
     }
 
-    /// Waits until another server than this one is the master: a node that is left alone with an old one hears itself.
+    /// Waits until another server is the master: a node that is isolated with an old one receives its own heartbeats.
     async fn until_moved(&self, addr: &ConnectionAddr) {
-        if !self.servers.can_change() {
+        if !self.lookup.can_change() {
             pending().await
         }
         loop {
-            sleep(CANARY).await;
-            if let Ok(master) = self.servers.recent_master(self.home()).await {
-                self.leave_unless_at(master.addr());
+            sleep(HEARTBEAT_INTERVAL).await;
+            if let Ok(master) = self.lookup.recent_master(self.key()).await {
+                self.connection.discard_unless_to(master.addr());
                 if master.addr() != addr {
                     return;
                 }
@@ -217,7 +218,7 @@ impl Channel {
     fn envelope(&self, Dto { users, message }: Dto) -> Envelope {
         let (scope, message) = (Scope::Only(self.transport), Message::text(message));
         let users: Vec<UserId> = users.into_iter().map(UserId::from).collect();
-        // No user at all is how Java nodes write everybody.
+        // Java nodes write "all users" as no user.
         Envelope::to_users(&users, scope, message.clone())
             .unwrap_or_else(|_| Envelope::broadcast(scope, message))
     }

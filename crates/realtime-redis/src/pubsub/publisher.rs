@@ -1,100 +1,69 @@
-//! Publishing: one multiplexed connection a node, which batches by itself what many callers publish at once.
-
-use std::fmt;
+//! Publishing: one multiplexed connection a node, over which concurrent publishes are batched.
 
 use realtime_core::BusError;
-use redis::{
-    ConnectionAddr, ErrorKind, FromRedisValue, Pipeline, RedisResult, Value, aio::MultiplexedConnection,
-};
+use redis::{FromRedisValue, Pipeline, RedisResult, Value};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Shared, count};
+use super::shared::{NOT_A_MASTER, PubSubShared};
 use crate::{
-    line::{bus_error, is_refusal},
+    error::{bus_error, client_error, is_refusal},
     master::is_master,
+    server_connection::ServerConnection,
 };
 
-/// What is said of a server that takes a PUBLISH and tells its own subscribers only.
-pub(super) const NO_MASTER: &str = "this server is not a master";
-
-/// A connection to a server that reaches everybody.
-pub(super) struct Link {
-    connection: MultiplexedConnection,
-    addr: ConnectionAddr,
-}
-
-impl fmt::Debug for Link {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").field("addr", &self.addr).finish_non_exhaustive()
-    }
-}
-
-impl Shared {
-    /// Runs PUBLISH commands, within the time that a command may take.
+impl PubSubShared {
+    /// Runs PUBLISH commands, within the time limit of a command.
     ///
     /// # Errors
-    /// [`BusError::Unavailable`]. Nothing is tried twice: Redis may have taken it.
+    /// [`BusError::Unavailable`]. Nothing is tried twice: Redis may have accepted it.
     pub(super) async fn publish(&self, commands: &Pipeline) -> Result<(), BusError> {
-        // Redis answers each with the number of its receivers on that server, which says nothing about other servers.
+        // The answers are numbers of receivers on that server, which say nothing about other servers.
         self.run::<Vec<u64>>(commands).await.map(drop)
     }
 
-    /// Publishes a canary and asks for the server's role, which may change behind an address that does not. Returns
-    /// whether it is a master; one that is not is left.
-    pub(super) async fn publish_canary(&self) -> Result<bool, BusError> {
-        let mut canary = redis::pipe();
-        canary.cmd("PUBLISH").arg(&self.canary).arg(self.born.elapsed().as_millis().to_string()).cmd("ROLE");
-        let (_, role) = self.run::<(u64, Value)>(&canary).await?;
-        let leads = is_master(&role);
-        if !leads && let Some(link) = self.line.current() {
-            self.line.leave(&link);
+    /// Publishes a heartbeat and asks for the server's role, which may change behind the same address. Returns whether it
+    /// is a master; otherwise the connection is discarded.
+    pub(super) async fn publish_heartbeat(&self) -> Result<bool, BusError> {
+        let mut heartbeat = redis::pipe();
+        let time = self.started_at.elapsed().as_millis().to_string();
+        heartbeat.cmd("PUBLISH").arg(&self.heartbeat_channel).arg(time).cmd("ROLE");
+        let (_, role) = self.run::<(u64, Value)>(&heartbeat).await?;
+        let is_master = is_master(&role);
+        if !is_master && let Some(connection) = self.connection.current() {
+            self.connection.discard(&connection);
         }
-        Ok(leads)
+        Ok(is_master)
     }
 
     async fn run<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T, BusError> {
         let timeout = self.config.command_timeout;
         let deadline = Instant::now() + timeout;
         let late = || BusError::Unavailable(format!("no answer from Redis within {timeout:?}"));
-        let link = timeout_at(deadline, self.line.link(|| self.open())).await.map_err(|_| late())??;
-        let mut connection = link.connection.clone();
+        let shared =
+            timeout_at(deadline, self.connection.get(|| self.open())).await.map_err(|_| late())??;
+        let mut connection = shared.connection.clone();
         let answer = commands.query_async::<T>(&mut connection);
         let error = match timeout_at(deadline, answer).await {
             Ok(Ok(answer)) => {
-                self.line.worked();
+                self.connection.record_success();
                 return Ok(answer);
             }
             Ok(Err(error)) if is_refusal(&error) => return Err(bus_error(&error)),
             Ok(Err(error)) => bus_error(&error),
             Err(_) => late(),
         };
-        self.line.give_up(&link, &error);
+        self.connection.discard_failed(&shared, &error);
         Err(error)
     }
 
-    async fn open(&self) -> RedisResult<Link> {
-        count(&self.metrics.connects);
-        let server = self.servers.master(self.home()).await?;
-        let addr = server.addr().clone();
-        let mut connection = self.servers.open(server, self.config.command_timeout).await?;
-        // A replica takes a PUBLISH, too, and only its own subscribers hear it.
-        if !is_master(&redis::cmd("ROLE").query_async(&mut connection).await?) {
-            return Err((ErrorKind::Client, NO_MASTER).into());
+    async fn open(&self) -> RedisResult<ServerConnection> {
+        self.counters.connects.increment();
+        let limit = self.config.command_timeout;
+        let mut opened = ServerConnection::open(&self.lookup, self.key(), limit).await?;
+        // A replica accepts a PUBLISH, too, but delivers it to its own subscribers only.
+        if !is_master(&redis::cmd("ROLE").query_async(&mut opened.connection).await?) {
+            return Err(client_error(NOT_A_MASTER));
         }
-        Ok(Link { connection, addr })
-    }
-
-    /// Everything of ours goes over the master of this name. In a cluster every node would do: each tells all others.
-    pub(super) fn home(&self) -> &str {
-        &self.channels[0].name
-    }
-
-    /// Gives the connection up when it leads elsewhere than to this server.
-    pub(super) fn leave_unless_at(&self, master: &ConnectionAddr) {
-        if let Some(link) = self.line.current()
-            && link.addr != *master
-        {
-            self.line.leave(&link);
-        }
+        Ok(opened)
     }
 }

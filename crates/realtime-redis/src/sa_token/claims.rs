@@ -1,18 +1,18 @@
-//! [`Verifier`]: what a token says about itself, once its signature is checked.
+//! [`Verifier`]: the claims of a token whose signature is valid.
 
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, errors::ErrorKind};
 use realtime_core::UserId;
 use serde::Deserialize;
 
-use super::{SaTokenConfigError, invalid::Invalid};
+use super::{SaTokenConfigError, login_rejection::LoginRejection};
 
-/// Checks signatures: HS256 with one secret, whatever the token asks for.
+/// A verifier of signatures: HS256 with one secret, regardless of the token's own `alg`.
 pub(super) struct Verifier {
     key: DecodingKey,
     login_type: String,
 }
 
-/// The claims that matter here. There are more, and `exp` is not among them.
+/// The claims in use. Tokens have more, but no `exp`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Claims {
@@ -32,33 +32,37 @@ impl Verifier {
         Ok(Self { key: DecodingKey::from_secret(secret.as_bytes()), login_type: login_type.to_owned() })
     }
 
-    pub(super) fn verify(&self, token: &str) -> Result<Claims, Invalid> {
+    pub(super) fn verify(&self, token: &str) -> Result<Claims, LoginRejection> {
         let header = jsonwebtoken::decode_header(token).map_err(|error| match error.kind() {
-            // Such as an `alg` that is no known one, or `none`.
-            ErrorKind::Json(_) => Invalid::Algorithm,
-            _ => Invalid::Malformed,
+            // For example an unknown `alg`, or `none`.
+            ErrorKind::Json(_) => LoginRejection::Algorithm,
+            _ => LoginRejection::Malformed,
         })?;
         if header.alg != Algorithm::HS256 {
-            return Err(Invalid::Algorithm);
+            return Err(LoginRejection::Algorithm);
         }
-        // RFC 7515, section 4.1.11, has an unknown `crit` refused; the others would change what is signed.
+        // RFC 7515, section 4.1.11: an unknown `crit` must be rejected. The others would change the signed content.
         let encoded = header.extras.inner().get("b64").is_some_and(|b64| *b64 != true);
         if header.crit.is_some() || header.zip.is_some() || header.enc.is_some() || encoded {
-            return Err(Invalid::Header);
+            return Err(LoginRejection::Header);
         }
         let mut validation = Validation::new(Algorithm::HS256);
         validation.required_spec_claims.clear();
-        // Redis alone knows the end of a login.
+        // Only Redis knows the end of a login.
         validation.validate_exp = false;
         validation.validate_aud = false;
         let data =
             jsonwebtoken::decode::<Claims>(token, &self.key, &validation).map_err(|error| {
                 match error.kind() {
-                    ErrorKind::InvalidSignature => Invalid::Signature,
-                    ErrorKind::Json(_) => Invalid::Claims,
-                    _ => Invalid::Malformed,
+                    ErrorKind::InvalidSignature => LoginRejection::Signature,
+                    ErrorKind::Json(_) => LoginRejection::Claims,
+                    _ => LoginRejection::Malformed,
                 }
             })?;
-        if data.claims.login_type == self.login_type { Ok(data.claims) } else { Err(Invalid::LoginType) }
+        if data.claims.login_type == self.login_type {
+            Ok(data.claims)
+        } else {
+            Err(LoginRejection::LoginType)
+        }
     }
 }

@@ -1,9 +1,9 @@
-//! [`Connections`]: ways to the servers that hold Sa-Token's keys, in any arrangement.
+//! [`Connections`]: connections to the servers of Sa-Token's keys, in any topology.
 //!
-//! Handshakes come in storms and ask for little: they share one connection, which leaves a server that is not the master
-//! any more. Large questions, which would hold them up, go over a pool of their own; it pings a connection that was idle
-//! before it is used again. The keys have no hash tag, so in a cluster each may be on another node, and a client that
-//! knows all of them is needed; it has a connection to each as it is.
+//! Handshakes arrive in bursts and ask for little: they share one connection, which is discarded when its server is not the
+//! master any more. Large questions, which would delay them, use a pool of their own; it pings an idle connection before the
+//! next use. The keys have no hash tag, so in a cluster each may be on another node, which requires the client for clusters;
+//! that has one connection to each node already.
 
 use std::{
     sync::{
@@ -24,22 +24,25 @@ use redis::{
 use tokio::{runtime::Handle, time::timeout};
 
 use crate::{
-    RedisConfig, RedisConfigError, Topology, commands::Commands, config::parse_all, line::Line,
-    master::Servers, tls,
+    commands::Commands,
+    config::{RedisConfig, RedisConfigError, Topology, parse_all},
+    master::MasterLookup,
+    shared_connection::SharedConnection,
+    tls,
 };
 
 pub(super) enum Connections {
     Master(Box<Master>),
-    Cluster { client: Box<ClusterClient>, shared: Line<ClusterConnection>, limit: Duration },
+    Cluster { client: Box<ClusterClient>, shared: SharedConnection<ClusterConnection>, limit: Duration },
 }
 
 /// Any of the topologies in which one server has all keys.
 pub(super) struct Master {
     config: RedisConfig,
-    /// A key that the server holds.
+    /// A key whose master is used.
     key: String,
     shared: OnceLock<Commands>,
-    servers: Arc<Servers>,
+    lookup: Arc<MasterLookup>,
     pool: Mutex<Option<MasterPool>>,
 }
 
@@ -50,11 +53,11 @@ struct MasterPool {
     looked_up: Instant,
 }
 
-/// The most connections for large questions.
-const POOLED: usize = 2;
+/// Maximum number of connections for large questions.
+const POOL_SIZE: usize = 2;
 
-/// How long a master is believed to be the master.
-const LOOK: Duration = Duration::from_secs(1);
+/// Time for which the result of a lookup is used.
+const LOOKUP_TTL: Duration = Duration::from_secs(1);
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -76,40 +79,40 @@ impl Connections {
                     what: "a cluster node".to_owned(),
                     problem: error.category().to_owned(),
                 })?;
-            let (client, shared) = (Box::new(client), Line::default());
+            let (client, shared) = (Box::new(client), SharedConnection::default());
             return Ok(Self::Cluster { client, shared, limit: config.command_timeout });
         }
-        let servers = Servers::shared(config)?;
+        let lookup = MasterLookup::shared(config)?;
         let (config, shared, pool) = (config.clone(), OnceLock::new(), Mutex::default());
-        let master = Box::new(Master { config, key, shared, servers, pool });
-        // Its look-out for another master lives here, rather than on the first worker that asks.
+        let master = Box::new(Master { config, key, shared, lookup, pool });
+        // Its task that watches for another master runs on this runtime, rather than on that of the first handshake.
         if Handle::try_current().is_ok() {
             master.shared();
         }
         Ok(Self::Master(master))
     }
 
-    /// The answer to a small question, within the time that a command may take.
+    /// Asks a small question, within the time limit of a command.
     pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, String> {
         match self {
             Self::Master(master) => master.ask(command).await,
             Self::Cluster { client, shared, limit } => {
                 let answer = async {
                     let open = || client.get_async_connection();
-                    let link = shared.link(open).await.map_err(|error| error.to_string())?;
-                    let answer = command.query_async(&mut ClusterConnection::clone(&link)).await;
-                    // What a node says no to would be said again over another connection.
+                    let connection = shared.get(open).await.map_err(|error| error.to_string())?;
+                    let answer = command.query_async(&mut ClusterConnection::clone(&connection)).await;
+                    // The refusal of a node would be the same over another connection.
                     match &answer {
                         Err(error) if RedisError::is_io_error(error) => {
-                            shared.give_up(&link, wordless(error))
+                            shared.discard_failed(&connection, redacted(error))
                         }
-                        _ => shared.worked(),
+                        _ => shared.record_success(),
                     }
-                    answer.map_err(|error| wordless(&error).to_string())
+                    answer.map_err(|error| redacted(&error).to_string())
                 };
                 timeout(*limit, answer).await.unwrap_or_else(|_| {
-                    if let Some(link) = shared.current() {
-                        shared.give_up(&link, late(*limit));
+                    if let Some(connection) = shared.current() {
+                        shared.discard_failed(&connection, late(*limit));
                     }
                     Err(late(*limit))
                 })
@@ -117,15 +120,15 @@ impl Connections {
         }
     }
 
-    /// The answer to a question that may be large.
+    /// Asks a question that may be large.
     pub(super) async fn ask_at_length<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, String> {
         let Self::Master(master) = self else { return self.ask(command).await };
         let answer = async {
             let mut connection = master.pool().await?.get().await.map_err(|error| match error {
-                PoolError::Backend(error) => wordless(&error).to_string(),
+                PoolError::Backend(error) => redacted(&error).to_string(),
                 error => error.to_string(),
             })?;
-            command.query_async(&mut connection).await.map_err(|error| wordless(&error).to_string())
+            command.query_async(&mut connection).await.map_err(|error| redacted(&error).to_string())
         };
         let limit = master.config.command_timeout;
         let answer = timeout(limit, answer).await.unwrap_or_else(|_| Err(late(limit)));
@@ -138,7 +141,7 @@ impl Connections {
 
 impl Master {
     /// # Panics
-    /// Outside a tokio runtime, when it is the first time.
+    /// The first call panics outside a tokio runtime.
     fn shared(&self) -> &Commands {
         self.shared.get_or_init(|| {
             let make = Commands::make(self.config.clone());
@@ -146,34 +149,34 @@ impl Master {
         })
     }
 
-    /// Asks a second time where the connection turns out to be broken: one that was idle may have been closed long ago,
-    /// and a look-up may be repeated.
+    /// Repeats the question if the connection turns out to be broken: an idle one may have been closed long ago, and a lookup
+    /// can be repeated.
     async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, String> {
         let broken = AtomicBool::new(false);
         let ask = async |connection: &mut MultiplexedConnection| {
             command.query_async(connection).await.map_err(|error| {
                 broken.store(error.is_io_error() && !error.is_timeout(), Ordering::Relaxed);
-                wordless(&error)
+                redacted(&error)
             })
         };
         let answer = self.shared().run(ask).await;
         if answer.is_err() && broken.load(Ordering::Relaxed) { self.shared().run(ask).await } else { answer }
     }
 
-    /// A pool of connections to the server that is the master now.
+    /// Returns a pool of connections to the current master.
     async fn pool(&self) -> Result<Pool, String> {
         let known = self.pool.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(MasterPool { pool, looked_up, .. }) = &known
-            && (looked_up.elapsed() < LOOK || !self.servers.can_change())
+            && (looked_up.elapsed() < LOOKUP_TTL || !self.lookup.can_change())
         {
             return Ok(pool.clone());
         }
         let master =
-            self.servers.recent_master(&self.key).await.map_err(|error| wordless(&error).to_string())?;
+            self.lookup.recent_master(&self.key).await.map_err(|error| redacted(&error).to_string())?;
         let addr = master.addr().clone();
         let pool = match known {
             Some(known) if known.addr == addr => known.pool,
-            _ => self.connect(master).map_err(|error| wordless(&error).to_string())?,
+            _ => self.connect(master).map_err(|error| redacted(&error).to_string())?,
         };
         let new = MasterPool { pool: pool.clone(), addr, looked_up: Instant::now() };
         *self.pool.lock().unwrap_or_else(PoisonError::into_inner) = Some(new);
@@ -184,8 +187,8 @@ impl Master {
         let limits = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(self.config.command_timeout));
-        let pool = Pool::builder(Manager::new_with_config(server, limits)?).max_size(POOLED);
-        Ok(pool.build().expect("only a pool with time limits of its own needs more"))
+        let pool = Pool::builder(Manager::new_with_config(server, limits)?).max_size(POOL_SIZE);
+        Ok(pool.build().expect("only a pool with time limits of its own needs a runtime"))
     }
 }
 
@@ -193,8 +196,8 @@ fn late(limit: Duration) -> String {
     format!("no answer from Redis within {limit:?}")
 }
 
-/// The same error without what the server said: it may repeat a command, and with it a token.
-fn wordless(error: &RedisError) -> RedisError {
+/// Returns the error without the server's text, which may repeat a command, and with it a token.
+fn redacted(error: &RedisError) -> RedisError {
     let what = if error.is_connection_refusal() {
         "connection refused"
     } else if error.is_timeout() {

@@ -1,29 +1,29 @@
-//! [`Record`]: what Redis says about a token.
+//! [`Record`]: the entries of a token in Redis.
 
 use std::{
     borrow::Cow,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use super::invalid::Invalid;
+use super::login_rejection::LoginRejection;
 
-/// The values of a token's two keys, as they came.
+/// The values of a token's two keys, as stored.
 ///
-/// Redisson's JSON codec writes texts in quotes, Sa-Token's other stores do without; both are understood.
+/// Redisson's JSON codec writes strings in quotes, Sa-Token's other stores do not; both are accepted.
 #[derive(Debug, Default)]
 pub(super) struct Record {
-    /// Of `…:token:<jwt>`: the login id, or a negative number once the login was ended by somebody.
+    /// Of `…:token:<jwt>`: the login id, or a negative number once the login was ended.
     pub(super) login: Option<String>,
     /// Of `…:last-active:<jwt>`: milliseconds since 1970, and after a comma the seconds of allowed inactivity.
     pub(super) last_active: Option<String>,
 }
 
-/// Whether and how Sa-Token checks that a login is used (`isOpenCheckActiveTimeout`).
+/// Sa-Token's check that a login is in use (`isOpenCheckActiveTimeout`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ActivityCheck {
     /// `sa-token.active-timeout` in seconds; -1 for no limit.
     limit: i64,
-    /// `sa-token.dynamic-active-timeout`: a login may have a limit of its own.
+    /// `sa-token.dynamic-active-timeout`: allows a login to have a limit of its own.
     dynamic: bool,
 }
 
@@ -33,32 +33,32 @@ impl ActivityCheck {
         Self { limit, dynamic }
     }
 
-    /// Otherwise Sa-Token neither writes nor reads the time of last activity.
+    /// Returns whether Sa-Token reads and writes the time of last activity.
     pub(super) fn is_on(self) -> bool {
         self.dynamic || self.limit != NO_LIMIT
     }
 }
 
 impl Record {
-    /// The login id, if the login holds (`StpLogic.checkLogin`). A token that names its login id has to be that
-    /// login's.
+    /// Returns the login id if the login is valid (`StpLogic.checkLogin`). A token that names a login id must belong to that
+    /// login.
     pub(super) fn check(
         &self,
         named: Option<&str>,
         activity: ActivityCheck,
         now: SystemTime,
-    ) -> Result<Cow<'_, str>, Invalid> {
-        let login = unquoted(self.login.as_deref().ok_or(Invalid::Unknown)?);
+    ) -> Result<Cow<'_, str>, LoginRejection> {
+        let login = unquoted(self.login.as_deref().ok_or(LoginRejection::Unknown)?);
         match login.as_ref() {
-            "-1" => return Err(Invalid::Marked(-1)),
-            "-2" => return Err(Invalid::Marked(-2)),
-            "-3" => return Err(Invalid::Expired),
-            "-4" => return Err(Invalid::Replaced),
-            "-5" => return Err(Invalid::Kicked),
-            "-6" => return Err(Invalid::Frozen),
-            "-7" => return Err(Invalid::Marked(-7)),
+            "-1" => return Err(LoginRejection::Marked(-1)),
+            "-2" => return Err(LoginRejection::Marked(-2)),
+            "-3" => return Err(LoginRejection::Expired),
+            "-4" => return Err(LoginRejection::Replaced),
+            "-5" => return Err(LoginRejection::Kicked),
+            "-6" => return Err(LoginRejection::Frozen),
+            "-7" => return Err(LoginRejection::Marked(-7)),
             login if login.is_empty() || named.is_some_and(|named| named != login) => {
-                return Err(Invalid::LoginId);
+                return Err(LoginRejection::LoginId);
             }
             _ => {}
         }
@@ -68,19 +68,21 @@ impl Record {
         Ok(login)
     }
 
-    fn check_activity(&self, activity: ActivityCheck, now: SystemTime) -> Result<(), Invalid> {
-        let value = unquoted(self.last_active.as_deref().ok_or(Invalid::NeverActive)?);
+    fn check_activity(&self, activity: ActivityCheck, now: SystemTime) -> Result<(), LoginRejection> {
+        let value = unquoted(self.last_active.as_deref().ok_or(LoginRejection::NeverActive)?);
         let (active, own) = match value.split_once(',') {
-            Some((active, own)) => (active, Some(own.parse::<i64>().map_err(|_| Invalid::LastActive)?)),
+            Some((active, own)) => {
+                (active, Some(own.parse::<i64>().map_err(|_| LoginRejection::LastActive)?))
+            }
             None => (value.as_ref(), None),
         };
-        let active: i64 = active.parse().map_err(|_| Invalid::LastActive)?;
+        let active: i64 = active.parse().map_err(|_| LoginRejection::LastActive)?;
         let idle = millis(now).saturating_sub(active) / 1000;
         let limit = own.filter(|_| activity.dynamic).unwrap_or(activity.limit);
-        if limit >= 0 && idle > limit { Err(Invalid::Inactive) } else { Ok(()) }
+        if limit >= 0 && idle > limit { Err(LoginRejection::Inactive) } else { Ok(()) }
     }
 
-    /// The value of the second key after activity `now`: the same with another time.
+    /// Returns the value of the second key after activity at `now`: the same with another time.
     pub(super) fn renewed(&self, now: SystemTime) -> Option<String> {
         let value = self.last_active.as_deref()?;
         let quote = if value.starts_with('"') { "\"" } else { "" };
@@ -113,11 +115,11 @@ mod tests {
     /// As RuoYi-Vue-Plus is shipped.
     const DYNAMIC: ActivityCheck = ActivityCheck { limit: NO_LIMIT, dynamic: true };
 
-    fn check(login: &str, last_active: &str) -> Result<(), Invalid> {
+    fn check(login: &str, last_active: &str) -> Result<(), LoginRejection> {
         check_with(DYNAMIC, login, last_active)
     }
 
-    fn check_with(activity: ActivityCheck, login: &str, last_active: &str) -> Result<(), Invalid> {
+    fn check_with(activity: ActivityCheck, login: &str, last_active: &str) -> Result<(), LoginRejection> {
         let some = |value: &str| Some(value.to_owned()).filter(|value| !value.is_empty());
         let record = Record { login: some(login), last_active: some(last_active) };
         record.check(Some("sys_user:1"), activity, now()).map(|login| assert_eq!(login, "sys_user:1"))
@@ -128,17 +130,17 @@ mod tests {
         for (login, expected) in [
             (r#""sys_user:1""#, Ok(())),
             ("sys_user:1", Ok(())),
-            ("", Err(Invalid::Unknown)),
-            (r#""sys_user:2""#, Err(Invalid::LoginId)),
-            (r#""""#, Err(Invalid::LoginId)),
-            (r#""-1""#, Err(Invalid::Marked(-1))),
-            (r#""-2""#, Err(Invalid::Marked(-2))),
-            (r#""-3""#, Err(Invalid::Expired)),
-            (r#""-4""#, Err(Invalid::Replaced)),
-            (r#""-5""#, Err(Invalid::Kicked)),
-            ("-5", Err(Invalid::Kicked)),
-            (r#""-6""#, Err(Invalid::Frozen)),
-            (r#""-7""#, Err(Invalid::Marked(-7))),
+            ("", Err(LoginRejection::Unknown)),
+            (r#""sys_user:2""#, Err(LoginRejection::LoginId)),
+            (r#""""#, Err(LoginRejection::LoginId)),
+            (r#""-1""#, Err(LoginRejection::Marked(-1))),
+            (r#""-2""#, Err(LoginRejection::Marked(-2))),
+            (r#""-3""#, Err(LoginRejection::Expired)),
+            (r#""-4""#, Err(LoginRejection::Replaced)),
+            (r#""-5""#, Err(LoginRejection::Kicked)),
+            ("-5", Err(LoginRejection::Kicked)),
+            (r#""-6""#, Err(LoginRejection::Frozen)),
+            (r#""-7""#, Err(LoginRejection::Marked(-7))),
         ] {
             assert_eq!(check(login, r#""1000000000,1800""#), expected, "{login}");
         }
@@ -147,27 +149,27 @@ mod tests {
     #[test]
     fn a_mark_in_redis_is_no_login_id_even_if_the_token_says_so() {
         let record = Record { login: Some(r#""-5""#.into()), last_active: Some(r#""1000000000""#.into()) };
-        assert_eq!(record.check(Some("-5"), DYNAMIC, now()), Err(Invalid::Kicked));
-        assert_eq!(record.check(None, DYNAMIC, now()), Err(Invalid::Kicked));
+        assert_eq!(record.check(Some("-5"), DYNAMIC, now()), Err(LoginRejection::Kicked));
+        assert_eq!(record.check(None, DYNAMIC, now()), Err(LoginRejection::Kicked));
     }
 
     #[test]
     fn inactivity_counts_in_whole_seconds_and_only_against_a_limit() {
         for (last_active, expected) in [
             (r#""1000000000,1800""#, Ok(())),
-            (r#""999999000,0""#, Err(Invalid::Inactive)),
+            (r#""999999000,0""#, Err(LoginRejection::Inactive)),
             (r#""999999001,0""#, Ok(())),
             (r#""998200000,1800""#, Ok(())),
             (r#""998199001,1800""#, Ok(())),
-            (r#""998199000,1800""#, Err(Invalid::Inactive)),
-            ("998199000,1800", Err(Invalid::Inactive)),
+            (r#""998199000,1800""#, Err(LoginRejection::Inactive)),
+            ("998199000,1800", Err(LoginRejection::Inactive)),
             (r#""1,-1""#, Ok(())),
             (r#""1""#, Ok(())),
             ("1", Ok(())),
             (r#""2000000000,5""#, Ok(())),
-            ("", Err(Invalid::NeverActive)),
-            (r#""soon""#, Err(Invalid::LastActive)),
-            (r#""1,soon""#, Err(Invalid::LastActive)),
+            ("", Err(LoginRejection::NeverActive)),
+            (r#""soon""#, Err(LoginRejection::LastActive)),
+            (r#""1,soon""#, Err(LoginRejection::LastActive)),
         ] {
             assert_eq!(check(r#""sys_user:1""#, last_active), expected, "{last_active}");
         }
@@ -185,14 +187,14 @@ mod tests {
             // Sa-Token's own defaults: there is no such key, and one that is left over says nothing.
             (never, "", Ok(())),
             (never, "?", Ok(())),
-            (global, "", Err(Invalid::NeverActive)),
+            (global, "", Err(LoginRejection::NeverActive)),
             (global, fresh, Ok(())),
-            (global, stale, Err(Invalid::Inactive)),
+            (global, stale, Err(LoginRejection::Inactive)),
             (global, short, Ok(())),
-            (global, long, Err(Invalid::Inactive)),
+            (global, long, Err(LoginRejection::Inactive)),
             (both, fresh, Ok(())),
-            (both, stale, Err(Invalid::Inactive)),
-            (both, short, Err(Invalid::Inactive)),
+            (both, stale, Err(LoginRejection::Inactive)),
+            (both, short, Err(LoginRejection::Inactive)),
             (both, long, Ok(())),
             (both, "\"1,-1\"", Ok(())),
             (DYNAMIC, stale, Ok(())),
@@ -207,9 +209,9 @@ mod tests {
         for (login, expected) in [
             (r#""10001""#, Ok("10001")),
             ("10001", Ok("10001")),
-            (r#""""#, Err(Invalid::LoginId)),
-            ("", Err(Invalid::LoginId)),
-            ("-4", Err(Invalid::Replaced)),
+            (r#""""#, Err(LoginRejection::LoginId)),
+            ("", Err(LoginRejection::LoginId)),
+            ("-4", Err(LoginRejection::Replaced)),
         ] {
             let record = Record { login: Some(login.to_owned()), last_active: None };
             let is = record.check(None, ActivityCheck::new(None, false), now());

@@ -8,19 +8,19 @@ use redis::Cmd;
 use super::{SaTokenConfig, connections::Connections, record::Record};
 use crate::RedisConfigError;
 
-/// Looks tokens up, each time within the time limit.
+/// Lookups of tokens, within the time limit of a command.
 pub(super) struct Store {
     connections: Connections,
-    /// What comes before `token:<token>` and `last-active:<token>`.
+    /// Prefix of `token:<token>` and `last-active:<token>`.
     stem: String,
-    /// So that one outage is one line in the log.
-    away: AtomicBool,
+    /// Set during an outage, which is logged once.
+    unavailable: AtomicBool,
 }
 
-/// Redis gave no answer. Its words are left out: they may repeat a command, and with it a token.
+/// Redis gave no answer. The server's text is left out: it may repeat a command, and with it a token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the store of logins is away: {0}")]
-pub(super) struct Away(String);
+#[error("login store unavailable: {0}")]
+pub(super) struct StoreUnavailable(String);
 
 impl Store {
     pub(super) fn new(config: &SaTokenConfig) -> Result<Self, RedisConfigError> {
@@ -28,31 +28,31 @@ impl Store {
         let global = if config.global_prefix { "global:" } else { "" };
         let stem = redis.name(&format!("{global}{token_name}:{login_type}:"));
         let connections = Connections::new(redis, stem.clone())?;
-        Ok(Self { connections, stem, away: AtomicBool::new(false) })
+        Ok(Self { connections, stem, unavailable: AtomicBool::new(false) })
     }
 
-    /// What Redis says about a token.
-    pub(super) async fn look_up(&self, token: &str) -> Result<Record, Away> {
+    /// Looks up the entries of a token.
+    pub(super) async fn look_up(&self, token: &str) -> Result<Record, StoreUnavailable> {
         let command = self.question([token]);
-        let values = self.noted(self.connections.ask(&command).await)?;
+        let values = self.log_outage(self.connections.ask(&command).await)?;
         Ok(records(values).pop().unwrap_or_default())
     }
 
-    /// What Redis says about tokens, in their order: both keys of each as they are at one moment, in one round trip.
-    /// In a cluster it is one for each of its nodes, and a token's keys may be on two of them.
+    /// Looks up the entries of tokens, in their order: atomically, in one round trip. In a cluster there is one for each of its
+    /// nodes, and the keys of a token may be on two of them.
     pub(super) async fn look_up_all(
         &self,
         tokens: impl IntoIterator<Item = &str>,
-    ) -> Result<Vec<Record>, Away> {
+    ) -> Result<Vec<Record>, StoreUnavailable> {
         let command = self.question(tokens);
-        Ok(records(self.noted(self.connections.ask_at_length(&command).await)?))
+        Ok(records(self.log_outage(self.connections.ask_at_length(&command).await)?))
     }
 
-    /// Notes activity. A key that has gone meanwhile stays gone, and its time to live is not touched.
-    pub(super) async fn renew(&self, token: &str, last_active: &str) -> Result<(), Away> {
+    /// Writes the time of activity. A key that was removed in between stays removed, and its time to live is kept.
+    pub(super) async fn renew(&self, token: &str, last_active: &str) -> Result<(), StoreUnavailable> {
         let mut command = redis::cmd("SET");
         command.arg(self.key("last-active", token)).arg(last_active).arg("XX").arg("KEEPTTL");
-        self.noted(self.connections.ask(&command).await)
+        self.log_outage(self.connections.ask(&command).await)
     }
 
     fn question<'a>(&self, tokens: impl IntoIterator<Item = &'a str>) -> Cmd {
@@ -67,18 +67,18 @@ impl Store {
         format!("{}{kind}:{token}", self.stem)
     }
 
-    /// Tells the log when the store goes away and when it is back.
-    fn noted<T>(&self, answer: Result<T, String>) -> Result<T, Away> {
-        let result = answer.map_err(Away);
+    /// Logs the beginning and the end of an outage.
+    fn log_outage<T>(&self, answer: Result<T, String>) -> Result<T, StoreUnavailable> {
+        let result = answer.map_err(StoreUnavailable);
         match &result {
             Ok(_) => {
-                if self.away.swap(false, Ordering::Relaxed) {
-                    tracing::info!("the store of logins is back");
+                if self.unavailable.swap(false, Ordering::Relaxed) {
+                    tracing::info!("login store available again");
                 }
             }
-            Err(Away(problem)) => {
-                if !self.away.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(%problem, "the store of logins is away: nobody can log in, nobody is logged out");
+            Err(StoreUnavailable(problem)) => {
+                if !self.unavailable.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(%problem, "login store unavailable: logins are refused, live sessions are kept");
                 }
             }
         }
@@ -86,7 +86,7 @@ impl Store {
     }
 }
 
-/// The values of the two keys of each token.
+/// Splits the answer into the two values of each token.
 fn records(values: Vec<Option<Vec<u8>>>) -> Vec<Record> {
     let mut texts =
         values.into_iter().map(|value| value.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()));
@@ -97,9 +97,9 @@ fn records(values: Vec<Option<Vec<u8>>>) -> Vec<Record> {
     records
 }
 
-impl From<Away> for AuthError {
-    fn from(away: Away) -> Self {
-        Self::Unavailable(away.to_string())
+impl From<StoreUnavailable> for AuthError {
+    fn from(error: StoreUnavailable) -> Self {
+        Self::Unavailable(error.to_string())
     }
 }
 
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
     use crate::RedisConfig;
 
-    /// Keeps what is told to the log.
+    /// A subscriber that keeps the events of the log.
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<String>>>);
 
@@ -158,7 +158,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_outage_is_one_line_in_the_log_without_the_token() {
-        // Nobody listens on the port once the listener is gone.
+        // The port is closed once the listener is dropped.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = SaTokenConfig::new(format!("redis://:password@127.0.0.1:{port}/"), "secret");
         let store = Store::new(&config).unwrap();
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_called_as_the_java_nodes_call_them() {
+    fn keys_have_the_names_of_the_java_nodes() {
         for (key_prefix, global_prefix, key) in [
             ("", true, "global:Authorization:login:token:T"),
             ("", false, "Authorization:login:token:T"),

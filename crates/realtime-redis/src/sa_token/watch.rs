@@ -1,4 +1,4 @@
-//! [`SaTokenWatch`]: asks again whether the logins of live sessions hold.
+//! [`SaTokenWatch`]: periodic check of the logins of live sessions.
 
 use std::{
     collections::HashMap,
@@ -11,24 +11,24 @@ use futures_util::FutureExt;
 use realtime_core::{Hub, SessionHandle};
 use tokio::{task::JoinHandle, time::sleep};
 
-use super::{SaTokenAuthenticator, store::Away};
+use super::{authenticator::SaTokenAuthenticator, store::StoreUnavailable};
 
-/// Looks again after the logins of live sessions, until it is dropped.
+/// A task that checks the logins of live sessions until this is dropped.
 #[must_use = "the watch ends when this is dropped"]
 pub struct SaTokenWatch(JoinHandle<()>);
 
-/// How many logins are looked up in one round trip.
+/// Number of logins that are looked up in one round trip.
 const BATCH: usize = 500;
-/// The shortest time between two rounds.
-const SHORTEST: Duration = Duration::from_millis(50);
+/// Minimum time between two rounds.
+const MIN_INTERVAL: Duration = Duration::from_millis(50);
 
 impl SaTokenAuthenticator {
-    /// Looks `every` so often (30 s is a good time, 50 ms the shortest) whether the logins of a hub's live sessions
-    /// still hold, and ends the sessions of those that do not: with [`Kicked`] when the login was kicked out or
-    /// replaced, with [`TokenExpired`] when it is frozen, with [`Revoked`] when it is gone.
+    /// Checks the logins of a hub's live sessions once per interval (30 s is a good value, 50 ms the minimum), and ends the
+    /// sessions of those that are not valid any more: with [`Kicked`] if the login was kicked out or replaced, with
+    /// [`TokenExpired`] if it is frozen, with [`Revoked`] if it is gone.
     ///
-    /// While Redis is away no session ends; but a Redis that comes back empty has forgotten all logins, and says so.
-    /// Sessions that another authenticator let in are left alone; where tokens are opaque, those without a credential.
+    /// While Redis is unavailable no session ends; but in a Redis that has lost its data all logins are gone. Sessions of
+    /// another authenticator are left alone; if tokens are opaque, those without a credential.
     ///
     /// [`Kicked`]: realtime_core::CloseReason::Kicked
     /// [`TokenExpired`]: realtime_core::CloseReason::TokenExpired
@@ -40,18 +40,18 @@ impl SaTokenAuthenticator {
         let authenticator = self.clone();
         SaTokenWatch(tokio::spawn(async move {
             loop {
-                sleep(every.max(SHORTEST)).await;
-                // A round that panics, which the panic hook tells of, must not be the last.
+                sleep(every.max(MIN_INTERVAL)).await;
+                // A round that panics, which the panic hook reports, must not be the last.
                 let round = AssertUnwindSafe(authenticator.recheck(&hub)).catch_unwind().await;
                 if let Ok(Err(error)) = round {
-                    // The store has told the log already.
-                    tracing::debug!(%error, "live logins could not be looked up");
+                    // The store has logged the outage.
+                    tracing::debug!(%error, "failed to look up live logins");
                 }
             }
         }))
     }
 
-    async fn recheck(&self, hub: &Hub) -> Result<(), Away> {
+    async fn recheck(&self, hub: &Hub) -> Result<(), StoreUnavailable> {
         let mut logins: HashMap<_, Vec<SessionHandle>> = HashMap::new();
         for session in hub.all_sessions() {
             if let Some(credential) = session.principal().credential.clone()
@@ -62,7 +62,7 @@ impl SaTokenAuthenticator {
         }
         let logins: Vec<_> = logins.into_iter().collect();
         for batch in logins.chunks(BATCH) {
-            // What is no token of ours is somebody else's to judge.
+            // Tokens of another authenticator are left alone.
             let ours = batch.iter().filter_map(|(credential, sessions)| {
                 let claims = self.0.claims(credential.expose()).ok()?;
                 // An opaque token's session has the login id for its user.
@@ -79,10 +79,10 @@ impl SaTokenAuthenticator {
             let records = self.0.store.look_up_all(ours.iter().map(|(token, ..)| *token)).await?;
             let now = SystemTime::now();
             for ((_, login_id, sessions), record) in ours.iter().zip(records) {
-                let Err(invalid) = record.check(Some(login_id), self.0.activity, now) else { continue };
+                let Err(rejection) = record.check(Some(login_id), self.0.activity, now) else { continue };
                 for session in *sessions {
-                    tracing::debug!(session = %session.id(), user = %session.user(), %invalid, "login has ended");
-                    session.close(invalid.close_reason());
+                    tracing::debug!(session = %session.id(), user = %session.user(), %rejection, "login has ended");
+                    session.close(rejection.close_reason());
                 }
             }
         }

@@ -1,23 +1,23 @@
-//! The claim: what every connection does before it is used.
+//! The claim: a check of every connection before it is used.
 //!
-//! It makes sure that this server is a master with the history that the stored epoch stands for. If anything speaks
-//! against it - another replication id after a restart or a promotion, a stream or an epoch that is gone, an epoch older
-//! than one that this node has seen - a new epoch begins, with an entry of its own.
+//! It ensures that this server is a master whose history is the one of the stored epoch. If there is any evidence against
+//! it - another replication id after a restart or a promotion, a missing stream or epoch, an epoch older than one that
+//! this node has seen - a new epoch begins, with an entry of its own.
 //!
-//! `INFO` is asked for beside the script, since several vendors refuse it within one; before and after, so that nothing
-//! is concluded from a server that changed meanwhile.
+//! `INFO` is sent outside the script, since several vendors refuse it inside one; before and after, so that a server whose
+//! role changes in between is not claimed.
 
 use std::{io, time::Instant};
 
 use realtime_core::Position;
 use redis::{ErrorKind, RedisError, RedisResult, Script, ServerErrorKind, aio::MultiplexedConnection};
 
-use super::{Shared, clock::RedisTime, count};
+use super::{clock::RedisTime, shared::StreamsShared};
 
 /// KEYS: stream, epoch. ARGV: the highest epoch that this node has seen, the server's replication id.
 ///
-/// It answers the epoch and the last offset as text: Lua's numbers end at 2^53. Keys are spelled out at each place, as
-/// the proxies of some vendors demand.
+/// Returns the epoch and the last offset as text: Lua's numbers end at 2^53. Each key is written as `KEYS[n]`, as the
+/// proxies of some vendors demand.
 const SCRIPT: &str = r"
 local stored = redis.call('HMGET', KEYS[2], 'epoch', 'replid')
 local epoch = tonumber(stored[1] or '0')
@@ -43,10 +43,10 @@ local id = redis.call('XADD', KEYS[1], fresh .. '-*', 'v', '1', 'c', '1', 't', s
 return { fresh, string.match(id, '-(%d+)') }
 ";
 
-/// What a claim found out.
+/// The result of a claim.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Claimed {
-    /// The epoch that holds on this connection's server, and the last offset in it.
+    /// The current epoch of the connection's server, and the last offset in it.
     pub(super) last: Position,
     pub(super) time: RedisTime,
 }
@@ -54,13 +54,13 @@ pub(super) struct Claimed {
 /// Claims a connection for a node that has seen the epoch `seen`.
 ///
 /// # Errors
-/// Among others when the server is no master, or one that the bus cannot run on.
+/// An error, for example, if the server is not a master, or is unsuitable for the bus.
 pub(super) async fn claim(
-    shared: &Shared,
+    shared: &StreamsShared,
     connection: &mut MultiplexedConnection,
     seen: u64,
 ) -> RedisResult<Claimed> {
-    count(&shared.metrics.claims);
+    shared.counters.claims.increment();
     let asked = Instant::now();
     let (server, replication, time): (String, String, (u64, u64)) = redis::pipe()
         .cmd("INFO")
@@ -81,12 +81,12 @@ pub(super) async fn claim(
         .await?;
     let after: String = redis::cmd("INFO").arg("replication").query_async(connection).await?;
     if replication_id(&after)? != replid {
-        return Err(read_only("this server has become another one meanwhile"));
+        return Err(read_only("the replication id has changed during the claim"));
     }
     Ok(Claimed { last: Position { epoch, offset }, time: RedisTime::new(time, asked) })
 }
 
-/// Refuses servers without `XADD <epoch>-*` by name, before they refuse it without saying why.
+/// Rejects servers without `XADD <epoch>-*`, with a clearer error than their own.
 fn check_version(server: &str) -> RedisResult<()> {
     let Some(version) = field(server, "redis_version") else { return Ok(()) };
     match version.split('.').next().map(str::parse::<u32>) {
@@ -97,23 +97,23 @@ fn check_version(server: &str) -> RedisResult<()> {
     }
 }
 
-/// The replication id of a master: what tells one history from another.
+/// Returns the replication id of a master, which identifies its history.
 fn replication_id(replication: &str) -> RedisResult<&str> {
     if field(replication, "role") != Some("master") {
         return Err(read_only("this server is not a master"));
     }
     field(replication, "master_replid").ok_or_else(|| {
-        let problem = "its INFO has no master_replid, without which a loss could not be noticed";
-        unsupported(format!("this server cannot carry the bus: {problem}"))
+        let problem = "its INFO has no master_replid, without which a loss could not be detected";
+        unsupported(format!("this server is unsuitable for the bus: {problem}"))
     })
 }
 
-/// A field of what INFO answers.
+/// Returns a field of an answer to INFO.
 fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
-/// In words alone: the client's own errors name their kind in between.
+/// Creates an error that consists of the text only: those of the client contain their kind.
 fn unsupported(problem: String) -> RedisError {
     io::Error::new(io::ErrorKind::Unsupported, problem).into()
 }
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_that_is_too_old_is_told_in_words() {
+    fn a_server_that_is_too_old_gets_a_clear_error() {
         let error =
             check_version("# Server\r\nredis_version:6.2.14\r\nredis_mode:standalone\r\n").unwrap_err();
         assert_eq!(error.to_string(), "Redis 7.0 or later is needed: this server is 6.2.14");
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_master_that_names_its_history_is_claimed() {
+    fn only_a_master_with_a_replication_id_is_claimed() {
         let master = "# Replication\r\nrole:master\r\nmaster_replid:08af\r\nmaster_replid2:0000\r\n";
         assert_eq!(replication_id(master).unwrap(), "08af");
         let error = replication_id("role:slave\r\nmaster_replid:08af\r\n").unwrap_err();

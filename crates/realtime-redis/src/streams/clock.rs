@@ -1,14 +1,17 @@
-//! [`RedisClock`]: Redis' clock, read on this node; and [`AgeFilter`], which entries a node that starts leaves out.
+//! [`RedisClock`]: Redis' clock, read on this node; and [`AgeFilter`], by which a starting node skips old entries.
 //!
-//! The clocks of nodes and publishers decide nothing: one that is ten minutes behind would make what it publishes look
-//! old to every node that starts.
+//! The clocks of nodes and publishers decide nothing: a clock that is ten minutes behind would make a publisher's entries
+//! look old to every starting node.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
-/// Redis' clock as of its last answer to `TIME`, carried on by this node's monotonic clock.
+/// Time between two heartbeats of a node.
+pub(super) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Redis' clock as of its last answer to `TIME`, advanced by this node's monotonic clock.
 #[derive(Debug)]
 pub(super) struct RedisClock {
     created: Instant,
@@ -16,7 +19,7 @@ pub(super) struct RedisClock {
     at_creation: AtomicU64,
 }
 
-/// Redis' answer to `TIME`, in milliseconds since 1970, and when it was asked.
+/// Redis' answer to `TIME`, in milliseconds since 1970, and the time at which it was asked.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RedisTime {
     pub(crate) millis: u64,
@@ -24,7 +27,7 @@ pub(crate) struct RedisTime {
 }
 
 impl RedisTime {
-    /// The answer to `TIME`: seconds and microseconds.
+    /// Converts an answer to `TIME`: seconds and microseconds.
     pub(super) fn new((seconds, micros): (u64, u64), asked: Instant) -> Self {
         Self { millis: seconds.saturating_mul(1000).saturating_add(micros / 1000), asked }
     }
@@ -35,26 +38,36 @@ impl RedisClock {
         Self { created: time.asked, at_creation: AtomicU64::new(time.millis) }
     }
 
-    /// Milliseconds since 1970. It may be ahead by as long as the answer was under way: an entry looks younger then.
+    /// Returns milliseconds since 1970. The result may be ahead by the latency of the answer, which makes an entry look
+    /// younger.
     pub(super) fn now(&self) -> u64 {
         self.at_creation.load(Ordering::Relaxed).saturating_add(millis(self.created.elapsed()))
     }
 
-    /// Goes by a newer answer from now on.
+    /// Adjusts the clock to a newer answer.
     pub(super) fn set(&self, time: RedisTime) {
         let since = millis(time.asked.saturating_duration_since(self.created));
         self.at_creation.store(time.millis.saturating_sub(since), Ordering::Relaxed);
     }
+
+    /// Returns the time until the next full second of Redis' clock. All nodes write their heartbeats then: every tail is
+    /// woken by all of them, and gets those of one moment in few reads.
+    pub(super) fn until_next_heartbeat(&self) -> Duration {
+        let interval = millis(HEARTBEAT_INTERVAL);
+        let left = interval - self.now() % interval;
+        // If the clock was set back a little, there must not be a second heartbeat.
+        Duration::from_millis(if left < interval / 10 { left + interval } else { left })
+    }
 }
 
-/// Leaves out the entries at the begin of the stream that are older than the window, until one is young enough.
+/// Skips the entries at the beginning of the stream that are older than the window, up to the first that is not.
 ///
-/// Entries are in the order of time, so each is at least as new as everything before it, whatever its own clock says.
+/// Entries are ordered by time, so each is at least as new as everything before it, regardless of its publisher's clock.
 #[derive(Debug)]
 pub(super) struct AgeFilter {
     /// The newest time so far.
     newest: u64,
-    /// What is older is left out.
+    /// Older entries are skipped.
     limit: u64,
 }
 
@@ -63,12 +76,12 @@ impl AgeFilter {
         Self { newest: 0, limit: now.millis.saturating_sub(millis(max_age)) }
     }
 
-    /// Goes by a newer time from now on.
+    /// Adjusts the limit to a newer time.
     pub(super) fn set(&mut self, now: RedisTime, max_age: Duration) {
         self.limit = Self::new(now, max_age).limit;
     }
 
-    /// Whether the entry that comes next is too old. An epoch's number is the time at which it began, or later.
+    /// Returns whether the next entry is too old. The number of an epoch is the time at which it began, or later.
     pub(super) fn is_too_old(&mut self, epoch: u64, at: Option<u64>) -> bool {
         self.newest = self.newest.max(epoch).max(at.unwrap_or(0));
         self.newest < self.limit
@@ -98,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn the_clock_goes_on_by_itself_and_follows_redis() {
+    fn the_clock_advances_and_follows_redis() {
         let asked = Instant::now();
         let clock = RedisClock::new(RedisTime::new((5, 999_999), asked));
         assert!((5_999..65_999).contains(&clock.now()));

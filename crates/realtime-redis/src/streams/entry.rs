@@ -1,30 +1,30 @@
-//! The entries of the stream: `v` says which form, `e` is the envelope as JSON. Unknown fields are ignored.
+//! The entries of the stream: field `v` is the format's version, `e` the envelope as JSON. Unknown fields are ignored.
 
 use std::{borrow::Cow, sync::Arc};
 
 use bytestring::ByteString;
-use realtime_core::{Envelope, EventName, Message, Scope, Topic, Transport};
+use realtime_core::{Envelope, EventName, Message, Position, Scope, Topic, Transport};
 use redis::{Cmd, RedisWrite, ToRedisArgs, Value};
 use serde::{Deserialize, Serialize};
 
-/// The form that this code writes.
+/// The version of the format that this code writes and reads.
 pub(super) const VERSION: &str = "1";
 pub(super) const VERSION_FIELD: &str = "v";
 pub(super) const ENVELOPE_FIELD: &str = "e";
-/// The field of a heartbeat: which node's it is.
-pub(super) const BEAT_FIELD: &str = "b";
-/// The field of a heartbeat that says when it began: microseconds on its node's own clock.
+/// The field of a heartbeat that holds the node's incarnation.
+pub(super) const HEARTBEAT_FIELD: &str = "b";
+/// The field of a heartbeat that holds its start: microseconds on the node's own clock.
 const BEGAN_FIELD: &str = "n";
 /// The field of the entry that begins an epoch.
 pub(super) const CLAIM_FIELD: &str = "c";
 /// The time of an entry without an envelope: milliseconds since 1970 by Redis' clock.
 const TIME_FIELD: &str = "t";
 
-/// An entry as the tail understands it.
+/// A decoded entry.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) content: Content,
-    /// When it was made: milliseconds since 1970 by Redis' clock, or by the publisher's when that is an older version.
+    /// The time of creation: milliseconds since 1970 by Redis' clock, or by the publisher's if that is an older version.
     pub(crate) at: Option<u64>,
 }
 
@@ -32,20 +32,20 @@ pub(crate) struct Entry {
 pub(crate) enum Content {
     Envelope(Arc<Envelope>),
     /// A heartbeat of the node with this incarnation.
-    Beat {
+    Heartbeat {
         incarnation: String,
-        /// When it began, in microseconds of that node's clock; older versions do not tell.
+        /// Its start, in microseconds on that node's clock; absent from older versions.
         began: Option<u64>,
     },
-    /// The begin of an epoch.
+    /// The beginning of an epoch.
     Claim,
-    /// Nothing that this code knows; why.
+    /// An entry that this version does not understand, and the reason.
     Unknown(&'static str),
 }
 
-/// What a publisher adds to the stream.
+/// The fields of an entry that a publisher adds to the stream.
 pub(super) trait Fields {
-    /// Writes the names and values that follow the version into a command; `at` is Redis' time.
+    /// Appends the names and values after the version to a command; `at` is Redis' time.
     fn write(&self, command: &mut Cmd, at: u64);
 }
 
@@ -56,15 +56,15 @@ impl Fields for Envelope {
 }
 
 /// A heartbeat that this node writes.
-pub(super) struct Beat<'a> {
+pub(super) struct Heartbeat<'a> {
     pub(super) incarnation: &'a str,
     pub(super) began: u64,
 }
 
-impl Fields for Beat<'_> {
+impl Fields for Heartbeat<'_> {
     fn write(&self, command: &mut Cmd, at: u64) {
         command
-            .arg(BEAT_FIELD)
+            .arg(HEARTBEAT_FIELD)
             .arg(self.incarnation)
             .arg(BEGAN_FIELD)
             .arg(self.began)
@@ -86,7 +86,7 @@ struct Json<'a> {
     at: u64,
 }
 
-/// An envelope as the value of field `e`; it is written straight into the command.
+/// An envelope as the value of field `e`; it is serialized directly into the command.
 struct Encoded<'a> {
     envelope: &'a Envelope,
     at: u64,
@@ -109,7 +109,7 @@ impl ToRedisArgs for Encoded<'_> {
     }
 }
 
-/// Reads an entry's fields, as Redis answers them: names and values in turn.
+/// Decodes an entry's fields as Redis returns them, names and values alternating.
 pub(super) fn decode(fields: &[Value]) -> Entry {
     let field = |wanted: &str| {
         fields.chunks_exact(2).find_map(|pair| match pair {
@@ -120,30 +120,50 @@ pub(super) fn decode(fields: &[Value]) -> Entry {
     let number = |wanted: &str| field(wanted).and_then(|value| str::from_utf8(value).ok()?.parse().ok());
     let unknown = |problem| Entry { content: Content::Unknown(problem), at: None };
     if field(VERSION_FIELD).map(Vec::as_slice) != Some(VERSION.as_bytes()) {
-        return unknown("its version is not 1");
+        return unknown("unsupported version, expected 1");
     }
-    if let Some(incarnation) = field(BEAT_FIELD) {
+    if let Some(incarnation) = field(HEARTBEAT_FIELD) {
         let incarnation = String::from_utf8_lossy(incarnation).into_owned();
-        let content = Content::Beat { incarnation, began: number(BEGAN_FIELD) };
+        let content = Content::Heartbeat { incarnation, began: number(BEGAN_FIELD) };
         return Entry { content, at: number(TIME_FIELD) };
     }
     if field(CLAIM_FIELD).is_some() {
         return Entry { content: Content::Claim, at: number(TIME_FIELD) };
     }
-    let Some(json) = field(ENVELOPE_FIELD) else { return unknown("it has no envelope") };
+    let Some(json) = field(ENVELOPE_FIELD) else { return unknown("no envelope") };
     let Ok(Json { topics, scope, event, data, at }) = serde_json::from_slice(json) else {
-        return unknown("its envelope cannot be read");
+        return unknown("malformed envelope");
     };
     let scope = match scope.as_deref().map(Transport::parse) {
         None => Scope::Both,
         Some(Some(transport)) => Scope::Only(transport),
-        Some(None) => return unknown("its scope is no transport"),
+        Some(None) => return unknown("invalid scope"),
     };
     let message = Message::new(event.into_owned(), data.into_owned());
     match Envelope::to_topics(topics.into_owned(), scope, message) {
         Ok(envelope) => Entry { content: Content::Envelope(Arc::new(envelope)), at: Some(at) },
-        Err(_) => unknown("it has no topics"),
+        Err(_) => unknown("no topics"),
     }
+}
+
+/// Splits an element of an answer into an entry's position and its fields; `None` if it is not an entry.
+pub(super) fn split(entry: &Value) -> Option<Result<(Position, &[Value]), String>> {
+    let Value::Array(entry) = entry else { return None };
+    let [Value::BulkString(id), Value::Array(fields)] = entry.as_slice() else { return None };
+    let id = String::from_utf8_lossy(id);
+    let position = parse_position(&id).ok_or_else(|| format!("the id of entry {id} is not a position"));
+    Some(position.map(|position| (position, fields.as_slice())))
+}
+
+/// Returns the total size of an entry's fields in bytes.
+pub(super) fn size(fields: &[Value]) -> usize {
+    fields.iter().map(|field| if let Value::BulkString(bytes) = field { bytes.len() } else { 0 }).sum()
+}
+
+/// Parses the id of an entry as a position.
+pub(super) fn parse_position(id: &str) -> Option<Position> {
+    let (epoch, offset) = id.split_once('-')?;
+    Some(Position { epoch: epoch.parse().ok()?, offset: offset.parse().ok()? })
 }
 
 #[cfg(test)]
@@ -156,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn an_envelope_comes_back_as_it_was() {
+    fn an_encoded_envelope_decodes_to_itself() {
         let event = EventName::new("order").unwrap();
         let topics = [Topic::new("role:admin").unwrap(), Topic::all()];
         for scope in [Scope::Both, Scope::Only(Transport::new("sse"))] {
@@ -171,12 +191,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_told_apart() {
+    fn unknown_entries_are_reported_with_their_reason() {
         for (pairs, problem) in [
             (vec![("e", "{}")], "version"),
             (vec![("v", "2"), ("e", "{}")], "version"),
             (vec![("v", "1")], "no envelope"),
-            (vec![("v", "1"), ("e", "{}")], "cannot be read"),
+            (vec![("v", "1"), ("e", "{}")], "malformed"),
             (vec![("v", "1"), ("e", r#"{"topics":[],"data":"x","at":1}"#)], "no topics"),
             (vec![("v", "1"), ("e", r#"{"topics":["a"],"scope":"A b","data":"x","at":1}"#)], "scope"),
         ] {
@@ -192,10 +212,10 @@ mod tests {
 
     #[test]
     fn heartbeats_and_claims_of_older_versions_have_no_time() {
-        let beat = |began| Content::Beat { incarnation: "n".into(), began };
+        let heartbeat = |began| Content::Heartbeat { incarnation: "n".into(), began };
         for (pairs, content, at) in [
-            (vec![("v", "1"), ("b", "n")], beat(None), None),
-            (vec![("v", "1"), ("b", "n"), ("n", "17"), ("t", "1000")], beat(Some(17)), Some(1000)),
+            (vec![("v", "1"), ("b", "n")], heartbeat(None), None),
+            (vec![("v", "1"), ("b", "n"), ("n", "17"), ("t", "1000")], heartbeat(Some(17)), Some(1000)),
             (vec![("v", "1"), ("c", "1")], Content::Claim, None),
             (vec![("v", "1"), ("c", "1"), ("t", "1000")], Content::Claim, Some(1000)),
         ] {

@@ -1,7 +1,7 @@
-//! Where a node that starts begins to read: behind what its log would not keep.
+//! The start of a starting node's first read: behind the entries that its log would not keep.
 //!
-//! What stands before is history that nobody has: a cursor from there is told of a gap. In an epoch entries are numbered
-//! without holes, so what is worth reading is found by looking at a few of them.
+//! Entries before that are treated as lost history: a cursor from there gets a gap. Within an epoch entries are numbered
+//! without holes, so the start is found by sampling a few of them.
 
 use std::time::Duration;
 
@@ -9,32 +9,32 @@ use realtime_core::Position;
 use redis::{RedisResult, Value, aio::MultiplexedConnection};
 
 use super::{
-    Shared,
     clock::{RedisTime, millis},
-    entry::decode,
-    tail::{entry, size},
+    entry::{decode, size, split},
+    shared::StreamsShared,
 };
 
-/// So many entries are read in any case.
+/// A stream of at most this many entries is read from its beginning.
 const FEW: u64 = 4096;
 
-/// How many entries one look takes: the time of a single one may be that of a clock which is behind.
-const LOOK: usize = 16;
+/// Number of entries of a sample: the time of a single entry may be that of a clock which is behind.
+const SAMPLE: usize = 16;
 
-/// How many looks tell how large entries are.
-const SIZES: u64 = 8;
+/// Number of samples from which the size of entries is estimated.
+const SIZE_SAMPLES: u64 = 8;
 
-/// What a look at some entries tells.
+/// A summary of some entries in a row.
 #[derive(Default)]
-struct Look {
+struct Sample {
     newest: u64,
     entries: usize,
     bytes: usize,
 }
 
-/// Behind which entry a node that starts begins to read a stream that ends at `last`; `None`: at its beginning.
+/// Returns the entry behind which a starting node begins to read a stream that ends at `last`; `None` for the beginning of
+/// the stream.
 pub(super) async fn start(
-    shared: &Shared,
+    shared: &StreamsShared,
     connection: &mut MultiplexedConnection,
     last: Position,
     now: RedisTime,
@@ -47,45 +47,49 @@ pub(super) async fn start(
     let limit = now.millis.saturating_sub(millis(config.max_age));
     let count = u64::try_from(config.max_len).unwrap_or(u64::MAX);
     let mut begin = end.saturating_sub(count);
-    // Everything before `begin` is too old, or more than the log keeps; something before `young` is young.
+    // Everything before `begin` is too old or does not fit into the log; something before `young` is young enough.
     let mut young = end;
     while young - begin > FEW / 4 && config.max_age < Duration::MAX {
         let middle = begin + (young - begin) / 2;
-        let look = look(shared, connection, Position { epoch, offset: middle }).await?;
-        if look.entries > 0 && look.newest < limit {
+        let sample = sample(shared, connection, Position { epoch, offset: middle }).await?;
+        if sample.entries > 0 && sample.newest < limit {
             begin = middle;
         } else {
             young = middle;
         }
     }
-    let mut sizes = Look::default();
-    for n in 0..SIZES {
-        let offset = begin + (end - begin) / SIZES * n;
-        let look = look(shared, connection, Position { epoch, offset }).await?;
-        (sizes.entries, sizes.bytes) = (sizes.entries + look.entries, sizes.bytes + look.bytes);
+    let mut sizes = Sample::default();
+    for n in 0..SIZE_SAMPLES {
+        let offset = begin + (end - begin) / SIZE_SAMPLES * n;
+        let sample = sample(shared, connection, Position { epoch, offset }).await?;
+        (sizes.entries, sizes.bytes) = (sizes.entries + sample.entries, sizes.bytes + sample.bytes);
     }
-    // A quarter more than fits, since this is an estimate: the log itself keeps no more than it may.
+    // A quarter more than fits, since this is an estimate: the log enforces its own limit.
     let size = (sizes.bytes / sizes.entries.max(1)).max(1);
     let fitting = u64::try_from(config.max_bytes / size).unwrap_or(u64::MAX);
     begin = begin.max(end.saturating_sub(fitting.saturating_add(fitting / 4).max(1)));
     Ok(begin.checked_sub(1).map(|offset| Position { epoch, offset }))
 }
 
-/// Looks at some entries from a position on.
-async fn look(shared: &Shared, connection: &mut MultiplexedConnection, from: Position) -> RedisResult<Look> {
+/// Samples some entries from a position on.
+async fn sample(
+    shared: &StreamsShared,
+    connection: &mut MultiplexedConnection,
+    from: Position,
+) -> RedisResult<Sample> {
     let answer: Vec<Value> = redis::cmd("XRANGE")
         .arg(&shared.keys.log)
         .arg(format!("{}-{}", from.epoch, from.offset))
         .arg("+")
         .arg("COUNT")
-        .arg(LOOK)
+        .arg(SAMPLE)
         .query_async(connection)
         .await?;
-    let mut look = Look { newest: from.epoch, ..Look::default() };
-    for (_, fields) in answer.iter().filter_map(|value| entry(value)?.ok()) {
-        look.newest = look.newest.max(decode(fields).at.unwrap_or(0));
-        look.entries += 1;
-        look.bytes += size(fields);
+    let mut sample = Sample { newest: from.epoch, ..Sample::default() };
+    for (_, fields) in answer.iter().filter_map(|value| split(value)?.ok()) {
+        sample.newest = sample.newest.max(decode(fields).at.unwrap_or(0));
+        sample.entries += 1;
+        sample.bytes += size(fields);
     }
-    Ok(look)
+    Ok(sample)
 }

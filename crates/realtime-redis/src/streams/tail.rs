@@ -1,7 +1,7 @@
 //! The tail: a node's reader of the stream, on a connection of its own.
 //!
-//! It pulls by position. A node that was slow or cut off goes on where it stood, and sees by the positions themselves
-//! whether something is missing.
+//! It pulls by position. A node that was slow or disconnected continues at its last position, and detects missing entries by
+//! the positions themselves.
 
 use std::{
     sync::Arc,
@@ -14,33 +14,31 @@ use redis::{RedisResult, Value, aio::MultiplexedConnection};
 use tokio::{sync::mpsc::Sender, time::sleep};
 
 use super::{
-    Shared,
     claim::claim,
-    count,
-    entry::{Content, decode},
-    position,
+    entry::{Content, decode, size, split},
+    shared::StreamsShared,
     start::start,
     tail_state::TailState,
 };
 use crate::backoff::Backoff;
 
-/// How many entries one read takes at most.
+/// The most entries of one read.
 const COUNT: usize = 1000;
 
-/// How many it takes while little comes, and the first one, before anything is known of their size.
+/// Number of entries of a read while few arrive, and of the first one, before their size is known.
 const FEW: usize = 64;
 
-/// About how many bytes one read takes: over a slow link, too, they come in much less than `READ_TIMEOUT`.
+/// Approximate size of one read: also over a slow network it arrives in much less than `READ_TIMEOUT`.
 const READ_BYTES: usize = 4 << 20;
 
-/// How long a read waits for the next entry.
+/// Time for which a read waits for the next entry.
 const BLOCK: Duration = Duration::from_millis(1000);
 
-/// How long a read may take in all: a server that hangs answers nothing.
+/// Time limit of a read: a server that hangs never answers.
 const READ_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// Reads for ever, or until nobody listens.
-pub(super) async fn run(shared: Arc<Shared>, events: Sender<BusEvent>) {
+/// Reads until the receiver of the events is dropped.
+pub(super) async fn run(shared: Arc<StreamsShared>, events: Sender<BusEvent>) {
     let state = TailState::new(shared.incarnation.clone(), shared.created);
     let mut tail = Tail { shared, events, state, count: FEW, warned: Vec::new() };
     let mut backoff = Backoff::default();
@@ -58,26 +56,26 @@ pub(super) async fn run(shared: Arc<Shared>, events: Sender<BusEvent>) {
 }
 
 struct Tail {
-    shared: Arc<Shared>,
+    shared: Arc<StreamsShared>,
     events: Sender<BusEvent>,
     state: TailState,
-    /// How many entries the next read takes.
+    /// Number of entries that the next read asks for.
     count: usize,
     /// The kinds of unreadable entries that were logged.
     warned: Vec<&'static str>,
 }
 
-/// Nobody listens any more.
+/// The receiver of the events was dropped.
 struct Ended;
 
 impl Tail {
-    /// Follows the stream over one connection, until that fails.
+    /// Follows the stream over one connection, until it fails.
     async fn follow(&mut self, backoff: &mut Backoff) -> Result<Ended, String> {
         let shared = Arc::clone(&self.shared);
         let text = |error: redis::RedisError| error.to_string();
-        count(&shared.metrics.connects);
-        let server = shared.servers.master(&shared.keys.log).await.map_err(text)?;
-        let mut connection = shared.servers.open(server, READ_TIMEOUT).await.map_err(text)?;
+        shared.counters.connects.increment();
+        let server = shared.lookup.master(&shared.keys.log).await.map_err(text)?;
+        let mut connection = shared.lookup.open(server, READ_TIMEOUT).await.map_err(text)?;
         let claimed = claim(&shared, &mut connection, shared.seen()).await.map_err(text)?;
         shared.see(claimed.last.epoch);
         self.state.claimed(claimed.last, claimed.time, shared.config.max_age);
@@ -93,16 +91,16 @@ impl Tail {
             let answer = match ahead.take() {
                 Some((count, answer)) => Ok((count, answer)),
                 None => {
-                    let (after, block) = (self.state.last(), self.state.may_wait(Instant::now()));
+                    let (after, block) = (self.state.last(), self.state.wait_limit(Instant::now()));
                     shared.read(&mut connection, after, asked, block).await.map(|it| (asked, it))
                 }
             };
-            let (count, answer) = answer.map_err(|error| self.slower(asked, &error))?;
+            let (count, answer) = answer.map_err(|error| self.reduce_count(asked, &error))?;
             let entries = entries(&answer)?;
             let drained = entries.len() < count;
             let bytes = entries.iter().map(|(_, fields)| size(fields)).sum();
             self.count = next_count(count, entries.len(), bytes);
-            // Behind a full answer there is more: it is fetched while this one is taken.
+            // Behind a full answer there are more entries: they are fetched while these are processed.
             let next = self.count;
             let fetch = async {
                 match entries.last() {
@@ -112,23 +110,23 @@ impl Tail {
                     _ => Ok(None),
                 }
             };
-            let (fetched, taken) = join(fetch, self.take(&entries)).await;
-            if taken.is_none() {
+            let (fetched, processed) = join(fetch, self.process(&entries)).await;
+            if processed.is_none() {
                 return Ok(Ended);
             }
-            ahead = fetched.map_err(|error| self.slower(next, &error))?.map(|answer| (next, answer));
+            ahead = fetched.map_err(|error| self.reduce_count(next, &error))?.map(|answer| (next, answer));
             let now = Instant::now();
             if let Some(began) = shared.own.read(self.state.last(), now) {
                 self.state.came_back(began, now);
             }
             let settled = self.state.settle(drained, Instant::now()).map_err(|problem| {
-                match shared.beat_problem() {
+                match shared.heartbeat_problem() {
                     Some(reason) => format!("{problem}: {reason}"),
                     None => problem,
                 }
             })?;
             if settled.proved {
-                // Only this proves that the connection is of use.
+                // Only this proves that the connection works.
                 backoff.reset();
             }
             if self.send(settled.events).await.is_none() {
@@ -137,16 +135,16 @@ impl Tail {
         }
     }
 
-    /// Asks for fewer entries next time when so many did not come in time.
-    fn slower(&mut self, count: usize, error: &redis::RedisError) -> String {
+    /// Reduces the size of the next read if this many entries did not arrive in time.
+    fn reduce_count(&mut self, count: usize, error: &redis::RedisError) -> String {
         if error.is_timeout() {
             self.count = (count / 2).max(1);
         }
         error.to_string()
     }
 
-    /// Tells the hub of entries, in order.
-    async fn take(&mut self, entries: &[(Position, &[Value])]) -> Option<()> {
+    /// Sends the events of entries to the hub, in order.
+    async fn process(&mut self, entries: &[(Position, &[Value])]) -> Option<()> {
         for (position, fields) in entries {
             self.shared.see(position.epoch);
             let entry = decode(fields);
@@ -168,17 +166,17 @@ impl Tail {
     }
 
     fn warn(&mut self, position: Position, fields: &[Value], problem: &'static str) {
-        count(&self.shared.metrics.undecodable);
+        self.shared.counters.undecodable.increment();
         if !self.warned.contains(&problem) {
             self.warned.push(problem);
             let bytes = size(fields);
-            tracing::warn!(%position, bytes, problem, "an entry of the stream is skipped; said once");
+            tracing::warn!(%position, bytes, problem, "skipped an unreadable entry of the stream; logged once per problem");
         }
     }
 }
 
-impl Shared {
-    /// Asks for the entries after one, and waits for some for up to `block`, at most [`BLOCK`].
+impl StreamsShared {
+    /// Reads the entries after a position; waits for some for up to `block`, at most [`BLOCK`].
     async fn read(
         &self,
         connection: &mut MultiplexedConnection,
@@ -189,7 +187,7 @@ impl Shared {
         let mut command = redis::cmd("XREAD");
         command.arg("COUNT").arg(count);
         if let Some(block) = block {
-            // 0 would be for ever.
+            // 0 would be unlimited.
             let millis = u64::try_from(block.min(BLOCK).as_millis()).unwrap_or(u64::MAX);
             command.arg("BLOCK").arg(millis.max(1));
         }
@@ -199,17 +197,17 @@ impl Shared {
     }
 }
 
-/// The entries in an answer to XREAD of one stream, each with its fields. It is walked as it came: to make maps and
-/// texts of thousands of entries takes longer than to read their envelopes.
+/// Returns the entries in an answer to XREAD of one stream, each with its fields. They are borrowed from the answer:
+/// converting thousands of entries to maps and strings takes longer than decoding their envelopes.
 fn entries(answer: &Value) -> Result<Vec<(Position, &[Value])>, String> {
-    let strange = || "the answer to XREAD is none".to_owned();
+    let strange = || "unexpected answer to XREAD".to_owned();
     let entries = match answer {
         Value::Nil => return Ok(Vec::new()),
         Value::Array(streams) => match streams.as_slice() {
             [Value::Array(stream)] => stream.get(1),
             _ => None,
         },
-        // The third version of the protocol has maps.
+        // Version 3 of the Redis protocol has maps.
         Value::Map(streams) => match streams.as_slice() {
             [(_, entries)] => Some(entries),
             _ => None,
@@ -217,28 +215,14 @@ fn entries(answer: &Value) -> Result<Vec<(Position, &[Value])>, String> {
         _ => None,
     };
     let Some(Value::Array(entries)) = entries else { return Err(strange()) };
-    entries.iter().map(|entry| self::entry(entry).unwrap_or_else(|| Err(strange()))).collect()
+    entries.iter().map(|entry| split(entry).unwrap_or_else(|| Err(strange()))).collect()
 }
 
-/// An entry's position and its fields; `None` when it does not look like an entry.
-pub(super) fn entry(entry: &Value) -> Option<Result<(Position, &[Value]), String>> {
-    let Value::Array(entry) = entry else { return None };
-    let [Value::BulkString(id), Value::Array(fields)] = entry.as_slice() else { return None };
-    let id = String::from_utf8_lossy(id);
-    let position = position(&id).ok_or_else(|| format!("entry {id} is none of ours"));
-    Some(position.map(|position| (position, fields.as_slice())))
-}
-
-/// The bytes of an entry's fields.
-pub(super) fn size(fields: &[Value]) -> usize {
-    fields.iter().map(|field| if let Value::BulkString(bytes) = field { bytes.len() } else { 0 }).sum()
-}
-
-/// How many entries the read takes that follows one which asked for so many and got `entries` of so many bytes: four times
-/// as many behind a full answer, otherwise twice what came, and never more than fit.
+/// Returns the number of entries of the next read, after one that asked for `asked` and got `entries` of `bytes` in all: four
+/// times as many behind a full answer, otherwise twice as many as arrived, and never more than fit into [`READ_BYTES`].
 fn next_count(asked: usize, entries: usize, bytes: usize) -> usize {
     let wanted = if entries >= asked { asked.saturating_mul(4) } else { (entries * 2).max(FEW) };
-    // An answer without entries tells nothing of their size: what fitted before does.
+    // An answer without entries says nothing about their size: keep the previous limit.
     let fitting = if entries == 0 { asked.max(1) } else { READ_BYTES.saturating_mul(entries) / bytes.max(1) };
     wanted.min(fitting).clamp(1, COUNT)
 }

@@ -1,21 +1,21 @@
-//! [`Invalid`]: why a login does not hold, and what follows from it.
+//! [`LoginRejection`]: the reason why a login is invalid, and its consequence.
 
 use realtime_core::{AuthError, CloseReason};
 
-/// Why a login does not hold. The numbers are Sa-Token's (`NotLoginException`).
+/// The reason why a login is invalid. The numbers are Sa-Token's (`NotLoginException`).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Invalid {
-    /// Neither parameter nor header, or nothing in it.
+pub(super) enum LoginRejection {
+    /// Parameter and header are missing or empty.
     #[error("{0} is missing")]
     Missing(String),
-    /// Parameter or header does not begin as it has to.
+    /// Parameter or header lacks the prefix.
     #[error("token has no {0} prefix")]
     NoPrefix(String),
     #[error("token is malformed")]
     Malformed,
     #[error("token algorithm is not HS256")]
     Algorithm,
-    #[error("token header asks for what is not known here")]
+    #[error("token header requires an unsupported extension")]
     Header,
     #[error("token signature is wrong")]
     Signature,
@@ -24,9 +24,9 @@ pub(super) enum Invalid {
     #[error("token is of another login type")]
     LoginType,
     /// Redis does not know it.
-    #[error("token is unknown: it was logged out, or its time is over")]
+    #[error("token is unknown: it was logged out, or has expired")]
     Unknown,
-    /// Redis knows it as somebody else's.
+    /// Redis has it for another login id.
     #[error("token is another login's")]
     LoginId,
     /// -3.
@@ -41,7 +41,7 @@ pub(super) enum Invalid {
     /// -6.
     #[error("token is frozen")]
     Frozen,
-    /// Sa-Token counts a token without a time of last activity as frozen.
+    /// Sa-Token treats a token without a time of last activity as frozen.
     #[error("token is frozen: its last activity is unknown")]
     NeverActive,
     #[error("token is frozen: it was inactive for too long")]
@@ -53,8 +53,8 @@ pub(super) enum Invalid {
     Marked(i8),
 }
 
-impl Invalid {
-    /// How a live session ends when its login turns out to be this.
+impl LoginRejection {
+    /// Returns the reason with which a live session of the login is closed.
     pub(super) fn close_reason(&self) -> CloseReason {
         match self {
             Self::Kicked | Self::Replaced => CloseReason::Kicked,
@@ -64,8 +64,8 @@ impl Invalid {
     }
 }
 
-impl From<Invalid> for AuthError {
-    fn from(invalid: Invalid) -> Self {
-        Self::Unauthorized(invalid.to_string())
+impl From<LoginRejection> for AuthError {
+    fn from(rejection: LoginRejection) -> Self {
+        Self::Unauthorized(rejection.to_string())
     }
 }

@@ -1,0 +1,100 @@
+//! [`StreamsShared`]: the state that the parts of one bus share.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use realtime_core::BusError;
+
+use super::{connection::PublishConnection, own::OwnEntry, window::Window};
+use crate::{
+    config::{RedisConfig, RedisConfigError},
+    counter::Counter,
+    master::MasterLookup,
+    shared_connection::SharedConnection,
+};
+
+/// The state that the publisher, the heartbeats and the tail of one bus share.
+#[derive(Debug)]
+pub(super) struct StreamsShared {
+    pub(super) config: RedisConfig,
+    pub(super) lookup: Arc<MasterLookup>,
+    pub(super) keys: Keys,
+    /// Distinguishes this node's heartbeats from those of other nodes.
+    pub(super) incarnation: String,
+    /// The origin of the times in this node's heartbeats.
+    pub(super) created: Instant,
+    pub(super) counters: StreamsCounters,
+    /// The connection for all publishes.
+    pub(super) connection: SharedConnection<PublishConnection>,
+    /// The highest epoch that any part of this bus has seen.
+    seen: AtomicU64,
+    /// The reason why the last heartbeat could not be written.
+    heartbeat_problem: Mutex<Option<BusError>>,
+    pub(super) own: OwnEntry,
+    pub(super) window: Window,
+    /// Set when the next entry trims the stream by age and bytes instead of by number.
+    pub(super) trim_by_window: AtomicBool,
+}
+
+/// The keys of the bus, in one slot of a cluster.
+#[derive(Debug)]
+pub(super) struct Keys {
+    pub(super) log: String,
+    pub(super) epoch: String,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct StreamsCounters {
+    pub(super) claims: Counter,
+    pub(super) connects: Counter,
+    pub(super) undecodable: Counter,
+}
+
+impl StreamsShared {
+    pub(super) fn new(config: RedisConfig) -> Result<Self, RedisConfigError> {
+        let tag = config.tag("rt");
+        Ok(Self {
+            lookup: MasterLookup::shared(&config)?,
+            keys: Keys { log: format!("{tag}:log"), epoch: format!("{tag}:epoch") },
+            incarnation: format!("{:032x}", rand::random::<u128>()),
+            created: Instant::now(),
+            counters: StreamsCounters::default(),
+            connection: SharedConnection::default(),
+            seen: AtomicU64::default(),
+            heartbeat_problem: Mutex::default(),
+            own: OwnEntry::default(),
+            window: Window::new(config.max_age, config.max_bytes),
+            trim_by_window: AtomicBool::default(),
+            config,
+        })
+    }
+
+    /// Returns the highest epoch that this bus has seen.
+    pub(super) fn seen(&self) -> u64 {
+        self.seen.load(Ordering::Acquire)
+    }
+
+    /// Records an epoch.
+    pub(super) fn see(&self, epoch: u64) {
+        self.seen.fetch_max(epoch, Ordering::AcqRel);
+    }
+
+    /// Returns the time in microseconds on this node's own clock.
+    pub(super) fn micros(&self) -> u64 {
+        u64::try_from(self.created.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Returns the reason why the last heartbeat could not be written, if it could not.
+    pub(super) fn heartbeat_problem(&self) -> Option<BusError> {
+        self.heartbeat_problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_heartbeat_problem(&self, problem: Option<BusError>) {
+        *self.heartbeat_problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+    }
+}
