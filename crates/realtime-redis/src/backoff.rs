@@ -1,8 +1,8 @@
-//! [`Backoff`]: how long to wait before the next attempt.
+//! [`Backoff`]: the pause before the next attempt.
 
 use std::time::Duration;
 
-/// Grows with every failure and is different on every node, so that a Redis that comes back is not stormed.
+/// Pauses that grow with every failure and differ between nodes, so that they don't all reconnect to Redis at once.
 #[derive(Debug, Default)]
 pub(crate) struct Backoff {
     failures: u32,
@@ -12,7 +12,7 @@ const FIRST: Duration = Duration::from_millis(50);
 const LAST: Duration = Duration::from_millis(800);
 
 impl Backoff {
-    /// A wait between half of the current step and all of it.
+    /// Returns a pause between half of the current step and all of it.
     pub(crate) fn next(&mut self) -> Duration {
         let step = (FIRST * 2_u32.saturating_pow(self.failures)).min(LAST);
         self.failures = (self.failures + 1).min(8);

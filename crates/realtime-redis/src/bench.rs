@@ -1,16 +1,16 @@
-//! What the workspace's micro-benchmarks run, behind the feature `bench`, with no promise to anybody else.
+//! Functions for the micro-benchmarks of this workspace (feature `bench`, unstable).
 
 use crate::ruoyi::Form;
 
-/// A message to some users in RuoYi's bytes.
+/// Encodes a message to some users in RuoYi's format.
 pub fn ruoyi_encode(users: &[i64], message: &str) -> String {
     Form::SSE.encode(users, message)
 }
 
-/// Reads such bytes; returns how many users they name.
+/// Decodes such a message; returns the number of its users.
 ///
 /// # Panics
-/// When they are none.
+/// If the payload is malformed.
 pub fn ruoyi_decode(payload: &[u8]) -> usize {
     Form::SSE.decode(payload).expect("it was encoded here").users.len()
 }

@@ -1,4 +1,4 @@
-//! [`RedisConfig`]: where Redis is and how long it may take.
+//! [`RedisConfig`]: the servers of Redis, names and limits.
 
 use std::{fmt, time::Duration};
 
@@ -6,56 +6,55 @@ use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, io::tcp::TcpSett
 
 use crate::tls::{self, RedisTls};
 
-/// Where Redis is, what our keys are called, and how long a command may take.
+/// The servers of Redis, the names of keys, and limits.
 #[derive(Clone)]
 pub struct RedisConfig {
-    /// How the servers are arranged.
+    /// The arrangement of the servers.
     pub topology: Topology,
-    /// What `rediss` URLs need besides, of sentinels and cluster nodes as well.
+    /// TLS settings for `rediss` URLs, also of sentinels and cluster nodes.
     pub tls: RedisTls,
-    /// What comes before our keys and channels, without the colon; empty for nothing.
+    /// Prefix of all keys and channels, without the colon; empty for none.
     pub key_prefix: String,
-    /// The longest that a command may take. Default 2 s.
+    /// Time limit of a command. Default 2 s.
     pub command_timeout: Duration,
-    /// About how many entries the stream keeps. Default 100,000.
+    /// Approximate number of entries that the stream keeps. Default 100,000.
     pub max_len: usize,
-    /// About how long the stream keeps an entry. A node that starts leaves out what was published longer ago. Default
-    /// 300 s.
+    /// Approximate time for which the stream keeps an entry. A starting node skips older entries. Default 300 s.
     pub max_age: Duration,
-    /// About how many bytes the stream keeps, as counted by the nodes. Default 64 MiB.
+    /// Approximate size of the stream in bytes, as counted by the nodes. Default 64 MiB.
     pub max_bytes: usize,
 }
 
-/// How the Redis servers are arranged.
+/// Arrangement of the Redis servers.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Topology {
     /// One server: its URL.
     Single(String),
-    /// Sentinels watch a master.
+    /// A master that sentinels watch.
     Sentinel {
         /// The sentinels' URLs.
         sentinels: Vec<String>,
         /// The name of the master.
         service: String,
-        /// The URL of a server, for all but its address: `rediss` for TLS, user, password.
+        /// The URL of a server, for everything but its address: `rediss` for TLS, user, password.
         server: String,
     },
     /// A cluster: the URLs of some of its nodes.
     Cluster(Vec<String>),
 }
 
-/// A configuration that cannot work.
+/// An invalid configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RedisConfigError {
-    /// A URL that is none. It is not shown: it may hold a password.
+    /// An invalid URL. It is not shown, since it may contain a password.
     #[error("{what} is no Redis URL: {problem}")]
     Url {
-        /// Which one, such as `sentinel 2`.
+        /// The name of the URL, such as `sentinel 2`.
         what: String,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
-    /// Certificates that cannot be used.
+    /// Unusable certificates.
     #[error("TLS: {0}")]
     Tls(String),
     /// A list of URLs is empty.
@@ -64,12 +63,12 @@ pub enum RedisConfigError {
 }
 
 impl RedisConfig {
-    /// One server, everything else by default.
+    /// Creates a configuration for one server, with defaults for everything else.
     pub fn single(url: impl Into<String>) -> Self {
         Self::new(Topology::Single(url.into()))
     }
 
-    /// Servers in some arrangement, everything else by default.
+    /// Creates a configuration for a topology, with defaults for everything else.
     pub fn new(topology: Topology) -> Self {
         Self {
             topology,
@@ -82,13 +81,13 @@ impl RedisConfig {
         }
     }
 
-    /// The hash tag of one part's keys: `{[<prefix>:]<name>}`. The prefix is in it, so that a cluster spreads several
-    /// applications, and each part has its own, so that it can place the parts on different masters.
+    /// Returns the hash tag of a component's keys: `{[<prefix>:]<name>}`. It includes the prefix, so that a cluster distributes
+    /// several applications, and each component has its own, so that they can be on different masters.
     pub(crate) fn tag(&self, name: &str) -> String {
         format!("{{{}}}", self.name(name))
     }
 
-    /// A name of ours: `[<prefix>:]<name>`, not doubled.
+    /// Returns the name with the prefix, `[<prefix>:]<name>`, unless it has it already.
     pub(crate) fn name(&self, name: &str) -> String {
         match self.key_prefix.as_str() {
             "" => name.to_owned(),
@@ -113,7 +112,7 @@ impl fmt::Debug for RedisConfig {
 }
 
 impl fmt::Debug for Topology {
-    /// URLs may hold passwords, so none is shown.
+    /// Hides the URLs, which may contain passwords.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Single(_) => f.write_str("Single"),
@@ -125,7 +124,7 @@ impl fmt::Debug for Topology {
     }
 }
 
-/// URLs as connections to open; at least one.
+/// Parses URLs; at least one is required.
 pub(crate) fn parse_all(
     what: &'static str,
     urls: &[String],
@@ -135,7 +134,7 @@ pub(crate) fn parse_all(
     if parsed.is_empty() { Err(RedisConfigError::NoUrl(what)) } else { Ok(parsed) }
 }
 
-/// A URL as a connection to open, without Nagle's delay.
+/// Parses a URL, and disables Nagle's algorithm for the connection.
 pub(crate) fn parse(what: impl fmt::Display, url: &str) -> Result<ConnectionInfo, RedisConfigError> {
     let info = url.into_connection_info().map_err(|error| RedisConfigError::Url {
         what: what.to_string(),

@@ -1,13 +1,13 @@
-//! [`Incarnation`]: one life of one node.
+//! [`Incarnation`]: one run of one node.
 
 use std::{fmt, sync::Arc};
 
-/// One life of one node: its name and 64 random bits. A node that starts again is another one.
+/// One run of one node, from start to stop: its name and 64 random bits. A node that restarts has a new one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Incarnation(Arc<str>);
 
 impl Incarnation {
-    /// A new life of the node with this name.
+    /// Creates a new incarnation of the node with this name.
     pub fn new(node: &str) -> Self {
         Self(format!("{node}~{:016x}", rand::random::<u64>()).into())
     }
@@ -16,7 +16,7 @@ impl Incarnation {
         &self.0
     }
 
-    /// The name of the node whose incarnation a text is.
+    /// Returns the node's name in the text of an incarnation.
     pub(crate) fn node(text: &str) -> &str {
         text.rsplit_once('~').map_or(text, |(node, _)| node)
     }
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_lives_of_a_node_differ_and_have_its_name() {
+    fn two_incarnations_of_a_node_differ_and_have_its_name() {
         let (first, second) = (Incarnation::new("a~b"), Incarnation::new("a~b"));
         assert_ne!(first, second);
         assert_eq!(Incarnation::node(first.as_str()), "a~b");

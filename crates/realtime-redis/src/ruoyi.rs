@@ -1,8 +1,8 @@
-//! [`Form`]: what RuoYi nodes write on their two channels, to the byte.
+//! [`Form`]: the exact format of RuoYi's messages on its two channels.
 //!
 //! Redisson's `TypedJsonJacksonCodec` with Jackson's default typing writes every object as a pair of its class and
-//! its properties, and every list as a pair of its class and its elements. We write what a Java node reads safely,
-//! and read whatever one may send.
+//! its properties, and every list as a pair of its class and its elements. The encoder writes the one form that Java nodes
+//! are sure to read, the decoder accepts all forms that they may send.
 
 use std::{borrow::Borrow, collections::HashMap, fmt::Write};
 
@@ -12,44 +12,44 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-/// One of the two DTOs, as Jackson sees it.
+/// The Jackson form of one of the two DTOs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Form {
-    /// The class that Java nodes look for; they ignore any other.
+    /// The class that Java nodes expect; they ignore any other.
     class: &'static str,
     /// The property that holds the users.
     list: &'static str,
 }
 
-/// What a payload says.
+/// A decoded payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Dto {
-    /// Whom it is for; on this wire no user means everybody.
+    /// The recipients; in this format no user means all users.
     pub(crate) users: Vec<i64>,
     /// The text for the clients.
     pub(crate) message: String,
 }
 
-/// Why a payload cannot be read. It never tells what was in it.
+/// The reason why a payload cannot be decoded. It never contains the payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Undecodable {
-    /// The bytes are no text.
-    #[error("it is not UTF-8")]
+    /// The payload is not text.
+    #[error("not UTF-8")]
     Utf8,
-    /// It is not of the form `["class",{}]`.
-    #[error("it is not a pair of a class and its properties")]
+    /// The payload is not of the form `["class",{}]`.
+    #[error("not a pair of a class and its properties")]
     Shape,
     /// Java nodes ignore such a message, too.
-    #[error("its class is another one")]
+    #[error("unexpected class")]
     Class,
     /// `message` is absent or null.
-    #[error("it has no message")]
+    #[error("no message")]
     NoMessage,
     /// `message` is an object or a list.
-    #[error("its message is not a text")]
+    #[error("message is not a text")]
     Message,
-    /// The users are not a list, or one of them is no number.
-    #[error("its users are not a list of numbers")]
+    /// The users are not a list, or one of them is not a number.
+    #[error("users are not a list of numbers")]
     Users,
 }
 
@@ -61,7 +61,7 @@ impl Form {
     /// `SseMessageDto`.
     pub(crate) const SSE: Self = Self { class: "org.dromara.common.sse.dto.SseMessageDto", list: "userIds" };
 
-    /// The payload for some users; for everybody when there is none.
+    /// Encodes a message for some users; for all users if there is none.
     pub(crate) fn encode(self, users: &[i64], message: &str) -> String {
         let Self { class, list } = self;
         let mut json = format!(r#"["{class}",{{"message":""#);
@@ -75,7 +75,7 @@ impl Form {
         json
     }
 
-    /// Reads a payload.
+    /// Decodes a payload.
     pub(crate) fn decode(self, payload: &[u8]) -> Result<Dto, Undecodable> {
         let json = str::from_utf8(payload).map_err(|_| Undecodable::Utf8)?;
         let (class, properties): (Text, HashMap<Text, &RawValue>) =
@@ -90,8 +90,8 @@ impl Form {
     }
 }
 
-/// Escapes as Jackson does for a stream: short forms where there are some, control characters and each half of a
-/// surrogate pair by number, everything else as it is.
+/// Escapes as Jackson does for a stream: short escapes where they exist, control characters and each half of a surrogate
+/// pair by number; everything else is unchanged.
 fn escape(text: &str, json: &mut String) {
     for character in text.chars() {
         match character {
@@ -112,7 +112,7 @@ fn escape(text: &str, json: &mut String) {
     }
 }
 
-/// A string; or a number or truth value as it is written, as Jackson coerces them.
+/// Decodes a string; a number or boolean is returned as written, as Jackson coerces them.
 fn text(json: &str) -> Option<String> {
     match json.as_bytes().first()? {
         b'"' => serde_json::from_str(json).ok().map(|Text(text)| text),
@@ -121,7 +121,7 @@ fn text(json: &str) -> Option<String> {
     }
 }
 
-/// The elements of a list, bare or in a pair with the list's class.
+/// Decodes the elements of a list, bare or in a pair with the list's class.
 fn users(json: &str) -> Option<Vec<i64>> {
     let mut elements: Vec<&RawValue> = serde_json::from_str(json).ok()?;
     if let [class, list] = elements[..]
@@ -133,7 +133,7 @@ fn users(json: &str) -> Option<Vec<i64>> {
     elements.iter().map(|element| text(element.get())?.trim().parse().ok()).collect()
 }
 
-/// A string of Java's: an escaped half of a surrogate pair becomes U+FFFD instead of an error.
+/// A Java string: an unpaired escaped surrogate becomes U+FFFD instead of an error.
 #[derive(PartialEq, Eq, Hash)]
 struct Text(String);
 
@@ -156,7 +156,7 @@ impl<'de> Deserialize<'de> for Text {
 
             fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Text, E> {
                 let mut bytes = bytes.to_vec();
-                // serde_json leaves a lone half in the three bytes that UTF-8 would give it; U+FFFD has three, too.
+                // serde_json encodes an unpaired surrogate as the three bytes of its code point; U+FFFD has three, too.
                 for at in 0..bytes.len().saturating_sub(2) {
                     if bytes[at] == 0xED && bytes[at + 1] >= 0xA0 {
                         bytes[at..at + 3].copy_from_slice("\u{FFFD}".as_bytes());
@@ -166,7 +166,7 @@ impl<'de> Deserialize<'de> for Text {
             }
         }
 
-        // Only as bytes does serde_json let such halves pass.
+        // serde_json accepts unpaired surrogates only as bytes.
         deserializer.deserialize_bytes(Bytes)
     }
 }
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_told_by_kind_and_never_by_content() {
+    fn an_undecodable_payload_is_reported_by_kind_and_never_by_content() {
         use Undecodable::{Class, Message, NoMessage, Shape, Users, Utf8};
         for (payload, kind) in [
             (b"\xFFsecret".to_vec(), Utf8),
@@ -290,7 +290,7 @@ mod tests {
             (format!(r#"{SSE}{{"message":"x","userIds":["secret"]}}]"#).into(), Users),
             (format!(r#"{SSE}{{"message":"x","userIds":[1.5]}}]"#).into(), Users),
             (format!(r#"{SSE}{{"message":"x","userIds":[9223372036854775808]}}]"#).into(), Users),
-            // An unknown user among others must not turn a message for few into one for everybody.
+            // An unknown user among others must not turn a message for a few users into one for all.
             (format!(r#"{SSE}{{"message":"x","userIds":["java.util.ArrayList",[null]]}}]"#).into(), Users),
             (format!(r#"{SSE}{{"message":"x","userIds":["java.util.ArrayList",null]}}]"#).into(), Users),
         ] {
@@ -302,7 +302,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_encoded_is_decoded_again(users: Vec<i64>, message: String) {
+        fn an_encoded_message_decodes_to_itself(users: Vec<i64>, message: String) {
             for form in [Form::SSE, Form::WEBSOCKET] {
                 let payload = form.encode(&users, &message);
                 let bare = payload.chars().all(|character| (' '..='\u{FFFF}').contains(&character));

@@ -1,18 +1,18 @@
-//! Tasks that run for as long as their owner: one that panics is begun again, and says so.
+//! Tasks that run for as long as their owner: one that panics is logged and restarted.
 
 use std::{panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::FutureExt;
 use tokio::time::sleep;
 
-/// How long a task that panicked rests before it is begun again.
-const REST: Duration = Duration::from_millis(200);
+/// Pause before a task that panicked is restarted.
+const PAUSE: Duration = Duration::from_millis(200);
 
-/// Runs what `make` makes until it ends, anew whenever it panics.
+/// Runs the future that `make` returns until it ends; makes a new one whenever it panics.
 pub(crate) async fn restarting<F: Future<Output = ()>>(name: &'static str, mut make: impl FnMut() -> F) {
     while AssertUnwindSafe(make()).catch_unwind().await.is_err() {
-        tracing::error!(name, "a task has panicked and is begun again");
-        sleep(REST).await;
+        tracing::error!(name, "a task has panicked and is restarted");
+        sleep(PAUSE).await;
     }
 }
 
@@ -23,12 +23,12 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_task_that_panics_is_begun_again() {
-        let lives = AtomicU32::new(0);
+    async fn a_task_that_panics_is_restarted() {
+        let runs = AtomicU32::new(0);
         restarting("test", || async {
-            assert!(lives.fetch_add(1, Ordering::Relaxed) > 0, "the first life ends badly");
+            assert!(runs.fetch_add(1, Ordering::Relaxed) > 0, "the first run panics");
         })
         .await;
-        assert_eq!(lives.into_inner(), 2);
+        assert_eq!(runs.into_inner(), 2);
     }
 }

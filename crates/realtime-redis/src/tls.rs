@@ -1,4 +1,4 @@
-//! [`RedisTls`]: whom a `rediss` connection trusts, and who it says it is.
+//! [`RedisTls`]: the trusted authorities and the client certificate of a `rediss` connection.
 
 use std::fmt;
 
@@ -13,8 +13,8 @@ use rustls::{
 
 /// Settings of connections whose URL begins with `rediss`, over TLS 1.2 or 1.3.
 ///
-/// By default the authorities of the operating system are trusted (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others), and
-/// no client certificate is shown.
+/// By default the authorities of the operating system are trusted (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others), and no
+/// client certificate is sent.
 #[derive(Clone, Default)]
 pub struct RedisTls {
     ca: Option<Vec<u8>>,
@@ -31,7 +31,7 @@ impl PartialEq for RedisTls {
     }
 }
 
-/// Certificates or a key that cannot be used. It shows nothing of them.
+/// An unusable certificate or key. The message contains nothing of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RedisTlsError {
     /// The authorities.
@@ -43,13 +43,13 @@ pub enum RedisTlsError {
     /// The key of the client certificate.
     #[error("no usable private key in PEM: {0}")]
     Key(String),
-    /// Both are fine, and do not belong together.
+    /// Both are valid, but do not belong together.
     #[error("the private key is not that of the client certificate: {0}")]
     Mismatch(String),
 }
 
 impl RedisTls {
-    /// Trusts these authorities only, one or several certificates in PEM.
+    /// Trusts only these authorities, one or several certificates in PEM.
     ///
     /// # Errors
     /// [`RedisTlsError::Ca`].
@@ -63,10 +63,10 @@ impl RedisTls {
         Ok(self)
     }
 
-    /// Shows a client certificate: the chain, its own certificate first, and its private key, both in PEM.
+    /// Sends a client certificate: the chain, its own certificate first, and its private key, both in PEM.
     ///
     /// # Errors
-    /// [`RedisTlsError`] when one of them cannot be read, or they do not belong together.
+    /// [`RedisTlsError`] if one of them cannot be read, or they do not belong together.
     pub fn client(
         mut self,
         chain: impl Into<Vec<u8>>,
@@ -85,14 +85,14 @@ impl RedisTls {
         Ok(self)
     }
 
-    /// Trusts whoever answers: the connection is encrypted, and nobody knows with whom. For tests.
+    /// Accepts any certificate: the connection is encrypted, but the server is not authenticated. For tests.
     #[must_use]
     pub fn insecure(mut self) -> Self {
         self.insecure = true;
         self
     }
 
-    /// A connection with these settings, if it is one over TLS.
+    /// Applies these settings to a connection, if it is one over TLS.
     pub(crate) fn apply(&self, connection: ConnectionInfo) -> RedisResult<ConnectionInfo> {
         let ConnectionAddr::TcpTls { .. } = connection.addr() else { return Ok(connection) };
         let client = Client::build_with_tls(connection, self.certificates())?;
@@ -104,7 +104,7 @@ impl RedisTls {
         Ok(connection.set_addr(addr))
     }
 
-    /// A client of a cluster with these settings: it finds most of its servers by itself.
+    /// Applies these settings to the client of a cluster, which discovers most of its servers itself.
     #[cfg(feature = "sa-token")]
     pub(crate) fn certify(&self, client: ClusterClientBuilder) -> ClusterClientBuilder {
         let client = client.certs(self.certificates());
@@ -116,10 +116,10 @@ impl RedisTls {
     }
 }
 
-/// Gives this process its cryptography, unless the application has chosen one: without it rustls panics.
+/// Installs a cryptography provider unless the application has chosen one: without it rustls panics.
 pub(crate) fn install_provider() {
     if CryptoProvider::get_default().is_none() {
-        // Somebody else may have been faster, which is as good.
+        // Another thread may have installed one in between, which is fine.
         ring::default_provider().install_default().ok();
     }
 }
@@ -127,7 +127,7 @@ pub(crate) fn install_provider() {
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let all = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
     match all {
-        Ok(all) if all.is_empty() => Err("there is none".to_owned()),
+        Ok(all) if all.is_empty() => Err("the text contains none".to_owned()),
         all => all.map_err(|error| error.to_string()),
     }
 }
@@ -147,10 +147,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_certificate_or_key_is_refused_in_words() {
-        for nothing in ["", "hello", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"] {
-            let error = RedisTls::default().ca(nothing).unwrap_err();
-            assert_eq!(error, RedisTlsError::Ca("there is none".to_owned()), "{nothing}");
+    fn invalid_certificates_and_keys_are_rejected_with_a_reason() {
+        for invalid in ["", "hello", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"] {
+            let error = RedisTls::default().ca(invalid).unwrap_err();
+            assert_eq!(error, RedisTlsError::Ca("the text contains none".to_owned()), "{invalid}");
         }
         let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         assert!(matches!(RedisTls::default().ca(garbage), Err(RedisTlsError::Ca(_))));

@@ -1,4 +1,4 @@
-//! What presence does in Redis, each in one step.
+//! The scripts of presence; each is one atomic step.
 //!
 //! All keys share a hash tag, so that they are in one slot of a cluster. Every script gets all of them, in this order:
 //!
@@ -6,31 +6,31 @@
 //! |---|---|---|---|
 //! | 1 | `nodes` | sorted set | a node's incarnation -> when its lease ends |
 //! | 2 | `node:<incarnation>` | hash | a user -> its sessions on that node, as JSON |
-//! | 3 | `counts` | hash | an incarnation -> how many sessions it has |
-//! | 4 | `refs` | hash | a user -> on how many nodes it is |
+//! | 3 | `counts` | hash | an incarnation -> the number of its sessions |
+//! | 4 | `refs` | hash | a user -> the number of its nodes |
 //! | 5 | `users` | sorted set, all scores 0 | the users that are online |
-//! | 6 | `online` | set | the same users: a set answers about thousands faster |
-//! | 7 | `leaving` | sorted set | a user without sessions -> from when on the grace counts |
-//! | 8 | `since` | hash | a user that is online -> since when |
-//! | 9 | `changes` | stream | who came and went: `n` its number, `u` the user, `s` the state, `t` since when |
+//! | 6 | `online` | set | the same users: a set is faster for questions about thousands |
+//! | 7 | `leaving` | sorted set | a user without sessions -> the start of its grace |
+//! | 8 | `since` | hash | an online user -> since when |
+//! | 9 | `changes` | stream | the changes: `n` the number, `u` the user, `s` the state, `t` since when |
 //! | 10 | `changed` | string | the number of the last change |
-//! | 11 | `swept` | string | when a node last looked for what has ended: one of them does, once a second |
-//! | 12 | `expected` | hash | a user with sessions -> until when clients that a drain sent away come back |
-//! | 13 | `left` | hash | a user that is leaving and expected back -> when its last session ended |
+//! | 11 | `swept` | string | the time of the last sweep: one node sweeps, once a second |
+//! | 12 | `expected` | hash | a user with sessions -> until when the clients of a drain are expected back |
+//! | 13 | `left` | hash | a user in its grace and expected back -> the end of its last session |
 //!
-//! Times are Redis' own, in milliseconds, but for when a session began.
+//! Times are Redis' own, in milliseconds, except for the start of a session.
 //!
-//! Each key is written as `KEYS[n]`, never in a variable and never put together: proxies in front of Redis read the
-//! script, and other servers lock the keys that they were given before it runs.
+//! Each key is written as `KEYS[n]`, never in a variable and never concatenated: proxies in front of Redis parse the
+//! script, and other servers lock the declared keys before it runs.
 
-/// Common to all. `leave` takes a user from one node: `at` that time, `back` until when its clients come back.
+/// The prelude of all scripts. `leave` removes a user from one node at the time `at`; its clients are expected until `back`.
 const PRELUDE: &str = r"
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local told, told_number
-local function tell(user, state, at)
-  told_number = redis.call('INCR', KEYS[10])
-  told = redis.call('XADD', KEYS[9], 'MAXLEN', '~', 10000, '*', 'n', told_number, 'u', user, 's', state, 't', at)
+local announced, announced_number
+local function announce(user, state, at)
+  announced_number = redis.call('INCR', KEYS[10])
+  announced = redis.call('XADD', KEYS[9], 'MAXLEN', '~', 10000, '*', 'n', announced_number, 'u', user, 's', state, 't', at)
 end
 local function leave(user, at, back)
   local expected = tonumber(redis.call('HGET', KEYS[12], user) or 0)
@@ -46,12 +46,11 @@ local function leave(user, at, back)
 end
 ";
 
-/// ARGV: incarnation, lease in ms, sessions on the node, in how many ms after a look for what has ended the next one is
-/// due (empty: this node does not look), silence in ms, then of each user its name, JSON (empty: none), since when, and
-/// in how many ms its clients come back.
-/// Answers texts: whether the node was not known or its lease had ended, so that what it wrote before may be gone; the
-/// turn in which it is to look for what has ended, or 0; the id and number of the newest change;
-/// then since when each of the users has been online.
+/// ARGV: incarnation, lease in ms, sessions on the node, time between two sweeps in ms (empty: this node does not sweep),
+/// silence in ms; then for each user its name, JSON (empty: none), since when, and in how many ms its clients are expected
+/// back.
+/// Returns strings: whether the node was unknown or its lease had ended, so that its earlier writes may be lost; the turn in
+/// which it sweeps, or 0; the id and number of the newest change; then since when each of the users has been online.
 const SYNC: &str = r"
 local lease = redis.call('ZSCORE', KEYS[1], ARGV[1])
 local newest = redis.call('XREVRANGE', KEYS[9], '+', '-', 'COUNT', 1)[1] or { '0-0', { 'n', '0' } }
@@ -82,7 +81,7 @@ for i = 6, #ARGV, 4 do
     if redis.call('ZADD', KEYS[5], 0, user) == 1 then
       redis.call('SADD', KEYS[6], user)
       redis.call('HSET', KEYS[8], user, began)
-      tell(user, 'online', began)
+      announce(user, 'online', began)
     end
   end
   since[#since + 1] = redis.call('HGET', KEYS[8], user) or '0'
@@ -90,15 +89,15 @@ end
 local text = function(number) return string.format('%.0f', number) end
 return {
   (not lease or tonumber(lease) < now) and '1' or '0', text(turn),
-  told or newest[1], told and text(told_number) or newest[2][2],
+  announced or newest[1], announced and text(announced_number) or newest[2][2],
   unpack(since)
 }
 ";
 
-/// ARGV: grace in ms, how many users one run takes, the turn, the incarnation whose hash `KEYS[2]` is or nothing.
+/// ARGV: grace in ms, users per run, the turn, the incarnation whose hash is `KEYS[2]` or empty.
 ///
-/// Who has the turn sweeps, and nobody else until it is done. Answers whether there is more to do, the turn to continue
-/// with, and the incarnation of a node that died or nothing.
+/// Only the node with the turn sweeps, until it is done. Returns whether there is more to do, the turn to continue with, and
+/// the incarnation of a node whose lease has ended, or empty.
 const SWEEP: &str = r"
 if tonumber(redis.call('GET', KEYS[11]) or 0) ~= tonumber(ARGV[3]) then return { 0, 0, '' } end
 redis.call('SET', KEYS[11], now)
@@ -122,14 +121,14 @@ for i = 1, #gone, 2 do
   redis.call('ZREM', KEYS[5], user)
   redis.call('SREM', KEYS[6], user)
   redis.call('HDEL', KEYS[8], user)
-  tell(user, 'offline', at or gone[i + 1])
+  announce(user, 'offline', at or gone[i + 1])
 end
 local dead = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. now, 'LIMIT', 0, 1)[1] or ''
 local more = (dead ~= '' or #gone == 2 * limit) and 1 or 0
 return { more, now, dead }
 ";
 
-/// ARGV: incarnation. Its lease has ended; what it leaves behind is swept away like that of a node that died.
+/// ARGV: incarnation. Ends its lease; its remaining entries are swept like those of a crashed node.
 const RETIRE: &str = r"
 redis.call('ZADD', KEYS[1], 'XX', now - 1, ARGV[1])
 return 0
@@ -155,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_key_is_one_that_was_given() {
+    fn every_key_is_a_declared_one() {
         for script in [PRELUDE, SYNC, SWEEP, RETIRE] {
             let calls: Vec<&str> = script.split("redis.call(").skip(1).collect();
             assert_eq!(calls.len(), script.matches("redis.").count(), "{script}");

@@ -1,4 +1,4 @@
-//! [`SaTokenConfig`]: how the Java nodes were configured.
+//! [`SaTokenConfig`]: the configuration of the Java nodes.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -6,63 +6,65 @@ use realtime_core::ClientIdPolicy;
 
 use crate::{RedisConfig, RedisConfigError};
 
-/// How the Java nodes were configured, and how long Redis may take.
+/// The configuration of the Java nodes, and of the connection to their Redis.
 ///
 /// The defaults are those of RuoYi-Vue-Plus 5.x as shipped.
 #[derive(Clone)]
 pub struct SaTokenConfig {
-    /// The Redis that Sa-Token writes to, which may be another one than the bus's; `redisson.keyPrefix` is its
-    /// `key_prefix`, and a look-up takes no longer than its `command_timeout`, the wait for a connection included.
+    /// The Redis that Sa-Token writes to, which may differ from the bus's; `redisson.keyPrefix` is its `key_prefix`, and a
+    /// lookup takes at most its `command_timeout`, including the wait for a connection.
     pub redis: RedisConfig,
-    /// How tokens are made. Default [`SaTokenStyle::JwtSimple`].
+    /// The style of tokens. Default [`SaTokenStyle::JwtSimple`].
     pub style: SaTokenStyle,
-    /// `sa-token.jwt-secret-key`; its UTF-8 bytes sign. Opaque tokens need none.
+    /// `sa-token.jwt-secret-key`; its UTF-8 bytes are the key. Opaque tokens need none.
     pub jwt_secret: String,
     /// `sa-token.token-name`: the name of parameter and header, and the first part of Sa-Token's keys. Default
     /// `Authorization`.
     pub token_name: String,
-    /// `sa-token.token-prefix`, without the space that follows it: what parameter and header have to begin with;
-    /// empty for nothing. Default `Bearer`.
+    /// `sa-token.token-prefix`, without the space that follows it: the required start of parameter and header; empty for
+    /// none. Default `Bearer`.
     pub token_prefix: String,
-    /// Whether keys begin with `global:` (after the prefix), as they do where `tenant.enable` is on. Default true;
-    /// RuoYi-Vue-Plus 6 has none.
+    /// Adds `global:` to keys (after the prefix), as Java nodes do if `tenant.enable` is on. Default true; RuoYi-Vue-Plus 6
+    /// has no such part.
     pub global_prefix: bool,
-    /// The kind of account, in claims and keys. Default `login`.
+    /// The login type in claims and keys. Default `login`.
     pub login_type: String,
-    /// Whether a handshake counts as activity, as it does on Java nodes. Default false: nothing is written.
+    /// Counts a handshake as activity, as Java nodes do. Default false: nothing is written.
     pub renew: bool,
-    /// `sa-token.active-timeout`: how long a login may be unused, in whole seconds; `None` (there -1) for no limit.
+    /// `sa-token.active-timeout`: time for which a login may be unused, in whole seconds; `None` (there -1) for no limit.
     /// Default none.
     pub active_timeout: Option<Duration>,
-    /// `sa-token.dynamic-active-timeout`: whether a login may have a limit of its own. Default true. Without it and
-    /// without `active_timeout`, which is Sa-Token's default, no activity is looked at.
+    /// `sa-token.dynamic-active-timeout`: allows a login to have a limit of its own. Default true. Without it and without
+    /// `active_timeout`, which is Sa-Token's default, activity is not checked.
     pub dynamic_active_timeout: bool,
-    /// Whether a request has to name its client id. Default: it is checked when given.
+    /// The policy for client ids in requests. Default: checked when given.
     pub client_id: ClientIdPolicy,
 }
 
-/// How Sa-Token makes its tokens.
+/// The style of Sa-Token's tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum SaTokenStyle {
-    /// `StpLogicJwtForSimple`: a signed token that names its login; Redis has the last word.
+    /// `StpLogicJwtForSimple`: a signed token with the login id; Redis decides whether the login is valid.
     #[default]
     JwtSimple,
     /// `sa-token.token-style` `uuid`, `simple-uuid`, `random-32`, `random-64`, `random-128` or `tik`, or one of the
-    /// application's own: text that says nothing, up to 512 visible ASCII characters. The user is the whole login id
-    /// that Redis has for it.
+    /// application's own: an opaque string of up to 512 visible ASCII characters. The user is the whole login id that Redis
+    /// has for it.
     Opaque,
 }
 
-/// A style that is not supported, or none at all.
+/// An unsupported or unknown style.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SaTokenStyleError {
-    /// Its logins are kept, or not kept, in another way.
+    /// A style whose logins are stored in another way, or not at all.
     #[error(
-        "`{0}` is not supported: its logins are not all kept in Redis, so that nobody else sees them end"
+        "token style `{0}` is not supported: its logins are not all stored in Redis, so their end is not visible"
     )]
     Unsupported(String),
-    /// No style.
-    #[error("`{0}` is none of: jwt-simple, uuid, simple-uuid, random-32, random-64, random-128, tik")]
+    /// The name of no style.
+    #[error(
+        "unknown token style `{0}`, expected jwt-simple, uuid, simple-uuid, random-32, random-64, random-128 or tik"
+    )]
     Unknown(String),
 }
 
@@ -82,16 +84,16 @@ impl FromStr for SaTokenStyle {
 /// A configuration that cannot work.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SaTokenConfigError {
-    /// An empty secret signs for everybody.
+    /// The secret is empty, so that anybody could sign.
     #[error("the JWT secret of Sa-Token must not be empty")]
     EmptySecret,
-    /// The URL is none.
+    /// The configuration of Redis is invalid.
     #[error(transparent)]
     Redis(#[from] RedisConfigError),
 }
 
 impl SaTokenConfig {
-    /// The URL of a single server and a secret, everything else by default.
+    /// Creates a configuration from the URL of a single server and a secret, with defaults for everything else.
     pub fn new(url: impl Into<String>, jwt_secret: impl Into<String>) -> Self {
         Self {
             redis: RedisConfig::single(url),
@@ -110,7 +112,7 @@ impl SaTokenConfig {
 }
 
 impl fmt::Debug for SaTokenConfig {
-    /// The secret is not shown, and no URL, which may hold a password.
+    /// Hides the secret, and all URLs, which may contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SaTokenConfig")
             .field("redis", &self.redis)
@@ -133,7 +135,7 @@ mod tests {
     use crate::SaTokenAuthenticator;
 
     #[test]
-    fn what_cannot_work_is_named_when_it_is_put_together() {
+    fn an_invalid_configuration_is_rejected_with_its_reason() {
         let problem =
             |url, secret| SaTokenAuthenticator::new(SaTokenConfig::new(url, secret)).unwrap_err().to_string();
         assert_eq!(problem("redis://127.0.0.1/", ""), "the JWT secret of Sa-Token must not be empty");
@@ -144,21 +146,23 @@ mod tests {
     }
 
     #[test]
-    fn styles_go_by_sa_tokens_names_and_those_without_logins_in_redis_are_refused_with_words() {
+    fn styles_have_sa_tokens_names_and_those_without_logins_in_redis_are_rejected_with_a_reason() {
         assert_eq!("jwt-simple".parse(), Ok(SaTokenStyle::JwtSimple));
         for style in ["uuid", "simple-uuid", "random-32", "random-64", "random-128", "tik"] {
             assert_eq!(style.parse(), Ok(SaTokenStyle::Opaque), "{style}");
         }
-        for (style, words) in
-            [("jwt-mixin", "not supported"), ("jwt-stateless", "not supported"), ("UUID", "none of")]
-        {
+        for (style, reason) in [
+            ("jwt-mixin", "not supported"),
+            ("jwt-stateless", "not supported"),
+            ("UUID", "unknown token style"),
+        ] {
             let error = style.parse::<SaTokenStyle>().unwrap_err().to_string();
-            assert!(error.contains(style) && error.contains(words), "{error}");
+            assert!(error.contains(style) && error.contains(reason), "{error}");
         }
     }
 
     #[test]
-    fn no_debug_output_shows_the_secret_or_the_password() {
+    fn debug_output_hides_the_secret_and_the_password() {
         let config = SaTokenConfig::new("redis://:hidden@127.0.0.1/", "hidden too");
         let authenticator = SaTokenAuthenticator::new(config.clone()).unwrap();
         assert!(!format!("{config:?} {authenticator:?}").contains("hidden"));

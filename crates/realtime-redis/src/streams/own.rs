@@ -1,4 +1,4 @@
-//! [`OwnEntry`]: a message of this node on its way back, which proves as much as a heartbeat.
+//! [`OwnEntry`]: a message of this node that is tracked until it comes back, which proves as much as a heartbeat.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -8,39 +8,39 @@ use std::{
 use realtime_core::Position;
 use tokio::sync::Notify;
 
-/// Time between two messages that are followed.
-const FOLLOW_EVERY: Duration = Duration::from_millis(250);
+/// Time between two messages that are tracked.
+const TRACK_EVERY: Duration = Duration::from_millis(250);
 
-/// A message of this node on its way through the stream to its own tail, one at a time.
+/// Tracker of one message at a time on its way through the stream to this node's tail.
 ///
-/// An entry that was read where Redis has put it proves that the tail reads what the publisher writes. Another epoch proves
-/// nothing: the publisher and the tail may be at two servers.
+/// An entry that the tail read at the position that the publisher was given proves that the two use the same server. Another
+/// epoch proves nothing: the publisher and the tail may be connected to different servers.
 #[derive(Debug, Default)]
 pub(super) struct OwnEntry {
     state: Mutex<State>,
-    /// A message has come back.
+    /// Notified when a message has come back.
     back: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Where the message stands that is followed, and the time that it stands for.
+    /// The position of the tracked message, and the time that it proves.
     sent: Option<(Position, Instant)>,
-    /// When the last one was sent.
+    /// The time at which the last one was sent.
     sent_at: Option<Instant>,
-    /// Up to where the tail has read.
+    /// The position up to which the tail has read.
     read: Option<Position>,
-    /// The time that the newest message stands for that came back, while the tail has not been told.
+    /// The time proved by the newest message that came back, until the tail has taken it.
     proved: Option<Instant>,
-    /// When the last message came back, and the newest time that one stood for.
+    /// The time at which the last message came back, and the newest time that was proved.
     back: Option<(Instant, Instant)>,
 }
 
 impl OwnEntry {
-    /// A message was added at `position`. All that was acknowledged on any node before `began` stands before it.
+    /// Records that a message was added at `position`, behind everything that was acknowledged on any node before `began`.
     pub(super) fn sent(&self, position: Position, began: Instant, now: Instant) {
         let mut state = self.state();
-        let is_due = state.sent_at.is_none_or(|at| now.saturating_duration_since(at) >= FOLLOW_EVERY);
+        let is_due = state.sent_at.is_none_or(|at| now.saturating_duration_since(at) >= TRACK_EVERY);
         if state.sent.is_none() && is_due {
             (state.sent, state.sent_at) = (Some((position, began)), Some(now));
             if state.compare(now) {
@@ -49,7 +49,7 @@ impl OwnEntry {
         }
     }
 
-    /// The tail has read up to here. Answers the time that the newest message stands for that has come back.
+    /// Records how far the tail has read. Returns the time proved by the newest message that has come back, once.
     pub(super) fn read(&self, last: Option<Position>, now: Instant) -> Option<Instant> {
         let mut state = self.state();
         state.read = last;
@@ -59,12 +59,12 @@ impl OwnEntry {
         state.proved.take()
     }
 
-    /// Whether a message has come back within this time.
+    /// Returns whether a message has come back within this time.
     pub(super) fn came_back_within(&self, time: Duration, now: Instant) -> bool {
         self.state().back.is_some_and(|(back, _)| now.saturating_duration_since(back) < time)
     }
 
-    /// Waits until a message has come back that stands for this time or a later one.
+    /// Waits until a message has come back that proves this time or a later one.
     pub(super) async fn proves(&self, began: Instant) {
         while self.state().back.is_none_or(|(_, newest)| newest < began) {
             self.back.notified().await;
@@ -108,13 +108,13 @@ mod tests {
         own.sent(at(1, 5), began, began);
         assert_eq!(own.read(Some(at(1, 4)), began), None);
         assert!(!own.came_back_within(Duration::MAX, began));
-        // It is the only one that is followed.
-        own.sent(at(1, 6), began + FOLLOW_EVERY, began + FOLLOW_EVERY);
-        let later = began + FOLLOW_EVERY * 2;
+        // Only one message is tracked.
+        own.sent(at(1, 6), began + TRACK_EVERY, began + TRACK_EVERY);
+        let later = began + TRACK_EVERY * 2;
         assert_eq!(own.read(Some(at(1, 9)), later), Some(began));
-        assert_eq!(own.read(Some(at(1, 9)), later), None, "it is told once");
-        assert!(own.came_back_within(FOLLOW_EVERY, later));
-        assert!(!own.came_back_within(FOLLOW_EVERY, later + FOLLOW_EVERY));
+        assert_eq!(own.read(Some(at(1, 9)), later), None, "it is returned once");
+        assert!(own.came_back_within(TRACK_EVERY, later));
+        assert!(!own.came_back_within(TRACK_EVERY, later + TRACK_EVERY));
         // The tail may be faster than the answer to the publisher.
         own.sent(at(1, 8), later, later);
         assert_eq!(own.read(Some(at(1, 9)), later), Some(later));
@@ -125,11 +125,11 @@ mod tests {
         let (own, began) = (OwnEntry::default(), Instant::now());
         own.sent(at(1, 5), began, began);
         assert_eq!(own.read(Some(at(2, 0)), began), None);
-        let later = began + FOLLOW_EVERY;
+        let later = began + TRACK_EVERY;
         own.sent(at(2, 3), later, later);
         assert_eq!(own.read(Some(at(2, 3)), later), Some(later));
         // Nor does an earlier one: the publisher has moved on, the tail has not.
-        own.sent(at(3, 0), later + FOLLOW_EVERY, later + FOLLOW_EVERY);
-        assert_eq!(own.read(Some(at(2, 9)), later + FOLLOW_EVERY), None);
+        own.sent(at(3, 0), later + TRACK_EVERY, later + TRACK_EVERY);
+        assert_eq!(own.read(Some(at(2, 9)), later + TRACK_EVERY), None);
     }
 }

@@ -1,4 +1,4 @@
-//! [`Window`]: which part of the stream is still worth keeping.
+//! [`Window`]: the part of the stream that is worth keeping.
 
 use std::{
     collections::VecDeque,
@@ -10,11 +10,11 @@ use realtime_core::Position;
 
 use super::clock::millis;
 
-/// What this node has read of the stream, in coarse steps of time and bytes: it knows from where on the stream is younger
-/// than the window and fits into it.
+/// Marks in the stream as this node has read it, in coarse steps of time and bytes. They give the position from which on the
+/// stream is younger than the maximum age and within the maximum size.
 #[derive(Debug)]
 pub(super) struct Window {
-    /// Milliseconds.
+    /// In milliseconds.
     max_age: u64,
     max_bytes: u64,
     state: Mutex<State>,
@@ -23,26 +23,26 @@ pub(super) struct Window {
 #[derive(Debug, Default)]
 struct State {
     marks: VecDeque<Mark>,
-    /// Bytes of all entries that were read.
+    /// Total size of the entries read so far.
     bytes: u64,
-    /// The newest time of an entry.
+    /// The newest time of an entry so far.
     newest: u64,
 }
 
-/// A place in the stream.
+/// A position in the stream with its time and size.
 #[derive(Debug)]
 struct Mark {
     position: Position,
-    /// Redis' time, in milliseconds since 1970: everything before is at most as new.
+    /// Redis' time in milliseconds since 1970; everything before is at most as new.
     at: u64,
-    /// Bytes of all entries before it.
+    /// Total size of the entries before it.
     before: u64,
 }
 
-/// How many steps the window has, in time and in bytes.
+/// Number of steps of the window, in time and in bytes.
 const STEPS: u64 = 64;
 
-/// About how many bytes an entry takes besides its fields.
+/// Approximate overhead of an entry in bytes.
 const ENTRY: usize = 32;
 
 impl Window {
@@ -51,7 +51,7 @@ impl Window {
         Self { max_age: millis(max_age), max_bytes, state: Mutex::default() }
     }
 
-    /// An entry was read, of so many bytes and of this time.
+    /// Records an entry with its time and size.
     pub(super) fn read(&self, position: Position, at: Option<u64>, bytes: usize) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let State { marks, bytes: before, newest } = &mut *state;
@@ -66,7 +66,7 @@ impl Window {
         *before += u64::try_from(bytes + ENTRY).unwrap_or(u64::MAX);
     }
 
-    /// The position before which everything is too old at this time of Redis, or does not fit.
+    /// Returns the position before which everything is too old at Redis' time `now`, or exceeds the size.
     pub(super) fn begin(&self, now: u64) -> Option<Position> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let State { marks, bytes, .. } = &mut *state;
@@ -77,7 +77,7 @@ impl Window {
         while marks.front().is_some_and(is_over) {
             begin = marks.pop_front();
         }
-        // It stays for those who come later, and for what could not be trimmed this time.
+        // It is kept for the next call, and for entries that could not be trimmed this time.
         let begin = begin?;
         let position = begin.position;
         marks.push_front(begin);
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_old_is_before_the_window() {
+    fn entries_that_are_too_old_are_before_the_window() {
         let window = Window::new(Duration::from_secs(64), 1 << 20);
         for n in 0..200 {
             window.read(at(n), Some(10_000 + 1000 * n), 10);
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_before_the_window() {
+    fn entries_that_do_not_fit_are_before_the_window() {
         let window = Window::new(Duration::from_secs(3600), 100 * 64);
         for n in 0..100 {
             window.read(at(n), Some(10_000), 64 - ENTRY);
