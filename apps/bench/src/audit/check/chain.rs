@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{
-    Collector, Violation,
     archive::{Archive, Due, SECOND},
+    collector::{Collector, Violation},
 };
 use crate::audit::history::{Behaviour, Cursor, End, Event, Target, Transport};
 

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{
-    Collector, Violation,
     archive::{Archive, SECOND},
+    collector::{Collector, Violation},
 };
 use crate::audit::history::{Cursor, End, Event, Record};
 

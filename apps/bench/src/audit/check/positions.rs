@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Collector, Violation};
+use super::collector::{Collector, Violation};
 use crate::audit::history::{Cursor, Event, Record};
 
 /// No two messages share a position, and what was asked for after another one was acknowledged stands behind it.

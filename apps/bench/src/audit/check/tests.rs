@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::audit::{
     counts::Counts,
+    fault::Fault,
     history::{Behaviour, Cursor, End, Target, Transport},
     rng::Rng,
 };
