@@ -56,7 +56,7 @@ use self::{
 };
 use crate::{
     cli,
-    contest::{DEMO_KEY, DEMO_SECRET, make_room},
+    comparison::{DEMO_KEY, DEMO_SECRET, raise_file_limit},
     endpoint::{Endpoint, Reach},
 };
 
@@ -75,11 +75,11 @@ const USERS_PER_TOPIC: u32 = 10;
 /// Runs an audit, or judges the history of one.
 pub(crate) fn run(arguments: &cli::Audit) -> anyhow::Result<Vec<String>> {
     if let Some(file) = &arguments.judge {
-        return Ok(tell(arguments, 0, &check(&history::read(file)?)));
+        return Ok(print_report(arguments, 0, &check(&history::read(file)?)));
     }
     let seed = arguments.seed.unwrap_or_else(|| Rng::new(history::wall_clock()).next() % 1_000_000);
     eprintln!("seed {seed}");
-    make_room(arguments.users as usize * 8)?;
+    raise_file_limit(arguments.users as usize * 8)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         // The kernel ends a child with the thread that started it.
@@ -87,10 +87,10 @@ pub(crate) fn run(arguments: &cli::Audit) -> anyhow::Result<Vec<String>> {
         .enable_all()
         .build()?;
     let verdict = runtime.block_on(audit(arguments, seed))?;
-    Ok(tell(arguments, seed, &verdict))
+    Ok(print_report(arguments, seed, &verdict))
 }
 
-fn tell(arguments: &cli::Audit, seed: u64, verdict: &Verdict) -> Vec<String> {
+fn print_report(arguments: &cli::Audit, seed: u64, verdict: &Verdict) -> Vec<String> {
     if arguments.json {
         println!("{:#}", verdict.json(seed));
     } else {
@@ -99,7 +99,7 @@ fn tell(arguments: &cli::Audit, seed: u64, verdict: &Verdict) -> Vec<String> {
         }
         println!("{verdict}");
     }
-    verdict.faults()
+    verdict.violations()
 }
 
 async fn audit(arguments: &cli::Audit, seed: u64) -> anyhow::Result<Verdict> {

@@ -1,7 +1,7 @@
-//! [`Floor`]: the least that a push server can do, to measure others by.
+//! [`Baseline`]: a minimal push server, to which others are compared.
 //!
-//! One epoll a thread, one `send` for each message and connection, nothing else: no login, no history, no limits, no
-//! heartbeats. What a real server costs more than that is what its features cost.
+//! One epoll per thread, one `send` for each message and connection, nothing else: no login, no history, no limits, no
+//! heartbeats. The additional cost of a real server is the cost of its features.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -30,38 +30,40 @@ use socket2::{Domain, Socket, Type};
 use crate::{
     frame,
     head::{WEBSOCKET_ACCEPT, WEBSOCKET_KEY},
-    swarm::lock,
+    pool_shared::lock,
 };
 
-/// How the floor is set up.
+/// The settings of the server.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Floor {
+pub(crate) struct Baseline {
     pub(crate) port: u16,
     pub(crate) threads: usize,
-    /// Of the messages to each connection it leaves out every n-th; 0 for none. Shows that a loss is found.
+    /// Drops every n-th message to each connection; 0 for none. Tests that a loss is detected.
     pub(crate) drop_every: u64,
-    /// And sends every n-th twice.
+    /// Sends every n-th message to each connection twice; 0 for none.
     pub(crate) double_every: u64,
 }
 
 /// A thread's share of the connections.
 struct Share {
-    floor: Floor,
+    baseline: Baseline,
     index: usize,
     inboxes: Arc<[Inbox]>,
     listener: Socket,
     epoll: OwnedFd,
     clients: Vec<Option<Client>>,
     free: Vec<usize>,
-    /// Who gets what: everybody, and by user or topic.
+    /// All connections.
     all: Vec<usize>,
+    /// The connections by user or topic.
     groups: HashMap<String, BTreeSet<usize>>,
 }
 
-/// What other threads have published.
+/// The messages that other threads have published.
 struct Inbox {
     publishes: Mutex<Vec<Arc<Publish>>>,
-    bell: OwnedFd,
+    /// An eventfd that wakes the thread.
+    wake: OwnedFd,
 }
 
 #[derive(Deserialize)]
@@ -80,11 +82,11 @@ struct Client {
     socket: Socket,
     kind: Kind,
     input: Vec<u8>,
-    /// What the socket has not taken.
+    /// The bytes that the socket has not accepted.
     output: Vec<u8>,
     groups: Vec<String>,
-    /// Where it is in the list of all.
-    place: usize,
+    /// Its index in the list of all.
+    index: usize,
     sent: u64,
 }
 
@@ -96,10 +98,10 @@ enum Kind {
 }
 
 const LISTENER: u64 = u64::MAX;
-const BELL: u64 = u64::MAX - 1;
+const WAKE: u64 = u64::MAX - 1;
 const EVENTS: usize = 1024;
 
-impl Floor {
+impl Baseline {
     /// Serves until it is killed.
     pub(crate) fn serve(self) -> anyhow::Result<()> {
         let mut port = self.port;
@@ -115,11 +117,11 @@ impl Floor {
             listeners.push(listener);
         }
         let inboxes = listeners.iter().map(|_| {
-            let bell = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
-            Ok(Inbox { publishes: Mutex::default(), bell })
+            let wake = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
+            Ok(Inbox { publishes: Mutex::default(), wake })
         });
         let inboxes: Arc<[Inbox]> = inboxes.collect::<io::Result<_>>()?;
-        eprintln!("floor is ready at http://127.0.0.1:{port}/");
+        eprintln!("baseline is ready at http://127.0.0.1:{port}/");
         let threads: Vec<_> = listeners
             .into_iter()
             .enumerate()
@@ -139,12 +141,17 @@ impl Floor {
 }
 
 impl Share {
-    fn new(floor: Floor, index: usize, inboxes: Arc<[Inbox]>, listener: Socket) -> anyhow::Result<Self> {
+    fn new(
+        baseline: Baseline,
+        index: usize,
+        inboxes: Arc<[Inbox]>,
+        listener: Socket,
+    ) -> anyhow::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
-        epoll::add(&epoll, &inboxes[index].bell, EventData::new_u64(BELL), EventFlags::IN)?;
+        epoll::add(&epoll, &inboxes[index].wake, EventData::new_u64(WAKE), EventFlags::IN)?;
         let (clients, free, all, groups) = (Vec::new(), Vec::new(), Vec::new(), HashMap::new());
-        Ok(Self { floor, index, inboxes, listener, epoll, clients, free, all, groups })
+        Ok(Self { baseline, index, inboxes, listener, epoll, clients, free, all, groups })
     }
 
     fn run(mut self) -> anyhow::Result<()> {
@@ -159,7 +166,7 @@ impl Share {
                 let (data, flags) = (event.data, event.flags);
                 match data.u64() {
                     LISTENER => self.accept()?,
-                    BELL => self.answer_bell()?,
+                    WAKE => self.publish_inbox()?,
                     client => self.ready(client as usize, flags),
                 }
             }
@@ -179,7 +186,7 @@ impl Share {
             let index = self.free.pop().unwrap_or(self.clients.len());
             epoll::add(&self.epoll, &socket, EventData::new_u64(index as u64), EventFlags::IN)?;
             let (input, output, groups) = (Vec::new(), Vec::new(), Vec::new());
-            let client = Client { socket, kind: Kind::Http, input, output, groups, place: 0, sent: 0 };
+            let client = Client { socket, kind: Kind::Http, input, output, groups, index: 0, sent: 0 };
             if index == self.clients.len() {
                 self.clients.push(Some(client));
             } else {
@@ -204,15 +211,15 @@ impl Share {
             let publish = Arc::new(publish);
             for (_, inbox) in self.inboxes.iter().enumerate().filter(|(index, _)| *index != self.index) {
                 lock(&inbox.publishes).push(Arc::clone(&publish));
-                write(&inbox.bell, &1_u64.to_ne_bytes()).ok();
+                write(&inbox.wake, &1_u64.to_ne_bytes()).ok();
             }
             self.publish(&publish);
         }
     }
 
-    fn answer_bell(&mut self) -> anyhow::Result<()> {
+    fn publish_inbox(&mut self) -> anyhow::Result<()> {
         let inbox = &self.inboxes[self.index];
-        read(&inbox.bell, &mut [0; 8])?;
+        read(&inbox.wake, &mut [0; 8])?;
         let publishes = std::mem::take(&mut *lock(&inbox.publishes));
         for publish in publishes {
             self.publish(&publish);
@@ -220,7 +227,7 @@ impl Share {
         Ok(())
     }
 
-    /// One `send` for each connection that the message is for.
+    /// Sends a message to each of its connections, with one `send` each.
     fn publish(&mut self, publish: &Publish) {
         let websocket = frame::text(publish.message.as_bytes());
         let block = format!("event:message\ndata:{}\n\n", publish.message);
@@ -230,7 +237,7 @@ impl Share {
             other => format!("user:{other}"),
         });
         let groups: Vec<String> = users.chain(publish.topics.iter().cloned()).collect();
-        // A list of its own, since who turns out to have gone leaves the others meanwhile.
+        // A copy, since connections that turn out to be closed are removed during the loop.
         let mut targets = if publish.broadcast { self.all.clone() } else { Vec::new() };
         targets.extend(groups.iter().filter_map(|group| self.groups.get(group)).flatten());
         for index in targets {
@@ -238,9 +245,9 @@ impl Share {
             let bytes = if client.kind == Kind::WebSocket { &websocket } else { &sse };
             client.sent += 1;
             let every = |n: u64| n > 0 && client.sent.is_multiple_of(n);
-            let times = if every(self.floor.drop_every) {
+            let times = if every(self.baseline.drop_every) {
                 0
-            } else if every(self.floor.double_every) {
+            } else if every(self.baseline.double_every) {
                 2
             } else {
                 1
@@ -290,7 +297,7 @@ impl Share {
         epoll::modify(&self.epoll, &client.socket, EventData::new_u64(index as u64), flags)
     }
 
-    /// Reads what has come; an error ends the connection.
+    /// Reads all available bytes; an error ends the connection.
     fn receive(
         &mut self,
         index: usize,
@@ -301,7 +308,7 @@ impl Share {
         loop {
             match recv(&client.socket, &mut buffer, RecvFlags::empty()) {
                 Ok((_, 0)) => bail!("closed"),
-                // Clients of streams have nothing to say.
+                // Bytes of streaming clients are ignored.
                 Ok(_) if client.kind != Kind::Http => {}
                 Ok((_, length)) => client.input.extend_from_slice(&buffer[..length]),
                 Err(Errno::AGAIN) => break,
@@ -328,7 +335,7 @@ impl Share {
         Ok(())
     }
 
-    /// The first request of some bytes and its length; `None` while it is cut.
+    /// Handles the first request in some bytes. Returns its length; `None` if it is incomplete.
     fn request(
         &mut self,
         index: usize,
@@ -367,7 +374,7 @@ impl Share {
                 self.join(index, client, Kind::WebSocket, query);
             }
             ("GET", "/resource/websocket") => {
-                refuse(answers, "400 Bad Request", "the floor serves WebSockets of realtime-bench only");
+                refuse(answers, "400 Bad Request", "the baseline serves WebSockets of realtime-bench only");
             }
             ("GET", "/resource/sse") => {
                 answers.extend_from_slice(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n");
@@ -381,7 +388,7 @@ impl Share {
 
     fn join(&mut self, index: usize, client: &mut Client, kind: Kind, query: &str) {
         client.kind = kind;
-        client.place = self.all.len();
+        client.index = self.all.len();
         self.all.push(index);
         for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
             match name {
@@ -397,9 +404,9 @@ impl Share {
 
     fn leave(&mut self, index: usize, client: &Client) {
         if client.kind != Kind::Http {
-            self.all.swap_remove(client.place);
-            if let Some(moved) = self.all.get(client.place).and_then(|&moved| self.clients[moved].as_mut()) {
-                moved.place = client.place;
+            self.all.swap_remove(client.index);
+            if let Some(moved) = self.all.get(client.index).and_then(|&moved| self.clients[moved].as_mut()) {
+                moved.index = client.index;
             }
             for group in &client.groups {
                 if let Some(members) = self.groups.get_mut(group) {

@@ -15,22 +15,22 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
-use crate::swarm::lock;
+use crate::pool_shared::lock;
 
-/// A server that this tool has started. Dropping it kills it; if this process dies otherwise, the kernel does.
+/// A server that this tool has started. Dropping it kills it; if this process is killed, the kernel does.
 #[derive(Debug)]
 pub(crate) struct Child {
     process: process::Child,
     /// `http://host:port`.
     pub(crate) url: String,
-    /// The same of its publish API, if that has an address of its own.
+    /// The URL of its publish API, if that has an address of its own.
     pub(crate) api: Option<String>,
 }
 
-/// How long a server may take to start.
+/// Time limit for the start of a server.
 const START: Duration = Duration::from_secs(20);
 
-/// How many of its last lines are told when it does not.
+/// Number of its last lines that are printed when it fails to start.
 const LINES: usize = 10;
 
 impl Child {
@@ -80,7 +80,7 @@ impl Child {
         Ok(child)
     }
 
-    /// Starts a program that says nothing when it is ready.
+    /// Starts a program that prints nothing when it is ready.
     pub(crate) fn start_quietly(program: &Path, arguments: &[String]) -> anyhow::Result<Self> {
         Self::spawn(program, arguments, &[], Stdio::null())
     }
@@ -113,15 +113,15 @@ impl Child {
     /// Sends it a signal.
     ///
     /// # Errors
-    /// When it has ended.
+    /// If it has ended.
     pub(crate) fn signal(&mut self, signal: Signal) -> anyhow::Result<()> {
-        // Its id is its own until it has been waited for, which happens here alone.
+        // Its id cannot be reused before it was waited for, which happens only here.
         ensure!(self.process.try_wait()?.is_none(), "process {} has ended", self.pid());
         let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).context("a process id")?;
         Ok(kill_process(pid, signal)?)
     }
 
-    /// Whether it has ended, and how.
+    /// Returns its exit status if it has ended.
     pub(crate) fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
         Ok(self.process.try_wait()?)
     }
@@ -138,10 +138,10 @@ fn without_slash(url: &str) -> String {
     url.trim().trim_end_matches('/').to_owned()
 }
 
-/// Becomes the program, after it has asked the kernel to end with its parent. Returns only if that fails.
+/// Replaces this process by the program, which the kernel kills when its parent ends. Returns only if that fails.
 pub(crate) fn exec(parent: u32, program: &OsString, arguments: &[OsString]) -> anyhow::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    // The parent may have died before that.
+    // The parent may have ended before that.
     ensure!(parent_id() == parent, "the parent has gone");
     Err(Command::new(program).args(arguments).exec())
         .with_context(|| format!("failed to start {}", Path::new(program).display()))

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{audit::Fault, rate::Rate, spec::Spec};
 
-/// Puts realtime, or another push server, under load: deliveries, latency, CPU and memory, beside a bare floor.
+/// Puts realtime, or another push server, under load: deliveries, latency, CPU and memory, compared with a minimal server.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub(crate) struct Cli {
@@ -22,7 +22,7 @@ pub(crate) enum Command {
     Unicast(Deliveries),
     /// Each message to one topic, in turn; each connection is in one.
     Topics {
-        /// How many topics the users are spread over.
+        /// Number of topics over which the users are distributed.
         #[arg(long, default_value_t = 100)]
         topics: u32,
         #[command(flatten)]
@@ -33,33 +33,33 @@ pub(crate) enum Command {
         #[command(flatten)]
         clients: Clients,
         #[command(flatten)]
-        contest: Contest,
+        comparison: Comparison,
     },
     /// The memory of connections that do nothing.
     Idle {
-        /// How long they do nothing, such as `10m`.
+        /// Time for which they do nothing, such as `10m`.
         #[arg(long, default_value = "0s", value_parser = humantime::parse_duration)]
         hold: Duration,
-        /// Measure at these numbers of connections on the way, such as `2000,6000,12000,18000`, and put a line through.
+        /// Measure also at these numbers of connections, such as `2000,6000,12000,18000`, and fit a line through them.
         #[arg(long, value_delimiter = ',')]
         points: Vec<usize>,
-        /// How many messages all of them get at the end, back to back, before the memory is read again.
+        /// Number of messages that all of them get at the end, back to back, before the memory is read again.
         #[arg(long, default_value_t = 0)]
         burst: u32,
         #[command(flatten)]
         clients: Clients,
         #[command(flatten)]
-        contest: Contest,
+        comparison: Comparison,
     },
-    /// The load of `run`, with few connections first that get as many deliveries a second.
+    /// The load of `run`, and before it the same number of deliveries a second to few connections.
     Scale {
-        /// How many they are.
+        /// Number of the few connections.
         #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
         few: u32,
         #[command(flatten)]
         deliveries: Deliveries,
     },
-    /// How many publishes the HTTP API takes from 64 callers, with nobody connected unless --ws or --sse says so.
+    /// Publishes a second through the HTTP API from 64 callers, without connections unless --ws or --sse are given.
     Api(ApiLoad),
     /// The load of `run` on realtime and on other servers.
     Compare {
@@ -69,16 +69,17 @@ pub(crate) enum Command {
         #[command(flatten)]
         deliveries: Deliveries,
     },
-    /// Two nodes over Redis, beside a raw client.
+    /// Two nodes over Redis, compared with a raw client.
     Redis(RedisLoad),
-    /// Nodes under faults: whether anything is lost, doubled, out of order or told wrongly.
+    /// Nodes under faults: detects lost, doubled and misordered messages and wrong notices.
     Audit(Audit),
-    /// The bare server that others are measured by.
-    Floor {
-        /// The port on 127.0.0.1; 0 takes any.
+    /// The minimal server that others are compared with.
+    #[command(visible_alias = "floor")]
+    Baseline {
+        /// The port on 127.0.0.1; 0 for any.
         #[arg(long, default_value_t = 0)]
         port: u16,
-        /// How many threads serve.
+        /// Number of threads.
         #[arg(long, default_value_t = 1)]
         threads: usize,
         #[arg(long, default_value_t = 0, hide = true)]
@@ -86,7 +87,7 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 0, hide = true)]
         double_every: u64,
     },
-    /// Become another program that ends with this one.
+    /// Run another program that ends with this one.
     #[command(hide = true)]
     Exec {
         parent: u32,
@@ -103,17 +104,17 @@ pub(crate) struct Deliveries {
     pub(crate) clients: Clients,
     #[command(flatten)]
     pub(crate) messages: Messages,
-    /// How many callers publish, each on a connection of its own. Order is judged for each caller.
+    /// Number of callers that publish, each on a connection of its own. Order is checked for each caller.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) callers: u32,
-    /// How many requests of a caller wait for their answers.
+    /// Maximum number of a caller's requests without an answer.
     #[arg(long, default_value_t = 1)]
     pub(crate) pipeline: usize,
     #[command(flatten)]
-    pub(crate) contest: Contest,
+    pub(crate) comparison: Comparison,
 }
 
-/// Who is connected.
+/// The connections of a load.
 #[derive(Debug, Args)]
 pub(crate) struct Clients {
     /// WebSocket connections.
@@ -122,24 +123,24 @@ pub(crate) struct Clients {
     /// Event streams.
     #[arg(long, default_value_t = 0)]
     pub(crate) sse: usize,
-    /// How many users they belong to, 1 to N; by default each has one connection of a transport.
+    /// Number of users that they belong to, 1 to N; by default each has one connection of a transport.
     #[arg(long)]
     pub(crate) users: Option<u32>,
-    /// How many connections are on the way at once.
+    /// Maximum number of connections that are opened at once.
     #[arg(long, default_value_t = 256)]
     pub(crate) window: usize,
-    /// Threads that the clients run on.
+    /// Number of client threads.
     #[arg(long, default_value_t = 1)]
     pub(crate) threads: usize,
 }
 
-/// What is published.
+/// The messages of a load.
 #[derive(Debug, Args)]
 pub(crate) struct Messages {
-    /// How many messages.
+    /// Number of messages.
     #[arg(long, default_value_t = 100)]
     pub(crate) messages: u32,
-    /// How many a second, such as `10/s`; 0 is back to back.
+    /// Messages a second, such as `10/s`; 0 for back to back.
     #[arg(long, default_value = "10/s")]
     pub(crate) rate: Rate,
     /// Bytes of a message.
@@ -155,66 +156,56 @@ pub(crate) struct ApiLoad {
     /// Event streams.
     #[arg(long, default_value_t = 0)]
     pub(crate) sse: usize,
-    /// How many messages.
+    /// Number of messages.
     #[arg(long, default_value_t = 100_000)]
     pub(crate) messages: u32,
     /// Bytes of a message.
     #[arg(long, default_value_t = 150)]
     pub(crate) size: usize,
-    /// How many callers publish.
+    /// Number of callers that publish.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) callers: u32,
-    /// How many requests of a caller wait for their answers.
+    /// Maximum number of a caller's requests without an answer.
     #[arg(long, default_value_t = 1)]
     pub(crate) pipeline: usize,
     #[command(flatten)]
-    pub(crate) contest: Contest,
+    pub(crate) comparison: Comparison,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct RedisLoad {
-    /// Where Redis is, such as `redis://127.0.0.1/`. A prefix of its own is used, and removed at the end.
+    /// The URL of Redis, such as `redis://127.0.0.1/`. Keys get a prefix of their own, and are removed at the end.
     #[arg(long, value_name = "URL")]
     pub(crate) redis: String,
-    /// Measure what Redis spends on so many idle nodes instead.
+    /// Measure the CPU time of Redis with this number of idle nodes instead.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) nodes: Option<u32>,
-    /// Users of each idle node.
+    /// Number of users of each idle node.
     #[arg(long, default_value_t = 10_000)]
     pub(crate) users: u32,
-    /// Time for which Redis is watched while nothing is published.
+    /// Time for which Redis is measured while nothing is published.
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
     pub(crate) hold: Duration,
-    /// Messages for the latency.
+    /// Number of messages for the latency.
     #[arg(long, default_value_t = 5_000)]
     pub(crate) messages: u32,
-    /// How many of them a second.
+    /// Messages a second.
     #[arg(long, default_value = "1000/s")]
     pub(crate) rate: Rate,
     /// Bytes of a message.
     #[arg(long, default_value_t = 150)]
     pub(crate) size: usize,
-    /// Callers of one node for publishes a second, and commands on the way of the raw client.
+    /// Number of concurrent callers for the publishes a second, and of pipelined commands of the raw client.
     #[arg(long, default_value_t = 256)]
     pub(crate) callers: usize,
-    /// Messages for the publishes a second.
+    /// Number of messages for the publishes a second.
     #[arg(long, default_value_t = 200_000)]
     pub(crate) publishes: u32,
-    /// Entries of the window that a node reads at its start.
+    /// Number of entries that a starting node reads.
     #[arg(long, default_value_t = 100_000)]
     pub(crate) history: u32,
-    /// How often everything is measured; medians are shown.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) runs: u32,
-    /// The longest that a part of it may take.
-    #[arg(long, default_value = "120s", value_parser = humantime::parse_duration)]
-    pub(crate) time_limit: Duration,
-    /// Print JSON for machines.
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// The host is mine, and may be put under load though it is not this machine.
-    #[arg(long)]
-    pub(crate) i_own_this_host: bool,
+    #[command(flatten)]
+    pub(crate) run: RunOptions,
 }
 
 #[derive(Debug, Args)]
@@ -225,10 +216,10 @@ pub(crate) struct Audit {
     /// A variable of the nodes' environment, such as `REALTIME__SERVER__WORKERS=1`.
     #[arg(long, value_name = "KEY=VALUE", requires = "demo", value_parser = pair)]
     pub(crate) env: Vec<(String, String)>,
-    /// How many nodes to start.
+    /// Number of nodes to start.
     #[arg(long, default_value_t = 3)]
     pub(crate) nodes: usize,
-    /// A node that runs already, such as `http://127.0.0.1:8080`; only `cut` and `stall` are done then.
+    /// A running node, such as `http://127.0.0.1:8080`; allows only the faults `cut` and `stall`.
     #[arg(long, value_name = "URL")]
     pub(crate) node: Vec<String>,
     /// The key of the publish API of those nodes.
@@ -240,49 +231,49 @@ pub(crate) struct Audit {
     /// Users; each has two clients.
     #[arg(long, default_value_t = 200)]
     pub(crate) users: u32,
-    /// How many messages are published a second.
+    /// Messages a second.
     #[arg(long, default_value = "200/s")]
     pub(crate) rate: Rate,
-    /// How long faults are done.
+    /// Time for which faults are injected.
     #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
     pub(crate) duration: Duration,
-    /// Which faults: kill, stop, rolling, redis-kill, redis-restart, redis-pause, redis-flush, redis-trim, cut, stall,
-    /// lag, partition, failover. All, if none is named.
+    /// The faults: kill, stop, rolling, redis-kill, redis-restart, redis-pause, redis-flush, redis-trim, cut, stall,
+    /// lag, partition, failover. All by default.
     #[arg(long, value_delimiter = ',')]
     pub(crate) faults: Vec<Fault>,
-    /// How often each is done; by default as often as the duration allows.
+    /// Number of injections of each fault; by default as many as the duration allows.
     #[arg(long)]
     pub(crate) times: Option<u32>,
-    /// Repeats the faults and the clients of a run.
+    /// Seed of the faults and clients, to repeat a run.
     #[arg(long)]
     pub(crate) seed: Option<u64>,
-    /// How long the nodes keep messages (`history.maxAge`).
+    /// Time for which the nodes keep messages (`history.maxAge`).
     #[arg(long, default_value = "20s", value_parser = humantime::parse_duration)]
     pub(crate) window: Duration,
-    /// From when on a delivery without a fault near it is late.
+    /// Time limit of a delivery that is not near a fault.
     #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
     pub(crate) late: Duration,
-    /// After how long without a byte a client gives its connection up; by default 5 s, made for the heartbeats of nodes
-    /// that were started here.
+    /// Time without a byte after which a client closes its connection; by default 5 s, for the heartbeats of nodes that
+    /// were started here.
     #[arg(long, value_parser = humantime::parse_duration)]
     pub(crate) silence: Option<Duration>,
-    /// Write all that was seen to a file, a line of JSON each.
+    /// Write all events to a file, one line of JSON each.
     #[arg(long, value_name = "FILE")]
     pub(crate) history: Option<PathBuf>,
-    /// Judge such a file again, and do nothing else.
+    /// Check such a file again, and do nothing else.
     #[arg(long, value_name = "FILE")]
     pub(crate) judge: Option<PathBuf>,
-    /// Print JSON for machines.
+    /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
-    /// The hosts are mine, and may be put under load though they are not this machine.
+    /// Confirm that the hosts are yours and may be put under load, although they are not this machine.
     #[arg(long)]
     pub(crate) i_own_this_host: bool,
 }
 
-/// Which servers, and how often.
+/// The servers of a comparison.
 #[derive(Debug, Args)]
-pub(crate) struct Contest {
+pub(crate) struct Comparison {
     /// The server, such as `http://127.0.0.1:8080`.
     #[arg(long, conflicts_with = "demo")]
     pub(crate) url: Option<String>,
@@ -295,10 +286,10 @@ pub(crate) struct Contest {
     /// Start it without `server.internal`, and publish where its clients are.
     #[arg(long, requires = "demo")]
     pub(crate) no_internal: bool,
-    /// Where the server's publish API is, such as `http://127.0.0.1:9081`, if it is not at --url.
+    /// The URL of the server's publish API, such as `http://127.0.0.1:9081`, if it differs from --url.
     #[arg(long, value_name = "URL", requires = "url")]
     pub(crate) api_url: Option<String>,
-    /// The server's process on this machine, for its CPU and memory; its children count as well.
+    /// The server's process on this machine, for its CPU and memory, including its children.
     #[arg(long)]
     pub(crate) pid: Vec<u32>,
     /// The key of the publish API.
@@ -307,7 +298,7 @@ pub(crate) struct Contest {
     /// The secret that signs the users' tokens, HS256.
     #[arg(long, conflicts_with = "token_file")]
     pub(crate) secret: Option<String>,
-    /// A file with a token a line, for each user one; for `unicast` with the user's id behind it.
+    /// A file with one token per line and user; for `unicast` followed by the user's id.
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
     /// The WebSocket endpoint.
@@ -319,22 +310,29 @@ pub(crate) struct Contest {
     /// The publish API.
     #[arg(long, default_value = "/api/publish")]
     pub(crate) publish_path: String,
-    /// Measure our own floor before, between and after, and show all figures as ratios to it.
-    #[arg(long)]
-    pub(crate) floor: bool,
-    /// Threads of the floor.
-    #[arg(long, default_value_t = 1)]
-    pub(crate) floor_threads: usize,
-    /// How often everything is measured; medians are shown.
+    /// Measure the minimal server before, between and after, and show all figures as ratios to it.
+    #[arg(long, visible_alias = "floor")]
+    pub(crate) baseline: bool,
+    /// Number of threads of the minimal server.
+    #[arg(long, default_value_t = 1, visible_alias = "floor-threads")]
+    pub(crate) baseline_threads: usize,
+    #[command(flatten)]
+    pub(crate) run: RunOptions,
+}
+
+/// The options of all measurements.
+#[derive(Debug, Args)]
+pub(crate) struct RunOptions {
+    /// Number of measurements; the medians are shown.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) runs: u32,
-    /// The longest that connecting may take, and the longest that the messages may take.
+    /// Time limit of each part of a measurement, such as connecting.
     #[arg(long, default_value = "120s", value_parser = humantime::parse_duration)]
     pub(crate) time_limit: Duration,
-    /// Print JSON for machines.
+    /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
-    /// The host is mine, and may be put under load though it is not this machine.
+    /// Confirm that the host is yours and may be put under load, although it is not this machine.
     #[arg(long)]
     pub(crate) i_own_this_host: bool,
 }

@@ -1,4 +1,4 @@
-//! [`Contest`]: the same load on several servers in turn, the floor between them.
+//! [`Comparison`]: the same load on several servers in turn, with the baseline between them.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -19,47 +19,42 @@ use crate::{
 };
 
 /// The same load on several servers in turn.
-pub(crate) struct Contest {
-    contestants: Vec<Contestant>,
+pub(crate) struct Comparison {
+    subjects: Vec<Subject>,
     tokens: Arc<Tokens>,
     runs: u32,
 }
 
-struct Contestant {
+struct Subject {
     name: String,
     server: Server,
     measured: Vec<Measurement>,
 }
 
 enum Server {
-    /// It runs already.
+    /// A server that is running already.
     Running(Box<Target>),
-    /// A demo is started for each run.
-    Demo {
-        program: PathBuf,
-        environment: Vec<(String, String)>,
-        paths: Paths,
-        key: String,
-    },
-    Floor {
-        threads: usize,
-    },
+    /// A demo that is started for each run.
+    Demo { program: PathBuf, environment: Vec<(String, String)>, paths: Paths, key: String },
+    /// The baseline, which is started for each run.
+    Baseline { threads: usize },
 }
 
-/// What a demo of ours is started with, unless the command line says otherwise.
+/// The secret of tokens for a demo that was started here, by default.
 pub(crate) const DEMO_SECRET: &str = "a secret of realtime-bench, for its own demo only";
+/// The API key of a demo that was started here, by default.
 pub(crate) const DEMO_KEY: &str = "a-key-of-realtime-bench-for-its-own-demo-only";
 
-impl Contest {
-    /// The servers that the command line names, with logins for as many users.
+impl Comparison {
+    /// Prepares the servers that the command line names, with tokens for all users.
     pub(crate) fn new(
-        arguments: &cli::Contest,
+        arguments: &cli::Comparison,
         against: &[Spec],
         users: u32,
         audience: Audience,
     ) -> anyhow::Result<Self> {
-        let cli::Contest { url, demo, env, pid, api_key, floor, floor_threads, .. } = arguments;
-        let reach = if arguments.i_own_this_host { Reach::Anywhere } else { Reach::Loopback };
+        let cli::Comparison { url, demo, env, pid, api_key, baseline, baseline_threads, run, .. } = arguments;
+        let reach = if run.i_own_this_host { Reach::Anywhere } else { Reach::Loopback };
         let paths = Paths {
             websocket: arguments.ws_path.clone(),
             sse: arguments.sse_path.clone(),
@@ -69,16 +64,16 @@ impl Contest {
         if let Some(program) = demo {
             let key = if api_key.is_empty() { DEMO_KEY } else { api_key };
             let secret = arguments.secret.as_deref().unwrap_or(DEMO_SECRET);
-            let ours = [
+            let defaults = [
                 ("REALTIME__SERVER__HOST", "127.0.0.1"),
                 ("REALTIME__SERVER__PORT", "0"),
                 ("REALTIME__AUTH__JWT__SECRET", secret),
                 ("REALTIME__API__KEY", key),
             ];
             let internal = (!arguments.no_internal).then_some(("REALTIME__SERVER__INTERNAL", "127.0.0.1:0"));
-            let ours = ours.into_iter().chain(internal);
-            let ours = ours.map(|(key, value)| (key.to_owned(), value.to_owned()));
-            let environment = ours.chain(env.iter().cloned()).collect();
+            let defaults = defaults.into_iter().chain(internal);
+            let defaults = defaults.map(|(key, value)| (key.to_owned(), value.to_owned()));
+            let environment = defaults.chain(env.iter().cloned()).collect();
             servers.push((
                 "realtime".to_owned(),
                 Server::Demo { program: program.clone(), environment, paths, key: key.to_owned() },
@@ -92,12 +87,12 @@ impl Contest {
             let target = spec.target(reach)?;
             servers.push((target.name.clone(), Server::Running(Box::new(target))));
         }
-        if *floor {
-            servers.insert(0, ("floor".into(), Server::Floor { threads: *floor_threads }));
+        if *baseline {
+            servers.insert(0, ("baseline".into(), Server::Baseline { threads: *baseline_threads }));
         }
         ensure!(
             !servers.is_empty(),
-            "which server? say --demo PATH, --url http://127.0.0.1:8080, or --floor"
+            "no server: pass --demo PATH, --url http://127.0.0.1:8080, or --baseline"
         );
         let tokens = match (&arguments.token_file, &arguments.secret) {
             (Some(file), _) => Tokens::read(file)?,
@@ -105,47 +100,47 @@ impl Contest {
             (None, None) if demo.is_some() => Tokens::sign(DEMO_SECRET, users, audience)?,
             (None, None) if url.is_some() && users > 0 => {
                 bail!(
-                    "the users of {} need tokens; say --secret or --token-file",
+                    "the users of {} need tokens; pass --secret or --token-file",
                     url.as_deref().unwrap_or("")
                 )
             }
             (None, None) => Tokens::none(users),
         };
-        let contestants = servers
+        let subjects = servers
             .into_iter()
-            .map(|(name, server)| Contestant { name, server, measured: Vec::new() })
+            .map(|(name, server)| Subject { name, server, measured: Vec::new() })
             .collect();
-        Ok(Self { contestants, tokens: Arc::new(tokens), runs: arguments.runs })
+        Ok(Self { subjects, tokens: Arc::new(tokens), runs: run.runs })
     }
 
-    /// Measures each server in turn, as often as was asked for; the floor once more at the end.
+    /// Measures each server in turn, `runs` times; the baseline once more at the end.
     pub(crate) fn run(
         mut self,
         measure: impl Fn(&Target, &Arc<Tokens>, &ProgressBar) -> anyhow::Result<Measurement>,
     ) -> anyhow::Result<Report> {
         let runs = self.runs;
         for run in 1..=runs {
-            for contestant in &mut self.contestants {
-                contestant.measure(run, runs, &self.tokens, &measure)?;
+            for subject in &mut self.subjects {
+                subject.measure(run, runs, &self.tokens, &measure)?;
             }
         }
-        if self.contestants.len() > 1
-            && let Some(floor) = self.contestants.iter_mut().find(|contestant| contestant.is_floor())
+        if self.subjects.len() > 1
+            && let Some(baseline) = self.subjects.iter_mut().find(|subject| subject.is_baseline())
         {
-            floor.measure(runs + 1, runs + 1, &self.tokens, &measure)?;
+            baseline.measure(runs + 1, runs + 1, &self.tokens, &measure)?;
         }
-        let columns = self.contestants.into_iter().map(|contestant| Column {
-            is_floor: contestant.is_floor(),
-            name: contestant.name,
-            runs: contestant.measured,
+        let columns = self.subjects.into_iter().map(|subject| Column {
+            is_baseline: subject.is_baseline(),
+            name: subject.name,
+            runs: subject.measured,
         });
         Ok(Report::new(columns.collect()))
     }
 }
 
-impl Contestant {
-    fn is_floor(&self) -> bool {
-        matches!(self.server, Server::Floor { .. })
+impl Subject {
+    fn is_baseline(&self) -> bool {
+        matches!(self.server, Server::Baseline { .. })
     }
 
     fn measure(
@@ -176,10 +171,10 @@ impl Server {
                 let api = child.api.as_deref();
                 (Target::realtime(&child.url, api, paths, key, Reach::Loopback)?, child)
             }
-            Self::Floor { threads } => {
-                let arguments = ["floor".into(), "--threads".into(), threads.to_string()];
+            Self::Baseline { threads } => {
+                let arguments = ["baseline".into(), "--threads".into(), threads.to_string()];
                 let child = Child::start(&std::env::current_exe()?, &arguments, &[])?;
-                (Target::floor(&child.url)?, child)
+                (Target::baseline(&child.url)?, child)
             }
         };
         target.pids = vec![child.pid()];
@@ -187,8 +182,8 @@ impl Server {
     }
 }
 
-/// Raises the limit of open files so that so many connections fit, here and in the children.
-pub(crate) fn make_room(connections: usize) -> anyhow::Result<()> {
+/// Raises the limit of open files for a number of connections, here and in the children.
+pub(crate) fn raise_file_limit(connections: usize) -> anyhow::Result<()> {
     let needed = connections as u64 + 200;
     let limit = getrlimit(Resource::Nofile);
     let Some(maximum) = limit.maximum else {

@@ -29,7 +29,7 @@ pub(crate) struct Connection {
     stage: Stage,
     chunked: Option<Chunked>,
     leftover: Vec<u8>,
-    /// When it was begun.
+    /// The time at which it was begun.
     pub(crate) started: u64,
 }
 
@@ -40,20 +40,20 @@ enum Stage {
     Open,
 }
 
-/// What a read has brought.
+/// A received event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Incoming<'a> {
-    /// The server has said yes.
+    /// The server has accepted the connection.
     Opened,
     Message(&'a [u8]),
-    /// The server says that messages may be missing.
+    /// A notice of the server that messages may be missing.
     Gap,
 }
 
-/// What is read at once, at most.
+/// Maximum size of a read.
 pub(crate) const READ: usize = 128 * 1024;
 
-/// How many connections share a source address. The kernel has about 28,000 ports for each, and looks through the even
+/// Number of connections per source address. The kernel has about 28,000 ports for each, and looks through the even
 /// ones first: beyond 14,000 it would walk through all of them for each connection.
 const PORTS: usize = 10_000;
 
@@ -88,12 +88,12 @@ impl Connection {
         Ok(Self { socket, transport, stage, chunked: None, leftover: Vec::new(), started })
     }
 
-    /// Whether the server has said yes.
+    /// Returns whether the server has accepted the connection.
     pub(crate) fn is_open(&self) -> bool {
         self.stage == Stage::Open
     }
 
-    /// Whether it waits for the socket to be connected, and [`Self::ask`] is next.
+    /// Returns whether the socket is not connected yet, so that [`Self::ask`] comes next.
     pub(crate) fn is_connecting(&self) -> bool {
         self.stage == Stage::Connecting
     }
@@ -114,7 +114,7 @@ impl Connection {
     /// Reads once and calls back for what is complete. `buffer` is shared by all connections of a thread.
     ///
     /// # Errors
-    /// When the connection has ended, for whatever reason.
+    /// If the connection has ended.
     pub(crate) fn receive(
         &mut self,
         buffer: &mut Vec<u8>,
@@ -226,7 +226,7 @@ impl Connection {
         Ok(())
     }
 
-    /// What clients send is small: a socket that does not take it at once is broken.
+    /// Requests are small: a socket that does not accept one at once is broken.
     fn send(&self, bytes: &[u8]) -> anyhow::Result<()> {
         let sent = send(&self.socket, bytes, SendFlags::NOSIGNAL)?;
         ensure!(sent == bytes.len(), "the socket took {sent} of {} bytes", bytes.len());
@@ -250,7 +250,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{marker::Marker, swarm::histogram, track::Track};
+    use crate::{client_stats::histogram, marker::Marker, sequence_tracker::SequenceTracker};
 
     fn open(transport: Transport) -> (Connection, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -261,7 +261,7 @@ mod tests {
         (connection, server)
     }
 
-    /// What it has received once the server is gone, and why it has ended.
+    /// Returns the messages received up to the server's end, and the reason of the end.
     fn receive(connection: &mut Connection) -> (Vec<String>, String) {
         let (mut buffer, mut joined, mut seen) = (Vec::new(), Vec::new(), Vec::new());
         loop {
@@ -376,7 +376,7 @@ mod tests {
                 server
             });
             let (mut buffer, mut joined) = (Vec::new(), Vec::new());
-            let (mut track, mut latency) = (Track::default(), histogram().unwrap());
+            let (mut tracker, mut latency) = (SequenceTracker::default(), histogram().unwrap());
             let cpu = || -> f64 {
                 let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
                 text.split_whitespace().next().unwrap().parse().unwrap()
@@ -387,7 +387,7 @@ mod tests {
                 .receive(&mut buffer, &mut joined, |incoming| {
                     if let Incoming::Message(text) = incoming {
                         Marker::each(text, 150, |marker| {
-                            track.enter(marker.number);
+                            tracker.enter(marker.number);
                             latency.saturating_record(1_000_000);
                         });
                     }
@@ -396,7 +396,7 @@ mod tests {
             {}
             let nanos = cpu() - before;
             writer.join().unwrap();
-            assert_eq!(track.lost(COUNT), 0);
+            assert_eq!(tracker.lost(COUNT), 0);
             println!("{transport:?}: {:.2} M messages a second of CPU", f64::from(COUNT) / nanos * 1e3);
         }
     }

@@ -1,8 +1,8 @@
-//! [`Counts`]: what the clients of a load have seen.
+//! [`Counts`]: the connections and messages of a load's clients.
 
 use std::ops::AddAssign;
 
-/// What the clients of a load have seen.
+/// The connections and messages of a load's clients.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     /// Connections that were opened.
@@ -11,17 +11,17 @@ pub(crate) struct Counts {
     pub(crate) failed: u64,
     /// Connections that the server has ended.
     pub(crate) ended: u64,
-    /// Messages that have come, each counted once.
+    /// Messages that have arrived, each counted once.
     pub(crate) delivered: u64,
-    /// Messages that have come once more.
+    /// Messages that have arrived again.
     pub(crate) doubled: u64,
-    /// Messages that came after a later one.
+    /// Messages that arrived after a later one.
     pub(crate) late: u64,
-    /// Messages that were for somebody else.
-    pub(crate) stray: u64,
+    /// Messages that were for another connection.
+    pub(crate) misrouted: u64,
     /// Notices that messages may be missing.
     pub(crate) gaps: u64,
-    /// When the last message came.
+    /// The time at which the last message arrived.
     pub(crate) last: u64,
 }
 
@@ -33,7 +33,7 @@ impl AddAssign for Counts {
         self.delivered += other.delivered;
         self.doubled += other.doubled;
         self.late += other.late;
-        self.stray += other.stray;
+        self.misrouted += other.misrouted;
         self.gaps += other.gaps;
         self.last = self.last.max(other.last);
     }

@@ -1,15 +1,15 @@
-//! [`Figure`] and [`Measurement`]: what is measured, what it is called, and how it is shown.
+//! [`Figure`] and [`Measurement`]: the measured quantities, their names and their units.
 
 use std::sync::Mutex;
 
-use crate::swarm::lock;
+use crate::pool_shared::lock;
 
-/// Something that is measured.
+/// A measured quantity.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Figure {
-    /// Its name for machines, with the unit.
+    /// Its name in JSON, with the unit.
     pub(crate) key: &'static str,
-    /// Its name for people.
+    /// Its name in the table.
     pub(crate) label: &'static str,
     pub(crate) unit: Unit,
     pub(crate) kind: Kind,
@@ -29,15 +29,15 @@ pub(crate) enum Unit {
     Times,
 }
 
-/// What a figure is good for.
+/// The use of a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Compared with the floor; of several runs the median counts.
+    /// Shown with its ratio to the baseline; the median of several runs.
     Compared,
-    /// Part of the picture; the median counts.
+    /// Shown without a ratio; the median of several runs.
     Plain,
-    /// Nothing is good, and anything fails the load; the worst counts.
-    Fault,
+    /// Must be 0, or else the load fails; the worst of several runs.
+    Violation,
 }
 
 const fn compared(key: &'static str, label: &'static str, unit: Unit) -> Figure {
@@ -48,13 +48,13 @@ const fn plain(key: &'static str, label: &'static str, unit: Unit) -> Figure {
     Figure { key, label, unit, kind: Kind::Plain }
 }
 
-const fn fault(key: &'static str, label: &'static str) -> Figure {
-    Figure { key, label, unit: Unit::Count, kind: Kind::Fault }
+const fn violation(key: &'static str, label: &'static str) -> Figure {
+    Figure { key, label, unit: Unit::Count, kind: Kind::Violation }
 }
 
 pub(crate) static CONNECTIONS: Figure = plain("connections", "connections", Unit::Count);
-pub(crate) static FAILED: Figure = fault("failed", "connections that failed");
-pub(crate) static ENDED: Figure = fault("ended", "connections ended by the server");
+pub(crate) static FAILED: Figure = violation("failed", "connections that failed");
+pub(crate) static ENDED: Figure = violation("ended", "connections ended by the server");
 pub(crate) static CONNECT_S: Figure = compared("connect_s", "until all are connected", Unit::Seconds);
 pub(crate) static CONNECT_P50: Figure = compared("connect_p50_ms", "connect p50", Unit::Millis);
 pub(crate) static CONNECT_P99: Figure = compared("connect_p99_ms", "connect p99", Unit::Millis);
@@ -95,12 +95,12 @@ pub(crate) static ANSWER_P99: Figure = compared("answer_p99_ms", "publish answer
 pub(crate) static PUBLISH_CPU: Figure = compared("publish_cpu_us", "server CPU per publish", Unit::Micros);
 pub(crate) static EXPECTED: Figure = plain("expected", "deliveries expected", Unit::Count);
 pub(crate) static DELIVERED: Figure = plain("delivered", "delivered", Unit::Count);
-pub(crate) static LOST: Figure = fault("lost", "lost");
-pub(crate) static DOUBLED: Figure = fault("doubled", "doubled");
-pub(crate) static LATE: Figure = fault("out_of_order", "out of order");
-pub(crate) static STRAY: Figure = fault("stray", "for somebody else");
-pub(crate) static GAPS: Figure = fault("gaps", "gaps announced");
-pub(crate) static TIMED_OUT: Figure = fault("timed_out", "loads cut at the time limit");
+pub(crate) static LOST: Figure = violation("lost", "lost");
+pub(crate) static DOUBLED: Figure = violation("doubled", "doubled");
+pub(crate) static LATE: Figure = violation("out_of_order", "out of order");
+pub(crate) static MISROUTED: Figure = violation("misrouted", "misrouted");
+pub(crate) static GAPS: Figure = violation("gaps", "gaps announced");
+pub(crate) static TIMED_OUT: Figure = violation("timed_out", "loads cut at the time limit");
 pub(crate) static DELIVERY_RATE: Figure = compared("delivery_per_s", "deliveries", Unit::PerSecond);
 pub(crate) static LATENCY_P50: Figure = compared("latency_p50_ms", "latency p50", Unit::Millis);
 pub(crate) static LATENCY_P90: Figure = compared("latency_p90_ms", "latency p90", Unit::Millis);
@@ -116,7 +116,7 @@ pub(crate) static SCALE: Figure =
 pub(crate) static WINDOW_S: Figure = compared("window_s", "until the window is read", Unit::Seconds);
 pub(crate) static SERVER_CPU: Figure = plain("server_cpu_percent", "server CPU", Unit::Percent);
 
-/// The memory per connection at so many connections. There is one of each for as long as the process lives.
+/// Returns the figure of the memory per connection at a number of connections, which lives as long as the process.
 pub(crate) fn memory_at(connections: usize) -> &'static Figure {
     static FIGURES: Mutex<Vec<(usize, &Figure)>> = Mutex::new(Vec::new());
     let mut figures = lock(&FIGURES);
@@ -146,12 +146,12 @@ impl Measurement {
         self.0.iter().find(|(other, _)| *other == figure).map(|(_, value)| *value)
     }
 
-    /// All figures, in the order in which they were entered.
+    /// Iterates over all figures, in the order in which they were entered.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static Figure, f64)> {
         self.0.iter().copied()
     }
 
-    /// Of several runs the median of each figure, and the worst of each fault.
+    /// Returns the median of each figure over several runs, and the worst of each violation.
     pub(crate) fn median(runs: &[Self]) -> Self {
         let mut median = Self::default();
         for (figure, _) in runs.iter().flat_map(Self::iter) {
@@ -164,7 +164,7 @@ impl Measurement {
             median.set(
                 figure,
                 match figure.kind {
-                    Kind::Fault => values[last],
+                    Kind::Violation => values[last],
                     _ if values.len().is_multiple_of(2) => f64::midpoint(values[middle - 1], values[middle]),
                     _ => values[middle],
                 },
@@ -173,9 +173,9 @@ impl Measurement {
         median
     }
 
-    /// Enters the faults of another load that was part of this one.
-    pub(crate) fn add_faults(&mut self, other: &Self) {
-        for (figure, value) in other.iter().filter(|(figure, _)| figure.kind == Kind::Fault) {
+    /// Adds the violations of another load that was part of this one.
+    pub(crate) fn add_violations(&mut self, other: &Self) {
+        for (figure, value) in other.iter().filter(|(figure, _)| figure.kind == Kind::Violation) {
             match self.0.iter_mut().find(|(mine, _)| *mine == figure) {
                 Some((_, mine)) => *mine += value,
                 None => self.0.push((figure, value)),
@@ -183,15 +183,15 @@ impl Measurement {
         }
     }
 
-    /// The faults that there are, for people.
-    pub(crate) fn faults(&self) -> Vec<String> {
-        let faults = self.iter().filter(|(figure, value)| figure.kind == Kind::Fault && *value > 0.0);
-        faults.map(|(figure, value)| format!("{}: {value}", figure.label)).collect()
+    /// Returns the violations as text.
+    pub(crate) fn violations(&self) -> Vec<String> {
+        let violations = self.iter().filter(|(figure, value)| figure.kind == Kind::Violation && *value > 0.0);
+        violations.map(|(figure, value)| format!("{}: {value}", figure.label)).collect()
     }
 }
 
 impl Unit {
-    /// A value for people.
+    /// Formats a value with its unit.
     pub(crate) fn show(self, value: f64) -> String {
         match self {
             Self::Count => group(value),
@@ -209,7 +209,7 @@ impl Unit {
     }
 }
 
-/// A whole number in groups of three digits.
+/// Formats a whole number in groups of three digits.
 fn group(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();
@@ -227,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_several_runs_the_median_counts_and_the_worst_fault() {
+    fn several_runs_give_the_median_and_the_worst_violation() {
         let run = |latency: f64, lost: f64| {
             let mut run = Measurement::default();
             run.set(&LATENCY_P50, latency);
@@ -238,19 +238,19 @@ mod tests {
         let median = Measurement::median(&runs);
         assert_eq!((median.value(&LATENCY_P50), median.value(&LOST)), (Some(2.0), Some(7.0)));
         assert_eq!(Measurement::median(&runs[..2]).value(&LATENCY_P50), Some(2.0));
-        assert_eq!(median.faults(), ["lost: 7"]);
+        assert_eq!(median.violations(), ["lost: 7"]);
         assert_eq!(median.value(&DELIVERED), None);
     }
 
     #[test]
-    fn the_faults_of_a_part_count() {
+    fn the_violations_of_a_part_are_added() {
         let (mut whole, mut part) = (Measurement::default(), Measurement::default());
         whole.set(&LOST, 1.0);
         for (figure, value) in [(&LOST, 2.0), (&DOUBLED, 3.0), (&LATENCY_P50, 4.0)] {
             part.set(figure, value);
         }
-        whole.add_faults(&part);
-        assert_eq!(whole.faults(), ["lost: 3", "doubled: 3"]);
+        whole.add_violations(&part);
+        assert_eq!(whole.violations(), ["lost: 3", "doubled: 3"]);
         assert_eq!(whole.value(&LATENCY_P50), None);
     }
 

@@ -1,4 +1,4 @@
-//! [`Load`]: what is done to a server, and what is measured meanwhile.
+//! [`Load`]: a load on a server, and its measurement.
 
 use std::{
     sync::{
@@ -10,63 +10,65 @@ use std::{
 };
 
 use anyhow::{anyhow, ensure};
-use hdrhistogram::Histogram;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use crate::{
     audience::Audience,
+    client_pool::ClientPool,
+    client_stats::millis,
     clock::Clock,
     counts::Counts,
     figure::{self, Figure, Measurement},
     growth::Growth,
+    plan::LoadPlan,
     process::Processes,
     publisher::{Progress, Published, Publisher},
-    swarm::{Site, Swarm},
     target::Target,
     tokens::Tokens,
 };
 
-/// A load: so many connections, so many messages.
+/// A load of connections and messages.
 #[derive(Debug, Clone)]
 pub(crate) struct Load {
     pub(crate) websockets: usize,
     pub(crate) streams: usize,
     pub(crate) audience: Audience,
     pub(crate) messages: u32,
-    /// Messages a second; 0 for as many as are taken.
+    /// Messages a second; 0 for no limit.
     pub(crate) rate: f64,
-    /// Bytes of a message.
+    /// Size of a message in bytes.
     pub(crate) size: usize,
     pub(crate) pipeline: usize,
     pub(crate) callers: u32,
-    /// Threads of the clients.
+    /// Number of client threads.
     pub(crate) threads: usize,
-    /// How many connections are on the way at once.
+    /// Maximum number of connections that are opened at once.
     pub(crate) window: usize,
-    /// How long connecting may take, and how long the messages.
+    /// Time limit for connecting, and for the messages.
     pub(crate) time_limit: Duration,
 }
 
-/// Connections after which the memory of the others is counted.
+/// Number of connections that are opened before the memory of the others is counted.
 const FIRST: usize = 100;
 
-/// How long everything is left alone before memory is read.
+/// Pause before memory is read.
 const REST: Duration = Duration::from_millis(500);
 
-/// How long nothing must come before what is missing counts as lost.
+/// Time without an arrival after which missing messages are lost.
 const QUIET: Duration = Duration::from_secs(3);
 
-/// How long is waited for what should not come: doubles.
+/// Pause in which doubles may still arrive.
 const AFTERMATH: Duration = Duration::from_millis(100);
 
-/// How long the server may give memory back after a burst.
+/// Time in which the server may release memory after a burst.
 const SETTLE: Duration = Duration::from_secs(3);
 
-const LOOK: Duration = Duration::from_millis(5);
+/// Time between two looks at the progress.
+const POLL_EVERY: Duration = Duration::from_millis(5);
 
 impl Load {
-    /// Connects, publishes, and counts what comes: `run`, `unicast`, `topics`, `api`.
+    /// Connects, publishes, and counts the deliveries: `run`, `unicast`, `topics`, `api`.
     pub(crate) fn deliver(
         &self,
         target: &Target,
@@ -74,38 +76,30 @@ impl Load {
         bar: &ProgressBar,
     ) -> anyhow::Result<Measurement> {
         let (server, mut figures) = (Processes::new(&target.pids)?, Measurement::default());
-        let site = Arc::new(self.site(target, tokens));
-        let swarm = Swarm::start(&site, self.threads)?;
-        let idle = self.connect(&swarm, &server, None, &mut figures, bar)?;
+        let plan = Arc::new(self.plan(target, tokens));
+        let pool = ClientPool::start(&plan, self.threads)?;
+        let idle = self.connect(&pool, &server, None, &mut figures, bar)?;
 
         let before = cpu(&server)?;
-        let (published, expected) = self.publish(&site, &swarm, bar)?;
+        let (published, expected) = self.publish(&plan, &pool, bar)?;
         let used = cpu(&server)?.zip(before).map(|(after, before)| after.saturating_sub(before));
         thread::sleep(AFTERMATH);
-        let counts = swarm.counts();
         if let Some(idle) = idle {
             let kib = server.memory()?;
             figures.set(&figure::MEMORY_AFTER, kib.saturating_sub(idle) as f64 / self.clients());
             figures.set(&figure::MEMORY_ALL, kib as f64 / 1024.0);
         }
-        let harvest = swarm.finish(Arc::clone(&published.sent))?;
+        let stats = pool.finish(Arc::clone(&published.sent))?;
 
         figures.set(&figure::TIMED_OUT, f64::from(u8::from(published.count < self.messages)));
         self.enter_publishes(&mut figures, &published, used);
         if self.clients() > 0.0 {
             figures.set(&figure::EXPECTED, expected as f64);
-            enter_deliveries(&mut figures, &counts, harvest.lost);
+            stats.enter(&mut figures);
+            let counts = &stats.counts;
             let seconds = counts.last.saturating_sub(published.began) as f64 / 1e9;
             figures.set(&figure::DELIVERY_RATE, counts.delivered as f64 / seconds);
-            for (figure, quantile) in [
-                (&figure::LATENCY_P50, 0.5),
-                (&figure::LATENCY_P90, 0.9),
-                (&figure::LATENCY_P99, 0.99),
-                (&figure::LATENCY_P999, 0.999),
-                (&figure::LATENCY_MAX, 1.0),
-            ] {
-                figures.set(figure, millis(&harvest.latency, quantile));
-            }
+            stats.enter_latency(&mut figures);
             if let Some(used) = used {
                 figures.set(&figure::DELIVERY_CPU, micros(used) / counts.delivered as f64);
                 figures.set(&figure::SERVER_CPU, used.as_secs_f64() / seconds * 100.0);
@@ -114,8 +108,7 @@ impl Load {
         Ok(figures)
     }
 
-    /// The same with few connections first, which get as many deliveries a second: what a delivery costs more when it is
-    /// one of many.
+    /// Does the same with few connections first, at as many deliveries a second, to compare the cost of a delivery.
     pub(crate) fn scale(
         &self,
         few: usize,
@@ -134,7 +127,7 @@ impl Load {
         };
         let part = part.deliver(target, tokens, bar)?;
         let mut figures = self.deliver(target, tokens, bar)?;
-        figures.add_faults(&part);
+        figures.add_violations(&part);
         let costs = part.value(&figure::DELIVERY_CPU).zip(figures.value(&figure::DELIVERY_CPU));
         if let Some((few_cost, cost)) = costs {
             figures.set(&figure::FEW_CONNECTIONS, few as f64);
@@ -148,14 +141,14 @@ impl Load {
     /// besides.
     fn publish(
         &self,
-        site: &Arc<Site>,
-        swarm: &Swarm,
+        plan: &Arc<LoadPlan>,
+        pool: &ClientPool,
         bar: &ProgressBar,
     ) -> anyhow::Result<(Published, u64)> {
         let until = Instant::now() + self.time_limit;
         let progress = Arc::new(Progress::default());
         let publisher = Publisher {
-            site: Arc::clone(site),
+            plan: Arc::clone(plan),
             rate: self.rate,
             pipeline: self.pipeline,
             progress: Arc::clone(&progress),
@@ -166,16 +159,16 @@ impl Load {
         while !publisher.is_finished() {
             bar.set_position(u64::from(progress.published.load(Ordering::Relaxed)));
             progress.stop.store(Instant::now() > until, Ordering::Relaxed);
-            thread::sleep(LOOK);
+            thread::sleep(POLL_EVERY);
         }
         let published = publisher.join().map_err(|_| anyhow!("the publisher panicked"))??;
-        let expected = site.expected(&published.sent);
+        let expected = plan.expected(&published.sent);
         bar.set_message("receiving");
         bar.set_length(expected);
-        let (mut seen, mut changed) = (swarm.counts(), Instant::now());
+        let (mut seen, mut changed) = (pool.counts(), Instant::now());
         while seen.delivered < expected && changed.elapsed() < QUIET && Instant::now() < until {
-            thread::sleep(LOOK);
-            let now = swarm.counts();
+            thread::sleep(POLL_EVERY);
+            let now = pool.counts();
             if now != seen {
                 (seen, changed) = (now, Instant::now());
             }
@@ -193,44 +186,44 @@ impl Load {
     ) -> anyhow::Result<Measurement> {
         let (server, mut figures) = (Processes::new(&target.pids)?, Measurement::default());
         figures.set(&figure::CONNECTIONS, self.clients());
-        let site = Arc::new(self.site(target, tokens));
-        let mut faults = Counts::default();
+        let plan = Arc::new(self.plan(target, tokens));
+        let mut failures = Counts::default();
         let mut before = cpu(&server)?;
         for again in [false, true] {
-            let swarm = Swarm::start(&site, self.threads)?;
+            let pool = ClientPool::start(&plan, self.threads)?;
             bar.set_message(if again { "connecting again" } else { "connecting" });
             bar.set_length(self.clients() as u64);
             let began = Instant::now();
-            let opened = swarm
-                .open(usize::MAX, usize::MAX, began + self.time_limit, |opened| bar.set_position(opened));
+            let opened =
+                pool.open(usize::MAX, usize::MAX, began + self.time_limit, |opened| bar.set_position(opened));
             let took = began.elapsed();
-            let counts = swarm.counts();
-            faults.failed += self.clients() as u64 - counts.opened;
-            faults.ended += counts.ended;
-            if let (Err(_), Some(problem)) | (Ok(()), Some(problem)) = (opened, swarm.problems().first()) {
+            let counts = pool.counts();
+            failures.failed += self.clients() as u64 - counts.opened;
+            failures.ended += counts.ended;
+            if let (Err(_), Some(problem)) | (Ok(()), Some(problem)) = (opened, pool.problems().first()) {
                 bar.suspend(|| eprintln!("{problem}"));
             }
             thread::sleep(REST);
             let after = cpu(&server)?;
-            // The drop itself is part of the second turn.
-            let harvest = swarm.finish(Arc::default())?;
+            // Closing the connections is part of the second round.
+            let stats = pool.finish(Arc::default())?;
             let [seconds, p50, p99, max, cpu] = if again { RECONNECT } else { CONNECT };
             figures.set(seconds, took.as_secs_f64());
             for (figure, quantile) in [(p50, 0.5), (p99, 0.99), (max, 1.0)] {
-                figures.set(figure, millis(&harvest.opening, quantile));
+                figures.set(figure, millis(&stats.opening, quantile));
             }
             if let (Some(before), Some(after)) = (before, after) {
                 figures.set(cpu, micros(after.saturating_sub(before)) / counts.opened as f64);
             }
             before = after;
         }
-        figures.set(&figure::FAILED, faults.failed as f64);
-        figures.set(&figure::ENDED, faults.ended as f64);
+        figures.set(&figure::FAILED, failures.failed as f64);
+        figures.set(&figure::ENDED, failures.ended as f64);
         Ok(figures)
     }
 
-    /// Connects, leaves the connections alone for `hold`, and reads the memory before and after. With points it is read at
-    /// these many connections too. Last come the messages, if there are any, and the memory after them.
+    /// Connects, waits for `hold`, and reads the memory before and after. With points it is also read at these numbers of
+    /// connections. At the end come the messages, if there are any, and the memory after them.
     pub(crate) fn idle(
         &self,
         hold: Duration,
@@ -241,15 +234,15 @@ impl Load {
     ) -> anyhow::Result<Measurement> {
         ensure!(!target.pids.is_empty(), "{}: its process is not known; say --pid", target.name);
         let (server, mut figures) = (Processes::new(&target.pids)?, Measurement::default());
-        let site = Arc::new(self.site(target, tokens));
-        let swarm = Swarm::start(&site, self.threads)?;
-        // What a server reads and sets up for its first clients is none of the others'.
+        let plan = Arc::new(self.plan(target, tokens));
+        let pool = ClientPool::start(&plan, self.threads)?;
+        // One-time allocations for the first clients are not counted.
         let first = FIRST.min(self.clients() as usize / 10);
-        swarm.open(self.window, first, Instant::now() + self.time_limit, |_| {})?;
+        pool.open(self.window, first, Instant::now() + self.time_limit, |_| {})?;
         thread::sleep(REST);
         let mut growth = Growth::start(&server, first)?;
         let steps = Some((points, &mut growth));
-        let idle = self.connect(&swarm, &server, steps, &mut figures, bar)?.unwrap_or_default();
+        let idle = self.connect(&pool, &server, steps, &mut figures, bar)?.unwrap_or_default();
         growth.report(&mut figures);
         if !hold.is_zero() {
             bar.set_message("idle");
@@ -266,26 +259,27 @@ impl Load {
         }
         let mut sent = Arc::default();
         if self.messages > 0 {
-            let (published, expected) = self.publish(&site, &swarm, bar)?;
+            let (published, expected) = self.publish(&plan, &pool, bar)?;
             thread::sleep(SETTLE);
             growth.report_burst(&server, &mut figures)?;
             figures.set(&figure::EXPECTED, expected as f64);
             sent = published.sent;
         }
         figures.set(&figure::MEMORY_ALL, server.memory()? as f64 / 1024.0);
-        let counts = swarm.counts();
+        let stats = pool.finish(sent)?;
         if self.messages > 0 {
-            enter_deliveries(&mut figures, &counts, swarm.finish(sent)?.lost);
+            stats.enter(&mut figures);
         } else {
-            figures.set(&figure::ENDED, counts.ended as f64);
+            figures.set(&figure::ENDED, stats.counts.ended as f64);
         }
         Ok(figures)
     }
 
-    /// Opens all connections, in steps if there are any, and enters what that costs. Answers the server's memory in KiB before, where it is known.
+    /// Opens all connections, in steps if there are any, and enters the costs. Returns the server's memory before in KiB, if
+    /// known.
     fn connect(
         &self,
-        swarm: &Swarm,
+        pool: &ClientPool,
         server: &Processes,
         steps: Option<(&[usize], &mut Growth)>,
         figures: &mut Measurement,
@@ -301,9 +295,9 @@ impl Load {
         let mut took = Duration::ZERO;
         let mut open = |upto: usize| {
             let began = Instant::now();
-            swarm.open(self.window, upto, began + self.time_limit, |opened| bar.set_position(opened))?;
+            pool.open(self.window, upto, began + self.time_limit, |opened| bar.set_position(opened))?;
             took += began.elapsed();
-            swarm.expect_all_open()?;
+            pool.expect_all_open()?;
             thread::sleep(REST);
             anyhow::Ok(())
         };
@@ -339,7 +333,7 @@ impl Load {
         }
     }
 
-    /// What it is, for a report.
+    /// Describes the load for a report.
     pub(crate) fn json(&self) -> Value {
         json!({
             "ws": self.websockets, "sse": self.streams, "messages": self.messages, "rate": self.rate,
@@ -351,9 +345,9 @@ impl Load {
         (self.websockets + self.streams) as f64
     }
 
-    fn site(&self, target: &Target, tokens: &Arc<Tokens>) -> Site {
+    fn plan(&self, target: &Target, tokens: &Arc<Tokens>) -> LoadPlan {
         static RUN: AtomicU32 = AtomicU32::new(1);
-        Site {
+        LoadPlan {
             target: target.clone(),
             tokens: Arc::clone(tokens),
             audience: self.audience,
@@ -383,28 +377,10 @@ const RECONNECT: [&Figure; 5] = [
     &figure::RECONNECT_CPU,
 ];
 
-fn enter_deliveries(figures: &mut Measurement, counts: &Counts, lost: u64) {
-    for (figure, value) in [
-        (&figure::DELIVERED, counts.delivered),
-        (&figure::LOST, lost),
-        (&figure::DOUBLED, counts.doubled),
-        (&figure::LATE, counts.late),
-        (&figure::STRAY, counts.stray),
-        (&figure::GAPS, counts.gaps),
-        (&figure::ENDED, counts.ended),
-    ] {
-        figures.set(figure, value as f64);
-    }
-}
-
 fn cpu(server: &Processes) -> anyhow::Result<Option<Duration>> {
     server.known().then(|| server.cpu()).transpose()
 }
 
 fn micros(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e6
-}
-
-fn millis(histogram: &Histogram<u64>, quantile: f64) -> f64 {
-    if histogram.is_empty() { f64::NAN } else { histogram.value_at_quantile(quantile) as f64 / 1e6 }
 }

@@ -1,19 +1,21 @@
-//! `realtime-bench`: puts push servers under load and tells what they deliver and what it costs.
+//! `realtime-bench`: puts push servers under load and measures their deliveries and costs.
 #![allow(clippy::print_stdout, reason = "a command line answers on stdout")]
 
 mod audience;
 mod audit;
+mod baseline;
 mod child;
 mod chunked;
 mod cli;
+mod client_pool;
+mod client_stats;
 mod clock;
+mod comparison;
 mod connection;
-mod contest;
 mod counts;
 mod endpoint;
 mod event;
 mod figure;
-mod floor;
 mod frame;
 mod growth;
 mod head;
@@ -21,6 +23,8 @@ mod kernel;
 mod line;
 mod load;
 mod marker;
+mod plan;
+mod pool_shared;
 mod process;
 mod publisher;
 mod rate;
@@ -28,12 +32,11 @@ mod receiver;
 mod redis;
 mod report;
 mod resp;
+mod sequence_tracker;
 mod spec;
-mod swarm;
 mod target;
 mod template;
 mod tokens;
-mod track;
 
 use std::process::ExitCode;
 
@@ -43,21 +46,21 @@ use serde_json::{Value, json};
 
 use crate::{
     audience::Audience,
+    baseline::Baseline,
     cli::{ApiLoad, Cli, Clients, Command, Deliveries},
-    contest::{Contest, make_room},
-    floor::Floor,
+    comparison::{Comparison, raise_file_limit},
     load::Load,
-    redis::{IdleCluster, RedisContest},
+    redis::{IdleCluster, RedisComparison},
     report::Report,
     spec::Spec,
 };
 
 fn main() -> ExitCode {
     match execute(Cli::parse().command) {
-        Ok(faults) if faults.is_empty() => ExitCode::SUCCESS,
-        Ok(faults) => {
-            for fault in faults {
-                eprintln!("error: {fault}");
+        Ok(violations) if violations.is_empty() => ExitCode::SUCCESS,
+        Ok(violations) => {
+            for violation in violations {
+                eprintln!("error: {violation}");
             }
             ExitCode::FAILURE
         }
@@ -68,7 +71,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Answers what should not have been.
+/// Runs a command. Returns the violations found.
 fn execute(command: Command) -> anyhow::Result<Vec<String>> {
     match command {
         Command::Run(deliveries) => deliver("run", &deliveries, Audience::Broadcast, &[]),
@@ -80,19 +83,20 @@ fn execute(command: Command) -> anyhow::Result<Vec<String>> {
             deliver("unicast", &deliveries, Audience::User { users }, &[])
         }
         Command::Topics { topics, deliveries } => {
-            ensure!(topics > 0, "--topics: at least one");
+            ensure!(topics > 0, "--topics: at least one is required");
             deliver("topics", &deliveries, Audience::Topic { topics }, &[])
         }
         Command::Api(api) => publish(&api),
-        Command::Storm { clients, contest } => {
-            let load = connections(&clients, &contest)?;
-            let report = Contest::new(&contest, &[], users(&clients), Audience::Broadcast)?
+        Command::Storm { clients, comparison } => {
+            let load = connections(&clients, &comparison)?;
+            let report = Comparison::new(&comparison, &[], users(&clients), Audience::Broadcast)?
                 .run(|target, tokens, bar| load.storm(target, tokens, bar))?;
-            Ok(tell("storm", &load.json(), contest.json, &report))
+            Ok(print_report("storm", &load.json(), comparison.run.json, &report))
         }
-        Command::Idle { hold, points, burst, clients, contest } => {
-            // A burst is one: back to back, with many requests on the way.
-            let load = Load { messages: burst, size: 150, pipeline: 64, ..connections(&clients, &contest)? };
+        Command::Idle { hold, points, burst, clients, comparison } => {
+            // Back to back, with many requests in flight.
+            let load =
+                Load { messages: burst, size: 150, pipeline: 64, ..connections(&clients, &comparison)? };
             let all = clients.ws + clients.sse;
             ensure!(
                 points.is_sorted()
@@ -100,34 +104,38 @@ fn execute(command: Command) -> anyhow::Result<Vec<String>> {
                     && points.last().is_none_or(|last| *last <= all),
                 "--points: in ascending order, from 1 to the {all} connections of --ws and --sse"
             );
-            // What a connection takes depends on its transport, and WebSockets come first.
+            // The memory of a connection depends on its transport, and WebSockets come first.
             ensure!(points.is_empty() || clients.ws.min(clients.sse) == 0, "--points: either --ws or --sse");
             let mut points = points;
             if burst > 0 || !points.is_empty() {
                 points.push(all);
                 points.dedup();
             }
-            let report = Contest::new(&contest, &[], users(&clients), Audience::Broadcast)?
+            let report = Comparison::new(&comparison, &[], users(&clients), Audience::Broadcast)?
                 .run(|target, tokens, bar| load.idle(hold, &points, target, tokens, bar))?;
             let mut shown = load.json();
             shown["points"] = json!(points);
-            Ok(tell("idle", &shown, contest.json, &report))
+            Ok(print_report("idle", &shown, comparison.run.json, &report))
         }
         Command::Scale { few, deliveries } => {
             let Clients { ws, sse, .. } = deliveries.clients;
             let few = few as usize;
             ensure!(ws.min(sse) == 0 && ws + sse > few, "--few: fewer than the connections of --ws or --sse");
-            ensure!(deliveries.messages.rate.0 > 0.0, "--rate: how many messages a second?");
+            ensure!(deliveries.messages.rate.0 > 0.0, "--rate: must be above 0");
             let load = deliveries.load(Audience::Broadcast)?;
-            let report =
-                Contest::new(&deliveries.contest, &[], users(&deliveries.clients), Audience::Broadcast)?
-                    .run(|target, tokens, bar| load.scale(few, target, tokens, bar))?;
+            let report = Comparison::new(
+                &deliveries.comparison,
+                &[],
+                users(&deliveries.clients),
+                Audience::Broadcast,
+            )?
+            .run(|target, tokens, bar| load.scale(few, target, tokens, bar))?;
             let mut shown = load.json();
             shown["few"] = json!(few);
-            Ok(tell("scale", &shown, deliveries.contest.json, &report))
+            Ok(print_report("scale", &shown, deliveries.comparison.run.json, &report))
         }
         Command::Redis(load) => {
-            let json = load.json;
+            let json = load.run.json;
             if let Some(nodes) = load.nodes {
                 let report = IdleCluster::new(load, nodes)?.run()?;
                 if json {
@@ -141,12 +149,12 @@ fn execute(command: Command) -> anyhow::Result<Vec<String>> {
                 "messages": load.messages, "rate": load.rate.0, "size": load.size, "callers": load.callers,
                 "publishes": load.publishes, "history": load.history,
             });
-            let report = RedisContest::new(load)?.run()?;
-            Ok(tell("redis", &shown, json, &report))
+            let report = RedisComparison::new(load)?.run()?;
+            Ok(print_report("redis", &shown, json, &report))
         }
         Command::Audit(arguments) => audit::run(&arguments),
-        Command::Floor { port, threads, drop_every, double_every } => {
-            Floor { port, threads, drop_every, double_every }.serve()?;
+        Command::Baseline { port, threads, drop_every, double_every } => {
+            Baseline { port, threads, drop_every, double_every }.serve()?;
             Ok(Vec::new())
         }
         Command::Exec { parent, program, arguments } => {
@@ -163,15 +171,15 @@ fn deliver(
     against: &[Spec],
 ) -> anyhow::Result<Vec<String>> {
     let load = deliveries.load(audience)?;
-    let contest = &deliveries.contest;
-    let report = Contest::new(contest, against, users(&deliveries.clients), audience)?
+    let comparison = &deliveries.comparison;
+    let report = Comparison::new(comparison, against, users(&deliveries.clients), audience)?
         .run(|target, tokens, bar| load.deliver(target, tokens, bar))?;
-    Ok(tell(command, &load.json(), contest.json, &report))
+    Ok(print_report(command, &load.json(), comparison.run.json, &report))
 }
 
 impl Deliveries {
     fn load(&self, audience: Audience) -> anyhow::Result<Load> {
-        let Self { clients, messages, callers, pipeline, contest } = self;
+        let Self { clients, messages, callers, pipeline, comparison } = self;
         Ok(Load {
             audience,
             messages: messages.messages,
@@ -179,14 +187,14 @@ impl Deliveries {
             size: messages.size,
             pipeline: (*pipeline).max(1),
             callers: *callers,
-            ..connections(clients, contest)?
+            ..connections(clients, comparison)?
         })
     }
 }
 
 fn publish(api: &ApiLoad) -> anyhow::Result<Vec<String>> {
-    let ApiLoad { ws, sse, messages, size, callers, pipeline, contest } = api;
-    make_room(ws + sse + *callers as usize)?;
+    let ApiLoad { ws, sse, messages, size, callers, pipeline, comparison } = api;
+    raise_file_limit(ws + sse + *callers as usize)?;
     let load = Load {
         websockets: *ws,
         streams: *sse,
@@ -198,19 +206,19 @@ fn publish(api: &ApiLoad) -> anyhow::Result<Vec<String>> {
         callers: *callers,
         threads: 1,
         window: 256,
-        time_limit: contest.time_limit,
+        time_limit: comparison.run.time_limit,
     };
     let users = u32::try_from(*ws.max(sse))?.max(1);
-    let report = Contest::new(contest, &[], users, Audience::Broadcast)?
+    let report = Comparison::new(comparison, &[], users, Audience::Broadcast)?
         .run(|target, tokens, bar| load.deliver(target, tokens, bar))?;
-    Ok(tell("api", &load.json(), contest.json, &report))
+    Ok(print_report("api", &load.json(), comparison.run.json, &report))
 }
 
-/// A load of connections without messages.
-fn connections(clients: &Clients, contest: &cli::Contest) -> anyhow::Result<Load> {
+/// Returns a load of connections without messages.
+fn connections(clients: &Clients, comparison: &cli::Comparison) -> anyhow::Result<Load> {
     let Clients { ws, sse, window, threads, .. } = *clients;
-    ensure!(ws + sse > 0, "how many connections? say --ws N, --sse N or both");
-    make_room(ws + sse)?;
+    ensure!(ws + sse > 0, "no connections: pass --ws N, --sse N or both");
+    raise_file_limit(ws + sse)?;
     Ok(Load {
         websockets: ws,
         streams: sse,
@@ -222,7 +230,7 @@ fn connections(clients: &Clients, contest: &cli::Contest) -> anyhow::Result<Load
         callers: 1,
         threads,
         window: window.max(1),
-        time_limit: contest.time_limit,
+        time_limit: comparison.run.time_limit,
     })
 }
 
@@ -230,12 +238,12 @@ fn users(clients: &Clients) -> u32 {
     clients.users.unwrap_or_else(|| u32::try_from(clients.ws.max(clients.sse)).unwrap_or(u32::MAX)).max(1)
 }
 
-/// Prints the report and answers its faults.
-fn tell(command: &str, load: &Value, json: bool, report: &Report) -> Vec<String> {
+/// Prints the report and returns its violations.
+fn print_report(command: &str, load: &Value, json: bool, report: &Report) -> Vec<String> {
     if json {
         println!("{:#}", report.json(command, load));
     } else {
         print!("{report}");
     }
-    report.faults()
+    report.violations()
 }

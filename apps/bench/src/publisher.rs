@@ -22,41 +22,42 @@ use rustix::{
 
 use crate::{
     chunked::Chunked,
+    client_stats::histogram,
     clock::timespec,
     head::{Body, Head},
     marker::Marker,
-    swarm::{Site, histogram},
+    plan::LoadPlan,
     template::Values,
 };
 
 /// Publishes the messages of a load.
 #[derive(Debug)]
 pub(crate) struct Publisher {
-    pub(crate) site: Arc<Site>,
-    /// Messages a second; 0 for as many as are taken.
+    pub(crate) plan: Arc<LoadPlan>,
+    /// Messages a second; 0 for no limit.
     pub(crate) rate: f64,
-    /// How many requests of a caller wait for an answer.
+    /// Maximum number of a caller's requests without an answer.
     pub(crate) pipeline: usize,
     pub(crate) progress: Arc<Progress>,
 }
 
-/// What a publisher and its owner tell each other meanwhile.
+/// The state between a publisher and its owner.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    /// How many messages have been taken.
+    /// Number of messages that were accepted.
     pub(crate) published: AtomicU32,
-    /// Whether to stop before the end.
+    /// Set to stop before the end.
     pub(crate) stop: AtomicBool,
 }
 
-/// What has been published.
+/// The result of a publisher.
 #[derive(Debug)]
 pub(crate) struct Published {
-    /// How many messages each group was sent by each caller, `group * callers + caller`.
+    /// Number of each caller's messages to each group, `group * callers + caller`.
     pub(crate) sent: Arc<[u32]>,
-    /// How many that is in all.
+    /// Total number of messages.
     pub(crate) count: u32,
-    /// From the request to its answer, in nanoseconds.
+    /// Time from a request to its answer, in nanoseconds.
     pub(crate) answers: Histogram<u64>,
     pub(crate) began: u64,
     pub(crate) ended: u64,
@@ -64,31 +65,31 @@ pub(crate) struct Published {
 
 struct Caller {
     socket: TcpStream,
-    /// When the requests without an answer were sent.
+    /// The times at which the requests without an answer were sent.
     waiting: VecDeque<u64>,
     output: Vec<u8>,
     input: Vec<u8>,
     blocked: bool,
 }
 
-/// How long it sleeps at most, to hear of the end.
+/// Maximum sleep, after which `stop` is checked.
 const SLEEP: Duration = Duration::from_millis(50);
 
 impl Publisher {
     /// Publishes all messages.
     ///
     /// # Errors
-    /// When the server refuses one or goes away.
+    /// If the server refuses a message or closes the connection.
     pub(crate) fn run(self) -> anyhow::Result<Published> {
-        let Site { callers, messages, clock, .. } = *self.site;
-        let endpoint = &self.site.target.publish.endpoint;
+        let LoadPlan { callers, messages, clock, .. } = *self.plan;
+        let endpoint = &self.plan.target.publish.endpoint;
         let name = |caller: usize| format!("caller {} to {}", caller + 1, endpoint.host);
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let mut connections = Vec::new();
         for caller in 0..callers as usize {
             connections.push(self.connect(&epoll, caller).with_context(|| name(caller))?);
         }
-        let mut requests = Requests::new(&self.site);
+        let mut requests = Requests::new(&self.plan);
         let mut answers = histogram()?;
         let began = clock.now();
         let due = |number: u32| {
@@ -97,7 +98,7 @@ impl Publisher {
         let (mut next, mut answered, mut turn) = (0, 0, 0);
         let mut events = Vec::with_capacity(connections.len());
         while answered < messages && !self.progress.stop.load(Ordering::Relaxed) {
-            // Callers take turns; one that waits for answers is passed over.
+            // Callers take turns; one whose pipeline is full is skipped.
             let mut passed = 0;
             while next < messages && passed < connections.len() && due(next) <= clock.now() {
                 let index = turn % connections.len();
@@ -143,7 +144,7 @@ impl Publisher {
                     answered += 1;
                 }
                 if !open {
-                    // Servers may end a connection after so many requests, but not with one on the way.
+                    // A server may limit the requests of a connection, but must not close it before an answer.
                     ensure!(caller.waiting.is_empty(), "{}: closed without an answer", name(index));
                     *caller = self.connect(&epoll, index).with_context(|| name(index))?;
                 }
@@ -151,13 +152,13 @@ impl Publisher {
             self.progress.published.store(answered, Ordering::Relaxed);
         }
         let ended = clock.now();
-        // What has been sent without an answer may still come.
+        // Messages without an answer may still arrive.
         let sent = requests.sent.into();
         Ok(Published { sent, count: next, answers, began, ended })
     }
 
     fn connect(&self, epoll: &OwnedFd, index: usize) -> anyhow::Result<Caller> {
-        let socket = TcpStream::connect(self.site.target.publish.endpoint.address)?;
+        let socket = TcpStream::connect(self.plan.target.publish.endpoint.address)?;
         socket.set_nodelay(true)?;
         socket.set_nonblocking(true)?;
         epoll::add(epoll, &socket, EventData::new_u64(index as u64), EventFlags::IN)?;
@@ -167,7 +168,7 @@ impl Publisher {
 }
 
 impl Caller {
-    /// Sends what the socket takes.
+    /// Sends as much as the socket accepts.
     fn flush(&mut self, epoll: &OwnedFd, index: usize) -> anyhow::Result<()> {
         while !self.output.is_empty() {
             match send(&self.socket, &self.output, SendFlags::NOSIGNAL) {
@@ -186,7 +187,7 @@ impl Caller {
         Ok(())
     }
 
-    /// Reads what has come; false at the connection's end.
+    /// Reads all available bytes; false at the connection's end.
     fn receive(&mut self) -> anyhow::Result<bool> {
         let mut buffer = [0; 16 * 1024];
         loop {
@@ -205,7 +206,7 @@ impl Caller {
         }
     }
 
-    /// Takes a complete answer; an error unless it says yes.
+    /// Takes a complete answer; an error unless its status is a success.
     fn answer(&mut self) -> anyhow::Result<Option<()>> {
         let Some((head, begin)) = Head::first(&self.input)? else { return Ok(None) };
         let body = &mut self.input[begin..];
@@ -234,9 +235,9 @@ impl Caller {
     }
 }
 
-/// Makes the requests of a load.
+/// The requests of a load.
 struct Requests<'a> {
-    site: &'a Site,
+    plan: &'a LoadPlan,
     /// The request up to the length of its body.
     head: String,
     groups: u32,
@@ -246,18 +247,18 @@ struct Requests<'a> {
 }
 
 impl<'a> Requests<'a> {
-    fn new(site: &'a Site) -> Self {
-        let publish = &site.target.publish;
+    fn new(plan: &'a LoadPlan) -> Self {
+        let publish = &plan.target.publish;
         let headers: String = publish.headers.iter().map(|header| format!("{header}\r\n")).collect();
         let head = format!("HTTP/1.1\r\nHost: {}\r\n{headers}Content-Length: ", publish.endpoint.host);
-        let groups = site.audience.groups();
-        let sent = vec![0; groups as usize * site.callers as usize];
-        Self { site, head, groups, sent, message: Vec::new(), body: Vec::new() }
+        let groups = plan.audience.groups();
+        let sent = vec![0; groups as usize * plan.callers as usize];
+        Self { plan, head, groups, sent, message: Vec::new(), body: Vec::new() }
     }
 
     /// Appends the request of the load's message with this number.
     fn push(&mut self, number: u32, caller: u32, now: u64, output: &mut Vec<u8>) {
-        let Site { target, tokens, audience, run, callers, size, .. } = self.site;
+        let LoadPlan { target, tokens, audience, run, callers, size, .. } = self.plan;
         let group = number % self.groups;
         let sent = &mut self.sent[(group * callers + caller) as usize];
         let marker = Marker { run: *run, group, caller, number: *sent, sent: now };

@@ -18,77 +18,83 @@ use rustix::{
 };
 
 use crate::{
+    client_stats::ClientStats,
     clock::timespec,
     connection::{Connection, Incoming},
-    counts::Counts,
     head::WEBSOCKET_KEY,
     marker::Marker,
-    swarm::{Harvest, Order, Shared, Site, lock},
+    plan::LoadPlan,
+    pool_shared::{PoolCommand, PoolShared, lock},
+    sequence_tracker::SequenceTracker,
     target::Transport,
     template::Values,
-    track::{Arrival, Track},
 };
 
 /// A thread's share of the clients.
 pub(crate) struct Receiver {
-    site: Arc<Site>,
-    shared: Arc<Shared>,
-    /// Which connections of all they are.
-    seats: Range<usize>,
+    plan: Arc<LoadPlan>,
+    shared: Arc<PoolShared>,
+    /// The numbers of this thread's connections.
+    slots: Range<usize>,
     epoll: OwnedFd,
     connections: Vec<Option<Connection>>,
-    /// For each connection one track a caller.
-    tracks: Vec<Track>,
-    counts: Counts,
-    harvest: Harvest,
-    /// The connection to begin next, the one before which to stop, how many are on the way, and how many may be.
+    /// A tracker for each connection and caller.
+    trackers: Vec<SequenceTracker>,
+    stats: ClientStats,
+    /// The next connection to open.
     next: usize,
+    /// The connection before which to stop.
     end: usize,
+    /// Number of connections that are being opened.
     pending: usize,
+    /// Limit of `pending`.
     window: usize,
 }
 
-/// How many connections are begun before what has come is looked at.
+/// Number of connections that are begun before events are handled.
 const BATCH: usize = 64;
 
-/// How many events are taken at once.
+/// Number of events that are taken at once.
 const EVENTS: usize = 1024;
 
-/// How long it sleeps at most, to hear of orders.
+/// Maximum sleep, after which commands are handled.
 const SLEEP: Duration = Duration::from_millis(5);
 
-/// How many problems are told.
+/// Number of problems that are kept.
 const PROBLEMS: usize = 5;
 
 impl Receiver {
-    pub(crate) fn new(site: Arc<Site>, shared: Arc<Shared>, seats: Range<usize>) -> anyhow::Result<Self> {
-        let clients = seats.len();
-        let mut tracks = Vec::new();
-        tracks.resize_with(clients * site.callers as usize, Track::default);
+    pub(crate) fn new(
+        plan: Arc<LoadPlan>,
+        shared: Arc<PoolShared>,
+        slots: Range<usize>,
+    ) -> anyhow::Result<Self> {
+        let clients = slots.len();
+        let mut trackers = Vec::new();
+        trackers.resize_with(clients * plan.callers as usize, SequenceTracker::default);
         Ok(Self {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC).context("epoll")?,
             connections: (0..clients).map(|_| None).collect(),
-            tracks,
-            counts: Counts::default(),
-            harvest: Harvest::new()?,
+            trackers,
+            stats: ClientStats::new()?,
             next: 0,
             end: 0,
             pending: 0,
             window: 0,
-            site,
+            plan,
             shared,
-            seats,
+            slots,
         })
     }
 
-    /// Works until the orders end.
-    pub(crate) fn run(mut self, orders: &mpsc::Receiver<Order>) -> Harvest {
+    /// Runs until the channel of commands is closed.
+    pub(crate) fn run(mut self, commands: &mpsc::Receiver<PoolCommand>) -> ClientStats {
         let mut events = Vec::with_capacity(EVENTS);
         let (mut buffer, mut joined) = (Vec::new(), Vec::new());
         loop {
-            match orders.try_recv() {
-                Ok(Order::Open { window, upto }) => {
-                    self.end = upto.saturating_sub(self.seats.start).min(self.connections.len());
+            match commands.try_recv() {
+                Ok(PoolCommand::Open { window, upto }) => {
+                    self.end = upto.saturating_sub(self.slots.start).min(self.connections.len());
                     self.window = window;
                 }
                 Err(TryRecvError::Empty) => {}
@@ -106,20 +112,21 @@ impl Receiver {
                 let data = event.data;
                 self.ready(data.u64() as usize, &mut buffer, &mut joined);
             }
-            *lock(&self.shared.counts) += std::mem::take(&mut self.counts);
+            *lock(&self.shared.counts) += std::mem::take(&mut self.stats.counts);
         }
         let sent = Arc::clone(&lock(&self.shared.sent));
-        let callers = self.site.callers as usize;
+        let callers = self.plan.callers as usize;
         for index in 0..self.connections.len() {
             let group = self.group(index) as usize;
-            let tracks = &self.tracks[index * callers..(index + 1) * callers];
+            let trackers = &self.trackers[index * callers..(index + 1) * callers];
             let sent = sent.get(group * callers..(group + 1) * callers).unwrap_or_default();
-            self.harvest.lost += tracks.iter().zip(sent).map(|(track, &sent)| track.lost(sent)).sum::<u64>();
+            self.stats.lost +=
+                trackers.iter().zip(sent).map(|(tracker, &sent)| tracker.lost(sent)).sum::<u64>();
         }
-        self.harvest
+        self.stats
     }
 
-    /// Begins some of the connections that may be.
+    /// Begins to open connections, up to the window.
     fn begin(&mut self) {
         for _ in 0..BATCH {
             if self.next >= self.end || self.pending >= self.window {
@@ -138,10 +145,10 @@ impl Receiver {
     }
 
     fn connect(&self, index: usize) -> anyhow::Result<Connection> {
-        let number = self.seats.start + index;
-        let (transport, _) = self.seat(index);
-        let address = self.site.target.endpoint(transport)?.address;
-        let connection = Connection::begin(address, transport, number, self.site.clock.now())?;
+        let number = self.slots.start + index;
+        let (transport, _) = self.slot(index);
+        let address = self.plan.target.endpoint(transport)?.address;
+        let connection = Connection::begin(address, transport, number, self.plan.clock.now())?;
         epoll::add(&self.epoll, &connection, EventData::new_u64(index as u64), EventFlags::OUT)?;
         Ok(connection)
     }
@@ -157,14 +164,14 @@ impl Receiver {
         let opened = !was_open && connection.is_open();
         if opened {
             self.pending -= 1;
-            self.counts.opened += 1;
-            let took = self.site.clock.now().saturating_sub(connection.started);
-            self.harvest.opening.saturating_record(took);
+            self.stats.counts.opened += 1;
+            let took = self.plan.clock.now().saturating_sub(connection.started);
+            self.stats.opening.saturating_record(took);
         }
         match result {
             Ok(()) => self.connections[index] = Some(connection),
             Err(error) if was_open || opened => {
-                self.counts.ended += 1;
+                self.stats.counts.ended += 1;
                 self.problem(format!("{}: {error:#}", self.name(index)));
             }
             Err(error) => {
@@ -187,48 +194,38 @@ impl Receiver {
         buffer: &mut Vec<u8>,
         joined: &mut Vec<u8>,
     ) -> anyhow::Result<()> {
-        let Self { site, tracks, counts, harvest, .. } = self;
-        let Site { run, callers, messages, size, .. } = **site;
-        let group = site.audience.group(site.seat(self.seats.start + index).1);
-        let tracks = &mut tracks[index * callers as usize..][..callers as usize];
+        let Self { plan, trackers, stats, .. } = self;
+        let LoadPlan { run, callers, messages, size, .. } = **plan;
+        let group = plan.audience.group(plan.slot(self.slots.start + index).1);
+        let trackers = &mut trackers[index * callers as usize..][..callers as usize];
         let (mut now, mut opened) = (0, false);
         let result = connection.receive(buffer, joined, |incoming| {
             if now == 0 {
-                now = site.clock.now();
+                now = plan.clock.now();
             }
             match incoming {
                 Incoming::Opened => opened = true,
-                Incoming::Gap => counts.gaps += 1,
+                Incoming::Gap => stats.counts.gaps += 1,
                 Incoming::Message(text) => Marker::each(text, size, |marker| {
-                    let ours = marker.run == run && marker.group == group && marker.number < messages;
-                    let Some(track) = tracks.get_mut(marker.caller as usize).filter(|_| ours) else {
-                        counts.stray += 1;
-                        return;
-                    };
-                    match track.enter(marker.number) {
-                        Arrival::New => counts.delivered += 1,
-                        Arrival::Double => counts.doubled += 1,
-                        Arrival::Late => {
-                            counts.delivered += 1;
-                            counts.late += 1;
-                        }
+                    let is_due = marker.run == run && marker.group == group && marker.number < messages;
+                    match trackers.get_mut(marker.caller as usize).filter(|_| is_due) {
+                        Some(tracker) => stats.record(tracker.enter(marker.number), marker.sent, now),
+                        None => stats.counts.misrouted += 1,
                     }
-                    harvest.latency.saturating_record(now.saturating_sub(marker.sent));
-                    counts.last = now;
                 }),
             }
         });
-        if opened && let Some(hello) = site.target.hello.as_ref() {
-            let (transport, user) = site.seat(self.seats.start + index);
+        if opened && let Some(hello) = plan.target.hello.as_ref() {
+            let (transport, user) = plan.slot(self.slots.start + index);
             if transport == Transport::WebSocket {
-                connection.say(hello.text(&values(site, user)).as_bytes())?;
+                connection.say(hello.text(&values(plan, user)).as_bytes())?;
             }
         }
         result
     }
 
     fn failed(&mut self, index: usize, error: &anyhow::Error) {
-        self.counts.failed += 1;
+        self.stats.counts.failed += 1;
         self.problem(format!("{}: {error:#}", self.name(index)));
     }
 
@@ -239,25 +236,25 @@ impl Receiver {
         }
     }
 
-    /// A connection's name in errors. Connections count from 1, as users do.
+    /// Returns a connection's name for errors. Connections count from 1, as users do.
     fn name(&self, index: usize) -> String {
-        let (transport, _) = self.seat(index);
-        let host = self.site.target.endpoint(transport).map_or("?", |endpoint| &endpoint.host);
-        format!("connection {} to {host}", self.seats.start + index + 1)
+        let (transport, _) = self.slot(index);
+        let host = self.plan.target.endpoint(transport).map_or("?", |endpoint| &endpoint.host);
+        format!("connection {} to {host}", self.slots.start + index + 1)
     }
 
     fn group(&self, index: usize) -> u32 {
-        self.site.audience.group(self.seat(index).1)
+        self.plan.audience.group(self.slot(index).1)
     }
 
-    fn seat(&self, index: usize) -> (Transport, u32) {
-        self.site.seat(self.seats.start + index)
+    fn slot(&self, index: usize) -> (Transport, u32) {
+        self.plan.slot(self.slots.start + index)
     }
 
     fn request(&self, index: usize) -> anyhow::Result<Vec<u8>> {
-        let (transport, user) = self.seat(index);
-        let endpoint = self.site.target.endpoint(transport)?;
-        let path = endpoint.path.text(&values(&self.site, user));
+        let (transport, user) = self.slot(index);
+        let endpoint = self.plan.target.endpoint(transport)?;
+        let path = endpoint.path.text(&values(&self.plan, user));
         let host = &endpoint.host;
         Ok(match transport {
             Transport::WebSocket => format!(
@@ -272,11 +269,11 @@ impl Receiver {
     }
 }
 
-fn values(site: &Site, user: u32) -> Values<'_> {
+fn values(plan: &LoadPlan, user: u32) -> Values<'_> {
     Values {
-        token: site.tokens.token(user),
-        user: site.tokens.id(user),
-        topic: site.audience.group(user),
+        token: plan.tokens.token(user),
+        user: plan.tokens.id(user),
+        topic: plan.audience.group(user),
         ..Values::default()
     }
 }

@@ -1,4 +1,4 @@
-//! [`RedisContest`]: two nodes over Redis, beside a raw client that does the same to the same server.
+//! [`RedisComparison`]: two nodes over Redis, beside a raw client that does the same to the same server.
 
 mod idle;
 
@@ -20,27 +20,27 @@ use tokio::runtime::Runtime;
 pub(crate) use self::idle::IdleCluster;
 use crate::{
     cli::RedisLoad,
+    client_stats::ClientStats,
     clock::Clock,
     endpoint::Reach,
-    figure::{self, Figure, Measurement},
+    figure::{self, Measurement},
     marker::Marker,
     report::{Column, Report},
     resp::{RedisUrl, Resp},
-    swarm::{Harvest, histogram},
-    track::{Arrival, Track},
+    sequence_tracker::SequenceTracker,
 };
 
-/// Two nodes over Redis, beside a raw client.
-pub(crate) struct RedisContest {
+/// The same load on two nodes over Redis and on a raw client.
+pub(crate) struct RedisComparison {
     load: RedisLoad,
     url: RedisUrl,
-    /// The publishing node's thread, and the reading one's: an application's hub has one of its own, too.
+    /// The runtimes of the publishing and of the reading node: an application's hub has one of its own, too.
     runtime: Runtime,
     reader: Runtime,
     clock: Clock,
 }
 
-/// Our keys in Redis, removed when this is dropped, and after ten minutes if it never is.
+/// The keys of a measurement in Redis, removed when this is dropped; they also expire after ten minutes.
 struct Keys<'a> {
     url: &'a RedisUrl,
     prefix: String,
@@ -48,14 +48,10 @@ struct Keys<'a> {
     names: [String; 3],
 }
 
-/// What a reader has seen.
-struct Seen {
-    harvest: Harvest,
-    track: Track,
-    delivered: u32,
-    doubled: u32,
-    late: u32,
-    gaps: u32,
+/// The messages that a reader has received.
+struct Received {
+    stats: ClientStats,
+    tracker: SequenceTracker,
 }
 
 const NODE_LOG: usize = 0;
@@ -63,19 +59,19 @@ const RAW_LOG: usize = 2;
 
 const EXPIRE: &[u8] = b"600";
 
-impl RedisContest {
-    /// Looks at the URL; Redis is not contacted yet.
+impl RedisComparison {
+    /// Parses the URL, without contacting Redis.
     pub(crate) fn new(load: RedisLoad) -> anyhow::Result<Self> {
-        let reach = if load.i_own_this_host { Reach::Anywhere } else { Reach::Loopback };
+        let reach = if load.run.i_own_this_host { Reach::Anywhere } else { Reach::Loopback };
         let url = RedisUrl::parse(&load.redis, reach)?;
         let thread = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         Ok(Self { load, url, runtime: thread()?, reader: thread()?, clock: Clock::start() })
     }
 
-    /// Measures everything as often as was asked for, raw client and nodes in turn.
+    /// Measures everything `runs` times, raw client and nodes in turn.
     pub(crate) fn run(&self) -> anyhow::Result<Report> {
         let (mut raw, mut nodes) = (Vec::new(), Vec::new());
-        for _ in 0..self.load.runs {
+        for _ in 0..self.load.run.runs {
             let mut pair = [Measurement::default(), Measurement::default()];
             self.latency(&mut pair).context("latency")?;
             self.throughput(&mut pair).context("publishes")?;
@@ -84,15 +80,16 @@ impl RedisContest {
             raw.push(first);
             nodes.push(second);
         }
-        let column = |name: &str, is_floor, runs| Column { name: name.into(), is_floor, runs };
+        let column = |name: &str, is_baseline, runs| Column { name: name.into(), is_baseline, runs };
         Ok(Report::new(vec![column("realtime", false, nodes), column("raw client", true, raw)]))
     }
 
-    /// From publish to receipt over two nodes, each of which reads the stream; the raw client has two readers, too.
+    /// Measures the time from publish to receipt over two nodes, each of which reads the stream; the raw client has two
+    /// readers, too.
     fn latency(&self, [raw, nodes]: &mut [Measurement; 2]) -> anyhow::Result<()> {
         let keys = self.keys();
-        let seen = self.raw_latency(&keys.names[RAW_LOG])?;
-        seen.enter(raw, self.load.messages);
+        let received = self.raw_latency(&keys.names[RAW_LOG])?;
+        received.enter(raw, self.load.messages);
 
         let (publisher, reader) = (self.node(&keys)?, self.node(&keys)?);
         let start = async |node: &RedisStreamsBus| {
@@ -103,45 +100,48 @@ impl RedisContest {
         let mut events = self.reader.block_on(start(&reader))?;
         keys.expire()?;
         let drain = self.runtime.spawn(async move { while own.next().await.is_some() {} });
-        let (clock, messages, limit) = (self.clock, self.load.messages, self.load.time_limit);
+        let (clock, messages, limit) = (self.clock, self.load.messages, self.load.run.time_limit);
         let reading = self.reader.spawn(async move {
-            let mut seen = Seen::new()?;
+            let mut received = Received::new()?;
             let reading = async {
-                while seen.delivered < messages {
+                while received.delivered() < u64::from(messages) {
                     match events.next().await {
                         Some(BusEvent::Message(_, envelope)) => {
-                            seen.message(envelope.message().data.as_bytes(), clock.now());
+                            received.message(envelope.message().data.as_bytes(), clock.now());
                         }
-                        Some(BusEvent::Gap) => seen.gaps += 1,
+                        Some(BusEvent::Gap) => received.stats.counts.gaps += 1,
                         Some(_) => {}
                         None => break,
                     }
                 }
             };
             tokio::time::timeout(limit, reading).await.ok();
-            Ok::<_, anyhow::Error>(seen)
+            Ok::<_, anyhow::Error>(received)
         });
         self.spaced(|text| {
             let envelope = Arc::new(envelope(text));
             self.runtime.block_on(publisher.publish(&envelope))?;
             Ok(())
         })?;
-        let seen = self.reader.block_on(reading)??;
+        let received = self.reader.block_on(reading)??;
         drain.abort();
-        seen.enter(nodes, self.load.messages);
+        received.enter(nodes, self.load.messages);
         Ok(())
     }
 
-    fn raw_latency(&self, key: &str) -> anyhow::Result<Seen> {
+    fn raw_latency(&self, key: &str) -> anyhow::Result<Received> {
         let (mut writer, stop) = (self.url.open()?, AtomicBool::new(false));
         let (clock, messages) = (self.clock, self.load.messages);
-        let until = Instant::now() + self.load.time_limit;
+        let until = Instant::now() + self.load.run.time_limit;
         let read = |mut reader: Resp| {
-            let (mut seen, mut last) = (Seen::new()?, b"0-0".to_vec());
-            while seen.delivered < messages && Instant::now() < until && !stop.load(Ordering::Relaxed) {
-                reader.xread(key.as_bytes(), &mut last, true, |text| seen.message(text, clock.now()))?;
+            let (mut received, mut last) = (Received::new()?, b"0-0".to_vec());
+            while received.delivered() < u64::from(messages)
+                && Instant::now() < until
+                && !stop.load(Ordering::Relaxed)
+            {
+                reader.xread(key.as_bytes(), &mut last, true, |text| received.message(text, clock.now()))?;
             }
-            Ok(seen)
+            Ok(received)
         };
         let readers = [self.url.open()?, self.url.open()?];
         thread::scope(|scope| {
@@ -152,30 +152,30 @@ impl RedisContest {
                 writer.answer()
             });
             stop.store(published.is_err(), Ordering::Relaxed);
-            let seen = readers.map(|reader| reader.join().unwrap_or_else(|_| bail!("a reader panicked")));
+            let received = readers.map(|reader| reader.join().unwrap_or_else(|_| bail!("a reader panicked")));
             published?;
-            let [seen, other] = seen;
+            let [received, other] = received;
             other?;
-            seen
+            received
         })
     }
 
-    /// Publishes the messages of the latency at their times, on this thread.
+    /// Publishes the messages of the latency measurement at their times, on this thread.
     fn spaced(&self, mut publish: impl FnMut(&str) -> anyhow::Result<()>) -> anyhow::Result<()> {
-        let RedisLoad { messages, rate, size, time_limit, .. } = &self.load;
+        let RedisLoad { messages, rate, size, run, .. } = &self.load;
         let began = Instant::now();
         for number in 0..*messages {
             if rate.0 > 0.0 {
                 let due = began + Duration::from_secs_f64(f64::from(number) / rate.0);
                 thread::sleep(due.saturating_duration_since(Instant::now()));
             }
-            ensure!(began.elapsed() < *time_limit, "the time limit has passed after {number} messages");
+            ensure!(began.elapsed() < run.time_limit, "the time limit has passed after {number} messages");
             publish(&self.text(number, *size))?;
         }
         Ok(())
     }
 
-    /// How many publishes a second one node takes from many callers; the raw client has as many on the way.
+    /// Measures the publishes per second of one node with many callers; the raw client pipelines as many commands.
     fn throughput(&self, [raw, nodes]: &mut [Measurement; 2]) -> anyhow::Result<()> {
         let keys = self.keys();
         let RedisLoad { callers, publishes, size, .. } = self.load;
@@ -206,12 +206,12 @@ impl RedisContest {
         Ok(())
     }
 
-    /// Publishes from many callers at once; answers how long it took.
+    /// Publishes from many callers at once. Returns the time that it took.
     fn publish_all(&self, node: &RedisStreamsBus, publishes: u32) -> anyhow::Result<Duration> {
         let next = Arc::new(AtomicU32::new(0));
         let envelope = Arc::new(envelope(&self.text(0, self.load.size)));
         self.runtime.block_on(async {
-            // The connection is opened by the first one, which is not timed.
+            // The first publish opens the connection, and is not timed.
             node.publish(&envelope).await?;
             let began = Instant::now();
             let mut callers = tokio::task::JoinSet::new();
@@ -230,12 +230,14 @@ impl RedisContest {
                 }
                 Ok::<_, anyhow::Error>(())
             };
-            tokio::time::timeout(self.load.time_limit, all).await.context("the time limit has passed")??;
+            tokio::time::timeout(self.load.run.time_limit, all)
+                .await
+                .context("the time limit has passed")??;
             Ok(began.elapsed())
         })
     }
 
-    /// How long a node that starts reads the window; the raw client reads the same entries.
+    /// Measures the time in which a starting node reads the window; the raw client reads the same entries.
     fn window(&self, [raw, nodes]: &mut [Measurement; 2]) -> anyhow::Result<()> {
         let keys = self.keys();
         let history = self.load.history;
@@ -255,7 +257,7 @@ impl RedisContest {
         ensure!(count > history as usize, "the window has {count} entries instead of {history}");
         raw.set(&figure::WINDOW_S, began.elapsed().as_secs_f64());
 
-        let (began, limit) = (Instant::now(), self.load.time_limit);
+        let (began, limit) = (Instant::now(), self.load.run.time_limit);
         let read = self.runtime.block_on(async {
             let mut events = self.node(&keys)?.subscribe();
             let reading = async {
@@ -295,7 +297,7 @@ impl RedisContest {
     }
 
     fn in_time(&self, began: Instant) -> anyhow::Result<()> {
-        ensure!(began.elapsed() < self.load.time_limit, "the time limit has passed");
+        ensure!(began.elapsed() < self.load.run.time_limit, "the time limit has passed");
         Ok(())
     }
 
@@ -307,7 +309,7 @@ impl RedisContest {
 }
 
 impl Keys<'_> {
-    /// Lets Redis remove them, should this process be killed.
+    /// Sets their expiry, in case this process is killed.
     fn expire(&self) -> anyhow::Result<()> {
         let mut redis = self.url.open()?;
         self.names.iter().try_for_each(|name| redis.call(&[b"EXPIRE", name.as_bytes(), EXPIRE]))
@@ -323,44 +325,26 @@ impl Drop for Keys<'_> {
     }
 }
 
-impl Seen {
+impl Received {
     fn new() -> anyhow::Result<Self> {
-        let harvest = Harvest { latency: histogram()?, ..Harvest::new()? };
-        Ok(Self { harvest, track: Track::default(), delivered: 0, doubled: 0, late: 0, gaps: 0 })
+        Ok(Self { stats: ClientStats::new()?, tracker: SequenceTracker::default() })
+    }
+
+    fn delivered(&self) -> u64 {
+        self.stats.counts.delivered
     }
 
     fn message(&mut self, text: &[u8], now: u64) {
         Marker::each(text, 0, |marker| {
-            match self.track.enter(marker.number) {
-                Arrival::New => self.delivered += 1,
-                Arrival::Late => (self.delivered, self.late) = (self.delivered + 1, self.late + 1),
-                Arrival::Double => self.doubled += 1,
-            }
-            self.harvest.latency.saturating_record(now.saturating_sub(marker.sent));
+            self.stats.record(self.tracker.enter(marker.number), marker.sent, now);
         });
     }
 
-    fn enter(&self, figures: &mut Measurement, sent: u32) {
+    fn enter(mut self, figures: &mut Measurement, sent: u32) {
+        self.stats.lost = self.tracker.lost(sent);
         figures.set(&figure::EXPECTED, f64::from(sent));
-        let faults: [(&'static Figure, f64); 5] = [
-            (&figure::DELIVERED, f64::from(self.delivered)),
-            (&figure::LOST, self.track.lost(sent) as f64),
-            (&figure::DOUBLED, f64::from(self.doubled)),
-            (&figure::LATE, f64::from(self.late)),
-            (&figure::GAPS, f64::from(self.gaps)),
-        ];
-        for (figure, value) in faults {
-            figures.set(figure, value);
-        }
-        for (figure, quantile) in [
-            (&figure::LATENCY_P50, 0.5),
-            (&figure::LATENCY_P90, 0.9),
-            (&figure::LATENCY_P99, 0.99),
-            (&figure::LATENCY_P999, 0.999),
-            (&figure::LATENCY_MAX, 1.0),
-        ] {
-            figures.set(figure, self.harvest.latency.value_at_quantile(quantile) as f64 / 1e6);
-        }
+        self.stats.enter(figures);
+        self.stats.enter_latency(figures);
     }
 }
 
@@ -383,7 +367,7 @@ fn envelope(text: &str) -> Envelope {
     Envelope::broadcast(Scope::Both, Message::text(text))
 }
 
-/// What a node writes for the same message.
+/// Returns the value that a node writes for the same message.
 fn entry(text: &str) -> String {
     serde_json::json!({"topics": ["all"], "event": "message", "data": text, "at": 1_800_000_000_000_u64})
         .to_string()

@@ -1,4 +1,4 @@
-//! [`Report`]: the figures of all servers, as a table for people or as JSON for machines.
+//! [`Report`]: the figures of all servers, as a table or as JSON.
 
 use std::fmt::{self, Write};
 
@@ -17,28 +17,28 @@ pub(crate) struct Report {
 #[derive(Debug)]
 pub(crate) struct Column {
     pub(crate) name: String,
-    pub(crate) is_floor: bool,
+    pub(crate) is_baseline: bool,
     pub(crate) runs: Vec<Measurement>,
 }
 
 impl Report {
-    /// A report; the floor is shown last.
+    /// Creates a report; the baseline is the last column.
     pub(crate) fn new(mut columns: Vec<Column>) -> Self {
-        columns.sort_by_key(|column| column.is_floor);
+        columns.sort_by_key(|column| column.is_baseline);
         let medians = columns.iter().map(|column| Measurement::median(&column.runs)).collect();
         Self { columns, medians }
     }
 
-    /// What should not have been, for each server.
-    pub(crate) fn faults(&self) -> Vec<String> {
-        let faults = |(column, median): (&Column, &Measurement)| {
-            let faults = median.faults();
-            (!faults.is_empty()).then(|| format!("{}: {}", column.name, faults.join(", ")))
+    /// Returns the violations of each server as text.
+    pub(crate) fn violations(&self) -> Vec<String> {
+        let violations = |(column, median): (&Column, &Measurement)| {
+            let violations = median.violations();
+            (!violations.is_empty()).then(|| format!("{}: {}", column.name, violations.join(", ")))
         };
-        self.columns.iter().zip(&self.medians).filter_map(faults).collect()
+        self.columns.iter().zip(&self.medians).filter_map(violations).collect()
     }
 
-    /// The report for machines.
+    /// Returns the report as JSON.
     pub(crate) fn json(&self, command: &str, load: &Value) -> Value {
         let servers = self.columns.iter().zip(&self.medians).map(|(column, median)| {
             let figures = |measurement: &Measurement| -> Value {
@@ -54,7 +54,7 @@ impl Report {
                 "name": column.name,
                 "runs": column.runs.iter().map(figures).collect::<Vec<_>>(),
                 "median": figures(median),
-                "ratioToFloor": ratios,
+                "ratioToBaseline": ratios,
             })
         });
         json!({
@@ -66,19 +66,19 @@ impl Report {
         })
     }
 
-    /// A figure beside the floor's.
+    /// Returns the ratio of a figure to the baseline's.
     fn ratio(&self, column: &Column, median: &Measurement, key: &str) -> Option<f64> {
-        if column.is_floor {
+        if column.is_baseline {
             return None;
         }
-        let floor = self.columns.iter().position(|column| column.is_floor)?;
+        let baseline = self.columns.iter().position(|column| column.is_baseline)?;
         let (figure, value) = median.iter().find(|(figure, _)| figure.key == key)?;
-        let floor = self.medians[floor].value(figure)?;
-        (figure.kind == Kind::Compared && floor > 0.0).then_some(value / floor)
+        let baseline = self.medians[baseline].value(figure)?;
+        (figure.kind == Kind::Compared && baseline > 0.0).then_some(value / baseline)
     }
 }
 
-/// Whole numbers stay whole.
+/// Converts a number to JSON; whole numbers stay whole.
 fn number(value: f64) -> Value {
     if value.fract() == 0.0 && value.abs() < 1e15 { json!(value as i64) } else { json!(value) }
 }
@@ -92,11 +92,11 @@ impl fmt::Display for Report {
         }));
         let mut shown = Vec::new();
         for (figure, _) in self.medians.iter().flat_map(Measurement::iter) {
-            // Rare faults are shown only where there are any.
+            // Rare violations are shown only if there are any.
             let rare = !["lost", "doubled", "out_of_order"].contains(&figure.key);
             let none =
                 self.medians.iter().all(|median| median.value(figure).is_none_or(|value| value == 0.0));
-            if shown.contains(&figure.key) || (figure.kind == Kind::Fault && rare && none) {
+            if shown.contains(&figure.key) || (figure.kind == Kind::Violation && rare && none) {
                 continue;
             }
             shown.push(figure.key);
@@ -105,7 +105,7 @@ impl fmt::Display for Report {
                 let mut cell = median.value(figure).map(|value| figure.unit.show(value)).unwrap_or_default();
                 if let Some(ratio) = self.ratio(column, median, figure.key) {
                     write!(cell, "  {ratio:>5.2}x")?;
-                } else if self.columns.len() > 1 && !column.is_floor {
+                } else if self.columns.len() > 1 && !column.is_baseline {
                     cell.push_str("        ");
                 }
                 row.push(cell);
@@ -131,30 +131,33 @@ mod tests {
     use super::*;
     use crate::figure::{DELIVERED, DELIVERY_CPU, LOST};
 
-    fn column(name: &str, is_floor: bool, cpu: f64, lost: f64) -> Column {
+    fn column(name: &str, is_baseline: bool, cpu: f64, lost: f64) -> Column {
         let mut run = Measurement::default();
         run.set(&DELIVERED, 1000.0);
         run.set(&LOST, lost);
         run.set(&DELIVERY_CPU, cpu);
-        Column { name: name.into(), is_floor, runs: vec![run] }
+        Column { name: name.into(), is_baseline, runs: vec![run] }
     }
 
     #[test]
-    fn figures_stand_beside_the_floor() {
-        let report = Report::new(vec![column("floor", true, 2.0, 0.0), column("other", false, 3.0, 0.0)]);
+    fn figures_are_compared_with_the_baseline() {
+        let report = Report::new(vec![column("baseline", true, 2.0, 0.0), column("other", false, 3.0, 0.0)]);
         let table = report.to_string();
         assert!(table.contains("3.000 us   1.50x"), "{table}");
-        assert_eq!(table.lines().next().unwrap().split_whitespace().collect::<Vec<_>>(), ["other", "floor"]);
+        assert_eq!(
+            table.lines().next().unwrap().split_whitespace().collect::<Vec<_>>(),
+            ["other", "baseline"]
+        );
         let json = report.json("run", &Value::Null);
-        assert_eq!(json["servers"][0]["ratioToFloor"]["delivery_cpu_us"], 1.5);
+        assert_eq!(json["servers"][0]["ratioToBaseline"]["delivery_cpu_us"], 1.5);
         assert_eq!(json["servers"][0]["median"]["delivered"], 1000);
-        assert_eq!(json["servers"][0]["ratioToFloor"]["delivered"], Value::Null);
-        assert!(report.faults().is_empty());
+        assert_eq!(json["servers"][0]["ratioToBaseline"]["delivered"], Value::Null);
+        assert!(report.violations().is_empty());
     }
 
     #[test]
-    fn a_loss_is_a_fault() {
+    fn a_loss_is_a_violation() {
         let report = Report::new(vec![column("other", false, 3.0, 7.0)]);
-        assert_eq!(report.faults(), ["other: lost: 7"]);
+        assert_eq!(report.violations(), ["other: lost: 7"]);
     }
 }

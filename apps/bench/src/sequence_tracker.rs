@@ -1,31 +1,31 @@
-//! [`Track`]: what has come of one sequence of messages on one connection.
+//! [`SequenceTracker`]: the received part of one sequence of messages on one connection.
 
 use std::ops::Range;
 
-/// Which of the messages 0, 1, 2, ... have come.
+/// The set of the messages 0, 1, 2, ... that have arrived.
 ///
-/// A lossless stream in order costs a counter; only holes take memory.
+/// A complete stream in order takes a counter only; holes take memory.
 #[derive(Debug, Default)]
-pub(crate) struct Track {
-    /// The number after the highest one that has come.
+pub(crate) struct SequenceTracker {
+    /// The number after the highest one that has arrived.
     next: u32,
-    /// What has not come below that, ascending, apart from each other.
-    #[expect(clippy::box_collection, reason = "nearly all tracks have none, and there may be millions")]
+    /// The missing ranges below that, ascending and disjoint.
+    #[expect(clippy::box_collection, reason = "nearly all trackers have none, and there may be millions")]
     holes: Option<Box<Vec<Range<u32>>>>,
 }
 
-/// What a message's arrival means.
+/// Classification of a message on its arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Arrival {
-    /// It comes after all that have come.
+    /// After all that have arrived before.
     New,
-    /// A later one has come before it.
+    /// After a later message.
     Late,
-    /// It has come before.
+    /// Not for the first time.
     Double,
 }
 
-impl Track {
+impl SequenceTracker {
     /// Enters a message.
     pub(crate) fn enter(&mut self, number: u32) -> Arrival {
         if number == self.next {
@@ -47,7 +47,7 @@ impl Track {
         Arrival::Late
     }
 
-    /// How many of the first `sent` messages have not come.
+    /// Returns how many of the first `sent` messages have not arrived.
     pub(crate) fn lost(&self, sent: u32) -> u64 {
         let holes = self.holes.iter().flat_map(|holes| holes.iter());
         let holes: u64 = holes.map(|hole| u64::from(hole.end.min(sent).saturating_sub(hole.start))).sum();
@@ -59,27 +59,27 @@ impl Track {
 mod tests {
     use super::*;
 
-    fn arrivals(numbers: &[u32]) -> (Track, Vec<Arrival>) {
-        let mut track = Track::default();
-        let arrivals = numbers.iter().map(|&number| track.enter(number)).collect();
-        (track, arrivals)
+    fn arrivals(numbers: &[u32]) -> (SequenceTracker, Vec<Arrival>) {
+        let mut tracker = SequenceTracker::default();
+        let arrivals = numbers.iter().map(|&number| tracker.enter(number)).collect();
+        (tracker, arrivals)
     }
 
     #[test]
     fn a_stream_in_order_has_no_holes() {
-        let (track, arrivals) = arrivals(&[0, 1, 2]);
+        let (tracker, arrivals) = arrivals(&[0, 1, 2]);
         assert_eq!(arrivals, [Arrival::New; 3]);
-        assert_eq!((track.lost(3), track.lost(5)), (0, 2));
-        assert!(track.holes.is_none());
+        assert_eq!((tracker.lost(3), tracker.lost(5)), (0, 2));
+        assert!(tracker.holes.is_none());
     }
 
     #[test]
     fn lost_doubled_and_late_messages_are_told_apart() {
         use Arrival::{Double, Late, New};
-        let (track, arrivals) = arrivals(&[0, 5, 3, 3, 5, 0, 1, 9, 2, 2]);
+        let (tracker, arrivals) = arrivals(&[0, 5, 3, 3, 5, 0, 1, 9, 2, 2]);
         assert_eq!(arrivals, [New, New, Late, Double, Double, Double, Late, New, Late, Double]);
-        // 4, 6, 7, 8 have not come.
-        assert_eq!((track.lost(10), track.lost(12), track.lost(5)), (4, 6, 1));
+        // 4, 6, 7, 8 have not arrived.
+        assert_eq!((tracker.lost(10), tracker.lost(12), tracker.lost(5)), (4, 6, 1));
     }
 
     /// Against a plain list, with every kind of disorder.
@@ -87,7 +87,7 @@ mod tests {
     fn the_counts_are_those_of_a_plain_list() {
         let mut seed = 1_u64;
         for round in 0..200 {
-            let (mut track, mut seen) = (Track::default(), vec![false; 64]);
+            let (mut tracker, mut seen) = (SequenceTracker::default(), vec![false; 64]);
             let mut highest = None;
             for _ in 0..round {
                 seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -99,9 +99,9 @@ mod tests {
                 };
                 seen[number] = true;
                 highest = highest.max(Some(number));
-                assert_eq!(track.enter(number as u32), expected);
+                assert_eq!(tracker.enter(number as u32), expected);
             }
-            assert_eq!(track.lost(64), seen.iter().filter(|seen| !**seen).count() as u64);
+            assert_eq!(tracker.lost(64), seen.iter().filter(|seen| !**seen).count() as u64);
         }
     }
 }

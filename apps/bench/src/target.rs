@@ -7,16 +7,16 @@ use crate::{
     template::Template,
 };
 
-/// A server: where its clients connect, and how it is told to publish.
+/// A server: the endpoints of its clients, and the request that publishes a message.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
     pub(crate) name: String,
     pub(crate) websocket: Option<Endpoint>,
     pub(crate) sse: Option<Endpoint>,
-    /// The text that a WebSocket client sends first, for servers that want one.
+    /// The first text of a WebSocket client, for servers that require one.
     pub(crate) hello: Option<Template>,
     pub(crate) publish: Publish,
-    /// Its processes on this machine, whose descendants count as well; empty if they are not known.
+    /// Its processes on this machine, including their descendants; empty if unknown.
     pub(crate) pids: Vec<u32>,
 }
 
@@ -30,14 +30,14 @@ pub(crate) struct Publish {
     pub(crate) body: Template,
 }
 
-/// How clients are connected.
+/// The transport of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transport {
     WebSocket,
     Sse,
 }
 
-/// Where things are on a server with realtime's own endpoints.
+/// The paths of a server with realtime's own endpoints.
 #[derive(Debug, Clone)]
 pub(crate) struct Paths {
     pub(crate) websocket: String,
@@ -56,7 +56,7 @@ impl Default for Paths {
 }
 
 impl Target {
-    /// A server with realtime's endpoints, at `http://host:port`; its publish API may be at another address.
+    /// Describes a server with realtime's endpoints, at `http://host:port`; its publish API may be at another address.
     pub(crate) fn realtime(
         url: &str,
         api: Option<&str>,
@@ -82,12 +82,12 @@ impl Target {
         })
     }
 
-    /// Our own floor, at `http://host:port`. It knows no tokens, so it is told the user and the topic.
-    pub(crate) fn floor(url: &str) -> anyhow::Result<Self> {
+    /// Describes the baseline at `http://host:port`. It has no tokens, so requests name the user and the topic.
+    pub(crate) fn baseline(url: &str) -> anyhow::Result<Self> {
         let at =
             |path: &str| Endpoint::parse(&format!("{}{path}", url.trim_end_matches('/')), Reach::Loopback);
         Ok(Self {
-            name: "floor".into(),
+            name: "baseline".into(),
             websocket: Some(at("/resource/websocket?user={user}&topic={topic}")?),
             sse: Some(at("/resource/sse?user={user}&topic={topic}")?),
             hello: None,
@@ -101,7 +101,7 @@ impl Target {
         })
     }
 
-    /// Where clients of this transport connect.
+    /// Returns the endpoint of a transport.
     pub(crate) fn endpoint(&self, transport: Transport) -> anyhow::Result<&Endpoint> {
         let endpoint = match transport {
             Transport::WebSocket => &self.websocket,

@@ -1,4 +1,4 @@
-//! The binary, against its own floor.
+//! The binary, against its own baseline.
 
 use std::{
     fs,
@@ -13,16 +13,16 @@ use serde_json::Value;
 
 const BENCH: &str = env!("CARGO_BIN_EXE_realtime-bench");
 
-/// A floor with some faults, killed at the end of its test.
-struct Floor {
+/// A baseline server that may drop or double messages, killed at the end of its test.
+struct Baseline {
     child: Child,
     url: String,
 }
 
-impl Floor {
+impl Baseline {
     fn start(arguments: &[&str]) -> Self {
         let mut child = Command::new(BENCH)
-            .arg("floor")
+            .arg("baseline")
             .args(arguments)
             .stderr(Stdio::piped())
             .spawn()
@@ -35,7 +35,7 @@ impl Floor {
     }
 }
 
-impl Drop for Floor {
+impl Drop for Baseline {
     fn drop(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();
@@ -61,7 +61,7 @@ fn stderr(output: &Output) -> String {
 fn every_message_reaches_every_connection() {
     let output = bench(&[
         "run",
-        "--floor",
+        "--baseline",
         "--ws",
         "200",
         "--sse",
@@ -75,8 +75,8 @@ fn every_message_reaches_every_connection() {
     assert!(output.status.success(), "{}", stderr(&output));
     let figures = figures(&output);
     assert_eq!((&figures["expected"], &figures["delivered"]), (&20_000.into(), &20_000.into()));
-    for fault in ["lost", "doubled", "out_of_order", "stray", "ended", "timed_out"] {
-        assert_eq!(figures[fault], 0, "{fault}");
+    for violation in ["lost", "doubled", "out_of_order", "misrouted", "ended", "timed_out"] {
+        assert_eq!(figures[violation], 0, "{violation}");
     }
     for figure in ["latency_p99_ms", "delivery_cpu_us", "connection_kib"] {
         assert!(figures[figure].as_f64().is_some(), "{figure}");
@@ -87,8 +87,8 @@ fn every_message_reaches_every_connection() {
 fn messages_of_many_callers_over_many_threads_are_told_apart() {
     let output = bench(&[
         "run",
-        "--floor",
-        "--floor-threads",
+        "--baseline",
+        "--baseline-threads",
         "3",
         "--threads",
         "2",
@@ -111,29 +111,29 @@ fn messages_of_many_callers_over_many_threads_are_told_apart() {
 }
 
 #[test]
-fn a_message_to_one_user_or_topic_reaches_nobody_else() {
-    let load = ["--floor", "--ws", "40", "--sse", "40", "--messages", "400", "--rate", "0", "--json"];
+fn a_message_to_one_user_or_topic_reaches_no_other() {
+    let load = ["--baseline", "--ws", "40", "--sse", "40", "--messages", "400", "--rate", "0", "--json"];
     let unicast = bench(&[&["unicast"], &load[..]].concat());
     assert!(unicast.status.success(), "{}", stderr(&unicast));
     assert_eq!(
-        (figures(&unicast)["delivered"].clone(), figures(&unicast)["stray"].clone()),
+        (figures(&unicast)["delivered"].clone(), figures(&unicast)["misrouted"].clone()),
         (800.into(), 0.into())
     );
     let topics = bench(&[&["topics", "--topics", "10"], &load[..]].concat());
     assert!(topics.status.success(), "{}", stderr(&topics));
     assert_eq!(
-        (figures(&topics)["delivered"].clone(), figures(&topics)["stray"].clone()),
+        (figures(&topics)["delivered"].clone(), figures(&topics)["misrouted"].clone()),
         (3_200.into(), 0.into())
     );
 }
 
 #[test]
-fn a_server_that_loses_and_doubles_is_found_out() {
-    let floor = Floor::start(&["--drop-every", "10", "--double-every", "7"]);
+fn a_server_that_loses_and_doubles_is_detected() {
+    let baseline = Baseline::start(&["--drop-every", "10", "--double-every", "7"]);
     let output = bench(&[
         "run",
         "--url",
-        &floor.url,
+        &baseline.url,
         "--secret",
         "any",
         "--ws",
@@ -156,18 +156,18 @@ fn a_server_that_loses_and_doubles_is_found_out() {
 
 #[test]
 fn storms_and_idle_connections_are_measured() {
-    let storm = bench(&["storm", "--floor", "--ws", "200", "--sse", "200", "--json"]);
+    let storm = bench(&["storm", "--baseline", "--ws", "200", "--sse", "200", "--json"]);
     assert!(storm.status.success(), "{}", stderr(&storm));
     assert_eq!(figures(&storm)["failed"], 0);
     assert!(figures(&storm)["reconnect_p99_ms"].as_f64().is_some());
-    let idle = bench(&["idle", "--floor", "--ws", "200", "--hold", "100ms", "--json"]);
+    let idle = bench(&["idle", "--baseline", "--ws", "200", "--hold", "100ms", "--json"]);
     assert!(idle.status.success(), "{}", stderr(&idle));
     assert!(figures(&idle)["connection_after_kib"].as_f64().is_some());
 }
 
 #[test]
 fn memory_is_read_at_several_numbers_of_connections_and_after_a_burst() {
-    let load = ["idle", "--floor", "--ws", "200", "--threads", "3", "--json"];
+    let load = ["idle", "--baseline", "--ws", "200", "--threads", "3", "--json"];
     let idle = bench(&[&load[..], &["--points", "50,100", "--burst", "20"]].concat());
     assert!(idle.status.success(), "{}", stderr(&idle));
     let figures = figures(&idle);
@@ -196,7 +196,7 @@ fn memory_is_read_at_several_numbers_of_connections_and_after_a_burst() {
 fn many_connections_are_compared_with_few() {
     let output = bench(&[
         "scale",
-        "--floor",
+        "--baseline",
         "--sse",
         "100",
         "--few",
@@ -217,13 +217,13 @@ fn many_connections_are_compared_with_few() {
 
 #[test]
 fn a_demo_is_published_to_where_it_says_that_its_api_is() {
-    let floor = Floor::start(&[]);
+    let baseline = Baseline::start(&[]);
     // Nothing serves port 1. A demo that was not told of an internal address has its API where its clients are.
     let script = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o700)).tempfile().unwrap();
     let text = format!(
         "#!/bin/sh\n[ -n \"$REALTIME__SERVER__INTERNAL\" ] && echo 'internal api: http://127.0.0.1:1/ (key)' >&2\n\
          echo 'demo is ready at {}' >&2\nexec sleep 60\n",
-        floor.url
+        baseline.url
     );
     fs::write(script.path(), text).unwrap();
     // A program that is open for writing cannot be started.
@@ -238,9 +238,9 @@ fn a_demo_is_published_to_where_it_says_that_its_api_is() {
 }
 
 #[test]
-fn a_tool_that_is_killed_takes_its_server_along() {
+fn a_tool_that_is_killed_ends_its_server() {
     let mut tool = Command::new(BENCH)
-        .args(["idle", "--floor", "--ws", "1", "--hold", "60s"])
+        .args(["idle", "--baseline", "--ws", "1", "--hold", "60s"])
         .spawn()
         .expect("the binary starts");
     let wait = |what: &str, done: &dyn Fn() -> bool| {
@@ -252,18 +252,28 @@ fn a_tool_that_is_killed_takes_its_server_along() {
     };
     let children = format!("/proc/{0}/task/{0}/children", tool.id());
     let server = || fs::read_to_string(&children).unwrap_or_default().trim().to_owned();
-    wait("the floor is not started", &|| !server().is_empty());
+    wait("the baseline is not started", &|| !server().is_empty());
     let server = format!("/proc/{}/exe", server());
     tool.kill().expect("it runs");
     tool.wait().expect("it has ended");
     // A process that has ended has no program any more, even if nobody has asked how it ended.
-    wait("the floor lives on", &|| fs::read_link(&server).is_err());
+    wait("the baseline lives on", &|| fs::read_link(&server).is_err());
+}
+
+#[test]
+fn the_former_name_of_the_baseline_still_works() {
+    let output = bench(&["run", "--floor", "--floor-threads", "2", "--ws", "5", "--rate", "0", "--json"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["servers"][0]["name"], "baseline");
+    let output = bench(&["floor", "--help"]);
+    assert!(output.status.success(), "{}", stderr(&output));
 }
 
 #[test]
 fn an_error_names_its_object() {
-    let floor = Floor::start(&[]);
-    let url = floor.url.trim_end_matches('/');
+    let baseline = Baseline::start(&[]);
+    let url = baseline.url.trim_end_matches('/');
     for (arguments, expected) in [
         (
             vec!["run", "--url", url, "--secret", "s", "--ws", "3", "--ws-path", "/nothing"],
@@ -277,13 +287,13 @@ fn an_error_names_its_object() {
             vec!["run", "--url", url, "--api-url", "http://127.0.0.1:1", "--secret", "s", "--ws", "1"],
             "caller 1 to 127.0.0.1:1: Connection refused".into(),
         ),
-        (vec!["run", "--url", url, "--ws", "1"], "need tokens; say --secret or --token-file".into()),
+        (vec!["run", "--url", url, "--ws", "1"], "need tokens; pass --secret or --token-file".into()),
         (
             vec!["run", "--url", "http://192.0.2.1", "--secret", "s", "--ws", "1"],
             "192.0.2.1 is not this machine".into(),
         ),
         (vec!["run", "--demo", "/bin/false", "--ws", "1"], "/bin/false has ended at once".into()),
-        (vec!["run", "--floor"], "how many connections?".into()),
+        (vec!["run", "--baseline"], "no connections: pass --ws N".into()),
     ] {
         let output = bench(&arguments);
         assert!(!output.status.success());
@@ -293,7 +303,7 @@ fn an_error_names_its_object() {
 
 #[test]
 fn another_server_is_compared_by_its_description() {
-    let other = Floor::start(&[]);
+    let other = Baseline::start(&[]);
     let (url, pid) = (other.url.trim_end_matches('/'), other.child.id());
     let spec = format!(
         r#"name=other,ws={url}/resource/websocket,sse={url}/resource/sse,publish={url}/api/publish,body={{"broadcast":true,"message":"{{message:json}}"}},pid={pid}"#
@@ -302,7 +312,7 @@ fn another_server_is_compared_by_its_description() {
         "compare",
         "--against",
         &spec,
-        "--floor",
+        "--baseline",
         "--ws",
         "20",
         "--sse",
@@ -316,10 +326,10 @@ fn another_server_is_compared_by_its_description() {
     assert!(output.status.success(), "{}", stderr(&output));
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
     let names: Vec<_> = json["servers"].as_array().unwrap().iter().map(|server| &server["name"]).collect();
-    assert_eq!(names, ["other", "floor"]);
+    assert_eq!(names, ["other", "baseline"]);
     assert_eq!(json["servers"][0]["median"]["delivered"], 4_000);
     assert_eq!(json["servers"][0]["runs"].as_array().unwrap().len(), 2);
-    // The floor is measured once more at the end.
+    // The baseline is measured once more at the end.
     assert_eq!(json["servers"][1]["runs"].as_array().unwrap().len(), 3);
-    assert!(json["servers"][0]["ratioToFloor"]["delivery_cpu_us"].as_f64().is_some());
+    assert!(json["servers"][0]["ratioToBaseline"]["delivery_cpu_us"].as_f64().is_some());
 }

@@ -16,7 +16,7 @@ use anyhow::Context;
 use realtime_core::Position;
 use serde::{Deserialize, Serialize};
 
-use crate::{audit::fault::Fault, swarm::lock};
+use crate::{audit::fault::Fault, pool_shared::lock};
 
 /// A position, as cursors and acknowledgements name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

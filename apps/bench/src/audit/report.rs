@@ -90,7 +90,7 @@ impl Verdict {
     }
 
     /// Descriptions of the violations.
-    pub(crate) fn faults(&self) -> Vec<String> {
+    pub(crate) fn violations(&self) -> Vec<String> {
         let violations = self.total().violations();
         violations
             .iter()

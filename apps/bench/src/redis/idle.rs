@@ -1,4 +1,4 @@
-//! [`IdleCluster`]: what Redis spends on nodes whose users are connected and receive nothing.
+//! [`IdleCluster`]: the CPU time that Redis spends on nodes whose users are connected and receive nothing.
 
 use std::{
     collections::BTreeMap,
@@ -32,7 +32,7 @@ pub(crate) struct IdleCluster {
     prefix: String,
 }
 
-/// What Redis spent while nothing was published.
+/// The CPU time of Redis while nothing was published.
 #[derive(Debug)]
 pub(crate) struct IdleReport {
     nodes: u32,
@@ -40,11 +40,11 @@ pub(crate) struct IdleReport {
     seconds: f64,
     /// Microseconds of the whole server process.
     cpu: f64,
-    /// The commands that were called, the dearest first; those that a script calls count twice.
+    /// The commands by descending cost; those that a script calls count twice.
     commands: Vec<(String, Spent)>,
 }
 
-/// What a command has cost since Redis' start.
+/// The cost of a command since Redis' start.
 #[derive(Debug, Clone, Copy, Default)]
 struct Spent {
     calls: f64,
@@ -59,26 +59,26 @@ struct Counters {
     commands: BTreeMap<String, Spent>,
 }
 
-/// A wire form without a byte.
+/// A wire format that writes nothing.
 struct NoWire;
 
-/// The most of a core that Redis may spend, in percent.
+/// Maximum use of a core by Redis, in percent.
 const GOAL: f64 = 2.0;
 
-/// Time after the last session was opened: comparisons that follow a new connection are over.
+/// Pause after the last session was opened, until the comparisons after a new connection are over.
 const SETTLE: Duration = Duration::from_secs(8);
 
 impl IdleCluster {
-    /// Looks at the URL; Redis is not contacted yet.
+    /// Parses the URL, without contacting Redis.
     pub(crate) fn new(load: RedisLoad, nodes: u32) -> anyhow::Result<Self> {
-        let reach = if load.i_own_this_host { Reach::Anywhere } else { Reach::Loopback };
+        let reach = if load.run.i_own_this_host { Reach::Anywhere } else { Reach::Loopback };
         let url = RedisUrl::parse(&load.redis, reach)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let prefix = format!("realtime-bench:{}", std::process::id());
         Ok(Self { load, nodes, url, runtime, prefix })
     }
 
-    /// Starts the nodes, connects their users, and looks at Redis while nothing happens.
+    /// Starts the nodes, connects their users, and measures Redis while nothing happens.
     pub(crate) fn run(&self) -> anyhow::Result<IdleReport> {
         let result = self.measure();
         let removed = self.remove_keys().context("failed to remove the keys of the nodes");
@@ -119,28 +119,31 @@ impl IdleCluster {
 
     fn node(&self, number: u32) -> anyhow::Result<Hub> {
         let config = RedisConfig { key_prefix: self.prefix.clone(), ..RedisConfig::single(&self.load.redis) };
-        let life = Incarnation::new(&format!("node-{number}"));
-        // Nobody reads the sessions.
+        let incarnation = Incarnation::new(&format!("node-{number}"));
+        // The sessions are not read.
         let outbox = OutboxLimits { max_stall: Duration::from_secs(3600), ..OutboxLimits::default() };
         let settings = Settings { outbox, ..Settings::default() };
         let hub = Hub::builder()
             .settings(settings)
             .node(format!("node-{number}"))
             .bus(RedisStreamsBus::new(config.clone())?)
-            .presence(RedisPresence::make(config.clone(), life.clone())?)
-            .control(RedisControl::make(config, life)?);
+            .presence(RedisPresence::make(config.clone(), incarnation.clone())?)
+            .control(RedisControl::make(config, incarnation)?);
         Ok(hub.start()?)
     }
 
     fn until(&self, what: &str, began: Instant, done: impl Fn() -> bool) -> anyhow::Result<()> {
         while !done() {
-            ensure!(began.elapsed() < self.load.time_limit, "the time limit has passed, waiting for {what}");
+            ensure!(
+                began.elapsed() < self.load.run.time_limit,
+                "the time limit has passed, waiting for {what}"
+            );
             thread::sleep(Duration::from_millis(50));
         }
         Ok(())
     }
 
-    /// Removes all that begins with the prefix of this run.
+    /// Removes all keys with the prefix of this run.
     fn remove_keys(&self) -> anyhow::Result<()> {
         let script =
             b"for _, key in ipairs(redis.call('KEYS', ARGV[1])) do redis.call('UNLINK', key) end return 1";
@@ -187,7 +190,7 @@ impl Counters {
 }
 
 impl IdleReport {
-    /// The report for machines.
+    /// Returns the report as JSON.
     pub(crate) fn json(&self) -> Value {
         let commands: serde_json::Map<String, Value> = self
             .commands
