@@ -1,4 +1,4 @@
-//! What single steps of a message's way cost: `cargo bench -p realtime-bench`.
+//! Costs of single steps in the delivery of a message: `cargo bench -p realtime-bench`.
 
 use std::cell::RefCell;
 
@@ -47,7 +47,7 @@ fn pass_to_1000_sessions(bencher: Bencher, broadcasts: usize) {
     bencher.counter(ItemsCount::new(1000 * broadcasts)).bench_local(bench::pass(1000, broadcasts));
 }
 
-/// 64 messages to one of so many sessions each: envelope, log, pass, outbox; items are messages.
+/// 64 messages, each to one of a number of sessions: envelope, log, pass, outbox; items are messages.
 #[divan::bench(args = [1000, 10_000], sample_size = 16)]
 fn unicast(bencher: Bencher, sessions: usize) {
     let unicasts = RefCell::new(Unicasts::new(sessions, 64));
@@ -67,7 +67,7 @@ fn unicast_and_read(bencher: Bencher, sessions: usize) {
     });
 }
 
-/// A client that comes back and is replayed so many messages; items are messages.
+/// The replay of messages to a client that reconnects; items are messages.
 #[divan::bench(args = [1000, 50_000])]
 fn replay(bencher: Bencher, messages: u64) {
     bencher.counter(ItemsCount::new(messages)).bench_local(bench::replay(messages));

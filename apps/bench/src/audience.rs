@@ -1,18 +1,18 @@
-//! [`Audience`]: whom the messages of a load are for.
+//! [`Audience`]: the recipients of a load's messages.
 
-/// Whom the messages of a load are for. Every connection is in one group, and every message is for one group.
+/// The recipients of a load's messages. Every connection is in one group, and every message is for one group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Audience {
-    /// Everybody: one group.
+    /// All connections: one group.
     Broadcast,
     /// One user, each in turn: as many groups as users.
     User { users: u32 },
-    /// One topic, each in turn: as many groups as topics, over which the users are spread.
+    /// One topic, each in turn: as many groups as topics, over which the users are distributed.
     Topic { topics: u32 },
 }
 
 impl Audience {
-    /// How many groups there are.
+    /// Returns the number of groups.
     pub(crate) fn groups(self) -> u32 {
         match self {
             Self::Broadcast => 1,
@@ -21,7 +21,7 @@ impl Audience {
         }
     }
 
-    /// The group of a user's connections. Users count from 0 here.
+    /// Returns the group of a user's connections. Users count from 0 here.
     pub(crate) fn group(self, user: u32) -> u32 {
         match self {
             Self::Broadcast => 0,
@@ -30,7 +30,7 @@ impl Audience {
         }
     }
 
-    /// The topic of a user, for tokens that name one.
+    /// Returns the topic of a user, for tokens that name one.
     pub(crate) fn topic(self, user: u32) -> Option<String> {
         match self {
             Self::Topic { .. } => Some(topic(self.group(user))),
@@ -38,7 +38,7 @@ impl Audience {
         }
     }
 
-    /// The fields of realtime's publish API for a message to a group; `user` is the id of its first user.
+    /// Returns the fields of realtime's publish API for a message to a group; `user` is the id of its first user.
     pub(crate) fn target(self, group: u32, user: &str) -> String {
         match self {
             Self::Broadcast => r#""broadcast":true"#.into(),

@@ -184,8 +184,7 @@ async fn start(arguments: &cli::Audit) -> anyhow::Result<(Option<OwnedServers>, 
         let nodes = arguments.node.iter().map(|url| Ok(Endpoint::parse(url, reach)?.address));
         return Ok((None, nodes.collect::<anyhow::Result<_>>()?));
     }
-    let program =
-        arguments.demo.as_deref().context("which nodes? say --demo PATH, or --node URL for each")?;
+    let program = arguments.demo.as_deref().context("no nodes: pass --demo PATH, or --node URL for each")?;
     let redis = RedisServer::start().await?;
     let heartbeat = format!("{}ms", HEARTBEAT.as_millis());
     let window = format!("{}ms", arguments.window.as_millis());

@@ -1,10 +1,10 @@
 //! [`Chunked`]: takes the chunked transfer coding off a body (RFC 9112, section 7.1).
 
-/// Where a chunked body stands. It may be cut anywhere.
+/// The state of decoding a chunked body, which may be cut anywhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Chunked {
     place: Place,
-    /// What is left of the chunk, or its size as far as it has been read.
+    /// The rest of the chunk, or the digits of its size so far.
     left: u64,
 }
 
@@ -27,13 +27,13 @@ enum Place {
     End,
 }
 
-/// Bytes that are no chunked body.
+/// A malformed chunked body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("byte {0:#04x} has no place in a chunked body")]
+#[error("unexpected byte {0:#04x} in a chunked body")]
 pub(crate) struct ChunkError(u8);
 
 impl Chunked {
-    /// Leaves of `bytes` the data alone, at their begin. Tells how much data that is, and how many of the bytes belong to
+    /// Moves the data in `bytes` to their beginning. Returns the length of the data, and the number of bytes that belong to
     /// the body: all but those after its end.
     pub(crate) fn decode(&mut self, bytes: &mut [u8]) -> Result<(usize, usize), ChunkError> {
         let (mut read, mut written) = (0, 0);
@@ -58,7 +58,7 @@ impl Chunked {
         Ok((written, read))
     }
 
-    /// Whether the body is complete.
+    /// Returns whether the body is complete.
     pub(crate) fn ended(&self) -> bool {
         self.place == Place::End
     }

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 
 use crate::template::Template;
 
-/// Where to connect, and what to ask for there.
+/// An address and the path of the requests there.
 #[derive(Debug, Clone)]
 pub(crate) struct Endpoint {
     pub(crate) address: SocketAddr,
@@ -16,11 +16,11 @@ pub(crate) struct Endpoint {
     pub(crate) path: Template,
 }
 
-/// Which hosts may be put under load.
+/// The hosts that may be put under load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reach {
     Loopback,
-    /// The user has said that the host is theirs.
+    /// All hosts: the user has confirmed that they are theirs.
     Anywhere,
 }
 
@@ -41,7 +41,7 @@ impl Endpoint {
         if reach == Reach::Loopback && !address.ip().is_loopback() {
             bail!(
                 "{url:?}: {} is not this machine; a load on somebody else's host is an attack. \
-                 If the host is yours, say --i-own-this-host",
+                 If the host is yours, pass --i-own-this-host",
                 address.ip()
             );
         }

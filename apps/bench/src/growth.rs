@@ -1,4 +1,4 @@
-//! [`Growth`]: what a server and the kernel take as its connections become more.
+//! [`Growth`]: the memory of a server and the kernel as the number of connections grows.
 
 use crate::{
     figure::{self, Measurement},
@@ -7,11 +7,11 @@ use crate::{
     process::Processes,
 };
 
-/// What a server and the kernel take at several numbers of connections.
+/// The memory of a server and the kernel at several numbers of connections.
 #[derive(Debug)]
 pub(crate) struct Growth {
     before: Reading,
-    /// The connections that there were then.
+    /// The number of connections then.
     first: usize,
     points: Vec<(usize, Reading)>,
 }
@@ -30,17 +30,17 @@ const KIB_PER_MIB: f64 = 1024.0;
 const KIB_PER_GIB: f64 = 1024.0 * 1024.0;
 
 impl Growth {
-    /// Reads what is taken with the `first` connections.
+    /// Reads the memory with the `first` connections.
     pub(crate) fn start(server: &Processes, first: usize) -> anyhow::Result<Self> {
         Ok(Self { before: Reading::now(server)?, first, points: Vec::new() })
     }
 
-    /// The connections that are not counted.
+    /// Returns the number of connections that are not counted.
     pub(crate) fn first(&self) -> usize {
         self.first
     }
 
-    /// Reads what is taken with so many connections.
+    /// Reads the memory with a number of connections.
     pub(crate) fn enter(&mut self, connections: usize, server: &Processes) -> anyhow::Result<()> {
         self.points.push((connections, Reading::now(server)?));
         Ok(())
@@ -68,7 +68,7 @@ impl Growth {
         }
     }
 
-    /// Enters what is taken now, after a burst to all connections of the last point.
+    /// Enters the current memory, after a burst to all connections of the last point.
     pub(crate) fn report_burst(&self, server: &Processes, figures: &mut Measurement) -> anyhow::Result<()> {
         let Some((connections, _)) = self.points.last() else { return Ok(()) };
         let (now, connections) = (Reading::now(server)?, connections.saturating_sub(self.first) as f64);

@@ -2,7 +2,7 @@
 
 use memchr::memmem;
 
-/// What this tool wants to know of an answer's head.
+/// The parts of an answer's head that this tool uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Head {
     pub(crate) status: u16,
@@ -15,7 +15,7 @@ pub(crate) struct Head {
     pub(crate) content_type: Option<String>,
 }
 
-/// How the end of a body is told (RFC 9112, section 6.3).
+/// The framing of a body (RFC 9112, section 6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Body {
     Length(u64),

@@ -1,21 +1,21 @@
-//! [`KernelMemory`]: what the kernel of this machine takes, for all processes together.
+//! [`KernelMemory`]: the memory of this machine's kernel, for all processes together.
 
 use std::fs;
 
 use anyhow::Context;
 
-/// What the kernel takes, in KiB. It has no figure for a single process: a connection on this machine counts with both of
-/// its ends, and whatever else the machine does counts too.
+/// The kernel's memory in KiB. There is no figure for a single process: both ends of a connection on this machine count, and
+/// so does everything else that the machine does.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct KernelMemory {
     /// `Slab` of `/proc/meminfo`: sockets, files and their inodes, entries of epolls.
     pub(crate) slab: u64,
-    /// `mem` of TCP in `/proc/net/sockstat`: what is in the buffers of sockets.
+    /// `mem` of TCP in `/proc/net/sockstat`: the buffers of sockets.
     pub(crate) buffers: u64,
 }
 
 impl KernelMemory {
-    /// What it takes now.
+    /// Reads the current values.
     pub(crate) fn now() -> anyhow::Result<Self> {
         let slab = field("/proc/meminfo", |line| line.strip_prefix("Slab:")?.split_whitespace().next())?;
         let pages = field("/proc/net/sockstat", |line| {

@@ -3,7 +3,7 @@
 /// The straight line with the least squares of vertical distances to some points.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Line {
-    /// What one more on the x axis adds.
+    /// Its increase per unit of x.
     pub(crate) slope: f64,
     /// Its value at 0.
     pub(crate) intercept: f64,
@@ -12,7 +12,7 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// The line through these points; `None` unless two of them differ in x.
+    /// Fits a line to points; `None` unless two of them differ in x.
     pub(crate) fn fit(points: &[(f64, f64)]) -> Option<Self> {
         let count = points.len() as f64;
         let (x, y) = points.iter().fold((0.0, 0.0), |(sum_x, sum_y), (x, y)| (sum_x + x, sum_y + y));
@@ -28,7 +28,7 @@ impl Line {
         Some(line)
     }
 
-    /// Its value at `x`.
+    /// Returns its value at `x`.
     pub(crate) fn at(&self, x: f64) -> f64 {
         self.intercept + self.slope * x
     }
@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn the_farthest_point_is_told() {
+    fn the_farthest_point_is_reported() {
         let line = Line::fit(&[(0.0, 10.0), (1.0, 13.0), (2.0, 10.0)]).unwrap();
         assert_eq!((line.slope, line.intercept), (0.0, 11.0));
         assert!((line.worst_residual - 2.0 / 13.0).abs() < 1e-9);

@@ -116,7 +116,7 @@ impl Load {
         tokens: &Arc<Tokens>,
         bar: &ProgressBar,
     ) -> anyhow::Result<Measurement> {
-        ensure!(!target.pids.is_empty(), "{}: its process is not known; say --pid", target.name);
+        ensure!(!target.pids.is_empty(), "{}: its process is unknown; pass --pid", target.name);
         let times = self.clients() / few as f64;
         let part = Self {
             websockets: self.websockets.min(few),
@@ -232,7 +232,7 @@ impl Load {
         tokens: &Arc<Tokens>,
         bar: &ProgressBar,
     ) -> anyhow::Result<Measurement> {
-        ensure!(!target.pids.is_empty(), "{}: its process is not known; say --pid", target.name);
+        ensure!(!target.pids.is_empty(), "{}: its process is unknown; pass --pid", target.name);
         let (server, mut figures) = (Processes::new(&target.pids)?, Measurement::default());
         let plan = Arc::new(self.plan(target, tokens));
         let pool = ClientPool::start(&plan, self.threads)?;

@@ -1,28 +1,28 @@
-//! [`Marker`]: what is in every message of a load, so that each can be told from all others.
+//! [`Marker`]: the content of a load's messages, by which each is identified.
 
 use std::io::Write;
 
 use memchr::memmem;
 
-/// Which message this is, and when it was published.
+/// The identity of a message, and the time of its publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Marker {
-    /// Which load.
+    /// The number of the load's run.
     pub(crate) run: u32,
-    /// Which group of connections it is for.
+    /// The group of connections that it is for.
     pub(crate) group: u32,
-    /// Who has published it.
+    /// The caller that has published it.
     pub(crate) caller: u32,
-    /// Which of the caller's messages to the group, from 0.
+    /// The number of the message among the caller's to the group, from 0.
     pub(crate) number: u32,
-    /// When it was published, on the clock of the load.
+    /// The time at which it was published, on the clock of the load.
     pub(crate) sent: u64,
 }
 
-/// How a message begins.
+/// The beginning of a message.
 const BEGIN: &[u8] = br#"{"type":"bench","run":"#;
 
-/// What is looked for where a server has put the message into something of its own.
+/// The text to search for if a server has wrapped the message.
 const NAME: &[u8] = b"bench";
 
 impl Marker {
@@ -37,8 +37,8 @@ impl Marker {
         text.extend_from_slice(br#""}"#);
     }
 
-    /// Calls back for each one in a payload. A server may wrap, escape and bundle messages; each has `size` bytes at
-    /// least.
+    /// Calls `found` for each marker in a payload. A server may wrap, escape and bundle messages; each has at least `size`
+    /// bytes.
     pub(crate) fn each(payload: &[u8], size: usize, mut found: impl FnMut(Self)) {
         let mut rest = payload;
         loop {
@@ -65,7 +65,7 @@ impl Marker {
         }
     }
 
-    /// The numbers from `at` on, whatever stands between them, and where they end.
+    /// Reads the numbers from `at` on, with any text between them. Returns them and their end.
     fn read(text: &[u8], mut at: usize) -> (Option<Self>, usize) {
         let mut number = || {
             let digits = text.get(at..)?;

@@ -1,4 +1,4 @@
-//! [`Processes`]: what the processes of a server cost, as Linux tells it.
+//! [`Processes`]: CPU time and memory of a server's processes on Linux.
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -20,7 +20,7 @@ impl Processes {
         Ok(Self(pids.to_vec()))
     }
 
-    /// Whether they are known.
+    /// Returns whether they are known.
     pub(crate) fn known(&self) -> bool {
         !self.0.is_empty()
     }

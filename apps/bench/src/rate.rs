@@ -1,12 +1,12 @@
-//! [`Rate`]: how many messages a second.
+//! [`Rate`]: messages a second.
 
 use std::str::FromStr;
 
-/// How many messages a second; 0 is back to back.
+/// Messages a second; 0 for back to back.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Rate(pub(crate) f64);
 
-/// A text that is no rate.
+/// An invalid rate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected messages a second, such as 10/s or 0.5/s, or 0 for back to back")]
 pub(crate) struct RateError;

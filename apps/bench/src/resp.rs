@@ -10,7 +10,7 @@ use anyhow::{Context, bail, ensure};
 
 use crate::endpoint::{Endpoint, Reach};
 
-/// Where Redis is, and the login.
+/// The address of Redis, and the login.
 #[derive(Debug, Clone)]
 pub(crate) struct RedisUrl {
     endpoint: Endpoint,
@@ -96,7 +96,7 @@ impl Resp {
         Ok(())
     }
 
-    /// Whether answers are at hand without reading the socket.
+    /// Returns whether answers are buffered.
     pub(crate) fn has_more(&self) -> bool {
         !self.socket.buffer().is_empty()
     }

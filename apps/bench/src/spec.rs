@@ -10,19 +10,19 @@ use crate::{
     target::{Publish, Target},
 };
 
-/// Another server to compare with. In URLs, headers and texts `{user}`, `{token}`, `{topic}` and `{message}` are put in.
+/// Another server to compare with. `{user}`, `{token}`, `{topic}` and `{message}` are replaced in URLs, headers and texts.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Spec {
-    /// What it is called in the report.
+    /// Its name in the report.
     name: String,
-    /// Where WebSockets connect.
+    /// The URL for WebSockets.
     ws: Option<String>,
-    /// Where event streams connect.
+    /// The URL for event streams.
     sse: Option<String>,
-    /// The text that a WebSocket client sends first.
+    /// The first text of a WebSocket client.
     hello: Option<String>,
-    /// Where messages are published.
+    /// The URL of the publish API.
     publish: String,
     #[serde(default = "post")]
     method: String,
@@ -49,7 +49,7 @@ fn message() -> String {
 const KEYS: [&str; 9] = ["name", "ws", "sse", "hello", "publish", "method", "header", "body", "pid"];
 
 impl Spec {
-    /// The server as a target.
+    /// Converts the description to a target.
     pub(crate) fn target(&self, reach: Reach) -> anyhow::Result<Target> {
         let Self { name, ws, sse, hello, publish, method, headers, body, pids } = self;
         let endpoint =
@@ -73,7 +73,7 @@ impl Spec {
         })
     }
 
-    /// Reads `key=value,key=value`. A comma separates only where a key follows, so values may have commas.
+    /// Parses `key=value,key=value`. A comma is a separator only before a key, so values may contain commas.
     fn parse(text: &str) -> anyhow::Result<Self> {
         let mut table = toml::Table::new();
         let (mut headers, mut pids) = (toml::value::Array::new(), toml::value::Array::new());
@@ -110,7 +110,7 @@ impl Spec {
 impl FromStr for Spec {
     type Err = String;
 
-    /// A file, if the text ends with `.toml`; else the short form.
+    /// Reads a file if the text ends with `.toml`, or else parses the short form.
     fn from_str(text: &str) -> Result<Self, String> {
         let spec = if Path::new(text).extension().is_some_and(|ending| ending == "toml") {
             std::fs::read_to_string(text)
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_short_form_and_toml_say_the_same() {
+    fn the_short_form_equals_toml() {
         let short = r#"name=other,ws=ws://127.0.0.1:1/ws?u={user},publish=http://127.0.0.1:1/p,header=X-Key: a,b,header=Y: z,body={"channel":"bench","data":{message}},pid=1,pid=2"#;
         let toml = r#"
             name = "other"
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn an_error_names_the_problem() {
         for (text, problem) in [
             ("name=x", "missing field `publish`"),
             ("nam=x", r#""nam=x": expected one of name, ws"#),

@@ -12,7 +12,7 @@ enum Piece {
     Value(Name, Form),
 }
 
-/// What can be put in.
+/// A placeholder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Name {
     Token,
@@ -31,7 +31,7 @@ enum Form {
     Url,
 }
 
-/// What is put in.
+/// The values of placeholders.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Values<'a> {
     /// The token of the connection's user.

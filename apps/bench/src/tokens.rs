@@ -20,7 +20,7 @@ struct Login {
     user: String,
 }
 
-/// How long signed tokens are valid: longer than any load.
+/// Validity of signed tokens, longer than any load.
 const TTL: Duration = Duration::from_secs(24 * 3600);
 
 impl Tokens {
@@ -65,7 +65,7 @@ impl Tokens {
         Ok(Self(logins))
     }
 
-    /// How many users there are.
+    /// Returns the number of users.
     pub(crate) fn users(&self) -> u32 {
         u32::try_from(self.0.len()).unwrap_or(u32::MAX)
     }
