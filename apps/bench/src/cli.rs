@@ -63,8 +63,8 @@ pub(crate) enum Command {
     Api(ApiLoad),
     /// The load of `run` on realtime and on other servers.
     Compare {
-        /// Another server: a file of TOML, or `name=..,ws=..,sse=..,publish=..`; see docs/benchmarking.md.
-        #[arg(long, required = true, num_args = 1.., value_name = "SPEC")]
+        /// Other servers, each described by a file of TOML; see docs/benchmarking.md.
+        #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
         against: Vec<Spec>,
         #[command(flatten)]
         deliveries: Deliveries,

@@ -1,6 +1,6 @@
 //! [`Spec`]: another server, as the user describes it.
 
-use std::{path::Path, str::FromStr};
+use std::str::FromStr;
 
 use anyhow::Context;
 use serde::Deserialize;
@@ -45,9 +45,6 @@ fn message() -> String {
     "{message}".into()
 }
 
-/// The keys of the short form. `header` and `pid` may be given several times.
-const KEYS: [&str; 9] = ["name", "ws", "sse", "hello", "publish", "method", "header", "body", "pid"];
-
 impl Spec {
     /// Converts the description to a target.
     pub(crate) fn target(&self, reach: Reach) -> anyhow::Result<Target> {
@@ -72,53 +69,16 @@ impl Spec {
             pids: pids.clone(),
         })
     }
-
-    /// Parses `key=value,key=value`. A comma is a separator only before a key, so values may contain commas.
-    fn parse(text: &str) -> anyhow::Result<Self> {
-        let mut table = toml::Table::new();
-        let (mut headers, mut pids) = (toml::value::Array::new(), toml::value::Array::new());
-        let key =
-            |text: &str| text.split_once('=').map(|(key, _)| key).filter(|key| KEYS.contains(key)).is_some();
-        let mut rest = text;
-        while !rest.is_empty() {
-            let end = rest
-                .match_indices(',')
-                .map(|(at, _)| at)
-                .find(|&at| key(&rest[at + 1..]))
-                .unwrap_or(rest.len());
-            let field = &rest[..end];
-            rest = rest.get(end + 1..).unwrap_or_default();
-            let (key, value) = field
-                .split_once('=')
-                .filter(|(key, _)| KEYS.contains(key))
-                .with_context(|| format!("{field:?}: expected one of {} and =", KEYS.join(", ")))?;
-            match key {
-                "header" => headers.push(value.into()),
-                "pid" => {
-                    let pid: i64 = value.parse().with_context(|| format!("pid {value:?}"))?;
-                    pids.push(pid.into());
-                }
-                _ => drop(table.insert(key.into(), value.into())),
-            }
-        }
-        table.insert("headers".into(), headers.into());
-        table.insert("pids".into(), pids.into());
-        Ok(table.try_into()?)
-    }
 }
 
 impl FromStr for Spec {
     type Err = String;
 
-    /// Reads a file if the text ends with `.toml`, or else parses the short form.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let spec = if Path::new(text).extension().is_some_and(|ending| ending == "toml") {
-            std::fs::read_to_string(text)
-                .context("failed to read the file")
-                .and_then(|text| Ok(toml::from_str(&text)?))
-        } else {
-            Self::parse(text)
-        };
+    /// Reads a file of TOML.
+    fn from_str(file: &str) -> Result<Self, String> {
+        let spec = std::fs::read_to_string(file)
+            .context("failed to read the file")
+            .and_then(|text| Ok(toml::from_str(&text)?));
         spec.map_err(|error| format!("{error:#}"))
     }
 }
@@ -127,36 +87,40 @@ impl FromStr for Spec {
 mod tests {
     use super::*;
 
+    fn parse(text: &str) -> Result<Spec, toml::de::Error> {
+        toml::from_str(text)
+    }
+
     #[test]
-    fn the_short_form_equals_toml() {
-        let short = r#"name=other,ws=ws://127.0.0.1:1/ws?u={user},publish=http://127.0.0.1:1/p,header=X-Key: a,b,header=Y: z,body={"channel":"bench","data":{message}},pid=1,pid=2"#;
-        let toml = r#"
+    fn a_description_is_a_target() {
+        let spec = parse(
+            r#"
             name = "other"
             ws = "ws://127.0.0.1:1/ws?u={user}"
             publish = "http://127.0.0.1:1/p"
             headers = ["X-Key: a,b", "Y: z"]
             body = '{"channel":"bench","data":{message}}'
             pids = [1, 2]
-        "#;
-        let spec: Spec = short.parse().unwrap();
-        assert_eq!(spec, toml::from_str(toml).unwrap());
-        let target = spec.target(Reach::Loopback).unwrap();
+            "#,
+        );
+        let target = spec.unwrap().target(Reach::Loopback).unwrap();
         assert_eq!((target.publish.method.as_str(), target.pids.as_slice()), ("POST", &[1, 2][..]));
+        assert_eq!(target.publish.headers, ["X-Key: a,b", "Y: z"]);
         assert!(target.websocket.is_some() && target.sse.is_none());
     }
 
     #[test]
     fn an_error_names_the_problem() {
         for (text, problem) in [
-            ("name=x", "missing field `publish`"),
-            ("nam=x", r#""nam=x": expected one of name, ws"#),
-            ("name=x,publish=http://127.0.0.1/,pid=one", r#"pid "one""#),
-            ("missing.toml", "failed to read the file"),
+            ("name = 'x'", "missing field `publish`"),
+            ("nam = 'x'", "unknown field `nam`"),
+            ("name = 'x'\npublish = 'http://127.0.0.1/'\npids = ['one']", "invalid type"),
         ] {
-            let error = text.parse::<Spec>().unwrap_err();
+            let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(problem), "{text}: {error}");
         }
-        let spec: Spec = "name=x,publish=http://192.0.2.1/".parse().unwrap();
+        assert!("missing.toml".parse::<Spec>().unwrap_err().contains("failed to read the file"));
+        let spec = parse("name = 'x'\npublish = 'http://192.0.2.1/'").unwrap();
         let error = format!("{:#}", spec.target(Reach::Loopback).unwrap_err());
         assert!(error.starts_with("x: publish: "), "{error}");
     }

@@ -218,7 +218,7 @@ fn many_connections_are_compared_with_few() {
 #[test]
 fn a_demo_is_published_to_where_it_says_that_its_api_is() {
     let baseline = Baseline::start(&[]);
-    // Nothing serves port 1. A demo that was not told of an internal address has its API where its clients are.
+    // Port 1 is closed. A demo without an internal address has its API at the address of its clients.
     let script = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o700)).tempfile().unwrap();
     let text = format!(
         "#!/bin/sh\n[ -n \"$REALTIME__SERVER__INTERNAL\" ] && echo 'internal api: http://127.0.0.1:1/ (key)' >&2\n\
@@ -256,7 +256,7 @@ fn a_tool_that_is_killed_ends_its_server() {
     let server = format!("/proc/{}/exe", server());
     tool.kill().expect("it runs");
     tool.wait().expect("it has ended");
-    // A process that has ended has no program any more, even if nobody has asked how it ended.
+    // A process that has ended has no program any more, even before its parent has waited for it.
     wait("the baseline lives on", &|| fs::read_link(&server).is_err());
 }
 
@@ -305,13 +305,17 @@ fn an_error_names_its_object() {
 fn another_server_is_compared_by_its_description() {
     let other = Baseline::start(&[]);
     let (url, pid) = (other.url.trim_end_matches('/'), other.child.id());
-    let spec = format!(
-        r#"name=other,ws={url}/resource/websocket,sse={url}/resource/sse,publish={url}/api/publish,body={{"broadcast":true,"message":"{{message:json}}"}},pid={pid}"#
+    let spec = tempfile::NamedTempFile::new().unwrap();
+    let text = format!(
+        "name = 'other'\nws = '{url}/resource/websocket'\nsse = '{url}/resource/sse'\n\
+         publish = '{url}/api/publish'\n\
+         body = '{{\"broadcast\":true,\"message\":\"{{message:json}}\"}}'\npids = [{pid}]\n"
     );
+    fs::write(spec.path(), text).unwrap();
     let output = bench(&[
         "compare",
         "--against",
-        &spec,
+        spec.path().to_str().unwrap(),
         "--baseline",
         "--ws",
         "20",
