@@ -1,4 +1,4 @@
-//! [`Authenticator`]: who may connect, and what it is told about the request.
+//! [`Authenticator`]: checks the login of a connection.
 
 use std::{
     fmt, mem,
@@ -34,11 +34,11 @@ pub struct Principal {
     pub user: UserId,
     /// The kind of application (`clientid`): shared by all browsers of a kind, no device.
     pub client_id: Option<Arc<str>>,
-    /// Which login it is.
+    /// The login's token.
     pub token: TokenHash,
-    /// When the login began, where that is known.
+    /// Beginning of the login, where it is known.
     pub issued_at: Option<SystemTime>,
-    /// When the login ends; its sessions end with it.
+    /// End of the login; its sessions end with it.
     pub expires_at: Option<SystemTime>,
     /// Named topics that its sessions are in from the start.
     pub topics: Vec<Topic>,
@@ -125,7 +125,7 @@ impl fmt::Debug for TokenHash {
     }
 }
 
-/// Why a connection was refused.
+/// Error of an [`Authenticator`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
     /// No login, or one that is not valid.
@@ -134,8 +134,8 @@ pub enum AuthError {
     /// A valid login that may not connect.
     #[error("{0}")]
     Forbidden(String),
-    /// Nobody can say now: the store of logins is away. The text is for the log; whoever asks is not known yet, and is
-    /// not told about it.
+    /// The login cannot be checked: the store of logins is unavailable. The text is for the log; it is not shown to the
+    /// client, which is not known yet.
     #[error("{0}")]
     Unavailable(String),
 }
@@ -159,7 +159,7 @@ impl AuthError {
         }
     }
 
-    /// Tells the log what a client is not told: why logins cannot be checked, at most once a second.
+    /// Logs why logins cannot be checked, at most once a second; clients do not get the reason.
     pub fn report(&self) {
         if let Self::Unavailable(reason) = self {
             warn_now_and_then(reason);
@@ -167,7 +167,7 @@ impl AuthError {
     }
 }
 
-/// An outage meets every client that tries to come back: one line a second tells as much as thousands.
+/// During an outage every reconnecting client fails: one line a second is enough.
 fn warn_now_and_then(reason: &str) {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -244,7 +244,7 @@ impl Handshake {
         Self { transport, query: pairs, headers, peer }
     }
 
-    /// Which transport is asked for.
+    /// The requested transport.
     pub fn transport(&self) -> Transport {
         self.transport
     }
@@ -259,12 +259,12 @@ impl Handshake {
         self.query.iter().find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 
-    /// The first header of that name, whatever its case; of `Cookie`, all of them, joined with `; `.
+    /// The first header of that name, case-insensitive; of `Cookie`, all of them, joined with `; `.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.header_all(name).next()
     }
 
-    /// The headers of that name, whatever its case, in their order; `Cookie` is one.
+    /// The headers of that name, case-insensitive, in their order; `Cookie` is one.
     pub fn header_all(&self, name: &str) -> impl Iterator<Item = &str> {
         let same = move |key: &str| key.eq_ignore_ascii_case(name);
         self.headers.iter().filter(move |(key, _)| same(key)).map(|(_, value)| value)
@@ -295,7 +295,7 @@ impl Handshake {
         Some(bare.trim()).filter(|token| !token.is_empty())
     }
 
-    /// Where a returning client stands: `Last-Event-ID`, else `lastEventId` or `cursor` in the query.
+    /// Cursor of a returning client: `Last-Event-ID`, else `lastEventId` or `cursor` in the query.
     pub fn cursor(&self) -> Option<&str> {
         let places = [self.header("Last-Event-ID"), self.query("lastEventId"), self.query("cursor")];
         places.into_iter().flatten().find(|cursor| !cursor.is_empty())
@@ -339,7 +339,7 @@ const COOKIE: &str = "cookie";
 /// Whether a request has to name its client id.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ClientIdPolicy {
-    /// It is checked when given. The seed's SSE snippet sends none.
+    /// It is checked when given. RuoYi's SSE snippet sends none.
     #[default]
     Optional,
     /// It must be given.

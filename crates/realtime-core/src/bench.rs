@@ -1,4 +1,4 @@
-//! What the workspace's micro-benchmarks run: each function makes one piece ready and returns the work to be timed.
+//! Work of the workspace's micro-benchmarks: each function prepares one piece and returns the work to be timed.
 //!
 //! Behind the feature `bench`, with no promise to anybody else.
 
@@ -186,7 +186,7 @@ pub fn gather(sessions: usize, frames: usize) -> impl FnMut() {
     }
 }
 
-/// How many bytes a session had for its body.
+/// Number of bytes that a session had for its body.
 fn read(session: &mut Session) -> u64 {
     match session.poll_next(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(Outbound::Bytes(bytes)) => bytes.len() as u64,

@@ -20,7 +20,7 @@ pub trait Bus: Send + Sync + 'static {
     /// [`BusError`]; the envelope was then not taken, or its fate is unknown.
     fn publish<'a>(&'a self, envelope: &'a Arc<Envelope>) -> BoxFuture<'a, Result<Published, BusError>>;
 
-    /// What happens on the bus from now on. The stream ends with the bus.
+    /// Events of the bus from now on. The stream ends with the bus.
     ///
     /// Events before the first [`BusEvent::Up`] are history: they can be replayed, and are not sent to anybody as new.
     fn subscribe(&self) -> BoxStream<'static, BusEvent>;
@@ -38,11 +38,11 @@ pub trait Bus: Send + Sync + 'static {
 /// A bus has taken an envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Published {
-    /// Where it stands, on a bus that has positions.
+    /// Its position, on a bus that has positions.
     pub position: Option<Position>,
 }
 
-/// What a subscriber of a bus sees.
+/// Event of a bus.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BusEvent {
     /// The bus is there. What follows comes after this position, on a bus that has positions.
@@ -56,11 +56,11 @@ pub enum BusEvent {
     /// Everything that the bus had acknowledged, to whatever node, before this instant has been emitted. A bus with
     /// positions says so every few seconds while it is up: a cursor that is still unknown then is none of its history.
     CaughtUp(Instant),
-    /// The bus is away, for this reason.
+    /// The bus is unavailable, for this reason.
     Down(String),
 }
 
-/// Why a bus did not take an envelope.
+/// Error of [`Bus::publish`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BusError {
     /// The bus cannot be reached, or did not answer in time.

@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
-/// Why a session ended. Each transport maps it to what its clients understand.
+/// Reason for the end of a session. Each transport maps it to its own codes.
 ///
 /// `Policy`, `Internal`, `Overloaded` and `Forbidden` are for applications; the framework itself gives the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CloseReason {
     /// The client closed in order, or the server's code did without another reason.
     Normal,
-    /// The client went away without a word.
+    /// The client disconnected without a close.
     Gone,
     /// The close endpoint or `disconnect` ended it.
     Disconnected,
     /// This node shuts down; come back after `retry`.
     Drain {
-        /// How long this client should wait: each gets another time, so that they do not all come at once.
+        /// Time that this client should wait; it is random, so that clients do not all reconnect at once.
         retry: Duration,
     },
     /// The client broke the protocol.

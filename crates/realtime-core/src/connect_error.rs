@@ -27,7 +27,7 @@ pub enum ConnectError {
     /// `limits.maxConnectionsPerUser` is reached.
     #[error("user {0} has reached the limit of {1} connections")]
     TooManyOfUser(UserId, usize),
-    /// A hub serves at most four wire forms.
-    #[error("no room for the wire form {0}")]
+    /// Maximum number of wire formats of a hub.
+    #[error("too many wire formats (at most 6): {0}")]
     TooManyWires(&'static str),
 }

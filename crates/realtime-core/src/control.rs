@@ -25,7 +25,7 @@ pub enum Order {
         /// The id of the only session that is meant.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         session: Option<String>,
-        /// What is delivered first.
+        /// Position up to which messages are delivered first.
         #[serde(default, with = "encoding::optional_position", skip_serializing_if = "Option::is_none")]
         after: Option<Position>,
     },
@@ -37,16 +37,16 @@ pub enum Order {
         user: Option<UserId>,
         /// The tokens.
         tokens: Vec<RefusedToken>,
-        /// What is delivered first.
+        /// Position up to which messages are delivered first.
         #[serde(default, with = "encoding::optional_position", skip_serializing_if = "Option::is_none")]
         after: Option<Position>,
     },
-    /// Refuse a token, whoever shows it, and end its sessions.
+    /// Refuse a token for every user, and end its sessions.
     RevokeToken {
         /// The token.
         #[serde(flatten)]
         token: RefusedToken,
-        /// What is delivered first.
+        /// Position up to which messages are delivered first.
         #[serde(default, with = "encoding::optional_position", skip_serializing_if = "Option::is_none")]
         after: Option<Position>,
     },
@@ -57,7 +57,7 @@ pub enum Order {
         /// In whole seconds. Tokens that do not say when they were issued are older than any time.
         #[serde(with = "encoding::seconds")]
         issued_before: SystemTime,
-        /// What is delivered first.
+        /// Position up to which messages are delivered first.
         #[serde(default, with = "encoding::optional_position", skip_serializing_if = "Option::is_none")]
         after: Option<Position>,
     },
@@ -132,10 +132,10 @@ pub trait Control: Send + Sync + 'static {
     /// it. A node that is cut off carries it out when it returns. An order that failed may be given again.
     ///
     /// # Errors
-    /// [`ControlError`] when the order could not be given; nobody carries it out then, or nobody knows.
+    /// [`ControlError`] when the order could not be sent; it may or may not have been carried out then.
     fn give(&self, order: Order) -> BoxFuture<'_, Result<Outcome, ControlError>>;
 
-    /// Resolves when this node knows what the cluster refuses. Until then its hub takes nobody in.
+    /// Resolves when this node knows the cluster's refused logins. Until then its hub refuses connections.
     fn started(&self) -> BoxFuture<'_, ()> {
         Box::pin(ready(()))
     }
@@ -145,16 +145,16 @@ pub trait Control: Send + Sync + 'static {
         true
     }
 
-    /// This node stops and has no sessions any more: nobody needs to wait for it.
+    /// Records that this node stops and has no sessions any more: other nodes need not wait for it.
     fn leave(&self) -> BoxFuture<'_, ()> {
         Box::pin(ready(()))
     }
 }
 
-/// What became of an order.
+/// Result of an order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// How many sessions it ended.
+    /// Number of sessions that it ended.
     pub closed: usize,
     /// The live nodes that have not confirmed it within the time.
     pub unconfirmed: Vec<String>,

@@ -9,7 +9,7 @@ use bytes::Bytes;
 /// Whoever runs the connection writes to the same socket. The outbox decides which of the two may write, so that bytes
 /// never mix; the rest of a frame that was cut short is left to whoever runs the connection.
 pub trait DirectWrite: Send + Sync + fmt::Debug {
-    /// Writes as many of the bytes as the socket takes now, and says how many. Never blocks.
+    /// Writes as many of the bytes as the socket takes now, and returns their number. Never blocks.
     ///
     /// # Errors
     /// When it takes none. Whoever runs the connection meets the same error and ends it.
@@ -27,7 +27,7 @@ pub(crate) struct Gather {
     bytes: Vec<u8>,
 }
 
-/// What a burst made larger than this is given back.
+/// A larger buffer is freed after use.
 const KEEP_BYTES: usize = 1 << 20;
 
 impl Gather {

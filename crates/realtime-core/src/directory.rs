@@ -97,11 +97,11 @@ impl Own {
     }
 }
 
-/// Time a client has to open a connection after the time that it was told to wait.
+/// Time for a client to reconnect, beyond its delay.
 const RECONNECT: Duration = Duration::from_secs(1);
-/// How many of a user's newest sessions are asked whether they are of the same login.
+/// Number of a user's newest sessions that are checked for the same login.
 const SHARED_AMONG: usize = 4;
-/// How many client ids are kept.
+/// Maximum number of shared client ids.
 const CLIENT_IDS: usize = 64;
 /// Longest time that a client is waited for, whatever it was told.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
@@ -299,13 +299,13 @@ impl Directory {
         self.read().users.iter().filter(|(_, own)| has(own)).map(|(user, _)| user.clone()).collect()
     }
 
-    /// How many users that are online and sessions there are.
+    /// Number of online users and sessions.
     pub(crate) fn count(&self) -> (usize, usize) {
         let state = self.read();
         (state.users.len(), state.sessions)
     }
 
-    /// How many connections are open, those of evicted sessions included.
+    /// Number of open connections, those of evicted sessions included.
     pub(crate) fn connections(&self) -> usize {
         self.read().connections
     }
@@ -326,7 +326,7 @@ impl Directory {
     }
 }
 
-/// When the client of a session that was sent away is to come back.
+/// Time at which the client of a drained session is expected back.
 fn retry_of(session: &SessionState) -> Option<Duration> {
     match session.outbox.closing() {
         Some(CloseReason::Drain { retry }) => Some(retry),

@@ -1,4 +1,4 @@
-//! [`Facade`]: the seed's verbs over one transport.
+//! [`Facade`]: the methods that both transports share.
 
 use bytestring::ByteString;
 
@@ -7,7 +7,7 @@ use crate::{
     Transport, UserId,
 };
 
-/// What the seed's static utilities and session holder offer, for one transport.
+/// Methods of RuoYi's static utilities and session holder, for one transport.
 ///
 /// A facade without a hub stands for a module that the configuration has switched off: its verbs answer
 /// [`FacadeError::Disabled`], and nobody is there.
@@ -17,10 +17,10 @@ pub struct Facade {
     transport: Transport,
 }
 
-/// Why a verb did nothing.
+/// Error of a [`Facade`]'s methods.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FacadeError {
-    /// The module is switched off.
+    /// The module is disabled.
     #[error("{0} is disabled")]
     Disabled(Transport),
     /// The list of users is empty.
@@ -35,7 +35,7 @@ pub enum FacadeError {
 }
 
 impl Facade {
-    /// The verbs of a transport; `None` when it is switched off.
+    /// Facade of a transport; `None` for a disabled module.
     pub fn new(hub: Option<Hub>, transport: Transport) -> Self {
         Self { hub, transport }
     }
@@ -92,7 +92,7 @@ impl Facade {
         Ok(hub.publish(Envelope::to_users(users, self.scope(), Message::text(text))?).await?)
     }
 
-    /// Publishes a text to everybody on every node.
+    /// Publishes a text to all sessions on every node.
     ///
     /// # Errors
     /// [`FacadeError`] when the module is off, the text too large or the bus away.

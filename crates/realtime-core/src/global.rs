@@ -1,4 +1,4 @@
-//! The optional process-wide hub, for code that has none at hand: the seed's static utilities.
+//! The optional process-wide hub, as RuoYi's static utilities have it.
 
 use once_cell::sync::OnceCell;
 

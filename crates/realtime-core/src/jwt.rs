@@ -40,7 +40,7 @@ pub struct JwtAuthenticator {
     header: Arc<OnceLock<Box<str>>>,
 }
 
-/// How tokens are signed.
+/// Signature algorithm of tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum JwtAlgorithm {
     /// HMAC with SHA-256.
@@ -68,9 +68,9 @@ pub struct Claims {
     /// Named topics that its sessions are in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub topics: Vec<Topic>,
-    /// When it ends, in seconds since 1970.
+    /// Expiry, in seconds since 1970.
     pub exp: u64,
-    /// When it was issued, in seconds since 1970; revoking a user's older tokens goes by it.
+    /// Time of issue, in seconds since 1970; a user's older tokens are revoked by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iat: Option<u64>,
     /// Makes two tokens of one second differ, so that kicking one does not hit the other.
@@ -78,7 +78,7 @@ pub struct Claims {
     pub jti: Option<String>,
 }
 
-/// The claims of a token that somebody else may have signed.
+/// Claims of a received token.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Received {
@@ -107,7 +107,7 @@ impl JwtAuthenticator {
     /// An authenticator for one algorithm and secret (its UTF-8 bytes).
     ///
     /// # Errors
-    /// [`EmptySecret`]: an empty secret signs for everybody.
+    /// [`EmptySecret`] for an empty secret, with which anybody could sign.
     pub fn new(algorithm: JwtAlgorithm, secret: &str) -> Result<Self, EmptySecret> {
         if secret.is_empty() {
             return Err(EmptySecret);
@@ -139,10 +139,10 @@ impl JwtAuthenticator {
         jsonwebtoken::encode(&Header::new(self.algorithm.into()), claims, &self.encoding)
     }
 
-    /// Checks a token and tells whom it belongs to.
+    /// Verifies a token and returns its principal.
     ///
     /// # Errors
-    /// [`AuthError::Unauthorized`] with what is wrong; never with the token.
+    /// [`AuthError::Unauthorized`] with the reason; never with the token.
     pub fn verify(&self, token: &str) -> Result<Principal, AuthError> {
         let hash = TokenHash::of(token);
         if let Some(login) = self.verified.find(hash) {

@@ -61,7 +61,7 @@ mod wire;
 
 /// The text of messages: a string that is cheap to clone.
 pub use bytestring::ByteString;
-/// What the asynchronous functions of this crate's traits return.
+/// Return type of the asynchronous functions of this crate's traits.
 pub use futures_core::future::BoxFuture;
 
 pub use auth::{AuthError, Authenticator, ClientIdPolicy, Credential, Handshake, Principal, TokenHash};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-/// How a node keeps, bounds and paces its sessions. Every field has a default.
+/// Sizes, times and limits of a node. Every field has a default.
 ///
 /// It deserializes from the camelCase keys of the configuration file; durations are written `10s`, `5m`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -12,19 +12,19 @@ use serde::Deserialize;
 pub struct Settings {
     /// The window of recent envelopes.
     pub history: History,
-    /// How messages that come in a burst leave together.
+    /// Batching of bursts.
     pub fanout: Fanout,
     /// The buffer between a session and its socket.
     pub outbox: OutboxLimits,
-    /// How often clients are written to and heard.
+    /// Heartbeats of clients.
     pub heartbeat: Heartbeat,
-    /// When users go offline.
+    /// Times of presence.
     pub presence: PresenceTimes,
-    /// What a node or a user may have.
+    /// Limits of a node and of a user.
     pub limits: Limits,
     /// The orderly stop.
     pub drain: Drain,
-    /// What a node does while the bus is away.
+    /// Behaviour while the bus is unavailable.
     pub bus: BusOutage,
 }
 
@@ -32,12 +32,12 @@ pub struct Settings {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct History {
-    /// How long an envelope is kept. Default 300 s.
+    /// Time for which an envelope is kept. Default: 300 s.
     #[serde(with = "humantime_serde")]
     pub max_age: Duration,
-    /// How many envelopes are kept. Default 100,000.
+    /// Maximum number of envelopes. Default: 100,000.
     pub max_messages: usize,
-    /// How many bytes the kept envelopes and their encodings may take. Default 64 MiB; at least eight times
+    /// Maximum size of the envelopes and their encodings in bytes. Default: 64 MiB; at least eight times
     /// `limits.maxMessageBytes` and 4 KiB, since what does not fit reaches nobody.
     pub max_bytes: usize,
 }
@@ -48,7 +48,7 @@ impl Default for History {
     }
 }
 
-/// How messages that come in a burst leave together.
+/// Batching of bursts.
 ///
 /// A worker hands out all that is new at once, and before it does so again it waits until the connections have written it,
 /// and pauses for about as long as that took.
@@ -71,11 +71,11 @@ impl Default for Fanout {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct OutboxLimits {
-    /// How many frames wait at most. Default 256.
+    /// Maximum number of queued frames. Default: 256.
     pub max_messages: usize,
-    /// How many bytes wait at most; a single larger frame still passes. Default 256 KiB.
+    /// Maximum size of the queued frames in bytes; a single larger frame still passes. Default: 256 KiB.
     pub max_bytes: usize,
-    /// How long a socket may accept nothing before the session ends as a slow consumer. Default 10 s.
+    /// Time without progress after which a session ends as a slow consumer. Default: 10 s.
     #[serde(with = "humantime_serde")]
     pub max_stall: Duration,
 }
@@ -90,10 +90,10 @@ impl Default for OutboxLimits {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Heartbeat {
-    /// How often every client is written to. Default 20 s: idle proxies cut after 30 to 60 s.
+    /// Interval of heartbeats. Default: 20 s, since proxies cut idle connections after 30 to 60 s.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
-    /// How long after a heartbeat a client that can answer may stay silent. Default 10 s.
+    /// Time for a client to answer a heartbeat. Default: 10 s.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
 }
@@ -104,11 +104,11 @@ impl Default for Heartbeat {
     }
 }
 
-/// When users go offline.
+/// Times of presence.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct PresenceTimes {
-    /// How long a user stays online after its last session has ended. Default 2 s: a page that is reloaded.
+    /// Time for which a user stays online after the last session has ended. Default: 2 s, for page reloads.
     #[serde(with = "humantime_serde")]
     pub grace: Duration,
 }
@@ -119,7 +119,7 @@ impl Default for PresenceTimes {
     }
 }
 
-/// What a node or a user may have; 0 means no limit.
+/// Limits of a node and of a user; 0 means no limit.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Limits {
@@ -161,10 +161,10 @@ impl Limits {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Drain {
-    /// How long a stopping node waits for its sessions to end. Default 10 s.
+    /// Time that a stopping node waits for its sessions to end. Default: 10 s.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
-    /// Clients are told to come back after a random time up to this one. Default 5 s.
+    /// Maximum of the random time after which clients reconnect. Default: 5 s.
     #[serde(with = "humantime_serde")]
     pub spread: Duration,
 }
@@ -182,7 +182,7 @@ impl Default for Drain {
 pub struct BusOutage {
     /// Default: keep.
     pub on_down: OnDown,
-    /// How long the bus has to be away before sessions are drained. Default 10 s.
+    /// Time of unavailability after which sessions are drained. Default: 10 s.
     #[serde(with = "humantime_serde")]
     pub down_after: Duration,
 }
@@ -193,7 +193,7 @@ impl Default for BusOutage {
     }
 }
 
-/// What becomes of sessions while the bus is away.
+/// Behaviour of sessions while the bus is unavailable.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum OnDown {
@@ -223,12 +223,12 @@ impl TryFrom<String> for OnDown {
 pub struct SettingsError {
     /// The dotted key.
     pub key: &'static str,
-    /// What is wrong with its value.
+    /// The problem.
     pub problem: String,
 }
 
 impl Settings {
-    /// Checks what a single value cannot tell.
+    /// Checks values against each other.
     ///
     /// # Errors
     /// Names the key whose value cannot work.

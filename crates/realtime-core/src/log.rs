@@ -351,7 +351,7 @@ impl Log {
         self.read_window().caught_up.is_some_and(|caught_up| caught_up > at)
     }
 
-    /// Forgets what is too old, a bounded number of entries at a time. Says whether there is more.
+    /// Drops entries that are too old, a bounded number at a time. Returns whether there are more.
     pub(crate) fn trim(&self) -> bool {
         let exceeds = || self.read_window().exceeds(&self.limits, &self.encoded, Instant::now());
         if !exceeds() {

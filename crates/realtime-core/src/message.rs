@@ -8,7 +8,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::{Topic, Transport, UserId};
 
-/// What a client receives: a text and the name of the event it belongs to.
+/// Message to clients: a text and the name of its event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// The event's name: SSE's `event:`, `event` in `realtime.v1`; raw WebSocket frames do not carry it.
@@ -42,7 +42,7 @@ impl<T: Into<ByteString>> From<T> for Message {
 #[derive(Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct EventName(ByteString);
 
-/// Why a text is no [`EventName`].
+/// Error of a text that is not an [`EventName`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EventNameError {
     /// The text is empty or longer than 64 bytes.
@@ -59,7 +59,7 @@ pub enum EventNameError {
 impl EventName {
     /// The event that announces a gap to SSE clients.
     pub const GAP: &'static str = "gap";
-    /// The event that tells SSE clients that the bus is away, or there again.
+    /// Event for SSE clients: the bus is unavailable, or available again.
     pub const BUS: &'static str = "realtime.bus";
 
     /// Parses an event's name.
@@ -104,7 +104,7 @@ impl<'de> Deserialize<'de> for EventName {
     }
 }
 
-/// Which transports a message is for.
+/// Transports that a message is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scope {
     /// The sessions of every transport.
@@ -141,7 +141,7 @@ pub struct Envelope {
 pub struct EmptyTargets;
 
 impl Envelope {
-    /// A message to everybody.
+    /// A message to all users.
     pub fn broadcast(scope: Scope, message: Message) -> Self {
         Self { topics: smallvec![Topic::all()], scope, message }
     }
@@ -171,17 +171,17 @@ impl Envelope {
         if topics.is_empty() { Err(EmptyTargets) } else { Ok(Self { topics, scope, message }) }
     }
 
-    /// Where the message goes; never empty.
+    /// Targets of the message; never empty.
     pub fn topics(&self) -> &[Topic] {
         &self.topics
     }
 
-    /// Which transports it is for.
+    /// Transports that it is for.
     pub fn scope(&self) -> Scope {
         self.scope
     }
 
-    /// What the clients receive.
+    /// The message.
     pub fn message(&self) -> &Message {
         &self.message
     }

@@ -36,7 +36,7 @@ pub struct MetricsSnapshot {
     pub delivered: u64,
     /// Frames that sessions read from the log to catch up.
     pub replayed: u64,
-    /// How often a session fell behind the live pass.
+    /// Number of times that a session fell behind the live pass.
     pub catch_ups: u64,
     /// Gaps that were announced to sessions.
     pub gaps: u64,

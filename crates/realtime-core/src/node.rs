@@ -19,15 +19,15 @@ use crate::{
     wire::{MAX_WIRES, WireSlot},
 };
 
-/// What the hub, the shards and the sessions of one node share.
+/// State that the hub, the shards and the sessions of one node share.
 pub(crate) struct Node {
     pub(crate) settings: Settings,
     pub(crate) log: Log,
     pub(crate) directory: Directory,
     pub(crate) metrics: Metrics,
-    /// Is told whenever a session was opened or ended; set once, when the hub starts.
+    /// Presence, which is notified of opened and ended sessions; set once, when the hub starts.
     pub(crate) presence: OnceCell<Weak<dyn Presence>>,
-    /// Who comes and goes, while a session is in the topic `presence`.
+    /// Reader of presence changes, while a session is in the topic `presence`.
     pub(crate) watch: PresenceWatch,
     /// Since when the bus has been away, after it was up.
     bus_down: Mutex<Option<SystemTime>>,
@@ -65,7 +65,7 @@ impl Node {
         }
     }
 
-    /// Who comes and goes from now on.
+    /// Presence changes from now on.
     pub(crate) fn presence_changes(&self) -> BoxStream<'static, PresenceEvent> {
         match self.presence.get().and_then(Weak::upgrade) {
             Some(presence) => presence.changes(),
@@ -78,7 +78,7 @@ impl Node {
         *self.bus_down.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The bus is away, or there again.
+    /// Records that the bus is unavailable, or available again.
     pub(crate) fn set_bus_down(&self, down: bool) {
         let mut since = self.bus_down.lock().unwrap_or_else(PoisonError::into_inner);
         *since = down.then(|| since.unwrap_or_else(SystemTime::now));

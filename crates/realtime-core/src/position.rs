@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-/// Where an envelope stands in the bus's history.
+/// Position of an envelope in the bus's history.
 ///
 /// Offsets of one epoch are dense: each envelope's is one more than that of the one before. The epoch grows
 /// whenever a loss cannot be ruled out. Positions are ordered, and equal on all nodes.
@@ -11,9 +11,9 @@ use std::{fmt, str::FromStr};
 /// opaque; it is URL-safe and at most 41 bytes long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Position {
-    /// Which history; milliseconds since 1970 of its start.
+    /// The history: milliseconds since 1970 of its start.
     pub epoch: u64,
-    /// Which envelope in that history; the first has 1.
+    /// Number of the envelope in that history; the first has 1.
     pub offset: u64,
 }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 use crate::UserId;
 
-/// Who is online in the cluster, over all transports.
+/// Online users of the cluster, over all transports.
 ///
 /// A user comes online with its first session on any node, and goes offline `presence.grace` after its last one has
 /// ended, so that a reload makes no flicker. Where a node that drained has told its client to come back later, the
@@ -38,29 +38,29 @@ pub trait Presence: Send + Sync + 'static {
     /// For each of the users, in the same order, whether it is online.
     ///
     /// # Errors
-    /// [`PresenceError`] when nobody can say now.
+    /// [`PresenceError`] when it is unavailable.
     fn is_online<'a>(&'a self, users: &'a [UserId]) -> BoxFuture<'a, Result<Vec<bool>, PresenceError>>;
 
-    /// How many users are online and how many sessions there are.
+    /// Number of online users and sessions.
     ///
     /// # Errors
-    /// [`PresenceError`] when nobody can say now.
+    /// [`PresenceError`] when it is unavailable.
     fn count(&self) -> BoxFuture<'_, Result<OnlineCount, PresenceError>>;
 
     /// Some of the users that are online, in ascending order: `take` of them after the first `skip`.
     ///
     /// # Errors
-    /// [`PresenceError`] when nobody can say now.
+    /// [`PresenceError`] when it is unavailable.
     fn users(&self, skip: usize, take: usize) -> BoxFuture<'_, Result<Vec<OnlineUser>, PresenceError>>;
 
     /// The sessions of a user, oldest first.
     ///
     /// # Errors
-    /// [`PresenceError`] when nobody can say now.
+    /// [`PresenceError`] when it is unavailable.
     fn sessions<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<Vec<OnlineSession>, PresenceError>>;
 }
 
-/// What a listener of presence is told.
+/// Event of presence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PresenceEvent {
     /// A user came online or went offline.
@@ -77,9 +77,9 @@ pub enum PresenceEvent {
 pub struct PresenceChange {
     /// The user.
     pub user_id: UserId,
-    /// What it is now.
+    /// The user's state.
     pub state: PresenceState,
-    /// When its first session began, or its last one ended; RFC 3339 in JSON.
+    /// Beginning of its first session, or end of its last one; RFC 3339 in JSON.
     #[serde(serialize_with = "rfc3339")]
     pub since: SystemTime,
 }
@@ -94,12 +94,12 @@ pub enum PresenceState {
     Offline,
 }
 
-/// Nobody can say who is online now.
+/// Error of an unavailable presence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("presence is unavailable: {0}")]
 pub struct PresenceError(pub String);
 
-/// How many users and sessions are online.
+/// Number of online users and sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct OnlineCount {
     /// Users that are online.
@@ -114,7 +114,7 @@ pub struct OnlineCount {
 pub struct OnlineUser {
     /// The user.
     pub user_id: UserId,
-    /// How many sessions it has; none for one that is about to go offline.
+    /// Number of its sessions; 0 for a user who is about to go offline.
     pub sessions: usize,
 }
 
@@ -130,7 +130,7 @@ pub struct OnlineSession {
     pub client_id: Option<String>,
     /// The node that serves it.
     pub node: String,
-    /// When it was opened; RFC 3339 in JSON.
+    /// Time of opening; RFC 3339 in JSON.
     #[serde(serialize_with = "rfc3339", deserialize_with = "from_rfc3339")]
     pub since: SystemTime,
 }

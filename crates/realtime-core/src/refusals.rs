@@ -17,15 +17,15 @@ pub(crate) struct Refusals {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Refused whoever shows them.
+    /// Tokens that are refused for every user.
     tokens: HashMap<TokenHash, End>,
     users: HashMap<UserId, OfUser>,
-    /// How many there may be before those that have ended are looked for.
+    /// Number of entries at which expired ones are removed.
     prune_at: usize,
     added: usize,
 }
 
-/// When a token would have ended anyway; `None`: never.
+/// Expiry of a token; `None`: never.
 type End = Option<SystemTime>;
 
 #[derive(Debug, Default)]
@@ -81,7 +81,7 @@ impl Refusals {
         self.reason(principal).is_some()
     }
 
-    /// Why the login is refused, as its sessions are told.
+    /// Close reason of a refused login's sessions.
     pub(crate) fn reason(&self, principal: &Principal) -> Option<CloseReason> {
         let state = self.lock();
         let of_user = state.users.get(&principal.user);

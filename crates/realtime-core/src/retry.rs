@@ -1,4 +1,4 @@
-//! When clients come back that were all sent away at once.
+//! Randomized reconnection times.
 
 use std::time::Duration;
 

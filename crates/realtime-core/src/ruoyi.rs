@@ -1,4 +1,4 @@
-//! What is RuoYi-Vue-Plus' own: the DTOs of its channels, the form of its HTTP answers, and how they tell of errors.
+//! Types of RuoYi-Vue-Plus: the DTOs of its channels, the reply of its HTTP API, and the status of its errors.
 
 pub(crate) mod dto;
 pub(crate) mod error_status;

@@ -2,29 +2,29 @@
 
 use crate::{BusError, Limits};
 
-/// Why an envelope was not published.
+/// Error of [`Hub::publish`](crate::Hub::publish).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
     /// The message is above `limits.maxMessageBytes`, or its targets above `limits.maxTargets`.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
-    /// The bus did not take it.
+    /// The bus failed.
     #[error("failed to publish to {target}: {source}")]
     Bus {
         /// The first topic, and how many more there are.
         target: String,
-        /// What the bus said.
+        /// The bus's error.
         source: BusError,
     },
 }
 
-/// Why a local send was not taken.
+/// Error of [`Hub::send_local`](crate::Hub::send_local).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LocalError {
     /// The message is above `limits.maxMessageBytes`, or its targets above `limits.maxTargets`.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
-    /// Too many local sends wait already.
+    /// Too many local sends are queued.
     #[error("the queue of local sends is full")]
     Overloaded,
 }
@@ -43,14 +43,14 @@ pub enum TooLarge {
     /// The users and topics are more than `limits.maxTargets`.
     #[error("the message has {count} targets, {limit} are allowed")]
     Targets {
-        /// How many topics, users included, there are.
+        /// Number of topics, users included.
         count: usize,
         /// The limit.
         limit: usize,
     },
 }
 
-/// Why a send to this node's sessions was not taken.
+/// Error of a send to a session of this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
     /// A bounded queue on the way is full; nothing was queued beyond it.

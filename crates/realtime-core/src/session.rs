@@ -26,11 +26,11 @@ use crate::{
     shard::Registration,
 };
 
-/// One live connection, owned by whatever serves its socket. Dropping it ends the session everywhere.
+/// One live connection, owned by the code that serves its socket. Dropping it ends the session.
 #[derive(Debug)]
 pub struct Session {
     registration: Registration,
-    /// How many bytes were taken since the socket last had its turn.
+    /// Bytes that were taken since the socket's last turn.
     pub(crate) taken: u32,
     /// It has, or had, a way past the body.
     attached: bool,
@@ -40,7 +40,7 @@ pub struct Session {
 /// actix's buffer has anyway, so that no connection keeps a buffer that a burst or a large message has grown.
 pub(crate) const TURN: u32 = 7 << 10;
 
-/// What a session's socket has to do next.
+/// Next step of a session's socket.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outbound {
     /// Write these bytes: frames one behind the other, or a piece of one.
@@ -186,7 +186,7 @@ impl Session {
         self.state().outbox.close(reason);
     }
 
-    /// Why the session is ending, if it is.
+    /// Reason for the session's end, if it is ending.
     pub fn closing(&self) -> Option<CloseReason> {
         self.state().outbox.closing()
     }

@@ -77,7 +77,7 @@ impl Drop for Registration {
 /// A shorter pause than this is none: timers have milliseconds.
 const SHORTEST_PAUSE: Duration = Duration::from_micros(500);
 
-/// How many local sends wait for a pass.
+/// Maximum number of queued local sends.
 const LOCAL_QUEUE: usize = 1024;
 
 /// Ticks after which a closing session is removed whose socket takes nothing, not even its closing frames.
@@ -101,7 +101,7 @@ pub(crate) enum Join {
 }
 
 impl Shard {
-    /// A shard whose passes somebody else runs.
+    /// A shard whose passes the caller runs.
     pub(crate) fn new(node: Arc<Node>) -> Arc<Self> {
         let (place, up) = (node.log.end(), node.log.up().is_some());
         let members = Members { place, up, ..Members::default() };
@@ -148,7 +148,7 @@ impl Shard {
         let kind = self.kind(transport, wire);
         let state = Arc::new(SessionState::new(directory.share(principal), kind));
         directory.insert(&state, &settings.limits)?;
-        // From here on its drop takes the session out again, whatever happens.
+        // From here on its drop removes the session.
         let registration = Registration { state: Arc::clone(&state), shard: Arc::clone(self) };
         let mut stats = PassStats::new(self.node.settings.drain.spread);
         {
@@ -219,7 +219,7 @@ impl Shard {
         }
     }
 
-    /// Takes a session out of its shard. Only the first call does something, and says so.
+    /// Removes a session from its shard. Returns whether this call did it.
     fn unregister(&self, session: &SessionState) -> bool {
         let mut members = self.lock();
         let stage = session.stage();
@@ -315,7 +315,7 @@ impl Shard {
         }
     }
 
-    /// Forgets some of the log's entries that are too old. Says whether there are more.
+    /// Drops some of the log's entries that are too old. Returns whether there are more.
     fn trim(&self) -> bool {
         self.node.log.trim()
     }
@@ -330,7 +330,7 @@ impl Shard {
         let mut guard = self.lock();
         let members = &mut *guard;
         for parked in &mut members.parked {
-            // While the bus is away nothing can be told.
+            // While the bus is unavailable nothing is known.
             parked.ticks += u32::from(down.is_none());
         }
         members.held.retain_mut(|held| {
@@ -503,7 +503,7 @@ impl Heartbeats {
     }
 }
 
-/// What a pass has left to do.
+/// Remaining work of a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pass {
     /// There is more in the log.
@@ -557,7 +557,7 @@ async fn run(
             }
             pass
         });
-        // The locks are plain maps' and survive a panic; a delivery task that ended would be missed by nobody.
+        // The locks guard plain maps and survive a panic; the end of a delivery task would go unnoticed.
         let pass = catch_unwind(work).unwrap_or_else(|_| {
             tracing::error!("a delivery pass panicked; its sessions read on from the log");
             shard.node.metrics.panics.add(1);

@@ -25,7 +25,7 @@ impl Node {
         Self { node, shard, ticks: 0 }
     }
 
-    /// The bus says something, as the hub's pump takes it.
+    /// Applies an event of the bus, as the hub's pump does.
     pub fn apply(&self, event: BusEvent) {
         apply(event, &self.node);
     }
@@ -35,7 +35,7 @@ impl Node {
         self.node.acknowledge(Some(position));
     }
 
-    /// The worker hands out what is new, up to one pass. Says whether there is more.
+    /// Runs one pass. Returns whether there is more.
     pub fn pass(&self) -> bool {
         self.shard.pass().more
     }

@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use crate::Settings;
 
-/// How long a tick is, and how many of them the limits are.
+/// Length of a tick, and the limits in ticks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ticks {
     pub(crate) period: Duration,
     /// Each session gets a heartbeat every so many ticks; they are spread over all of them.
     pub(crate) per_heartbeat: u64,
     pub(crate) max_stall: u32,
-    /// How long a heartbeat may go unanswered.
+    /// Ticks for which a heartbeat may stay unanswered.
     pub(crate) timeout: u32,
-    /// How long a session that is closing may take to be sent what waits.
+    /// Ticks that a closing session has to write its queued frames.
     pub(crate) max_closing: u32,
-    /// How long the end of a session waits for the log.
+    /// Ticks for which the end of a session waits for the log.
     pub(crate) max_hold: u32,
 }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{UserId, user::UserRef};
 
-/// Where a message goes: `user:<id>` for one user, `all` for everybody, any other name for a group
+/// Target of messages: `user:<id>` for one user, `all` for all users, any other name for a group
 /// (`role:admin`, `order:42`).
 ///
 /// A `Topic` is valid by being one: 1 to 160 bytes without white space and control characters. Cloning it is
@@ -19,7 +19,7 @@ use crate::{UserId, user::UserRef};
 #[serde(transparent)]
 pub struct Topic(Arc<str>);
 
-/// Why a text is no [`Topic`].
+/// Error of a text that is not a [`Topic`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TopicError {
     /// The text has no characters.
@@ -40,7 +40,7 @@ impl Topic {
     /// Every session is in this topic.
     pub const ALL: &'static str = "all";
 
-    /// Sessions in this topic are told who comes online and who goes offline.
+    /// Topic whose sessions get presence changes.
     pub const PRESENCE: &'static str = "presence";
 
     /// Parses a topic.
@@ -60,7 +60,7 @@ impl Topic {
         Ok(Self(text.into()))
     }
 
-    /// The topic of everybody.
+    /// The topic of all sessions.
     pub fn all() -> Self {
         Self(Self::ALL.into())
     }
@@ -78,7 +78,7 @@ impl Topic {
         self.0.strip_prefix("user:").map(UserRef::parse)
     }
 
-    /// Whether this is the topic of everybody.
+    /// Whether this is the topic of all sessions.
     pub fn is_all(&self) -> bool {
         *self.0 == *Self::ALL
     }

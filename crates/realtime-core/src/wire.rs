@@ -21,7 +21,7 @@ pub trait Wire: Send + Sync + 'static {
     /// A message, with its position where the bus gives one. Without a byte, clients of this form are not sent it.
     fn message(&self, message: &Message, position: Option<Position>) -> Bytes;
 
-    /// The notice that messages may be missing up to `cursor`; `None` when clients of this form can't be told.
+    /// The notice that messages may be missing up to `cursor`; `None` where the format has none.
     ///
     /// `spread` is this client's part of the time over which clients should load their state afresh.
     fn gap(&self, reason: GapReason, cursor: Option<Position>, spread: Duration) -> Option<Bytes>;
@@ -34,7 +34,7 @@ pub trait Wire: Send + Sync + 'static {
     fn answers_heartbeat(&self) -> bool;
 }
 
-/// Whether the bus is there, as a heartbeat tells clients: while it is away nothing that is published reaches them.
+/// State of the bus, for heartbeats: while it is unavailable, published messages do not reach clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BusState {
     /// It is there, as it was at the heartbeat before.

@@ -63,10 +63,10 @@ struct Queue {
 /// fills the queue each time.
 const QUEUE: usize = if cfg!(feature = "shuttle") { 3 } else { 1024 };
 
-/// How long a publisher waits for room.
+/// Time that a publisher waits for room.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The interval at which a subscriber is told that it has caught up.
+/// Interval of `CaughtUp` events.
 const CAUGHT_UP_INTERVAL: Duration = Duration::from_secs(1);
 
 impl MemoryBus {

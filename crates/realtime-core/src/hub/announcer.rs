@@ -1,4 +1,4 @@
-//! The announcer: tells the sessions of this node that are in the topic `presence` who comes and goes.
+//! The announcer: sends presence changes to the sessions of this node that are in the topic `presence`.
 //!
 //! Every node hears of every change by itself, so nothing goes over the bus, and a bus that carries no topics makes
 //! no difference. Changes are read only while a session is in the topic.
@@ -19,7 +19,7 @@ use crate::{
     registry::Registry,
 };
 
-/// The text of a message. It says what it is, for clients that see no event's name.
+/// Text of a message. It has a type of its own, for clients that do not get the event's name.
 #[derive(Serialize)]
 #[serde(tag = "type", content = "data", rename_all = "lowercase")]
 enum Text {
@@ -31,9 +31,9 @@ enum Text {
     },
 }
 
-/// How many changes go out together at most: a node that dies takes all of its users along.
+/// Maximum number of changes in a message: when a node dies, all of its users go offline.
 const BATCH: usize = 500;
-/// How long sockets have for one message before the next.
+/// Pause between messages.
 const PAUSE: Duration = Duration::from_millis(25);
 
 /// Time between two looks whether a session is still in the topic.
@@ -52,7 +52,7 @@ pub(super) async fn announce(registry: Arc<Registry>) {
     }
 }
 
-/// Tells changes until no session is in the topic any more.
+/// Sends changes until no session is in the topic any more.
 async fn tell(events: BoxStream<'static, PresenceEvent>, registry: &Registry, topic: &Topic) {
     let name = EventName::new(Topic::PRESENCE).expect("a plain word is an event's name");
     let mut batches = events.ready_chunks(BATCH);

@@ -19,7 +19,7 @@ use crate::{
     refusals::Refusals, registry::Registry,
 };
 
-/// How a hub is put together; see [`Hub::builder`].
+/// Builder of a [`Hub`]; see [`Hub::builder`].
 pub struct HubBuilder {
     settings: Settings,
     bus: Arc<dyn Bus>,
@@ -60,22 +60,22 @@ impl HubBuilder {
         self
     }
 
-    /// What carries envelopes between nodes.
+    /// Sets the bus between nodes.
     #[must_use]
     pub fn bus(mut self, bus: impl Bus) -> Self {
         self.bus = Arc::new(bus);
         self
     }
 
-    /// Who is online in the cluster, made from what this node knows. Without it, this node is all there is.
+    /// Sets the cluster's presence, made from this node's. Default: this node's alone.
     #[must_use]
     pub fn presence<P: Presence>(mut self, make: impl FnOnce(LocalPresence) -> P + Send + 'static) -> Self {
         self.presence = Some(Box::new(|local| Arc::new(make(local))));
         self
     }
 
-    /// What gives orders to every node, made from what carries them out here. Without it, this node is all there is.
-    /// The hub takes nobody in before it has started; see [`Hub::started`].
+    /// Sets the cluster's control, made from this node's. Default: this node's alone.
+    /// The hub refuses connections until it has started; see [`Hub::started`].
     #[must_use]
     pub fn control<C: Control>(mut self, make: impl FnOnce(LocalControl) -> C + Send + 'static) -> Self {
         self.control = Some(Box::new(|local| Arc::new(make(local))));

@@ -8,10 +8,10 @@ use crate::{
     TokenHash, UserId, refusals::whole_seconds,
 };
 
-/// Why a user was not kicked with a message.
+/// Error of a kick with a message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KickError {
-    /// The message was not published, and nobody was kicked.
+    /// The message was not published, and no session was kicked.
     #[error(transparent)]
     Publish(#[from] PublishError),
     /// The message was published, but the kick could not be given to every node.
@@ -26,7 +26,7 @@ impl Hub {
     /// tells the others what the first one could not.
     ///
     /// # Errors
-    /// [`ControlError`] when the other nodes could not be told.
+    /// [`ControlError`] when the other nodes could not be reached.
     pub async fn kick(&self, user: &UserId) -> Result<Outcome, ControlError> {
         let after = self.fence().await;
         self.0.control.give(Order::Kick { user: user.clone(), session: None, after }).await

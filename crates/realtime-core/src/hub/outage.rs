@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::{CloseReason, OnDown, node::Node};
 
-/// How often the state of the bus is looked at.
+/// Interval at which the state of the bus is checked.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Whether sessions are sent away for an outage of the bus.
@@ -46,7 +46,7 @@ pub(super) async fn watch(outage: Arc<Outage>, node: Arc<Node>) {
         if outage.is_draining() || since.elapsed() < settings.bus.down_after {
             continue;
         }
-        // First nobody is let in any more, then those who are here leave.
+        // New connections are refused before the existing ones are closed.
         outage.0.store(true, Ordering::SeqCst);
         let sessions = node.directory.all();
         tracing::warn!(sessions = sessions.len(), "the bus is away: sessions are sent to other nodes");

@@ -36,7 +36,7 @@ impl Health {
         failed.or_else(|| self.down.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
-    /// Waits until the hub has failed; says why.
+    /// Waits until the hub has failed; returns the reason.
     pub(super) async fn failed(&self) -> String {
         let mut failed = self.failed.subscribe();
         let problem = failed.wait_for(Option::is_some).await.map(|problem| problem.clone());
@@ -66,7 +66,7 @@ pub(super) async fn pump(events: BoxStream<'static, BusEvent>, registry: Arc<Reg
             }
             apply(event, &registry.node);
         }
-        // Before the bus is up for the first time, what comes is history, and nobody is served.
+        // Entries before the bus is up for the first time are history, and no session is served.
         if registry.node.log.up().is_some() {
             registry.wake();
         }
@@ -92,5 +92,5 @@ pub(crate) fn apply(event: BusEvent, node: &Node) {
     }
 }
 
-/// How many events are taken from the bus before the shards are woken.
+/// Events that are taken from the bus before the shards are woken.
 const PUMP_EVENTS: usize = 256;

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::pump::Health;
 
-/// How long a task that panicked rests before it is begun again.
+/// Pause before a task that panicked is restarted.
 const REST: Duration = Duration::from_millis(200);
 
 /// Runs a task without which the hub does nothing and which cannot be begun again: when it ends, the hub has failed.

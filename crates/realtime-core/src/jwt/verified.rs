@@ -1,4 +1,4 @@
-//! [`VerifiedTokens`]: what the last valid tokens said.
+//! [`VerifiedTokens`]: a cache of valid tokens.
 
 use std::{
     collections::HashMap,
@@ -10,11 +10,11 @@ use std::{
 use super::times::check_times;
 use crate::{AuthError, Principal, TokenHash};
 
-/// What the last valid tokens said, by their hashes. It has a bound, and forgets those that have not been shown for long.
+/// Bounded cache of the logins of valid tokens, by token hash. The least recently used ones are dropped.
 #[derive(Default)]
 pub(super) struct VerifiedTokens(Mutex<Generations>);
 
-/// What a valid token said.
+/// Login of a valid token.
 #[derive(Clone)]
 pub(super) struct Login {
     pub(super) principal: Principal,
@@ -22,7 +22,7 @@ pub(super) struct Login {
     pub(super) nbf: Option<f64>,
 }
 
-/// When the newer one is full it becomes the older one, and what that had is forgotten.
+/// Two generations: when the newer one is full, it replaces the older one.
 #[derive(Default)]
 struct Generations {
     newer: HashMap<TokenHash, Login>,
@@ -40,7 +40,7 @@ impl Login {
 }
 
 impl VerifiedTokens {
-    /// What the token of this hash said.
+    /// The login of the token with this hash.
     pub(super) fn find(&self, token: TokenHash) -> Option<Login> {
         let mut generations = self.lock();
         if let Some(login) = generations.newer.get(&token) {
@@ -51,7 +51,7 @@ impl VerifiedTokens {
         Some(login)
     }
 
-    /// Keeps what a valid token said.
+    /// Stores the login of a valid token.
     pub(super) fn insert(&self, token: TokenHash, login: Login) {
         self.lock().insert(token, login);
     }

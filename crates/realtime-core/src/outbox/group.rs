@@ -12,7 +12,7 @@ use crate::{
     sync::{Mutex, lock},
 };
 
-/// What the outboxes of one shard have in common.
+/// State that the outboxes of one shard share.
 #[derive(Debug)]
 pub(crate) struct OutboxGroup {
     pub(super) max_messages: usize,
@@ -38,7 +38,7 @@ impl OutboxGroup {
         }
     }
 
-    /// How many bodies were woken and have not asked since.
+    /// Number of bodies that were woken and have not pulled since.
     pub(crate) fn woken(&self) -> usize {
         self.woken.load(Ordering::Acquire)
     }

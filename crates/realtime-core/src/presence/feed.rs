@@ -1,4 +1,4 @@
-//! [`PresenceFeed`]: tells any number of listeners who comes and goes.
+//! [`PresenceFeed`]: a broadcast of presence changes.
 
 use futures_core::stream::BoxStream;
 use futures_util::stream::{StreamExt, unfold};
@@ -6,31 +6,31 @@ use tokio::sync::broadcast::{self, error::RecvError};
 
 use super::{PresenceChange, PresenceEvent};
 
-/// Tells any number of listeners who comes and goes. A listener that falls behind gets a gap.
+/// Broadcast of presence changes to any number of listeners. A listener that falls behind gets a gap.
 #[derive(Debug)]
 pub struct PresenceFeed(broadcast::Sender<PresenceEvent>);
 
-/// How many events wait for a listener.
+/// Events that are buffered for a listener.
 const WAITING: usize = 16_384;
 
 impl PresenceFeed {
-    /// Tells of a change. Never waits.
+    /// Publishes a change. Never waits.
     pub fn send(&self, change: PresenceChange) {
-        // Without listeners there is nobody to tell.
+        // It fails without listeners.
         self.0.send(PresenceEvent::Changed(change)).ok();
     }
 
-    /// Tells that changes are missing.
+    /// Publishes that changes are missing.
     pub fn send_gap(&self) {
         self.0.send(PresenceEvent::Gap).ok();
     }
 
-    /// How many listen now: without any, whoever reads changes from elsewhere need not.
+    /// Number of listeners; without any, changes need not be read from elsewhere.
     pub fn listeners(&self) -> usize {
         self.0.receiver_count()
     }
 
-    /// What is told from now on. It ends when the feed is dropped.
+    /// Events from now on. The stream ends when the feed is dropped.
     pub fn subscribe(&self) -> BoxStream<'static, PresenceEvent> {
         let events = unfold(self.0.subscribe(), async |mut receiver| {
             let event = match receiver.recv().await {

@@ -19,7 +19,7 @@ impl LocalPresence {
         Self { node, name }
     }
 
-    /// How long a user stays online after its last session has ended.
+    /// Time for which a user stays online after the last session has ended.
     pub fn grace(&self) -> Duration {
         self.node.settings.presence.grace
     }
@@ -34,7 +34,7 @@ impl LocalPresence {
         self.node.directory.of(user).iter().map(|session| self.describe(session)).collect()
     }
 
-    /// How many sessions this node has.
+    /// Number of sessions of this node.
     pub fn local_count(&self) -> usize {
         self.node.directory.count().1
     }

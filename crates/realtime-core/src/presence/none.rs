@@ -9,7 +9,7 @@ use futures_util::{
 use super::{OnlineCount, OnlineSession, OnlineUser, Presence, PresenceError, PresenceEvent};
 use crate::UserId;
 
-/// Nobody is asked who is online: every question is an error that says so.
+/// Disabled presence: every query is an error that says so.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoPresence;
 

@@ -19,7 +19,7 @@ pub(crate) struct PresenceWatch {
 
 #[derive(Default)]
 enum Stage {
-    /// Nobody wants to know.
+    /// There are no listeners.
     #[default]
     Idle,
     /// A session has entered the topic; the announcer has yet to take the stream.

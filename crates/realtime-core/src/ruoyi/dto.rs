@@ -1,4 +1,4 @@
-//! What RuoYi-Vue-Plus nodes exchange over Redis: two DTOs and their channels.
+//! The DTOs that RuoYi-Vue-Plus nodes exchange over Redis, and their channels.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ pub const WEBSOCKET_TOPIC: &str = "global:websocket";
 /// The Redis channel on which RuoYi nodes exchange [`SseMessageDto`]s.
 pub const SSE_TOPIC: &str = "global:sse";
 
-/// What RuoYi-Vue-Plus' `WebSocketUtils.publishMessage` takes: `{"sessionKeys":[1,2],"message":"text"}`.
+/// DTO of RuoYi-Vue-Plus' `WebSocketUtils.publishMessage`: `{"sessionKeys":[1,2],"message":"text"}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WebSocketMessageDto {
@@ -20,7 +20,7 @@ pub struct WebSocketMessageDto {
     pub message: String,
 }
 
-/// What RuoYi-Vue-Plus' `SseMessageUtils.publishMessage` takes: `{"userIds":[1,2],"message":"text"}`.
+/// DTO of RuoYi-Vue-Plus' `SseMessageUtils.publishMessage`: `{"userIds":[1,2],"message":"text"}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SseMessageDto {

@@ -1,6 +1,6 @@
-//! [`ErrorStatus`]: under which HTTP status a refused login is told of.
+//! [`ErrorStatus`]: the HTTP status of the response to a refused login.
 
-/// Under which HTTP status a refused login is told of. The body is a [`Reply`](crate::Reply) whose `code` says 401 or
+/// HTTP status of the response to a refused login. The body is a [`Reply`](crate::Reply) whose `code` says 401 or
 /// 403 either way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ErrorStatus {
@@ -11,7 +11,7 @@ pub enum ErrorStatus {
     Always200,
 }
 
-/// A status that no refused login is told under.
+/// Error of a text that is not an [`ErrorStatus`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is none of: 401, 200")]
 pub struct UnknownErrorStatus(i64);

@@ -9,7 +9,7 @@ pub struct Reply<T = ()> {
     pub code: u16,
     /// A text for people.
     pub msg: String,
-    /// What was asked for; `null` on errors.
+    /// The result; `null` on errors.
     pub data: Option<T>,
 }
 

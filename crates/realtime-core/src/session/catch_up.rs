@@ -1,4 +1,4 @@
-//! Catching up: how a session reads the log by itself until it has got to where its shard is.
+//! Catching up: a session reads the log on its own until it reaches its shard's place.
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -11,18 +11,18 @@ use crate::{
     shard::{Join, Shard, pass_stats::PassStats},
 };
 
-/// What a catching-up session does next.
+/// Next step of a session that is catching up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CatchUp {
-    /// Its outbox has something, or it is live again.
+    /// Its outbox has frames, or it is live again.
     GoOn,
-    /// It looked at much and found nothing: others get their turn.
+    /// It read many entries and found none for it: other tasks get a turn.
     Yield,
-    /// There is nothing more in the log yet, and its end waits for more.
+    /// It has reached the end of the log, and its own end waits for more.
     Wait,
 }
 
-/// How many entries a catching-up session looks at before others get their turn.
+/// Entries that a session reads before other tasks get a turn.
 pub(crate) const CATCH_UP_ENTRIES: usize = 1024;
 
 /// Moves a catching-up session on from `place`: to its shard's passes if they have got no further, else along the log.
@@ -37,7 +37,7 @@ pub(super) fn catch_up(shard: &Shard, session: &SessionState, place: u64) -> Cat
     }
 }
 
-/// Puts what the log has for a session into its outbox, out of so many entries and as far as there is room.
+/// Queues a session's messages out of the next `entries` of the log, as far as the outbox has room.
 fn read_on(
     node: &Node,
     session: &SessionState,

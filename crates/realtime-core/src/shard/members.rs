@@ -36,7 +36,7 @@ pub(super) struct Members {
     pub(super) hasher: RandomState,
     /// The slots of the sessions in each topic but `all` and those of users.
     pub(super) topics: HashMap<Topic, Vec<u32>>,
-    /// What sessions have in common: one for each pair of transport and wire form.
+    /// Shared properties of sessions: one for each pair of transport and wire format.
     pub(super) kinds: Vec<Arc<SessionKind>>,
     /// Sessions that have yet to begin.
     pub(super) parked: Vec<Parked>,
@@ -46,7 +46,7 @@ pub(super) struct Members {
     pub(super) expiring: BTreeSet<(SystemTime, u32)>,
     /// The slots of sessions whose sockets are to be written to by the next passes; some may have been given back.
     pub(super) unflushed: Vec<u32>,
-    /// What was last written to a socket.
+    /// Buffer of the last write.
     pub(super) gather: Gather,
 }
 
@@ -110,7 +110,7 @@ impl Member {
         self.state = next | self.state & NOT_LIVE;
     }
 
-    /// Takes it off the pass. Says whether that served it.
+    /// Makes it not live. Returns whether it was.
     pub(super) fn take_off(&mut self) -> bool {
         let live = self.is_live();
         self.state |= NOT_LIVE;
@@ -157,13 +157,13 @@ impl<'a> EncodedRun<'a> {
     }
 }
 
-/// How many entries one pass takes at most before others get their turn.
+/// Maximum number of entries of one pass.
 const PASS_ENTRIES: usize = 256;
 
-/// How many sessions it meets before it begins no further entry: about 10 ms.
+/// Visited sessions after which a pass begins no further entry: about 10 ms.
 const PASS_VISITS: usize = 100_000;
 
-/// How many sockets it writes to: about 40 ms.
+/// Maximum number of sockets that a pass writes to: about 40 ms.
 const PASS_WRITES: usize = 8192;
 
 impl Members {
@@ -177,7 +177,7 @@ impl Members {
             let Some(up) = log.up() else {
                 return !self.flush(stats) || more_local;
             };
-            // What stands before is history.
+            // Earlier entries are history.
             self.up = true;
             self.place = self.place.max(up);
             self.settle(log, stats);
@@ -303,7 +303,7 @@ impl Members {
         session.outbox.join();
     }
 
-    /// Lets a session begin, where that can be told. Says whether it could.
+    /// Begins a session if its first position is known. Returns whether it is.
     pub(super) fn try_begin(&mut self, parked: &Parked, log: &Log, stats: &mut PassStats) -> bool {
         if log.up().is_none() {
             return false;
@@ -465,7 +465,7 @@ impl Members {
         (self.gather, self.unflushed) = (gather, unflushed);
     }
 
-    /// Tells every live session of a gap in the log, each in a frame of its own: they are not to load their state afresh
+    /// Announces a gap in the log to every live session, each in a frame of its own, so that they do not reload their state
     /// at the same moment.
     fn deliver_gap(
         &mut self,

@@ -1,4 +1,4 @@
-//! [`PassStats`]: what one pass over a shard's sessions did.
+//! [`PassStats`]: counters of one pass over a shard's sessions.
 
 use std::time::Duration;
 
@@ -12,26 +12,26 @@ pub(crate) struct PassStats {
     pub(crate) gaps: u64,
     pub(crate) untold_gaps: u64,
     pub(crate) local_lost: u64,
-    /// Sessions that were met, for whichever of the entries.
+    /// Visited sessions, counted for each entry.
     pub(super) visits: usize,
     /// Sockets that were written to.
     pub(super) writes: usize,
-    /// The time over which clients that are told of a gap should load their state afresh.
+    /// Time over which clients reload their state after a gap.
     spread: Duration,
 }
 
 impl PassStats {
-    /// Nothing yet; clients that are told of a gap load their state afresh within `spread`.
+    /// Counters of 0; clients reload their state within `spread` after a gap.
     pub(crate) fn new(spread: Duration) -> Self {
         Self { spread, ..Self::default() }
     }
 
-    /// One client's part of the spread.
+    /// Random delay of one client within the spread.
     pub(crate) fn delay(&self) -> Duration {
         self.spread.mul_f64(rand::random::<f64>())
     }
 
-    /// Tells a session that something is missing, or counts that it can't be told.
+    /// Announces a gap to a session, or counts it where the wire format has none.
     pub(crate) fn announce(&mut self, session: &SessionState, reason: GapReason, cursor: Option<Position>) {
         match session.wire().wire.gap(reason, cursor, self.delay()) {
             Some(frame) => {
