@@ -215,7 +215,8 @@ impl Reader {
                         let last = heard.numbers.last().copied();
                         let newest = last.is_none_or(|last| last < number);
                         // A second's worth.
-                        let late = in_cluster && last.is_some_and(|last| last - number < 500);
+                        let late = in_cluster
+                            && last.and_then(|last| last.checked_sub(number)).is_some_and(|by| by < 500);
                         assert!(newest || late, "{number} after {last:?}: out of order, or twice");
                         heard.numbers.insert(number);
                     }
