@@ -5,6 +5,7 @@
 //! bounded queue to a thread of their own, which drops what cannot be written.
 
 use std::{
+    any::Any,
     backtrace::{Backtrace, BacktraceStatus},
     fmt,
     io::{self, IsTerminal, Write},
@@ -131,15 +132,34 @@ fn write(bytes: &[u8]) {
 
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let thread = thread::current();
-    let payload = panic.payload();
-    let text = payload.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    let (thread, message) = (thread.name().unwrap_or("?"), text.unwrap_or("?"));
+    let (thread, message) = (thread.name().unwrap_or("?"), text_of(panic.payload()).unwrap_or("?"));
     let location = panic.location().map(ToString::to_string).unwrap_or_default();
     let backtrace = Backtrace::capture();
     if backtrace.status() == BacktraceStatus::Captured {
         tracing::error!(thread, location, "panicked: {message}\n{backtrace}");
     } else {
         tracing::error!(thread, location, "panicked: {message}");
+    }
+}
+
+/// Text of a panic: a literal is a `&str`, a formatted message a `String`.
+fn text_of(payload: &dyn Any) -> Option<&str> {
+    let literal = payload.downcast_ref::<&str>().copied();
+    literal.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_logged_with_its_text_whether_literal_or_formatted() {
+        let caught: [Box<dyn Any + Send>; 3] = [
+            thread::spawn(|| panic!("literal")).join().unwrap_err(),
+            thread::spawn(|| panic!("{}", "formatted")).join().unwrap_err(),
+            thread::spawn(|| panic::panic_any(7)).join().unwrap_err(),
+        ];
+        let texts = caught.each_ref().map(|payload| text_of(payload.as_ref()));
+        assert_eq!(texts, [Some("literal"), Some("formatted"), None]);
     }
 }
