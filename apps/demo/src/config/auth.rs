@@ -506,9 +506,11 @@ mod tests {
         for style in ["uuid", "tik"] {
             load(None, &[base[0], base[1], (variable, style)]);
         }
-        for style in ["jwt-mixin", "jwt"] {
+        for (style, problem) in
+            [("jwt-mixin", "token style `jwt-mixin` is not supported"), ("jwt", "unknown token style `jwt`")]
+        {
             let error = refused(None, &[base[0], base[1], (variable, style)]);
-            let start = format!("auth.saToken.tokenStyle (environment variable {variable}): `{style}` is n");
+            let start = format!("auth.saToken.tokenStyle (environment variable {variable}): {problem}");
             assert!(error.starts_with(&start), "{error}");
         }
         let error = refused(None, &[("REALTIME__AUTH__SATOKEN__ACTIVETIMEOUT", "-2")]);
