@@ -1,9 +1,9 @@
-//! Contracts and the hub of **realtime**, a push framework for actix-web.
+//! Hub and contracts of **realtime**, a push framework for actix-web.
 //!
-//! A [`Hub`] is one node. [`Hub::publish`] gives an [`Envelope`] to the [`Bus`]; every node, the publisher's own
-//! included, takes it from there into its log, and each worker's [`Shard`] fans it out to its [`Session`]s. The
-//! crates `realtime-websocket` and `realtime-sse` put sockets at the end of sessions; this one knows neither
-//! sockets nor Redis.
+//! A [`Hub`] is one node. [`Hub::publish`] gives an [`Envelope`] to the [`Bus`]; every node, the publisher's own included,
+//! appends it to its log, and each worker delivers it to its [`Session`]s. The crates `realtime-websocket` and
+//! `realtime-sse` connect sessions to sockets, and `realtime-redis` connects nodes. This crate contains neither sockets
+//! nor Redis.
 //!
 //! ```
 //! use realtime_core::{Envelope, Hub, Message, Scope};
@@ -17,6 +17,32 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Guarantees
+//!
+//! On a bus with positions, such as [`MemoryBus`]:
+//!
+//! - **One order.** All sessions see messages in the order of the bus, and none twice.
+//! - **Replay.** A client that reconnects with its cursor receives what it missed.
+//! - **Announced gaps.** What can no longer be replayed is reported as a gap at its place.
+//! - **Bounds.** Every queue is bounded. A session that reads slowly delays neither the others nor the publisher.
+//! - **Final kicks.** Once a kick is acknowledged, no node accepts the token again.
+//!
+//! # Where to look
+//!
+//! | to | see |
+//! |---|---|
+//! | publish | [`Hub`], [`Envelope`], [`Message`], [`Topic`], [`Scope`] |
+//! | reach the sessions of this node | [`Hub::sessions`], [`SessionHandle`] |
+//! | identify users | [`Authenticator`], [`Handshake`], [`Principal`] |
+//! | configure a node | [`HubBuilder`], [`Settings`] |
+//! | connect nodes | [`Bus`], [`Presence`], [`Control`] |
+//! | write a transport | [`Session`], [`Wire`], [`Shard`] |
+//!
+//! # Features
+//!
+//! - `jwt` (default): `JwtAuthenticator`, logins signed with HS256, HS384 or HS512.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod auth;
 #[cfg(feature = "bench")]

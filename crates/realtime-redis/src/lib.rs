@@ -1,11 +1,11 @@
-//! Redis for **realtime**, a push framework for actix-web: a cluster of nodes that act as one.
+//! Redis behind **realtime**, a push framework for actix-web: message bus, presence, kicks and revocations of a cluster.
 //!
-//! - [`RedisStreamsBus`] carries envelopes in one stream, with positions: replay works on every node, and a loss that cannot
-//!   be ruled out is announced as a gap.
-//! - [`RedisPubSubBus`] uses RuoYi's format and channels, so that Rust and Java nodes form one cluster; at most once, without
-//!   positions.
-//! - [`RedisPresence`] lists the online users of the cluster, [`RedisControl`] ends sessions and revokes tokens on every node.
-//! - [`SaTokenAuthenticator`] accepts the logins of RuoYi-Vue-Plus' Java nodes (feature `sa-token`, on by default).
+//! - [`RedisStreamsBus`] publishes through one stream, with positions: clients are replayed what they missed on any node,
+//!   and whatever may have been lost is reported as a gap.
+//! - [`RedisPubSubBus`] uses the channels and bytes of RuoYi-Vue-Plus, so that Rust and Java nodes form one cluster; at most
+//!   once, without positions.
+//! - [`RedisPresence`] lists who is online in the cluster. [`RedisControl`] ends sessions and revokes tokens on every node.
+//! - `SaTokenAuthenticator` accepts the logins that RuoYi-Vue-Plus keeps in Redis (feature `sa-token`).
 //!
 //! ```no_run
 //! use realtime_core::Hub;
@@ -25,6 +25,21 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Guarantees
+//!
+//! With [`RedisStreamsBus`]:
+//!
+//! - **One order.** All nodes see messages in the order of one stream, and none twice.
+//! - **Replay** on any node, from the stream's window.
+//! - **Announced gaps** after an outage, a failover or trimming, at their place.
+//! - **Readiness means delivery.** A node whose messages do not arrive is not ready; every command has a time limit.
+//! - **Final kicks.** Kicks and revocations reach every node, or name those that have not confirmed.
+//!
+//! # Features
+//!
+//! - `sa-token` (default): `SaTokenAuthenticator` and `SaTokenWatch`.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod backoff;
 mod batcher;
