@@ -10,8 +10,10 @@ use crate::{stream::response, wire};
 /// Default time after which clients reconnect.
 pub(crate) const RETRY: Duration = Duration::from_secs(3);
 
-/// Error of [`SseEmitters::connect`] and its like. As a response it is the same as that of [`routes`](crate::routes): an
-/// event stream that has its client reconnect later, where a retry helps.
+/// Error of [`SseEmitters::connect`](crate::SseEmitters::connect) and its like.
+///
+/// As a response it is the same as that of [`routes`](crate::routes): an event stream that has its client reconnect later,
+/// where a retry helps.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EmitterError {
     /// The module is disabled.
