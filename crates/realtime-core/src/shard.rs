@@ -6,6 +6,7 @@
 //!
 //! Lock order: shard, then a session's topics, then its outbox. The directory's lock is never held with another.
 
+mod encoded_run;
 #[cfg(all(test, feature = "shuttle"))]
 mod interleavings;
 mod members;

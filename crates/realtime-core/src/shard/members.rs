@@ -8,7 +8,6 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use bytes::Bytes;
 use hashbrown::HashTable;
 use slab::Slab;
 use smallvec::SmallVec;
@@ -19,7 +18,7 @@ use crate::{
     log::{Content, Entry, Log, Resume, Start},
     outbox::{Offer, Then},
     session::state::{Begin, Named, SessionKind, SessionState, Stage},
-    shard::pass_stats::PassStats,
+    shard::{encoded_run::EncodedRun, pass_stats::PassStats},
     sync::{Mutex, lock},
     user::UserRef,
 };
@@ -115,45 +114,6 @@ impl Member {
         let live = self.is_live();
         self.state |= NOT_LIVE;
         live
-    }
-}
-
-/// Entries with the same topics and scope as the sessions of one kind get them.
-struct EncodedRun<'a> {
-    kind: *const SessionKind,
-    /// With the place of each.
-    frames: SmallVec<[(u64, &'a Bytes); 1]>,
-    /// The frames behind each other, where they are several.
-    joined: Vec<u8>,
-}
-
-impl<'a> EncodedRun<'a> {
-    fn new(kind: &Arc<SessionKind>, first: u64, run: &'a [Arc<Entry>]) -> Self {
-        let frames = (first..).zip(run);
-        let frames = frames.filter_map(|(place, entry)| Some((place, entry.encode(&kind.wire)?)));
-        let frames: SmallVec<[_; 1]> = frames.collect();
-        let mut joined = Vec::new();
-        if frames.len() > 1 {
-            frames.iter().for_each(|(_, frame)| joined.extend_from_slice(frame));
-        }
-        Self { kind: Arc::as_ptr(kind), frames, joined }
-    }
-
-    fn is_of(&self, kind: &Arc<SessionKind>) -> bool {
-        self.kind == Arc::as_ptr(kind)
-    }
-
-    /// The frames from a place on, and the same behind each other.
-    fn since(&self, place: u64) -> (&[(u64, &'a Bytes)], &[u8]) {
-        match &self.frames[..] {
-            [(only, frame)] if *only >= place => (&self.frames, frame),
-            [_] => (&[], &[]),
-            frames => {
-                let (before, frames) = frames.split_at(frames.partition_point(|(at, _)| *at < place));
-                let bytes: usize = before.iter().map(|(_, frame)| frame.len()).sum();
-                (frames, &self.joined[bytes..])
-            }
-        }
     }
 }
 
@@ -439,7 +399,7 @@ impl Members {
             let session = &member.session;
             let found = encoded.iter().position(|encoded| encoded.is_of(&session.kind));
             let index = found.unwrap_or_else(|| {
-                encoded.push(EncodedRun::new(&session.kind, first, run));
+                encoded.push(EncodedRun::new(&session.kind, first, run, is_last));
                 encoded.len() - 1
             });
             let (frames, joined) = encoded[index].since(member.next());
