@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use actix_web::{App, HttpRequest, HttpResponse, error, web};
+use actix_web::{App, HttpRequest, HttpResponse, ResponseError, error, web};
 use realtime_core::{
     Bus, ByteString, CloseReason, ConnectError, Envelope, FacadeError, Hub, LocalError, MemoryBus, Message,
     Principal, Scope, SessionHandle, Settings, SseMessageDto, Topic, WebSocketMessageDto,
@@ -72,7 +72,8 @@ async fn a_module_that_is_off_answers_disabled_and_not_silence() {
     assert!(matches!(sockets.send_message_all("x"), Err(FacadeError::Disabled(_))));
     let dto = SseMessageDto { user_ids: vec![1.into()], message: "x".into() };
     assert!(matches!(emitters.publish_message(dto).await, Err(FacadeError::Disabled(_))));
-    assert!(emitters.connect(1, "t").is_err());
+    let refused = emitters.connect(1, "t").unwrap_err();
+    assert_eq!(ResponseError::status_code(&refused), 404, "like a route that does not exist");
     assert!(!sockets.exist_session(1) && sockets.sessions_all().is_empty() && sockets.sessions(1).is_empty());
 }
 

@@ -51,9 +51,9 @@ pub(crate) fn refuse(error: &EmitterError, retry: Duration, error_status: ErrorS
             ErrorStatus::Always200 => answer(200, 401, error),
         },
         EmitterError::Connect(ConnectError::TooManyOfUser(..)) => answer(429, 429, error),
-        EmitterError::Connect(ConnectError::TooManyWires(_)) | EmitterError::Facade(_) => {
-            answer(500, 500, error)
-        }
+        EmitterError::Connect(ConnectError::TooManyWires(_)) => answer(500, 500, error),
+        // As the routes of a disabled module, which do not exist.
+        EmitterError::Facade(_) => answer(404, 404, error),
     }
 }
 

@@ -27,13 +27,34 @@ pub enum UpgradeError {
     Facade(#[from] FacadeError),
 }
 
+impl UpgradeError {
+    fn status(&self) -> u16 {
+        match self {
+            Self::Handshake(_) => 400,
+            Self::UpgradeRequired => 426,
+            Self::Connect(
+                ConnectError::Starting
+                | ConnectError::Behind
+                | ConnectError::Draining
+                | ConnectError::BusDown
+                | ConnectError::Full(_),
+            ) => 503,
+            Self::Connect(ConnectError::Kicked) => 401,
+            Self::Connect(ConnectError::TooManyOfUser(..)) => 429,
+            Self::Connect(ConnectError::TooManyWires(_)) => 500,
+            // As the routes of a disabled module, which do not exist.
+            Self::Facade(_) => 404,
+        }
+    }
+}
+
 impl ResponseError for UpgradeError {
     fn status_code(&self) -> StatusCode {
-        StatusCode::from_u16(Refusal::from(self).status).expect("all statuses of refusals are valid")
+        StatusCode::from_u16(self.status()).expect("all statuses of refusals are valid")
     }
 
     fn error_response(&self) -> HttpResponse {
-        Refusal::from(self).respond()
+        Refusal::from(self.clone()).respond()
     }
 }
 
@@ -42,7 +63,7 @@ const RETRY: Duration = Duration::from_secs(3);
 
 /// Response to a request that is not upgraded.
 pub(crate) struct Refusal {
-    pub(crate) status: u16,
+    status: u16,
     code: u16,
     msg: String,
 }
@@ -90,27 +111,6 @@ impl From<AuthError> for Refusal {
 
 impl From<UpgradeError> for Refusal {
     fn from(error: UpgradeError) -> Self {
-        Self::from(&error)
-    }
-}
-
-impl From<&UpgradeError> for Refusal {
-    fn from(error: &UpgradeError) -> Self {
-        let status = match error {
-            UpgradeError::Handshake(_) => 400,
-            UpgradeError::UpgradeRequired => 426,
-            UpgradeError::Connect(
-                ConnectError::Starting
-                | ConnectError::Behind
-                | ConnectError::Draining
-                | ConnectError::BusDown
-                | ConnectError::Full(_),
-            )
-            | UpgradeError::Facade(_) => 503,
-            UpgradeError::Connect(ConnectError::Kicked) => 401,
-            UpgradeError::Connect(ConnectError::TooManyOfUser(..)) => 429,
-            UpgradeError::Connect(ConnectError::TooManyWires(_)) => 500,
-        };
-        Self::new(status, error)
+        Self::new(error.status(), error)
     }
 }
