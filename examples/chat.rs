@@ -10,8 +10,9 @@ use actix_web::{
     web::{self, Data, Path},
 };
 use realtime_websocket::{
-    ByteString, Claims, Envelope, HttpServer, Hub, JwtAlgorithm, JwtAuthenticator, Message, Scope,
-    SessionHandle, Topic, UserId, WebSocketConfig, routes,
+    ByteString, Envelope, HttpServer, Hub, Message, Scope, SessionHandle, Topic, UserId, WebSocketConfig,
+    auth::{Claims, JwtAlgorithm, JwtAuthenticator},
+    routes,
 };
 
 #[actix_web::main]

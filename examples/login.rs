@@ -13,8 +13,9 @@ use actix_web::{
     web::{self, Data, Path},
 };
 use realtime_websocket::{
-    AuthError, Authenticator, BoxFuture, Handshake, HttpServer, Hub, Principal, UserId, WebSocketConfig,
-    WebSockets, routes,
+    Authenticator, BoxFuture, HttpServer, Hub, Principal, UserId, WebSocketConfig, WebSockets,
+    auth::{AuthError, Handshake},
+    routes,
 };
 
 /// Sessions of users who are signed in. It stands for your database.

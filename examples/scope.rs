@@ -11,8 +11,8 @@ use actix_web::{
 };
 use realtime_sse::SseConfig;
 use realtime_websocket::{
-    Claims, Envelope, HttpServer, Hub, JwtAlgorithm, JwtAuthenticator, Message, Scope, UserId,
-    WebSocketConfig,
+    Envelope, HttpServer, Hub, Message, Scope, UserId, WebSocketConfig,
+    auth::{Claims, JwtAlgorithm, JwtAuthenticator},
 };
 
 #[actix_web::main]

@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Instant};
 
 use futures_util::{StreamExt, stream::BoxStream};
-use realtime_core::{Bus, BusEvent, Envelope, Message, Position, Scope, Transport, UserId};
+use realtime_core::{
+    Envelope, Message, Position, Scope, Transport, UserId,
+    bus::{Bus, BusEvent},
+};
 
 use crate::within;
 

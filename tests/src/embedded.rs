@@ -4,7 +4,11 @@ use std::{net::TcpListener, sync::Arc};
 
 use actix_web::{App, HttpResponse, Responder, dev::ServerHandle, rt::net::TcpStream, web};
 use bytestring::ByteString;
-use realtime_core::{Authenticator, ErrorStatus, Hub, JwtAlgorithm, JwtAuthenticator, Topic};
+use realtime_core::{
+    Authenticator, Hub, Topic,
+    auth::{JwtAlgorithm, JwtAuthenticator},
+    ruoyi::ErrorStatus,
+};
 use realtime_sse::{SseConfig, SseEmitters};
 use realtime_websocket::{SessionHandle, WebSocketConfig, WebSockets};
 use socket2::SockRef;

@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use realtime_core::{Bus, BusError, Envelope, Position};
+use realtime_core::{
+    Envelope, Position,
+    bus::{Bus, BusError},
+};
 use tokio::{
     sync::watch,
     task::JoinHandle,

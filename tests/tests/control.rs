@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use realtime_core::{CloseReason, Hub, Principal, SessionHandle, TokenHash};
+use realtime_core::{CloseReason, Hub, Principal, SessionHandle, auth::TokenHash};
 use realtime_redis::{Incarnation, RedisConfig, RedisControl, RedisPresence};
 use realtime_sse::{SseEmitters, SseStream};
 use realtime_tests::{Demo, EventStream, Fault, Part, Redis, Socket, token, within};

@@ -13,8 +13,10 @@ use actix_web::{App, HttpServer};
 use bytestring::ByteString;
 use futures_util::{StreamExt, future::BoxFuture, stream::BoxStream};
 use realtime_core::{
-    Bus, BusError, BusEvent, BusOutage, CloseReason, Envelope, Heartbeat, Hub, JwtAlgorithm,
-    JwtAuthenticator, Message, OnDown, Position, Published, Scope, Settings,
+    CloseReason, Envelope, Hub, Message, Position, Scope, Settings,
+    auth::{JwtAlgorithm, JwtAuthenticator},
+    bus::{Bus, BusError, BusEvent, Published},
+    settings::{BusOutage, Heartbeat, OnDown},
 };
 use realtime_tests::{Embedded, EventStream, SECRET, Server, Socket, token, within};
 use realtime_websocket::{SessionHandle, WebSocketConfig};

@@ -5,8 +5,12 @@ use std::{sync::Arc, time::Duration};
 
 use actix_web::{App, HttpRequest, HttpResponse, ResponseError, error, web};
 use realtime_core::{
-    Bus, ByteString, CloseReason, ConnectError, Envelope, FacadeError, Hub, LocalError, MemoryBus, Message,
-    Principal, Scope, SessionHandle, Settings, SseMessageDto, Topic, WebSocketMessageDto,
+    ByteString, CloseReason, Envelope, Hub, MemoryBus, Message, Principal, Scope, SessionHandle, Settings,
+    Topic,
+    bus::Bus,
+    error::{ConnectError, SendError},
+    facade::FacadeError,
+    ruoyi::{SseMessageDto, WebSocketMessageDto},
 };
 use realtime_sse::{SseEmitters, SseStream};
 use realtime_tests::{Embedded, EventStream, Server, ServerKind, Socket, start_server, token, until, within};
@@ -247,11 +251,11 @@ async fn a_hub_refuses_what_it_cannot_do() {
     let hub = Hub::builder().settings(settings).start().unwrap();
     let long = Envelope::broadcast(Scope::Both, Message::text("x".repeat(11)));
     assert!(hub.publish(long.clone()).await.is_err());
-    assert!(matches!(hub.send_local(long), Err(LocalError::TooLarge(_))));
+    assert!(matches!(hub.send_local(long), Err(SendError::TooLarge(_))));
 
     let _shard = hub.shard();
     let mut results = (0..2000).map(|_| hub.send_local(Envelope::broadcast(Scope::Both, Message::text("x"))));
-    assert!(results.any(|result| result == Err(LocalError::Overloaded)), "nothing waits without a bound");
+    assert!(results.any(|result| result == Err(SendError::Overloaded)), "nothing waits without a bound");
 
     assert_eq!(within("a drain of nothing", hub.drain()).await, 0);
     let refused = SseEmitters::new(hub.clone()).connect(1, "t").unwrap_err();
@@ -276,12 +280,14 @@ async fn a_bus_that_is_away_is_an_error_and_not_silence() {
         fn publish<'a>(
             &'a self,
             _: &'a Arc<Envelope>,
-        ) -> futures_util::future::BoxFuture<'a, Result<realtime_core::Published, realtime_core::BusError>>
-        {
-            Box::pin(async { Err(realtime_core::BusError::Unavailable("connection refused".into())) })
+        ) -> futures_util::future::BoxFuture<
+            'a,
+            Result<realtime_core::bus::Published, realtime_core::bus::BusError>,
+        > {
+            Box::pin(async { Err(realtime_core::bus::BusError::Unavailable("connection refused".into())) })
         }
 
-        fn subscribe(&self) -> futures_util::stream::BoxStream<'static, realtime_core::BusEvent> {
+        fn subscribe(&self) -> futures_util::stream::BoxStream<'static, realtime_core::bus::BusEvent> {
             Box::pin(futures_util::stream::pending())
         }
     }

@@ -3,7 +3,11 @@
 
 use std::sync::Arc;
 
-use realtime_core::{AuthError, Authenticator, BoxFuture, ErrorStatus, Handshake, Hub, Principal};
+use realtime_core::{
+    Authenticator, BoxFuture, Hub, Principal,
+    auth::{AuthError, Handshake},
+    ruoyi::ErrorStatus,
+};
 use realtime_tests::{Demo, Embedded, Server, token, within};
 use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};

@@ -10,7 +10,10 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use realtime_core::{Bus, BusEvent, Hub, Position};
+use realtime_core::{
+    Hub, Position,
+    bus::{Bus, BusEvent},
+};
 use realtime_redis::{Incarnation, RedisConfig, RedisControl, RedisPresence, RedisStreamsBus, Topology};
 use realtime_tests::{
     Fault, Part, Published, Publisher, RedisCluster, RedisSentinel,

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use realtime_core::{CloseReason, ConnectError, Hub, Principal, TokenHash};
+use realtime_core::{CloseReason, Hub, Principal, auth::TokenHash, error::ConnectError};
 use realtime_redis::{Incarnation, RedisConfig, RedisControl};
 use realtime_sse::{SseEmitters, SseStream};
 use realtime_tests::{Embedded, Fault, Part, Redis, Server, Socket, token, within};
@@ -318,7 +318,7 @@ async fn refusals_outlive_any_number_of_orders() {
     let a = node(&redis, "a").await;
     let _session = open(&a, 1, "t").unwrap();
     a.kick(&1.into()).await.unwrap();
-    redis.cli(&["xtrim", "{rt/control}:orders", "MAXLEN", "0"]);
+    redis.cli(&["xtrim", "{rt/control}:commands", "MAXLEN", "0"]);
     let late = node(&redis, "late").await;
     open(&late, 1, "t").unwrap_err();
 }
@@ -326,10 +326,10 @@ async fn refusals_outlive_any_number_of_orders() {
 #[actix_web::test]
 async fn a_node_starts_at_once_however_much_is_refused() {
     let redis = Redis::start().await;
-    let order = r#"{"order":"refuse","user":1,"tokens":[{"token":"00000000000000000000000000000001"}]}"#;
+    let order = r#"{"command":"revoke","user":1,"tokens":[{"token":"00000000000000000000000000000001"}]}"#;
     let fill = "for i = 1, 20000 do redis.call('ZADD', KEYS[1], 4e9, string.format('%032x 1', i)) end \
-                for i = 1, 10000 do redis.call('XADD', KEYS[2], '*', 'v', '1', 'o', ARGV[1]) end return 1";
-    assert_eq!(redis.cli(&["eval", fill, "2", "{rt/control}:refused", "{rt/control}:orders", order]), "1");
+                for i = 1, 10000 do redis.call('XADD', KEYS[2], '*', 'v', '1', 'c', ARGV[1]) end return 1";
+    assert_eq!(redis.cli(&["eval", fill, "2", "{rt/control}:refused", "{rt/control}:commands", order]), "1");
     let asked = Instant::now();
     let a = start(redis.url(), "a");
     within("a start", a.started()).await;
@@ -367,17 +367,17 @@ async fn a_kick_that_redis_did_not_write_is_told_when_it_writes_again() {
 #[actix_web::test]
 async fn orders_of_older_nodes_are_carried_out() {
     let redis = Redis::start().await;
-    let order = |json: String| redis.cli(&["xadd", "{rt/control}:orders", "*", "v", "1", "o", &json]);
+    let order = |json: String| redis.cli(&["xadd", "{rt/control}:commands", "*", "v", "1", "c", &json]);
     let hash = |token: &str| serde_json::to_string(&TokenHash::of(token)).unwrap();
     // They keep what is refused in the orders alone, and do not say whose tokens it is.
-    order(format!(r#"{{"order":"revokeToken","token":{}}}"#, hash("stolen")));
-    order(format!(r#"{{"order":"refuse","tokens":[{{"token":{}}}]}}"#, hash("kicked before")));
-    order(r#"{"order":"kick","user":2}"#.to_owned());
+    order(format!(r#"{{"command":"revokeToken","token":{}}}"#, hash("stolen")));
+    order(format!(r#"{{"command":"revoke","tokens":[{{"token":{}}}]}}"#, hash("kicked before")));
+    order(r#"{"command":"kick","user":2}"#.to_owned());
     let a = node(&redis, "a").await;
     open(&a, 1, "stolen").unwrap_err();
     open(&a, 1, "kicked before").unwrap_err();
     let (one, two) = (open(&a, 1, "t").unwrap(), open(&a, 2, "t2").unwrap());
-    order(format!(r#"{{"order":"refuse","tokens":[{{"token":{}}}]}}"#, hash("t")));
+    order(format!(r#"{{"command":"revoke","tokens":[{{"token":{}}}]}}"#, hash("t")));
     within("the session's end", async {
         while !is_kicked(&one) {
             sleep(Duration::from_millis(5)).await;
@@ -386,7 +386,7 @@ async fn orders_of_older_nodes_are_carried_out() {
     .await;
     assert!(!is_kicked(&two), "the kick was before it came");
     // A node of this version tells those after it in the new form.
-    redis.cli(&["del", "{rt/control}:orders"]);
+    redis.cli(&["del", "{rt/control}:commands"]);
     within("the list", async {
         while redis.cli(&["zcard", "{rt/control}:refused"]) != "2" {
             sleep(Duration::from_millis(10)).await;
@@ -402,7 +402,7 @@ async fn kicks_go_on_after_a_failover_to_a_clock_that_is_behind() {
     // Orders of a master whose clock was an hour ahead.
     let ahead = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(3600);
     let id = format!("{}-0", ahead.as_millis());
-    redis.cli(&["xadd", "{rt/control}:orders", &id, "v", "1", "o", r#"{"order":"kick","user":77}"#]);
+    redis.cli(&["xadd", "{rt/control}:commands", &id, "v", "1", "c", r#"{"command":"kick","user":77}"#]);
     let (a, b) = (node(&redis, "a").await, node(&redis, "b").await);
     redis.kill();
     redis.restart().await;

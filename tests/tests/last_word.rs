@@ -3,7 +3,11 @@
 
 use std::time::Duration;
 
-use realtime_core::{Envelope, Hub, KickError, Limits, Message, PublishError, Scope, Settings};
+use realtime_core::{
+    Envelope, Hub, Message, Scope, Settings,
+    error::{KickError, PublishError},
+    settings::Limits,
+};
 use realtime_redis::{Incarnation, RedisConfig, RedisControl, RedisStreamsBus};
 use realtime_tests::{Demo, Embedded, EventStream, Redis, Socket, token, within};
 use reqwest::Method;

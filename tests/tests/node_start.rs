@@ -3,7 +3,10 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use realtime_core::{Bus, BusEvent, Hub};
+use realtime_core::{
+    Hub,
+    bus::{Bus, BusEvent},
+};
 use realtime_redis::{RedisConfig, RedisStreamsBus};
 use realtime_tests::{
     Embedded, EventStream, Proxy, Redis,

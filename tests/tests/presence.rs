@@ -12,7 +12,8 @@ use futures_util::{
     stream::BoxStream,
 };
 use realtime_core::{
-    CloseReason, Hub, NoPresence, PresenceChange, PresenceEvent, PresenceState, Settings, UserId,
+    CloseReason, Hub, Settings, UserId,
+    presence::{NoPresence, PresenceChange, PresenceEvent, PresenceState},
 };
 use realtime_redis::{Incarnation, RedisConfig, RedisControl, RedisPresence};
 use realtime_sse::{SseEmitters, SseStream};

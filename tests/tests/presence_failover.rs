@@ -4,7 +4,10 @@
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream::BoxStream};
-use realtime_core::{CloseReason, Hub, PresenceEvent, PresenceState, Settings, UserId};
+use realtime_core::{
+    CloseReason, Hub, Settings, UserId,
+    presence::{PresenceEvent, PresenceState},
+};
 use realtime_redis::{Incarnation, RedisConfig, RedisControl, RedisPresence, Topology};
 use realtime_sse::{SseEmitters, SseStream};
 use realtime_tests::{Fault, Part, RedisCluster, RedisSentinel, within};
@@ -60,10 +63,11 @@ async fn a_clusters_master_of_control_alone_that_is_killed() {
     let mut redis = RedisCluster::start().await;
     let cluster = Cluster::start(redis.topology()).await;
     // Each part has a master of its own where a cluster is spread evenly.
-    let owners = ["{rt}:log", NODES, "{rt/control}:orders"].map(|key| redis.owner(redis.slot(key)).unwrap());
+    let owners =
+        ["{rt}:log", NODES, "{rt/control}:commands"].map(|key| redis.owner(redis.slot(key)).unwrap());
     assert!(owners[0] != owners[1] && owners[1] != owners[2] && owners[2] != owners[0], "{owners:?}");
     redis.kill(owners[2]);
-    redis.moved_from(redis.slot("{rt/control}:orders"), owners[2]).await;
+    redis.moved_from(redis.slot("{rt/control}:commands"), owners[2]).await;
     cluster.goes_on("Cluster: the master of control's slot is killed").await;
 }
 

@@ -8,8 +8,9 @@ use std::{
 };
 
 use realtime_core::{
-    Bus, BusError, BusEvent, Envelope, EventName, Hub, Message, SSE_TOPIC, Scope, Topic, Transport, UserId,
-    WEBSOCKET_TOPIC,
+    Envelope, EventName, Hub, Message, Scope, Topic, Transport, UserId,
+    bus::{Bus, BusError, BusEvent},
+    ruoyi::{SSE_TOPIC, WEBSOCKET_TOPIC},
 };
 use realtime_redis::{PubSubMetrics, RedisConfig, RedisPubSubBus};
 use realtime_tests::{

@@ -11,7 +11,10 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use realtime_core::{Bus, BusEvent, Envelope, Message, Scope, Transport};
+use realtime_core::{
+    Envelope, Message, Scope, Transport,
+    bus::{Bus, BusEvent},
+};
 use realtime_redis::{RedisConfig, RedisPubSubBus, Topology};
 use realtime_tests::{
     Fault, Part, Proxy, Published, Publisher, Redis, RedisCluster, RedisSentinel,

@@ -9,7 +9,10 @@ use std::{
 };
 
 use jsonwebtoken::Algorithm;
-use realtime_core::{ClientIdPolicy, CloseReason, Credential, Hub, Principal, UserId};
+use realtime_core::{
+    CloseReason, Hub, Principal, UserId,
+    auth::{ClientIdPolicy, Credential},
+};
 use realtime_redis::{RedisConfig, SaTokenAuthenticator, SaTokenConfig, SaTokenStyle, Topology};
 use realtime_tests::{
     Demo, Embedded, EventStream, Fault, JAVA_SECRET, JavaLogins, Part, Payload, Redis, RedisCluster,

@@ -5,7 +5,10 @@
 use std::{sync::Arc, time::Duration};
 
 use actix_web::{App, HttpResponse, web};
-use realtime_core::{CloseReason, Hub, JwtAlgorithm, JwtAuthenticator, SessionHandle};
+use realtime_core::{
+    CloseReason, Hub, SessionHandle,
+    auth::{JwtAlgorithm, JwtAuthenticator},
+};
 use realtime_sse::SseConfig;
 use realtime_tests::{
     RawClient, Running, SECRET, Server, ServerKind, Socket, descriptors, start_server, token, until, within,

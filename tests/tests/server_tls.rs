@@ -12,7 +12,8 @@ use actix_web::{App, dev::ServerHandle, rt::net::TcpStream as ServerStream, web}
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use realtime_core::{
-    CloseReason, Envelope, Hub, JwtAlgorithm, JwtAuthenticator, Message, Scope, SessionHandle, Settings,
+    CloseReason, Envelope, Hub, Message, Scope, SessionHandle, Settings,
+    auth::{JwtAlgorithm, JwtAuthenticator},
 };
 use realtime_server::HttpServer;
 use realtime_sse::SseConfig;

@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use realtime_core::{Bus, BusError, BusEvent, Envelope, MemoryBus, Position};
+use realtime_core::{
+    Envelope, MemoryBus, Position,
+    bus::{Bus, BusError, BusEvent},
+};
 use realtime_redis::{RedisConfig, RedisStreamsBus};
 use realtime_tests::{
     Fault, Part, Redis,

@@ -21,7 +21,10 @@ use actix_web::{
     web,
 };
 use bytestring::ByteString;
-use realtime_core::{CloseReason, Hub, JwtAlgorithm, JwtAuthenticator, SessionHandle, Settings};
+use realtime_core::{
+    CloseReason, Hub, SessionHandle, Settings,
+    auth::{JwtAlgorithm, JwtAuthenticator},
+};
 use realtime_server::Takeover;
 use realtime_sse::{SseConfig, SseEmitters};
 use realtime_tests::{

@@ -3,7 +3,10 @@
 
 use std::{process::Command, time::Duration};
 
-use realtime_core::{Bus, BusError, BusEvent, Hub};
+use realtime_core::{
+    Hub,
+    bus::{Bus, BusError, BusEvent},
+};
 use realtime_redis::{
     Incarnation, RedisConfig, RedisControl, RedisPresence, RedisPubSubBus, RedisStreamsBus, RedisTls,
 };

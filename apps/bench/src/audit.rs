@@ -33,7 +33,10 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
-use realtime_core::{Claims, JwtAlgorithm, JwtAuthenticator, Topic};
+use realtime_core::{
+    Topic,
+    auth::{Claims, JwtAlgorithm, JwtAuthenticator},
+};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{broadcast, watch},

@@ -13,7 +13,10 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use futures_util::{StreamExt, stream::BoxStream};
-use realtime_core::{Bus, BusEvent, Envelope, Message, Scope};
+use realtime_core::{
+    Envelope, Message, Scope,
+    bus::{Bus, BusEvent},
+};
 use realtime_redis::{RedisConfig, RedisStreamsBus};
 use tokio::runtime::Runtime;
 

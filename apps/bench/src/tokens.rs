@@ -6,7 +6,10 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use realtime_core::{Claims, JwtAlgorithm, JwtAuthenticator, Topic};
+use realtime_core::{
+    Topic,
+    auth::{Claims, JwtAlgorithm, JwtAuthenticator},
+};
 
 use crate::audience::Audience;
 

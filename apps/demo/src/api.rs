@@ -5,7 +5,11 @@ use actix_web::{
     dev::Payload,
     web::{self, Data, Json, Path, Query, ServiceConfig},
 };
-use realtime_core::{Envelope, EventName, Message, OnlineSession, OnlineUser, Outcome, Scope, Topic, UserId};
+use realtime_core::{
+    Envelope, EventName, Message, Scope, Topic, UserId,
+    control::CommandResult,
+    presence::{OnlineSession, OnlineUser},
+};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
@@ -197,7 +201,7 @@ async fn kick(
     body: OptionalBody<KickMessage>,
 ) -> Result<Json<KickAnswer>, ApiError> {
     let user = parse_user(&user)?;
-    let Outcome { closed, unconfirmed } = match (&query.session_id, body.0) {
+    let CommandResult { closed, unconfirmed } = match (&query.session_id, body.0) {
         (None, None) => state.hub.kick(&user).await?,
         (None, Some(KickMessage { message, event })) => {
             state.hub.kick_with(&user, Message::new(event, message)).await?

@@ -4,8 +4,13 @@ use std::fmt;
 
 use actix_web::{HttpResponse, ResponseError, http::StatusCode};
 use realtime_core::{
-    AuthError, BusError, ControlError, ErrorStatus, FacadeError, KickError, LocalError, PresenceError,
-    PublishError, Reply, TooLarge,
+    auth::AuthError,
+    bus::BusError,
+    control::ControlError,
+    error::{KickError, PublishError, SendError, TooLarge},
+    facade::FacadeError,
+    presence::PresenceError,
+    ruoyi::{ErrorStatus, Reply},
 };
 
 /// A status, RuoYi's code and a text for people.
@@ -85,11 +90,13 @@ impl From<FacadeError> for ApiError {
     fn from(error: FacadeError) -> Self {
         match error {
             FacadeError::Disabled(_) => Self::new(StatusCode::CONFLICT, error),
-            FacadeError::EmptyTargets(_) | FacadeError::Local(LocalError::TooLarge(_)) => {
+            FacadeError::EmptyTargets(_) | FacadeError::Send(SendError::TooLarge(_)) => {
                 Self::bad_request(error)
             }
             FacadeError::Publish(error) => error.into(),
-            FacadeError::Local(LocalError::Overloaded) => Self::new(StatusCode::SERVICE_UNAVAILABLE, error),
+            FacadeError::Send(SendError::Overloaded | SendError::Closed) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, error)
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use actix_web::{FromRequest, HttpRequest, dev::Payload, web::Data};
 use futures_util::future::LocalBoxFuture;
-use realtime_core::{Handshake, Transport, UserId};
+use realtime_core::{Transport, UserId, auth::Handshake};
 use serde::Serialize;
 
 use crate::{api_error::ApiError, state::State};

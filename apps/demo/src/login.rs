@@ -6,7 +6,7 @@ use actix_web::{
     http::StatusCode,
     web::{self, Data, Json, ServiceConfig},
 };
-use realtime_core::{Reply, Topic};
+use realtime_core::{Topic, ruoyi::Reply};
 use serde::{Deserialize, Serialize};
 
 use crate::{api_error::ApiError, body::Body, state::State, token};

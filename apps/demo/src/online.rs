@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use actix_web::web::{self, Data, Json, ServiceConfig};
-use realtime_core::{OnlineCount, Reply, UserId};
+use realtime_core::{UserId, presence::OnlineCount, ruoyi::Reply};
 use serde::Serialize;
 
 use crate::{api_error::ApiError, caller::Caller, state::State};

@@ -6,7 +6,7 @@ use std::{
 };
 
 use actix_web::web::{self, Data, Json, ServiceConfig};
-use realtime_core::{Envelope, Published, Reply, Scope, Topic, UserId};
+use realtime_core::{Envelope, Scope, Topic, UserId, bus::Published, ruoyi::Reply};
 use serde::{Deserialize, Serialize};
 use tokio::time::{MissedTickBehavior, interval};
 

@@ -9,7 +9,7 @@ use actix_web::{
 };
 use anyhow::{Context, bail};
 use futures_util::future::{OptionFuture, try_join};
-use realtime_core::{Authenticator, Hub, HubBuilder, NoPresence};
+use realtime_core::{Authenticator, Hub, HubBuilder, presence::NoPresence};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,

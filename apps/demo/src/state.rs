@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use realtime_core::{Authenticator, Facade, Hub, JwtAuthenticator, Transport, UserId};
+use realtime_core::{Authenticator, Hub, Transport, UserId, auth::JwtAuthenticator, facade::Facade};
 
 use crate::{
     config::{Config, User},

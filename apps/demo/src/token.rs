@@ -3,7 +3,10 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
-use realtime_core::{Claims, ClientIdPolicy, JwtAuthenticator, Topic, UserId};
+use realtime_core::{
+    Topic, UserId,
+    auth::{Claims, ClientIdPolicy, JwtAuthenticator},
+};
 
 use crate::config::Config;
 

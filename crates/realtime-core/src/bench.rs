@@ -11,19 +11,19 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    BusState, Envelope, GapReason, History, Message, Outbound, Position, Principal, Scope, Session, Settings,
-    Topic, Transport, Wire,
-    direct::Gather,
-    limits::OutboxLimits,
+    Envelope, Message, Position, Principal, Scope, Session, Settings, Topic, Transport,
+    direct::WriteBuffer,
     node,
     outbox::{Outbox, OutboxGroup},
+    settings::{History, OutboxLimits},
     shard::Shard,
+    wire::{BusState, GapReason, Outbound, WireFormat},
 };
 
 /// A wire that writes the text and nothing else.
 struct Plain;
 
-impl Wire for Plain {
+impl WireFormat for Plain {
     fn name(&self) -> &'static str {
         "plain"
     }
@@ -50,7 +50,7 @@ pub fn outbox() -> impl FnMut() {
     let outbox = Outbox::new(Arc::new(OutboxGroup::new(&OutboxLimits::default())));
     let frame = Bytes::from(vec![b'x'; 150]);
     move || {
-        outbox.offer(&frame);
+        outbox.offer(&frame).expect("there is room");
         let _ = outbox.poll_pull(&mut Context::from_waker(Waker::noop()), 1024);
     }
 }
@@ -75,7 +75,7 @@ impl Node {
     }
 
     fn open(&self, user: usize, cursor: Option<u64>) -> Session {
-        let wire: Arc<dyn Wire> = Arc::new(Plain);
+        let wire: Arc<dyn WireFormat> = Arc::new(Plain);
         let wire = self.node.wire(&wire).expect("there is one wire");
         let user = i64::try_from(user).expect("there are fewer users than numbers");
         let cursor = cursor.map(|offset| Ok(Position { epoch: 1, offset }));
@@ -123,7 +123,8 @@ pub struct Unicasts {
 }
 
 impl Unicasts {
-    /// So many messages at a time, to users out of so many. The log is full, as it is on a node that has run for a while.
+    /// So many messages at a time, to users out of so many. The log is full, as it is on a node that has run for a
+    /// while.
     pub fn new(sessions: usize, messages: usize) -> Self {
         let mut unicasts = Self { node: Node::new(sessions), messages, user: 0, reader: 0 };
         for _ in 0..=History::default().max_messages / messages {
@@ -179,7 +180,7 @@ pub fn replay(messages: u64) -> impl FnMut() {
 pub fn gather(sessions: usize, frames: usize) -> impl FnMut() {
     let frames: std::collections::VecDeque<_> = (0..frames).map(|_| Bytes::from(vec![b'x'; 150])).collect();
     move || {
-        let mut gather = Gather::default();
+        let mut gather = WriteBuffer::default();
         for _ in 0..sessions {
             std::hint::black_box(gather.join(&frames));
         }

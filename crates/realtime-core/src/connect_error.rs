@@ -8,8 +8,8 @@ pub enum ConnectError {
     /// This node does not know yet which logins the cluster refuses; see [`Hub::started`](crate::Hub::started).
     #[error("this node is starting")]
     Starting,
-    /// Where the session begins could not be told in time: the bus has yet to come up here, or this node lags behind the
-    /// client's cursor. For transports; [`Hub::connect`](crate::Hub::connect) does not wait.
+    /// Where the session begins could not be told in time: the bus has yet to come up here, or this node lags behind
+    /// the client's cursor. For transports; [`Hub::connect`](crate::Hub::connect) does not wait.
     #[error("this node is behind the others")]
     Behind,
     /// This node shuts down.

@@ -1,4 +1,5 @@
-//! [`DirectWrite`]: the socket of a session whose connection was taken over, and [`Gather`], what goes to it at once.
+//! [`DirectWrite`]: the socket of a session whose connection was taken over, and [`WriteBuffer`], what goes to it at
+//! once.
 
 use std::{collections::VecDeque, fmt, io};
 
@@ -21,7 +22,7 @@ pub trait DirectWrite: Send + Sync + fmt::Debug {
 
 /// Frames that go out together, one behind the other, for all sessions that get the same ones.
 #[derive(Debug, Default)]
-pub(crate) struct Gather {
+pub(crate) struct WriteBuffer {
     /// They are kept, so that another frame cannot take the place of one of them in memory.
     frames: Vec<Bytes>,
     bytes: Vec<u8>,
@@ -30,7 +31,7 @@ pub(crate) struct Gather {
 /// A larger buffer is freed after use.
 const KEEP_BYTES: usize = 1 << 20;
 
-impl Gather {
+impl WriteBuffer {
     /// The frames as one piece.
     pub(crate) fn join(&mut self, frames: &VecDeque<Bytes>) -> &[u8] {
         let same =
@@ -62,7 +63,7 @@ mod tests {
     #[test]
     fn the_same_frames_are_joined_once_and_others_anew() {
         let (a, b) = (Bytes::from(vec![b'a'; 3]), Bytes::from(vec![b'b'; 2]));
-        let mut gather = Gather::default();
+        let mut gather = WriteBuffer::default();
         let first = gather.join(&VecDeque::from([a.clone(), b.clone()])).as_ptr();
         let queue = VecDeque::from([a.clone(), b.clone()]);
         assert_eq!(gather.join(&queue), b"aaabb");

@@ -13,8 +13,11 @@ use tokio::{
 };
 
 use crate::{
-    CloseReason, ConnectError, Limits, PresenceChange, PresenceFeed, PresenceState, Principal, Transport,
-    UserId, session::state::SessionState,
+    CloseReason, Principal, Transport, UserId,
+    error::ConnectError,
+    presence::{PresenceChange, PresenceFeed, PresenceState},
+    session::state::SessionState,
+    settings::Limits,
 };
 
 #[derive(Debug, Default)]
@@ -29,7 +32,7 @@ pub(crate) struct Directory {
 
 #[derive(Debug, Default)]
 struct State {
-    users: BTreeMap<UserId, Own>,
+    users: BTreeMap<UserId, UserEntry>,
     sessions: usize,
     /// The connections of sessions that were evicted and have not ended: how many each user has.
     evicted: HashMap<UserId, usize>,
@@ -43,7 +46,7 @@ struct State {
 
 /// A user.
 #[derive(Debug)]
-enum Own {
+enum UserEntry {
     /// Most have one session and nothing else.
     One(Arc<SessionState>),
     More(Box<More>),
@@ -60,7 +63,7 @@ struct More {
     left: Option<(Instant, SystemTime)>,
 }
 
-impl Own {
+impl UserEntry {
     fn sessions(&self) -> &[Arc<SessionState>] {
         match self {
             Self::One(session) => slice::from_ref(session),
@@ -126,8 +129,8 @@ impl Directory {
         session.outbox.index.store(index, Ordering::Relaxed);
         let State { users, leaving, .. } = &mut *state;
         let Some(own) = users.get_mut(user) else {
-            users.insert(user.clone(), Own::One(Arc::clone(session)));
-            self.tell(user, PresenceState::Online, session.since());
+            users.insert(user.clone(), UserEntry::One(Arc::clone(session)));
+            self.notify(user, PresenceState::Online, session.since());
             return Ok(());
         };
         let more = own.more();
@@ -143,7 +146,7 @@ impl Directory {
     /// The principal of a login, shared with other sessions of it.
     pub(crate) fn share(&self, mut principal: Principal) -> Arc<Principal> {
         let state = self.read();
-        let sessions = state.users.get(&principal.user).map_or(&[][..], Own::sessions);
+        let sessions = state.users.get(&principal.user).map_or(&[][..], UserEntry::sessions);
         let known = sessions.iter().rev().take(SHARED_AMONG).find(|session| *session.principal == principal);
         if let Some(known) = known {
             return Arc::clone(&known.principal);
@@ -232,12 +235,12 @@ impl Directory {
 
     /// Time from now until the last of a user's clients that this node sent away is back, by what it was told.
     pub(crate) fn expected_within(&self, user: &UserId) -> Duration {
-        let expected = self.read().users.get(user).and_then(Own::expected);
+        let expected = self.read().users.get(user).and_then(UserEntry::expected);
         expected.map_or(Duration::ZERO, |expected| expected.saturating_duration_since(Instant::now()))
     }
 
     /// Forgets users when they have had no session for so long. Runs until it is dropped.
-    pub(crate) async fn see_off(&self, grace: Duration) {
+    pub(crate) async fn expire_offline(&self, grace: Duration) {
         loop {
             let next = self.read().leaving.first().and_then(|(at, _)| at.checked_add(grace));
             tokio::select! {
@@ -250,16 +253,16 @@ impl Directory {
             while state.leaving.first().is_some_and(|(at, _)| is_over(at)) {
                 let gone = state.leaving.pop_first();
                 let Some((_, user)) = gone else { break };
-                if let Some(Own::More(own)) = state.users.remove(&user)
+                if let Some(UserEntry::More(own)) = state.users.remove(&user)
                     && let Some((_, since)) = own.left
                 {
-                    self.tell(&user, PresenceState::Offline, since);
+                    self.notify(&user, PresenceState::Offline, since);
                 }
             }
         }
     }
 
-    fn tell(&self, user: &UserId, state: PresenceState, since: SystemTime) {
+    fn notify(&self, user: &UserId, state: PresenceState, since: SystemTime) {
         self.feed.send(PresenceChange { user_id: user.clone(), state, since });
     }
 
@@ -283,19 +286,19 @@ impl Directory {
 
     /// All sessions, user by user.
     pub(crate) fn all(&self) -> Vec<Arc<SessionState>> {
-        self.read().users.values().flat_map(Own::sessions).map(Arc::clone).collect()
+        self.read().users.values().flat_map(UserEntry::sessions).map(Arc::clone).collect()
     }
 
     /// The sessions of whichever user that satisfy the condition.
     pub(crate) fn filter(&self, condition: impl Fn(&SessionState) -> bool) -> Vec<Arc<SessionState>> {
         let state = self.read();
-        let sessions = state.users.values().flat_map(Own::sessions);
+        let sessions = state.users.values().flat_map(UserEntry::sessions);
         sessions.filter(|session| condition(session)).map(Arc::clone).collect()
     }
 
     /// The users that have sessions of a transport, ascending.
     pub(crate) fn users_of(&self, transport: Transport) -> Vec<UserId> {
-        let has = |own: &Own| own.sessions().iter().any(|session| session.transport() == transport);
+        let has = |own: &UserEntry| own.sessions().iter().any(|session| session.transport() == transport);
         self.read().users.iter().filter(|(_, own)| has(own)).map(|(user, _)| user.clone()).collect()
     }
 
@@ -340,7 +343,10 @@ mod tests {
     use tokio::task::yield_now;
 
     use super::*;
-    use crate::{GapReason, Hub, Message, Position, Principal, Session, Settings, Wire};
+    use crate::{
+        Hub, Message, Position, Principal, Session, Settings,
+        wire::{GapReason, WireFormat},
+    };
 
     const TRANSPORT: Transport = Transport::new("test");
 
@@ -348,7 +354,7 @@ mod tests {
     #[derive(Debug)]
     struct NoWire;
 
-    impl Wire for NoWire {
+    impl WireFormat for NoWire {
         fn name(&self) -> &'static str {
             "none"
         }
@@ -361,7 +367,7 @@ mod tests {
             None
         }
 
-        fn heartbeat(&self, _: Option<Position>, _: crate::BusState) -> Bytes {
+        fn heartbeat(&self, _: Option<Position>, _: crate::wire::BusState) -> Bytes {
             Bytes::new()
         }
 
@@ -371,7 +377,7 @@ mod tests {
     }
 
     fn connect(hub: &Hub, user: i64) -> Session {
-        let wire: Arc<dyn Wire> = Arc::new(NoWire);
+        let wire: Arc<dyn WireFormat> = Arc::new(NoWire);
         hub.connect(Principal::new(user.into(), "a token"), TRANSPORT, &wire, None).unwrap()
     }
 
@@ -399,8 +405,8 @@ mod tests {
     async fn a_grace_beyond_all_clocks_does_not_end_the_waiting() {
         let node = Arc::new(crate::node::Node::new(Settings::default()));
         let waiting = Arc::clone(&node);
-        let waiting = tokio::spawn(async move { waiting.directory.see_off(Duration::MAX).await });
-        let wire: Arc<dyn Wire> = Arc::new(NoWire);
+        let waiting = tokio::spawn(async move { waiting.directory.expire_offline(Duration::MAX).await });
+        let wire: Arc<dyn WireFormat> = Arc::new(NoWire);
         let wire = node.wire(&wire).unwrap();
         let shard = crate::shard::Shard::new(Arc::clone(&node));
         let principal = Principal::new(1.into(), "a token");

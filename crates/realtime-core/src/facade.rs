@@ -3,8 +3,9 @@
 use bytestring::ByteString;
 
 use crate::{
-    EmptyTargets, Envelope, Hub, LocalError, Message, PublishError, Published, Scope, SessionHandle,
-    Transport, UserId,
+    Envelope, Hub, Message, Scope, SessionHandle, Transport, UserId,
+    bus::Published,
+    error::{EmptyTargets, PublishError, SendError},
 };
 
 /// Methods of RuoYi's static utilities and session holder, for one transport.
@@ -31,7 +32,7 @@ pub enum FacadeError {
     Publish(#[from] PublishError),
     /// This node did not take it.
     #[error(transparent)]
-    Local(#[from] LocalError),
+    Send(#[from] SendError),
 }
 
 impl Facade {

@@ -19,13 +19,19 @@ use std::{
 use tokio::{task::JoinSet, time::sleep};
 
 use crate::{
-    Bus, CloseReason, ConnectError, Control, Envelope, Limits, LocalError, MetricsSnapshot, Presence,
-    Principal, PublishError, Published, SendError, Session, SessionHandle, Settings, Shard, TokenHash,
-    TooLarge, Transport, UserId, Wire,
+    CloseReason, Envelope, Principal, Session, SessionHandle, Settings, Transport, UserId,
+    auth::TokenHash,
+    bus::{Bus, Published},
+    control::Control,
+    error::{ConnectError, PublishError, SendError, TooLarge},
     log::{Content, Entry},
+    metrics::MetricsSnapshot,
     node::Node,
-    refusals::Refusals,
+    presence::Presence,
     registry::Registry,
+    revocation_list::RevocationList,
+    settings::Limits,
+    wire::{Shard, WireFormat},
 };
 
 use outage::Outage;
@@ -41,7 +47,7 @@ struct Inner {
     registry: Arc<Registry>,
     bus: Arc<dyn Bus>,
     presence: Arc<dyn Presence>,
-    refusals: Arc<Refusals>,
+    revoked: Arc<RevocationList>,
     control: Arc<dyn Control>,
     draining: AtomicBool,
     outage: Arc<Outage>,
@@ -84,15 +90,15 @@ impl Hub {
     /// A session whose outbox is full misses it, and is told so where its wire form can.
     ///
     /// # Errors
-    /// [`LocalError::TooLarge`], or [`LocalError::Overloaded`] when a worker's queue is full; the sessions of other
+    /// [`SendError::TooLarge`], or [`SendError::Overloaded`] when a worker's queue is full; the sessions of other
     /// workers may have got it then.
-    pub fn send_local(&self, envelope: Envelope) -> Result<(), LocalError> {
+    pub fn send_local(&self, envelope: Envelope) -> Result<(), SendError> {
         self.check_size(&envelope)?;
         let entry = Arc::new(Entry::new(None, Content::Envelope(Arc::new(envelope))));
         let mut result = Ok(());
         for shard in self.0.registry.shards() {
             if shard.send_local(Arc::clone(&entry)) == Err(SendError::Overloaded) {
-                result = Err(LocalError::Overloaded);
+                result = Err(SendError::Overloaded);
             }
         }
         result
@@ -108,35 +114,35 @@ impl Hub {
         &self,
         principal: Principal,
         transport: Transport,
-        wire: &Arc<dyn Wire>,
+        wire: &Arc<dyn WireFormat>,
         cursor: Option<&str>,
     ) -> Result<Session, ConnectError> {
         let user = principal.user.clone();
-        let session = self.take_in(principal, transport, wire, cursor).inspect_err(|error| {
+        let session = self.register(principal, transport, wire, cursor).inspect_err(|error| {
             self.0.registry.node.metrics.refused.add(1);
             tracing::debug!(%user, %transport, %error, "connection refused");
         })?;
         let handle = session.handle();
         // A kick or a drain that began meanwhile did not see this session, so it has to see them.
-        match self.admits(handle.principal()) {
+        match self.check_admission(handle.principal()) {
             Ok(()) => {}
             Err(ConnectError::Draining | ConnectError::BusDown) => handle.close(self.drain_reason()),
             Err(_) => {
-                let reason = self.0.refusals.reason(handle.principal());
+                let reason = self.0.revoked.reason(handle.principal());
                 handle.close(reason.unwrap_or(CloseReason::Kicked));
             }
         }
         Ok(session)
     }
 
-    fn take_in(
+    fn register(
         &self,
         principal: Principal,
         transport: Transport,
-        wire: &Arc<dyn Wire>,
+        wire: &Arc<dyn WireFormat>,
         cursor: Option<&str>,
     ) -> Result<Session, ConnectError> {
-        self.admits(&principal)?;
+        self.check_admission(&principal)?;
         let wire = self.0.registry.node.wire(wire)?;
         let shard = self.0.registry.shard();
         shard.register(principal, transport, wire, cursor.map(str::parse)).map(Session::new)
@@ -262,14 +268,14 @@ impl Hub {
         &self.0.name
     }
 
-    fn admits(&self, principal: &Principal) -> Result<(), ConnectError> {
+    fn check_admission(&self, principal: &Principal) -> Result<(), ConnectError> {
         if self.0.draining.load(Ordering::SeqCst) {
             Err(ConnectError::Draining)
         } else if !self.0.control.is_started() {
             Err(ConnectError::Starting)
         } else if self.0.outage.is_draining() {
             Err(ConnectError::BusDown)
-        } else if self.0.refusals.refuses(principal) {
+        } else if self.0.revoked.is_revoked(principal) {
             Err(ConnectError::Kicked)
         } else {
             Ok(())

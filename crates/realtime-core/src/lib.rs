@@ -1,9 +1,9 @@
 //! Hub and contracts of **realtime**, a push framework for actix-web.
 //!
-//! A [`Hub`] is one node. [`Hub::publish`] gives an [`Envelope`] to the [`Bus`]; every node, the publisher's own included,
-//! appends it to its log, and each worker delivers it to its [`Session`]s. The crates `realtime-websocket` and
-//! `realtime-sse` connect sessions to sockets, and `realtime-redis` connects nodes. This crate contains neither sockets
-//! nor Redis.
+//! A [`Hub`] is one node. [`Hub::publish`] gives an [`Envelope`] to the [`Bus`](bus::Bus); every node, the publisher's
+//! own included, appends it to its log, and each worker delivers it to its [`Session`]s. The crates
+//! `realtime-websocket` and `realtime-sse` connect sessions to sockets, and `realtime-redis` connects nodes. This crate
+//! contains neither sockets nor Redis.
 //!
 //! ```
 //! use realtime_core::{Envelope, Hub, Message, Scope};
@@ -34,46 +34,46 @@
 //! |---|---|
 //! | publish | [`Hub`], [`Envelope`], [`Message`], [`Topic`], [`Scope`] |
 //! | reach the sessions of this node | [`Hub::sessions`], [`SessionHandle`] |
-//! | identify users | [`Authenticator`], [`Handshake`], [`Principal`] |
-//! | configure a node | [`HubBuilder`], [`Settings`] |
-//! | connect nodes | [`Bus`], [`Presence`], [`Control`] |
-//! | write a transport | [`Session`], [`Wire`], [`Shard`] |
+//! | identify users | [`Authenticator`], [`Principal`], [`auth`] |
+//! | configure a node | [`HubBuilder`], [`Settings`], [`settings`] |
+//! | connect nodes | [`bus`], [`presence`], [`control`] |
+//! | write a transport | [`Session`], [`wire`] |
+//! | share a cluster with RuoYi-Vue-Plus | [`ruoyi`] |
 //!
 //! # Features
 //!
 //! - `jwt` (default): `JwtAuthenticator`, logins signed with HS256, HS384 or HS512.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod auth;
+pub mod auth;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub mod bench;
-mod bus;
+pub mod bus;
 mod close;
 mod connect_error;
-mod control;
+pub mod control;
 mod direct;
 mod directory;
-mod facade;
+pub mod error;
+pub mod facade;
 mod frame_queue;
 mod global;
 mod hub;
-#[cfg(feature = "jwt")]
-mod jwt;
-mod limits;
 mod log;
 mod message;
-mod metrics;
+pub mod metrics;
 mod node;
 mod outbox;
 mod position;
-mod presence;
-mod refusals;
+pub mod presence;
 mod registry;
 mod retry;
-mod ruoyi;
+mod revocation_list;
+pub mod ruoyi;
 mod send_error;
 mod session;
+pub mod settings;
 mod shard;
 #[cfg(feature = "sim")]
 #[doc(hidden)]
@@ -83,49 +83,22 @@ mod ticks;
 mod topic;
 mod transport;
 mod user;
-mod wire;
+pub mod wire;
 
 /// The text of messages: a string that is cheap to clone.
 pub use bytestring::ByteString;
 /// Return type of the asynchronous functions of this crate's traits.
 pub use futures_core::future::BoxFuture;
 
-pub use auth::{AuthError, Authenticator, ClientIdPolicy, Credential, Handshake, Principal, TokenHash};
-pub use bus::{Bus, BusError, BusEvent, Published, memory::MemoryBus};
+pub use auth::{Authenticator, Principal};
+pub use bus::MemoryBus;
 pub use close::CloseReason;
-pub use connect_error::ConnectError;
-pub use control::{
-    Control, ControlError, Order, Outcome, RefusedToken, Revocation,
-    local::{Applied, LocalControl},
-};
-pub use direct::DirectWrite;
-pub use facade::{Facade, FacadeError};
-pub use global::{AlreadyInstalled, hub, install};
-pub use hub::{Hub, builder::HubBuilder, kicks::KickError};
-#[cfg(feature = "jwt")]
-pub use jwt::{Claims, EmptySecret, JwtAlgorithm, JwtAuthenticator, UnknownAlgorithm};
-pub use limits::{
-    BusOutage, Drain, Fanout, Heartbeat, History, Limits, OnDown, OutboxLimits, PresenceTimes, Settings,
-    SettingsError,
-};
-pub use message::{EmptyTargets, Envelope, EventName, EventNameError, Message, Scope};
-pub use metrics::MetricsSnapshot;
-pub use outbox::SendDirect;
-pub use position::{CursorError, Position};
-pub use presence::{
-    OnlineCount, OnlineSession, OnlineUser, Presence, PresenceChange, PresenceError, PresenceEvent,
-    PresenceState, feed::PresenceFeed, local::LocalPresence, none::NoPresence,
-};
-pub use retry::random_retry;
-pub use ruoyi::{
-    dto::{SSE_TOPIC, SseMessageDto, WEBSOCKET_TOPIC, WebSocketMessageDto},
-    error_status::{ErrorStatus, UnknownErrorStatus},
-    reply::Reply,
-};
-pub use send_error::{LocalError, PublishError, SendError, TooLarge};
-pub use session::{Outbound, Session, handle::SessionHandle, id::SessionId, state::Begin};
-pub use shard::Shard;
-pub use topic::{Topic, TopicError};
+pub use global::{hub, install};
+pub use hub::{Hub, builder::HubBuilder};
+pub use message::{Envelope, EventName, Message, Scope};
+pub use position::Position;
+pub use session::{Session, handle::SessionHandle, id::SessionId};
+pub use settings::Settings;
+pub use topic::Topic;
 pub use transport::Transport;
-pub use user::{UserId, UserIdError};
-pub use wire::{BusState, GapReason, Wire};
+pub use user::UserId;

@@ -1,7 +1,7 @@
 //! [`Log`]: the window of recent envelopes, the queue of all sessions and the source of replay.
 //!
-//! Every entry has a *place*, a number that is dense and this node's own. Shards and sessions hold a place;
-//! clients hold a [`Position`], which is the bus's and the same on all nodes.
+//! Every entry has a *sequence number*, a number that is dense and this node's own. Shards and sessions hold a sequence
+//! number; clients hold a [`Position`], which is the bus's and the same on all nodes.
 
 use std::{
     collections::VecDeque,
@@ -19,18 +19,18 @@ use once_cell::race::OnceBox;
 use smallvec::SmallVec;
 
 use crate::{
-    Envelope, GapReason, Position, Topic, Transport,
-    limits::History,
-    wire::{MAX_WIRES, WireSlot},
+    Envelope, Position, Topic, Transport,
+    settings::History,
+    wire::{GapReason, MAX_WIRES, WireFormatId},
 };
 
 /// The window of recent envelopes of one node.
 #[derive(Debug)]
 pub(crate) struct Log {
     window: RwLock<Window>,
-    /// The place after the newest entry; read by shards without the lock.
+    /// The sequence number after the newest entry; read by shards without the lock.
     end: AtomicU64,
-    /// The place at which the bus was first up, plus one; 0 before. What stands before it is history.
+    /// The sequence number at which the bus was first up, plus one; 0 before. What stands before it is history.
     up: AtomicU64,
     /// The bytes of the encodings of the window's entries.
     encoded: Arc<AtomicUsize>,
@@ -40,35 +40,36 @@ pub(crate) struct Log {
 #[derive(Debug, Default)]
 struct Window {
     entries: VecDeque<Arc<Entry>>,
-    /// The place of the oldest entry.
+    /// The sequence number of the oldest entry.
     first: u64,
     /// The bytes of the envelopes.
     bytes: usize,
     /// Runs of dense positions, oldest first. Only the last can grow.
-    runs: VecDeque<Run>,
+    segments: VecDeque<Segment>,
     /// Everything that was acknowledged before this instant is here.
     caught_up: Option<Instant>,
 }
 
-/// From `place` on, entries have the positions `start`, `start.next()`, ...
+/// From `seq` on, entries have the positions `start`, `start.next()`, ...
 #[derive(Debug, Clone, Copy)]
-struct Run {
-    place: u64,
+struct Segment {
+    seq: u64,
     start: Position,
 }
 
-impl Run {
-    fn position_at(&self, place: u64) -> Position {
-        Position { epoch: self.start.epoch, offset: self.start.offset.saturating_add(place - self.place) }
+impl Segment {
+    fn position_at(&self, seq: u64) -> Position {
+        Position { epoch: self.start.epoch, offset: self.start.offset.saturating_add(seq - self.seq) }
     }
 
-    /// The place right behind a cursor of this run's epoch; `None` when the run begins later, or no place is so high.
-    fn place_after(&self, cursor: Position) -> Option<u64> {
+    /// The sequence number right behind a cursor of this segment's epoch; `None` when the segment begins later, or no
+    /// sequence number is so high.
+    fn seq_after(&self, cursor: Position) -> Option<u64> {
         let wanted = cursor.offset.checked_add(1)?;
-        self.place.checked_add(wanted.checked_sub(self.start.offset)?)
+        self.seq.checked_add(wanted.checked_sub(self.start.offset)?)
     }
 
-    /// Whether the run begins at or before the position that follows a cursor of the same epoch.
+    /// Whether the segment begins at or before the position that follows a cursor of the same epoch.
     fn covers(&self, cursor: Position) -> bool {
         self.start.epoch == cursor.epoch && self.start.offset <= cursor.offset.saturating_add(1)
     }
@@ -80,8 +81,8 @@ pub(crate) struct Entry {
     pub(crate) content: Content,
     at: Instant,
     footprint: usize,
-    /// In boxes, since most entries have one or two: what an entry costs is mostly that it is far away in memory when it
-    /// is made and when it is freed.
+    /// In boxes, since most entries have one or two: what an entry costs is mostly that it is far away in memory when
+    /// it is made and when it is freed.
     encoded: [OnceBox<Bytes>; MAX_WIRES],
     /// Hashes of the topics, ascending; made for the first session that looks for its own among many.
     hashes: OnceBox<Vec<u64>>,
@@ -147,7 +148,7 @@ impl Entry {
 
     /// The shared bytes of an envelope in one wire form. `None` for markers and gaps: the first are told to nobody, the
     /// others to each session in a frame of its own.
-    pub(crate) fn encode(&self, slot: &WireSlot) -> Option<&Bytes> {
+    pub(crate) fn encode(&self, slot: &WireFormatId) -> Option<&Bytes> {
         let Content::Envelope(envelope) = &self.content else { return None };
         let cell = &self.encoded[slot.index];
         let bytes = cell.get().or_else(|| {
@@ -223,7 +224,7 @@ impl fmt::Debug for Entry {
     }
 }
 
-/// Entries in a row. When `first` is above the place that was asked for, the ones between are gone.
+/// Entries in a row. When `first` is above the sequence number that was asked for, the ones between are gone.
 #[derive(Debug)]
 pub(crate) struct Read {
     pub(crate) first: u64,
@@ -233,25 +234,25 @@ pub(crate) struct Read {
 /// Where a returning client goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Resume {
-    /// From a place in the log.
+    /// From a sequence number in the log.
     At(Start),
     /// The cursor is of a history that is still to come here: this node lags, or there is no such history.
     Ahead,
 }
 
-/// The place at which a session begins.
+/// The sequence number at which a session begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Start {
-    pub(crate) place: u64,
-    /// What is missing before `place`.
+    pub(crate) seq: u64,
+    /// What is missing before `seq`.
     pub(crate) gap: Option<GapReason>,
     /// Nothing is missing at all, from the cursor to the log's end.
     pub(crate) recovered: bool,
 }
 
 impl Start {
-    pub(crate) fn lost(place: u64, reason: GapReason) -> Self {
-        Self { place, gap: Some(reason), recovered: false }
+    pub(crate) fn lost(seq: u64, reason: GapReason) -> Self {
+        Self { seq, gap: Some(reason), recovered: false }
     }
 }
 
@@ -266,13 +267,13 @@ impl Log {
         }
     }
 
-    /// The place after the newest entry.
+    /// The sequence number after the newest entry.
     pub(crate) fn end(&self) -> u64 {
         self.end.load(Ordering::Acquire)
     }
 
-    /// The place at which the bus was first up: what stands before it is history, which is replayed and never sent as
-    /// new. `None` before the bus was up.
+    /// The sequence number at which the bus was first up: what stands before it is history, which is replayed and never
+    /// sent as new. `None` before the bus was up.
     pub(crate) fn up(&self) -> Option<u64> {
         self.up.load(Ordering::Acquire).checked_sub(1)
     }
@@ -363,54 +364,54 @@ impl Log {
         exceeds()
     }
 
-    /// Up to `max` entries from `place` on, or from the oldest one when `place` has left the window.
-    pub(crate) fn read(&self, place: u64, max: usize) -> Read {
+    /// Up to `max` entries from `seq` on, or from the oldest one when `seq` has left the window.
+    pub(crate) fn read(&self, seq: u64, max: usize) -> Read {
         let window = self.read_window();
-        let first = place.max(window.first);
+        let first = seq.max(window.first);
         let skip = usize::try_from(first - window.first).unwrap_or(usize::MAX);
         Read { first, entries: window.entries.iter().skip(skip).take(max).cloned().collect() }
     }
 
-    /// The position of the last envelope before `place`: the cursor of whoever has everything up to there. `None` where
+    /// The position of the last envelope before `seq`: the cursor of whoever has everything up to there. `None` where
     /// that has been forgotten: a later one would hide what lies between.
-    pub(crate) fn cursor_at(&self, place: u64) -> Option<Position> {
-        self.read_window().cursor_at(place)
+    pub(crate) fn cursor_at(&self, seq: u64) -> Option<Position> {
+        self.read_window().cursor_at(seq)
     }
 
     /// Where a client goes on that has everything up to and including `cursor`.
     pub(crate) fn resume(&self, cursor: Position) -> Resume {
         let window = self.read_window();
-        let Some(newest) = window.runs.back() else {
+        let Some(newest) = window.segments.back() else {
             // A bus without positions has no cursors.
             return Resume::At(Start::lost(window.end(), GapReason::Cursor));
         };
-        let found = window.runs.iter().enumerate().rev().find(|(_, run)| run.covers(cursor));
-        let Some((index, run)) = found else {
+        let found = window.segments.iter().enumerate().rev().find(|(_, segment)| segment.covers(cursor));
+        let Some((index, segment)) = found else {
             if cursor.epoch > newest.start.epoch {
                 return Resume::Ahead;
             }
-            // All that follows is new to the client. A later run begins with the gap before it.
-            let next = window.runs.iter().position(|run| run.start > cursor).unwrap_or(0);
-            let place = window.runs[next].place.saturating_sub(1);
-            return Resume::At(if next > 0 && place >= window.first {
-                Start { place, gap: None, recovered: false }
+            // All that follows is new to the client. A later segment begins with the gap before it.
+            let next = window.segments.iter().position(|segment| segment.start > cursor).unwrap_or(0);
+            let seq = window.segments[next].seq.saturating_sub(1);
+            return Resume::At(if next > 0 && seq >= window.first {
+                Start { seq, gap: None, recovered: false }
             } else {
-                let same = window.runs[next].start.epoch == cursor.epoch;
+                let same = window.segments[next].start.epoch == cursor.epoch;
                 Start::lost(window.first, if same { GapReason::History } else { GapReason::Bus })
             });
         };
-        let newest = index + 1 == window.runs.len();
-        // A run ends with the gap that comes before the next one.
-        let end = window.runs.get(index + 1).map_or(window.end(), |next| next.place - 1);
-        let place = run.place_after(cursor).filter(|place| *place <= end);
-        if place.is_none() && newest {
+        let newest = index + 1 == window.segments.len();
+        // A segment ends with the gap that comes before the next one.
+        let end = window.segments.get(index + 1).map_or(window.end(), |next| next.seq - 1);
+        let seq = segment.seq_after(cursor).filter(|seq| *seq <= end);
+        if seq.is_none() && newest {
             return Resume::Ahead;
         }
-        let place = place.unwrap_or(end);
-        Resume::At(if place < window.first {
+        let seq = seq.unwrap_or(end);
+        Resume::At(if seq < window.first {
             Start::lost(window.first, GapReason::History)
         } else {
-            Start { place, gap: None, recovered: newest }
+            Start { seq, gap: None, recovered: newest }
         })
     }
 
@@ -440,12 +441,12 @@ impl Window {
 
     /// The position that would follow without a gap.
     fn expected(&self) -> Option<Position> {
-        self.runs.back().map(|run| run.position_at(self.end()))
+        self.segments.back().map(|segment| segment.position_at(self.end()))
     }
 
     fn start_run(&mut self, start: Position) {
-        let place = self.end();
-        self.runs.push_back(Run { place, start });
+        let seq = self.end();
+        self.segments.push_back(Segment { seq, start });
     }
 
     fn push_gap(&mut self, reason: GapReason, cursor: Option<Position>) {
@@ -477,16 +478,16 @@ impl Window {
             self.first += 1;
             gone.push(oldest);
         }
-        // The newest run stays even when it is empty: it knows which position comes next.
-        while self.runs.len() > 1 && self.runs[1].place <= self.first {
-            self.runs.pop_front();
+        // The newest segment stays even when it is empty: it knows which position comes next.
+        while self.segments.len() > 1 && self.segments[1].seq <= self.first {
+            self.segments.pop_front();
         }
         gone
     }
 
-    fn cursor_at(&self, place: u64) -> Option<Position> {
-        let run = self.runs.iter().rev().find(|run| run.place <= place)?;
-        let next = run.position_at(place);
+    fn cursor_at(&self, seq: u64) -> Option<Position> {
+        let segment = self.segments.iter().rev().find(|segment| segment.seq <= seq)?;
+        let next = segment.position_at(seq);
         Some(Position { offset: next.offset.saturating_sub(1), ..next })
     }
 }
@@ -516,13 +517,13 @@ mod tests {
         }
     }
 
-    fn from(place: u64) -> Resume {
-        Resume::At(Start { place, gap: None, recovered: true })
+    fn from(seq: u64) -> Resume {
+        Resume::At(Start { seq, gap: None, recovered: true })
     }
 
     /// The gap is an entry, which comes at its turn.
-    fn into_gap(place: u64) -> Resume {
-        Resume::At(Start { place, gap: None, recovered: false })
+    fn into_gap(seq: u64) -> Resume {
+        Resume::At(Start { seq, gap: None, recovered: false })
     }
 
     fn recovers(log: &Log, cursor: Position) -> bool {
@@ -671,7 +672,7 @@ mod tests {
 
     #[test]
     fn encodings_count_for_as_long_as_their_entry_is_kept() {
-        let slot = WireSlot { wire: Arc::new(Upper), index: 0 };
+        let slot = WireFormatId { wire: Arc::new(Upper), index: 0 };
         let plain = Entry::new(None, Content::Envelope(envelope("x"))).footprint;
         let log = Log::new(History { max_bytes: plain * 10, ..History::default() });
         for offset in 1..=200 {
@@ -689,7 +690,7 @@ mod tests {
     #[derive(Debug)]
     struct Upper;
 
-    impl crate::Wire for Upper {
+    impl crate::wire::WireFormat for Upper {
         fn name(&self) -> &'static str {
             "upper"
         }
@@ -702,7 +703,7 @@ mod tests {
             None
         }
 
-        fn heartbeat(&self, _: Option<Position>, _: crate::BusState) -> Bytes {
+        fn heartbeat(&self, _: Option<Position>, _: crate::wire::BusState) -> Bytes {
             Bytes::new()
         }
 

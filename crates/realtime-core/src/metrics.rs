@@ -13,8 +13,8 @@ pub(crate) struct Metrics {
     pub(crate) replayed: Counter,
     pub(crate) catch_ups: Counter,
     pub(crate) gaps: Counter,
-    pub(crate) untold_gaps: Counter,
-    pub(crate) local_lost: Counter,
+    pub(crate) gaps_unreported: Counter,
+    pub(crate) local_dropped: Counter,
     pub(crate) opened: Counter,
     pub(crate) closed: Counter,
     pub(crate) taken_over: Counter,
@@ -41,9 +41,9 @@ pub struct MetricsSnapshot {
     /// Gaps that were announced to sessions.
     pub gaps: u64,
     /// Gaps of sessions whose wire form can't announce one (raw WebSocket).
-    pub untold_gaps: u64,
+    pub gaps_unreported: u64,
     /// Local sends that met a full outbox.
-    pub local_lost: u64,
+    pub local_dropped: u64,
     /// Sessions that were opened.
     pub opened: u64,
     /// Sessions that ended.
@@ -69,8 +69,8 @@ impl Metrics {
             replayed: self.replayed.value(),
             catch_ups: self.catch_ups.value(),
             gaps: self.gaps.value(),
-            untold_gaps: self.untold_gaps.value(),
-            local_lost: self.local_lost.value(),
+            gaps_unreported: self.gaps_unreported.value(),
+            local_dropped: self.local_dropped.value(),
             opened: self.opened.value(),
             closed: self.closed.value(),
             taken_over: self.taken_over.value(),

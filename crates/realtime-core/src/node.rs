@@ -11,12 +11,13 @@ use futures_util::stream::{StreamExt, pending};
 use once_cell::sync::OnceCell;
 
 use crate::{
-    ConnectError, Position, Presence, PresenceEvent, Settings, Topic, UserId, Wire,
+    Position, Settings, Topic, UserId,
     directory::Directory,
+    error::ConnectError,
     log::Log,
     metrics::Metrics,
-    presence::watch::PresenceWatch,
-    wire::{MAX_WIRES, WireSlot},
+    presence::{Presence, PresenceEvent, watch::PresenceWatch},
+    wire::{MAX_WIRES, WireFormat, WireFormatId},
 };
 
 /// State that the hub, the shards and the sessions of one node share.
@@ -33,7 +34,7 @@ pub(crate) struct Node {
     bus_down: Mutex<Option<SystemTime>>,
     /// The newest position that the bus has acknowledged to this node.
     acknowledged: Mutex<Option<Position>>,
-    wires: RwLock<Vec<WireSlot>>,
+    wires: RwLock<Vec<WireFormatId>>,
 }
 
 impl Node {
@@ -96,8 +97,9 @@ impl Node {
     }
 
     /// The cell of a wire form in the log's entries.
-    pub(crate) fn wire(&self, wire: &Arc<dyn Wire>) -> Result<WireSlot, ConnectError> {
-        let find = |slots: &[WireSlot]| slots.iter().find(|slot| slot.wire.name() == wire.name()).cloned();
+    pub(crate) fn wire(&self, wire: &Arc<dyn WireFormat>) -> Result<WireFormatId, ConnectError> {
+        let find =
+            |slots: &[WireFormatId]| slots.iter().find(|slot| slot.wire.name() == wire.name()).cloned();
         if let Some(slot) = find(&self.wires.read().unwrap_or_else(PoisonError::into_inner)) {
             return Ok(slot);
         }
@@ -108,7 +110,7 @@ impl Node {
         if slots.len() == MAX_WIRES {
             return Err(ConnectError::TooManyWires(wire.name()));
         }
-        let slot = WireSlot { wire: Arc::clone(wire), index: slots.len() };
+        let slot = WireFormatId { wire: Arc::clone(wire), index: slots.len() };
         slots.push(slot.clone());
         Ok(slot)
     }

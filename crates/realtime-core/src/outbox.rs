@@ -23,7 +23,7 @@ use bytes::Bytes;
 pub(crate) use self::group::OutboxGroup;
 use crate::{
     CloseReason, Position,
-    direct::{DirectWrite, Gather},
+    direct::{DirectWrite, WriteBuffer},
     frame_queue::FrameQueue,
     sync::{Mutex, MutexGuard, lock},
 };
@@ -75,7 +75,8 @@ struct State {
 #[derive(Debug, Default)]
 struct Rare {
     closing: Option<CloseReason>,
-    /// Set while the session reads from the log by itself: the place where it goes on. Nothing is written directly then.
+    /// Set while the session reads from the log by itself: the sequence number where it goes on. Nothing is written
+    /// directly then.
     catching_up: Option<u64>,
     /// The session is closing, but has yet to be served what the bus acknowledged up to here.
     hold: Option<Position>,
@@ -101,25 +102,24 @@ pub(crate) struct Ticked {
     pub(crate) unanswered: u32,
 }
 
-/// What became of a frame.
+/// Result of putting in a frame.
+pub(crate) type TrySend = Result<Accepted, TrySendError>;
+
+/// Why a frame was not put in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Offer {
-    Taken(Then),
+pub(crate) enum TrySendError {
     Full,
     Closed,
 }
 
-/// What has to happen for a frame that was taken to leave.
+/// What has to happen for an accepted frame to leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Then {
+pub(crate) enum Accepted {
     /// Nothing more: it has left, whoever pulls was woken, or others were there before it.
-    Nothing,
+    Done,
     /// Whoever put it in calls [`Outbox::flush`].
-    Flush,
+    NeedsFlush,
 }
-
-/// Nothing more has to happen.
-const TAKEN: Offer = Offer::Taken(Then::Nothing);
 
 /// What the socket gets next.
 #[derive(Debug, PartialEq, Eq)]
@@ -164,100 +164,100 @@ impl Outbox {
     }
 
     /// Sends a frame if there is room.
-    pub(crate) fn offer(&self, frame: &Bytes) -> Offer {
+    pub(crate) fn offer(&self, frame: &Bytes) -> TrySend {
         let mut state = self.lock();
         match self.refuse(&mut state, frame) {
-            Some(refusal) => refusal,
+            Some(refusal) => Err(refusal),
             None => {
-                state.send(frame, &mut Gather::default());
-                TAKEN
+                state.send(frame, &mut WriteBuffer::default());
+                Ok(Accepted::Done)
             }
         }
     }
 
-    /// Queues the log's frame of `place` if there is room; else the session reads on from there by itself.
-    pub(crate) fn queue_or_catch_up(&self, frame: &Bytes, place: u64) -> Offer {
-        self.put_or_catch_up(&[(place, frame)], None).1
+    /// Queues the log's frame of `seq` if there is room; else the session reads on from there by itself.
+    pub(crate) fn queue_or_catch_up(&self, frame: &Bytes, seq: u64) -> TrySend {
+        self.put_or_catch_up(&[(seq, frame)], None).1
     }
 
-    /// Queues frames of the log, with the place of each, as far as there is room; the session reads on at the first that
-    /// finds none. Returns how many were taken.
-    pub(crate) fn queue_run(&self, frames: &[(u64, &Bytes)]) -> (usize, Offer) {
+    /// Queues frames of the log, with the sequence number of each, as far as there is room; the session reads on at the
+    /// first that finds none. Returns how many were taken.
+    pub(crate) fn queue_run(&self, frames: &[(u64, &Bytes)]) -> (usize, TrySend) {
         self.put_or_catch_up(frames, None)
     }
 
-    /// The same of frames that no others follow: written directly they leave at once, behind what was queued. `joined` is
-    /// all of them, one behind the other.
+    /// The same of frames that no others follow: written directly they leave at once, behind what was queued. `joined`
+    /// is all of them, one behind the other.
     pub(crate) fn send_run(
         &self,
         frames: &[(u64, &Bytes)],
         joined: &[u8],
-        gather: &mut Gather,
-    ) -> (usize, Offer) {
+        gather: &mut WriteBuffer,
+    ) -> (usize, TrySend) {
         self.put_or_catch_up(frames, Some((joined, gather)))
     }
 
     fn put_or_catch_up(
         &self,
         frames: &[(u64, &Bytes)],
-        send: Option<(&[u8], &mut Gather)>,
-    ) -> (usize, Offer) {
+        send: Option<(&[u8], &mut WriteBuffer)>,
+    ) -> (usize, TrySend) {
         let mut state = self.lock();
         if state.is_closed() {
-            return (0, Offer::Closed);
+            return (0, Err(TrySendError::Closed));
         }
         // Most frames leave at once, and need no queue.
         let mut written = match &send {
             Some((joined, _)) => match state.write_past_queue(joined) {
-                Some(written) if written == joined.len() => return (frames.len(), TAKEN),
+                Some(written) if written == joined.len() => return (frames.len(), Ok(Accepted::Done)),
                 written => written.unwrap_or(0),
             },
             None => 0,
         };
-        let mut then = Then::Nothing;
-        for (index, (place, frame)) in frames.iter().enumerate() {
+        let mut accepted = Accepted::Done;
+        for (index, (seq, frame)) in frames.iter().enumerate() {
             if written >= frame.len() {
                 written -= frame.len();
             } else if written > 0 {
                 state.put_rest(frame, mem::take(&mut written));
             } else if self.refuse(&mut state, frame).is_some() {
-                state.rare().catching_up = Some(*place);
-                return (index, Offer::Full);
-            } else if state.put((*frame).clone()) == Then::Flush {
-                then = Then::Flush;
+                state.rare().catching_up = Some(*seq);
+                return (index, Err(TrySendError::Full));
+            } else if state.put((*frame).clone()) == Accepted::NeedsFlush {
+                accepted = Accepted::NeedsFlush;
             }
         }
         if let Some((_, gather)) = send {
             state.flush(gather);
-            then = Then::Nothing;
+            accepted = Accepted::Done;
         }
-        (frames.len(), Offer::Taken(then))
+        (frames.len(), Ok(accepted))
     }
 
     /// Queues a frame of which nothing else keeps a copy. When it finds no room, `notice` is queued beyond the
     /// bound, once until the outbox has been empty again.
-    pub(crate) fn queue_or_notice(&self, frame: &Bytes, notice: impl FnOnce() -> Option<Bytes>) -> Offer {
+    pub(crate) fn queue_or_notice(&self, frame: &Bytes, notice: impl FnOnce() -> Option<Bytes>) -> TrySend {
         let mut state = self.lock();
         let refusal = self.refuse(&mut state, frame);
-        if refusal == Some(Offer::Full)
+        if refusal == Some(TrySendError::Full)
             && !mem::replace(&mut state.overflowed, true)
             && let Some(notice) = notice()
         {
             state.put(notice);
         }
-        refusal.unwrap_or_else(|| Offer::Taken(state.put(frame.clone())))
+        refusal.map_or_else(|| Ok(state.put(frame.clone())), Err)
     }
 
     /// Sends a frame beyond the bound: for notices that must not be lost.
     pub(crate) fn force(&self, frame: &Bytes) {
         let mut state = self.lock();
         if state.closing().is_none() || state.hold().is_some() {
-            state.send(frame, &mut Gather::default());
+            state.send(frame, &mut WriteBuffer::default());
         }
     }
 
     /// Writes what was queued, if frames are written directly.
-    pub(crate) fn flush(&self, gather: &mut Gather) {
+    pub(crate) fn flush(&self, gather: &mut WriteBuffer) {
         self.lock().flush(gather);
     }
 
@@ -325,7 +325,7 @@ impl Outbox {
             return Poll::Ready(Pull::Aborted(reason));
         }
         // What is pulled must not be overtaken by what is written directly.
-        state.flush(&mut Gather::default());
+        state.flush(&mut WriteBuffer::default());
         if let Some(bytes) = state.frames.take(max) {
             state.taken += bytes.len() as u64;
             return Poll::Ready(Pull::Bytes(bytes));
@@ -335,8 +335,8 @@ impl Outbox {
             state.detach();
             return Poll::Ready(Pull::Closed(reason));
         }
-        if let Some(place) = state.catching_up() {
-            return Poll::Ready(Pull::CatchUp(place));
+        if let Some(seq) = state.catching_up() {
+            return Poll::Ready(Pull::CatchUp(seq));
         }
         state.wait(cx);
         Poll::Pending
@@ -406,7 +406,7 @@ impl Outbox {
     pub(crate) fn send_direct(&self, frame: Bytes) -> SendDirect {
         let mut state = self.lock();
         if state.is_direct() {
-            state.send(&frame, &mut Gather::default());
+            state.send(&frame, &mut WriteBuffer::default());
             SendDirect::Sent
         } else if state.frames.is_cut() {
             SendDirect::WithinFrame(frame)
@@ -415,15 +415,15 @@ impl Outbox {
         }
     }
 
-    /// Sends the session to the log: it reads on by itself from `place`.
-    pub(crate) fn catch_up_from(&self, place: u64) {
+    /// Sends the session to the log: it reads on by itself from `seq`.
+    pub(crate) fn catch_up_from(&self, seq: u64) {
         let mut state = self.lock();
-        state.rare().catching_up = Some(place);
+        state.rare().catching_up = Some(seq);
         state.wake();
     }
 
-    /// Queues what a catching-up session has read from the log, with the place of each frame, as far as there is room.
-    /// The session reads on at the first that found none, else at `next`. Returns how many were taken.
+    /// Queues what a catching-up session has read from the log, with the sequence number of each frame, as far as there
+    /// is room. The session reads on at the first that found none, else at `next`. Returns how many were taken.
     pub(crate) fn refill(&self, frames: &[(u64, Bytes)], next: u64) -> usize {
         let mut state = self.lock();
         let mut taken = 0;
@@ -435,12 +435,12 @@ impl Outbox {
             taken += 1;
         }
         if state.catching_up().is_some() {
-            state.rare().catching_up = Some(frames.get(taken).map_or(next, |(place, _)| *place));
+            state.rare().catching_up = Some(frames.get(taken).map_or(next, |(seq, _)| *seq));
         }
         taken
     }
 
-    /// The session has met its shard's place and gets what comes from there.
+    /// The session has met its shard's sequence number and gets what comes from there.
     pub(crate) fn join(&self) {
         let mut state = self.lock();
         if let Some(rare) = &mut state.rare {
@@ -455,13 +455,14 @@ impl Outbox {
             if state.rare.as_ref().is_none_or(|rare| rare.asked.is_none()) {
                 active.store(false, Ordering::Relaxed);
             }
-            state.send(heartbeat, &mut Gather::default());
+            state.send(heartbeat, &mut WriteBuffer::default());
             let end = state.taken + state.frames.bytes() as u64;
             state.rare().asked.get_or_insert(end);
         }
     }
 
-    /// Called on a tick for an outbox that is watched, with whether the client was active since the last one, or could not be.
+    /// Called on a tick for an outbox that is watched, with whether the client was active since the last one, or could
+    /// not be.
     pub(crate) fn tick(&self, active: bool) -> Ticked {
         let mut guard = self.lock();
         let state = &mut *guard;
@@ -504,15 +505,15 @@ impl Outbox {
     }
 
     /// Why a frame can't be put in, if so.
-    fn refuse(&self, state: &mut State, frame: &Bytes) -> Option<Offer> {
+    fn refuse(&self, state: &mut State, frame: &Bytes) -> Option<TrySendError> {
         if state.is_closed() {
-            return Some(Offer::Closed);
+            return Some(TrySendError::Closed);
         }
         if !self.has_room(state, frame) {
             // A pass puts much in before it flushes.
-            state.flush(&mut Gather::default());
+            state.flush(&mut WriteBuffer::default());
             if !self.has_room(state, frame) {
-                return Some(Offer::Full);
+                return Some(TrySendError::Full);
             }
         }
         None
@@ -530,8 +531,8 @@ impl Outbox {
     }
 }
 
-/// The state under its lock. When that is given up, an outbox with something in it is watched from then on, and its group
-/// counts the bodies that were woken.
+/// The state under its lock. When that is given up, an outbox with something in it is watched from then on, and its
+/// group counts the bodies that were woken.
 struct Locked<'a> {
     state: MutexGuard<'a, State>,
     outbox: &'a Outbox,
@@ -605,23 +606,23 @@ impl State {
         self.direct_open
     }
 
-    fn put(&mut self, frame: Bytes) -> Then {
+    fn put(&mut self, frame: Bytes) -> Accepted {
         self.frames.put(frame);
         self.wake_or_flush()
     }
 
     /// What has to happen for what was put in to leave.
-    fn wake_or_flush(&mut self) -> Then {
+    fn wake_or_flush(&mut self) -> Accepted {
         if self.is_direct() {
-            if mem::replace(&mut self.unflushed, true) { Then::Nothing } else { Then::Flush }
+            if mem::replace(&mut self.unflushed, true) { Accepted::Done } else { Accepted::NeedsFlush }
         } else {
             self.wake();
-            Then::Nothing
+            Accepted::Done
         }
     }
 
     /// Puts a frame in; written directly it leaves at once, behind what was put in before.
-    fn send(&mut self, frame: &Bytes, gather: &mut Gather) {
+    fn send(&mut self, frame: &Bytes, gather: &mut WriteBuffer) {
         match self.write_past_queue(frame) {
             Some(written) if written == frame.len() => {}
             Some(written) => self.put_rest(frame, written),
@@ -632,8 +633,8 @@ impl State {
         }
     }
 
-    /// Writes bytes directly if none wait before them, and says how many. Where the socket does not take all of them, the
-    /// rest is left to be pulled.
+    /// Writes bytes directly if none wait before them, and says how many. Where the socket does not take all of them,
+    /// the rest is left to be pulled.
     fn write_past_queue(&mut self, bytes: &[u8]) -> Option<usize> {
         if self.frames.bytes() > 0 {
             return None;
@@ -685,7 +686,7 @@ impl State {
 
     /// Writes all that waits, if frames are written directly. That ends when the socket does not take all; the rest is
     /// left to be pulled.
-    fn flush(&mut self, gather: &mut Gather) {
+    fn flush(&mut self, gather: &mut WriteBuffer) {
         self.unflushed = false;
         let Some(socket) = self.socket() else { return };
         let frames = self.frames.frames();

@@ -1,5 +1,11 @@
-//! Types of RuoYi-Vue-Plus: the DTOs of its channels, the reply of its HTTP API, and the status of its errors.
+//! Names and shapes of RuoYi-Vue-Plus: channels, DTOs, replies and error statuses.
 
-pub(crate) mod dto;
-pub(crate) mod error_status;
-pub(crate) mod reply;
+mod dto;
+mod error_status;
+mod reply;
+
+pub use self::{
+    dto::{SSE_TOPIC, SseMessageDto, WEBSOCKET_TOPIC, WebSocketMessageDto},
+    error_status::{ErrorStatus, UnknownErrorStatus},
+    reply::Reply,
+};

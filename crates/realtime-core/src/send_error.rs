@@ -1,6 +1,6 @@
-//! [`PublishError`], [`LocalError`] and [`SendError`]: why a message was not sent.
+//! [`PublishError`] and [`SendError`]: why a message was not sent.
 
-use crate::{BusError, Limits};
+use crate::{bus::BusError, settings::Limits};
 
 /// Error of [`Hub::publish`](crate::Hub::publish).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -16,17 +16,6 @@ pub enum PublishError {
         /// The bus's error.
         source: BusError,
     },
-}
-
-/// Error of [`Hub::send_local`](crate::Hub::send_local).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum LocalError {
-    /// The message is above `limits.maxMessageBytes`, or its targets above `limits.maxTargets`.
-    #[error(transparent)]
-    TooLarge(#[from] TooLarge),
-    /// Too many local sends are queued.
-    #[error("the queue of local sends is full")]
-    Overloaded,
 }
 
 /// A message or its list of targets is above a limit.
@@ -50,7 +39,8 @@ pub enum TooLarge {
     },
 }
 
-/// Error of a send to a session of this node.
+/// Error of a send on this node: [`Hub::send_local`](crate::Hub::send_local) and
+/// [`SessionHandle::send_local`](crate::SessionHandle::send_local).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
     /// A bounded queue on the way is full; nothing was queued beyond it.

@@ -20,10 +20,11 @@ use self::{
     state::{Begin, SessionState},
 };
 use crate::{
-    CloseReason, DirectWrite, Position,
+    CloseReason, Position,
     node::Node,
     outbox::{Pull, SendDirect},
     shard::Registration,
+    wire::DirectWrite,
 };
 
 /// One live connection, owned by the code that serves its socket. Dropping it ends the session.
@@ -38,7 +39,7 @@ pub struct Session {
 
 /// How many bytes are taken before the socket has its turn: with a response's head they fit into the 8 KiB that
 /// actix's buffer has anyway, so that no connection keeps a buffer that a burst or a large message has grown.
-pub(crate) const TURN: u32 = 7 << 10;
+pub(crate) const WRITE_BUDGET: u32 = 7 << 10;
 
 /// Next step of a session's socket.
 #[derive(Debug, PartialEq, Eq)]
@@ -99,21 +100,21 @@ impl Session {
     /// After some KiB it says that there is nothing and wakes the task at once: what has been taken is to be written
     /// before there is more.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Outbound> {
-        if self.taken >= TURN {
+        if self.taken >= WRITE_BUDGET {
             self.taken = 0;
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         loop {
-            match self.state().outbox.poll_pull(cx, (TURN - self.taken) as usize) {
+            match self.state().outbox.poll_pull(cx, (WRITE_BUDGET - self.taken) as usize) {
                 Poll::Ready(Pull::Bytes(bytes)) => {
                     self.taken += bytes.len() as u32;
                     return Poll::Ready(Outbound::Bytes(bytes));
                 }
                 Poll::Ready(Pull::Closed(reason)) => return Poll::Ready(Outbound::Close(reason)),
                 Poll::Ready(Pull::Aborted(reason)) => return Poll::Ready(Outbound::Abort(reason)),
-                Poll::Ready(Pull::CatchUp(place)) => {
-                    match catch_up(&self.registration.shard, self.state(), place) {
+                Poll::Ready(Pull::CatchUp(seq)) => {
+                    match catch_up(&self.registration.shard, self.state(), seq) {
                         CatchUp::GoOn => {}
                         CatchUp::Yield => {
                             cx.waker().wake_by_ref();
@@ -122,7 +123,7 @@ impl Session {
                         CatchUp::Wait => {
                             self.state().outbox.wait(cx);
                             // The log may have grown before the task was noted.
-                            if self.node().log.end() <= place {
+                            if self.node().log.end() <= seq {
                                 return Poll::Pending;
                             }
                         }
@@ -176,7 +177,8 @@ impl Session {
         self.state().active.store(true, Ordering::Relaxed);
     }
 
-    /// Says whether the client is read from. While it is not, its answers cannot arrive, and its silence does not count.
+    /// Says whether the client is read from. While it is not, its answers cannot arrive, and its silence does not
+    /// count.
     pub fn set_reading(&self, reading: bool) {
         self.state().unread.store(!reading, Ordering::Relaxed);
     }

@@ -1,8 +1,8 @@
 //! [`Shard`]: the sessions and topics of one worker, and the pass that fans the log out to them.
 //!
-//! Invariant: a session is *live* and served by the pass from its shard's place on, or it is *catching up* and
-//! reads the log by itself. It changes sides only under the shard's lock and only at the shard's place, so nothing
-//! is lost or doubled between the two.
+//! Invariant: a session is *live* and served by the pass from its shard's sequence number on, or it is *catching up*
+//! and reads the log by itself. It changes sides only under the shard's lock and only at the shard's sequence number,
+//! so nothing is lost or doubled between the two.
 //!
 //! Lock order: shard, then a session's topics, then its outbox. The directory's lock is never held with another.
 
@@ -30,19 +30,21 @@ use tokio::{
 };
 
 use crate::{
-    CloseReason, ConnectError, CursorError, Limits, Position, Principal, SendError, Topic, Transport,
-    direct::Gather,
+    CloseReason, Position, Principal, Topic, Transport,
+    direct::WriteBuffer,
+    error::{ConnectError, CursorError, SendError},
     log::Entry,
     node::Node,
     outbox::{OutboxGroup, Ticked},
     session::state::{Named, SessionHost, SessionKind, SessionState, Stage},
+    settings::Limits,
     shard::{
         members::{Held, Member, Members, Parked},
         pass_stats::PassStats,
     },
     sync::{Mutex, MutexGuard, lock},
     ticks::Ticks,
-    wire::{BusState, WireSlot},
+    wire::{BusState, WireFormatId},
 };
 
 /// The sessions of one worker thread. One task on that worker's runtime delivers to them.
@@ -95,7 +97,7 @@ const NEVER: Position = Position { epoch: u64::MAX, offset: u64::MAX };
 pub(crate) enum Join {
     /// It is live, or has all that it was to be sent before its end.
     Done,
-    /// So many entries are in the log behind its place, of which it gets none behind `until`.
+    /// So many entries are in the log behind its sequence number, of which it gets none behind `until`.
     Behind { entries: u64, until: Option<Position> },
     /// It has all that is in the log, and its end waits for more.
     Waiting,
@@ -104,8 +106,8 @@ pub(crate) enum Join {
 impl Shard {
     /// A shard whose passes the caller runs.
     pub(crate) fn new(node: Arc<Node>) -> Arc<Self> {
-        let (place, up) = (node.log.end(), node.log.up().is_some());
-        let members = Members { place, up, ..Members::default() };
+        let (seq, up) = (node.log.end(), node.log.up().is_some());
+        let members = Members { seq, up, ..Members::default() };
         let outboxes = Arc::new(OutboxGroup::new(&node.settings.outbox));
         Arc::new(Self {
             node,
@@ -141,7 +143,7 @@ impl Shard {
         self: &Arc<Self>,
         principal: Principal,
         transport: Transport,
-        wire: WireSlot,
+        wire: WireFormatId,
         cursor: Option<Result<Position, CursorError>>,
     ) -> Result<Registration, ConnectError> {
         let Node { log, settings, directory, metrics, .. } = &*self.node;
@@ -154,7 +156,7 @@ impl Shard {
         let mut stats = PassStats::new(self.node.settings.drain.spread);
         {
             let mut members = self.lock();
-            let member = Member::new(Arc::clone(&state), members.place);
+            let member = Member::new(Arc::clone(&state), members.seq);
             let slot = members.sessions.insert(member);
             let slot = u32::try_from(slot).expect("a worker has fewer than 2^32 sessions");
             state.outbox.set_slot(slot);
@@ -190,7 +192,7 @@ impl Shard {
     }
 
     /// What the sessions of a transport and wire form have in common here.
-    fn kind(self: &Arc<Self>, transport: Transport, wire: WireSlot) -> Arc<SessionKind> {
+    fn kind(self: &Arc<Self>, transport: Transport, wire: WireFormatId) -> Arc<SessionKind> {
         let kinds = &mut self.lock().kinds;
         let known = kinds.iter().find(|kind| kind.transport == transport && kind.wire.index == wire.index);
         known.map(Arc::clone).unwrap_or_else(|| {
@@ -284,35 +286,35 @@ impl Shard {
     /// frame cannot be made then ends alone.
     fn recover(&self) {
         let mut members = self.lock();
-        let place = members.place;
+        let seq = members.seq;
         for (_, member) in &mut members.sessions {
             if member.take_off() {
-                member.session.outbox.catch_up_from(member.next().max(place));
+                member.session.outbox.catch_up_from(member.next().max(seq));
             }
-            member.session.outbox.flush(&mut Gather::default());
+            member.session.outbox.flush(&mut WriteBuffer::default());
         }
-        members.place = self.node.log.end();
+        members.seq = self.node.log.end();
         members.unflushed.clear();
         lock(&self.local).clear();
     }
 
-    /// Makes a session that reads the log by itself live, if it has got to the shard's place; ends it if it has got to
-    /// where it was to end.
-    pub(crate) fn try_join(&self, session: &SessionState, place: u64) -> Join {
+    /// Makes a session that reads the log by itself live, if it has got to the shard's sequence number; ends it if it
+    /// has got to where it was to end.
+    pub(crate) fn try_join(&self, session: &SessionState, seq: u64) -> Join {
         let log = &self.node.log;
         let mut members = self.lock();
         match session.outbox.hold() {
-            Some(after) if log.cursor_at(place) >= Some(after) => {
+            Some(after) if log.cursor_at(seq) >= Some(after) => {
                 session.outbox.release();
                 Join::Done
             }
-            Some(_) if log.end() <= place => Join::Waiting,
-            Some(after) => Join::Behind { entries: log.end() - place, until: Some(after) },
-            None if members.place <= place => {
-                members.join(session, place);
+            Some(_) if log.end() <= seq => Join::Waiting,
+            Some(after) => Join::Behind { entries: log.end() - seq, until: Some(after) },
+            None if members.seq <= seq => {
+                members.join(session, seq);
                 Join::Done
             }
-            None => Join::Behind { entries: members.place - place, until: None },
+            None => Join::Behind { entries: members.seq - seq, until: None },
         }
     }
 
@@ -321,8 +323,8 @@ impl Shard {
         self.node.log.trim()
     }
 
-    /// What time brings: heartbeats, ends of tokens, stalled sockets, silent clients. It looks at the sessions whose turn
-    /// for a heartbeat it is, and at those of the others that have something on their way.
+    /// What time brings: heartbeats, ends of tokens, stalled sockets, silent clients. It looks at the sessions whose
+    /// turn for a heartbeat it is, and at those of the others that have something on their way.
     pub(crate) fn tick(&self, tick: u64, ticks: Ticks) {
         let log = &self.node.log;
         let now = SystemTime::now();
@@ -364,7 +366,7 @@ impl Shard {
             members.expiring.pop_first();
             members.sessions[slot as usize].session.outbox.close(CloseReason::TokenExpired);
         }
-        let cursor = log.cursor_at(members.place);
+        let cursor = log.cursor_at(members.seq);
         let mut heartbeats = Heartbeats::default();
         let buckets = usize::try_from(ticks.per_heartbeat).unwrap_or(usize::MAX);
         let bucket = usize::try_from(tick % ticks.per_heartbeat).unwrap_or_default();
@@ -374,9 +376,9 @@ impl Shard {
             if let Some(end) = self.soon(session, now) {
                 members.expiring.insert((end, session.slot()));
             }
-            // One that has yet to begin has no answer to its request yet. One that reads the log has frames enough to keep
-            // its connection alive. One that is ahead of the shard would be sent a cursor that lies behind it.
-            if !member.is_live() || member.next() > members.place {
+            // One that has yet to begin has no answer to its request yet. One that reads the log has frames enough to
+            // keep its connection alive. One that is ahead of the shard would be sent a cursor that lies behind it.
+            if !member.is_live() || member.next() > members.seq {
                 continue;
             }
             let bus = match (down, session.told_down.load(Ordering::Relaxed)) {
@@ -453,7 +455,7 @@ impl SessionHost for Shard {
     fn close_after(&self, session: &SessionState, reason: CloseReason, after: Option<Position>) {
         let mut members = self.lock();
         let slot = session.slot();
-        let place = members.place;
+        let seq = members.seq;
         let log = &self.node.log;
         let begun = session.begin().is_some();
         if !begun || session.stage() != Stage::Registered {
@@ -462,7 +464,7 @@ impl SessionHost for Shard {
         }
         let member = &mut members.sessions[slot as usize];
         let has_all = match after {
-            Some(after) => member.is_live() && log.cursor_at(place) >= Some(after),
+            Some(after) => member.is_live() && log.cursor_at(seq) >= Some(after),
             // A bus without positions has no order with anything but itself.
             None => log.cursor_at(log.end()).is_none(),
         };
@@ -471,7 +473,7 @@ impl SessionHost for Shard {
             session.outbox.close(reason);
         } else if session.outbox.close_after(reason, after.unwrap_or(NEVER)) {
             if member.take_off() {
-                session.outbox.catch_up_from(member.next().max(place));
+                session.outbox.catch_up_from(member.next().max(seq));
             }
             members.held.push(Held { slot, since, ticks: 0 });
         }
@@ -494,7 +496,7 @@ struct Heartbeats(SmallVec<[(HeartbeatKind, Bytes); 4]>);
 type HeartbeatKind = (usize, Option<Position>, BusState);
 
 impl Heartbeats {
-    fn get(&mut self, wire: &WireSlot, cursor: Option<Position>, bus: BusState) -> &Bytes {
+    fn get(&mut self, wire: &WireFormatId, cursor: Option<Position>, bus: BusState) -> &Bytes {
         let kind = (wire.index, cursor, bus);
         let found = self.0.iter().position(|(made, _)| *made == kind).unwrap_or_else(|| {
             self.0.push((kind, wire.wire.heartbeat(cursor, bus)));
@@ -521,9 +523,9 @@ impl Drop for Shard {
 
 /// The delivery task of a shard, which ends with it.
 ///
-/// After a pass it waits until the bodies that were woken have written, and pauses for about as long as all that took; each
-/// of the two up to `max_delay`. So a burst costs each connection one write for all that was published meanwhile, also
-/// where a publisher waits for each answer. What comes alone never waits.
+/// After a pass it waits until the bodies that were woken have written, and pauses for about as long as all that took;
+/// each of the two up to `max_delay`. So a burst costs each connection one write for all that was published meanwhile,
+/// also where a publisher waits for each answer. What comes alone never waits.
 async fn run(
     shard: Weak<Shard>,
     wake: Arc<Notify>,

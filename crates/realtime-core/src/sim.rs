@@ -5,8 +5,13 @@
 use std::sync::Arc;
 
 use crate::{
-    BusEvent, CloseReason, ConnectError, Position, Principal, Session, Settings, Shard, Transport, UserId,
-    Wire, hub::pump::apply, node, ticks::Ticks,
+    CloseReason, Position, Principal, Session, Settings, Transport, UserId,
+    bus::BusEvent,
+    error::ConnectError,
+    hub::pump::apply,
+    node,
+    ticks::Ticks,
+    wire::{Shard, WireFormat},
 };
 
 /// A node with one worker.
@@ -54,7 +59,7 @@ impl Node {
         &self,
         user: &UserId,
         transport: Transport,
-        wire: &Arc<dyn Wire>,
+        wire: &Arc<dyn WireFormat>,
         cursor: Option<&str>,
     ) -> Result<Session, ConnectError> {
         let wire = self.node.wire(wire)?;

@@ -1,7 +1,7 @@
 //! Locks and time for what is shared between threads, exchangeable for those of `shuttle`.
 //!
-//! With the feature `shuttle` a test decides at each lock which thread goes on, and tries thousands of orders. Time does
-//! not pass there: nothing times out, and a schedule is due at random.
+//! With the feature `shuttle` a test decides at each lock which thread goes on, and tries thousands of orders. Time
+//! does not pass there: nothing times out, and a schedule is due at random.
 
 pub(crate) use self::imp::*;
 

@@ -8,13 +8,14 @@ use std::{fs, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use realtime_core::{
-    BusState, Claims, GapReason, Hub, JwtAlgorithm, JwtAuthenticator, Message, Position, Session, Transport,
-    Wire,
+    Hub, Message, Position, Session, Transport,
+    auth::{Claims, JwtAlgorithm, JwtAuthenticator},
+    wire::{BusState, GapReason, WireFormat},
 };
 
 struct Plain;
 
-impl Wire for Plain {
+impl WireFormat for Plain {
     fn name(&self) -> &'static str {
         "plain"
     }
@@ -54,7 +55,7 @@ fn connect(hub: &Hub, user: usize) -> Session {
         ..Claims::default()
     };
     let principal = jwt.verify(&jwt.sign(&claims).unwrap()).unwrap();
-    let wire: Arc<dyn Wire> = Arc::new(Plain);
+    let wire: Arc<dyn WireFormat> = Arc::new(Plain);
     hub.connect(principal, Transport::new("test"), &wire, None).unwrap()
 }
 

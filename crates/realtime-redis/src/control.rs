@@ -1,9 +1,9 @@
-//! [`RedisControl`]: orders to every node of a cluster, in a stream of their own.
+//! [`RedisControl`]: commands to every node of a cluster, in a stream of their own.
 //!
-//! Each node reads the stream by position and applies the orders, so a node that was disconnected applies those that it
-//! missed. Refused tokens are stored beside the stream, in sorted sets, written in one step with their order: a starting node
-//! reads the sets first and accepts connections afterwards. Each node keeps a lease and writes a receipt for each order, and
-//! the sender of an order waits for the receipts of all nodes with a lease.
+//! Each node reads the stream by position and applies the commands, so a node that was disconnected applies those that it
+//! missed. Refused tokens are stored beside the stream, in sorted sets, written in one step with their command: a starting node
+//! reads the sets first and accepts connections afterwards. Each node keeps a lease and writes a receipt for each command, and
+//! the sender of a command waits for the receipts of all nodes with a lease.
 
 mod follower;
 mod peers;
@@ -22,7 +22,7 @@ use std::{
 };
 
 use futures_core::future::BoxFuture;
-use realtime_core::{Applied, Control, ControlError, LocalControl, Order, Outcome};
+use realtime_core::control::{Command, CommandResult, Control, ControlError, LocalControl, LocalResult};
 use tokio::{
     sync::watch,
     task::JoinHandle,
@@ -84,13 +84,13 @@ impl Drop for RedisControl {
 }
 
 impl Control for RedisControl {
-    fn give(&self, order: Order) -> BoxFuture<'_, Result<Outcome, ControlError>> {
+    fn dispatch(&self, command: Command) -> BoxFuture<'_, Result<CommandResult, ControlError>> {
         Box::pin(async move {
-            let added = match self.shared.store.add(slice::from_ref(&order), true).await {
+            let added = match self.shared.store.add(slice::from_ref(&command), true).await {
                 Ok(added) => added,
                 Err(error) => {
-                    let Applied { refused, .. } = self.shared.local.apply(&order);
-                    if !refused.is_empty() || !order.revocations().is_empty() {
+                    let LocalResult { revoked, .. } = self.shared.local.apply(&command);
+                    if !revoked.is_empty() || !command.revocations().is_empty() {
                         // The other nodes get it when Redis is available again.
                         self.shared.unsynced.store(true, Ordering::Release);
                     }
@@ -132,8 +132,8 @@ impl Control for RedisControl {
 }
 
 impl RedisControl {
-    /// Waits until every live node has applied an order, and the revocations that follow from it.
-    async fn confirm(&self, added: Added) -> Result<Outcome, String> {
+    /// Waits until every live node has applied a command, and the revocations that follow from it.
+    async fn confirm(&self, added: Added) -> Result<CommandResult, String> {
         let ControlShared { store, peers, unsynced, .. } = &*self.shared;
         let deadline = Instant::now() + CONFIRM_TIMEOUT;
         // The own receipt is always waited for, also before the first lease.
@@ -166,7 +166,7 @@ impl RedisControl {
                 let mut unconfirmed: Vec<_> =
                     missing.into_iter().map(|node| Incarnation::node(node).to_owned()).collect();
                 unconfirmed.sort();
-                return Ok(Outcome { closed, unconfirmed });
+                return Ok(CommandResult { closed, unconfirmed });
             }
             timeout_at(deadline, sleep(POLL_EVERY)).await.ok();
         }

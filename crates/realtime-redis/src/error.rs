@@ -1,6 +1,6 @@
 //! Classification of Redis errors.
 
-use realtime_core::BusError;
+use realtime_core::bus::BusError;
 use redis::{ErrorKind, RedisError};
 
 /// Converts an error of Redis into the reason why the bus did not accept an envelope.

@@ -15,7 +15,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_core::{future::BoxFuture, stream::BoxStream};
 use realtime_core::{
-    LocalPresence, OnlineCount, OnlineSession, OnlineUser, Presence, PresenceError, PresenceEvent, UserId,
+    UserId,
+    presence::{
+        LocalPresence, OnlineCount, OnlineSession, OnlineUser, Presence, PresenceError, PresenceEvent,
+    },
 };
 use redis::Value;
 use tokio::task::JoinHandle;

@@ -11,7 +11,10 @@ use std::{collections::HashSet, sync::Arc};
 
 use futures_core::{future::BoxFuture, stream::BoxStream};
 use futures_util::stream;
-use realtime_core::{Bus, BusError, BusEvent, Envelope, EventName, Published, Scope, Topic, UserId};
+use realtime_core::{
+    Envelope, EventName, Scope, Topic, UserId,
+    bus::{Bus, BusError, BusEvent, Published},
+};
 use redis::Pipeline;
 use tokio::{sync::mpsc, task::JoinSet};
 

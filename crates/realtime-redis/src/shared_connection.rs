@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use realtime_core::BusError;
+use realtime_core::bus::BusError;
 use redis::RedisResult;
 use tokio::{sync::Mutex, time::Instant};
 

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use realtime_core::{BusEvent, Envelope, Position};
+use realtime_core::{Envelope, Position, bus::BusEvent};
 
 use crate::streams::{Content, Entry, RedisTime, TailState};
 

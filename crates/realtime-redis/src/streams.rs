@@ -21,7 +21,10 @@ use std::sync::Arc;
 
 use futures_core::{future::BoxFuture, stream::BoxStream};
 use futures_util::stream;
-use realtime_core::{Bus, BusError, BusEvent, Envelope, Position, Published};
+use realtime_core::{
+    Envelope, Position,
+    bus::{Bus, BusError, BusEvent, Published},
+};
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
 use self::shared::StreamsShared;

@@ -6,7 +6,11 @@ use actix_web::{
     App,
     web::{self, Data, Path},
 };
-use realtime_sse::{Claims, HttpServer, Hub, JwtAlgorithm, JwtAuthenticator, SseConfig, SseEmitters, routes};
+use realtime_sse::{
+    HttpServer, Hub, SseConfig, SseEmitters,
+    auth::{Claims, JwtAlgorithm, JwtAuthenticator},
+    routes,
+};
 
 #[actix_web::main]
 async fn main() -> Result<(), Box<dyn Error>> {

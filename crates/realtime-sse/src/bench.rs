@@ -1,11 +1,11 @@
 //! What the workspace's micro-benchmarks run, behind the feature `bench`, with no promise to anybody else.
 
 use bytes::Bytes;
-use realtime_core::{Message, Position, Wire};
+use realtime_core::{Message, Position, wire::WireFormat};
 
-use crate::wire::{Framing, SseWire};
+use crate::format::{Framing, SseFormat};
 
 /// A message as a block of an event stream.
 pub fn block(message: &Message) -> Bytes {
-    SseWire(Framing::Plain).message(message, Some(Position { epoch: 1_795_492_719_616, offset: 7 }))
+    SseFormat(Framing::Plain).message(message, Some(Position { epoch: 1_795_492_719_616, offset: 7 }))
 }

@@ -6,10 +6,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use realtime_core::{CloseReason, Outbound, Session, random_retry};
+use realtime_core::{
+    CloseReason, Session,
+    wire::{Outbound, random_retry},
+};
 use realtime_server::{Aborted, Connection, Step};
 
-use crate::wire::{self, Framing};
+use crate::format::{self, Framing};
 
 /// A live connection.
 #[derive(Debug)]
@@ -47,7 +50,7 @@ impl Connection for SseConnection {
             Stage::New(retry) => {
                 let begin = self.session.begin();
                 self.stage = if begin.is_some() { Stage::Open } else { Stage::Waiting };
-                return self.write(wire::connected(retry, begin.and_then(|begin| begin.cursor)));
+                return self.write(format::connected(retry, begin.and_then(|begin| begin.cursor)));
             }
             Stage::Waiting => {
                 // The cursor precedes everything that has a position. Local sends and heartbeats do not wait for it.
@@ -55,7 +58,7 @@ impl Connection for SseConnection {
                     && let Poll::Ready(begin) = self.session.poll_begin(cx)
                 {
                     self.stage = Stage::Open;
-                    if let Some(block) = wire::cursor(begin.and_then(|begin| begin.cursor)) {
+                    if let Some(block) = format::cursor(begin.and_then(|begin| begin.cursor)) {
                         return self.write(block);
                     }
                 }
@@ -68,7 +71,7 @@ impl Connection for SseConnection {
             Outbound::Bytes(bytes) => Step::Write(bytes),
             Outbound::Close(reason) => {
                 self.stage = Stage::Ended;
-                Step::Write(self.framing.end(wire::disconnected(reason)))
+                Step::Write(self.framing.end(format::disconnected(reason)))
             }
             Outbound::Abort(reason) => {
                 self.stage = Stage::Ended;

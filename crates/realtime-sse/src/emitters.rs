@@ -2,15 +2,22 @@
 
 use std::{ops::Deref, sync::Arc, time::Duration};
 
-use realtime_core::{Facade, FacadeError, Hub, Principal, Published, SseMessageDto, TokenHash, UserId, Wire};
+use realtime_core::{
+    Hub, Principal, UserId,
+    auth::TokenHash,
+    bus::Published,
+    facade::{Facade, FacadeError},
+    ruoyi::SseMessageDto,
+    wire::WireFormat,
+};
 
 use actix_web::HttpRequest;
 use realtime_server::Takeover;
 
 use crate::{
     EmitterError, SseStream, TRANSPORT,
+    format::{Framing, SseFormat},
     refusal::RETRY,
-    wire::{Framing, SseWire},
 };
 
 /// Pushes through event streams, and opens and ends them.
@@ -20,8 +27,8 @@ use crate::{
 #[derive(Clone)]
 pub struct SseEmitters {
     facade: Facade,
-    plain: Arc<dyn Wire>,
-    chunked: Arc<dyn Wire>,
+    plain: Arc<dyn WireFormat>,
+    chunked: Arc<dyn WireFormat>,
     retry: Duration,
 }
 
@@ -43,8 +50,8 @@ impl SseEmitters {
     fn over(hub: Option<Hub>) -> Self {
         Self {
             facade: Facade::new(hub, TRANSPORT),
-            plain: Arc::new(SseWire(Framing::Plain)),
-            chunked: Arc::new(SseWire(Framing::Chunked)),
+            plain: Arc::new(SseFormat(Framing::Plain)),
+            chunked: Arc::new(SseFormat(Framing::Chunked)),
             retry: RETRY,
         }
     }

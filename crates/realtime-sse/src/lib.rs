@@ -7,7 +7,11 @@
 //! use std::sync::Arc;
 //!
 //! use actix_web::App;
-//! use realtime_sse::{HttpServer, Hub, JwtAlgorithm, JwtAuthenticator, SseConfig, SseEmitters, routes};
+//! use realtime_sse::{
+//!     HttpServer, Hub, SseConfig, SseEmitters,
+//!     auth::{JwtAlgorithm, JwtAuthenticator},
+//!     routes,
+//! };
 //!
 //! #[actix_web::main]
 //! async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -69,13 +73,17 @@
 pub mod bench;
 mod connection;
 mod emitters;
+mod format;
 mod refusal;
 mod routes;
 mod stream;
-mod wire;
 
 pub use emitters::SseEmitters;
-pub use realtime_core::*;
+pub use realtime_core::{
+    Authenticator, BoxFuture, ByteString, CloseReason, Envelope, EventName, Hub, HubBuilder, MemoryBus,
+    Message, Position, Principal, Scope, Session, SessionHandle, SessionId, Settings, Topic, Transport,
+    UserId, auth, bus, control, error, facade, hub, install, metrics, presence, ruoyi, settings, wire,
+};
 pub use realtime_server::{HttpServer, socket_options};
 pub use refusal::EmitterError;
 pub use routes::{SseConfig, routes};

@@ -3,9 +3,14 @@
 use std::time::Duration;
 
 use actix_web::{HttpResponse, ResponseError, http::StatusCode};
-use realtime_core::{ConnectError, ErrorStatus, FacadeError, Reply, random_retry};
+use realtime_core::{
+    error::ConnectError,
+    facade::FacadeError,
+    ruoyi::{ErrorStatus, Reply},
+    wire::random_retry,
+};
 
-use crate::{stream::response, wire};
+use crate::{format, stream::response};
 
 /// Default time after which clients reconnect.
 pub(crate) const RETRY: Duration = Duration::from_secs(3);
@@ -60,7 +65,7 @@ pub(crate) fn refuse(error: &EmitterError, retry: Duration, error_status: ErrorS
 /// Event stream that ends at once and has its client reconnect later, after a random time: clients that are refused
 /// together must not return together.
 pub(crate) fn reconnect_later(retry: Duration) -> HttpResponse {
-    response().body(wire::unavailable(random_retry(retry)))
+    response().body(format::unavailable(random_retry(retry)))
 }
 
 /// RuoYi's reply, as a response that is no event stream.

@@ -7,7 +7,13 @@ use actix_web::{
     rt::time::timeout,
     web::{self, ServiceConfig},
 };
-use realtime_core::{AuthError, Authenticator, ConnectError, ErrorStatus, Handshake, Hub, Reply, Shard};
+use realtime_core::{
+    Authenticator, Hub,
+    auth::{AuthError, Handshake},
+    error::ConnectError,
+    ruoyi::{ErrorStatus, Reply},
+    wire::Shard,
+};
 
 use crate::{
     EmitterError, SseEmitters, TRANSPORT,

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use realtime_core::{Session, SessionHandle};
 use realtime_server::{Aborted, Connection, ConnectionBody, Step, Takeover};
 
-use crate::{connection::SseConnection, wire::Framing};
+use crate::{connection::SseConnection, format::Framing};
 
 /// Event stream of one client, as a response. Dropping it ends the session.
 #[derive(Debug)]

@@ -7,7 +7,9 @@ use actix_web::{
     web::{self, Data, Path},
 };
 use realtime_websocket::{
-    Claims, HttpServer, Hub, JwtAlgorithm, JwtAuthenticator, WebSocketConfig, WebSockets, routes,
+    HttpServer, Hub, WebSocketConfig, WebSockets,
+    auth::{Claims, JwtAlgorithm, JwtAuthenticator},
+    routes,
 };
 
 #[actix_web::main]

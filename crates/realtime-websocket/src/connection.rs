@@ -17,7 +17,10 @@ use actix_web::rt::{
 };
 use bytes::Bytes;
 use bytestring::ByteString;
-use realtime_core::{CloseReason, Outbound, SendDirect, Session};
+use realtime_core::{
+    CloseReason, Session,
+    wire::{Outbound, SendDirect},
+};
 use realtime_server::{Aborted, Connection, Step};
 
 use crate::{

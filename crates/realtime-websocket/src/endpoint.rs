@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use realtime_core::{Hub, Wire};
+use realtime_core::{Hub, wire::WireFormat};
 
 use crate::{InboundHandler, protocol::Protocol};
 
@@ -10,8 +10,8 @@ use crate::{InboundHandler, protocol::Protocol};
 pub(crate) struct Endpoint {
     pub(crate) hub: Hub,
     pub(crate) inbound: Arc<dyn InboundHandler>,
-    pub(crate) raw: Arc<dyn Wire>,
-    pub(crate) v1: Arc<dyn Wire>,
+    pub(crate) raw: Arc<dyn WireFormat>,
+    pub(crate) v1: Arc<dyn WireFormat>,
 }
 
 impl Endpoint {

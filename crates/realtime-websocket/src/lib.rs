@@ -8,7 +8,9 @@
 //!
 //! use actix_web::App;
 //! use realtime_websocket::{
-//!     HttpServer, Hub, JwtAlgorithm, JwtAuthenticator, WebSocketConfig, WebSockets, routes,
+//!     HttpServer, Hub, WebSocketConfig, WebSockets,
+//!     auth::{JwtAlgorithm, JwtAuthenticator},
+//!     routes,
 //! };
 //!
 //! #[actix_web::main]
@@ -83,7 +85,11 @@ mod upgrade;
 pub use inbound::{Echo, InboundHandler};
 pub use origin::{AllowedOrigins, OriginError};
 pub use protocol::SUBPROTOCOL;
-pub use realtime_core::*;
+pub use realtime_core::{
+    Authenticator, BoxFuture, ByteString, CloseReason, Envelope, EventName, Hub, HubBuilder, MemoryBus,
+    Message, Position, Principal, Scope, Session, SessionHandle, SessionId, Settings, Topic, Transport,
+    UserId, auth, bus, control, error, facade, hub, install, metrics, presence, ruoyi, settings, wire,
+};
 pub use realtime_server::{HttpServer, socket_options};
 pub use refusal::UpgradeError;
 pub use routes::{WebSocketConfig, routes};

@@ -7,7 +7,10 @@ use std::{
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use realtime_core::{Begin, BusState, CloseReason, GapReason, Message, Position, Session, Wire};
+use realtime_core::{
+    CloseReason, Message, Position, Session,
+    wire::{Begin, BusState, GapReason, WireFormat},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -42,10 +45,10 @@ pub(crate) enum Inbound {
 }
 
 impl Protocol {
-    pub(crate) fn wire(self) -> Arc<dyn Wire> {
+    pub(crate) fn wire(self) -> Arc<dyn WireFormat> {
         match self {
-            Self::Raw => Arc::new(RawWire),
-            Self::V1 => Arc::new(V1Wire),
+            Self::Raw => Arc::new(RawFormat),
+            Self::V1 => Arc::new(V1Format),
         }
     }
 
@@ -161,9 +164,9 @@ fn text(position: Option<Position>) -> Option<String> {
 
 /// A text frame with the message and nothing else. It has no frame for gaps.
 #[derive(Debug)]
-struct RawWire;
+struct RawFormat;
 
-impl Wire for RawWire {
+impl WireFormat for RawFormat {
     fn name(&self) -> &'static str {
         "websocket"
     }
@@ -187,9 +190,9 @@ impl Wire for RawWire {
 
 /// `realtime.v1`; docs/protocol.md lists its frames.
 #[derive(Debug)]
-struct V1Wire;
+struct V1Format;
 
-impl Wire for V1Wire {
+impl WireFormat for V1Format {
     fn name(&self) -> &'static str {
         SUBPROTOCOL
     }
@@ -235,17 +238,17 @@ mod tests {
         let at = Some(Position { epoch: 7, offset: 3 });
         let message = Message::new(EventName::new("order").unwrap(), "{\"a\":1}");
         assert_eq!(
-            payload(&V1Wire.message(&message, at)),
+            payload(&V1Format.message(&message, at)),
             r#"{"type":"message","id":"7.3","event":"order","data":"{\"a\":1}"}"#
         );
-        assert_eq!(payload(&V1Wire.heartbeat(at, BusState::Up)), r#"{"type":"ping","cursor":"7.3"}"#);
+        assert_eq!(payload(&V1Format.heartbeat(at, BusState::Up)), r#"{"type":"ping","cursor":"7.3"}"#);
         let down = BusState::Down(UNIX_EPOCH + Duration::from_secs(9));
         assert_eq!(
-            payload(&V1Wire.heartbeat(None, down)),
+            payload(&V1Format.heartbeat(None, down)),
             r#"{"type":"ping","cursor":null,"busDownSince":9000}"#
         );
         assert_eq!(
-            payload(&V1Wire.gap(GapReason::History, None, Duration::from_millis(70)).unwrap()),
+            payload(&V1Format.gap(GapReason::History, None, Duration::from_millis(70)).unwrap()),
             r#"{"type":"gap","reason":"history","cursor":null,"spread":70}"#
         );
         assert_eq!(

@@ -6,7 +6,13 @@ use actix_web::{
     HttpResponse, ResponseError,
     http::{StatusCode, header},
 };
-use realtime_core::{AuthError, ConnectError, ErrorStatus, FacadeError, Reply, random_retry};
+use realtime_core::{
+    auth::AuthError,
+    error::ConnectError,
+    facade::FacadeError,
+    ruoyi::{ErrorStatus, Reply},
+    wire::random_retry,
+};
 
 /// Error of [`WebSockets::upgrade`](crate::WebSockets::upgrade). As a response it is the same as that of
 /// [`routes`](crate::routes).

@@ -10,7 +10,7 @@ use actix_web::{
     HttpRequest, HttpResponse,
     web::{self, ServiceConfig},
 };
-use realtime_core::{Authenticator, ErrorStatus, Handshake, Hub, Shard};
+use realtime_core::{Authenticator, Hub, auth::Handshake, ruoyi::ErrorStatus, wire::Shard};
 
 use crate::{
     AllowedOrigins, Echo, InboundHandler, TRANSPORT, endpoint::Endpoint, refusal::Refusal, upgrade::Upgrade,

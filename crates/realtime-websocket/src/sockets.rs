@@ -3,7 +3,12 @@
 use std::{fmt, ops::Deref, sync::Arc};
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use realtime_core::{Facade, FacadeError, Hub, Principal, Published, WebSocketMessageDto};
+use realtime_core::{
+    Hub, Principal,
+    bus::Published,
+    facade::{Facade, FacadeError},
+    ruoyi::WebSocketMessageDto,
+};
 
 use crate::{Echo, InboundHandler, TRANSPORT, UpgradeError, endpoint::Endpoint, upgrade::Upgrade};
 

@@ -10,7 +10,7 @@ use actix_web::{
     rt::time::timeout,
     web,
 };
-use realtime_core::{ConnectError, Principal};
+use realtime_core::{Principal, error::ConnectError};
 use realtime_server::{ConnectionBody, Takeover};
 
 use crate::{

@@ -9,8 +9,9 @@ use std::{
 
 use bytes::Bytes;
 use realtime_core::{
-    BusState, CloseReason, GapReason, Message, Outbound, Position, Session, Transport, UserId, Wire,
+    CloseReason, Message, Position, Session, Transport, UserId,
     sim::Node,
+    wire::{BusState, GapReason, Outbound, WireFormat},
 };
 
 /// What was acknowledged: where, and to whom.
@@ -32,7 +33,7 @@ fn text(cursor: Option<Position>) -> String {
     cursor.map_or_else(|| "-".to_owned(), |cursor| cursor.to_string())
 }
 
-impl Wire for Lines {
+impl WireFormat for Lines {
     fn name(&self) -> &'static str {
         "lines"
     }
@@ -75,7 +76,7 @@ impl Client {
     }
 
     pub(crate) fn connect(&mut self, node: usize, to: &Node) {
-        let wire: Arc<dyn Wire> = Arc::new(Lines);
+        let wire: Arc<dyn WireFormat> = Arc::new(Lines);
         let cursor = self.cursor.map(|cursor| cursor.to_string());
         let user = UserId::from(self.user);
         let session = to.connect(&user, Transport::new("sim"), &wire, cursor.as_deref()).unwrap();

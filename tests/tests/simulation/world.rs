@@ -6,7 +6,11 @@ use std::{
 };
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use realtime_core::{Envelope, History, Message, OutboxLimits, Position, Scope, Settings, sim::Node};
+use realtime_core::{
+    Envelope, Message, Position, Scope, Settings,
+    settings::{History, OutboxLimits},
+    sim::Node,
+};
 use realtime_redis::sim::{Item, Tail};
 
 use crate::{

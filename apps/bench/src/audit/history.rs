@@ -33,7 +33,7 @@ impl fmt::Display for Cursor {
 }
 
 impl FromStr for Cursor {
-    type Err = realtime_core::CursorError;
+    type Err = realtime_core::error::CursorError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let Position { epoch, offset } = text.parse()?;
@@ -48,7 +48,7 @@ impl From<Cursor> for String {
 }
 
 impl TryFrom<String> for Cursor {
-    type Error = realtime_core::CursorError;
+    type Error = realtime_core::error::CursorError;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         text.parse()

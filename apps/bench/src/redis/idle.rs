@@ -11,7 +11,9 @@ use std::{
 use anyhow::{Context, ensure};
 use bytes::Bytes;
 use realtime_core::{
-    BusState, GapReason, Hub, Message, OutboxLimits, Position, Principal, Session, Settings, Transport, Wire,
+    Hub, Message, Position, Principal, Session, Settings, Transport,
+    settings::OutboxLimits,
+    wire::{BusState, GapReason, WireFormat},
 };
 use realtime_redis::{Incarnation, RedisConfig, RedisControl, RedisPresence, RedisStreamsBus};
 use serde_json::{Value, json};
@@ -92,7 +94,7 @@ impl IdleCluster {
         let hubs = (0..self.nodes).map(|n| self.node(n)).collect::<anyhow::Result<Vec<_>>>()?;
         let began = Instant::now();
         self.until("the nodes to be ready", began, || hubs.iter().all(|hub| hub.ready().is_ok()))?;
-        let wire: Arc<dyn Wire> = Arc::new(NoWire);
+        let wire: Arc<dyn WireFormat> = Arc::new(NoWire);
         let mut sessions: Vec<Session> = Vec::new();
         for (n, hub) in (0_i64..).zip(&hubs) {
             for user in 0..i64::from(self.load.users) {
@@ -234,7 +236,7 @@ impl fmt::Display for IdleReport {
     }
 }
 
-impl Wire for NoWire {
+impl WireFormat for NoWire {
     fn name(&self) -> &'static str {
         "none"
     }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use argon2::{Algorithm, Params, PasswordHash};
-use realtime_core::{ErrorStatus, JwtAlgorithm, UserId};
+use realtime_core::{UserId, auth::JwtAlgorithm, ruoyi::ErrorStatus};
 use serde::{Deserialize, Deserializer, de::Error};
 
 use super::{
@@ -292,7 +292,7 @@ const MIN_SECRET_BYTES: usize = 32;
 #[cfg(test)]
 mod tests {
     use argon2::{Argon2, PasswordVerifier};
-    use realtime_core::ErrorStatus;
+    use realtime_core::ruoyi::ErrorStatus;
 
     use crate::config::tests::{load, refused};
 

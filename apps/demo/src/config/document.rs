@@ -1,7 +1,8 @@
 //! [`Document`]: all sections as they are written, and what has to hold among them.
 
 use realtime_core::{
-    BusOutage, Drain, Fanout, Heartbeat, History, Limits, OutboxLimits, PresenceTimes, Settings,
+    Settings,
+    settings::{BusOutage, Drain, Fanout, Heartbeat, History, Limits, OutboxLimits, PresenceTimes},
 };
 use serde::Deserialize;
 

@@ -222,7 +222,7 @@ mod tests {
         assert_eq!((config.server.host.as_str(), config.server.port), ("127.0.0.1", 0));
         assert_eq!(config.settings.history.max_age, Duration::from_secs(600));
         assert_eq!(config.settings.history.max_messages, 100_000);
-        assert_eq!(config.auth.jwt.algorithm, realtime_core::JwtAlgorithm::Hs512);
+        assert_eq!(config.auth.jwt.algorithm, realtime_core::auth::JwtAlgorithm::Hs512);
     }
 
     #[test]

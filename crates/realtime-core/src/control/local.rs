@@ -1,35 +1,36 @@
-//! [`LocalControl`]: carries out orders on this node.
+//! [`LocalControl`]: carries out commands on this node.
 
 use std::{collections::HashSet, sync::Arc};
 
 use futures_core::future::BoxFuture;
 
-use super::{Control, ControlError, Order, Outcome, RefusedToken, Revocation};
+use super::{Command, CommandResult, Control, ControlError, Revocation, RevokedToken};
 use crate::{
-    CloseReason, Position, TokenHash, UserId, node::Node, refusals::Refusals, session::state::SessionState,
+    CloseReason, Position, UserId, auth::TokenHash, node::Node, revocation_list::RevocationList,
+    session::state::SessionState,
 };
 
-/// Carries out orders on this node.
+/// Carries out commands on this node.
 #[derive(Debug, Clone)]
 pub struct LocalControl {
     node: Arc<Node>,
-    refusals: Arc<Refusals>,
+    revoked: Arc<RevocationList>,
     name: Arc<str>,
 }
 
-/// What an order did on one node.
+/// What a command did on one node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Applied {
+pub struct LocalResult {
     /// How many sessions it ended.
     pub closed: usize,
     /// The tokens of the kicked user's sessions on this node, from this kick and former ones: the other nodes have to
     /// refuse them too.
-    pub refused: Vec<RefusedToken>,
+    pub revoked: Vec<RevokedToken>,
 }
 
 impl LocalControl {
-    pub(crate) fn new(node: Arc<Node>, refusals: Arc<Refusals>, name: Arc<str>) -> Self {
-        Self { node, refusals, name }
+    pub(crate) fn new(node: Arc<Node>, revoked: Arc<RevocationList>, name: Arc<str>) -> Self {
+        Self { node, revoked, name }
     }
 
     /// The node's name.
@@ -37,40 +38,40 @@ impl LocalControl {
         &self.name
     }
 
-    /// Carries out an order. Doing so twice does no harm.
-    pub fn apply(&self, order: &Order) -> Applied {
-        match order {
-            Order::Kick { user, session, after } => self.kick(user, session.as_deref(), *after),
-            Order::Refuse { user, tokens, after } => {
+    /// Carries out a command. Doing so twice does no harm.
+    pub fn apply(&self, command: &Command) -> LocalResult {
+        match command {
+            Command::Kick { user, session, after } => self.kick(user, session.as_deref(), *after),
+            Command::Revoke { user, tokens, after } => {
                 let mut hashes = HashSet::new();
                 // Where there is no token there is nothing to refuse.
-                for RefusedToken { token, until } in
+                for RevokedToken { token, until } in
                     tokens.iter().filter(|token| !token.token.is_of_nothing())
                 {
-                    self.refusals.refuse(user.as_ref(), *token, *until);
+                    self.revoked.revoke(user.as_ref(), *token, *until);
                     hashes.insert(*token);
                 }
                 let mut sessions = self.sessions(user.as_ref());
                 sessions.retain(|session| hashes.contains(&session.principal.token));
-                Applied { closed: end(sessions, CloseReason::Kicked, *after), ..Applied::default() }
+                LocalResult { closed: end(sessions, CloseReason::Kicked, *after), ..LocalResult::default() }
             }
-            Order::RevokeToken { token: RefusedToken { token, until }, after } => {
-                self.refusals.refuse(None, *token, *until);
+            Command::RevokeToken { token: RevokedToken { token, until }, after } => {
+                self.revoked.revoke(None, *token, *until);
                 let sessions = self.node.directory.filter(|session| session.principal.token == *token);
-                Applied { closed: end(sessions, CloseReason::Revoked, *after), ..Applied::default() }
+                LocalResult { closed: end(sessions, CloseReason::Revoked, *after), ..LocalResult::default() }
             }
-            Order::RevokeUser { user, issued_before, after } => {
-                self.refusals.refuse_before(user, *issued_before);
+            Command::RevokeUser { user, issued_before, after } => {
+                self.revoked.revoke_before(user, *issued_before);
                 let mut sessions = self.sessions(Some(user));
-                sessions.retain(|session| self.refusals.is_too_old(&session.principal));
-                Applied { closed: end(sessions, CloseReason::Revoked, *after), ..Applied::default() }
+                sessions.retain(|session| self.revoked.is_too_old(&session.principal));
+                LocalResult { closed: end(sessions, CloseReason::Revoked, *after), ..LocalResult::default() }
             }
         }
     }
 
     /// Everything that this node refuses, to be told to others that may not know it.
     pub fn revocations(&self) -> Vec<Revocation> {
-        self.refusals.all()
+        self.revoked.all()
     }
 
     /// Refuses what others refuse and ends the sessions that should not be here.
@@ -79,23 +80,23 @@ impl LocalControl {
         for revocation in revocations {
             news |= match revocation {
                 Revocation::Token { token, .. } if token.token.is_of_nothing() => false,
-                Revocation::Token { user, token: RefusedToken { token, until } } => {
-                    self.refusals.refuse(user.as_ref(), *token, *until)
+                Revocation::Token { user, token: RevokedToken { token, until } } => {
+                    self.revoked.revoke(user.as_ref(), *token, *until)
                 }
-                Revocation::IssuedBefore { user, time } => self.refusals.refuse_before(user, *time),
+                Revocation::IssuedBefore { user, time } => self.revoked.revoke_before(user, *time),
             };
         }
         if news {
-            let refused = |session: &SessionState| self.refusals.refuses(&session.principal);
+            let refused = |session: &SessionState| self.revoked.is_revoked(&session.principal);
             for session in self.node.directory.filter(refused) {
-                if let Some(reason) = self.refusals.reason(&session.principal) {
+                if let Some(reason) = self.revoked.reason(&session.principal) {
                     end(vec![session], reason, None);
                 }
             }
         }
     }
 
-    fn kick(&self, user: &UserId, session: Option<&str>, after: Option<Position>) -> Applied {
+    fn kick(&self, user: &UserId, session: Option<&str>, after: Option<Position>) -> LocalResult {
         let mut meant = self.sessions(Some(user));
         meant.retain(|state| session.is_none_or(|session| session == state.id.to_string()));
         // Also of those that are closing: their clients may have been told to come back.
@@ -103,14 +104,14 @@ impl LocalControl {
             meant.iter().map(|state| state.principal.token).filter(|token| !token.is_of_nothing()).collect();
         for state in &meant {
             if tokens.contains(&state.principal.token) {
-                self.refusals.refuse_own(user, state.principal.token, state.principal.expires_at);
+                self.revoked.revoke_own(user, state.principal.token, state.principal.expires_at);
             }
         }
         // Looked up again: a session that came in meanwhile was not refused yet.
         let ids: HashSet<_> = meant.iter().map(|state| state.id).collect();
         let mut sessions = self.sessions(Some(user));
         sessions.retain(|state| ids.contains(&state.id) || tokens.contains(&state.principal.token));
-        Applied { closed: end(sessions, CloseReason::Kicked, after), refused: self.refusals.own_of(user) }
+        LocalResult { closed: end(sessions, CloseReason::Kicked, after), revoked: self.revoked.own_of(user) }
     }
 
     fn sessions(&self, user: Option<&UserId>) -> Vec<Arc<SessionState>> {
@@ -129,8 +130,8 @@ fn end(mut sessions: Vec<Arc<SessionState>>, reason: CloseReason, after: Option<
 }
 
 impl Control for LocalControl {
-    fn give(&self, order: Order) -> BoxFuture<'_, Result<Outcome, ControlError>> {
-        let Applied { closed, .. } = self.apply(&order);
-        Box::pin(async move { Ok(Outcome { closed, unconfirmed: Vec::new() }) })
+    fn dispatch(&self, command: Command) -> BoxFuture<'_, Result<CommandResult, ControlError>> {
+        let LocalResult { closed, .. } = self.apply(&command);
+        Box::pin(async move { Ok(CommandResult { closed, unconfirmed: Vec::new() }) })
     }
 }

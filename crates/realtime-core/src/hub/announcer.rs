@@ -14,8 +14,9 @@ use serde::Serialize;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::{
-    Envelope, EventName, Message, PresenceChange, PresenceEvent, Scope, Topic,
+    Envelope, EventName, Message, Scope, Topic,
     log::{Content, Entry},
+    presence::{PresenceChange, PresenceEvent},
     registry::Registry,
 };
 
@@ -48,12 +49,12 @@ pub(super) async fn announce(registry: Arc<Registry>) {
     }
     loop {
         let changes = registry.node.watch.begun().await;
-        tell(changes, &registry, &topic).await;
+        publish_changes(changes, &registry, &topic).await;
     }
 }
 
 /// Sends changes until no session is in the topic any more.
-async fn tell(events: BoxStream<'static, PresenceEvent>, registry: &Registry, topic: &Topic) {
+async fn publish_changes(events: BoxStream<'static, PresenceEvent>, registry: &Registry, topic: &Topic) {
     let name = EventName::new(Topic::PRESENCE).expect("a plain word is an event's name");
     let mut batches = events.ready_chunks(BATCH);
     let mut look = interval(LOOK);

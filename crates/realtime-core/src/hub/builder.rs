@@ -15,8 +15,14 @@ use super::{
     tasks::{essential, restarting},
 };
 use crate::{
-    Bus, Control, LocalControl, LocalPresence, MemoryBus, Presence, Settings, SettingsError, node::Node,
-    refusals::Refusals, registry::Registry,
+    MemoryBus, Settings,
+    bus::Bus,
+    control::{Control, LocalControl},
+    node::Node,
+    presence::{LocalPresence, Presence},
+    registry::Registry,
+    revocation_list::RevocationList,
+    settings::SettingsError,
 };
 
 /// Builder of a [`Hub`]; see [`Hub::builder`].
@@ -118,15 +124,15 @@ impl HubBuilder {
         let leaving = Arc::clone(&node);
         tasks.spawn(restarting("leavers", move || {
             let node = Arc::clone(&leaving);
-            async move { node.directory.see_off(node.settings.presence.grace).await }
+            async move { node.directory.expire_offline(node.settings.presence.grace).await }
         }));
         let outage = Arc::<Outage>::default();
         let (watched, watching) = (Arc::clone(&outage), Arc::clone(&node));
         tasks.spawn(restarting("bus outage", move || {
             outage::watch(Arc::clone(&watched), Arc::clone(&watching))
         }));
-        let refusals = Arc::new(Refusals::default());
-        let local = LocalControl::new(Arc::clone(&node), Arc::clone(&refusals), Arc::clone(&name));
+        let revoked = Arc::new(RevocationList::default());
+        let local = LocalControl::new(Arc::clone(&node), Arc::clone(&revoked), Arc::clone(&name));
         let control: Arc<dyn Control> = match control {
             Some(make) => make(local),
             None => Arc::new(local),
@@ -136,7 +142,7 @@ impl HubBuilder {
             registry,
             bus,
             presence,
-            refusals,
+            revoked,
             control,
             draining,
             outage,

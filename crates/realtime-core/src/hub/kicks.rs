@@ -4,8 +4,11 @@ use std::time::SystemTime;
 
 use super::Hub;
 use crate::{
-    ControlError, Envelope, Message, Order, Outcome, Position, Principal, PublishError, RefusedToken, Scope,
-    TokenHash, UserId, refusals::whole_seconds,
+    Envelope, Message, Position, Principal, Scope, UserId,
+    auth::TokenHash,
+    control::{Command, CommandResult, ControlError, RevokedToken},
+    error::PublishError,
+    revocation_list::whole_seconds,
 };
 
 /// Error of a kick with a message.
@@ -27,9 +30,9 @@ impl Hub {
     ///
     /// # Errors
     /// [`ControlError`] when the other nodes could not be reached.
-    pub async fn kick(&self, user: &UserId) -> Result<Outcome, ControlError> {
+    pub async fn kick(&self, user: &UserId) -> Result<CommandResult, ControlError> {
         let after = self.fence().await;
-        self.0.control.give(Order::Kick { user: user.clone(), session: None, after }).await
+        self.0.control.dispatch(Command::Kick { user: user.clone(), session: None, after }).await
     }
 
     /// The same, with a last message to the user's sessions, over all transports: each gets it, and then its end.
@@ -39,20 +42,24 @@ impl Hub {
     /// # Errors
     /// [`KickError::Publish`] when the message was not published; nobody was kicked then. [`KickError::Control`] as
     /// [`Self::kick`].
-    pub async fn kick_with(&self, user: &UserId, message: impl Into<Message>) -> Result<Outcome, KickError> {
+    pub async fn kick_with(
+        &self,
+        user: &UserId,
+        message: impl Into<Message>,
+    ) -> Result<CommandResult, KickError> {
         let envelope = Envelope::to_users([user], Scope::Both, message.into()).expect("one user is not none");
         let after = self.publish(envelope).await?.position;
-        Ok(self.0.control.give(Order::Kick { user: user.clone(), session: None, after }).await?)
+        Ok(self.0.control.dispatch(Command::Kick { user: user.clone(), session: None, after }).await?)
     }
 
     /// Ends one session of a user, wherever it is, and every other session of its token, which is refused from then on.
     ///
     /// # Errors
     /// As [`Self::kick`].
-    pub async fn kick_session(&self, user: &UserId, session: &str) -> Result<Outcome, ControlError> {
+    pub async fn kick_session(&self, user: &UserId, session: &str) -> Result<CommandResult, ControlError> {
         let after = self.fence().await;
         let session = Some(session.to_owned());
-        self.0.control.give(Order::Kick { user: user.clone(), session, after }).await
+        self.0.control.dispatch(Command::Kick { user: user.clone(), session, after }).await
     }
 
     /// Refuses a token on every node, whoever shows it, and ends its sessions. `until` is when it would have ended
@@ -64,9 +71,9 @@ impl Hub {
         &self,
         token: TokenHash,
         until: Option<SystemTime>,
-    ) -> Result<Outcome, ControlError> {
+    ) -> Result<CommandResult, ControlError> {
         let after = self.fence().await;
-        self.0.control.give(Order::RevokeToken { token: RefusedToken { token, until }, after }).await
+        self.0.control.dispatch(Command::RevokeToken { token: RevokedToken { token, until }, after }).await
     }
 
     /// Refuses a user's tokens that were issued before a time (or do not say when) on every node, and ends their
@@ -81,17 +88,18 @@ impl Hub {
         &self,
         user: &UserId,
         issued_before: SystemTime,
-    ) -> Result<Outcome, ControlError> {
+    ) -> Result<CommandResult, ControlError> {
         let (after, issued_before) = (self.fence().await, whole_seconds(issued_before));
-        self.0.control.give(Order::RevokeUser { user: user.clone(), issued_before, after }).await
+        self.0.control.dispatch(Command::RevokeUser { user: user.clone(), issued_before, after }).await
     }
 
     /// Whether a login was kicked or revoked: it is to be refused wherever it is shown.
     pub fn is_refused(&self, principal: &Principal) -> bool {
-        self.0.refusals.refuses(principal)
+        self.0.revoked.is_revoked(principal)
     }
 
-    /// A position behind all that was acknowledged so far. A kick does not wait for a bus that is away, nor fail with it.
+    /// A position behind all that was acknowledged so far. A kick does not wait for a bus that is away, nor fail with
+    /// it.
     async fn fence(&self) -> Option<Position> {
         self.0.bus.fence().await.unwrap_or_else(|error| {
             tracing::debug!(%error, "sessions end without waiting for what was published before");

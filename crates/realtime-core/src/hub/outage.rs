@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::{CloseReason, OnDown, node::Node};
+use crate::{CloseReason, node::Node, settings::OnDown};
 
 /// Interval at which the state of the bus is checked.
 const LOOK: Duration = Duration::from_millis(100);

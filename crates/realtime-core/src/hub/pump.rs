@@ -6,7 +6,7 @@ use futures_core::stream::BoxStream;
 use futures_util::StreamExt;
 use tokio::sync::watch;
 
-use crate::{BusEvent, GapReason, node::Node, registry::Registry};
+use crate::{bus::BusEvent, node::Node, registry::Registry, wire::GapReason};
 
 /// Whether envelopes get here.
 #[derive(Debug)]

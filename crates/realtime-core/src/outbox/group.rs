@@ -8,7 +8,7 @@ use std::{
 use tokio::sync::Notify;
 
 use crate::{
-    limits::OutboxLimits,
+    settings::OutboxLimits,
     sync::{Mutex, lock},
 };
 
@@ -17,7 +17,8 @@ use crate::{
 pub(crate) struct OutboxGroup {
     pub(super) max_messages: usize,
     pub(super) max_bytes: usize,
-    /// Slots of the outboxes that a tick has to look at: those with frames, or with a state that an idle session does not have.
+    /// Slots of the outboxes that a tick has to look at: those with frames, or with a state that an idle session does
+    /// not have.
     watched: Mutex<Vec<u32>>,
     /// Bodies that were woken and have not asked since.
     woken: AtomicUsize,
@@ -43,8 +44,8 @@ impl OutboxGroup {
         self.woken.load(Ordering::Acquire)
     }
 
-    /// Waits until no more than so many bodies were woken and have not asked since: the others have written, or are about
-    /// to. Only one task may wait.
+    /// Waits until no more than so many bodies were woken and have not asked since: the others have written, or are
+    /// about to. Only one task may wait.
     pub(crate) async fn asked(&self, goal: usize) {
         self.goal.store(goal, Ordering::Release);
         while self.woken() > goal {

@@ -3,7 +3,7 @@
 use std::{io, sync::Arc, task::Waker};
 
 use super::*;
-use crate::OutboxLimits;
+use crate::settings::OutboxLimits;
 
 fn outbox(max_messages: usize, max_bytes: usize) -> Outbox {
     let limits = OutboxLimits { max_messages, max_bytes, ..OutboxLimits::default() };
@@ -25,9 +25,9 @@ fn pull_up_to(outbox: &Outbox, max: usize) -> Poll<Pull> {
 #[test]
 fn a_full_outbox_sends_its_session_to_the_log() {
     let outbox = outbox(2, 100);
-    assert_eq!(outbox.queue_or_catch_up(&frame(1), 7), TAKEN);
-    assert_eq!(outbox.queue_or_catch_up(&frame(1), 8), TAKEN);
-    assert_eq!(outbox.queue_or_catch_up(&frame(1), 9), Offer::Full);
+    assert_eq!(outbox.queue_or_catch_up(&frame(1), 7), Ok(Accepted::Done));
+    assert_eq!(outbox.queue_or_catch_up(&frame(1), 8), Ok(Accepted::Done));
+    assert_eq!(outbox.queue_or_catch_up(&frame(1), 9), Err(TrySendError::Full));
     assert_eq!(pull(&outbox), Poll::Ready(Pull::Bytes(frame(1))));
     assert_eq!(pull(&outbox), Poll::Ready(Pull::Bytes(frame(1))));
     assert_eq!(pull(&outbox), Poll::Ready(Pull::CatchUp(9)));
@@ -38,17 +38,17 @@ fn a_full_outbox_sends_its_session_to_the_log() {
 #[test]
 fn a_frame_above_the_bound_passes_alone() {
     let outbox = outbox(10, 100);
-    assert_eq!(outbox.offer(&frame(500)), TAKEN);
-    assert_eq!(outbox.offer(&frame(1)), Offer::Full);
+    assert_eq!(outbox.offer(&frame(500)), Ok(Accepted::Done));
+    assert_eq!(outbox.offer(&frame(1)), Err(TrySendError::Full));
 }
 
 #[test]
 fn a_lost_local_send_is_announced_once() {
     let outbox = outbox(1, 100);
     let notice = || Some(Bytes::from_static(b"gap"));
-    assert_eq!(outbox.queue_or_notice(&frame(1), notice), TAKEN);
-    assert_eq!(outbox.queue_or_notice(&frame(1), notice), Offer::Full);
-    assert_eq!(outbox.queue_or_notice(&frame(1), notice), Offer::Full);
+    assert_eq!(outbox.queue_or_notice(&frame(1), notice), Ok(Accepted::Done));
+    assert_eq!(outbox.queue_or_notice(&frame(1), notice), Err(TrySendError::Full));
+    assert_eq!(outbox.queue_or_notice(&frame(1), notice), Err(TrySendError::Full));
     assert_eq!(pull(&outbox), Poll::Ready(Pull::Bytes(frame(1))));
     assert_eq!(pull_up_to(&outbox, 3), Poll::Ready(Pull::Bytes(Bytes::from_static(b"gap"))));
     assert_eq!(pull(&outbox), Poll::Pending);
@@ -57,10 +57,10 @@ fn a_lost_local_send_is_announced_once() {
 #[test]
 fn what_waits_is_sent_before_the_close() {
     let outbox = outbox(10, 100);
-    outbox.offer(&frame(1));
+    outbox.offer(&frame(1)).unwrap();
     outbox.close(CloseReason::Kicked);
     outbox.close(CloseReason::Normal);
-    assert_eq!(outbox.offer(&frame(1)), Offer::Closed);
+    assert_eq!(outbox.offer(&frame(1)), Err(TrySendError::Closed));
     assert_eq!(pull(&outbox), Poll::Ready(Pull::Bytes(frame(1))));
     assert_eq!(pull(&outbox), Poll::Ready(Pull::Closed(CloseReason::Kicked)));
 }
@@ -70,8 +70,8 @@ fn only_a_socket_that_takes_nothing_stalls() {
     let outbox = outbox(10, 100);
     let stalled = || outbox.tick(false).stalled;
     assert_eq!((stalled(), stalled()), (0, 0), "nothing waits");
-    outbox.offer(&frame(1));
-    outbox.offer(&frame(1));
+    outbox.offer(&frame(1)).unwrap();
+    outbox.offer(&frame(1)).unwrap();
     assert_eq!((stalled(), stalled()), (1, 2));
     let _ = pull(&outbox);
     assert_eq!((stalled(), stalled()), (0, 1));
@@ -81,7 +81,7 @@ fn only_a_socket_that_takes_nothing_stalls() {
 fn frames_leave_together_and_large_ones_in_pieces() {
     let outbox = outbox(10, 1000);
     for len in [3, 4, 2, 30, 1] {
-        outbox.offer(&frame(len));
+        outbox.offer(&frame(len)).unwrap();
     }
     let mut pieces = Vec::new();
     while let Poll::Ready(Pull::Bytes(bytes)) = pull_up_to(&outbox, 10) {
@@ -135,13 +135,13 @@ fn text(text: &'static str) -> Bytes {
 #[test]
 fn the_direct_lane_is_closed_until_it_is_opened() {
     let (outbox, socket) = direct(100);
-    outbox.offer(&text("a"));
+    outbox.offer(&text("a")).unwrap();
     outbox.open_direct();
     assert!(!outbox.is_direct(), "something waits to be pulled");
     assert_eq!(pull(&outbox), Poll::Ready(Pull::Bytes(text("a"))));
     outbox.open_direct();
     assert!(outbox.is_direct());
-    assert_eq!(outbox.offer(&text("b")), TAKEN);
+    assert_eq!(outbox.offer(&text("b")), Ok(Accepted::Done));
     assert_eq!(outbox.send_direct(text("c")), SendDirect::Sent);
     assert_eq!((socket.got().as_str(), pull(&outbox)), ("bc", Poll::Pending));
 }
@@ -150,17 +150,17 @@ fn the_direct_lane_is_closed_until_it_is_opened() {
 fn a_pass_writes_once_and_what_the_body_asks_meanwhile_is_flushed_first() {
     let (outbox, socket) = direct(100);
     outbox.open_direct();
-    assert_eq!(outbox.queue_or_catch_up(&text("a"), 1), Offer::Taken(Then::Flush));
-    assert_eq!(outbox.queue_or_catch_up(&text("b"), 2), TAKEN);
+    assert_eq!(outbox.queue_or_catch_up(&text("a"), 1), Ok(Accepted::NeedsFlush));
+    assert_eq!(outbox.queue_or_catch_up(&text("b"), 2), Ok(Accepted::Done));
     assert_eq!(socket.got(), "");
     assert_eq!((pull(&outbox), socket.got().as_str()), (Poll::Pending, "ab"));
-    outbox.flush(&mut Gather::default());
+    outbox.flush(&mut WriteBuffer::default());
     assert_eq!(socket.got(), "ab");
     // More than fits goes out in between.
-    for place in 3..9 {
-        outbox.queue_or_catch_up(&text("c"), place);
+    for seq in 3..9 {
+        outbox.queue_or_catch_up(&text("c"), seq).unwrap();
     }
-    outbox.flush(&mut Gather::default());
+    outbox.flush(&mut WriteBuffer::default());
     assert_eq!(socket.got(), "abcccccc");
 }
 
@@ -169,17 +169,17 @@ fn what_the_socket_does_not_take_is_left_to_the_body_in_order() {
     let (outbox, socket) = direct(4);
     outbox.open_direct();
     for frame in ["ab", "cde", "fg"] {
-        outbox.queue_or_catch_up(&text(frame), 1);
+        outbox.queue_or_catch_up(&text(frame), 1).unwrap();
     }
-    outbox.flush(&mut Gather::default());
-    assert_eq!(outbox.offer(&text("h")), TAKEN);
+    outbox.flush(&mut WriteBuffer::default());
+    assert_eq!(outbox.offer(&text("h")), Ok(Accepted::Done));
     assert_eq!(outbox.send_direct(text("i")), SendDirect::WithinFrame(text("i")), "a frame is begun");
     assert_eq!((socket.got().as_str(), outbox.is_cut()), ("abcd", true));
     assert_eq!(pull_up_to(&outbox, 10), Poll::Ready(Pull::Bytes(text("efgh"))));
     assert_eq!(outbox.send_direct(text("i")), SendDirect::Write(text("i")), "the lane is closed");
-    assert_eq!(outbox.queue_or_catch_up(&text("j"), 2), TAKEN);
-    for place in 3..7 {
-        outbox.queue_or_catch_up(&text("k"), place);
+    assert_eq!(outbox.queue_or_catch_up(&text("j"), 2), Ok(Accepted::Done));
+    for seq in 3..7 {
+        outbox.queue_or_catch_up(&text("k"), seq).ok();
     }
     outbox.open_direct();
     assert_eq!(
@@ -193,15 +193,15 @@ fn what_the_socket_does_not_take_is_left_to_the_body_in_order() {
 fn a_run_leaves_in_one_write_and_what_the_socket_does_not_take_waits_within_the_bound() {
     let frames = [text("ab"), text("cd"), text("ef"), text("gh"), text("ij"), text("kl"), text("mn")];
     let run: Vec<_> = (10..).zip(&frames).collect();
-    let send = |outbox: &Outbox| outbox.send_run(&run, b"abcdefghijklmn", &mut Gather::default());
+    let send = |outbox: &Outbox| outbox.send_run(&run, b"abcdefghijklmn", &mut WriteBuffer::default());
     let (outbox, socket) = direct(100);
     outbox.open_direct();
-    assert_eq!((send(&outbox), socket.got().as_str()), ((7, TAKEN), "abcdefghijklmn"));
+    assert_eq!((send(&outbox), socket.got().as_str()), ((7, Ok(Accepted::Done)), "abcdefghijklmn"));
     assert_eq!(outbox.lock().frames.frames().capacity(), 0, "nothing was queued");
     // Four wait at most: the rest of the second, and three more.
     let (outbox, socket) = direct(3);
     outbox.open_direct();
-    assert_eq!((send(&outbox), socket.got().as_str()), ((5, Offer::Full), "abc"));
+    assert_eq!((send(&outbox), socket.got().as_str()), ((5, Err(TrySendError::Full)), "abc"));
     assert_eq!((outbox.is_cut(), outbox.is_direct()), (true, false));
     assert_eq!(pull_up_to(&outbox, 100), Poll::Ready(Pull::Bytes(text("defghij"))));
     assert_eq!(pull(&outbox), Poll::Ready(Pull::CatchUp(15)));
@@ -209,13 +209,13 @@ fn a_run_leaves_in_one_write_and_what_the_socket_does_not_take_waits_within_the_
     // Behind what waits, and to a body.
     let (outbox, socket) = direct(100);
     outbox.open_direct();
-    outbox.queue_or_catch_up(&text("-"), 9);
-    assert_eq!((send(&outbox), socket.got().as_str()), ((7, TAKEN), "-abcdefghijklmn"));
+    outbox.queue_or_catch_up(&text("-"), 9).unwrap();
+    assert_eq!((send(&outbox), socket.got().as_str()), ((7, Ok(Accepted::Done)), "-abcdefghijklmn"));
     let outbox = self::outbox(10, 100);
-    assert_eq!(send(&outbox), (7, TAKEN));
+    assert_eq!(send(&outbox), (7, Ok(Accepted::Done)));
     assert_eq!(pull_up_to(&outbox, 100), Poll::Ready(Pull::Bytes(text("abcdefghijklmn"))));
     outbox.close(CloseReason::Kicked);
-    assert_eq!(send(&outbox), (0, Offer::Closed));
+    assert_eq!(send(&outbox), (0, Err(TrySendError::Closed)));
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn a_stalled_socket_is_broken_off_and_an_ended_session_has_none() {
 #[test]
 fn a_slow_consumer_that_reads_again_gets_no_other_byte() {
     let outbox = outbox(10, 1000);
-    outbox.offer(&frame(30));
+    outbox.offer(&frame(30)).unwrap();
     assert_eq!(pull_up_to(&outbox, 10), Poll::Ready(Pull::Bytes(frame(10))));
     outbox.close(CloseReason::SlowConsumer);
     assert_eq!(pull_up_to(&outbox, 10), Poll::Ready(Pull::Aborted(CloseReason::SlowConsumer)));
@@ -245,7 +245,7 @@ fn silence_counts_from_a_heartbeat_that_has_left() {
     let outbox = outbox(10, 1000);
     let unanswered = |active| outbox.tick(active).unanswered;
     assert_eq!((unanswered(false), unanswered(false)), (0, 0), "nobody asked");
-    outbox.offer(&frame(5));
+    outbox.offer(&frame(5)).unwrap();
     outbox.ask(&frame(1), &AtomicBool::default());
     assert_eq!((unanswered(false), unanswered(false)), (0, 0), "it waits behind others");
     while let Poll::Ready(Pull::Bytes(_)) = pull_up_to(&outbox, 10) {}
@@ -257,7 +257,7 @@ fn silence_counts_from_a_heartbeat_that_has_left() {
 fn an_answer_behind_what_is_still_being_read_is_waited_for() {
     let outbox = outbox(100, 1000);
     for _ in 0..10 {
-        outbox.offer(&frame(10));
+        outbox.offer(&frame(10)).unwrap();
         let _ = pull_up_to(&outbox, 5);
         assert_eq!(outbox.tick(false).unanswered, 0);
     }
@@ -281,11 +281,11 @@ fn the_end_waits_for_what_was_acknowledged_before() {
         let ticked = outbox.tick(false);
         assert_eq!((ticked.stalled, ticked.closing), (0, None), "nobody is to blame for the waiting");
     }
-    assert_eq!(outbox.queue_or_catch_up(&frame(1), 6), TAKEN);
+    assert_eq!(outbox.queue_or_catch_up(&frame(1), 6), Ok(Accepted::Done));
     assert_eq!(pull(&outbox), Poll::Ready(Pull::Bytes(frame(1))));
     assert_eq!(pull(&outbox), Poll::Pending);
     outbox.release();
-    assert_eq!(outbox.offer(&frame(1)), Offer::Closed);
+    assert_eq!(outbox.offer(&frame(1)), Err(TrySendError::Closed));
     assert_eq!(pull(&outbox), Poll::Ready(Pull::Closed(CloseReason::Kicked)));
 }
 

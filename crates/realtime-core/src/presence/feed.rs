@@ -55,7 +55,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::PresenceState;
+    use crate::presence::PresenceState;
 
     #[tokio::test]
     async fn a_listener_that_falls_behind_is_told() {

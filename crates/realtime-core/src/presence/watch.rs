@@ -7,10 +7,11 @@ use tokio::sync::Notify;
 
 use super::PresenceEvent;
 
-/// The changes of presence on their way to the sessions that are in the topic `presence`, read only while there are any.
+/// The changes of presence on their way to the sessions that are in the topic `presence`, read only while there are
+/// any.
 ///
-/// The stream begins when a session enters the topic, in the call that enters it, so that nothing is missing between the
-/// two.
+/// The stream begins when a session enters the topic, in the call that enters it, so that nothing is missing between
+/// the two.
 #[derive(Default)]
 pub(crate) struct PresenceWatch {
     stage: Mutex<Stage>,

@@ -1,7 +1,7 @@
 //! [`ErrorStatus`]: the HTTP status of the response to a refused login.
 
-/// HTTP status of the response to a refused login. The body is a [`Reply`](crate::Reply) whose `code` says 401 or
-/// 403 either way.
+/// HTTP status of the response to a refused login. The body is a [`Reply`](crate::ruoyi::Reply) whose `code` says 401
+/// or 403 either way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ErrorStatus {
     /// 401 or 403, as HTTP has it.

@@ -1,14 +1,15 @@
-//! Catching up: a session reads the log on its own until it reaches its shard's place.
+//! Catching up: a session reads the log on its own until it reaches its shard's sequence number.
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::state::SessionState;
 use crate::{
-    GapReason, Position,
+    Position,
     log::{Content, OwnTopics},
     node::Node,
     shard::{Join, Shard, pass_stats::PassStats},
+    wire::GapReason,
 };
 
 /// Next step of a session that is catching up.
@@ -25,14 +26,14 @@ pub(super) enum CatchUp {
 /// Entries that a session reads before other tasks get a turn.
 pub(crate) const CATCH_UP_ENTRIES: usize = 1024;
 
-/// Moves a catching-up session on from `place`: to its shard's passes if they have got no further, else along the log.
-pub(super) fn catch_up(shard: &Shard, session: &SessionState, place: u64) -> CatchUp {
-    match shard.try_join(session, place) {
+/// Moves a catching-up session on from `seq`: to its shard's passes if they have got no further, else along the log.
+pub(super) fn catch_up(shard: &Shard, session: &SessionState, seq: u64) -> CatchUp {
+    match shard.try_join(session, seq) {
         Join::Done => CatchUp::GoOn,
         Join::Waiting => CatchUp::Wait,
         Join::Behind { entries, until } => {
             let entries = CATCH_UP_ENTRIES.min(usize::try_from(entries).unwrap_or(usize::MAX));
-            read_on(&shard.node, session, place, entries, until)
+            read_on(&shard.node, session, seq, entries, until)
         }
     }
 }
@@ -41,14 +42,14 @@ pub(super) fn catch_up(shard: &Shard, session: &SessionState, place: u64) -> Cat
 fn read_on(
     node: &Node,
     session: &SessionState,
-    place: u64,
+    seq: u64,
     entries: usize,
     until: Option<Position>,
 ) -> CatchUp {
     let Node { log, metrics, settings, .. } = node;
-    let read = log.read(place, entries);
+    let read = log.read(seq, entries);
     let mut stats = PassStats::new(settings.drain.spread);
-    if read.first > place {
+    if read.first > seq {
         stats.announce(session, GapReason::History, log.cursor_at(read.first));
     }
     let topics = OwnTopics::new(session.topics());
@@ -68,7 +69,7 @@ fn read_on(
                 let frame = session.wire().wire.gap(*reason, entry.position, stats.delay());
                 match &frame {
                     Some(_) => gaps.push(frames.len()),
-                    None => stats.untold_gaps += 1,
+                    None => stats.gaps_unreported += 1,
                 }
                 frame
             }

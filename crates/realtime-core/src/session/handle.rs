@@ -4,19 +4,21 @@ use std::{fmt, sync::Arc, time::SystemTime};
 
 use super::{id::SessionId, state::SessionState};
 use crate::{
-    CloseReason, Message, Principal, SendError, TokenHash, TooLarge, Topic, Transport, UserId, outbox::Offer,
+    CloseReason, Message, Principal, Topic, Transport, UserId,
+    auth::TokenHash,
+    error::{SendError, TooLarge},
+    outbox::TrySendError,
 };
 
 /// A live connection as others see it: who it is, and what may be done with it from any thread.
 #[derive(Clone)]
 pub struct SessionHandle(pub(crate) Arc<SessionState>);
 
-impl From<Offer> for Result<(), SendError> {
-    fn from(offer: Offer) -> Self {
-        match offer {
-            Offer::Taken(_) => Ok(()),
-            Offer::Full => Err(SendError::Overloaded),
-            Offer::Closed => Err(SendError::Closed),
+impl From<TrySendError> for SendError {
+    fn from(error: TrySendError) -> Self {
+        match error {
+            TrySendError::Full => Self::Overloaded,
+            TrySendError::Closed => Self::Closed,
         }
     }
 }
@@ -75,7 +77,8 @@ impl SessionHandle {
         let message = message.into();
         let host = self.0.host().ok_or(SendError::Closed)?;
         TooLarge::check(&message.data, host.limits())?;
-        self.0.outbox.offer(&self.0.wire().wire.message(&message, None)).into()
+        self.0.outbox.offer(&self.0.wire().wire.message(&message, None))?;
+        Ok(())
     }
 
     /// Puts the session into a named topic: it gets what is published there from now on. A client that reconnects is

@@ -16,11 +16,12 @@ use once_cell::race::OnceBox;
 
 use super::id::SessionId;
 use crate::{
-    CloseReason, Limits, Position, Principal, Topic, Transport,
+    CloseReason, Position, Principal, Topic, Transport,
     outbox::{Outbox, OutboxGroup},
+    settings::Limits,
     sync::{Mutex, MutexGuard, lock},
     user::UserRef,
-    wire::WireSlot,
+    wire::WireFormatId,
 };
 
 /// What the shard, the directory and the connection share about a session.
@@ -28,8 +29,8 @@ use crate::{
 pub(crate) struct SessionState {
     // What a delivery needs stands together: to fetch it is half of what a delivery costs.
     pub(crate) kind: Arc<SessionKind>,
-    /// The user's number, so that a message finds its sessions without a look at their principals; [`NO_NUMBER`] where it
-    /// has none.
+    /// The user's number, so that a message finds its sessions without a look at their principals; [`NO_NUMBER`] where
+    /// it has none.
     number: i64,
     pub(crate) outbox: Outbox,
     pub(crate) principal: Arc<Principal>,
@@ -68,7 +69,7 @@ const NO_NUMBER: i64 = i64::MIN;
 #[derive(Debug)]
 pub(crate) struct SessionKind {
     pub(crate) transport: Transport,
-    pub(crate) wire: WireSlot,
+    pub(crate) wire: WireFormatId,
     pub(crate) outboxes: Arc<OutboxGroup>,
     /// Where they are served.
     pub(crate) host: Weak<dyn SessionHost>,
@@ -82,8 +83,8 @@ pub(crate) trait SessionHost: fmt::Debug + Send + Sync {
     /// Takes a session out of a topic.
     fn unsubscribe(&self, session: &SessionState, topic: &Topic);
 
-    /// Ends a session once it has been served what the bus had acknowledged up to `after`, or, without a position, until
-    /// now. It reads the log by itself until then.
+    /// Ends a session once it has been served what the bus had acknowledged up to `after`, or, without a position,
+    /// until now. It reads the log by itself until then.
     fn close_after(&self, session: &SessionState, reason: CloseReason, after: Option<Position>);
 
     /// The newest position that the bus has acknowledged to this node.
@@ -172,7 +173,7 @@ impl SessionState {
         self.kind.transport
     }
 
-    pub(crate) fn wire(&self) -> &WireSlot {
+    pub(crate) fn wire(&self) -> &WireFormatId {
         &self.kind.wire
     }
 
@@ -249,8 +250,8 @@ impl SessionState {
         self.stage.store(stage as u8, Ordering::Release);
     }
 
-    /// Ends the session once it has been served what the bus had acknowledged up to `after`; without a position, what it
-    /// had acknowledged until now. The first reason stays.
+    /// Ends the session once it has been served what the bus had acknowledged up to `after`; without a position, what
+    /// it had acknowledged until now. The first reason stays.
     pub(crate) fn close_after(&self, reason: CloseReason, after: Option<Position>) {
         match self.host() {
             Some(host) => host.close_after(self, reason, after),

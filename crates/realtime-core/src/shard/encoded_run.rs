@@ -10,17 +10,18 @@ use crate::{log::Entry, session::state::SessionKind};
 /// Entries with the same topics and scope as the sessions of one kind get them.
 pub(super) struct EncodedRun<'a> {
     kind: *const SessionKind,
-    /// With the place of each.
+    /// With the sequence number of each.
     frames: SmallVec<[(u64, &'a Bytes); 1]>,
     /// The frames one behind the other, where they are several and joined.
     joined: Vec<u8>,
 }
 
 impl<'a> EncodedRun<'a> {
-    /// Encodes the entries from a place on. `joins` has them joined, for sessions that they are written to at once.
+    /// Encodes the entries from a sequence number on. `joins` has them joined, for sessions that they are written to at
+    /// once.
     pub(super) fn new(kind: &Arc<SessionKind>, first: u64, run: &'a [Arc<Entry>], joins: bool) -> Self {
         let frames = (first..).zip(run);
-        let frames = frames.filter_map(|(place, entry)| Some((place, entry.encode(&kind.wire)?)));
+        let frames = frames.filter_map(|(seq, entry)| Some((seq, entry.encode(&kind.wire)?)));
         let frames: SmallVec<[_; 1]> = frames.collect();
         let mut joined = Vec::new();
         if joins && frames.len() > 1 {
@@ -33,13 +34,13 @@ impl<'a> EncodedRun<'a> {
         self.kind == Arc::as_ptr(kind)
     }
 
-    /// The frames from a place on, and the same joined, if they are.
-    pub(super) fn since(&self, place: u64) -> (&[(u64, &'a Bytes)], &[u8]) {
+    /// The frames from a sequence number on, and the same joined, if they are.
+    pub(super) fn since(&self, seq: u64) -> (&[(u64, &'a Bytes)], &[u8]) {
         match &self.frames[..] {
-            [(only, frame)] if *only >= place => (&self.frames, frame),
+            [(only, frame)] if *only >= seq => (&self.frames, frame),
             [_] => (&[], &[]),
             frames => {
-                let (before, frames) = frames.split_at(frames.partition_point(|(at, _)| *at < place));
+                let (before, frames) = frames.split_at(frames.partition_point(|(at, _)| *at < seq));
                 let bytes: usize = before.iter().map(|(_, frame)| frame.len()).sum();
                 (frames, self.joined.get(bytes..).unwrap_or_default())
             }

@@ -16,8 +16,9 @@ use shuttle::{
 
 use super::*;
 use crate::{
-    DirectWrite, Envelope, GapReason, Message, Outbound, Scope, SendDirect, Session, Settings, Wire,
-    limits::{History, OutboxLimits},
+    Envelope, Message, Scope, Session, Settings,
+    settings::{History, OutboxLimits},
+    wire::{DirectWrite, GapReason, Outbound, SendDirect, WireFormat},
 };
 
 /// How many orders are tried.
@@ -30,7 +31,7 @@ const MESSAGES: u64 = 9;
 #[derive(Debug)]
 struct LineWire;
 
-impl Wire for LineWire {
+impl WireFormat for LineWire {
     fn name(&self) -> &'static str {
         "line"
     }
@@ -65,7 +66,7 @@ fn new_node(window: usize) -> (Arc<Node>, Arc<Shard>) {
 }
 
 fn connect(shard: &Arc<Shard>, user: i64, cursor: Option<Position>) -> Session {
-    let wire: Arc<dyn Wire> = Arc::new(LineWire);
+    let wire: Arc<dyn WireFormat> = Arc::new(LineWire);
     let wire = shard.node.wire(&wire).expect("there are few wires");
     let principal = Principal::new(user.into(), &user.to_string());
     let registered = shard.register(principal, Transport::new("test"), wire, cursor.map(Ok));
@@ -119,8 +120,8 @@ impl DirectWrite for Socket {
     fn abort(&self) {}
 }
 
-/// Whoever runs a connection on its socket: it writes what it pulls, and has frames written directly when nothing waits. It
-/// goes on until the session is closed.
+/// Whoever runs a connection on its socket: it writes what it pulls, and has frames written directly when nothing
+/// waits. It goes on until the session is closed.
 fn serve(mut session: Session, socket: &Socket) {
     session.attach(Arc::new(socket.clone()));
     loop {

@@ -13,21 +13,23 @@ use slab::Slab;
 use smallvec::SmallVec;
 
 use crate::{
-    CursorError, Envelope, GapReason, Position, Topic,
-    direct::Gather,
+    Envelope, Position, Topic,
+    direct::WriteBuffer,
+    error::CursorError,
     log::{Content, Entry, Log, Resume, Start},
-    outbox::{Offer, Then},
+    outbox::{Accepted, TrySendError},
     session::state::{Begin, Named, SessionKind, SessionState, Stage},
     shard::{encoded_run::EncodedRun, pass_stats::PassStats},
     sync::{Mutex, lock},
     user::UserRef,
+    wire::GapReason,
 };
 
 #[derive(Debug, Default)]
 pub(super) struct Members {
-    /// The place in the log up to which live sessions have been served.
-    pub(super) place: u64,
-    /// The bus was up, and `place` is behind what was history then.
+    /// The sequence number in the log up to which live sessions have been served.
+    pub(super) seq: u64,
+    /// The bus was up, and `seq` is behind what was history then.
     pub(super) up: bool,
     pub(super) sessions: Slab<Member>,
     /// A slot of each user's; the user's others are linked to it.
@@ -46,7 +48,7 @@ pub(super) struct Members {
     /// The slots of sessions whose sockets are to be written to by the next passes; some may have been given back.
     pub(super) unflushed: Vec<u32>,
     /// Buffer of the last write.
-    pub(super) gather: Gather,
+    pub(super) gather: WriteBuffer,
 }
 
 /// A session whose end waits for the log.
@@ -73,7 +75,7 @@ pub(super) struct Parked {
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) session: Arc<SessionState>,
-    /// [`NOT_LIVE`], and the first place that it still has to get.
+    /// [`NOT_LIVE`], and the first sequence number that it still has to get.
     state: u64,
     /// The slots of the same user's sessions before and after this one, or [`NO_SLOT`].
     before: u32,
@@ -96,7 +98,7 @@ impl Member {
         self.state & NOT_LIVE == 0
     }
 
-    /// The first place that it still has to get.
+    /// The first sequence number that it still has to get.
     pub(super) fn next(&self) -> u64 {
         self.state & !NOT_LIVE
     }
@@ -139,11 +141,11 @@ impl Members {
             };
             // Earlier entries are history.
             self.up = true;
-            self.place = self.place.max(up);
+            self.seq = self.seq.max(up);
             self.settle(log, stats);
         }
-        let read = log.read(self.place, PASS_ENTRIES);
-        if read.first > self.place {
+        let read = log.read(self.seq, PASS_ENTRIES);
+        if read.first > self.seq {
             // This worker was so late that the window moved past it.
             let cursor = log.cursor_at(read.first);
             let missed = |member: &Member| member.is_live() && member.next() < read.first;
@@ -151,18 +153,18 @@ impl Members {
                 stats.announce(&member.session, GapReason::History, cursor);
             }
         }
-        self.place = read.first;
+        self.seq = read.first;
         let mut entries = &read.entries[..];
         while stats.visits < PASS_VISITS && !entries.is_empty() {
             let run;
             (run, entries) = entries.split_at(self.run(entries, PASS_VISITS - stats.visits));
             let visits = stats.visits + run.len() * self.sessions.len();
-            self.deliver(self.place, run, entries.is_empty() || visits >= PASS_VISITS, stats);
-            self.place += run.len() as u64;
+            self.deliver(self.seq, run, entries.is_empty() || visits >= PASS_VISITS, stats);
+            self.seq += run.len() as u64;
         }
         self.settle(log, stats);
         let flushed = self.flush(stats);
-        !flushed || more_local || self.place < log.end()
+        !flushed || more_local || self.seq < log.end()
     }
 
     /// Fans out local sends. They have a bound of their own, so that neither way holds the other up.
@@ -253,12 +255,12 @@ impl Members {
         }
     }
 
-    /// A catching-up session has reached the shard's place: the pass serves it from here.
-    pub(super) fn join(&mut self, session: &SessionState, place: u64) {
+    /// A catching-up session has reached the shard's sequence number: the pass serves it from here.
+    pub(super) fn join(&mut self, session: &SessionState, seq: u64) {
         if session.stage() == Stage::Registered {
             let member = &mut self.sessions[session.slot() as usize];
             member.set_live(true);
-            member.set_next(place);
+            member.set_next(seq);
         }
         session.outbox.join();
     }
@@ -270,15 +272,15 @@ impl Members {
         }
         let start = match parked.cursor {
             // The shard may lag: what was here when the client came is none of its news.
-            None => Start { place: self.place.max(parked.came), gap: None, recovered: false },
-            Some(Err(CursorError)) => Start::lost(self.place, GapReason::Cursor),
+            None => Start { seq: self.seq.max(parked.came), gap: None, recovered: false },
+            Some(Err(CursorError)) => Start::lost(self.seq, GapReason::Cursor),
             Some(Ok(cursor)) => {
                 // First whether all is there that was acknowledged before, then whether the cursor is.
                 let caught_up = log.has_caught_up(parked.since);
                 match log.resume(cursor) {
                     Resume::At(start) => start,
                     Resume::Ahead if caught_up || parked.ticks > PARKED_TICKS => {
-                        Start::lost(self.place, GapReason::Cursor)
+                        Start::lost(self.seq, GapReason::Cursor)
                     }
                     Resume::Ahead => return false,
                 }
@@ -289,22 +291,22 @@ impl Members {
     }
 
     fn begin(&mut self, parked: &Parked, start: Start, log: &Log, stats: &mut PassStats) {
-        let place = self.place;
+        let seq = self.seq;
         let member = &mut self.sessions[parked.slot as usize];
-        member.set_next(start.place);
-        member.set_live(start.place >= place);
+        member.set_next(start.seq);
+        member.set_live(start.seq >= seq);
         let session = Arc::clone(&member.session);
         if !member.is_live() {
-            session.outbox.catch_up_from(start.place);
+            session.outbox.catch_up_from(start.seq);
         }
         let begin = match parked.cursor {
-            None => Begin { cursor: log.cursor_at(start.place), recovered: None },
+            None => Begin { cursor: log.cursor_at(start.seq), recovered: None },
             // Its own cursor, until it has been sent the gap: a connection that breaks before must not lose that.
             Some(cursor) => Begin { cursor: cursor.ok(), recovered: Some(start.recovered) },
         };
         session.set_begin(begin);
         if let Some(reason) = start.gap {
-            stats.announce(&session, reason, log.cursor_at(start.place));
+            stats.announce(&session, reason, log.cursor_at(start.seq));
         }
         session.outbox.wake();
     }
@@ -334,7 +336,8 @@ impl Members {
         self.held.retain(|held| held.slot != slot);
     }
 
-    /// Runs `offer` on every member that is in one of the envelope's topics and of its scope. Returns how many were met.
+    /// Runs `offer` on every member that is in one of the envelope's topics and of its scope. Returns how many were
+    /// met.
     pub(super) fn each(&mut self, envelope: &Envelope, mut offer: impl FnMut(&mut Member)) -> usize {
         let Self { sessions, topics, users, hasher, .. } = self;
         let scope = envelope.scope();
@@ -380,8 +383,9 @@ impl Members {
         1 + entries[1..].iter().take(most - 1).take_while(same).count()
     }
 
-    /// Hands entries with the same topics and scope to everybody who is to get them. To meet a session in memory costs about
-    /// as much as all else that is done for it, so each gets all of them at once, and the last ones of a pass leave at once.
+    /// Hands entries with the same topics and scope to everybody who is to get them. To meet a session in memory costs
+    /// about as much as all else that is done for it, so each gets all of them at once, and the last ones of a pass
+    /// leave at once.
     fn deliver(&mut self, first: u64, run: &[Arc<Entry>], is_last: bool, stats: &mut PassStats) {
         let envelope = match &run[0].content {
             Content::Envelope(envelope) => envelope,
@@ -392,7 +396,7 @@ impl Members {
         let (mut gather, mut unflushed) = (mem::take(&mut self.gather), mem::take(&mut self.unflushed));
         let mut encoded: SmallVec<[EncodedRun<'_>; 2]> = SmallVec::new();
         let visits = self.each(envelope, |member| {
-            // A session in two of the topics has `next` past this place the second time.
+            // A session in two of the topics has `next` past this sequence number the second time.
             if !member.is_live() || member.next() >= end {
                 return;
             }
@@ -406,62 +410,56 @@ impl Members {
             if frames.is_empty() {
                 return;
             }
-            let (taken, offer) = if is_last && stats.writes < PASS_WRITES {
+            let (taken, sent) = if is_last && stats.writes < PASS_WRITES {
                 stats.writes += 1;
                 session.outbox.send_run(frames, joined, &mut gather)
             } else {
                 session.outbox.queue_run(frames)
             };
             stats.delivered += taken as u64;
-            match offer {
-                Offer::Taken(Then::Nothing) | Offer::Closed => {}
-                Offer::Taken(Then::Flush) => unflushed.push(session.slot()),
-                Offer::Full => stats.catch_ups += 1,
+            match sent {
+                Ok(Accepted::Done) | Err(TrySendError::Closed) => {}
+                Ok(Accepted::NeedsFlush) => unflushed.push(session.slot()),
+                Err(TrySendError::Full) => stats.catch_ups += 1,
             }
             member.set_next(end);
-            member.set_live(offer != Offer::Full);
+            member.set_live(sent != Err(TrySendError::Full));
         });
         stats.visits += visits * run.len();
         (self.gather, self.unflushed) = (gather, unflushed);
     }
 
-    /// Announces a gap in the log to every live session, each in a frame of its own, so that they do not reload their state
-    /// at the same moment.
-    fn deliver_gap(
-        &mut self,
-        place: u64,
-        reason: GapReason,
-        cursor: Option<Position>,
-        stats: &mut PassStats,
-    ) {
+    /// Announces a gap in the log to every live session, each in a frame of its own, so that they do not reload their
+    /// state at the same moment.
+    fn deliver_gap(&mut self, seq: u64, reason: GapReason, cursor: Option<Position>, stats: &mut PassStats) {
         stats.visits += self.sessions.len();
-        let waiting = |member: &&mut Member| member.is_live() && member.next() <= place;
+        let waiting = |member: &&mut Member| member.is_live() && member.next() <= seq;
         for member in self.sessions.iter_mut().map(|(_, member)| member).filter(waiting) {
             let session = &member.session;
             let Some(frame) = session.wire().wire.gap(reason, cursor, stats.delay()) else {
-                member.set_next(place + 1);
-                stats.untold_gaps += 1;
+                member.set_next(seq + 1);
+                stats.gaps_unreported += 1;
                 continue;
             };
-            match session.outbox.queue_or_catch_up(&frame, place) {
-                Offer::Taken(then) => {
+            match session.outbox.queue_or_catch_up(&frame, seq) {
+                Ok(accepted) => {
                     stats.gaps += 1;
-                    if then == Then::Flush {
+                    if accepted == Accepted::NeedsFlush {
                         self.unflushed.push(session.slot());
                     }
-                    member.set_next(place + 1);
+                    member.set_next(seq + 1);
                 }
-                Offer::Full => {
+                Err(TrySendError::Full) => {
                     member.set_live(false);
                     stats.catch_ups += 1;
                 }
-                Offer::Closed => {}
+                Err(TrySendError::Closed) => {}
             }
         }
     }
 
-    /// Writes what was delivered to sockets that were taken over: everything of one session at once. Where that is much, the next
-    /// passes go on with it; says whether it was all.
+    /// Writes what was delivered to sockets that were taken over: everything of one session at once. Where that is
+    /// much, the next passes go on with it; says whether it was all.
     pub(super) fn flush(&mut self, stats: &mut PassStats) -> bool {
         let writes = PASS_WRITES.saturating_sub(stats.writes).min(self.unflushed.len());
         for slot in self.unflushed.drain(..writes) {
@@ -495,14 +493,14 @@ impl Members {
             };
             let notice = || session.wire().wire.gap(GapReason::Overflow, None, stats.delay());
             match session.outbox.queue_or_notice(frame, notice) {
-                Offer::Taken(then) => {
+                Ok(accepted) => {
                     stats.delivered += 1;
-                    if then == Then::Flush {
+                    if accepted == Accepted::NeedsFlush {
                         unflushed.push(session.slot());
                     }
                 }
-                Offer::Full => stats.local_lost += 1,
-                Offer::Closed => {}
+                Err(TrySendError::Full) => stats.local_dropped += 1,
+                Err(TrySendError::Closed) => {}
             }
         });
         self.unflushed = unflushed;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{GapReason, Position, metrics::Metrics, session::state::SessionState};
+use crate::{Position, metrics::Metrics, session::state::SessionState, wire::GapReason};
 
 /// Counters of one pass, added to the node's metrics at its end.
 #[derive(Debug, Default)]
@@ -10,8 +10,8 @@ pub(crate) struct PassStats {
     pub(crate) delivered: u64,
     pub(crate) catch_ups: u64,
     pub(crate) gaps: u64,
-    pub(crate) untold_gaps: u64,
-    pub(crate) local_lost: u64,
+    pub(crate) gaps_unreported: u64,
+    pub(crate) local_dropped: u64,
     /// Visited sessions, counted for each entry.
     pub(super) visits: usize,
     /// Sockets that were written to.
@@ -38,7 +38,7 @@ impl PassStats {
                 session.outbox.force(&frame);
                 self.gaps += 1;
             }
-            None => self.untold_gaps += 1,
+            None => self.gaps_unreported += 1,
         }
     }
 
@@ -47,7 +47,7 @@ impl PassStats {
         metrics.delivered.add(self.delivered);
         metrics.catch_ups.add(self.catch_ups);
         metrics.gaps.add(self.gaps);
-        metrics.untold_gaps.add(self.untold_gaps);
-        metrics.local_lost.add(self.local_lost);
+        metrics.gaps_unreported.add(self.gaps_unreported);
+        metrics.local_dropped.add(self.local_dropped);
     }
 }

@@ -12,10 +12,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    Begin, DirectWrite, Envelope, GapReason, Limits, Message, Outbound, Scope, Session, Settings, Wire,
-    limits::{History, OutboxLimits},
+    Envelope, Message, Scope, Session, Settings,
     log::Content,
-    session::{TURN, catch_up::CATCH_UP_ENTRIES},
+    session::{WRITE_BUDGET, catch_up::CATCH_UP_ENTRIES},
+    settings::{History, Limits, OutboxLimits},
+    wire::{Begin, DirectWrite, GapReason, Outbound, WireFormat},
 };
 
 const TRANSPORT: Transport = Transport::new("test");
@@ -28,7 +29,7 @@ fn cursor_text(cursor: Option<Position>) -> String {
     cursor.map_or_else(|| "-".to_owned(), |cursor| cursor.to_string())
 }
 
-impl Wire for PlainWire {
+impl WireFormat for PlainWire {
     fn name(&self) -> &'static str {
         "plain"
     }
@@ -58,7 +59,7 @@ fn new_node(settings: Settings) -> (Arc<Node>, Arc<Shard>) {
 }
 
 fn connect(shard: &Arc<Shard>, user: i64, cursor: Option<Position>) -> Session {
-    let wire: Arc<dyn Wire> = Arc::new(PlainWire);
+    let wire: Arc<dyn WireFormat> = Arc::new(PlainWire);
     let wire = shard.node.wire(&wire).unwrap();
     let principal = Principal::new(user.into(), &user.to_string());
     Session::new(shard.register(principal, TRANSPORT, wire, cursor.map(Ok)).unwrap())
@@ -175,7 +176,7 @@ fn a_dropped_session_leaves_no_trace_and_touches_no_other() {
 fn limits_refuse_the_newcomer_and_spare_the_others() {
     let limits = Limits { max_connections: 3, max_connections_per_user: 2, ..Limits::default() };
     let (_, shard) = new_node(Settings { limits, ..Settings::default() });
-    let wire: Arc<dyn Wire> = Arc::new(PlainWire);
+    let wire: Arc<dyn WireFormat> = Arc::new(PlainWire);
     let wire = shard.node.wire(&wire).unwrap();
     let try_connect = |user: i64| {
         shard
@@ -463,7 +464,7 @@ fn a_subscription_that_meets_its_session_half_registered_touches_no_other() {
 #[derive(Debug)]
 struct FaultyWire;
 
-impl Wire for FaultyWire {
+impl WireFormat for FaultyWire {
     fn name(&self) -> &'static str {
         "faulty"
     }
@@ -491,7 +492,7 @@ async fn a_pass_that_panics_costs_those_alone_whose_frame_it_was() {
     let node = Arc::new(Node::new(Settings::default()));
     node.log.begin(Some(at(1, 0)));
     let shard = Shard::spawn(Arc::clone(&node));
-    let wire: Arc<dyn Wire> = Arc::new(FaultyWire);
+    let wire: Arc<dyn WireFormat> = Arc::new(FaultyWire);
     let wire = node.wire(&wire).unwrap();
     let faulty = |user: i64| {
         shard
@@ -527,9 +528,9 @@ async fn a_pass_that_panics_costs_those_alone_whose_frame_it_was() {
 }
 
 /// Waits until the delivery task has done what it can without time passing.
-async fn settled(shard: &Shard, place: u64) -> bool {
+async fn settled(shard: &Shard, seq: u64) -> bool {
     for _ in 0..100 {
-        if shard.lock().place == place {
+        if shard.lock().seq == seq {
             return true;
         }
         yield_now().await;
@@ -616,7 +617,7 @@ fn sessions_of_one_user_and_topic_leave_in_any_order_and_the_others_are_still_fo
         let (node, shard) = new_node(Settings::default());
         let group = Topic::new("role:admin").unwrap();
         let user: crate::UserId = user.parse().unwrap();
-        let wire: Arc<dyn Wire> = Arc::new(PlainWire);
+        let wire: Arc<dyn WireFormat> = Arc::new(PlainWire);
         let wire = node.wire(&wire).unwrap();
         let connect = || {
             let topics = vec![group.clone(), Topic::all(), Topic::user(&user), Topic::new("b").unwrap()];
@@ -674,7 +675,7 @@ fn a_pass_ends_behind_an_entry_when_it_has_met_many_sessions() {
     let mut sessions: Vec<_> = (0..1000).map(|user| connect(&shard, user, None)).collect();
     (1..=120).for_each(|offset| publish(&node, offset, to_all("x")));
     assert!(shard.pass().more, "120,000 deliveries are too many for one");
-    assert_eq!(shard.lock().place, 100);
+    assert_eq!(shard.lock().seq, 100);
     let expected = |offsets: std::ops::RangeInclusive<u64>| -> Vec<_> {
         offsets.map(|offset| format!("m1.{offset} x")).collect()
     };
@@ -829,7 +830,7 @@ impl Client {
     /// The body takes up to so many bytes.
     fn read(&mut self, bytes: usize) {
         let mut cx = Context::from_waker(Waker::noop());
-        self.session.taken = TURN.saturating_sub(bytes as u32);
+        self.session.taken = WRITE_BUDGET.saturating_sub(bytes as u32);
         while let Poll::Ready(Outbound::Bytes(bytes)) = self.session.poll_next(&mut cx) {
             self.buffer.push_str(str::from_utf8(&bytes).unwrap());
         }

@@ -1,4 +1,4 @@
-//! [`Follower`]: applies the orders of the cluster on this node.
+//! [`Follower`]: applies the commands of the cluster on this node.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use realtime_core::{Applied, Order};
+use realtime_core::control::{Command, LocalResult};
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     shared::{BATCH, CONFIRM_TIMEOUT, ControlShared},
-    store::{KEEP_ORDERS, OrderId, Receipt, order_id},
+    store::{CommandId, KEEP_COMMANDS, Receipt, command_id},
 };
 use crate::backoff::Backoff;
 
@@ -24,15 +24,15 @@ const RENEW_EVERY: Duration = Duration::from_secs(3);
 /// Pause before the next write when Redis accepts reads but no writes.
 const WRITE_RETRY: Duration = Duration::from_secs(1);
 
-/// Reads orders, applies them, and writes receipts.
+/// Reads commands, applies them, and writes receipts.
 pub(super) struct Follower {
     shared: Arc<ControlShared>,
     started: watch::Sender<bool>,
-    /// The last order that was read.
-    last: OrderId,
-    /// The orders that were read: after a lost connection or lease all are read again, since another master may have
+    /// The last command that was read.
+    last: CommandId,
+    /// The commands that were read: after a lost connection or lease all are read again, since another master may have
     /// numbered new ones below the last.
-    seen: BTreeSet<OrderId>,
+    seen: BTreeSet<CommandId>,
     /// Set while the revocations of this node and of Redis are known to agree.
     in_sync: bool,
     /// The time of the next attempt to write revocations, after a failed one.
@@ -44,13 +44,13 @@ pub(super) struct Follower {
     reports: Vec<Report>,
 }
 
-/// The result of an order, until its receipt is written.
+/// The result of a command, until its receipt is written.
 struct Report {
     id: String,
     at: Instant,
     receipt: Receipt,
     /// The tokens that other nodes must refuse. It is added before the receipt is written.
-    refuse: Option<Order>,
+    refuse: Option<Command>,
 }
 
 impl Follower {
@@ -75,7 +75,7 @@ impl Follower {
             match self.step().await {
                 Ok(()) => backoff.reset(),
                 Err(error) => {
-                    tracing::debug!(%error, "failed to read orders");
+                    tracing::debug!(%error, "failed to read commands");
                     // Another server, or the same one after a restart, may have lost data.
                     (self.in_sync, self.has_lease, self.renew_at) = (false, false, Instant::now());
                     self.reports.retain(|report| report.at.elapsed() < CONFIRM_TIMEOUT);
@@ -103,7 +103,7 @@ impl Follower {
                 Err(error) => tracing::debug!(%error, "failed to renew the lease of control"),
             }
         }
-        for (id, fields) in self.shared.store.orders_after(self.last).await? {
+        for (id, fields) in self.shared.store.commands_after(self.last).await? {
             self.apply(id, &fields);
         }
         self.report().await;
@@ -121,13 +121,13 @@ impl Follower {
             if !self.in_sync {
                 self.last = (0, 0);
             }
-            // First the orders: they hold the position behind which a session ends. Then the revocations without an order.
+            // First the commands: they hold the position behind which a session ends. Then the revocations without a command.
             while self.last < snapshot.last {
-                let orders = self.shared.store.orders_after(self.last).await?;
-                if orders.is_empty() {
+                let commands = self.shared.store.commands_after(self.last).await?;
+                if commands.is_empty() {
                     break;
                 }
-                for (id, fields) in orders {
+                for (id, fields) in commands {
                     self.apply(id, &fields);
                 }
             }
@@ -147,20 +147,20 @@ impl Follower {
         Ok(())
     }
 
-    /// Applies the revocations from before the start of this node: nodes of an older version store them in the orders only.
+    /// Applies the revocations from before the start of this node: nodes of an older version store them in the commands only.
     /// Old kicks are skipped, since there are no sessions yet.
-    async fn read_up_to(&mut self, newest: OrderId) -> Result<(), String> {
+    async fn read_up_to(&mut self, newest: CommandId) -> Result<(), String> {
         let mut revocations = Vec::new();
         while self.last < newest {
-            let orders = self.shared.store.orders_after(self.last).await?;
-            if orders.is_empty() {
+            let commands = self.shared.store.commands_after(self.last).await?;
+            if commands.is_empty() {
                 break;
             }
-            for (id, fields) in orders {
-                if order_id(&id).is_some_and(|id| id > newest) {
+            for (id, fields) in commands {
+                if command_id(&id).is_some_and(|id| id > newest) {
                     self.apply(id, &fields);
                 } else if self.see(&id) {
-                    revocations.extend(decode(&fields).iter().flat_map(Order::revocations));
+                    revocations.extend(decode(&fields).iter().flat_map(Command::revocations));
                 }
             }
         }
@@ -177,12 +177,12 @@ impl Follower {
         Ok(had || !mem::replace(&mut self.has_lease, true))
     }
 
-    /// Records that an order was read. Returns whether it is new.
+    /// Records that a command was read. Returns whether it is new.
     fn see(&mut self, id: &str) -> bool {
-        let Some(id) = order_id(id) else { return false };
+        let Some(id) = command_id(id) else { return false };
         self.last = id;
         let new = self.seen.insert(id);
-        if self.seen.len() > 2 * KEEP_ORDERS {
+        if self.seen.len() > 2 * KEEP_COMMANDS {
             self.seen.pop_first();
         }
         new
@@ -192,15 +192,15 @@ impl Follower {
         if !self.see(&id) {
             return;
         }
-        let Some(order) = decode(fields) else {
-            tracing::warn!(id, "skipped an order that this version does not support");
+        let Some(command) = decode(fields) else {
+            tracing::warn!(id, "skipped a command that this version does not support");
             return;
         };
-        let Applied { closed, refused } = self.shared.local.apply(&order);
-        let refuse = match order {
+        let LocalResult { closed, revoked } = self.shared.local.apply(&command);
+        let refuse = match command {
             // Only this node knows the tokens of its sessions.
-            Order::Kick { user, after, .. } if !refused.is_empty() => {
-                Some(Order::Refuse { user: Some(user), tokens: refused, after })
+            Command::Kick { user, after, .. } if !revoked.is_empty() => {
+                Some(Command::Revoke { user: Some(user), tokens: revoked, after })
             }
             _ => None,
         };
@@ -208,7 +208,7 @@ impl Follower {
         self.reports.push(Report { id, at: Instant::now(), receipt, refuse });
     }
 
-    /// Adds the orders that follow from those that were applied, and writes receipts. After a failure the revocations are
+    /// Adds the commands that follow from those that were applied, and writes receipts. After a failure the revocations are
     /// written later, and a receipt is retried for as long as the sender waits for it.
     async fn report(&mut self) {
         if self.reports.is_empty() {
@@ -226,11 +226,11 @@ impl Follower {
     async fn try_report(&mut self) -> Result<(), String> {
         let store = &self.shared.store;
         for reports in self.reports.chunks_mut(BATCH) {
-            let with_order: Vec<_> = reports.iter_mut().filter(|report| report.refuse.is_some()).collect();
-            let orders: Vec<_> = with_order.iter().filter_map(|report| report.refuse.clone()).collect();
-            if !orders.is_empty() {
-                let added = store.add(&orders, true).await?;
-                for (report, id) in with_order.into_iter().zip(added.ids) {
+            let with_command: Vec<_> = reports.iter_mut().filter(|report| report.refuse.is_some()).collect();
+            let commands: Vec<_> = with_command.iter().filter_map(|report| report.refuse.clone()).collect();
+            if !commands.is_empty() {
+                let added = store.add(&commands, true).await?;
+                for (report, id) in with_command.into_iter().zip(added.ids) {
                     (report.receipt.refuse, report.refuse) = (Some(id), None);
                 }
             }
@@ -246,6 +246,6 @@ impl Follower {
     }
 }
 
-fn decode(fields: &HashMap<String, String>) -> Option<Order> {
-    fields.get("o").and_then(|json| serde_json::from_str(json).ok())
+fn decode(fields: &HashMap<String, String>) -> Option<Command> {
+    fields.get("c").and_then(|json| serde_json::from_str(json).ok())
 }

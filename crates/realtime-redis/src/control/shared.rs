@@ -5,14 +5,14 @@ use std::{
     time::Duration,
 };
 
-use realtime_core::LocalControl;
+use realtime_core::control::LocalControl;
 
 use super::{
     peers::Peers,
     store::{Snapshot, Store},
 };
 
-/// The state that the sender of orders and the follower share.
+/// The state that the sender of commands and the follower share.
 #[derive(Debug)]
 pub(super) struct ControlShared {
     pub(super) local: LocalControl,
@@ -25,15 +25,15 @@ pub(super) struct ControlShared {
 /// Time for which the sender of an order waits for its receipts.
 pub(super) const CONFIRM_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Number of orders that are added in one step.
+/// Number of commands that are added in one step.
 pub(super) const BATCH: usize = 200;
 
 impl ControlShared {
-    /// Adds orders for everything that this node refuses and that is missing in Redis, for Redis and for the other nodes.
+    /// Adds commands for everything that this node refuses and that is missing in Redis, for Redis and for the other nodes.
     pub(super) async fn add_missing(&self, snapshot: &Snapshot) -> Result<(), String> {
         let missing = snapshot.missing(self.local.revocations());
-        for orders in missing.chunks(BATCH) {
-            self.store.add(orders, false).await?;
+        for commands in missing.chunks(BATCH) {
+            self.store.add(commands, false).await?;
         }
         Ok(())
     }

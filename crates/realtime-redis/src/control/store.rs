@@ -4,11 +4,11 @@
 //!
 //! | key | type | holds |
 //! |---|---|---|
-//! | `control` | stream | the orders: `v` the version, `o` the order as JSON |
+//! | `commands` | stream | the commands: `v` the version, `c` the command as JSON |
 //! | `refused` | sorted set | a token's hash, then a space and its user where only that user is refused -> when it ends |
 //! | `revoked` | sorted set | a user -> the time before which its refused tokens were issued |
 //! | `nodes` | sorted set | a node's incarnation -> when its lease ends, in milliseconds |
-//! | `receipts:<id>` | hash | an incarnation -> the result of the order on that node, as JSON |
+//! | `receipts:<id>` | hash | an incarnation -> the result of the command on that node, as JSON |
 //!
 //! Times are seconds unless stated otherwise, by Redis' clock.
 
@@ -17,7 +17,11 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use realtime_core::{Order, RefusedToken, Revocation, TokenHash, UserId};
+use realtime_core::{
+    UserId,
+    auth::TokenHash,
+    control::{Command, Revocation, RevokedToken},
+};
 use redis::aio::MultiplexedConnection;
 use serde::{
     Deserialize, Serialize,
@@ -34,13 +38,13 @@ use crate::{
 pub(super) const LEASE: Duration = Duration::from_secs(9);
 /// Time to live of receipts, in seconds.
 const KEEP_RECEIPTS: u64 = 60;
-/// Approximate number of orders that are kept for nodes that were disconnected.
-pub(super) const KEEP_ORDERS: usize = 10_000;
+/// Approximate number of commands that are kept for nodes that were disconnected.
+pub(super) const KEEP_COMMANDS: usize = 10_000;
 
-/// KEYS: control, refused, revoked, nodes. ARGV: incarnation, orders to keep, time for which tokens without an end are kept,
-/// 1 to add all orders or 0 to add those with new revocations; then for each order its JSON, the number of its revocations,
+/// KEYS: commands, refused, revoked, nodes. ARGV: incarnation, commands to keep, time for which tokens without an end are kept,
+/// 1 to add all commands or 0 to add those with new revocations; then for each command its JSON, the number of its revocations,
 /// and for each of those `token` or `user`, the member and its score, which is empty for a token without an end.
-/// Returns whether the node has a lease, and each order's id, empty if it was not added.
+/// Returns whether the node has a lease, and each command's id, empty if it was not added.
 ///
 /// Ended entries are kept for another hour, since clocks differ.
 const ADD: &str = r"
@@ -51,7 +55,7 @@ redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', '(' .. (now - longest))
 local answer = { redis.call('ZSCORE', KEYS[4], ARGV[1]) and '1' or '0' }
 local i = 5
 while i <= #ARGV do
-  local order, last = ARGV[i], i + 1 + 3 * tonumber(ARGV[i + 1])
+  local command, last = ARGV[i], i + 1 + 3 * tonumber(ARGV[i + 1])
   local news = ARGV[4] == '1'
   for j = i + 2, last, 3 do
     local kind, member, score = ARGV[j], ARGV[j + 1], ARGV[j + 2]
@@ -67,7 +71,7 @@ while i <= #ARGV do
   end
   local id = ''
   if news then
-    id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*', 'v', '1', 'o', order)
+    id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*', 'v', '1', 'c', command)
   end
   answer[#answer + 1] = id
   i = last + 1
@@ -90,17 +94,17 @@ return { 1 - new, redis.call('ZRANGE', KEYS[1], 0, -1) }
 pub(super) struct Store {
     commands: Commands,
     incarnation: Incarnation,
-    orders: String,
+    stream: String,
     refused: String,
     revoked: String,
     nodes: String,
-    /// Prefix of the key of an order's receipts; its id follows.
+    /// Prefix of the key of a command's receipts; its id follows.
     receipts: String,
     add: redis::Script,
     renew: redis::Script,
 }
 
-/// The result of adding orders.
+/// The result of adding commands.
 #[derive(Debug)]
 pub(super) struct Added {
     /// Set if this node has a lease.
@@ -109,25 +113,25 @@ pub(super) struct Added {
     pub(super) ids: Vec<String>,
 }
 
-/// The record of a node that has applied an order.
+/// The record of a node that has applied a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Receipt {
     /// Number of sessions that it ended.
     pub(super) closed: usize,
-    /// The id of the order by which this node revoked further tokens on the others.
+    /// The id of the command by which this node revoked further tokens on the others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) refuse: Option<String>,
 }
 
-/// All revocations, and the newest order at that time.
+/// All revocations, and the newest command at that time.
 #[derive(Debug)]
 pub(super) struct Snapshot {
     pub(super) revocations: Vec<Revocation>,
-    pub(super) last: OrderId,
+    pub(super) last: CommandId,
 }
 
-/// An order's id.
-pub(super) type OrderId = (u64, u64);
+/// A command's id.
+pub(super) type CommandId = (u64, u64);
 
 impl Store {
     /// # Panics
@@ -140,11 +144,11 @@ impl Store {
         let commands = Commands::make(config)?;
         Ok(move || {
             let key = |name: &str| format!("{tag}:{name}");
-            let orders = key("orders");
+            let stream = key("commands");
             Self {
-                commands: commands(orders.clone()),
+                commands: commands(stream.clone()),
                 incarnation,
-                orders,
+                stream,
                 refused: key("refused"),
                 revoked: key("revoked"),
                 nodes: key("nodes"),
@@ -159,20 +163,20 @@ impl Store {
         self.incarnation.as_str()
     }
 
-    /// Adds orders and their revocations in one step: all of them, or only those with new revocations.
-    pub(super) async fn add(&self, orders: &[Order], all: bool) -> Result<Added, String> {
+    /// Adds commands and their revocations in one step: all of them, or only those with new revocations.
+    pub(super) async fn add(&self, commands: &[Command], all: bool) -> Result<Added, String> {
         let mut invocation = self.add.prepare_invoke();
-        for key in [&self.orders, &self.refused, &self.revoked, &self.nodes] {
+        for key in [&self.stream, &self.refused, &self.revoked, &self.nodes] {
             invocation.key(key);
         }
         invocation
             .arg(self.incarnation())
-            .arg(KEEP_ORDERS)
+            .arg(KEEP_COMMANDS)
             .arg(Revocation::LONGEST.as_secs())
             .arg(u8::from(all));
-        for order in orders {
-            let revocations = order.revocations();
-            invocation.arg(serde_json::to_string(order).expect("strings and numbers are always JSON"));
+        for command in commands {
+            let revocations = command.revocations();
+            invocation.arg(serde_json::to_string(command).expect("strings and numbers are always JSON"));
             invocation.arg(revocations.len());
             for revocation in &revocations {
                 let (kind, member, score) = encode(revocation);
@@ -202,7 +206,7 @@ impl Store {
         self.commands.run(remove).await
     }
 
-    /// Returns all revocations and the newest order, in one transaction.
+    /// Returns all revocations and the newest command, in one transaction.
     pub(super) async fn snapshot(&self) -> Result<Snapshot, String> {
         let all = |key: &str| redis::cmd("ZRANGE").arg(key).arg(0).arg(-1).arg("WITHSCORES").clone();
         let ask = async |connection: &mut MultiplexedConnection| {
@@ -211,7 +215,7 @@ impl Store {
                 .add_command(all(&self.refused))
                 .add_command(all(&self.revoked))
                 .cmd("XREVRANGE")
-                .arg(&self.orders)
+                .arg(&self.stream)
                 .arg("+")
                 .arg("-")
                 .arg("COUNT")
@@ -222,16 +226,19 @@ impl Store {
         let (refused, revoked, newest) = self.commands.run(ask).await?;
         let tokens = refused.iter().filter_map(|(member, score)| decode(Kind::Token, member, *score));
         let users = revoked.iter().filter_map(|(member, score)| decode(Kind::User, member, *score));
-        let last = newest.first().and_then(|(id, _)| order_id(id)).unwrap_or_default();
+        let last = newest.first().and_then(|(id, _)| command_id(id)).unwrap_or_default();
         Ok(Snapshot { revocations: tokens.chain(users).collect(), last })
     }
 
-    /// Reads the orders after one; waits for some.
-    pub(super) async fn orders_after(&self, (millis, number): OrderId) -> Result<Vec<StreamEntry>, String> {
-        self.commands.entries_after(&self.orders, &format!("{millis}-{number}")).await
+    /// Reads the commands after one; waits for some.
+    pub(super) async fn commands_after(
+        &self,
+        (millis, number): CommandId,
+    ) -> Result<Vec<StreamEntry>, String> {
+        self.commands.entries_after(&self.stream, &format!("{millis}-{number}")).await
     }
 
-    /// Writes receipts for orders; they expire.
+    /// Writes receipts for commands; they expire.
     pub(super) async fn write_receipts<'a>(
         &self,
         receipts: impl Iterator<Item = (&'a str, &'a Receipt)>,
@@ -248,7 +255,7 @@ impl Store {
         self.commands.run(write).await
     }
 
-    /// Returns the live nodes, and the receipts of each order.
+    /// Returns the live nodes, and the receipts of each command.
     pub(super) async fn confirmed(
         &self,
         ids: &[String],
@@ -270,8 +277,8 @@ impl Store {
 }
 
 impl Snapshot {
-    /// Returns orders for those revocations that are not in the snapshot.
-    pub(super) fn missing(&self, held: Vec<Revocation>) -> Vec<Order> {
+    /// Returns commands for those revocations that are not in the snapshot.
+    pub(super) fn missing(&self, held: Vec<Revocation>) -> Vec<Command> {
         let known = self.revocations.iter().map(|revocation| {
             let (kind, member, score) = encode(revocation);
             ((kind, member), score)
@@ -281,7 +288,7 @@ impl Snapshot {
             let (kind, member, score) = encode(revocation);
             known.get(&(kind, member)).is_none_or(|known| *known < score)
         };
-        held.into_iter().filter(is_missing).map(Revocation::into_order).collect()
+        held.into_iter().filter(is_missing).map(Revocation::into_command).collect()
     }
 }
 
@@ -304,7 +311,7 @@ impl Kind {
 /// Returns the set, member and score of a revocation; no score for a token without an end.
 fn encode(revocation: &Revocation) -> (Kind, String, Option<u64>) {
     match revocation {
-        Revocation::Token { user, token: RefusedToken { token, until } } => {
+        Revocation::Token { user, token: RevokedToken { token, until } } => {
             let hash = serde_json::to_value(token).expect("a hash is text");
             let hash = hash.as_str().unwrap_or_default();
             let member = user.as_ref().map_or_else(|| hash.to_owned(), |user| format!("{hash} {user}"));
@@ -326,7 +333,7 @@ fn decode(kind: Kind, member: &str, score: f64) -> Option<Revocation> {
             };
             let hash = IntoDeserializer::<DecodeError>::into_deserializer(hash);
             let token = TokenHash::deserialize(hash).ok()?;
-            Some(Revocation::Token { user, token: RefusedToken { token, until: Some(time) } })
+            Some(Revocation::Token { user, token: RevokedToken { token, until: Some(time) } })
         }
         Kind::User => Some(Revocation::IssuedBefore { user: member.parse().ok()?, time }),
     }
@@ -336,8 +343,8 @@ fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// Parses the id of an entry as an order's.
-pub(super) fn order_id(text: &str) -> Option<OrderId> {
+/// Parses the id of an entry as a command's.
+pub(super) fn command_id(text: &str) -> Option<CommandId> {
     let (millis, number) = text.split_once('-')?;
     Some((millis.parse().ok()?, number.parse().ok()?))
 }
@@ -348,7 +355,7 @@ mod tests {
 
     fn token(user: Option<i64>, until: Option<u64>) -> Revocation {
         let until = until.map(|end| UNIX_EPOCH + Duration::from_secs(end));
-        let token = RefusedToken { token: TokenHash::of("t"), until };
+        let token = RevokedToken { token: TokenHash::of("t"), until };
         Revocation::Token { user: user.map(UserId::from), token }
     }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_core::stream::BoxStream;
-use realtime_core::{PresenceEvent, PresenceFeed};
+use realtime_core::presence::{PresenceEvent, PresenceFeed};
 use tokio::{sync::Notify, time::Instant};
 
 /// The listeners of presence changes; the stream is read only while there are any.

@@ -7,7 +7,10 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use realtime_core::{LocalPresence, OnlineSession, UserId};
+use realtime_core::{
+    UserId,
+    presence::{LocalPresence, OnlineSession},
+};
 use redis::aio::MultiplexedConnection;
 use tokio::{
     sync::Notify,

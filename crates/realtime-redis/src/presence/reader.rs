@@ -6,7 +6,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use realtime_core::{PresenceChange, PresenceState};
+use realtime_core::presence::{PresenceChange, PresenceState};
 use redis::aio::MultiplexedConnection;
 use tokio::time::{Instant, sleep};
 

@@ -1,7 +1,7 @@
 //! [`PresenceShared`]: the state that the parts of one presence share.
 
 use futures_util::future::join;
-use realtime_core::PresenceError;
+use realtime_core::presence::PresenceError;
 use redis::{RedisResult, aio::MultiplexedConnection};
 
 use super::changes::{ChangeId, Changes};

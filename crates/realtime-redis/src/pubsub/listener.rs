@@ -7,7 +7,7 @@
 use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
-use realtime_core::{BusEvent, Envelope, Message, Scope, Transport, UserId};
+use realtime_core::{Envelope, Message, Scope, Transport, UserId, bus::BusEvent};
 use redis::{Client, ConnectionAddr, ConnectionInfo, Msg, RedisError, RedisResult, aio::PubSubStream};
 use tokio::{
     sync::mpsc::Sender,

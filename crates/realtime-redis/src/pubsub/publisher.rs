@@ -1,6 +1,6 @@
 //! Publishing: one multiplexed connection a node, over which concurrent publishes are batched.
 
-use realtime_core::BusError;
+use realtime_core::bus::BusError;
 use redis::{FromRedisValue, Pipeline, RedisResult, Value};
 use tokio::time::{Instant, timeout_at};
 

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use realtime_core::{SSE_TOPIC, Transport, WEBSOCKET_TOPIC};
+use realtime_core::{
+    Transport,
+    ruoyi::{SSE_TOPIC, WEBSOCKET_TOPIC},
+};
 use tokio::time::Instant;
 
 use crate::{

@@ -3,7 +3,10 @@
 use std::{fmt, sync::Arc, time::SystemTime};
 
 use futures_core::future::BoxFuture;
-use realtime_core::{AuthError, Authenticator, ClientIdPolicy, Credential, Handshake, Principal, TokenHash};
+use realtime_core::{
+    Authenticator, Principal,
+    auth::{AuthError, ClientIdPolicy, Credential, Handshake, TokenHash},
+};
 
 use super::{
     claims::{Claims, Verifier},

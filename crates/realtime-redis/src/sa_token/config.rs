@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use realtime_core::ClientIdPolicy;
+use realtime_core::auth::ClientIdPolicy;
 
 use crate::{RedisConfig, RedisConfigError};
 

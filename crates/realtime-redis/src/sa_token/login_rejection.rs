@@ -1,6 +1,6 @@
 //! [`LoginRejection`]: the reason why a login is invalid, and its consequence.
 
-use realtime_core::{AuthError, CloseReason};
+use realtime_core::{CloseReason, auth::AuthError};
 
 /// The reason why a login is invalid. The numbers are Sa-Token's (`NotLoginException`).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

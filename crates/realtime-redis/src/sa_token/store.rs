@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use realtime_core::AuthError;
+use realtime_core::auth::AuthError;
 use redis::Cmd;
 
 use super::{SaTokenConfig, connections::Connections, record::Record};

@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use realtime_core::{BusError, Position};
+use realtime_core::{Position, bus::BusError};
 use tokio::time::{sleep, timeout};
 
 use super::{clock::HEARTBEAT_INTERVAL, entry::Heartbeat, shared::StreamsShared};

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant as StdInstant},
 };
 
-use realtime_core::{BusError, Envelope, Position};
+use realtime_core::{Envelope, Position, bus::BusError};
 use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 use tokio::{
     sync::Mutex,

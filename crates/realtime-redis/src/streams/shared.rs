@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use realtime_core::BusError;
+use realtime_core::bus::BusError;
 
 use super::{connection::PublishConnection, own::OwnEntry, window::Window};
 use crate::{

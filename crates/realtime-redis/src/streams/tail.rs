@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::future::join;
-use realtime_core::{BusEvent, Position};
+use realtime_core::{Position, bus::BusEvent};
 use redis::{RedisResult, Value, aio::MultiplexedConnection};
 use tokio::{sync::mpsc::Sender, time::sleep};
 

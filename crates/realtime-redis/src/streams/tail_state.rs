@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use realtime_core::{BusEvent, Position};
+use realtime_core::{Position, bus::BusEvent};
 
 use super::{
     clock::{AgeFilter, HEARTBEAT_INTERVAL, RedisTime},

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use realtime_core::DirectWrite;
+use realtime_core::wire::DirectWrite;
 use rustix::{
     io::retry_on_intr,
     net::{RecvFlags, SendFlags, recv, send, sockopt::set_socket_linger},

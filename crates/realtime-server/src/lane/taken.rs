@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use realtime_core::DirectWrite;
+use realtime_core::wire::DirectWrite;
 use rustix::event::epoll::EventFlags;
 
 use super::Socket;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use actix_rt::net::TcpStream;
-use realtime_core::DirectWrite;
+use realtime_core::wire::DirectWrite;
 use rustix::{
     event::epoll::{self, CreateFlags, Event, EventData, EventFlags},
     time::Timespec,

@@ -50,9 +50,9 @@ impl Default for History {
 
 /// Batching of bursts.
 ///
-/// A worker hands out all that is new at once, and before it does so again it waits until the connections have written it,
-/// and pauses for about as long as that took.
-/// What is published meanwhile leaves each connection as one write. A message that comes alone never waits.
+/// A worker hands out all that is new at once, and before it does so again it waits until the connections have written
+/// it, and pauses for about as long as that took. What is published meanwhile leaves each connection as one write. A
+/// message that comes alone never waits.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Fanout {
@@ -175,8 +175,8 @@ impl Default for Drain {
     }
 }
 
-/// What a node does with its sessions while the bus is away: nothing that is published reaches them, and their heartbeats
-/// say so.
+/// What a node does with its sessions while the bus is away: nothing that is published reaches them, and their
+/// heartbeats say so.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct BusOutage {

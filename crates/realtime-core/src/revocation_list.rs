@@ -1,4 +1,4 @@
-//! [`Refusals`]: logins that were kicked or revoked and must not come back.
+//! [`RevocationList`]: logins that were kicked or revoked and must not come back.
 
 use std::{
     collections::HashMap,
@@ -6,12 +6,16 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crate::{CloseReason, Principal, RefusedToken, Revocation, TokenHash, UserId};
+use crate::{
+    CloseReason, Principal, UserId,
+    auth::TokenHash,
+    control::{Revocation, RevokedToken},
+};
 
 /// The hashes of refused tokens, each kept until its token would have expired anyway, and the users whose older tokens
 /// are refused.
 #[derive(Debug, Default)]
-pub(crate) struct Refusals {
+pub(crate) struct RevocationList {
     state: Mutex<State>,
 }
 
@@ -43,12 +47,12 @@ struct Kicked {
     own: bool,
 }
 
-impl Refusals {
+impl RevocationList {
     /// Refuses a token from now on, of one user or whoever shows it. Returns whether that is news.
-    pub(crate) fn refuse(&self, user: Option<&UserId>, token: TokenHash, until: End) -> bool {
+    pub(crate) fn revoke(&self, user: Option<&UserId>, token: TokenHash, until: End) -> bool {
         let mut state = self.lock();
         match user {
-            Some(user) => state.refuse_of(user, token, until, false),
+            Some(user) => state.revoke_of(user, token, until, false),
             None => {
                 state.make_room();
                 let known = state.tokens.get(&token).copied();
@@ -59,12 +63,12 @@ impl Refusals {
     }
 
     /// Refuses a token of a session of this node.
-    pub(crate) fn refuse_own(&self, user: &UserId, token: TokenHash, until: End) {
-        self.lock().refuse_of(user, token, until, true);
+    pub(crate) fn revoke_own(&self, user: &UserId, token: TokenHash, until: End) {
+        self.lock().revoke_of(user, token, until, true);
     }
 
     /// Refuses a user's tokens that were issued before a time, or do not say when. Returns whether that is news.
-    pub(crate) fn refuse_before(&self, user: &UserId, issued: SystemTime) -> bool {
+    pub(crate) fn revoke_before(&self, user: &UserId, issued: SystemTime) -> bool {
         let issued = whole_seconds(issued);
         let mut state = self.lock();
         state.make_room();
@@ -77,7 +81,7 @@ impl Refusals {
     }
 
     /// Whether the login is refused.
-    pub(crate) fn refuses(&self, principal: &Principal) -> bool {
+    pub(crate) fn is_revoked(&self, principal: &Principal) -> bool {
         self.reason(principal).is_some()
     }
 
@@ -102,11 +106,11 @@ impl Refusals {
     }
 
     /// The refused tokens that were a user's on this node.
-    pub(crate) fn own_of(&self, user: &UserId) -> Vec<RefusedToken> {
+    pub(crate) fn own_of(&self, user: &UserId) -> Vec<RevokedToken> {
         let state = self.lock();
         let tokens = state.users.get(user).into_iter().flat_map(|of_user| &of_user.tokens);
         let own = tokens.filter(|(_, kicked)| kicked.own && !has_ended(kicked.until));
-        own.map(|(token, kicked)| RefusedToken { token: *token, until: kicked.until }).collect()
+        own.map(|(token, kicked)| RevokedToken { token: *token, until: kicked.until }).collect()
     }
 
     /// All that is refused.
@@ -115,12 +119,12 @@ impl Refusals {
         state.prune();
         let of_anybody = state.tokens.iter().map(|(token, until)| Revocation::Token {
             user: None,
-            token: RefusedToken { token: *token, until: *until },
+            token: RevokedToken { token: *token, until: *until },
         });
         let of_users = state.users.iter().flat_map(|(user, of_user)| {
             let tokens = of_user.tokens.iter().map(|(token, kicked)| Revocation::Token {
                 user: Some(user.clone()),
-                token: RefusedToken { token: *token, until: kicked.until },
+                token: RevokedToken { token: *token, until: kicked.until },
             });
             let before =
                 of_user.issued_before.map(|time| Revocation::IssuedBefore { user: user.clone(), time });
@@ -135,7 +139,7 @@ impl Refusals {
 }
 
 impl State {
-    fn refuse_of(&mut self, user: &UserId, token: TokenHash, until: End, own: bool) -> bool {
+    fn revoke_of(&mut self, user: &UserId, token: TokenHash, until: End, own: bool) -> bool {
         self.make_room();
         let tokens = &mut self.users.entry(user.clone()).or_default().tokens;
         match tokens.get_mut(&token) {
@@ -203,58 +207,58 @@ mod tests {
     }
 
     #[test]
-    fn expired_refusals_are_forgotten_and_live_ones_are_kept() {
-        let refusals = Refusals::default();
+    fn expired_revocations_are_forgotten_and_live_ones_are_kept() {
+        let revoked = RevocationList::default();
         let past = SystemTime::now() - Duration::from_secs(1);
         let long_ago = SystemTime::now() - Revocation::LONGEST * 2;
-        refusals.refuse(None, TokenHash::of("kept"), None);
-        refusals.refuse(Some(&1.into()), TokenHash::of("kept too"), None);
+        revoked.revoke(None, TokenHash::of("kept"), None);
+        revoked.revoke(Some(&1.into()), TokenHash::of("kept too"), None);
         for n in 0..3000 {
-            refusals.refuse(None, TokenHash::of(&n.to_string()), Some(past));
-            refusals.refuse(Some(&n.into()), TokenHash::of("t"), Some(past));
-            refusals.refuse_before(&n.into(), long_ago);
+            revoked.revoke(None, TokenHash::of(&n.to_string()), Some(past));
+            revoked.revoke(Some(&n.into()), TokenHash::of("t"), Some(past));
+            revoked.revoke_before(&n.into(), long_ago);
         }
-        assert!(refusals.refuses(&login(1, "kept")));
-        assert!(refusals.refuses(&login(1, "kept too")));
-        assert!(!refusals.refuses(&login(1, "another")));
-        let state = refusals.state.lock().unwrap();
+        assert!(revoked.is_revoked(&login(1, "kept")));
+        assert!(revoked.is_revoked(&login(1, "kept too")));
+        assert!(!revoked.is_revoked(&login(1, "another")));
+        let state = revoked.state.lock().unwrap();
         assert!(state.tokens.len() < 2000, "{}", state.tokens.len());
         assert!(state.users.len() < 2000, "{}", state.users.len());
     }
 
     #[test]
     fn only_older_tokens_of_the_user_are_refused() {
-        let refusals = Refusals::default();
+        let revoked = RevocationList::default();
         let now = SystemTime::now();
-        refusals.refuse_before(&1.into(), now);
-        refusals.refuse_before(&1.into(), now - Duration::from_secs(9));
+        revoked.revoke_before(&1.into(), now);
+        revoked.revoke_before(&1.into(), now - Duration::from_secs(9));
         let issued = |user, issued_at| Principal { issued_at, ..login(user, "t") };
-        assert!(refusals.refuses(&issued(1, Some(now - Duration::from_secs(1)))));
-        assert!(refusals.refuses(&issued(1, None)));
-        assert!(!refusals.refuses(&issued(1, Some(now))));
-        assert!(!refusals.refuses(&issued(2, None)));
+        assert!(revoked.is_revoked(&issued(1, Some(now - Duration::from_secs(1)))));
+        assert!(revoked.is_revoked(&issued(1, None)));
+        assert!(!revoked.is_revoked(&issued(1, Some(now))));
+        assert!(!revoked.is_revoked(&issued(2, None)));
     }
 
     #[test]
     fn a_token_that_users_have_in_common_refuses_one_of_them() {
-        let refusals = Refusals::default();
-        refusals.refuse_own(&1.into(), TokenHash::of("t"), None);
-        assert!(refusals.refuses(&login(1, "t")));
-        assert!(!refusals.refuses(&login(2, "t")));
-        refusals.refuse(None, TokenHash::of("t"), None);
-        assert_eq!(refusals.reason(&login(1, "t")), Some(CloseReason::Kicked));
-        assert_eq!(refusals.reason(&login(2, "t")), Some(CloseReason::Revoked));
+        let revoked = RevocationList::default();
+        revoked.revoke_own(&1.into(), TokenHash::of("t"), None);
+        assert!(revoked.is_revoked(&login(1, "t")));
+        assert!(!revoked.is_revoked(&login(2, "t")));
+        revoked.revoke(None, TokenHash::of("t"), None);
+        assert_eq!(revoked.reason(&login(1, "t")), Some(CloseReason::Kicked));
+        assert_eq!(revoked.reason(&login(2, "t")), Some(CloseReason::Revoked));
     }
 
     #[test]
     fn a_nodes_own_tokens_are_kept_to_be_told_again_and_a_refusal_is_never_shortened() {
-        let refusals = Refusals::default();
+        let revoked = RevocationList::default();
         let user: UserId = 1.into();
         let soon = Some(SystemTime::now() + Duration::from_secs(60));
-        refusals.refuse_own(&user, TokenHash::of("own"), None);
-        assert!(refusals.refuse(Some(&user), TokenHash::of("another's"), soon));
-        assert!(!refusals.refuse(Some(&user), TokenHash::of("own"), soon), "it is no news");
-        assert_eq!(refusals.own_of(&user), [RefusedToken { token: TokenHash::of("own"), until: None }]);
-        assert_eq!(refusals.all().len(), 2);
+        revoked.revoke_own(&user, TokenHash::of("own"), None);
+        assert!(revoked.revoke(Some(&user), TokenHash::of("another's"), soon));
+        assert!(!revoked.revoke(Some(&user), TokenHash::of("own"), soon), "it is no news");
+        assert_eq!(revoked.own_of(&user), [RevokedToken { token: TokenHash::of("own"), until: None }]);
+        assert_eq!(revoked.all().len(), 2);
     }
 }

@@ -13,7 +13,10 @@ use futures_core::future::BoxFuture;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, errors::ErrorKind};
 use serde::{Deserialize, Serialize};
 
-use crate::{AuthError, Authenticator, ClientIdPolicy, Handshake, Principal, TokenHash, Topic, UserId};
+use crate::{
+    Authenticator, Principal, Topic, UserId,
+    auth::{AuthError, ClientIdPolicy, Handshake, TokenHash},
+};
 use times::{check_times, time};
 use verified::{Login, VerifiedTokens};
 
@@ -25,10 +28,11 @@ use verified::{Login, VerifiedTokens};
 /// fraction (RFC 7519, section 2); a fraction of `exp` and `iat` is rounded down. A header with `crit` is refused (RFC
 /// 7515, section 4.1.11: no extension is known here), and so is one with `zip`, `enc` or `b64: false`.
 ///
-/// A token is verified once: what a valid one says is kept under its hash, for up to 3,584 of the last tokens, and shared by
-/// all clones. That cannot let anybody in who would have been refused. A token of that hash is that token; its secret and
-/// algorithm never change; times and the client id are compared at each handshake; and [`Hub::connect`](crate::Hub::connect)
-/// asks each time whether the login has been kicked or revoked. A token that is not valid leaves nothing.
+/// A token is verified once: what a valid one says is kept under its hash, for up to 3,584 of the last tokens, and
+/// shared by all clones. That cannot let anybody in who would have been refused. A token of that hash is that token;
+/// its secret and algorithm never change; times and the client id are compared at each handshake; and
+/// [`Hub::connect`](crate::Hub::connect) asks each time whether the login has been kicked or revoked. A token that is
+/// not valid leaves nothing.
 #[derive(Clone)]
 pub struct JwtAuthenticator {
     algorithm: JwtAlgorithm,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::AuthError;
+use crate::auth::AuthError;
 
 /// Refuses a token before and after its time.
 pub(super) fn check_times(expires_at: SystemTime, nbf: Option<f64>) -> Result<(), AuthError> {

@@ -3,12 +3,15 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use realtime_core::{BusState, CloseReason, EventName, GapReason, Message, Position, Wire};
+use realtime_core::{
+    CloseReason, EventName, Message, Position,
+    wire::{BusState, GapReason, WireFormat},
+};
 use realtime_server::Takeover;
 
-/// Wire format `text/event-stream`.
+/// WireFormat format `text/event-stream`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct SseWire(pub(crate) Framing);
+pub(crate) struct SseFormat(pub(crate) Framing);
 
 /// Framing of blocks in the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +48,7 @@ fn chunk(block: &[u8], rest: &str) -> Bytes {
     [size.as_bytes(), block, b"\r\n", rest.as_bytes()].concat().into()
 }
 
-impl Wire for SseWire {
+impl WireFormat for SseFormat {
     fn name(&self) -> &'static str {
         match self.0 {
             Framing::Plain => "sse",
@@ -144,7 +147,7 @@ mod tests {
 
     #[test]
     fn blocks_are_the_seeds_with_an_id() {
-        let wire = SseWire(Framing::Plain);
+        let wire = SseFormat(Framing::Plain);
         let message = wire.message(&Message::text("a\nb\r\nc\rd"), at(1));
         assert_eq!(message, "event:message\nid:7.1\ndata:a\ndata:b\ndata:c\ndata:d\n\n");
         assert_eq!(wire.message(&Message::text(""), None), "event:message\ndata:\n\n");
@@ -163,7 +166,7 @@ mod tests {
 
     #[test]
     fn chunks_hold_one_block_each_and_the_last_one_ends_the_response() {
-        let wire = SseWire(Framing::Chunked);
+        let wire = SseFormat(Framing::Chunked);
         let message = wire.message(&Message::text("a"), at(1));
         assert_eq!(message, "1d\r\nevent:message\nid:7.1\ndata:a\n\n\r\n");
         let end = Framing::Chunked.end(disconnected(CloseReason::Kicked));
@@ -186,7 +189,7 @@ mod tests {
         /// Whatever the text is, it never becomes another field or another event, and it comes back whole.
         #[test]
         fn framing_never_yields_an_extra_field(text in "(?s)[ \r\n:a-cé😀\u{0}\u{2028}]{0,40}|(?s).{0,80}") {
-            let block = SseWire(Framing::Plain).message(&Message::text(text.clone()), at(1));
+            let block = SseFormat(Framing::Plain).message(&Message::text(text.clone()), at(1));
             let fields = parse(std::str::from_utf8(&block).unwrap());
             prop_assert_eq!(&fields[0], &("event".to_owned(), "message".to_owned()));
             prop_assert_eq!(&fields[1], &("id".to_owned(), "7.1".to_owned()));

@@ -8,7 +8,10 @@ use std::{
 };
 
 use super::times::check_times;
-use crate::{AuthError, Principal, TokenHash};
+use crate::{
+    Principal,
+    auth::{AuthError, TokenHash},
+};
 
 /// Bounded cache of the logins of valid tokens, by token hash. The least recently used ones are dropped.
 #[derive(Default)]

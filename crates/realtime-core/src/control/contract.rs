@@ -1,0 +1,248 @@
+//! [`Control`]: commands that every node of a cluster carries out.
+
+use std::time::{Duration, SystemTime};
+
+use futures_core::future::BoxFuture;
+use futures_util::future::ready;
+use serde::{Deserialize, Serialize};
+
+use crate::{Position, UserId, auth::TokenHash};
+
+/// Something that every node does.
+///
+/// `after` is a position of the bus: what was acknowledged up to there is delivered to a session before it ends.
+/// Nodes of another version may leave it out, as they may any field that is optional here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Command {
+    /// End a user's sessions, or one of them with all others of its token, and refuse their tokens.
+    Kick {
+        /// The user.
+        user: UserId,
+        /// The id of the only session that is meant.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session: Option<String>,
+        /// Position up to which messages are delivered first.
+        #[serde(
+            default,
+            with = "super::encoding::optional_position",
+            skip_serializing_if = "Option::is_none"
+        )]
+        after: Option<Position>,
+    },
+    /// Refuse tokens and end their sessions. Follows a kick, from each node that had sessions of the user: only that
+    /// node knows their tokens.
+    Revoke {
+        /// Whose tokens they are. `None`, from older nodes: they are refused whoever shows them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        user: Option<UserId>,
+        /// The tokens.
+        tokens: Vec<RevokedToken>,
+        /// Position up to which messages are delivered first.
+        #[serde(
+            default,
+            with = "super::encoding::optional_position",
+            skip_serializing_if = "Option::is_none"
+        )]
+        after: Option<Position>,
+    },
+    /// Refuse a token for every user, and end its sessions.
+    RevokeToken {
+        /// The token.
+        #[serde(flatten)]
+        token: RevokedToken,
+        /// Position up to which messages are delivered first.
+        #[serde(
+            default,
+            with = "super::encoding::optional_position",
+            skip_serializing_if = "Option::is_none"
+        )]
+        after: Option<Position>,
+    },
+    /// Refuse a user's tokens that were issued before a time, and end their sessions.
+    RevokeUser {
+        /// The user.
+        user: UserId,
+        /// In whole seconds. Tokens that do not say when they were issued are older than any time.
+        #[serde(with = "super::encoding::seconds")]
+        issued_before: SystemTime,
+        /// Position up to which messages are delivered first.
+        #[serde(
+            default,
+            with = "super::encoding::optional_position",
+            skip_serializing_if = "Option::is_none"
+        )]
+        after: Option<Position>,
+    },
+}
+
+impl Command {
+    /// What nodes refuse because of this command. A kick says nothing of that: see
+    /// [`LocalResult::revoked`](crate::control::LocalResult::revoked).
+    pub fn revocations(&self) -> Vec<Revocation> {
+        match self {
+            Self::Kick { .. } => Vec::new(),
+            Self::Revoke { user, tokens, .. } => {
+                let of =
+                    |token: &RevokedToken| Revocation::Token { user: user.clone(), token: token.clone() };
+                tokens.iter().map(of).collect()
+            }
+            Self::RevokeToken { token, .. } => vec![Revocation::Token { user: None, token: token.clone() }],
+            Self::RevokeUser { user, issued_before, .. } => {
+                vec![Revocation::IssuedBefore { user: user.clone(), time: *issued_before }]
+            }
+        }
+    }
+}
+
+/// A token that is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevokedToken {
+    /// Its hash.
+    pub token: TokenHash,
+    /// When it would have ended anyway; `None`: it has no end, and is refused for [`Revocation::LONGEST`] at least.
+    #[serde(default, with = "super::encoding::optional_seconds", skip_serializing_if = "Option::is_none")]
+    pub until: Option<SystemTime>,
+}
+
+/// Logins that are refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Revocation {
+    /// One token.
+    Token {
+        /// Only when this user shows it; `None`: whoever shows it.
+        user: Option<UserId>,
+        /// The token.
+        token: RevokedToken,
+    },
+    /// The tokens of a user that were issued before a time.
+    IssuedBefore {
+        /// The user.
+        user: UserId,
+        /// The time, in whole seconds.
+        time: SystemTime,
+    },
+}
+
+impl Revocation {
+    /// The time after which a token without an end, and one that was issued before [`Self::IssuedBefore`], may be
+    /// forgotten: a year.
+    pub const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
+    /// The command that tells others of it.
+    pub fn into_command(self) -> Command {
+        match self {
+            Self::Token { user: None, token } => Command::RevokeToken { token, after: None },
+            Self::Token { user, token } => Command::Revoke { user, tokens: vec![token], after: None },
+            Self::IssuedBefore { user, time } => {
+                Command::RevokeUser { user, issued_before: time, after: None }
+            }
+        }
+    }
+}
+
+/// Sends commands to every node of a cluster, this one included.
+pub trait Control: Send + Sync + 'static {
+    /// Sends a command and waits, for a bounded time, until every live node has carried it out, and what follows from
+    /// it. A node that is cut off carries it out when it returns. A command that failed may be sent again.
+    ///
+    /// # Errors
+    /// [`ControlError`] when the command could not be sent; it may or may not have been carried out then.
+    fn dispatch(&self, command: Command) -> BoxFuture<'_, Result<CommandResult, ControlError>>;
+
+    /// Resolves when this node knows the cluster's refused logins. Until then its hub refuses connections.
+    fn started(&self) -> BoxFuture<'_, ()> {
+        Box::pin(ready(()))
+    }
+
+    /// `true` once [`Self::started`] resolves.
+    fn is_started(&self) -> bool {
+        true
+    }
+
+    /// Records that this node stops and has no sessions any more: other nodes need not wait for it.
+    fn leave(&self) -> BoxFuture<'_, ()> {
+        Box::pin(ready(()))
+    }
+}
+
+/// Result of a command.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CommandResult {
+    /// Number of sessions that it ended.
+    pub closed: usize,
+    /// The live nodes that have not confirmed it within the time.
+    pub unconfirmed: Vec<String>,
+}
+
+/// A command could not be sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("failed to send the command: {0}")]
+pub struct ControlError(pub String);
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    #[test]
+    fn commands_come_back_as_they_were_sent() {
+        let until = Some(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+        let revoked = RevokedToken { token: TokenHash::of("a"), until };
+        let after = Some(Position { epoch: 7, offset: 3 });
+        for command in [
+            Command::Kick { user: 5.into(), session: None, after: None },
+            Command::Kick { user: "u-7".parse().unwrap(), session: Some("0a".into()), after },
+            Command::Revoke {
+                user: Some(5.into()),
+                tokens: vec![revoked.clone(), RevokedToken { until: None, ..revoked.clone() }],
+                after,
+            },
+            Command::RevokeToken { token: revoked.clone(), after: None },
+            Command::RevokeToken { token: RevokedToken { until: None, ..revoked }, after },
+            Command::RevokeUser {
+                user: 5.into(),
+                issued_before: UNIX_EPOCH + Duration::from_secs(7),
+                after: None,
+            },
+        ] {
+            let json = serde_json::to_string(&command).unwrap();
+            assert_eq!(serde_json::from_str::<Command>(&json).unwrap(), command, "{json}");
+        }
+    }
+
+    #[test]
+    fn commands_of_older_and_newer_nodes_are_understood() {
+        let token = RevokedToken { token: TokenHash::from_bytes([1; 16]), until: None };
+        let hash = "01010101010101010101010101010101";
+        for (json, command) in [
+            (
+                r#"{"command":"kick","user":5}"#.to_owned(),
+                Command::Kick { user: 5.into(), session: None, after: None },
+            ),
+            (
+                r#"{"command":"kick","user":5,"after":"a position of another kind","more":[1]}"#.to_owned(),
+                Command::Kick { user: 5.into(), session: None, after: None },
+            ),
+            (
+                format!(r#"{{"command":"revoke","tokens":[{{"token":"{hash}"}}]}}"#),
+                Command::Revoke { user: None, tokens: vec![token.clone()], after: None },
+            ),
+            (
+                format!(r#"{{"command":"revokeToken","token":"{hash}"}}"#),
+                Command::RevokeToken { token, after: None },
+            ),
+            (
+                r#"{"command":"revokeUser","user":5,"issuedBefore":7}"#.to_owned(),
+                Command::RevokeUser {
+                    user: 5.into(),
+                    issued_before: UNIX_EPOCH + Duration::from_secs(7),
+                    after: None,
+                },
+            ),
+        ] {
+            assert_eq!(serde_json::from_str::<Command>(&json).unwrap(), command, "{json}");
+        }
+    }
+}

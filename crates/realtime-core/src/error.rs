@@ -1,0 +1,12 @@
+//! Errors of the hub's methods and of names that are no names.
+
+pub use crate::{
+    connect_error::ConnectError,
+    global::AlreadyInstalled,
+    hub::kicks::KickError,
+    message::{EmptyTargets, EventNameError},
+    position::CursorError,
+    send_error::{PublishError, SendError, TooLarge},
+    topic::TopicError,
+    user::UserIdError,
+};
