@@ -74,5 +74,5 @@ async fn on_text(
 /// Stands for your login, which would ask for a password.
 async fn login(jwt: Data<JwtAuthenticator>, user: Path<UserId>) -> Result<String, Box<dyn Error>> {
     let exp = SystemTime::UNIX_EPOCH.elapsed()?.as_secs() + 3600;
-    Ok(jwt.sign(&Claims { user_id: Some(user.into_inner()), exp, ..Claims::default() })?)
+    Ok(jwt.sign(&Claims::new(user.into_inner(), exp))?)
 }

@@ -20,7 +20,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let hub = Hub::builder().start()?;
     let jwt = Arc::new(JwtAuthenticator::new(JwtAlgorithm::Hs256, "a secret of at least 32 bytes ....")?);
     let exp = SystemTime::UNIX_EPOCH.elapsed()?.as_secs() + 3600;
-    let token = jwt.sign(&Claims { user_id: Some(42.into()), exp, ..Claims::default() })?;
+    let token = jwt.sign(&Claims::new(42, exp))?;
 
     let server = HttpServer::new(move || {
         // Paths are relative to the scope.

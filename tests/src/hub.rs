@@ -23,5 +23,5 @@ pub async fn session(hub: &Hub, user: i64) -> SessionHandle {
 /// Publishes a text to a user.
 pub async fn publish(hub: &Hub, user: i64, text: &str) {
     let message = Message::text(text.to_owned());
-    hub.publish(Envelope::to_users([&user.into()], Scope::Both, message).unwrap()).await.unwrap();
+    hub.publish(Envelope::to_users([user], Scope::Both, message).unwrap()).await.unwrap();
 }

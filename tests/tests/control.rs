@@ -29,7 +29,8 @@ async fn node(redis: &Redis, name: &str) -> Hub {
 }
 
 fn open(hub: &Hub, user: i64, token: &str, issued_at: Option<SystemTime>) -> Result<SseStream, String> {
-    let principal = Principal { issued_at, ..Principal::new(user.into(), token) };
+    let mut principal = Principal::new(user.into(), token);
+    principal.issued_at = issued_at;
     SseEmitters::new(hub.clone()).open(principal, None).map_err(|error| error.to_string())
 }
 

@@ -47,7 +47,7 @@ impl ScriptedBus {
     }
 
     fn message(&self, offset: u64, user: i64, text: &str) {
-        let envelope = Envelope::to_users([&user.into()], Scope::Both, Message::text(text.to_owned()));
+        let envelope = Envelope::to_users([user], Scope::Both, Message::text(text.to_owned()));
         self.say(BusEvent::Message(Some(at(offset)), Arc::new(envelope.unwrap())));
     }
 }
@@ -321,8 +321,7 @@ async fn what_was_published_before_an_end_comes_before_it() {
     let server = Embedded::start(Hub::builder().start().unwrap());
     for round in 0..12 {
         let mut socket = Socket::open(&server, &token(1), &[], None).await.unwrap();
-        let why =
-            Envelope::to_users([&1.into()], Scope::Both, Message::text(format!("why {round}"))).unwrap();
+        let why = Envelope::to_users([1], Scope::Both, Message::text(format!("why {round}"))).unwrap();
         server.hub.publish(why).await.unwrap();
         server.sockets.sessions(1).iter().for_each(|session| session.close(CloseReason::Policy));
         assert_eq!(socket.text().await, format!("why {round}"));

@@ -293,7 +293,7 @@ async fn a_bus_that_is_away_is_an_error_and_not_silence() {
     }
 
     let hub = Hub::builder().bus(Away).start().unwrap();
-    let error = hub.publish(Envelope::to_users([&42.into()], Scope::Both, Message::text("x")).unwrap()).await;
+    let error = hub.publish(Envelope::to_users([42], Scope::Both, Message::text("x")).unwrap()).await;
     assert_eq!(
         error.unwrap_err().to_string(),
         "failed to publish to `user:42`: the bus is unavailable: connection refused"

@@ -279,7 +279,8 @@ async fn a_login_of_the_revocations_second_is_taken_on_every_node() {
     alone.revoke_user(&1.into(), revoked).await.unwrap();
     for hub in [&a, &b, &alone] {
         let open = |issued_at| {
-            let principal = Principal { issued_at: Some(issued_at), ..Principal::new(1.into(), "t") };
+            let mut principal = Principal::new(1.into(), "t");
+            principal.issued_at = Some(issued_at);
             SseEmitters::new(hub.clone()).open(principal, None)
         };
         open(at(second)).expect("signed right after the revocation, in whole seconds");

@@ -35,7 +35,7 @@ async fn node(redis: &Redis, name: &str) -> Embedded {
 }
 
 fn why(user: i64) -> Envelope {
-    Envelope::to_users([&user.into()], Scope::Both, Message::text("why")).unwrap()
+    Envelope::to_users([user], Scope::Both, Message::text("why")).unwrap()
 }
 
 /// What a user gets on both transports of a server, up to its end.

@@ -214,7 +214,7 @@ impl Reader {
                 };
                 match event {
                     BusEvent::Message(_, envelope) => {
-                        let number: u64 = envelope.message().data.parse().unwrap();
+                        let number: u64 = envelope.message().data.to_string().parse().unwrap();
                         let last = heard.numbers.last().copied();
                         let newest = last.is_none_or(|last| last < number);
                         // A second's worth.

@@ -86,11 +86,9 @@ async fn a_login_of_a_java_node_opens_both_transports() {
         let mut socket = Socket::open(&server, &token, &[], None).await.unwrap();
         let mut stream = EventStream::open(&server, &token, None).await.unwrap();
         let sessions = server.hub.sessions(&user);
-        let expected = Principal {
-            client_id: Some("web".into()),
-            credential: Some(Credential::new(&token)),
-            ..Principal::new(user.clone(), &token)
-        };
+        let mut expected = Principal::new(user.clone(), &token);
+        expected.client_id = Some("web".into());
+        expected.credential = Some(Credential::new(&token));
         assert_eq!(sessions.len(), 2);
         assert!(sessions.iter().all(|session| *session.principal() == expected));
         server.sockets.send_message(user.clone(), "to a socket").unwrap();
@@ -619,8 +617,8 @@ async fn the_watch_looks_up_more_logins_than_fit_into_one_question() {
     }
     let streams = payloads.iter().map(|payload| {
         let (token, user) = (payload.sign(), payload.user_id.as_i64().unwrap());
-        let principal =
-            Principal { credential: Some(Credential::new(&token)), ..Principal::new(user.into(), &token) };
+        let mut principal = Principal::new(user.into(), &token);
+        principal.credential = Some(Credential::new(&token));
         server.emitters.open(principal, None).unwrap()
     });
     let _streams: Vec<_> = streams.collect();

@@ -93,13 +93,13 @@ fn cursor_read(bencher: Bencher) {
 #[divan::bench(args = [1, 1000])]
 fn ruoyi_encode(bencher: Bencher, users: i64) {
     let users: Vec<i64> = (0..users).collect();
-    let message = message();
-    bencher.bench(|| realtime_redis::bench::ruoyi_encode(&users, &message.data));
+    let text = message().data.to_string();
+    bencher.bench(|| realtime_redis::bench::ruoyi_encode(&users, &text));
 }
 
 #[divan::bench(args = [1, 1000])]
 fn ruoyi_decode(bencher: Bencher, users: i64) {
     let users: Vec<i64> = (0..users).collect();
-    let payload = realtime_redis::bench::ruoyi_encode(&users, &message().data);
+    let payload = realtime_redis::bench::ruoyi_encode(&users, &message().data.to_string());
     bencher.bench(|| realtime_redis::bench::ruoyi_decode(payload.as_bytes()));
 }

@@ -245,14 +245,10 @@ fn token(secret: &str, user: u32, topics: &[u32]) -> anyhow::Result<String> {
     let jwt = JwtAuthenticator::new(JwtAlgorithm::Hs256, secret)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
     let topics = topics.iter().map(|topic| Topic::new(&format!("audit:{topic}")));
-    let claims = Claims {
-        user_id: Some(i64::from(user).into()),
-        topics: topics.collect::<Result<_, _>>()?,
-        exp: (now + Duration::from_secs(24 * 3600)).as_secs(),
-        iat: Some(now.as_secs()),
-        jti: Some(format!("{}-{}", now.as_nanos(), NEXT.fetch_add(1, Ordering::Relaxed))),
-        ..Claims::default()
-    };
+    let mut claims = Claims::new(i64::from(user), (now + Duration::from_secs(24 * 3600)).as_secs());
+    claims.topics = topics.collect::<Result<_, _>>()?;
+    claims.iat = Some(now.as_secs());
+    claims.jti = Some(format!("{}-{}", now.as_nanos(), NEXT.fetch_add(1, Ordering::Relaxed)));
     Ok(jwt.sign(&claims)?)
 }
 

@@ -33,14 +33,10 @@ impl Tokens {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
         let sign = |user: u32| {
             let topics = audience.topic(user).map(|topic| Topic::new(&topic)).transpose()?;
-            let claims = Claims {
-                user_id: Some(i64::from(user + 1).into()),
-                client_id: Some("bench".into()),
-                topics: topics.into_iter().collect(),
-                exp: (now + TTL).as_secs(),
-                iat: Some(now.as_secs()),
-                ..Claims::default()
-            };
+            let mut claims = Claims::new(i64::from(user + 1), (now + TTL).as_secs());
+            claims.client_id = Some("bench".into());
+            claims.topics = topics.into_iter().collect();
+            claims.iat = Some(now.as_secs());
             Ok(Login { token: jwt.sign(&claims)?, user: (user + 1).to_string() })
         };
         (0..users).map(sign).collect::<anyhow::Result<_>>().map(Self)

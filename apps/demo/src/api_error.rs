@@ -5,9 +5,8 @@ use std::fmt;
 use actix_web::{HttpResponse, ResponseError, http::StatusCode};
 use realtime_core::{
     auth::AuthError,
-    bus::BusError,
     control::ControlError,
-    error::{KickError, PublishError, SendError, TooLarge},
+    error::{KickError, PublishError, TooLarge},
     facade::FacadeError,
     presence::PresenceError,
     ruoyi::{ErrorStatus, Reply},
@@ -24,6 +23,11 @@ pub(crate) struct ApiError {
 impl ApiError {
     pub(crate) fn new(status: StatusCode, msg: impl fmt::Display) -> Self {
         Self { status, code: status, msg: msg.to_string() }
+    }
+
+    /// The answer to an error of the crates, which have their statuses.
+    fn of_status(status: u16, msg: impl fmt::Display) -> Self {
+        Self::new(StatusCode::from_u16(status).expect("the crates have valid statuses"), msg)
     }
 
     pub(crate) fn bad_request(msg: impl fmt::Display) -> Self {
@@ -60,13 +64,8 @@ impl ResponseError for ApiError {
 
 impl From<AuthError> for ApiError {
     fn from(error: AuthError) -> Self {
-        let status = match error {
-            AuthError::Unauthorized(_) => StatusCode::UNAUTHORIZED,
-            AuthError::Forbidden(_) => StatusCode::FORBIDDEN,
-            AuthError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
-        };
         error.report();
-        Self::new(status, error.answer())
+        Self::of_status(error.status(), error.answer())
     }
 }
 
@@ -76,12 +75,8 @@ impl From<PublishError> for ApiError {
             PublishError::TooLarge(TooLarge::Message { .. }) => {
                 Self::bad_request(format_args!("message: {error}"))
             }
-            PublishError::TooLarge(TooLarge::Targets { .. }) => Self::bad_request(error),
-            // A retry would not help.
-            PublishError::Bus { source: BusError::Unsupported(_), .. } => {
-                Self::new(StatusCode::UNPROCESSABLE_ENTITY, error)
-            }
-            PublishError::Bus { .. } => Self::new(StatusCode::SERVICE_UNAVAILABLE, error),
+            PublishError::TooLarge(_) => Self::bad_request(error),
+            _ => Self::of_status(error.status(), error),
         }
     }
 }
@@ -89,21 +84,15 @@ impl From<PublishError> for ApiError {
 impl From<FacadeError> for ApiError {
     fn from(error: FacadeError) -> Self {
         match error {
-            FacadeError::Disabled(_) => Self::new(StatusCode::CONFLICT, error),
-            FacadeError::EmptyTargets(_) | FacadeError::Send(SendError::TooLarge(_)) => {
-                Self::bad_request(error)
-            }
             FacadeError::Publish(error) => error.into(),
-            FacadeError::Send(SendError::Overloaded | SendError::Closed) => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, error)
-            }
+            _ => Self::of_status(error.status(), error),
         }
     }
 }
 
 impl From<ControlError> for ApiError {
     fn from(error: ControlError) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, error)
+        Self::of_status(error.status(), error)
     }
 }
 
@@ -111,13 +100,13 @@ impl From<KickError> for ApiError {
     fn from(error: KickError) -> Self {
         match error {
             KickError::Publish(error) => error.into(),
-            KickError::Control(error) => error.into(),
+            _ => Self::of_status(error.status(), error),
         }
     }
 }
 
 impl From<PresenceError> for ApiError {
     fn from(error: PresenceError) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, error)
+        Self::of_status(error.status(), error)
     }
 }

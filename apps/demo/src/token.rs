@@ -45,15 +45,11 @@ pub(crate) fn sign(
 ) -> anyhow::Result<String> {
     let now = SystemTime::now();
     let end = now.checked_add(ttl).context("the time to live is too long")?;
-    let claims = Claims {
-        user_id: Some(user),
-        sub: None,
-        client_id: Some(client_id.to_owned()),
-        topics,
-        exp: end.duration_since(UNIX_EPOCH)?.as_secs(),
-        iat: Some(now.duration_since(UNIX_EPOCH)?.as_secs()),
-        jti: Some(format!("{:032x}", rand::random::<u128>())),
-    };
+    let mut claims = Claims::new(user, end.duration_since(UNIX_EPOCH)?.as_secs());
+    claims.client_id = Some(client_id.to_owned());
+    claims.topics = topics;
+    claims.iat = Some(now.duration_since(UNIX_EPOCH)?.as_secs());
+    claims.jti = Some(format!("{:032x}", rand::random::<u128>()));
     Ok(jwt.sign(&claims)?)
 }
 

@@ -4,11 +4,15 @@
 //! `realtime-redis` has another, for Sa-Token.
 
 mod authenticator;
+mod extensions;
 #[cfg(feature = "jwt")]
 mod jwt;
+mod proxies;
 
-pub use self::authenticator::{
-    AuthError, Authenticator, ClientIdPolicy, Credential, Handshake, Principal, TokenHash,
-};
 #[cfg(feature = "jwt")]
 pub use self::jwt::{Claims, EmptySecret, JwtAlgorithm, JwtAuthenticator, UnknownAlgorithm};
+pub use self::{
+    authenticator::{AuthError, Authenticator, ClientIdPolicy, Credential, Handshake, Principal, TokenHash},
+    extensions::Extensions,
+    proxies::{TrustedProxies, TrustedProxiesError},
+};

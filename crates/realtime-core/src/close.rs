@@ -1,11 +1,13 @@
 //! [`CloseReason`]: why a session ended.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 /// Reason for the end of a session. Each transport maps it to its own codes.
 ///
-/// `Policy`, `Internal`, `Overloaded` and `Forbidden` are for applications; the framework itself gives the others.
+/// `Application`, `Policy`, `Internal`, `Overloaded` and `Forbidden` are for applications; the framework itself gives the
+/// others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum CloseReason {
     /// The client closed in order, or the server's code did without another reason.
     Normal,
@@ -46,6 +48,39 @@ pub enum CloseReason {
     SlowConsumer,
     /// The client sent more messages than it may.
     RateLimited,
+    /// A reason of the application's own. The client does not reconnect.
+    Application {
+        /// The code of the WebSocket's Close frame.
+        code: CloseCode,
+        /// The reason's stable name: at most 123 bytes of it are in the Close frame.
+        name: &'static str,
+    },
+}
+
+/// Close code of an application's own: 4000 to 4999 (RFC 6455, section 7.4.2). The framework uses 4401, 4403, 4408, 4409
+/// and 4429.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CloseCode(u16);
+
+impl CloseCode {
+    /// A code; `None` outside of 4000 to 4999.
+    pub const fn new(code: u16) -> Option<Self> {
+        match code {
+            4000..=4999 => Some(Self(code)),
+            _ => None,
+        }
+    }
+
+    /// The number.
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl fmt::Debug for CloseCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CloseCode({})", self.0)
+    }
 }
 
 impl CloseReason {
@@ -70,6 +105,7 @@ impl CloseReason {
             Self::Kicked => "kicked",
             Self::SlowConsumer => "slow-consumer",
             Self::RateLimited => "rate-limited",
+            Self::Application { name, .. } => name,
         }
     }
 

@@ -4,6 +4,7 @@ use crate::UserId;
 
 /// Why a connection was not taken in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConnectError {
     /// This node does not know yet which logins the cluster refuses; see [`Hub::started`](crate::Hub::started).
     #[error("this node is starting")]
@@ -30,4 +31,16 @@ pub enum ConnectError {
     /// Maximum number of wire formats of a hub.
     #[error("too many wire formats (at most 6): {0}")]
     TooManyWires(&'static str),
+}
+
+impl ConnectError {
+    /// Status of the HTTP response to a request that failed for this.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Starting | Self::Behind | Self::Draining | Self::BusDown | Self::Full(_) => 503,
+            Self::Kicked => 401,
+            Self::TooManyOfUser(..) => 429,
+            Self::TooManyWires(_) => 500,
+        }
+    }
 }

@@ -6,7 +6,8 @@ pub use crate::{
     hub::kicks::KickError,
     message::{EmptyTargets, EventNameError},
     position::CursorError,
-    send_error::{PublishError, SendError, TooLarge},
+    send_error::{NotText, PublishError, SendError, TooLarge},
+    session::id::SessionIdError,
     topic::TopicError,
     user::UserIdError,
 };

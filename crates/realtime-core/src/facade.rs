@@ -3,7 +3,7 @@
 use bytestring::ByteString;
 
 use crate::{
-    Envelope, Hub, Message, Scope, SessionHandle, Transport, UserId,
+    Envelope, Hub, Message, Scope, SessionHandle, Topic, Transport, UserId,
     bus::Published,
     error::{EmptyTargets, PublishError, SendError},
 };
@@ -20,6 +20,7 @@ pub struct Facade {
 
 /// Error of a [`Facade`]'s methods.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum FacadeError {
     /// The module is disabled.
     #[error("{0} is disabled")]
@@ -33,6 +34,18 @@ pub enum FacadeError {
     /// This node did not take it.
     #[error(transparent)]
     Send(#[from] SendError),
+}
+
+impl FacadeError {
+    /// Status of the HTTP response to a request that failed for this.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Disabled(_) => 409,
+            Self::EmptyTargets(_) => 400,
+            Self::Publish(error) => error.status(),
+            Self::Send(error) => error.status(),
+        }
+    }
 }
 
 impl Facade {
@@ -68,7 +81,7 @@ impl Facade {
         user: impl Into<UserId>,
         text: impl Into<ByteString>,
     ) -> Result<(), FacadeError> {
-        let envelope = Envelope::to_users([&user.into()], self.scope(), Message::text(text))?;
+        let envelope = Envelope::to_topic(Topic::user(&user.into()), self.scope(), Message::text(text));
         Ok(self.hub()?.send_local(envelope)?)
     }
 
@@ -86,7 +99,7 @@ impl Facade {
     /// [`FacadeError`] when the module is off, the list empty, the text too large or the bus away.
     pub async fn publish_to(
         &self,
-        users: &[UserId],
+        users: impl IntoIterator<Item = impl Into<UserId>>,
         text: impl Into<ByteString>,
     ) -> Result<Published, FacadeError> {
         let hub = self.hub()?;

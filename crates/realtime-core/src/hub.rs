@@ -19,11 +19,12 @@ use std::{
 use tokio::{task::JoinSet, time::sleep};
 
 use crate::{
-    CloseReason, Envelope, Principal, Session, SessionHandle, Settings, Transport, UserId,
+    CloseReason, Envelope, Message, Principal, Scope, Session, SessionHandle, SessionId, Settings, Topic,
+    Transport, UserId,
     auth::TokenHash,
     bus::{Bus, Published},
     control::Control,
-    error::{ConnectError, PublishError, SendError, TooLarge},
+    error::{ConnectError, NotText, PublishError, SendError, TooLarge},
     log::{Content, Entry},
     metrics::MetricsSnapshot,
     node::Node,
@@ -65,6 +66,7 @@ impl Hub {
     /// # Errors
     /// [`PublishError`] when the message is too large or the bus did not take it.
     pub async fn publish(&self, envelope: Envelope) -> Result<Published, PublishError> {
+        Self::check_scope(&envelope)?;
         self.check_size(&envelope)?;
         let envelope = Arc::new(envelope);
         match self.0.bus.publish(&envelope).await {
@@ -84,6 +86,47 @@ impl Hub {
         }
     }
 
+    /// Publishes a message to a user, over both transports.
+    ///
+    /// # Errors
+    /// As [`Self::publish`].
+    pub async fn publish_to_user(
+        &self,
+        user: impl Into<UserId>,
+        message: impl Into<Message>,
+    ) -> Result<Published, PublishError> {
+        self.publish(Envelope::to_topic(Topic::user(&user.into()), Scope::Both, message.into())).await
+    }
+
+    /// Publishes a message to a named topic, over both transports.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let hub = realtime_core::Hub::builder().start()?;
+    /// hub.publish_to_topic("order:7", "shipped").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`PublishError::Topic`] when the topic has no valid name; else as [`Self::publish`].
+    pub async fn publish_to_topic(
+        &self,
+        topic: &str,
+        message: impl Into<Message>,
+    ) -> Result<Published, PublishError> {
+        self.publish(Envelope::to_topic(Topic::new(topic)?, Scope::Both, message.into())).await
+    }
+
+    /// Publishes a message to everybody, over both transports.
+    ///
+    /// # Errors
+    /// As [`Self::publish`].
+    pub async fn publish_all(&self, message: impl Into<Message>) -> Result<Published, PublishError> {
+        self.publish(Envelope::broadcast(Scope::Both, message.into())).await
+    }
+
     /// Sends an envelope to this node's sessions only: at most once, without a position, never replayed, in no
     /// order with what is published.
     ///
@@ -93,6 +136,7 @@ impl Hub {
     /// [`SendError::TooLarge`], or [`SendError::Overloaded`] when a worker's queue is full; the sessions of other
     /// workers may have got it then.
     pub fn send_local(&self, envelope: Envelope) -> Result<(), SendError> {
+        Self::check_scope(&envelope)?;
         self.check_size(&envelope)?;
         let entry = Arc::new(Entry::new(None, Content::Envelope(Arc::new(envelope))));
         let mut result = Ok(());
@@ -169,6 +213,16 @@ impl Hub {
     /// All sessions on this node, user by user.
     pub fn all_sessions(&self) -> Vec<SessionHandle> {
         self.0.registry.node.directory.all().into_iter().map(SessionHandle).collect()
+    }
+
+    /// The session of this node with that id. It is looked for among all of them.
+    pub fn session(&self, id: SessionId) -> Option<SessionHandle> {
+        self.0.registry.node.directory.filter(|session| session.id == id).pop().map(SessionHandle)
+    }
+
+    /// Number of sessions on this node that are in a topic: a named one, a user's, or all.
+    pub fn subscribers(&self, topic: &Topic) -> usize {
+        self.0.registry.shards().iter().map(|shard| shard.subscribers(topic)).sum()
     }
 
     /// The users that have a session of a transport on this node, ascending.
@@ -285,6 +339,11 @@ impl Hub {
     fn drain_reason(&self) -> CloseReason {
         let spread = self.settings().drain.spread;
         CloseReason::Drain { retry: spread.mul_f64(rand::random::<f64>()) }
+    }
+
+    fn check_scope(envelope: &Envelope) -> Result<(), NotText> {
+        let carries_bytes = matches!(envelope.scope(), Scope::Only(transport) if !transport.is_text_only());
+        if carries_bytes || envelope.message().data.as_text().is_some() { Ok(()) } else { Err(NotText) }
     }
 
     fn check_size(&self, envelope: &Envelope) -> Result<(), TooLarge> {

@@ -12,7 +12,7 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let hub = Hub::builder().start()?;
 //! let message = Message::text(r#"{"type":"order","data":{"status":"paid"}}"#);
-//! let published = hub.publish(Envelope::to_users([&42.into()], Scope::Both, message)?).await?;
+//! let published = hub.publish(Envelope::to_users([42], Scope::Both, message)?).await?;
 //! println!("published at {}", published.position.expect("the in-memory bus has positions"));
 //! # Ok(())
 //! # }
@@ -92,10 +92,10 @@ pub use futures_core::future::BoxFuture;
 
 pub use auth::{Authenticator, Principal};
 pub use bus::MemoryBus;
-pub use close::CloseReason;
+pub use close::{CloseCode, CloseReason};
 pub use global::{hub, install};
 pub use hub::{Hub, builder::HubBuilder};
-pub use message::{Envelope, EventName, Message, Scope};
+pub use message::{Envelope, EventName, Message, Payload, Scope};
 pub use position::Position;
 pub use session::{Session, handle::SessionHandle, id::SessionId};
 pub use settings::Settings;

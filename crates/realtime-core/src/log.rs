@@ -19,7 +19,7 @@ use once_cell::race::OnceBox;
 use smallvec::SmallVec;
 
 use crate::{
-    Envelope, Position, Topic, Transport,
+    Envelope, Position, SessionId, Topic, Transport,
     settings::History,
     wire::{GapReason, MAX_WIRES, WireFormatId},
 };
@@ -166,10 +166,10 @@ impl Entry {
         Some(bytes).filter(|bytes| !bytes.is_empty())
     }
 
-    /// Whether the entry is an envelope for a session of this transport and these topics.
-    pub(crate) fn is_for(&self, transport: Transport, topics: &OwnTopics) -> bool {
+    /// Whether the entry is an envelope for a session of this id, transport and topics.
+    pub(crate) fn is_for(&self, id: SessionId, transport: Transport, topics: &OwnTopics) -> bool {
         let Content::Envelope(envelope) = &self.content else { return false };
-        if !envelope.scope().covers(transport) {
+        if !envelope.scope().covers(transport) || envelope.excluded() == Some(id) {
             return false;
         }
         let targets = envelope.topics();
@@ -721,10 +721,10 @@ mod tests {
             Entry::new(None, Content::Envelope(Arc::new(envelope)))
         };
         let others = || (100..1000_i64).map(|user| Topic::user(&user.into()));
-        let transport = Transport::new("test");
-        assert!(!entry(others().collect()).is_for(transport, &own));
-        assert!(entry(others().chain([Topic::user(&7.into())]).collect()).is_for(transport, &own));
-        assert!(entry(others().chain([Topic::all()]).collect()).is_for(transport, &own));
-        assert!(entry(vec![session[1].clone()]).is_for(transport, &own));
+        let (id, transport) = (SessionId::random(), Transport::new("test"));
+        assert!(!entry(others().collect()).is_for(id, transport, &own));
+        assert!(entry(others().chain([Topic::user(&7.into())]).collect()).is_for(id, transport, &own));
+        assert!(entry(others().chain([Topic::all()]).collect()).is_for(id, transport, &own));
+        assert!(entry(vec![session[1].clone()]).is_for(id, transport, &own));
     }
 }

@@ -1,31 +1,102 @@
-//! [`Message`], [`Envelope`] and [`Scope`].
+//! [`Message`], [`Payload`], [`Envelope`] and [`Scope`].
 
 use std::fmt;
 
+use bytes::Bytes;
 use bytestring::ByteString;
 use serde::{Deserialize, Deserializer, Serialize};
 use smallvec::{SmallVec, smallvec};
 
-use crate::{Topic, Transport, UserId};
+use crate::{SessionId, Topic, Transport, UserId};
 
-/// Message to clients: a text and the name of its event.
+/// Message to clients: a text, or bytes, and the name of its event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// The event's name: SSE's `event:`, `event` in `realtime.v1`; raw WebSocket frames do not carry it.
     pub event: EventName,
-    /// The text, by convention JSON.
-    pub data: ByteString,
+    /// The text, by convention JSON, or bytes.
+    pub data: Payload,
+}
+
+/// What a message carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Payload {
+    /// A text.
+    Text(ByteString),
+    /// Bytes, which an event stream cannot carry: only to a [`Scope`] whose transport can.
+    Binary(Bytes),
+}
+
+impl Payload {
+    /// The text; `None` of bytes.
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Binary(_) => None,
+        }
+    }
+
+    /// The bytes, or those of the text.
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Text(text) => text.as_bytes(),
+            Self::Binary(bytes) => bytes,
+        }
+    }
 }
 
 impl Message {
     /// A message of the default event, `message`.
     pub fn text(data: impl Into<ByteString>) -> Self {
-        Self { event: EventName::default(), data: data.into() }
+        Self { event: EventName::default(), data: Payload::Text(data.into()) }
     }
 
     /// A message of a named event.
     pub fn new(event: EventName, data: impl Into<ByteString>) -> Self {
-        Self { event, data: data.into() }
+        Self { event, data: Payload::Text(data.into()) }
+    }
+
+    /// A message of bytes, of the default event. Raw WebSocket clients get a binary frame, those of `realtime.v1` base64.
+    pub fn binary(data: impl Into<Bytes>) -> Self {
+        Self { event: EventName::default(), data: Payload::Binary(data.into()) }
+    }
+
+    /// A message with a value as JSON.
+    ///
+    /// ```
+    /// use realtime_core::{EventName, Message};
+    ///
+    /// #[derive(serde::Serialize)]
+    /// struct Order { id: u64, status: &'static str }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let message = Message::json(EventName::new("order")?, &Order { id: 7, status: "paid" })?;
+    /// assert_eq!(message.data.as_text(), Some(r#"{"id":7,"status":"paid"}"#));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// When the value has no JSON: see [`serde_json::to_string`].
+    pub fn json(event: EventName, value: &impl Serialize) -> Result<Self, serde_json::Error> {
+        Ok(Self::new(event, serde_json::to_string(value)?))
+    }
+}
+
+/// Whether it is this text.
+impl PartialEq<str> for Payload {
+    fn eq(&self, text: &str) -> bool {
+        self.as_text() == Some(text)
+    }
+}
+
+/// The text, or how many bytes there are.
+impl fmt::Display for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Binary(bytes) => write!(f, "{} bytes", bytes.len()),
+        }
     }
 }
 
@@ -44,6 +115,7 @@ pub struct EventName(ByteString);
 
 /// Error of a text that is not an [`EventName`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum EventNameError {
     /// The text is empty or longer than 64 bytes.
     #[error("an event name has 1 to 64 bytes, this one has {0}")]
@@ -133,6 +205,7 @@ pub struct Envelope {
     topics: SmallVec<[Topic; 1]>,
     scope: Scope,
     message: Message,
+    excluded: Option<SessionId>,
 }
 
 /// A list of targets was empty; nothing was sent.
@@ -143,19 +216,24 @@ pub struct EmptyTargets;
 impl Envelope {
     /// A message to all users.
     pub fn broadcast(scope: Scope, message: Message) -> Self {
-        Self { topics: smallvec![Topic::all()], scope, message }
+        Self { topics: smallvec![Topic::all()], scope, message, excluded: None }
+    }
+
+    /// A message to one topic.
+    pub fn to_topic(topic: Topic, scope: Scope, message: Message) -> Self {
+        Self { topics: smallvec![topic], scope, message, excluded: None }
     }
 
     /// A message to some users, on all of their sessions.
     ///
     /// # Errors
     /// [`EmptyTargets`] when there is no user.
-    pub fn to_users<'a>(
-        users: impl IntoIterator<Item = &'a UserId>,
+    pub fn to_users(
+        users: impl IntoIterator<Item = impl Into<UserId>>,
         scope: Scope,
         message: Message,
     ) -> Result<Self, EmptyTargets> {
-        Self::to_topics(users.into_iter().map(Topic::user), scope, message)
+        Self::to_topics(users.into_iter().map(|user| Topic::user(&user.into())), scope, message)
     }
 
     /// A message to some topics.
@@ -168,7 +246,24 @@ impl Envelope {
         message: Message,
     ) -> Result<Self, EmptyTargets> {
         let topics: SmallVec<_> = topics.into_iter().collect();
-        if topics.is_empty() { Err(EmptyTargets) } else { Ok(Self { topics, scope, message }) }
+        if topics.is_empty() {
+            Err(EmptyTargets)
+        } else {
+            Ok(Self { topics, scope, message, excluded: None })
+        }
+    }
+
+    /// Leaves one session out, on whatever node: mostly the one that the message came from. A client that reconnects is
+    /// another session, which may be replayed the message.
+    #[must_use]
+    pub fn except(mut self, session: SessionId) -> Self {
+        self.excluded = Some(session);
+        self
+    }
+
+    /// The session that is left out.
+    pub fn excluded(&self) -> Option<SessionId> {
+        self.excluded
     }
 
     /// Targets of the message; never empty.
@@ -189,7 +284,7 @@ impl Envelope {
     /// About how many bytes the envelope keeps in memory.
     pub(crate) fn footprint(&self) -> usize {
         let topics: usize = self.topics.iter().map(|topic| topic.as_str().len() + 32).sum();
-        self.message.data.len() + self.message.event.as_str().len() + topics + size_of::<Self>()
+        self.message.data.as_bytes().len() + self.message.event.as_str().len() + topics + size_of::<Self>()
     }
 }
 
@@ -199,7 +294,7 @@ mod tests {
 
     #[test]
     fn an_empty_list_never_becomes_a_broadcast() {
-        assert_eq!(Envelope::to_users([], Scope::Both, Message::text("x")), Err(EmptyTargets));
+        assert_eq!(Envelope::to_users([0_i64; 0], Scope::Both, Message::text("x")), Err(EmptyTargets));
         assert_eq!(Envelope::to_topics([], Scope::Both, Message::text("x")), Err(EmptyTargets));
     }
 

@@ -27,6 +27,7 @@ pub(crate) struct Metrics {
 /// The counters at one moment; each counts from the node's start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct MetricsSnapshot {
     /// Envelopes that this node gave to the bus.
     pub published: u64,

@@ -17,6 +17,7 @@ use crate::{
     log::Log,
     metrics::Metrics,
     presence::{Presence, PresenceEvent, watch::PresenceWatch},
+    session::hooks::Hooks,
     wire::{MAX_WIRES, WireFormat, WireFormatId},
 };
 
@@ -35,6 +36,8 @@ pub(crate) struct Node {
     /// The newest position that the bus has acknowledged to this node.
     acknowledged: Mutex<Option<Position>>,
     wires: RwLock<Vec<WireFormatId>>,
+    /// What the application runs when sessions open and end.
+    pub(crate) hooks: Hooks,
 }
 
 impl Node {
@@ -49,6 +52,7 @@ impl Node {
             bus_down: Mutex::default(),
             acknowledged: Mutex::default(),
             wires: RwLock::default(),
+            hooks: Hooks::default(),
         }
     }
 

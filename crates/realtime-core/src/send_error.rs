@@ -1,13 +1,20 @@
 //! [`PublishError`] and [`SendError`]: why a message was not sent.
 
-use crate::{bus::BusError, settings::Limits};
+use crate::{Payload, bus::BusError, error::TopicError, settings::Limits};
 
 /// Error of [`Hub::publish`](crate::Hub::publish).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PublishError {
     /// The message is above `limits.maxMessageBytes`, or its targets above `limits.maxTargets`.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
+    /// A message of bytes is for a transport that carries texts only.
+    #[error(transparent)]
+    NotText(#[from] NotText),
+    /// The topic has no valid name.
+    #[error(transparent)]
+    Topic(#[from] TopicError),
     /// The bus failed.
     #[error("failed to publish to {target}: {source}")]
     Bus {
@@ -18,8 +25,21 @@ pub enum PublishError {
     },
 }
 
+impl PublishError {
+    /// Status of the HTTP response to a request that failed for this.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::TooLarge(error) => error.status(),
+            Self::NotText(error) => error.status(),
+            Self::Topic(_) => 400,
+            Self::Bus { source, .. } => source.status(),
+        }
+    }
+}
+
 /// A message or its list of targets is above a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum TooLarge {
     /// The text is above `limits.maxMessageBytes`.
     #[error("the message has {size} bytes, {limit} are allowed")]
@@ -42,6 +62,7 @@ pub enum TooLarge {
 /// Error of a send on this node: [`Hub::send_local`](crate::Hub::send_local) and
 /// [`SessionHandle::send_local`](crate::SessionHandle::send_local).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SendError {
     /// A bounded queue on the way is full; nothing was queued beyond it.
     #[error("the queue is full")]
@@ -49,15 +70,46 @@ pub enum SendError {
     /// The session is closing.
     #[error("the session is closing")]
     Closed,
-    /// The message is above `limits.maxMessageBytes`.
+    /// The message is above `limits.maxMessageBytes`, or its targets above `limits.maxTargets`.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
+    /// A message of bytes is for a transport that carries texts only.
+    #[error(transparent)]
+    NotText(#[from] NotText),
+}
+
+impl SendError {
+    /// Status of the HTTP response to a request that failed for this.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Overloaded | Self::Closed => 503,
+            Self::TooLarge(error) => error.status(),
+            Self::NotText(error) => error.status(),
+        }
+    }
+}
+
+/// A message of bytes is for a transport that carries texts only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a message of bytes cannot go to event streams: its scope must be a transport that carries bytes")]
+pub struct NotText;
+
+impl NotText {
+    /// Status of the HTTP response to a request that failed for this.
+    pub fn status(&self) -> u16 {
+        422
+    }
 }
 
 impl TooLarge {
-    /// Checks a text against `limits.maxMessageBytes`.
-    pub(crate) fn check(text: &str, limits: &Limits) -> Result<(), Self> {
-        let (size, limit) = (text.len(), limits.max_message_bytes);
+    /// Status of the HTTP response to a request that failed for this.
+    pub fn status(&self) -> u16 {
+        413
+    }
+
+    /// Checks a message against `limits.maxMessageBytes`.
+    pub(crate) fn check(data: &Payload, limits: &Limits) -> Result<(), Self> {
+        let (size, limit) = (data.as_bytes().len(), limits.max_message_bytes);
         if Limits::exceeds(size, limit) { Err(Self::Message { size, limit }) } else { Ok(()) }
     }
 }

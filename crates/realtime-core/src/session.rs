@@ -2,6 +2,7 @@
 
 pub(crate) mod catch_up;
 pub(crate) mod handle;
+pub(crate) mod hooks;
 pub(crate) mod id;
 pub(crate) mod state;
 

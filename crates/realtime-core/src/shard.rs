@@ -36,7 +36,10 @@ use crate::{
     log::Entry,
     node::Node,
     outbox::{OutboxGroup, Ticked},
-    session::state::{Named, SessionHost, SessionKind, SessionState, Stage},
+    session::{
+        handle::SessionHandle,
+        state::{Named, SessionHost, SessionKind, SessionState, Stage},
+    },
     settings::Limits,
     shard::{
         members::{Held, Member, Members, Parked},
@@ -188,6 +191,7 @@ impl Shard {
         metrics.opened.add(1);
         self.node.changed(&state.principal.user);
         tracing::debug!(session = %state.id, user = %state.principal.user, %transport, "session opened");
+        self.node.hooks.opened(|| SessionHandle(Arc::clone(&state)));
         Ok(registration)
     }
 
@@ -204,7 +208,7 @@ impl Shard {
     }
 
     /// Removes a session whose connection has ended.
-    fn remove(&self, session: &SessionState) {
+    fn remove(&self, session: &Arc<SessionState>) {
         session.outbox.end_body();
         if self.unregister(session) {
             self.node.directory.remove(session);
@@ -215,7 +219,7 @@ impl Shard {
     }
 
     /// Removes a session whose socket takes nothing any more. Its connection counts until that has ended.
-    fn evict(&self, session: &SessionState) {
+    fn evict(&self, session: &Arc<SessionState>) {
         if self.unregister(session) {
             self.node.directory.evict(session);
             self.report_end(session);
@@ -243,19 +247,31 @@ impl Shard {
         stage != Stage::Removed
     }
 
-    fn report_end(&self, session: &SessionState) {
+    fn report_end(&self, session: &Arc<SessionState>) {
         let metrics = &self.node.metrics;
         self.node.changed(&session.principal.user);
         let reason = session.outbox.closing().unwrap_or(CloseReason::Gone);
         metrics.closed.add(1);
         metrics.slow_consumers.add(u64::from(reason == CloseReason::SlowConsumer));
         tracing::debug!(session = %session.id, reason = reason.name(), "session ended");
+        self.node.hooks.closed(|| SessionHandle(Arc::clone(session)), reason);
     }
 
     /// Whether any of its sessions is in the topic.
     pub(crate) fn has_subscribers(&self, topic: &Topic) -> bool {
         let members = self.lock();
         members.topics.contains_key(topic) || topic.as_user().is_some_and(|user| members.has_user(user))
+    }
+
+    /// Number of its sessions that are in the topic.
+    pub(crate) fn subscribers(&self, topic: &Topic) -> usize {
+        let members = self.lock();
+        if topic.is_all() {
+            return members.sessions.len();
+        }
+        // A user's own topic is not in the index, unless another's session was put into it.
+        let named = members.topics.get(topic).map_or(0, Vec::len);
+        named + topic.as_user().map_or(0, |user| members.count_user(user))
     }
 
     /// Queues a local send for the next pass.

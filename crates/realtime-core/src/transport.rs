@@ -1,17 +1,24 @@
 //! [`Transport`]: the label by which the hub knows a kind of connection.
 
-use std::fmt;
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+};
 
 use serde::{Serialize, Serializer};
 
 /// The name of a kind of connection, handed in by the crate that serves it (`websocket`, `sse`).
 ///
 /// The hub compares labels and prints them; it knows nothing else about a transport.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy)]
 pub struct Transport {
     bytes: [u8; Self::MAX_BYTES],
+    /// With [`TEXT_ONLY`].
     len: u8,
 }
+
+/// Bit of a transport that carries texts only. It is no part of the label.
+const TEXT_ONLY: u8 = 0x80;
 
 impl Transport {
     /// The longest label, in bytes: short enough to be copied and compared like a number.
@@ -47,9 +54,37 @@ impl Transport {
         Some(Self { bytes, len: source.len() as u8 })
     }
 
+    /// The same transport as one that carries texts and no bytes.
+    #[must_use]
+    pub const fn text_only(mut self) -> Self {
+        self.len |= TEXT_ONLY;
+        self
+    }
+
+    /// Whether the transport carries texts only. A label that was parsed does not say so.
+    pub const fn is_text_only(self) -> bool {
+        self.len & TEXT_ONLY != 0
+    }
+
     /// The label's text.
     pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.bytes[..usize::from(self.len)]).expect("a label is ASCII by construction")
+        let len = usize::from(self.len & !TEXT_ONLY);
+        std::str::from_utf8(&self.bytes[..len]).expect("a label is ASCII by construction")
+    }
+}
+
+impl PartialEq for Transport {
+    fn eq(&self, other: &Self) -> bool {
+        // What is behind the label is zero.
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for Transport {}
+
+impl Hash for Transport {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.bytes.hash(state);
     }
 }
 

@@ -46,6 +46,12 @@ impl UserId {
     }
 }
 
+impl From<&UserId> for UserId {
+    fn from(user: &UserId) -> Self {
+        user.clone()
+    }
+}
+
 impl From<i64> for UserId {
     fn from(number: i64) -> Self {
         Self(Repr::Number(number))

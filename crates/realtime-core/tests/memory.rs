@@ -47,13 +47,9 @@ fn resident() -> usize {
 fn connect(hub: &Hub, user: usize) -> Session {
     // One for all would keep what the last tokens said, which is bounded and not the sessions'.
     let jwt = JwtAuthenticator::new(JwtAlgorithm::Hs256, "a secret of the tests, long enough").unwrap();
-    let claims = Claims {
-        user_id: Some(i64::try_from(user).unwrap().into()),
-        client_id: Some("e5cd7e4891bf95d1d19206ce24a7b32e".into()),
-        exp: 4_102_444_800,
-        iat: Some(1_700_000_000),
-        ..Claims::default()
-    };
+    let mut claims = Claims::new(i64::try_from(user).unwrap(), 4_102_444_800);
+    claims.client_id = Some("e5cd7e4891bf95d1d19206ce24a7b32e".into());
+    claims.iat = Some(1_700_000_000);
     let principal = jwt.verify(&jwt.sign(&claims).unwrap()).unwrap();
     let wire: Arc<dyn WireFormat> = Arc::new(Plain);
     hub.connect(principal, Transport::new("test"), &wire, None).unwrap()

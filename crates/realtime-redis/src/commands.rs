@@ -129,6 +129,7 @@ impl Connections {
                 BusError::Unavailable(problem)
                 | BusError::Refused(problem)
                 | BusError::Unsupported(problem) => problem,
+                other => other.to_string(),
             },
         )?;
         let answer = timeout_at(deadline, work(&mut connection.connection.clone())).await;

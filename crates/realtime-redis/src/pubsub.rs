@@ -89,10 +89,14 @@ impl PubSubShared {
             let event = message.event.as_str();
             return Err(BusError::Unsupported(format!("event `{event}`, only `message`")));
         }
+        let text = message.data.as_text().ok_or_else(|| BusError::Unsupported("bytes, only texts".into()))?;
+        if envelope.excluded().is_some() {
+            return Err(BusError::Unsupported("a message that leaves a session out".into()));
+        }
         let users = users(envelope.topics())?;
         let mut commands = redis::pipe();
         for channel in self.channels.iter().filter(|channel| envelope.scope().covers(channel.transport)) {
-            commands.cmd("PUBLISH").arg(&channel.name).arg(channel.form.encode(&users, &message.data));
+            commands.cmd("PUBLISH").arg(&channel.name).arg(channel.form.encode(&users, text));
         }
         match envelope.scope() {
             Scope::Only(transport) if commands.is_empty() => {

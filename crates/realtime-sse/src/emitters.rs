@@ -68,7 +68,7 @@ impl SseEmitters {
     /// # Errors
     /// [`FacadeError`] when the module is disabled, the list is empty, the text is too large or the bus is unavailable.
     pub async fn publish_message(&self, dto: SseMessageDto) -> Result<Published, FacadeError> {
-        self.publish_to(&dto.user_ids, dto.message).await
+        self.publish_to(dto.user_ids, dto.message).await
     }
 
     /// Opens a stream for a user whom the caller has authenticated. The stream is the response to the request.

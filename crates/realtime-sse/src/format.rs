@@ -9,7 +9,7 @@ use realtime_core::{
 };
 use realtime_server::Takeover;
 
-/// WireFormat format `text/event-stream`.
+/// Wire format `text/event-stream`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SseFormat(pub(crate) Framing);
 
@@ -57,7 +57,11 @@ impl WireFormat for SseFormat {
     }
 
     fn message(&self, message: &Message, position: Option<Position>) -> Bytes {
-        self.0.frame(block(message.event.as_str(), position, &message.data))
+        self.0.frame(match message.data.as_text() {
+            Some(text) => block(message.event.as_str(), position, text),
+            // The hub refuses to publish such a message to streams. One of another origin moves the cursor on.
+            None => format!(":binary message left out\n{}\n", id_line(position)).into(),
+        })
     }
 
     fn gap(&self, reason: GapReason, cursor: Option<Position>, spread: Duration) -> Option<Bytes> {

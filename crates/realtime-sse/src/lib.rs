@@ -74,15 +74,18 @@ pub mod bench;
 mod connection;
 mod emitters;
 mod format;
+mod handshake;
 mod refusal;
 mod routes;
 mod stream;
 
 pub use emitters::SseEmitters;
+pub use handshake::handshake;
 pub use realtime_core::{
-    Authenticator, BoxFuture, ByteString, CloseReason, Envelope, EventName, Hub, HubBuilder, MemoryBus,
-    Message, Position, Principal, Scope, Session, SessionHandle, SessionId, Settings, Topic, Transport,
-    UserId, auth, bus, control, error, facade, hub, install, metrics, presence, ruoyi, settings, wire,
+    Authenticator, BoxFuture, ByteString, CloseCode, CloseReason, Envelope, EventName, Hub, HubBuilder,
+    MemoryBus, Message, Payload, Position, Principal, Scope, Session, SessionHandle, SessionId, Settings,
+    Topic, Transport, UserId, auth, bus, control, error, facade, hub, install, metrics, presence, ruoyi,
+    settings, wire,
 };
 pub use realtime_server::{HttpServer, socket_options};
 pub use refusal::EmitterError;
@@ -90,4 +93,4 @@ pub use routes::{SseConfig, routes};
 pub use stream::{SseStream, StreamAborted};
 
 /// The label of this transport.
-pub const TRANSPORT: Transport = Transport::new("sse");
+pub const TRANSPORT: Transport = Transport::new("sse").text_only();

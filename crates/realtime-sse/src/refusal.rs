@@ -20,6 +20,7 @@ pub(crate) const RETRY: Duration = Duration::from_secs(3);
 /// As a response it is the same as that of [`routes`](crate::routes): an event stream that has its client reconnect later,
 /// where a retry helps.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum EmitterError {
     /// The module is disabled.
     #[error(transparent)]
@@ -43,20 +44,13 @@ impl ResponseError for EmitterError {
 /// standard has 204 for "do not reconnect".
 pub(crate) fn refuse(error: &EmitterError, retry: Duration, error_status: ErrorStatus) -> HttpResponse {
     match error {
-        EmitterError::Connect(
-            ConnectError::Starting
-            | ConnectError::Behind
-            | ConnectError::Draining
-            | ConnectError::BusDown
-            | ConnectError::Full(_),
-        ) => reconnect_later(retry),
+        EmitterError::Connect(reason) if reason.status() == 503 => reconnect_later(retry),
         EmitterError::Connect(ConnectError::Kicked) => match error_status {
             ErrorStatus::Http => HttpResponse::NoContent().finish(),
             // Not an event stream either, but with the reason.
             ErrorStatus::Always200 => answer(200, 401, error),
         },
-        EmitterError::Connect(ConnectError::TooManyOfUser(..)) => answer(429, 429, error),
-        EmitterError::Connect(ConnectError::TooManyWires(_)) => answer(500, 500, error),
+        EmitterError::Connect(reason) => answer(reason.status(), reason.status(), error),
         // As the routes of a disabled module, which do not exist.
         EmitterError::Facade(_) => answer(404, 404, error),
     }

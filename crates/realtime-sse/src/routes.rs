@@ -9,14 +9,15 @@ use actix_web::{
 };
 use realtime_core::{
     Authenticator, Hub,
-    auth::{AuthError, Handshake},
+    auth::AuthError,
     error::ConnectError,
     ruoyi::{ErrorStatus, Reply},
     wire::Shard,
 };
 
 use crate::{
-    EmitterError, SseEmitters, TRANSPORT,
+    EmitterError, SseEmitters,
+    handshake::handshake,
     refusal::{RETRY, answer, reconnect_later, refuse},
 };
 
@@ -105,20 +106,12 @@ async fn close(state: Rc<State>, request: HttpRequest) -> HttpResponse {
     HttpResponse::Ok().json(Reply::ok())
 }
 
-fn handshake(request: &HttpRequest) -> Handshake {
-    let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-    Handshake::new(TRANSPORT, request.query_string(), headers, request.peer_addr())
-}
-
 fn refuse_login(error: &AuthError, state: &State) -> HttpResponse {
     tracing::debug!(%error, "login refused");
     error.report();
-    match error {
-        AuthError::Unauthorized(_) | AuthError::Forbidden(_) => {
-            let code = error.status();
-            answer(state.error_status.of(code), code, error)
-        }
-        AuthError::Unavailable(_) => reconnect_later(state.retry),
+    match error.status() {
+        503 => reconnect_later(state.retry),
+        code => answer(state.error_status.of(code), code, error),
     }
 }
 

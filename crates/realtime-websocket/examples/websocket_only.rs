@@ -17,7 +17,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let hub = Hub::builder().start()?;
     let jwt = Arc::new(JwtAuthenticator::new(JwtAlgorithm::Hs256, "a secret of at least 32 bytes ....")?);
     let exp = SystemTime::UNIX_EPOCH.elapsed()?.as_secs() + 3600;
-    let token = jwt.sign(&Claims { user_id: Some(42.into()), exp, ..Claims::default() })?;
+    let token = jwt.sign(&Claims::new(42, exp))?;
     eprintln!("connect user 42: ws://127.0.0.1:8081/resource/websocket?Authorization={token}");
     eprintln!("push to user 42: curl -d 'your order has been paid' http://127.0.0.1:8081/push/42");
 

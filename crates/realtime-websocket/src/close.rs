@@ -20,5 +20,8 @@ pub(crate) fn code(reason: CloseReason) -> Option<u16> {
         CloseReason::NoPong => Some(4408),
         CloseReason::Kicked => Some(4409),
         CloseReason::SlowConsumer | CloseReason::RateLimited => Some(4429),
+        CloseReason::Application { code, .. } => Some(code.get()),
+        // A reason of a newer core than this crate.
+        _ => Some(1000),
     }
 }

@@ -16,9 +16,9 @@ use actix_web::rt::{
     time::{Sleep, sleep},
 };
 use bytes::Bytes;
-use bytestring::ByteString;
+use futures_core::future::BoxFuture;
 use realtime_core::{
-    CloseReason, Session,
+    CloseReason, Payload, Session,
     wire::{Outbound, SendDirect},
 };
 use realtime_server::{Aborted, Connection, Step};
@@ -72,7 +72,7 @@ enum ReadHalf {
 
 /// A running handler in a task of its own. It makes progress while the client reads nothing, and is aborted with the
 /// connection.
-struct Handling(JoinHandle<Option<ByteString>>);
+struct Handling(JoinHandle<Option<Payload>>);
 
 impl Drop for Handling {
     fn drop(&mut self) {
@@ -172,7 +172,7 @@ impl WebSocketConnection {
                 let answer = ready!(Pin::new(&mut handling.0).poll(cx));
                 self.session.set_reading(true);
                 // A handler that panicked has no answer; the runtime has reported it.
-                let answer = answer.ok().flatten().map(|text| self.protocol.answer(&text));
+                let answer = answer.ok().flatten().map(|data| self.protocol.answer(&data));
                 self.answer = Answer::of(answer);
                 return Poll::Ready(());
             }
@@ -214,15 +214,8 @@ impl WebSocketConnection {
         match message {
             ClientMessage::Text(text) => match self.protocol.read(text)? {
                 Inbound::Text(text) => {
-                    let mut handling = self.endpoint.inbound.on_text(self.session.handle(), text);
-                    // Most handlers complete at once and need no task.
-                    if let Poll::Ready(answer) = handling.as_mut().poll(cx) {
-                        self.answer = Answer::of(answer.map(|text| self.protocol.answer(&text)));
-                    } else {
-                        // Pongs are not read while the handler runs.
-                        self.session.set_reading(false);
-                        self.answer = Answer::Awaited(Box::new(Handling(rt::spawn(handling))));
-                    }
+                    let handling = self.endpoint.inbound.on_text(self.session.handle(), text);
+                    self.run(cx, handling, Payload::Text);
                 }
                 Inbound::Ping => self.answer = Answer::of(Some(Protocol::pong())),
                 Inbound::Pong => {}
@@ -230,10 +223,30 @@ impl WebSocketConnection {
             ClientMessage::Ping(payload) => {
                 self.answer = Answer::of(Some(frame::encode(Kind::Pong, &payload)))
             }
-            ClientMessage::Binary(_) => return Err(CloseReason::Unsupported),
+            ClientMessage::Binary(data) => {
+                let handling = self.endpoint.inbound.on_binary(self.session.handle(), data);
+                self.run(cx, handling.ok_or(CloseReason::Unsupported)?, Payload::Binary);
+            }
             ClientMessage::Pong(_) | ClientMessage::Close(_) => {}
         }
         Ok(())
+    }
+
+    /// Runs a handler. Most complete at once and need no task.
+    fn run<T: Send + 'static>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut handling: BoxFuture<'static, Option<T>>,
+        payload: fn(T) -> Payload,
+    ) {
+        if let Poll::Ready(answer) = handling.as_mut().poll(cx) {
+            self.answer = Answer::of(answer.map(|data| self.protocol.answer(&payload(data))));
+        } else {
+            // Pongs are not read while the handler runs.
+            self.session.set_reading(false);
+            let handling = rt::spawn(async move { handling.await.map(payload) });
+            self.answer = Answer::Awaited(Box::new(Handling(handling)));
+        }
     }
 
     /// Waits for the client's Close frame and discards everything before it.

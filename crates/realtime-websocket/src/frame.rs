@@ -8,6 +8,7 @@ const FIN: u8 = 0x80;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Text = 0x1,
+    Binary = 0x2,
     Close = 0x8,
     Ping = 0x9,
     Pong = 0xA,

@@ -1,15 +1,16 @@
-//! [`InboundHandler`]: handles the texts that clients send.
+//! [`InboundHandler`]: handles the messages that clients send.
 
+use bytes::Bytes;
 use bytestring::ByteString;
 use futures_core::future::BoxFuture;
 use realtime_core::SessionHandle;
 
-/// Handles the texts of clients, one at a time per connection and in order.
+/// Handles the messages of clients, one at a time per connection and in order.
 ///
-/// The next text of a connection is read after the previous future has completed, so a slow handler slows down only its
+/// The next message of a connection is read after the previous future has completed, so a slow handler slows down only its
 /// own client. When the connection ends, an incomplete future is dropped.
 ///
-/// It is implemented for closures:
+/// It is implemented for closures that handle texts:
 ///
 /// ```
 /// # use realtime_websocket::{InboundHandler, SessionHandle};
@@ -21,6 +22,13 @@ use realtime_core::SessionHandle;
 pub trait InboundHandler: Send + Sync + 'static {
     /// Handles a client's text. The future's result is sent back on this connection only.
     fn on_text(&self, session: SessionHandle, text: ByteString) -> BoxFuture<'static, Option<ByteString>>;
+
+    /// Handles a client's binary message, as [`Self::on_text`] does texts; to clients of `realtime.v1` the result goes as
+    /// base64. `None`, the default, ends the connection with the code 1003 (unsupported data).
+    fn on_binary(&self, session: SessionHandle, data: Bytes) -> Option<BoxFuture<'static, Option<Bytes>>> {
+        let _ = (session, data);
+        None
+    }
 }
 
 impl<F, Fut> InboundHandler for F

@@ -72,6 +72,7 @@ mod close;
 mod connection;
 mod endpoint;
 mod frame;
+mod handshake;
 mod inbound;
 mod origin;
 mod protocol;
@@ -82,13 +83,15 @@ mod routes;
 mod sockets;
 mod upgrade;
 
+pub use handshake::handshake;
 pub use inbound::{Echo, InboundHandler};
 pub use origin::{AllowedOrigins, OriginError};
-pub use protocol::SUBPROTOCOL;
+pub use protocol::{RAW_SUBPROTOCOL, SUBPROTOCOL};
 pub use realtime_core::{
-    Authenticator, BoxFuture, ByteString, CloseReason, Envelope, EventName, Hub, HubBuilder, MemoryBus,
-    Message, Position, Principal, Scope, Session, SessionHandle, SessionId, Settings, Topic, Transport,
-    UserId, auth, bus, control, error, facade, hub, install, metrics, presence, ruoyi, settings, wire,
+    Authenticator, BoxFuture, ByteString, CloseCode, CloseReason, Envelope, EventName, Hub, HubBuilder,
+    MemoryBus, Message, Payload, Position, Principal, Scope, Session, SessionHandle, SessionId, Settings,
+    Topic, Transport, UserId, auth, bus, control, error, facade, hub, install, metrics, presence, ruoyi,
+    settings, wire,
 };
 pub use realtime_server::{HttpServer, socket_options};
 pub use refusal::UpgradeError;

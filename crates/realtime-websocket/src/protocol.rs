@@ -5,10 +5,11 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
 use bytestring::ByteString;
 use realtime_core::{
-    CloseReason, Message, Position, Session,
+    CloseReason, EventName, Message, Payload, Position, Session,
     wire::{Begin, BusState, GapReason, WireFormat},
 };
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,10 @@ use crate::{
 
 /// Subprotocol with cursors, gaps and close reasons.
 pub const SUBPROTOCOL: &str = "realtime.v1";
+
+/// Subprotocol of raw texts, the same as none. For clients that have to offer one, since their token is in another entry:
+/// see [`Handshake::BEARER_PROTOCOL`](realtime_core::auth::Handshake::BEARER_PROTOCOL).
+pub const RAW_SUBPROTOCOL: &str = "realtime.raw";
 
 /// Default delay before a client reconnects, in milliseconds.
 const RETRY_MS: u128 = 1000;
@@ -67,11 +72,11 @@ impl Protocol {
         })
     }
 
-    /// Encodes the handler's answer to a text.
-    pub(crate) fn answer(self, text: &str) -> Bytes {
+    /// Encodes the handler's answer.
+    pub(crate) fn answer(self, data: &Payload) -> Bytes {
         match self {
-            Self::Raw => frame::encode(Kind::Text, text.as_bytes()),
-            Self::V1 => v1(&V1Outbound::Message { id: None, event: "message", data: text }),
+            Self::Raw => raw(data),
+            Self::V1 => v1(&V1Outbound::message(None, EventName::default().as_str(), data)),
         }
     }
 
@@ -123,7 +128,11 @@ enum V1Outbound<'a> {
     Message {
         id: Option<String>,
         event: &'a str,
-        data: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        data: Option<&'a str>,
+        /// The bytes of a message that is no text.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        base64: Option<String>,
     },
     Gap {
         reason: &'static str,
@@ -144,6 +153,13 @@ enum V1Outbound<'a> {
     },
 }
 
+impl<'a> V1Outbound<'a> {
+    fn message(id: Option<String>, event: &'a str, data: &'a Payload) -> Self {
+        let base64 = data.as_text().is_none().then(|| BASE64_STANDARD.encode(data.as_bytes()));
+        Self::Message { id, event, data: data.as_text(), base64 }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "camelCase", deny_unknown_fields)]
 enum V1Inbound {
@@ -162,7 +178,12 @@ fn text(position: Option<Position>) -> Option<String> {
     position.map(|position| position.to_string())
 }
 
-/// A text frame with the message and nothing else. It has no frame for gaps.
+fn raw(data: &Payload) -> Bytes {
+    let kind = if data.as_text().is_some() { Kind::Text } else { Kind::Binary };
+    frame::encode(kind, data.as_bytes())
+}
+
+/// A frame with the message and nothing else. It has no frame for gaps.
 #[derive(Debug)]
 struct RawFormat;
 
@@ -172,7 +193,7 @@ impl WireFormat for RawFormat {
     }
 
     fn message(&self, message: &Message, _: Option<Position>) -> Bytes {
-        frame::encode(Kind::Text, message.data.as_bytes())
+        raw(&message.data)
     }
 
     fn gap(&self, _: GapReason, _: Option<Position>, _: Duration) -> Option<Bytes> {
@@ -198,7 +219,7 @@ impl WireFormat for V1Format {
     }
 
     fn message(&self, message: &Message, position: Option<Position>) -> Bytes {
-        v1(&V1Outbound::Message { id: text(position), event: message.event.as_str(), data: &message.data })
+        v1(&V1Outbound::message(text(position), message.event.as_str(), &message.data))
     }
 
     fn gap(&self, reason: GapReason, cursor: Option<Position>, spread: Duration) -> Option<Bytes> {
@@ -252,7 +273,7 @@ mod tests {
             r#"{"type":"gap","reason":"history","cursor":null,"spread":70}"#
         );
         assert_eq!(
-            payload(&Protocol::V1.answer("hi")),
+            payload(&Protocol::V1.answer(&Payload::Text("hi".into()))),
             r#"{"type":"message","id":null,"event":"message","data":"hi"}"#
         );
         assert_eq!(payload(&Protocol::pong()), r#"{"type":"pong"}"#);

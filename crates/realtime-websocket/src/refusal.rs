@@ -38,16 +38,7 @@ impl UpgradeError {
         match self {
             Self::Handshake(_) => 400,
             Self::UpgradeRequired => 426,
-            Self::Connect(
-                ConnectError::Starting
-                | ConnectError::Behind
-                | ConnectError::Draining
-                | ConnectError::BusDown
-                | ConnectError::Full(_),
-            ) => 503,
-            Self::Connect(ConnectError::Kicked) => 401,
-            Self::Connect(ConnectError::TooManyOfUser(..)) => 429,
-            Self::Connect(ConnectError::TooManyWires(_)) => 500,
+            Self::Connect(error) => error.status(),
             // As the routes of a disabled module, which do not exist.
             Self::Facade(_) => 404,
         }

@@ -10,10 +10,11 @@ use actix_web::{
     HttpRequest, HttpResponse,
     web::{self, ServiceConfig},
 };
-use realtime_core::{Authenticator, Hub, auth::Handshake, ruoyi::ErrorStatus, wire::Shard};
+use realtime_core::{Authenticator, Hub, ruoyi::ErrorStatus, wire::Shard};
 
 use crate::{
-    AllowedOrigins, Echo, InboundHandler, TRANSPORT, endpoint::Endpoint, refusal::Refusal, upgrade::Upgrade,
+    AllowedOrigins, Echo, InboundHandler, endpoint::Endpoint, handshake::handshake, refusal::Refusal,
+    upgrade::Upgrade,
 };
 
 /// Configuration of the endpoint.
@@ -105,8 +106,7 @@ async fn connect(
     payload: web::Payload,
 ) -> Result<HttpResponse, Refusal> {
     let upgrade = Upgrade::of(request)?;
-    let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-    let handshake = Handshake::new(TRANSPORT, request.query_string(), headers, request.peer_addr());
+    let handshake = handshake(request);
     let host = handshake.header("Host");
     // Browsers send one. If there are several, all have to be allowed.
     let refused =

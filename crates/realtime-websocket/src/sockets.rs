@@ -83,7 +83,7 @@ impl WebSockets {
     /// # Errors
     /// [`FacadeError`] when the module is disabled, the list is empty, the text is too large or the bus is unavailable.
     pub async fn publish_message(&self, dto: WebSocketMessageDto) -> Result<Published, FacadeError> {
-        self.publish_to(&dto.session_keys, dto.message).await
+        self.publish_to(dto.session_keys, dto.message).await
     }
 }
 

@@ -10,12 +10,12 @@ use actix_web::{
     rt::time::timeout,
     web,
 };
-use realtime_core::{Principal, error::ConnectError};
+use realtime_core::{Principal, auth::Handshake, error::ConnectError};
 use realtime_server::{ConnectionBody, Takeover};
 
 use crate::{
-    SUBPROTOCOL, TRANSPORT, UpgradeError, connection::WebSocketConnection, endpoint::Endpoint,
-    protocol::Protocol,
+    RAW_SUBPROTOCOL, SUBPROTOCOL, TRANSPORT, UpgradeError, connection::WebSocketConnection,
+    endpoint::Endpoint, protocol::Protocol,
 };
 
 /// A valid handshake of RFC 6455, section 4.2.
@@ -39,11 +39,27 @@ impl Upgrade {
         // Only the handshake of actix-ws is used: its session and its stream would each keep a queue.
         let unused = web::Payload::from_request(request, &mut Payload::None).into_inner();
         let unused = unused.expect("a payload is always extracted from a request");
-        let (response, ..) = actix_ws::handle_with_protocols(request, unused, &[SUBPROTOCOL])
-            .map_err(|error| UpgradeError::Handshake(error.to_string()))?;
-        let is_v1 = response.headers().contains_key(header::SEC_WEBSOCKET_PROTOCOL);
-        Ok(Self { response, protocol: if is_v1 { Protocol::V1 } else { Protocol::Raw } })
+        let (response, ..) =
+            actix_ws::handle_with_protocols(request, unused, &[SUBPROTOCOL, RAW_SUBPROTOCOL])
+                .map_err(|error| UpgradeError::Handshake(error.to_string()))?;
+        let protocol = match response.headers().get(header::SEC_WEBSOCKET_PROTOCOL) {
+            Some(chosen) if chosen == SUBPROTOCOL => Protocol::V1,
+            // A browser fails if the server chooses none of those that it offers.
+            None if offers_token(request) => {
+                return Err(UpgradeError::Handshake(format!(
+                    "a token in Sec-WebSocket-Protocol needs `{SUBPROTOCOL}` or `{RAW_SUBPROTOCOL}` beside it"
+                )));
+            }
+            _ => Protocol::Raw,
+        };
+        Ok(Self { response, protocol })
     }
+}
+
+fn offers_token(request: &HttpRequest) -> bool {
+    let offered = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL);
+    let mut entries = offered.filter_map(|list| list.to_str().ok()).flat_map(|list| list.split(','));
+    entries.any(|entry| entry.trim().starts_with(Handshake::BEARER_PROTOCOL))
 }
 
 /// Time that a handshake waits for the node to start.

@@ -256,7 +256,7 @@ impl World {
         let user = self.random.random_range(0..USERS);
         self.published += 1;
         let text = self.published.to_string();
-        let envelope = Envelope::to_users([&user.into()], Scope::Both, Message::text(text)).unwrap();
+        let envelope = Envelope::to_users([user], Scope::Both, Message::text(text)).unwrap();
         let began = Instant::now();
         let position = self.nodes[node].add(&mut self.redis, &Item::Envelope(Arc::new(envelope)));
         self.nodes[node].own = position.map(|position| (position, began)).or(self.nodes[node].own);

@@ -2,7 +2,7 @@
 
 use std::{
     fmt, mem,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -13,6 +13,7 @@ use std::{
 use futures_core::future::BoxFuture;
 use sha2::{Digest, Sha256};
 
+use super::{extensions::Extensions, proxies::TrustedProxies};
 use crate::{Topic, Transport, UserId};
 
 /// Decides who a connection belongs to, before anything is upgraded or streamed.
@@ -29,6 +30,7 @@ pub trait Authenticator: Send + Sync + 'static {
 
 /// Whom a session belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Principal {
     /// The user.
     pub user: UserId,
@@ -44,6 +46,9 @@ pub struct Principal {
     pub topics: Vec<Topic>,
     /// The login itself, kept where it has to be looked up again while its sessions live.
     pub credential: Option<Credential>,
+    /// Data of the application, for each session of the login: see
+    /// [`SessionHandle::get`](crate::SessionHandle::get).
+    pub extensions: Extensions,
 }
 
 impl Principal {
@@ -61,6 +66,7 @@ impl Principal {
             expires_at: None,
             topics: Vec::new(),
             credential: None,
+            extensions: Extensions::new(),
         }
     }
 }
@@ -127,6 +133,7 @@ impl fmt::Debug for TokenHash {
 
 /// Error of an [`Authenticator`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum AuthError {
     /// No login, or one that is not valid.
     #[error("{0}")]
@@ -184,7 +191,10 @@ pub struct Handshake {
     transport: Transport,
     query: Pairs,
     headers: Pairs,
+    params: Pairs,
     peer: Option<SocketAddr>,
+    client: Option<IpAddr>,
+    extensions: Extensions,
 }
 
 /// Names and values in their order, in one text: a handshake has too many for an allocation each.
@@ -214,6 +224,9 @@ impl Pairs {
 impl Handshake {
     /// The query parameter and header that carry the token.
     pub const AUTHORIZATION: &'static str = "Authorization";
+    /// The beginning of the entry in `Sec-WebSocket-Protocol` that carries the token: a page can set no header of a
+    /// WebSocket, and a token in the URL is in many a log. `new WebSocket(url, ["realtime.v1", "bearer." + token])`
+    pub const BEARER_PROTOCOL: &'static str = "bearer.";
     /// The query parameter and header that carry the client id.
     pub const CLIENT_ID: &'static str = "clientid";
 
@@ -241,7 +254,30 @@ impl Handshake {
         }
         let headers = mem::take(&mut pairs);
         form_urlencoded::parse(query.as_bytes()).for_each(|(name, value)| pairs.push(&name, &value));
-        Self { transport, query: pairs, headers, peer }
+        let client = peer.map(|peer| peer.ip().to_canonical());
+        let params = Pairs::default();
+        Self { transport, query: pairs, headers, params, peer, client, extensions: Extensions::new() }
+    }
+
+    /// Adds the parameters of the request's path: in a resource `/rooms/{room}`, the value of `room`.
+    #[must_use]
+    pub fn with_params<'a>(mut self, params: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        params.into_iter().for_each(|(name, value)| self.params.push(name, value));
+        self
+    }
+
+    /// Adds the values that middleware has left with the request.
+    #[must_use]
+    pub fn with_extensions(mut self, extensions: Extensions) -> Self {
+        self.extensions = extensions;
+        self
+    }
+
+    /// Takes the client's address from `X-Forwarded-For`, as far as these proxies have written it.
+    #[must_use]
+    pub fn behind(mut self, proxies: &TrustedProxies) -> Self {
+        self.client = self.peer.map(|peer| proxies.client(peer.ip(), self.header_all("X-Forwarded-For")));
+        self
     }
 
     /// The requested transport.
@@ -252,6 +288,22 @@ impl Handshake {
     /// The address at the other end of the socket.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer
+    }
+
+    /// The client's address: the peer's, or where that is a trusted proxy, the one that the proxy has forwarded for. See
+    /// [`TrustedProxies`].
+    pub fn client_ip(&self) -> Option<IpAddr> {
+        self.client
+    }
+
+    /// A parameter of the request's path, decoded: in a resource `/rooms/{room}`, `room`.
+    pub fn param(&self, name: &str) -> Option<&str> {
+        self.params.iter().find(|(key, _)| *key == name).map(|(_, value)| value)
+    }
+
+    /// Values that middleware has left with the request, in an [`Extensions`] among the request's own extensions.
+    pub fn extensions(&self) -> &Extensions {
+        &self.extensions
     }
 
     /// The first query parameter of that name, decoded.
@@ -277,12 +329,17 @@ impl Handshake {
         Some(value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value))
     }
 
-    /// The raw `Authorization`: a parameter that is not empty beats the header, as in Sa-Token.
+    /// The raw `Authorization`: a parameter that is not empty beats the header, as in Sa-Token. Without either it is the
+    /// token that a page offers as subprotocol: see [`Self::BEARER_PROTOCOL`].
     pub fn authorization(&self) -> Option<&str> {
-        self.query(Self::AUTHORIZATION)
-            .filter(|value| !value.is_empty())
-            .or_else(|| self.header(Self::AUTHORIZATION))
-            .filter(|value| !value.is_empty())
+        let given = [self.query(Self::AUTHORIZATION), self.header(Self::AUTHORIZATION)];
+        let mut given = given.into_iter().flatten();
+        given.find(|value| !value.is_empty()).or_else(|| self.offered_token())
+    }
+
+    fn offered_token(&self) -> Option<&str> {
+        let mut offered = self.header_all("Sec-WebSocket-Protocol").flat_map(|list| list.split(','));
+        offered.find_map(|entry| entry.trim().strip_prefix(Self::BEARER_PROTOCOL))
     }
 
     /// The token: [`Self::authorization`] without a leading `Bearer `.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Authenticator, Principal, Topic, UserId,
-    auth::{AuthError, ClientIdPolicy, Handshake, TokenHash},
+    auth::{AuthError, ClientIdPolicy, Extensions, Handshake, TokenHash},
 };
 use times::{check_times, time};
 use verified::{Login, VerifiedTokens};
@@ -59,6 +59,7 @@ pub enum JwtAlgorithm {
 /// The claims of a token.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct Claims {
     /// The user; it beats `sub`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -80,6 +81,13 @@ pub struct Claims {
     /// Makes two tokens of one second differ, so that kicking one does not hit the other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jti: Option<String>,
+}
+
+impl Claims {
+    /// Claims of a user, until a time in seconds since 1970.
+    pub fn new(user: impl Into<UserId>, exp: u64) -> Self {
+        Self { user_id: Some(user.into()), exp, ..Self::default() }
+    }
 }
 
 /// Claims of a received token.
@@ -201,6 +209,7 @@ impl JwtAuthenticator {
             expires_at: Some(expires_at),
             topics,
             credential: None,
+            extensions: Extensions::new(),
         };
         Ok(Login { principal, expires_at, nbf })
     }

@@ -42,6 +42,7 @@ pub struct Published {
 
 /// Event of a bus.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum BusEvent {
     /// The bus is there. What follows comes after this position, on a bus that has positions.
     Up(Option<Position>),
@@ -60,6 +61,7 @@ pub enum BusEvent {
 
 /// Error of [`Bus::publish`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum BusError {
     /// The bus cannot be reached, or did not answer in time.
     #[error("the bus is unavailable: {0}")]
@@ -70,4 +72,15 @@ pub enum BusError {
     /// This kind of bus cannot carry such an envelope.
     #[error("this bus cannot carry {0}")]
     Unsupported(String),
+}
+
+impl BusError {
+    /// Status of the HTTP response to a request that failed for this.
+    pub fn status(&self) -> u16 {
+        match self {
+            // A retry would not help.
+            Self::Unsupported(_) => 422,
+            Self::Unavailable(_) | Self::Refused(_) => 503,
+        }
+    }
 }

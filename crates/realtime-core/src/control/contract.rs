@@ -14,6 +14,7 @@ use crate::{Position, UserId, auth::TokenHash};
 /// Nodes of another version may leave it out, as they may any field that is optional here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[non_exhaustive]
 pub enum Command {
     /// End a user's sessions, or one of them with all others of its token, and refuse their tokens.
     Kick {
@@ -179,6 +180,13 @@ pub struct CommandResult {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("failed to send the command: {0}")]
 pub struct ControlError(pub String);
+
+impl ControlError {
+    /// Status of the HTTP response to a request that failed for this.
+    pub fn status(&self) -> u16 {
+        503
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -15,13 +15,14 @@ use super::{
     tasks::{essential, restarting},
 };
 use crate::{
-    MemoryBus, Settings,
+    CloseReason, MemoryBus, SessionHandle, Settings,
     bus::Bus,
     control::{Control, LocalControl},
     node::Node,
     presence::{LocalPresence, Presence},
     registry::Registry,
     revocation_list::RevocationList,
+    session::hooks::Hooks,
     settings::SettingsError,
 };
 
@@ -32,6 +33,7 @@ pub struct HubBuilder {
     presence: Option<MakePresence>,
     control: Option<MakeControl>,
     node: String,
+    hooks: Hooks,
 }
 
 /// Makes what gives orders to the cluster from what carries them out on this node.
@@ -56,6 +58,7 @@ impl HubBuilder {
             presence: None,
             control: None,
             node: format!("{:08x}", rand::random::<u32>()),
+            hooks: Hooks::default(),
         }
     }
 
@@ -95,6 +98,37 @@ impl HubBuilder {
         self
     }
 
+    /// Sets a function that is called with every session of this node once it has opened: before its first frame is
+    /// written, and before the client knows. What is sent to the session in it comes first.
+    ///
+    /// It runs on the session's worker, so it must not block; for work that waits, spawn a task. A second call replaces
+    /// the first function.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use realtime_core::Hub;
+    /// let hub = Hub::builder()
+    ///     .on_open(|session| println!("{} opened a {}", session.user(), session.transport()))
+    ///     .on_close(|session, reason| println!("{} ended: {}", session.user(), reason.name()))
+    ///     .start()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn on_open(mut self, hook: impl Fn(&SessionHandle) + Send + Sync + 'static) -> Self {
+        self.hooks.on_open = Some(Box::new(hook));
+        self
+    }
+
+    /// Sets a function that is called once with every session of this node that has ended, and why. As for
+    /// [`Self::on_open`], it must not block.
+    #[must_use]
+    pub fn on_close(mut self, hook: impl Fn(&SessionHandle, CloseReason) + Send + Sync + 'static) -> Self {
+        self.hooks.on_close = Some(Box::new(hook));
+        self
+    }
+
     /// Starts the hub on the current tokio runtime.
     ///
     /// # Errors
@@ -104,9 +138,11 @@ impl HubBuilder {
     /// Outside a tokio runtime.
     pub fn start(self) -> Result<Hub, SettingsError> {
         self.settings.check()?;
-        let Self { settings, bus, presence, control, node: name } = self;
+        let Self { settings, bus, presence, control, node: name, hooks } = self;
         let name: Arc<str> = name.into();
-        let node = Arc::new(Node::new(settings));
+        let mut node = Node::new(settings);
+        node.hooks = hooks;
+        let node = Arc::new(node);
         let registry = Arc::new(Registry::new(Arc::clone(&node)));
         node.set_bus_down(true);
         let health = Arc::new(Health::new("the bus has not answered yet"));

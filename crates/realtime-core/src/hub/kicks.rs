@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::Hub;
 use crate::{
-    Envelope, Message, Position, Principal, Scope, UserId,
+    Message, Position, Principal, UserId,
     auth::TokenHash,
     control::{Command, CommandResult, ControlError, RevokedToken},
     error::PublishError,
@@ -13,6 +13,7 @@ use crate::{
 
 /// Error of a kick with a message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum KickError {
     /// The message was not published, and no session was kicked.
     #[error(transparent)]
@@ -20,6 +21,16 @@ pub enum KickError {
     /// The message was published, but the kick could not be given to every node.
     #[error(transparent)]
     Control(#[from] ControlError),
+}
+
+impl KickError {
+    /// Status of the HTTP response to a request that failed for this.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Publish(error) => error.status(),
+            Self::Control(error) => error.status(),
+        }
+    }
 }
 
 impl Hub {
@@ -47,8 +58,7 @@ impl Hub {
         user: &UserId,
         message: impl Into<Message>,
     ) -> Result<CommandResult, KickError> {
-        let envelope = Envelope::to_users([user], Scope::Both, message.into()).expect("one user is not none");
-        let after = self.publish(envelope).await?.position;
+        let after = self.publish_to_user(user, message).await?.position;
         Ok(self.0.control.dispatch(Command::Kick { user: user.clone(), session: None, after }).await?)
     }
 

@@ -94,6 +94,13 @@ pub enum PresenceState {
 #[error("presence is unavailable: {0}")]
 pub struct PresenceError(pub String);
 
+impl PresenceError {
+    /// Status of the HTTP response to a request that failed for this.
+    pub fn status(&self) -> u16 {
+        503
+    }
+}
+
 /// Number of online users and sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct OnlineCount {

@@ -20,6 +20,13 @@ pub struct WebSocketMessageDto {
     pub message: String,
 }
 
+impl WebSocketMessageDto {
+    /// A text for some users.
+    pub fn new(users: impl IntoIterator<Item = impl Into<UserId>>, message: impl Into<String>) -> Self {
+        Self { session_keys: users.into_iter().map(Into::into).collect(), message: message.into() }
+    }
+}
+
 /// DTO of RuoYi-Vue-Plus' `SseMessageUtils.publishMessage`: `{"userIds":[1,2],"message":"text"}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -30,15 +37,22 @@ pub struct SseMessageDto {
     pub message: String,
 }
 
+impl SseMessageDto {
+    /// A text for some users.
+    pub fn new(users: impl IntoIterator<Item = impl Into<UserId>>, message: impl Into<String>) -> Self {
+        Self { user_ids: users.into_iter().map(Into::into).collect(), message: message.into() }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_dtos_have_ruoyis_json_names() {
-        let websocket = WebSocketMessageDto { session_keys: vec![1.into()], message: "hi".into() };
+        let websocket = WebSocketMessageDto::new([1], "hi");
         assert_eq!(serde_json::to_string(&websocket).unwrap(), r#"{"sessionKeys":[1],"message":"hi"}"#);
-        let sse = SseMessageDto { user_ids: vec!["a".parse().unwrap()], message: "hi".into() };
+        let sse = SseMessageDto::new(["a".parse::<UserId>().unwrap()], "hi");
         assert_eq!(serde_json::to_string(&sse).unwrap(), r#"{"userIds":["a"],"message":"hi"}"#);
     }
 }

@@ -61,7 +61,7 @@ fn read_on(
             break;
         }
         let frame = match &entry.content {
-            Content::Envelope(_) if entry.is_for(session.transport(), &topics) => {
+            Content::Envelope(_) if entry.is_for(session.id, session.transport(), &topics) => {
                 entry.encode(session.wire()).cloned()
             }
             Content::Envelope(_) | Content::Marker => None,

@@ -1,16 +1,23 @@
 //! [`SessionHandle`]: what others may do with a live connection.
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use super::{id::SessionId, state::SessionState};
 use crate::{
     CloseReason, Message, Principal, Topic, Transport, UserId,
     auth::TokenHash,
-    error::{SendError, TooLarge},
+    error::{NotText, SendError, TooLarge},
     outbox::TrySendError,
 };
 
 /// A live connection as others see it: who it is, and what may be done with it from any thread.
+///
+/// Two handles are equal if they are of the same session.
 #[derive(Clone)]
 pub struct SessionHandle(pub(crate) Arc<SessionState>);
 
@@ -37,6 +44,11 @@ impl SessionHandle {
     /// Whom it belongs to.
     pub fn principal(&self) -> &Principal {
         &self.0.principal
+    }
+
+    /// The value of a type in the login's [`Extensions`](crate::auth::Extensions).
+    pub fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.0.principal.extensions.get()
     }
 
     /// The user.
@@ -76,6 +88,9 @@ impl SessionHandle {
     pub fn send_local(&self, message: impl Into<Message>) -> Result<(), SendError> {
         let message = message.into();
         let host = self.0.host().ok_or(SendError::Closed)?;
+        if message.data.as_text().is_none() && self.transport().is_text_only() {
+            return Err(NotText.into());
+        }
         TooLarge::check(&message.data, host.limits())?;
         self.0.outbox.offer(&self.0.wire().wire.message(&message, None))?;
         Ok(())
@@ -109,6 +124,20 @@ impl SessionHandle {
     /// Why the session is ending, if it is.
     pub fn closing(&self) -> Option<CloseReason> {
         self.0.outbox.closing()
+    }
+}
+
+impl PartialEq for SessionHandle {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for SessionHandle {}
+
+impl Hash for SessionHandle {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.id.hash(state);
     }
 }
 

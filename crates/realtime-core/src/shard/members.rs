@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     hash::{BuildHasher, RandomState},
+    iter::successors,
     mem,
     sync::Arc,
     time::{Instant, SystemTime},
@@ -231,6 +232,14 @@ impl Members {
         self.users.find(self.hasher.hash_one(user), own).is_some()
     }
 
+    /// Number of the user's own sessions.
+    pub(super) fn count_user(&self, user: UserRef<'_>) -> usize {
+        let own = |slot: &u32| self.sessions[*slot as usize].session.is_of(user);
+        let first = self.users.find(self.hasher.hash_one(user), own).copied();
+        let next = |slot: &u32| Some(self.sessions[*slot as usize].after).filter(|slot| *slot != NO_SLOT);
+        successors(first, next).count()
+    }
+
     /// Puts a session into a named topic. Returns where it stands there.
     pub(super) fn index(&mut self, topic: Topic, slot: u32) -> u32 {
         let slots = self.topics.entry(topic).or_default();
@@ -371,12 +380,16 @@ impl Members {
         visits
     }
 
-    /// How many entries from the first on have the same topics and scope, as far as so many visits are enough for all
+    /// How many entries from the first on have the same targets, as far as so many visits are enough for all
     /// sessions.
     fn run(&self, entries: &[Arc<Entry>], visits: usize) -> usize {
         let Content::Envelope(first) = &entries[0].content else { return 1 };
         let same = |entry: &&Arc<Entry>| match &entry.content {
-            Content::Envelope(other) => other.scope() == first.scope() && other.topics() == first.topics(),
+            Content::Envelope(other) => {
+                other.scope() == first.scope()
+                    && other.topics() == first.topics()
+                    && other.excluded() == first.excluded()
+            }
             Content::Marker | Content::Gap(_) => false,
         };
         let most = visits.div_ceil(self.sessions.len().max(1));
@@ -392,7 +405,7 @@ impl Members {
             Content::Marker => return,
             Content::Gap(reason) => return self.deliver_gap(first, *reason, run[0].position, stats),
         };
-        let end = first + run.len() as u64;
+        let (end, excluded) = (first + run.len() as u64, envelope.excluded());
         let (mut gather, mut unflushed) = (mem::take(&mut self.gather), mem::take(&mut self.unflushed));
         let mut encoded: SmallVec<[EncodedRun<'_>; 2]> = SmallVec::new();
         let visits = self.each(envelope, |member| {
@@ -401,6 +414,10 @@ impl Members {
                 return;
             }
             let session = &member.session;
+            if excluded.is_some() && excluded == Some(session.id) {
+                member.set_next(end);
+                return;
+            }
             let found = encoded.iter().position(|encoded| encoded.is_of(&session.kind));
             let index = found.unwrap_or_else(|| {
                 encoded.push(EncodedRun::new(&session.kind, first, run, is_last));
@@ -481,6 +498,9 @@ impl Members {
         let several = envelope.topics().len() > 1;
         let visits = self.each(envelope, |member| {
             let session = &member.session;
+            if envelope.excluded() == Some(session.id) {
+                return;
+            }
             if several {
                 let slot = session.slot();
                 match served.binary_search(&slot) {

@@ -91,7 +91,7 @@ fn publish(node: &Node, offset: u64, envelope: Envelope) {
 }
 
 fn to_user(user: i64, text: &str) -> Envelope {
-    Envelope::to_users([&user.into()], Scope::Both, Message::text(text.to_owned())).unwrap()
+    Envelope::to_users([user], Scope::Both, Message::text(text.to_owned())).unwrap()
 }
 
 fn to_all(text: &str) -> Envelope {
@@ -441,7 +441,7 @@ fn a_subscription_that_meets_its_session_half_registered_touches_no_other() {
             let subscribed = scope.spawn(|| {
                 loop {
                     if let Some(state) = shard.node.directory.of(&2.into()).pop() {
-                        return crate::SessionHandle(state).subscribe(topic.clone());
+                        return SessionHandle(state).subscribe(topic.clone());
                     }
                     std::thread::yield_now();
                 }
@@ -470,7 +470,7 @@ impl WireFormat for FaultyWire {
     }
 
     fn message(&self, message: &Message, position: Option<Position>) -> Bytes {
-        assert_ne!(message.data, "bad", "this text has no frame");
+        assert!(message.data != *"bad", "this text has no frame");
         PlainWire.message(message, position)
     }
 

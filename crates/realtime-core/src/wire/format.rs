@@ -47,6 +47,7 @@ pub enum BusState {
 
 /// Why messages may be missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum GapReason {
     /// They have left the window of recent envelopes.
     History,

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::SystemTime};
 use futures_core::future::BoxFuture;
 use realtime_core::{
     Authenticator, Principal,
-    auth::{AuthError, ClientIdPolicy, Credential, Handshake, TokenHash},
+    auth::{AuthError, ClientIdPolicy, Credential, Handshake},
 };
 
 use super::{
@@ -102,15 +102,10 @@ impl Authenticator for SaTokenAuthenticator {
                 // The login is valid all the same.
                 tracing::debug!(%user, %error, "failed to renew the time of last activity");
             }
-            Ok(Principal {
-                user,
-                client_id: client_id.map(Into::into),
-                token: TokenHash::of(token),
-                issued_at: None,
-                expires_at: None,
-                topics: Vec::new(),
-                credential: Some(Credential::new(token)),
-            })
+            let mut principal = Principal::new(user, token);
+            principal.client_id = client_id.map(Into::into);
+            principal.credential = Some(Credential::new(token));
+            Ok(principal)
         })
     }
 }

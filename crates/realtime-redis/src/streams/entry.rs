@@ -2,8 +2,9 @@
 
 use std::{borrow::Cow, sync::Arc};
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use bytestring::ByteString;
-use realtime_core::{Envelope, EventName, Message, Position, Scope, Topic, Transport};
+use realtime_core::{Envelope, EventName, Message, Payload, Position, Scope, SessionId, Topic, Transport};
 use redis::{Cmd, RedisWrite, ToRedisArgs, Value};
 use serde::{Deserialize, Serialize};
 
@@ -81,7 +82,15 @@ struct Json<'a> {
     scope: Option<Cow<'a, str>>,
     #[serde(default)]
     event: Cow<'a, EventName>,
-    data: Cow<'a, ByteString>,
+    /// The text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    data: Option<Cow<'a, ByteString>>,
+    /// The bytes of a message that is no text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    base64: Option<Cow<'a, str>>,
+    /// The session that is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    except: Option<SessionId>,
     /// Milliseconds since 1970.
     at: u64,
 }
@@ -95,6 +104,10 @@ struct Encoded<'a> {
 impl ToRedisArgs for Encoded<'_> {
     fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
         let Message { event, data, .. } = self.envelope.message();
+        let (data, base64) = match data {
+            Payload::Text(text) => (Some(Cow::Borrowed(text)), None),
+            Payload::Binary(bytes) => (None, Some(Cow::Owned(BASE64_STANDARD.encode(bytes)))),
+        };
         let json = Json {
             topics: Cow::Borrowed(self.envelope.topics()),
             scope: match self.envelope.scope() {
@@ -102,7 +115,9 @@ impl ToRedisArgs for Encoded<'_> {
                 Scope::Only(transport) => Some(Cow::Owned(transport.to_string())),
             },
             event: Cow::Borrowed(event),
-            data: Cow::Borrowed(data),
+            data,
+            base64,
+            except: self.envelope.excluded(),
             at: self.at,
         };
         serde_json::to_writer(out.writer_for_next_arg(), &json).expect("strings and numbers are always JSON");
@@ -131,7 +146,7 @@ pub(super) fn decode(fields: &[Value]) -> Entry {
         return Entry { content: Content::Claim, at: number(TIME_FIELD) };
     }
     let Some(json) = field(ENVELOPE_FIELD) else { return unknown("no envelope") };
-    let Ok(Json { topics, scope, event, data, at }) = serde_json::from_slice(json) else {
+    let Ok(Json { topics, scope, event, data, base64, except, at }) = serde_json::from_slice(json) else {
         return unknown("malformed envelope");
     };
     let scope = match scope.as_deref().map(Transport::parse) {
@@ -139,9 +154,17 @@ pub(super) fn decode(fields: &[Value]) -> Entry {
         Some(Some(transport)) => Scope::Only(transport),
         Some(None) => return unknown("invalid scope"),
     };
-    let message = Message::new(event.into_owned(), data.into_owned());
+    let data = match (data, base64.map(|text| BASE64_STANDARD.decode(&*text))) {
+        (Some(text), None) => Payload::Text(text.into_owned()),
+        (None, Some(Ok(bytes))) => Payload::Binary(bytes.into()),
+        _ => return unknown("malformed message"),
+    };
+    let message = Message { event: event.into_owned(), data };
     match Envelope::to_topics(topics.into_owned(), scope, message) {
-        Ok(envelope) => Entry { content: Content::Envelope(Arc::new(envelope)), at: Some(at) },
+        Ok(envelope) => {
+            let envelope = except.into_iter().fold(envelope, Envelope::except);
+            Entry { content: Content::Envelope(Arc::new(envelope)), at: Some(at) }
+        }
         Err(_) => unknown("no topics"),
     }
 }

@@ -56,7 +56,7 @@ async fn a_slow_subscriber_makes_publishers_wait_and_loses_nothing() {
     next(&mut events).await;
     for n in 0..total {
         let BusEvent::Message(Some(position), got) = next(&mut events).await else { panic!("no message") };
-        assert_eq!((position.offset, &*got.message().data), (n as u64 + 1, n.to_string().as_str()));
+        assert_eq!((position.offset, got.message().data.to_string()), (n as u64 + 1, n.to_string()));
     }
     publisher.await.unwrap();
 }

@@ -1,0 +1,90 @@
+//! [`Extensions`]: an application's own data, by type.
+
+use std::{
+    any::{Any, TypeId},
+    fmt,
+    sync::Arc,
+};
+
+/// Values of an application, at most one of each type.
+///
+/// Middleware adds them to a request, whose [`Handshake`](super::Handshake) has them then, and an authenticator to the
+/// [`Principal`](super::Principal), which every session of the login has. A clone has the same values.
+#[derive(Clone, Default)]
+pub struct Extensions(Option<Arc<Vec<Extension>>>);
+
+#[derive(Clone)]
+struct Extension {
+    id: TypeId,
+    name: &'static str,
+    value: Arc<dyn Any + Send + Sync>,
+}
+
+impl Extensions {
+    /// No values.
+    pub const fn new() -> Self {
+        Self(None)
+    }
+
+    /// Adds a value, in place of the one of its type. Clones that were made before keep theirs.
+    pub fn insert<T: Send + Sync + 'static>(&mut self, value: T) {
+        let extension =
+            Extension { id: TypeId::of::<T>(), name: std::any::type_name::<T>(), value: Arc::new(value) };
+        let all = Arc::make_mut(self.0.get_or_insert_default());
+        match all.iter_mut().find(|known| known.id == extension.id) {
+            Some(known) => *known = extension,
+            None => all.push(extension),
+        }
+    }
+
+    /// The value of a type.
+    pub fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        let found = self.0.as_ref()?.iter().find(|extension| extension.id == TypeId::of::<T>())?;
+        found.value.downcast_ref()
+    }
+}
+
+/// Whether both have the same values, not only equal ones.
+impl PartialEq for Extensions {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (None, None) => true,
+            (Some(own), Some(other)) => {
+                own.len() == other.len()
+                    && own.iter().zip(&**other).all(|(own, other)| Arc::ptr_eq(&own.value, &other.value))
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Extensions {}
+
+/// Shows the types of the values.
+impl fmt::Debug for Extensions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set()
+            .entries(self.0.iter().flat_map(|all| all.iter()).map(|extension| extension.name))
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_one_value_of_each_type_and_clones_keep_theirs() {
+        let mut extensions = Extensions::new();
+        assert_eq!(extensions.get::<u8>(), None);
+        extensions.insert(1_u8);
+        extensions.insert("text");
+        let before = extensions.clone();
+        assert_eq!(before, extensions);
+        extensions.insert(2_u8);
+        assert_eq!((extensions.get(), extensions.get()), (Some(&2_u8), Some(&"text")));
+        assert_eq!(before.get(), Some(&1_u8));
+        assert_ne!(before, extensions);
+        assert_eq!(format!("{extensions:?}"), r#"{"u8", "&str"}"#);
+    }
+}
