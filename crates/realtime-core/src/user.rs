@@ -46,8 +46,8 @@ impl UserId {
     }
 }
 
-impl From<&UserId> for UserId {
-    fn from(user: &UserId) -> Self {
+impl From<&Self> for UserId {
+    fn from(user: &Self) -> Self {
         user.clone()
     }
 }

@@ -1,9 +1,10 @@
 //! [`SseEmitters`]: the methods of RuoYi's `SseMessageUtils` and `SseEmitterManager`.
 
-use std::{ops::Deref, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
+use delegate::delegate;
 use realtime_core::{
-    Hub, Principal, UserId,
+    ByteString, Hub, Principal, SessionHandle, UserId,
     auth::TokenHash,
     bus::Published,
     facade::{Facade, FacadeError},
@@ -21,9 +22,6 @@ use crate::{
 };
 
 /// Pushes through event streams, and opens and ends them.
-///
-/// It derefs to [`Facade`], which has the methods that both transports share: `send_message`, `send_message_all`,
-/// `publish_all`, `exist_session`, `sessions_all`, `sessions`, `is_enabled`.
 #[derive(Clone)]
 pub struct SseEmitters {
     facade: Facade,
@@ -124,13 +122,52 @@ impl SseEmitters {
     pub(crate) fn end(&self, user: &UserId, token: TokenHash) -> usize {
         self.hub().map_or(0, |hub| hub.disconnect(user, token, TRANSPORT, SPARE))
     }
-}
 
-impl Deref for SseEmitters {
-    type Target = Facade;
-
-    fn deref(&self) -> &Facade {
-        &self.facade
+    delegate! {
+        to self.facade {
+            /// Whether the module is enabled.
+            pub fn is_enabled(&self) -> bool;
+            /// The hub behind it.
+            ///
+            /// # Errors
+            /// [`FacadeError::Disabled`] when the module is disabled.
+            pub fn hub(&self) -> Result<&Hub, FacadeError>;
+            /// Sends a text to a user's sessions of this transport on this node only: at most once, never replayed.
+            ///
+            /// # Errors
+            /// [`FacadeError`] when the module is disabled, the text is too large or a worker's queue is full.
+            pub fn send_message(
+                &self,
+                user: impl Into<UserId>,
+                text: impl Into<ByteString>,
+            ) -> Result<(), FacadeError>;
+            /// Sends a text to all sessions of this transport on this node only: at most once, never replayed.
+            ///
+            /// # Errors
+            /// As [`Self::send_message`].
+            pub fn send_message_all(&self, text: impl Into<ByteString>) -> Result<(), FacadeError>;
+            /// Publishes a text to some users on every node.
+            ///
+            /// # Errors
+            /// [`FacadeError`] when the module is disabled, the list is empty, the text is too large or the bus is
+            /// unavailable.
+            pub async fn publish_to(
+                &self,
+                users: impl IntoIterator<Item = impl Into<UserId>>,
+                text: impl Into<ByteString>,
+            ) -> Result<Published, FacadeError>;
+            /// Publishes a text to everybody on every node.
+            ///
+            /// # Errors
+            /// [`FacadeError`] when the module is disabled, the text is too large or the bus is unavailable.
+            pub async fn publish_all(&self, text: impl Into<ByteString>) -> Result<Published, FacadeError>;
+            /// Whether a user has a session of this transport on this node.
+            pub fn exist_session(&self, user: impl Into<UserId>) -> bool;
+            /// The users that have a session of this transport on this node, ascending.
+            pub fn sessions_all(&self) -> Vec<UserId>;
+            /// A user's sessions of this transport on this node, oldest first.
+            pub fn sessions(&self, user: impl Into<UserId>) -> Vec<SessionHandle>;
+        }
     }
 }
 

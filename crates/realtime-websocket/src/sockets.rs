@@ -1,10 +1,11 @@
 //! [`WebSockets`]: the methods of RuoYi's `WebSocketUtils` and `WebSocketSessionHolder`.
 
-use std::{fmt, ops::Deref, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use actix_web::{HttpRequest, HttpResponse, web};
+use delegate::delegate;
 use realtime_core::{
-    Hub, Principal,
+    ByteString, Hub, Principal, SessionHandle, UserId,
     bus::Published,
     facade::{Facade, FacadeError},
     ruoyi::WebSocketMessageDto,
@@ -13,9 +14,6 @@ use realtime_core::{
 use crate::{Echo, InboundHandler, TRANSPORT, UpgradeError, endpoint::Endpoint, upgrade::Upgrade};
 
 /// Pushes through WebSockets, and opens them.
-///
-/// It derefs to [`Facade`], which has the methods that both transports share: `send_message`, `send_message_all`,
-/// `publish_all`, `exist_session`, `sessions_all`, `sessions`, `is_enabled`.
 #[derive(Clone)]
 pub struct WebSockets {
     facade: Facade,
@@ -85,13 +83,52 @@ impl WebSockets {
     pub async fn publish_message(&self, dto: WebSocketMessageDto) -> Result<Published, FacadeError> {
         self.publish_to(dto.session_keys, dto.message).await
     }
-}
 
-impl Deref for WebSockets {
-    type Target = Facade;
-
-    fn deref(&self) -> &Facade {
-        &self.facade
+    delegate! {
+        to self.facade {
+            /// Whether the module is enabled.
+            pub fn is_enabled(&self) -> bool;
+            /// The hub behind it.
+            ///
+            /// # Errors
+            /// [`FacadeError::Disabled`] when the module is disabled.
+            pub fn hub(&self) -> Result<&Hub, FacadeError>;
+            /// Sends a text to a user's sessions of this transport on this node only: at most once, never replayed.
+            ///
+            /// # Errors
+            /// [`FacadeError`] when the module is disabled, the text is too large or a worker's queue is full.
+            pub fn send_message(
+                &self,
+                user: impl Into<UserId>,
+                text: impl Into<ByteString>,
+            ) -> Result<(), FacadeError>;
+            /// Sends a text to all sessions of this transport on this node only: at most once, never replayed.
+            ///
+            /// # Errors
+            /// As [`Self::send_message`].
+            pub fn send_message_all(&self, text: impl Into<ByteString>) -> Result<(), FacadeError>;
+            /// Publishes a text to some users on every node.
+            ///
+            /// # Errors
+            /// [`FacadeError`] when the module is disabled, the list is empty, the text is too large or the bus is
+            /// unavailable.
+            pub async fn publish_to(
+                &self,
+                users: impl IntoIterator<Item = impl Into<UserId>>,
+                text: impl Into<ByteString>,
+            ) -> Result<Published, FacadeError>;
+            /// Publishes a text to everybody on every node.
+            ///
+            /// # Errors
+            /// [`FacadeError`] when the module is disabled, the text is too large or the bus is unavailable.
+            pub async fn publish_all(&self, text: impl Into<ByteString>) -> Result<Published, FacadeError>;
+            /// Whether a user has a session of this transport on this node.
+            pub fn exist_session(&self, user: impl Into<UserId>) -> bool;
+            /// The users that have a session of this transport on this node, ascending.
+            pub fn sessions_all(&self) -> Vec<UserId>;
+            /// A user's sessions of this transport on this node, oldest first.
+            pub fn sessions(&self, user: impl Into<UserId>) -> Vec<SessionHandle>;
+        }
     }
 }
 
