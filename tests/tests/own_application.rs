@@ -1,4 +1,5 @@
 //! An application's own: what its logins see of a request, binary messages, and reasons for the end of a session.
+#![allow(clippy::unwrap_used, reason = "tests may")]
 
 use std::sync::{Arc, Mutex};
 
