@@ -1,14 +1,20 @@
 //! Each example as a process of its own, used as its documentation says.
 #![allow(clippy::unwrap_used, reason = "tests may")]
 
-use std::process::Stdio;
+use std::{process::Stdio, sync::Arc};
 
 use realtime_redis::{RedisConfig, RedisStreamsBus};
-use realtime_tests::{Redis, Server, Socket, conformance::Subscriber, within};
+use realtime_tests::{Authority, EventStream, Redis, Server, Socket, conformance::Subscriber, within};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
+};
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
     process::{Child, Command},
 };
+use tokio_rustls::TlsConnector;
 
 /// A running example. It is killed when it is dropped.
 struct Program {
@@ -25,7 +31,12 @@ impl Server for Program {
 impl Program {
     /// Starts a server on a free port and returns it once it listens, with the line that starts with `line`.
     async fn start(binary: &str, line: &str) -> (Self, String) {
+        Self::start_with(binary, &[], line).await
+    }
+
+    async fn start_with(binary: &str, arguments: &[&str], line: &str) -> (Self, String) {
         let mut child = Command::new(binary)
+            .args(arguments)
             .arg("127.0.0.1:0")
             .stderr(Stdio::piped())
             .kill_on_drop(true)
@@ -51,8 +62,13 @@ impl Program {
     }
 
     async fn post(&self, path: &str, body: &'static str) -> reqwest::Response {
+        self.send(reqwest::Method::POST, path, body).await
+    }
+
+    async fn send(&self, method: reqwest::Method, path: &str, body: &'static str) -> reqwest::Response {
         let url = format!("http://127.0.0.1:{}{path}", self.port);
-        within("an answer", reqwest::Client::new().post(url).body(body).send()).await.unwrap()
+        let request = reqwest::Client::new().request(method, url).body(body);
+        within("an answer", request.send()).await.unwrap()
     }
 }
 
@@ -131,4 +147,64 @@ async fn a_worker_publishes_over_redis_without_http() {
     let (position, text) = node.message().await;
     assert_eq!(text, "paid");
     assert_eq!(printed, format!("published at {}\n", position.unwrap()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_follows_an_order_sees_what_becomes_of_it() {
+    let (server, _) = Program::start(env!("CARGO_BIN_EXE_topics"), "change it").await;
+    let mut streams = Vec::new();
+    for user in [1, 2] {
+        let token = server.post(&format!("/login/{user}"), "").await.text().await.unwrap();
+        streams.push((EventStream::open(&server, &token, None).await.unwrap(), token));
+    }
+    let follow =
+        async |token: &str| server.post(&format!("/orders/7/follow?Authorization={token}"), "").await;
+    assert_eq!(follow("wrong").await.status(), 401);
+    let answer = follow(&streams[0].1).await.text().await.unwrap();
+    assert_eq!(answer, "1 sessions follow it\n");
+    let change = async |order: &str, status| {
+        let answer = server.send(reqwest::Method::PUT, &format!("/orders/{order}"), status).await;
+        assert_eq!(answer.status(), 204);
+    };
+    change("7", "shipped").await;
+    let event = within("an event", streams[0].0.next()).await.unwrap();
+    assert_eq!((event.event.as_str(), event.data.as_str()), ("order", r#"{"id":7,"status":"shipped"}"#));
+    // The other one follows it later, and has not been sent what came before.
+    follow(&streams[1].1).await;
+    change("8", "lost").await;
+    change("7", "delivered").await;
+    for (stream, _) in &mut streams {
+        let event = within("an event", stream.next()).await.unwrap();
+        assert_eq!(event.data, r#"{"id":7,"status":"delivered"}"#);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_is_encrypted_and_http_2_is_offered() {
+    let authority = Authority::new();
+    let (certificate, key) = (authority.path("server.crt"), authority.path("server.key"));
+    let files = [certificate.to_str().unwrap(), key.to_str().unwrap()];
+    let (server, line) = Program::start_with(env!("CARGO_BIN_EXE_tls"), &files, "open the stream: ").await;
+    let token = line.split_once("Authorization=").unwrap().1.trim_end_matches('\'');
+
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(authority.path("ca.crt")).unwrap()).unwrap();
+    let connect = async |protocol: &str| {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config =
+            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let mut config = config.with_root_certificates(roots.clone()).with_no_client_auth();
+        config.alpn_protocols = vec![protocol.into()];
+        let tcp = TcpStream::connect(("127.0.0.1", server.port)).await.unwrap();
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        within("TLS", TlsConnector::from(Arc::new(config)).connect(name, tcp)).await.unwrap()
+    };
+    assert_eq!(connect("h2").await.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let mut stream = connect("http/1.1").await;
+    let request = format!("GET /resource/sse?Authorization={token} HTTP/1.1\r\nHost: x\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut seen = Vec::new();
+    while !String::from_utf8_lossy(&seen).contains("data:a second has passed\n") {
+        assert_ne!(within("bytes", stream.read_buf(&mut seen)).await.unwrap(), 0);
+    }
 }
