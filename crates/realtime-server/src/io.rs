@@ -10,10 +10,12 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use actix_rt::net::TcpStream;
 use bytes::{Buf, BytesMut};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
@@ -189,7 +191,7 @@ impl Shared {
     /// Ends the connection with a reset; unsent data is discarded.
     pub(crate) fn reset(&self) {
         if let Some(stream) = &self.0.borrow().stream {
-            crate::options::reset_on_close(stream.tcp());
+            reset_on_close(stream.tcp());
         }
     }
 
@@ -398,7 +400,7 @@ impl AsyncWrite for ServerIo {
             if let Some(leave) = state.takeover.waiting()
                 && let Poll::Ready(aborted) = leave.poll_aborted(cx)
             {
-                crate::options::reset_on_close(stream.tcp());
+                reset_on_close(stream.tcp());
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, aborted)));
             }
         }
@@ -440,5 +442,12 @@ impl AsyncWrite for ServerIo {
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Shared")
+    }
+}
+
+/// Has the socket end with a reset when it is closed; what the kernel still holds is thrown away then.
+fn reset_on_close(tcp: &TcpStream) {
+    if let Err(error) = SockRef::from(tcp).set_linger(Some(Duration::ZERO)) {
+        tracing::debug!(%error, "failed to have a socket reset");
     }
 }

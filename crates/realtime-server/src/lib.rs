@@ -36,6 +36,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "nothing is taken over there"))]
 
+mod body;
 mod chunks;
 mod connection;
 mod counts;
@@ -50,7 +51,8 @@ mod server;
 mod takeover;
 
 pub use actix_server::{Server, ServerHandle};
-pub use connection::{Aborted, Connection, ConnectionBody, Step};
+pub use body::ConnectionBody;
+pub use connection::{Aborted, Connection, Step};
 #[cfg(target_os = "linux")]
 pub use lane::Socket;
 pub use options::socket_options;

@@ -92,10 +92,3 @@ fn set_options(tcp: &TcpStream, max_stall: Duration, inherited: bool) -> io::Res
     let _ = max_stall;
     Ok(())
 }
-
-/// Has the socket end with a reset when it is closed; what the kernel still holds is thrown away then.
-pub(crate) fn reset_on_close(tcp: &TcpStream) {
-    if let Err(error) = SockRef::from(tcp).set_linger(Some(Duration::ZERO)) {
-        tracing::debug!(%error, "failed to have a socket reset");
-    }
-}
