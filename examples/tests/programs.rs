@@ -16,6 +16,9 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
+/// An address with a free port.
+const FREE: &str = "127.0.0.1:0";
+
 /// A running example. It is killed when it is dropped.
 struct Program {
     _child: Child,
@@ -31,17 +34,12 @@ impl Server for Program {
 impl Program {
     /// Starts a server on a free port and returns it once it listens, with the line that starts with `line`.
     async fn start(binary: &str, line: &str) -> (Self, String) {
-        Self::start_with(binary, &[], line).await
+        Self::start_with(binary, line, &[FREE]).await
     }
 
-    async fn start_with(binary: &str, arguments: &[&str], line: &str) -> (Self, String) {
-        let mut child = Command::new(binary)
-            .args(arguments)
-            .arg("127.0.0.1:0")
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
+    async fn start_with(binary: &str, line: &str, arguments: &[&str]) -> (Self, String) {
+        let mut child =
+            Command::new(binary).args(arguments).stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let (port, line) = within("the example to listen", async {
             let mut port = None;
@@ -134,6 +132,34 @@ async fn a_room_reaches_its_members_and_no_one_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_sections_of_a_services_own_file_configure_transports_and_redis() {
+    let binary = env!("CARGO_BIN_EXE_configured");
+    let (server, line) = Program::start(binary, "connect user 42: ").await;
+    let token = line.split_once("Authorization=").unwrap().1;
+    let path = format!("/push/websocket?Authorization={token}");
+    let mut socket = Socket::open_at(&server, &path, &[]).await.unwrap();
+    assert_eq!(server.post("/orders/42/paid/20", "").await.status(), 200);
+    assert_eq!(socket.text().await, "paid: 20 EUR");
+
+    let redis = Redis::start().await;
+    let file = std::env::temp_dir().join(format!("realtime-configured-{}.yml", std::process::id()));
+    let yaml = format!(
+        "orders: {{currency: USD}}\nsse: {{enabled: false}}\nredis: {{url: '{}', keyPrefix: shop}}\n",
+        redis.url()
+    );
+    std::fs::write(&file, yaml).unwrap();
+    let (server, _) = Program::start_with(binary, "connect user 42: ", &[FREE, file.to_str().unwrap()]).await;
+    std::fs::remove_file(&file).unwrap();
+    let path = format!("/resource/websocket?Authorization={token}");
+    let mut socket = Socket::open_at(&server, &path, &[]).await.unwrap();
+    assert_eq!(server.post("/orders/42/paid/20", "").await.status(), 200);
+    assert_eq!(socket.text().await, "paid: 20 USD");
+    assert!(redis.cli(&["keys", "*"]).contains("{shop:rt}"));
+    let off = reqwest::get(format!("http://127.0.0.1:{}/resource/sse", server.port)).await.unwrap();
+    assert_eq!(off.status(), 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_worker_publishes_over_redis_without_http() {
     let redis = Redis::start().await;
     let bus = RedisStreamsBus::new(RedisConfig::single(redis.url())).unwrap();
@@ -183,8 +209,9 @@ async fn whoever_follows_an_order_sees_what_becomes_of_it() {
 async fn a_stream_is_encrypted_and_http_2_is_offered() {
     let authority = Authority::new();
     let (certificate, key) = (authority.path("server.crt"), authority.path("server.key"));
-    let files = [certificate.to_str().unwrap(), key.to_str().unwrap()];
-    let (server, line) = Program::start_with(env!("CARGO_BIN_EXE_tls"), &files, "open the stream: ").await;
+    let arguments = [certificate.to_str().unwrap(), key.to_str().unwrap(), FREE];
+    let (server, line) =
+        Program::start_with(env!("CARGO_BIN_EXE_tls"), "open the stream: ", &arguments).await;
     let token = line.split_once("Authorization=").unwrap().1.trim_end_matches('\'');
 
     let mut roots = RootCertStore::empty();

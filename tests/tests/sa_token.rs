@@ -28,7 +28,7 @@ fn config(redis: &Redis) -> SaTokenConfig {
 }
 
 fn config_at(topology: Topology) -> SaTokenConfig {
-    SaTokenConfig { redis: RedisConfig::new(topology), ..SaTokenConfig::new("", JAVA_SECRET) }
+    SaTokenConfig::new("", JAVA_SECRET).redis(RedisConfig::new(topology))
 }
 
 fn serve(config: SaTokenConfig) -> (Embedded, SaTokenAuthenticator) {
@@ -208,7 +208,7 @@ async fn the_client_id_is_the_tokens() {
     assert_eq!(refusal(&server, &query, app).await, mismatch);
     assert_eq!(refusal(&server, &format!("{query}&clientid=app"), &[]).await, mismatch);
 
-    let (strict, _) = serve(SaTokenConfig { client_id: ClientIdPolicy::Required, ..config(&java.redis) });
+    let (strict, _) = serve(config(&java.redis).client_id(ClientIdPolicy::Required));
     admits(&strict, &query, web).await;
     assert_eq!(refusal(&strict, &query, &[]).await, "clientid is missing");
 }
@@ -218,9 +218,8 @@ async fn keys_are_found_under_the_prefixes_of_the_java_nodes_and_nowhere_else() 
     let mut java = JavaLogins::start().await;
     let all = [("", true, "global:"), ("", false, ""), ("ry", true, "ry:global:"), ("ry", false, "ry:")];
     for (key_prefix, global_prefix, written) in all {
-        let redis =
-            RedisConfig { key_prefix: key_prefix.to_owned(), ..RedisConfig::single(java.redis.url()) };
-        let (server, _) = serve(SaTokenConfig { redis, global_prefix, ..config(&java.redis) });
+        let redis = RedisConfig::single(java.redis.url()).key_prefix(key_prefix);
+        let (server, _) = serve(config(&java.redis).redis(redis).global_prefix(global_prefix));
         for (.., prefix) in all {
             java.prefix(prefix);
             let token = java.login(1);
@@ -264,8 +263,8 @@ async fn a_redis_that_is_away_refuses_nobody_for_good() {
 async fn a_redis_that_hangs_is_away_once_the_time_limit_is_over() {
     let java = JavaLogins::start().await;
     let limit = Duration::from_millis(500);
-    let redis = RedisConfig { command_timeout: limit, ..RedisConfig::single(java.redis.url()) };
-    let (server, _) = serve(SaTokenConfig { redis, ..config(&java.redis) });
+    let redis = RedisConfig::single(java.redis.url()).command_timeout(limit);
+    let (server, _) = serve(config(&java.redis).redis(redis));
     let token = java.login(1);
     admits(&server, &format!("Authorization=Bearer%20{token}"), &[]).await;
     java.redis.pause();
@@ -392,9 +391,7 @@ async fn logins_are_found_in_a_cluster_wherever_their_keys_are() {
 #[actix_web::test]
 async fn an_installation_without_an_activity_check_has_no_such_keys_and_needs_none() {
     let java = JavaLogins::start().await;
-    let dynamic_active_timeout = false;
-    let (server, authenticator) =
-        serve(SaTokenConfig { dynamic_active_timeout, renew: true, ..config(&java.redis) });
+    let (server, authenticator) = serve(config(&java.redis).dynamic_active_timeout(false).renew(true));
     let _watch = authenticator.watch(server.hub.clone(), PERIOD);
     let token = java.login(1);
     java.redis.cli(&["DEL", &java.last_active_key(&token)]);
@@ -415,8 +412,8 @@ async fn a_limit_for_all_logins_is_honoured() {
     let active_timeout = Some(Duration::from_secs(1800));
     let millis = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
     for dynamic_active_timeout in [false, true] {
-        let (server, authenticator) =
-            serve(SaTokenConfig { active_timeout, dynamic_active_timeout, ..config(&java.redis) });
+        let config = config(&java.redis).active_timeout(active_timeout);
+        let (server, authenticator) = serve(config.dynamic_active_timeout(dynamic_active_timeout));
         let _watch = authenticator.watch(server.hub.clone(), PERIOD);
         let token = java.login(1);
         // As Java writes it for a login without a limit of its own.
@@ -431,11 +428,8 @@ async fn a_limit_for_all_logins_is_honoured() {
 #[actix_web::test]
 async fn a_token_that_says_nothing_is_whose_redis_says() {
     let java = JavaLogins::start().await;
-    let (server, authenticator) = serve(SaTokenConfig {
-        style: SaTokenStyle::Opaque,
-        dynamic_active_timeout: false,
-        ..SaTokenConfig::new(java.redis.url(), "")
-    });
+    let config = SaTokenConfig::new(java.redis.url(), "").style(SaTokenStyle::Opaque);
+    let (server, authenticator) = serve(config.dynamic_active_timeout(false));
     let _watch = authenticator.watch(server.hub.clone(), PERIOD);
     for (n, token) in [
         "5a8e5cf0-3b0e-4b5c-9f3a-0c2f4c8f5d11",
@@ -503,7 +497,7 @@ async fn a_renewal_writes_what_java_would_and_keeps_the_time_to_live() {
     let java = JavaLogins::start().await;
     let millis = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
     let (reader, _) = serve(config(&java.redis));
-    let (writer, _) = serve(SaTokenConfig { renew: true, ..config(&java.redis) });
+    let (writer, _) = serve(config(&java.redis).renew(true));
     for limit in [",1800", ",-1", ""] {
         let token = java.login(1);
         let (key, query) = (java.last_active_key(&token), format!("Authorization=Bearer%20{token}"));

@@ -36,7 +36,7 @@
 //! | reach the sessions of this node | [`Hub::sessions`], [`SessionHandle`] |
 //! | identify users | [`Authenticator`], [`Principal`], [`auth`] |
 //! | configure a node | [`HubBuilder`], [`Settings`], [`settings`] |
-//! | connect nodes | [`bus`], [`presence`], [`control`] |
+//! | connect nodes | [`Cluster`], [`bus`], [`presence`], [`control`] |
 //! | write a transport | [`Session`], [`wire`] |
 //! | share a cluster with RuoYi-Vue-Plus | [`ruoyi`] |
 //!
@@ -94,7 +94,10 @@ pub use auth::{Authenticator, Principal};
 pub use bus::MemoryBus;
 pub use close::{CloseCode, CloseReason};
 pub use global::{hub, install};
-pub use hub::{Hub, builder::HubBuilder};
+pub use hub::{
+    Hub,
+    builder::{Cluster, HubBuilder},
+};
 pub use message::{Envelope, EventName, Message, Payload, Scope};
 pub use position::Position;
 pub use session::{Session, handle::SessionHandle, id::SessionId};

@@ -1,16 +1,52 @@
 //! [`RedisConfig`]: the servers of Redis, names and limits.
 
-use std::{fmt, time::Duration};
+mod section;
 
+use std::{fmt, path::PathBuf, time::Duration};
+
+use realtime_core::settings::History;
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, io::tcp::TcpSettings};
+use serde::{Deserialize, Deserializer, de::Error};
 
+use self::section::Section;
 use crate::tls::{self, RedisTls};
 
 /// The servers of Redis, the names of keys, and limits.
-#[derive(Clone)]
+///
+/// It deserializes from the section `redis` of a configuration file. Only `url` has no default; an unknown key is an error,
+/// and so is a value that cannot work, alone or beside the others. Files are read when a bus or another part is made.
+///
+/// | key | default | meaning |
+/// |---|---|---|
+/// | `url` | | The server. With sentinels, user, password and TLS are taken from it; in a cluster only `nodes` count. |
+/// | `mode` | `streams` | [`RedisMode`]: `streams` or `pubsub`. |
+/// | `topology` | `single` | [`Topology`]: `single`, `sentinel` or `cluster`. |
+/// | `nodes` | none | URLs of the sentinels, or of some nodes of the cluster: a list, or one text with commas. |
+/// | `service` | `mymaster` | Name that the sentinels know the master by. |
+/// | `keyPrefix` | none | [`Self::key_prefix`]. |
+/// | `commandTimeout` | `2s` | [`Self::command_timeout`], at least 100 ms. |
+/// | `tls.caFile`, `tls.certFile`, `tls.keyFile`, `tls.insecure` | none | [`RedisTls`], in PEM files. |
+///
+/// ```
+/// use realtime_redis::{RedisConfig, Topology};
+///
+/// #[derive(serde::Deserialize)]
+/// struct AppConfig {
+///     redis: RedisConfig,
+/// }
+///
+/// let file = r#"{"redis": {"url": "redis://127.0.0.1:6379/", "keyPrefix": "shop"}}"#;
+/// let config: AppConfig = serde_json::from_str(file)?;
+/// assert_eq!(config.redis.key_prefix, "shop");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Deserialize)]
+#[serde(try_from = "Section")]
 pub struct RedisConfig {
     /// The arrangement of the servers.
     pub topology: Topology,
+    /// Bus of a [`RedisCluster`](crate::RedisCluster) that is made by [`new`](crate::RedisCluster::new). Default: streams.
+    pub mode: RedisMode,
     /// TLS settings for `rediss` URLs, also of sentinels and cluster nodes.
     pub tls: RedisTls,
     /// Prefix of all keys and channels, without the colon; empty for none.
@@ -43,6 +79,17 @@ pub enum Topology {
     Cluster(Vec<String>),
 }
 
+/// Exchange of messages between nodes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum RedisMode {
+    /// One stream with positions: replay and announced gaps. See [`RedisStreamsBus`](crate::RedisStreamsBus).
+    #[default]
+    Streams,
+    /// RuoYi's channels and bytes, shared with Java nodes: at most once. See [`RedisPubSubBus`](crate::RedisPubSubBus).
+    PubSub,
+}
+
 /// An invalid configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RedisConfigError {
@@ -54,6 +101,24 @@ pub enum RedisConfigError {
         /// The problem.
         problem: String,
     },
+    /// A value that cannot work, alone or beside the others.
+    #[error("{key}: {problem}")]
+    Key {
+        /// The dotted key, below the section.
+        key: &'static str,
+        /// The problem.
+        problem: String,
+    },
+    /// A file that cannot be read, or has nothing usable in it.
+    #[error("{key} (`{}`): {problem}", file.display())]
+    File {
+        /// The dotted key that names it, below the section.
+        key: &'static str,
+        /// The file.
+        file: PathBuf,
+        /// The problem.
+        problem: String,
+    },
     /// Unusable certificates.
     #[error("TLS: {0}")]
     Tls(String),
@@ -62,7 +127,19 @@ pub enum RedisConfigError {
     NoUrl(&'static str),
 }
 
+impl RedisConfigError {
+    /// The dotted key whose value is invalid, below the section, if it is known. The error's text begins with it.
+    pub fn key(&self) -> Option<&'static str> {
+        match self {
+            Self::Key { key, .. } | Self::File { key, .. } => Some(key),
+            Self::Url { .. } | Self::Tls(_) | Self::NoUrl(_) => None,
+        }
+    }
+}
+
 impl RedisConfig {
+    const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
+
     /// Creates a configuration for one server, with defaults for everything else.
     pub fn single(url: impl Into<String>) -> Self {
         Self::new(Topology::Single(url.into()))
@@ -72,13 +149,61 @@ impl RedisConfig {
     pub fn new(topology: Topology) -> Self {
         Self {
             topology,
+            mode: RedisMode::default(),
             tls: RedisTls::default(),
             key_prefix: String::new(),
-            command_timeout: Duration::from_secs(2),
+            command_timeout: Self::COMMAND_TIMEOUT,
             max_len: 100_000,
             max_age: Duration::from_secs(300),
             max_bytes: 64 << 20,
         }
+    }
+
+    /// Deserializes a section that may have no URL, where the application is a single node then: for
+    /// `#[serde(default, deserialize_with = "RedisConfig::optional")]`.
+    ///
+    /// # Errors
+    /// As for a section with a URL; the other keys are checked in any case.
+    pub fn optional<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Self>, D::Error> {
+        let section = Option::<Section>::deserialize(deserializer)?.unwrap_or_default();
+        section.into_config().map_err(D::Error::custom)
+    }
+
+    /// Sets [`Self::mode`].
+    #[must_use]
+    pub fn mode(mut self, mode: RedisMode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Sets [`Self::tls`].
+    #[must_use]
+    pub fn tls(mut self, tls: RedisTls) -> Self {
+        self.tls = tls;
+        self
+    }
+
+    /// Sets [`Self::key_prefix`].
+    #[must_use]
+    pub fn key_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.key_prefix = prefix.into();
+        self
+    }
+
+    /// Sets [`Self::command_timeout`].
+    #[must_use]
+    pub fn command_timeout(mut self, timeout: Duration) -> Self {
+        self.command_timeout = timeout;
+        self
+    }
+
+    /// Sets [`Self::max_len`], [`Self::max_age`] and [`Self::max_bytes`]: the stream keeps what the nodes' logs keep.
+    #[must_use]
+    pub fn history(mut self, history: &History) -> Self {
+        self.max_len = history.max_messages;
+        self.max_age = history.max_age;
+        self.max_bytes = history.max_bytes;
+        self
     }
 
     /// Returns the hash tag of a component's keys: `{[<prefix>:]<name>}`. It includes the prefix, so that a cluster distributes
@@ -97,10 +222,23 @@ impl RedisConfig {
     }
 }
 
+impl TryFrom<String> for RedisMode {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        match name.as_str() {
+            "streams" => Ok(Self::Streams),
+            "pubsub" => Ok(Self::PubSub),
+            _ => Err(format!("`{name}` is none of: streams, pubsub")),
+        }
+    }
+}
+
 impl fmt::Debug for RedisConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisConfig")
             .field("topology", &self.topology)
+            .field("mode", &self.mode)
             .field("tls", &self.tls)
             .field("key_prefix", &self.key_prefix)
             .field("command_timeout", &self.command_timeout)

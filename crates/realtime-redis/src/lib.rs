@@ -1,5 +1,22 @@
 //! Redis behind **realtime**, a push framework for actix-web: message bus, presence, kicks and revocations of a cluster.
 //!
+//! [`RedisCluster`] has all that connects a node with the others:
+//!
+//! ```no_run
+//! use realtime_core::Hub;
+//! use realtime_redis::{RedisCluster, RedisConfig};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = RedisConfig::single("redis://127.0.0.1/");
+//! let hub = Hub::builder().cluster(RedisCluster::streams(config, "node-1")?).start()?;
+//! # drop(hub);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Its parts can also be set one by one:
+//!
 //! - [`RedisStreamsBus`] publishes through one stream, with positions: clients are replayed what they missed on any node,
 //!   and whatever may have been lost is reported as a gap.
 //! - [`RedisPubSubBus`] uses the channels and bytes of RuoYi-Vue-Plus, so that Rust and Java nodes form one cluster; at most
@@ -7,24 +24,7 @@
 //! - [`RedisPresence`] lists who is online in the cluster. [`RedisControl`] ends sessions and revokes tokens on every node.
 //! - `SaTokenAuthenticator` accepts the logins that RuoYi-Vue-Plus keeps in Redis (feature `sa-token`).
 //!
-//! ```no_run
-//! use realtime_core::Hub;
-//! use realtime_redis::{Incarnation, RedisConfig, RedisControl, RedisPresence, RedisStreamsBus};
-//!
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let config = RedisConfig::single("redis://127.0.0.1/");
-//! let incarnation = Incarnation::new("node-1");
-//! let hub = Hub::builder()
-//!     .node("node-1")
-//!     .bus(RedisStreamsBus::new(config.clone())?)
-//!     .presence(RedisPresence::make(config.clone(), incarnation.clone())?)
-//!     .control(RedisControl::make(config, incarnation)?)
-//!     .start()?;
-//! # drop(hub);
-//! # Ok(())
-//! # }
-//! ```
+//! [`RedisConfig`] deserializes from an application's own configuration file.
 //!
 //! # Guarantees
 //!
@@ -46,6 +46,7 @@ mod batcher;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub mod bench;
+mod cluster;
 mod commands;
 mod config;
 mod control;
@@ -68,7 +69,8 @@ mod streams;
 mod task;
 mod tls;
 
-pub use config::{RedisConfig, RedisConfigError, Topology};
+pub use cluster::RedisCluster;
+pub use config::{RedisConfig, RedisConfigError, RedisMode, Topology};
 pub use control::RedisControl;
 pub use incarnation::Incarnation;
 pub use presence::RedisPresence;

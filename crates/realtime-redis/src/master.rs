@@ -115,10 +115,22 @@ impl MasterLookup {
         Ok(lookup)
     }
 
+    /// Checks the URLs of a topology.
+    pub(crate) fn check(topology: &Topology) -> Result<(), RedisConfigError> {
+        match topology {
+            Topology::Single(url) => parse("the server", url).map(drop),
+            Topology::Sentinel { sentinels, server, .. } => {
+                parse_all("sentinel", sentinels)?;
+                parse("the server", server).map(drop)
+            }
+            Topology::Cluster(nodes) => parse_all("cluster node", nodes).map(drop),
+        }
+    }
+
     fn new(config: &RedisConfig) -> Result<Self, RedisConfigError> {
-        let with_tls = |connection| {
-            config.tls.apply(connection).map_err(|error| RedisConfigError::Tls(error.to_string()))
-        };
+        let tls = config.tls.load()?;
+        let with_tls =
+            |connection| tls.apply(connection).map_err(|error| RedisConfigError::Tls(error.to_string()));
         let all_with_tls = |connections: Vec<ConnectionInfo>| {
             connections.into_iter().map(with_tls).collect::<Result<Vec<_>, _>>()
         };

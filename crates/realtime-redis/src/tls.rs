@@ -1,6 +1,9 @@
 //! [`RedisTls`]: the trusted authorities and the client certificate of a `rediss` connection.
 
-use std::fmt;
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+};
 
 use redis::{Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, RedisResult, TlsCertificates};
 #[cfg(feature = "sa-token")]
@@ -10,16 +13,28 @@ use rustls::{
     crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
+use serde::Deserialize;
+
+use crate::config::RedisConfigError;
 
 /// Settings of connections whose URL begins with `rediss`, over TLS 1.2 or 1.3.
 ///
 /// By default the authorities of the operating system are trusted (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others), and no
 /// client certificate is sent.
-#[derive(Clone, Default)]
+///
+/// It deserializes from a section with the keys `caFile`, `certFile` and `keyFile`, which name files in PEM, and `insecure`.
+/// The files are read when a bus or another part is made.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct RedisTls {
-    ca: Option<Vec<u8>>,
-    client: Option<ClientTlsConfig>,
+    ca_file: Option<PathBuf>,
+    cert_file: Option<PathBuf>,
+    key_file: Option<PathBuf>,
     insecure: bool,
+    #[serde(skip)]
+    ca: Option<Vec<u8>>,
+    #[serde(skip)]
+    client: Option<ClientTlsConfig>,
 }
 
 impl PartialEq for RedisTls {
@@ -27,7 +42,11 @@ impl PartialEq for RedisTls {
         let client = |tls: &Self| {
             tls.client.as_ref().map(|client| (client.client_cert.clone(), client.client_key.clone()))
         };
-        self.ca == other.ca && self.insecure == other.insecure && client(self) == client(other)
+        let files = |tls: &Self| (tls.ca_file.clone(), tls.cert_file.clone(), tls.key_file.clone());
+        files(self) == files(other)
+            && self.ca == other.ca
+            && self.insecure == other.insecure
+            && client(self) == client(other)
     }
 }
 
@@ -92,6 +111,62 @@ impl RedisTls {
         self
     }
 
+    /// Whether any certificate is accepted.
+    pub fn is_insecure(&self) -> bool {
+        self.insecure
+    }
+
+    /// Checks the keys of a section against each other.
+    pub(crate) fn check(&self, over_tls: bool) -> Result<(), RedisConfigError> {
+        let fail = |key, problem: String| Err(RedisConfigError::Key { key, problem });
+        let Self { ca_file, cert_file, key_file, insecure, .. } = self;
+        for (key, given, other, missing) in [
+            ("tls.certFile", cert_file.is_some(), "tls.keyFile", key_file.is_none()),
+            ("tls.keyFile", key_file.is_some(), "tls.certFile", cert_file.is_none()),
+        ] {
+            if given && missing {
+                return fail(key, format!("goes with {other}, which is missing"));
+            }
+        }
+        if *insecure && ca_file.is_some() {
+            return fail("tls.insecure", "trusts everybody, and tls.caFile does not".to_owned());
+        }
+        let keys = [
+            ("tls.caFile", ca_file.is_some()),
+            ("tls.certFile", cert_file.is_some()),
+            ("tls.insecure", *insecure),
+        ];
+        match keys.into_iter().find(|(_, given)| *given) {
+            Some((key, _)) if !over_tls => {
+                fail(key, "goes with a URL that begins with `rediss:`, and there is none".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads the files that a section names.
+    pub(crate) fn load(&self) -> Result<Self, RedisConfigError> {
+        let fail = |key, file: &Path, problem: &dyn fmt::Display| RedisConfigError::File {
+            key,
+            file: file.to_owned(),
+            problem: problem.to_string(),
+        };
+        let read = |key, file: &Path| fs::read(file).map_err(|error| fail(key, file, &error));
+        let mut tls = self.clone();
+        if let Some(file) = &self.ca_file {
+            let pem = read("tls.caFile", file)?;
+            tls = tls.ca(pem).map_err(|error| fail("tls.caFile", file, &error))?;
+        }
+        if let (Some(certificate), Some(key)) = (&self.cert_file, &self.key_file) {
+            let pem = (read("tls.certFile", certificate)?, read("tls.keyFile", key)?);
+            tls = tls.client(pem.0, pem.1).map_err(|error| match error {
+                RedisTlsError::Certificate(_) => fail("tls.certFile", certificate, &error),
+                _ => fail("tls.keyFile", key, &error),
+            })?;
+        }
+        Ok(tls)
+    }
+
     /// Applies these settings to a connection, if it is one over TLS.
     pub(crate) fn apply(&self, connection: ConnectionInfo) -> RedisResult<ConnectionInfo> {
         let ConnectionAddr::TcpTls { .. } = connection.addr() else { return Ok(connection) };
@@ -135,8 +210,8 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
 impl fmt::Debug for RedisTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisTls")
-            .field("own_ca", &self.ca.is_some())
-            .field("client_certificate", &self.client.is_some())
+            .field("own_ca", &(self.ca.is_some() || self.ca_file.is_some()))
+            .field("client_certificate", &(self.client.is_some() || self.cert_file.is_some()))
             .field("insecure", &self.insecure)
             .finish()
     }

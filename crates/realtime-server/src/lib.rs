@@ -45,6 +45,7 @@ mod io;
 #[cfg(target_os = "linux")]
 mod lane;
 mod options;
+mod path;
 mod request;
 mod serve;
 mod server;
@@ -56,5 +57,6 @@ pub use connection::{Aborted, Connection, Step};
 #[cfg(target_os = "linux")]
 pub use lane::Socket;
 pub use options::socket_options;
+pub use path::{PathError, check_path};
 pub use server::HttpServer;
 pub use takeover::Takeover;

@@ -9,7 +9,7 @@ use realtime_core::{
 };
 use realtime_server::Takeover;
 
-/// Wire format `text/event-stream`.
+/// WireFormat format `text/event-stream`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SseFormat(pub(crate) Framing);
 

@@ -7,11 +7,7 @@
 //! use std::sync::Arc;
 //!
 //! use actix_web::App;
-//! use realtime_sse::{
-//!     HttpServer, Hub, SseConfig, SseEmitters,
-//!     auth::{JwtAlgorithm, JwtAuthenticator},
-//!     routes,
-//! };
+//! use realtime_sse::{HttpServer, Hub, SseConfig, SseEmitters, auth::{JwtAlgorithm, JwtAuthenticator}, routes};
 //!
 //! #[actix_web::main]
 //! async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -71,6 +67,7 @@
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub mod bench;
+mod config;
 mod connection;
 mod emitters;
 mod format;
@@ -79,17 +76,18 @@ mod refusal;
 mod routes;
 mod stream;
 
+pub use config::SseConfig;
 pub use emitters::SseEmitters;
 pub use handshake::handshake;
 pub use realtime_core::{
-    Authenticator, BoxFuture, ByteString, CloseCode, CloseReason, Envelope, EventName, Hub, HubBuilder,
-    MemoryBus, Message, Payload, Position, Principal, Scope, Session, SessionHandle, SessionId, Settings,
-    Topic, Transport, UserId, auth, bus, control, error, facade, hub, install, metrics, presence, ruoyi,
-    settings, wire,
+    Authenticator, BoxFuture, ByteString, CloseCode, CloseReason, Cluster, Envelope, EventName, Hub,
+    HubBuilder, MemoryBus, Message, Payload, Position, Principal, Scope, Session, SessionHandle, SessionId,
+    Settings, Topic, Transport, UserId, auth, bus, control, error, facade, hub, install, metrics, presence,
+    ruoyi, settings, wire,
 };
 pub use realtime_server::{HttpServer, socket_options};
 pub use refusal::EmitterError;
-pub use routes::{SseConfig, routes};
+pub use routes::routes;
 pub use stream::{SseStream, StreamAborted};
 
 /// The label of this transport.

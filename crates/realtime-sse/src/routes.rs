@@ -16,29 +16,13 @@ use realtime_core::{
 };
 
 use crate::{
-    EmitterError, SseEmitters,
+    EmitterError, SseConfig, SseEmitters,
     handshake::handshake,
-    refusal::{RETRY, answer, reconnect_later, refuse},
+    refusal::{answer, reconnect_later, refuse},
 };
 
-/// Configuration of the endpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SseConfig {
-    /// Path of the stream; `<path>/close` ends it. Default: `/resource/sse`.
-    pub path: String,
-    /// Time after which a client reconnects when its stream breaks. Default: 3 s.
-    pub retry: Duration,
-    /// Status of the response to a refused login. Default: 401 or 403, and 204 for a login that was kicked.
-    pub error_status: ErrorStatus,
-}
-
-impl Default for SseConfig {
-    fn default() -> Self {
-        Self { path: "/resource/sse".to_owned(), retry: RETRY, error_status: ErrorStatus::default() }
-    }
-}
-
-/// Routes of the endpoint, `GET {path}` and `GET|POST {path}/close`, for `App::configure`.
+/// Routes of the endpoint, `GET {path}` and `GET|POST {path}/close`, for `App::configure`; none when it is not
+/// [enabled](SseConfig::enabled).
 ///
 /// Build the hub outside of `HttpServer::new`: its closure runs once per worker.
 ///
@@ -50,6 +34,9 @@ pub fn routes(
     config: SseConfig,
 ) -> impl FnOnce(&mut ServiceConfig) {
     move |services| {
+        if !config.enabled {
+            return;
+        }
         let state = Rc::new(State {
             _shard: hub.shard(),
             emitters: SseEmitters::new(hub).retry(config.retry),
@@ -122,4 +109,32 @@ fn with<Fut>(
 ) -> impl Fn(HttpRequest) -> Fut + Clone + use<Fut> {
     let state = Rc::clone(state);
     move |request| handler(Rc::clone(&state), request)
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::{App, http::StatusCode, test};
+    use realtime_core::{BoxFuture, Principal, auth::Handshake};
+
+    use super::*;
+
+    struct Nobody;
+
+    impl Authenticator for Nobody {
+        fn authenticate<'a>(&'a self, _: &'a Handshake) -> BoxFuture<'a, Result<Principal, AuthError>> {
+            Box::pin(async { Err(AuthError::Unauthorized("nobody".to_owned())) })
+        }
+    }
+
+    #[actix_web::test]
+    async fn an_endpoint_that_is_off_is_a_route_that_does_not_exist() {
+        let hub = Hub::builder().start().unwrap();
+        for (enabled, status) in [(true, StatusCode::UNAUTHORIZED), (false, StatusCode::NOT_FOUND)] {
+            let config = SseConfig { enabled, ..SseConfig::default() };
+            let app = App::new().configure(routes(hub.clone(), Arc::new(Nobody), config));
+            let request = test::TestRequest::get().uri("/resource/sse").to_request();
+            let response = test::call_service(&test::init_service(app).await, request).await;
+            assert_eq!(response.status(), status);
+        }
+    }
 }

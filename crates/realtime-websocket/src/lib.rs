@@ -8,9 +8,7 @@
 //!
 //! use actix_web::App;
 //! use realtime_websocket::{
-//!     HttpServer, Hub, WebSocketConfig, WebSockets,
-//!     auth::{JwtAlgorithm, JwtAuthenticator},
-//!     routes,
+//!     HttpServer, Hub, WebSocketConfig, WebSockets, auth::{JwtAlgorithm, JwtAuthenticator}, routes,
 //! };
 //!
 //! #[actix_web::main]
@@ -69,6 +67,7 @@
 #[doc(hidden)]
 pub mod bench;
 mod close;
+mod config;
 mod connection;
 mod endpoint;
 mod frame;
@@ -83,19 +82,20 @@ mod routes;
 mod sockets;
 mod upgrade;
 
+pub use config::WebSocketConfig;
 pub use handshake::handshake;
 pub use inbound::{Echo, InboundHandler};
 pub use origin::{AllowedOrigins, OriginError};
 pub use protocol::{RAW_SUBPROTOCOL, SUBPROTOCOL};
 pub use realtime_core::{
-    Authenticator, BoxFuture, ByteString, CloseCode, CloseReason, Envelope, EventName, Hub, HubBuilder,
-    MemoryBus, Message, Payload, Position, Principal, Scope, Session, SessionHandle, SessionId, Settings,
-    Topic, Transport, UserId, auth, bus, control, error, facade, hub, install, metrics, presence, ruoyi,
-    settings, wire,
+    Authenticator, BoxFuture, ByteString, CloseCode, CloseReason, Cluster, Envelope, EventName, Hub,
+    HubBuilder, MemoryBus, Message, Payload, Position, Principal, Scope, Session, SessionHandle, SessionId,
+    Settings, Topic, Transport, UserId, auth, bus, control, error, facade, hub, install, metrics, presence,
+    ruoyi, settings, wire,
 };
 pub use realtime_server::{HttpServer, socket_options};
 pub use refusal::UpgradeError;
-pub use routes::{WebSocketConfig, routes};
+pub use routes::routes;
 pub use sockets::WebSockets;
 
 /// The label of this transport.

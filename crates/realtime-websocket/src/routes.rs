@@ -1,7 +1,6 @@
 //! [`routes`]: the WebSocket endpoint.
 
 use std::{
-    fmt,
     rc::Rc,
     sync::{Arc, Once},
 };
@@ -13,45 +12,12 @@ use actix_web::{
 use realtime_core::{Authenticator, Hub, ruoyi::ErrorStatus, wire::Shard};
 
 use crate::{
-    AllowedOrigins, Echo, InboundHandler, endpoint::Endpoint, handshake::handshake, refusal::Refusal,
+    AllowedOrigins, WebSocketConfig, endpoint::Endpoint, handshake::handshake, refusal::Refusal,
     upgrade::Upgrade,
 };
 
-/// Configuration of the endpoint.
-#[derive(Clone)]
-pub struct WebSocketConfig {
-    /// Path of the endpoint. Default: `/resource/websocket`.
-    pub path: String,
-    /// Origins that may connect besides the server's own. Default: none.
-    pub allowed_origins: AllowedOrigins,
-    /// Handler of the clients' texts. Default: [`Echo`].
-    pub inbound: Arc<dyn InboundHandler>,
-    /// Status of the response to a refused login. Default: 401 or 403.
-    pub error_status: ErrorStatus,
-}
-
-impl Default for WebSocketConfig {
-    fn default() -> Self {
-        Self {
-            path: "/resource/websocket".to_owned(),
-            allowed_origins: AllowedOrigins::same_origin(),
-            inbound: Arc::new(Echo),
-            error_status: ErrorStatus::default(),
-        }
-    }
-}
-
-impl fmt::Debug for WebSocketConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WebSocketConfig")
-            .field("path", &self.path)
-            .field("allowed_origins", &self.allowed_origins)
-            .field("error_status", &self.error_status)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Routes of the endpoint, `GET {path}`, for `App::configure`.
+/// Routes of the endpoint, `GET {path}`, for `App::configure`; none when it is not
+/// [enabled](WebSocketConfig::enabled).
 ///
 /// Build the hub outside of `HttpServer::new`: its closure runs once per worker.
 ///
@@ -63,7 +29,10 @@ pub fn routes(
     config: WebSocketConfig,
 ) -> impl FnOnce(&mut ServiceConfig) {
     move |services| {
-        let WebSocketConfig { path, allowed_origins, inbound, error_status } = config;
+        let WebSocketConfig { enabled, path, allowed_origins, inbound, error_status } = config;
+        if !enabled {
+            return;
+        }
         if allowed_origins.allows_any() {
             // Not for each worker.
             static WARNING: Once = Once::new();
@@ -125,4 +94,35 @@ async fn connect(
         .map_err(|error| Refusal::from(error).of_login(state.error_status))?;
     let upgraded = upgrade.open(&state.endpoint, request, payload, principal, handshake.cursor()).await;
     upgraded.map_err(|error| Refusal::from(error).of_login(state.error_status))
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::{App, http::StatusCode, test};
+    use realtime_core::{
+        BoxFuture, Principal,
+        auth::{AuthError, Handshake},
+    };
+
+    use super::*;
+
+    struct Nobody;
+
+    impl Authenticator for Nobody {
+        fn authenticate<'a>(&'a self, _: &'a Handshake) -> BoxFuture<'a, Result<Principal, AuthError>> {
+            Box::pin(async { Err(AuthError::Unauthorized("nobody".to_owned())) })
+        }
+    }
+
+    #[actix_web::test]
+    async fn an_endpoint_that_is_off_is_a_route_that_does_not_exist() {
+        let hub = Hub::builder().start().unwrap();
+        for (enabled, status) in [(true, StatusCode::UPGRADE_REQUIRED), (false, StatusCode::NOT_FOUND)] {
+            let config = WebSocketConfig { enabled, ..WebSocketConfig::default() };
+            let app = App::new().configure(routes(hub.clone(), Arc::new(Nobody), config));
+            let request = test::TestRequest::get().uri("/resource/websocket").to_request();
+            let response = test::call_service(&test::init_service(app).await, request).await;
+            assert_eq!(response.status(), status);
+        }
+    }
 }

@@ -15,7 +15,7 @@ use realtime_core::{
     settings::OutboxLimits,
     wire::{BusState, GapReason, WireFormat},
 };
-use realtime_redis::{Incarnation, RedisConfig, RedisControl, RedisPresence, RedisStreamsBus};
+use realtime_redis::{RedisCluster, RedisConfig};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -120,18 +120,12 @@ impl IdleCluster {
     }
 
     fn node(&self, number: u32) -> anyhow::Result<Hub> {
-        let config = RedisConfig { key_prefix: self.prefix.clone(), ..RedisConfig::single(&self.load.redis) };
-        let incarnation = Incarnation::new(&format!("node-{number}"));
+        let config = RedisConfig::single(&self.load.redis).key_prefix(self.prefix.clone());
+        let cluster = RedisCluster::streams(config, format!("node-{number}"))?;
         // The sessions are not read.
         let outbox = OutboxLimits { max_stall: Duration::from_secs(3600), ..OutboxLimits::default() };
         let settings = Settings { outbox, ..Settings::default() };
-        let hub = Hub::builder()
-            .settings(settings)
-            .node(format!("node-{number}"))
-            .bus(RedisStreamsBus::new(config.clone())?)
-            .presence(RedisPresence::make(config.clone(), incarnation.clone())?)
-            .control(RedisControl::make(config, incarnation)?);
-        Ok(hub.start()?)
+        Ok(Hub::builder().settings(settings).cluster(cluster).start()?)
     }
 
     fn until(&self, what: &str, began: Instant, done: impl Fn() -> bool) -> anyhow::Result<()> {

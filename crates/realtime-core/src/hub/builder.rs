@@ -26,6 +26,37 @@ use crate::{
     settings::SettingsError,
 };
 
+/// What connects a node with the others: a bus, a presence and a control that agree, and the node's name.
+///
+/// ```
+/// use realtime_core::{Cluster, Hub, HubBuilder, MemoryBus, presence::NoPresence};
+///
+/// /// Nodes of one process, for a test.
+/// struct Threads {
+///     bus: MemoryBus,
+///     node: String,
+/// }
+///
+/// impl Cluster for Threads {
+///     fn install(self, hub: HubBuilder) -> HubBuilder {
+///         hub.node(self.node).bus(self.bus).presence(|_| NoPresence)
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let bus = MemoryBus::new();
+/// let one = Hub::builder().cluster(Threads { bus: bus.clone(), node: "one".into() }).start()?;
+/// let two = Hub::builder().cluster(Threads { bus, node: "two".into() }).start()?;
+/// assert_eq!((one.node(), two.node()), ("one", "two"));
+/// # Ok(())
+/// # }
+/// ```
+pub trait Cluster {
+    /// Sets the parts.
+    fn install(self, hub: HubBuilder) -> HubBuilder;
+}
+
 /// Builder of a [`Hub`]; see [`Hub::builder`].
 pub struct HubBuilder {
     settings: Settings,
@@ -67,6 +98,12 @@ impl HubBuilder {
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = settings;
         self
+    }
+
+    /// Sets what connects this node with the others, its name included. Each part can be replaced by setting it afterwards.
+    #[must_use]
+    pub fn cluster(self, cluster: impl Cluster) -> Self {
+        cluster.install(self)
     }
 
     /// Sets the bus between nodes.

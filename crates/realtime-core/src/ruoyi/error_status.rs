@@ -1,8 +1,13 @@
 //! [`ErrorStatus`]: the HTTP status of the response to a refused login.
 
-/// HTTP status of the response to a refused login. The body is a [`Reply`](crate::ruoyi::Reply) whose `code` says 401
-/// or 403 either way.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+use serde::Deserialize;
+
+/// HTTP status of the response to a refused login. The body is a [`Reply`](crate::ruoyi::Reply) whose `code` says 401 or
+/// 403 either way.
+///
+/// It deserializes from the number 401 or 200.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "i64")]
 pub enum ErrorStatus {
     /// 401 or 403, as HTTP has it.
     #[default]

@@ -23,7 +23,7 @@ use super::{
 /// Live sessions are ended by [`Self::watch`]. Clones share the same authenticator.
 ///
 /// ```no_run
-/// use std::{sync::Arc, time::Duration};
+/// use std::sync::Arc;
 ///
 /// use realtime_core::{Authenticator, Hub};
 /// use realtime_redis::{SaTokenAuthenticator, SaTokenConfig};
@@ -32,8 +32,9 @@ use super::{
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let hub = Hub::builder().start()?;
 /// let config = SaTokenConfig::new("redis://127.0.0.1/", "the jwt-secret-key of the Java nodes");
+/// let every = config.recheck;
 /// let sa_token = SaTokenAuthenticator::new(config)?;
-/// let _watch = sa_token.watch(hub.clone(), Duration::from_secs(30));
+/// let _watch = sa_token.watch(hub.clone(), every);
 /// let authenticator: Arc<dyn Authenticator> = Arc::new(sa_token);
 /// # Ok(())
 /// # }
@@ -58,14 +59,16 @@ impl SaTokenAuthenticator {
     /// Creates an authenticator for a configuration. It connects on first use, and reconnects when needed.
     ///
     /// # Errors
-    /// [`SaTokenConfigError`] for an empty secret or an invalid URL.
+    /// [`SaTokenConfigError`] for an empty secret, a missing Redis or an invalid URL.
     pub fn new(config: SaTokenConfig) -> Result<Self, SaTokenConfigError> {
+        config.check()?;
+        let redis = config.redis.as_ref().ok_or(SaTokenConfigError::NoRedis)?;
         let verifier = match config.style {
-            SaTokenStyle::JwtSimple => Some(Verifier::new(&config.jwt_secret, &config.login_type)?),
+            SaTokenStyle::JwtSimple => Some(Verifier::new(&config.jwt_secret, &config.login_type)),
             SaTokenStyle::Opaque => None,
         };
         let activity = ActivityCheck::new(config.active_timeout, config.dynamic_active_timeout);
-        let store = Store::new(&config)?;
+        let store = Store::new(redis, &config)?;
         let SaTokenConfig { token_name, token_prefix, client_id, renew, .. } = config;
         let token_prefix = if token_prefix.is_empty() { token_prefix } else { token_prefix + " " };
         Ok(Self(Arc::new(SaTokenShared {

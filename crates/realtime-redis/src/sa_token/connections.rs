@@ -69,7 +69,7 @@ impl Connections {
             let mut client = ClusterClientBuilder::new(nodes);
             if with_tls {
                 tls::install_provider();
-                client = config.tls.certify(client);
+                client = config.tls.load()?.certify(client);
             }
             let client = client
                 .connection_timeout(CONNECT_TIMEOUT)

@@ -6,7 +6,7 @@ use realtime_core::auth::AuthError;
 use redis::Cmd;
 
 use super::{SaTokenConfig, connections::Connections, record::Record};
-use crate::RedisConfigError;
+use crate::{RedisConfig, RedisConfigError};
 
 /// Lookups of tokens, within the time limit of a command.
 pub(super) struct Store {
@@ -23,8 +23,8 @@ pub(super) struct Store {
 pub(super) struct StoreUnavailable(String);
 
 impl Store {
-    pub(super) fn new(config: &SaTokenConfig) -> Result<Self, RedisConfigError> {
-        let SaTokenConfig { redis, token_name, login_type, .. } = config;
+    pub(super) fn new(redis: &RedisConfig, config: &SaTokenConfig) -> Result<Self, RedisConfigError> {
+        let SaTokenConfig { token_name, login_type, .. } = config;
         let global = if config.global_prefix { "global:" } else { "" };
         let stem = redis.name(&format!("{global}{token_name}:{login_type}:"));
         let connections = Connections::new(redis, stem.clone())?;
@@ -118,7 +118,6 @@ mod tests {
     };
 
     use super::*;
-    use crate::RedisConfig;
 
     /// A subscriber that keeps the events of the log.
     #[derive(Clone, Default)]
@@ -161,7 +160,7 @@ mod tests {
         // The port is closed once the listener is dropped.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = SaTokenConfig::new(format!("redis://:password@127.0.0.1:{port}/"), "secret");
-        let store = Store::new(&config).unwrap();
+        let store = Store::new(config.redis.as_ref().unwrap(), &config).unwrap();
         let lines = Lines::default();
         for _ in 0..3 {
             let error = store.look_up("a-token").with_subscriber(lines.clone()).await.unwrap_err();
@@ -180,11 +179,9 @@ mod tests {
             ("ruoyi", true, "ruoyi:global:Authorization:login:token:T"),
             ("ruoyi", false, "ruoyi:Authorization:login:token:T"),
         ] {
-            let redis =
-                RedisConfig { key_prefix: key_prefix.into(), ..RedisConfig::single("redis://127.0.0.1/") };
-            let config =
-                SaTokenConfig { redis, global_prefix, ..SaTokenConfig::new("redis://127.0.0.1/", "secret") };
-            assert_eq!(Store::new(&config).unwrap().key("token", "T"), key);
+            let redis = RedisConfig::single("redis://127.0.0.1/").key_prefix(key_prefix);
+            let config = SaTokenConfig::default().global_prefix(global_prefix);
+            assert_eq!(Store::new(&redis, &config).unwrap().key("token", "T"), key);
         }
     }
 }

@@ -1,0 +1,123 @@
+//! [`SseConfig`]: the configuration of the endpoint.
+
+use std::time::Duration;
+
+use realtime_core::ruoyi::ErrorStatus;
+use realtime_server::check_path;
+use serde::{Deserialize, Deserializer, de::Error};
+
+use crate::refusal::RETRY;
+
+/// Configuration of the endpoint.
+///
+/// It deserializes from the section `sse` of a configuration file, with the keys `enabled`, `path` and `retry`; each has a
+/// default, an unknown one is an error, and so is a value that cannot work.
+///
+/// ```
+/// #[derive(serde::Deserialize)]
+/// struct AppConfig {
+///     #[serde(default)]
+///     sse: realtime_sse::SseConfig,
+/// }
+///
+/// let config: AppConfig = serde_json::from_str(r#"{"sse": {"path": "/events", "retry": "5s"}}"#)?;
+/// assert_eq!(config.sse.path, "/events");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct SseConfig {
+    /// Whether [`routes`](crate::routes) adds the endpoint. Default: true. Where it is false, [`SseEmitters::disabled`]
+    /// answers whoever publishes.
+    ///
+    /// [`SseEmitters::disabled`]: crate::SseEmitters::disabled
+    pub enabled: bool,
+    /// Path of the stream; `<path>/close` ends it. Default: `/resource/sse`. In a file it has to pass [`check_path`].
+    #[serde(deserialize_with = "path")]
+    pub path: String,
+    /// Time after which a client reconnects when its stream breaks. Default: 3 s. In a file at least 100 ms.
+    #[serde(deserialize_with = "retry")]
+    pub retry: Duration,
+    /// Status of the response to a refused login. Default: 401 or 403, and 204 for a login that was kicked. It is set in
+    /// code, since both transports of an application share it.
+    #[serde(skip)]
+    pub error_status: ErrorStatus,
+}
+
+impl Default for SseConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            path: "/resource/sse".to_owned(),
+            retry: RETRY,
+            error_status: ErrorStatus::default(),
+        }
+    }
+}
+
+impl SseConfig {
+    /// Sets [`Self::path`].
+    #[must_use]
+    pub fn path(mut self, path: impl Into<String>) -> Self {
+        self.path = path.into();
+        self
+    }
+
+    /// Sets [`Self::retry`].
+    #[must_use]
+    pub fn retry(mut self, retry: Duration) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// Sets [`Self::error_status`].
+    #[must_use]
+    pub fn error_status(mut self, status: ErrorStatus) -> Self {
+        self.error_status = status;
+        self
+    }
+}
+
+/// With 0 browsers would reconnect without a pause while the server is down.
+const MIN_RETRY: Duration = Duration::from_millis(100);
+
+fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let path = String::deserialize(deserializer)?;
+    check_path(&path).map_err(D::Error::custom)?;
+    Ok(path)
+}
+
+fn retry<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let retry = humantime::parse_duration(&String::deserialize(deserializer)?).map_err(D::Error::custom)?;
+    if retry < MIN_RETRY {
+        return Err(D::Error::custom("must be at least 100ms"));
+    }
+    Ok(retry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_has_a_default_and_a_value_that_cannot_work_is_an_error() {
+        let read = serde_json::from_str::<SseConfig>;
+        assert_eq!(read("{}").unwrap(), SseConfig::default());
+        assert_eq!(
+            read(r#"{"enabled": false, "path": "/sse", "retry": "1m 5s"}"#).unwrap(),
+            SseConfig { enabled: false, ..SseConfig::default().path("/sse").retry(Duration::from_secs(65)) }
+        );
+        for (json, problem) in [
+            (r#"{"path": "sse"}"#, "`sse` does not start with `/`"),
+            (r#"{"retry": "99ms"}"#, "must be at least 100ms"),
+            (r#"{"retry": "3"}"#, "time unit needed"),
+            (
+                r#"{"errorStatus": 200}"#,
+                "unknown field `errorStatus`, expected one of `enabled`, `path`, `retry`",
+            ),
+        ] {
+            let error = read(json).unwrap_err().to_string();
+            assert!(error.starts_with(problem), "{json}: {error}");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! [`WebSocketConfig`]: the configuration of the endpoint.
+
+use std::{fmt, sync::Arc};
+
+use realtime_core::ruoyi::ErrorStatus;
+use realtime_server::check_path;
+use serde::{Deserialize, Deserializer, de::Error};
+
+use crate::{AllowedOrigins, Echo, InboundHandler};
+
+/// Configuration of the endpoint.
+///
+/// It deserializes from the section `websocket` of a configuration file, with the keys `enabled`, `path` and
+/// `allowedOrigins`; each has a default, an unknown one is an error, and so is a value that cannot work.
+///
+/// ```
+/// #[derive(serde::Deserialize)]
+/// struct AppConfig {
+///     #[serde(default)]
+///     websocket: realtime_websocket::WebSocketConfig,
+/// }
+///
+/// let file = r#"{"websocket": {"path": "/socket", "allowedOrigins": ["https://app.example.com"]}}"#;
+/// let config: AppConfig = serde_json::from_str(file)?;
+/// assert_eq!(config.websocket.path, "/socket");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct WebSocketConfig {
+    /// Whether [`routes`](crate::routes) adds the endpoint. Default: true. Where it is false, [`WebSockets::disabled`]
+    /// answers whoever publishes.
+    ///
+    /// [`WebSockets::disabled`]: crate::WebSockets::disabled
+    pub enabled: bool,
+    /// Path of the endpoint. Default: `/resource/websocket`. In a file it has to pass [`check_path`].
+    #[serde(deserialize_with = "path")]
+    pub path: String,
+    /// Origins that may connect besides the server's own. Default: none.
+    pub allowed_origins: AllowedOrigins,
+    /// Handler of the clients' texts. Default: [`Echo`]. It is set in code.
+    #[serde(skip)]
+    pub inbound: Arc<dyn InboundHandler>,
+    /// Status of the response to a refused login. Default: 401 or 403. It is set in code, since both transports of an
+    /// application share it.
+    #[serde(skip)]
+    pub error_status: ErrorStatus,
+}
+
+impl Default for WebSocketConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            path: "/resource/websocket".to_owned(),
+            allowed_origins: AllowedOrigins::same_origin(),
+            inbound: Arc::new(Echo),
+            error_status: ErrorStatus::default(),
+        }
+    }
+}
+
+impl WebSocketConfig {
+    /// Sets [`Self::path`].
+    #[must_use]
+    pub fn path(mut self, path: impl Into<String>) -> Self {
+        self.path = path.into();
+        self
+    }
+
+    /// Sets [`Self::allowed_origins`].
+    #[must_use]
+    pub fn allowed_origins(mut self, origins: AllowedOrigins) -> Self {
+        self.allowed_origins = origins;
+        self
+    }
+
+    /// Sets [`Self::inbound`].
+    #[must_use]
+    pub fn inbound(mut self, handler: impl InboundHandler) -> Self {
+        self.inbound = Arc::new(handler);
+        self
+    }
+
+    /// Sets [`Self::error_status`].
+    #[must_use]
+    pub fn error_status(mut self, status: ErrorStatus) -> Self {
+        self.error_status = status;
+        self
+    }
+}
+
+impl fmt::Debug for WebSocketConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebSocketConfig")
+            .field("enabled", &self.enabled)
+            .field("path", &self.path)
+            .field("allowed_origins", &self.allowed_origins)
+            .field("error_status", &self.error_status)
+            .finish_non_exhaustive()
+    }
+}
+
+fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let path = String::deserialize(deserializer)?;
+    check_path(&path).map_err(D::Error::custom)?;
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_has_a_default_and_a_value_that_cannot_work_is_an_error() {
+        let read = serde_json::from_str::<WebSocketConfig>;
+        assert_eq!(format!("{:?}", read("{}").unwrap()), format!("{:?}", WebSocketConfig::default()));
+        let config =
+            read(r#"{"enabled": false, "path": "/ws", "allowedOrigins": "http://a, http://b"}"#).unwrap();
+        assert!(!config.enabled && config.allowed_origins.allow(Some("http://b"), None));
+        assert_eq!(config.path, "/ws");
+        for (json, problem) in [
+            (r#"{"path": "/ws/"}"#, "`/ws/` ends with `/`"),
+            (r#"{"allowedOrigins": ["http://a/"]}"#, "`http://a/` is neither"),
+            (
+                r#"{"inbound": 1}"#,
+                "unknown field `inbound`, expected one of `enabled`, `path`, `allowedOrigins`",
+            ),
+        ] {
+            let error = read(json).unwrap_err().to_string();
+            assert!(error.starts_with(problem), "{json}: {error}");
+        }
+    }
+}
