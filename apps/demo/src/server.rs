@@ -40,14 +40,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let mut hub = with_bus(Hub::builder(), &config)?.settings(config.settings.clone());
-    if config.presence == PresenceMode::Off {
-        hub = hub.presence(|_| NoPresence);
-    }
-    if let Some(node) = &config.server.node {
-        hub = hub.node(node.clone());
-    }
-    let hub = hub.start()?;
+    let hub = hub(&config)?.start()?;
     realtime_core::install(hub.clone())?;
     let (authenticator, jwt, _recheck) = match config.auth.mode {
         AuthMode::Jwt => {
@@ -100,7 +93,7 @@ fn serve(state: &Data<State>) -> anyhow::Result<(Server, Option<SocketAddr>)> {
         ($server:expr) => {{
             let server = &state.config.server;
             let mut http = $server
-                .on_connect(realtime_server::socket_options(state.config.settings.outbox.max_stall))
+                .on_connect(realtime_server::socket_options(state.config.settings().outbox.max_stall))
                 .backlog(BACKLOG)
                 .max_connections(MAX_CONNECTIONS)
                 .keep_alive(KEEP_ALIVE)
@@ -152,17 +145,17 @@ async fn stop(mut signals: Signals, hub: Hub, server: ServerHandle, internal: Op
     }
 }
 
-/// The bus that the configuration names; without Redis it is in memory.
-fn with_bus(hub: HubBuilder, config: &Config) -> anyhow::Result<HubBuilder> {
-    match &config.redis.url {
-        None => Ok(hub),
-        #[cfg(feature = "redis")]
-        Some(url) => crate::cluster::with_bus(hub, url, config),
-        #[cfg(not(feature = "redis"))]
-        Some(_) => {
-            bail!("the configuration was checked: without the feature `redis` there is no redis.url")
-        }
+/// The hub as configured; without Redis its bus is in memory.
+fn hub(config: &Config) -> anyhow::Result<HubBuilder> {
+    let mut hub = Hub::builder().settings(config.settings());
+    if let Some(node) = &config.server.node {
+        hub = hub.node(node.clone());
     }
+    #[cfg(feature = "redis")]
+    if let Some(redis) = &config.redis {
+        hub = crate::cluster::join(hub, redis, config)?;
+    }
+    Ok(if config.presence_mode() == PresenceMode::Off { hub.presence(|_| NoPresence) } else { hub })
 }
 
 /// Keeps the periodic check of live sessions going.
@@ -180,10 +173,10 @@ pub fn check(config: &Config) -> anyhow::Result<()> {
     if config.auth.mode == AuthMode::SaToken {
         crate::cluster::sa_token(config)?;
     }
-    with_bus(Hub::builder(), config).map(drop)
+    hub(config).map(drop)
 }
 
-/// Adds to an `App` what the configuration switches on. This is the one place where it is asked.
+/// Adds to an `App` what the configuration switches on.
 fn routes(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) {
     let state = state.clone();
     move |services| {
@@ -197,35 +190,23 @@ fn routes(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) {
             services.configure(api::routes);
         }
         #[cfg(feature = "websocket")]
-        if state.config.websocket.enabled {
-            services.configure(websocket(&state));
-        }
+        services.configure(websocket(&state));
         #[cfg(feature = "sse")]
-        if state.config.sse.enabled {
-            services.configure(sse(&state));
-        }
+        services.configure(sse(&state));
         services.app_data(state);
     }
 }
 
 #[cfg(feature = "websocket")]
 fn websocket(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) + use<> {
-    let config = realtime_websocket::WebSocketConfig {
-        path: state.config.websocket.path.clone(),
-        allowed_origins: state.config.websocket.allowed_origins.clone(),
-        inbound: Arc::new(crate::chat::Chat(state.clone())),
-        error_status: state.config.auth.error_status,
-    };
+    let config = state.config.websocket.clone().inbound(crate::chat::Chat(state.clone()));
+    let config = config.error_status(state.config.auth.error_status);
     realtime_websocket::routes(state.hub.clone(), Arc::clone(&state.authenticator), config)
 }
 
 #[cfg(feature = "sse")]
 fn sse(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) + use<> {
-    let config = realtime_sse::SseConfig {
-        path: state.config.sse.path.clone(),
-        retry: state.config.sse.retry,
-        error_status: state.config.auth.error_status,
-    };
+    let config = state.config.sse.clone().error_status(state.config.auth.error_status);
     realtime_sse::routes(state.hub.clone(), Arc::clone(&state.authenticator), config)
 }
 
@@ -241,12 +222,10 @@ fn announce(state: &State, internal: Option<&Address>, port: u16) {
     };
     module("websocket", config.websocket.enabled, &config.websocket.path);
     module("sse", config.sse.enabled, &config.sse.path);
-    match config.redis.url {
-        Some(_) => log::line(format_args!(
-            "bus: Redis {:?}, {:?} (redis.*)",
-            config.redis.mode, config.redis.topology
-        )),
-        None => log::line(format_args!("bus: in memory (redis.url is not set)")),
+    match &config.redis {
+        #[cfg(feature = "redis")]
+        Some(redis) => log::line(format_args!("bus: Redis {:?}, {:?} (redis.*)", redis.mode, redis.topology)),
+        _ => log::line(format_args!("bus: in memory (redis.url is not set)")),
     }
     match config.api.key {
         Some(_) => log::line(format_args!("api key: as configured (api.key)")),

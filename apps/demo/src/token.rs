@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, bail};
 use realtime_core::{
     Topic, UserId,
-    auth::{Claims, ClientIdPolicy, JwtAuthenticator},
+    auth::{Claims, JwtAuthenticator},
 };
 
 use crate::config::Config;
@@ -13,12 +13,8 @@ use crate::config::Config;
 /// The authenticator that the configuration describes. Without a secret it makes one up.
 pub(crate) fn authenticator(config: &Config) -> anyhow::Result<JwtAuthenticator> {
     let secret = config.auth.jwt.secret.as_deref().map_or_else(random_secret, str::to_owned);
-    Ok(JwtAuthenticator::new(config.auth.jwt.algorithm, &secret)?.client_id_policy(client_id_policy(config)))
-}
-
-/// Whether a connection has to name its client id.
-pub(crate) fn client_id_policy(config: &Config) -> ClientIdPolicy {
-    if config.auth.require_client_id { ClientIdPolicy::Required } else { ClientIdPolicy::Optional }
+    Ok(JwtAuthenticator::new(config.auth.jwt.algorithm, &secret)?
+        .client_id_policy(config.auth.client_id_policy()))
 }
 
 /// A token for a user, signed with the configured secret.

@@ -4,15 +4,22 @@ use std::{
     fmt::{self, Display},
     net::IpAddr,
     str::FromStr,
-    time::Duration,
 };
 
 use argon2::{Algorithm, Params, PasswordHash};
-use realtime_core::{UserId, auth::JwtAlgorithm, ruoyi::ErrorStatus};
+use realtime_core::{
+    UserId,
+    auth::{ClientIdPolicy, JwtAlgorithm},
+    ruoyi::ErrorStatus,
+};
+#[cfg(feature = "redis")]
+use realtime_redis::SaTokenConfigError;
 use serde::{Deserialize, Deserializer, de::Error};
 
+#[cfg(feature = "redis")]
+use super::Redis;
 use super::{
-    ConfigError, Redis, RedisTopology, Secret,
+    ConfigError, SaToken, Secret,
     sections::{not_empty, parsed},
 };
 
@@ -24,7 +31,6 @@ pub struct Auth {
     #[serde(deserialize_with = "parsed")]
     pub mode: AuthMode,
     /// HTTP status of the response to a refused login.
-    #[serde(deserialize_with = "error_status")]
     pub error_status: ErrorStatus,
     /// Whether a connection must name its `clientid`.
     pub require_client_id: bool,
@@ -60,64 +66,6 @@ pub struct Jwt {
     pub secret: Option<Secret>,
 }
 
-/// The section `auth.saToken`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct SaToken {
-    /// The Java nodes' `sa-token.jwt-secret-key`; signed tokens need it.
-    pub secret: Option<Secret>,
-    /// Sa-Token's name for the token style: `jwt-simple`, or one of the opaque styles.
-    #[serde(deserialize_with = "token_style")]
-    pub token_style: String,
-    /// The name of parameter and header, and the first part of the keys.
-    #[serde(deserialize_with = "not_empty")]
-    pub token_name: String,
-    /// Prefix of the token in the parameter and the header, without the following space.
-    pub token_prefix: Option<String>,
-    /// Whether their keys begin with `global:`.
-    pub global_prefix: bool,
-    /// Whether a handshake counts as activity.
-    pub renew: bool,
-    /// Interval at which live sessions are checked again.
-    #[serde(with = "humantime_serde")]
-    pub recheck: Duration,
-    /// Seconds for which a login may be unused; -1 for no limit.
-    #[serde(deserialize_with = "active_timeout")]
-    pub active_timeout: i64,
-    /// Whether a login may have a limit of its own.
-    pub dynamic_active_timeout: bool,
-    /// Redis of the logins, if it is not the nodes' Redis.
-    pub redis: SaTokenRedis,
-}
-
-/// The section `auth.saToken.redis`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct SaTokenRedis {
-    /// The server; `None`: that of the section `redis`, and nothing here counts.
-    pub url: Option<Secret>,
-    /// Topology of the servers.
-    #[serde(deserialize_with = "parsed")]
-    pub topology: RedisTopology,
-    /// The URLs of the sentinels, or of some nodes of a cluster.
-    pub nodes: Vec<Secret>,
-    /// The name that the sentinels know the master by.
-    pub service: String,
-    /// Prefix of the keys, without the colon.
-    pub key_prefix: Option<String>,
-}
-
-impl SaToken {
-    /// Servers of the logins: these, or else the nodes' servers.
-    pub fn servers(&self, nodes_meet: &Redis) -> Redis {
-        let SaTokenRedis { url, topology, nodes, service, key_prefix } = self.redis.clone();
-        match url {
-            None => nodes_meet.clone(),
-            Some(_) => Redis { url, topology, nodes, service, key_prefix, ..nodes_meet.clone() },
-        }
-    }
-}
-
 /// Someone who can log in.
 #[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -137,14 +85,37 @@ pub struct User {
 }
 
 impl Auth {
-    /// Checks that no two users share an id or a user name.
-    pub(super) fn check(&self, redis: &Redis) -> Result<(), ConfigError> {
-        if self.mode == AuthMode::SaToken {
-            self.sa_token.check(redis)?;
-            if self.sa_token.recheck < Duration::from_secs(1) {
-                return Err(ConfigError::at("auth.saToken.recheck", "must be at least 1s"));
-            }
+    /// The logins of the Java nodes, in the Redis of the cluster unless they have one of their own.
+    #[cfg(feature = "redis")]
+    pub(crate) fn sa_token(&self, cluster: Option<&Redis>) -> SaToken {
+        let mut sa_token = self.sa_token.clone().client_id(self.client_id_policy());
+        sa_token.redis = sa_token.redis.or_else(|| cluster.cloned());
+        sa_token
+    }
+
+    /// Whether a connection has to name its client id.
+    pub(crate) fn client_id_policy(&self) -> ClientIdPolicy {
+        if self.require_client_id { ClientIdPolicy::Required } else { ClientIdPolicy::Optional }
+    }
+
+    /// Checks that Sa-Token has what it needs.
+    #[cfg(feature = "redis")]
+    pub(super) fn check_sa_token(&self, cluster: Option<&Redis>) -> Result<(), ConfigError> {
+        if self.mode != AuthMode::SaToken {
+            return Ok(());
         }
+        self.sa_token(cluster).check().map_err(|error| match error {
+            SaTokenConfigError::NoRedis => {
+                let problem =
+                    "`sa-token` reads logins from auth.saToken.redis.url, or else from redis.url; both are missing";
+                ConfigError::at("auth.mode", problem)
+            }
+            error => ConfigError::at("auth.saToken.secret", error.to_string()),
+        })
+    }
+
+    /// Checks that no two users share an id or a user name.
+    pub(super) fn check_users(&self) -> Result<(), ConfigError> {
         for (i, user) in self.users.iter().enumerate() {
             for (j, other) in self.users[..i].iter().enumerate() {
                 let taken = |field: &str, value: &dyn Display| {
@@ -182,32 +153,6 @@ impl Auth {
     }
 }
 
-impl SaToken {
-    fn check(&self, redis: &Redis) -> Result<(), ConfigError> {
-        let own = &self.redis;
-        if own.url.is_none() && (own.topology != RedisTopology::Single || !own.nodes.is_empty()) {
-            let problem = "is missing: auth.saToken.redis.topology and nodes alone name no server";
-            return Err(ConfigError::at("auth.saToken.redis.url", problem));
-        }
-        let servers = self.servers(redis);
-        if servers.url.is_none() {
-            let problem = "`sa-token` reads logins from auth.saToken.redis.url, or else from redis.url; both are missing";
-            return Err(ConfigError::at("auth.mode", problem));
-        }
-        if own.url.is_some() {
-            servers.check().map_err(|error| match error.key {
-                Some(key) => ConfigError { key: Some(format!("auth.saToken.{key}")), ..error },
-                None => error,
-            })?;
-        }
-        let signed = self.token_style == JWT_SIMPLE;
-        if signed && self.secret.as_ref().is_none_or(|secret| secret.is_empty()) {
-            return Err(ConfigError::at("auth.saToken.secret", "is missing, and auth.mode is sa-token"));
-        }
-        Ok(())
-    }
-}
-
 impl FromStr for AuthMode {
     type Err = String;
 
@@ -231,34 +176,9 @@ impl fmt::Debug for User {
     }
 }
 
-fn error_status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ErrorStatus, D::Error> {
-    i64::deserialize(deserializer)?.try_into().map_err(D::Error::custom)
-}
-
 fn hint<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let hint = Option::<String>::deserialize(deserializer)?;
     Ok(hint.filter(|hint| !hint.is_empty()))
-}
-
-#[cfg(feature = "redis")]
-fn token_style<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let style = String::deserialize(deserializer)?;
-    style.parse::<realtime_redis::SaTokenStyle>().map_err(D::Error::custom)?;
-    Ok(style)
-}
-
-/// Without Redis there is no mode that asks for it.
-#[cfg(not(feature = "redis"))]
-fn token_style<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    String::deserialize(deserializer)
-}
-
-fn active_timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
-    let seconds = i64::deserialize(deserializer)?;
-    if seconds < -1 {
-        return Err(D::Error::custom("must be -1, for no limit, or a number of seconds"));
-    }
-    Ok(seconds)
 }
 
 fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {
@@ -283,8 +203,6 @@ fn password_hash<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PasswordH
     }
     Ok(hash)
 }
-
-const JWT_SIMPLE: &str = "jwt-simple";
 
 /// RFC 7518, section 3.2: a key at least as long as the hash, which for HS256 is 256 bits.
 const MIN_SECRET_BYTES: usize = 32;
@@ -457,13 +375,10 @@ mod tests {
         );
         assert_eq!(
             refused(None, &[mode, url]),
-            "auth.saToken.secret (built-in defaults): is missing, and auth.mode is sa-token"
+            "auth.saToken.secret (built-in defaults): the JWT secret of Sa-Token must not be empty"
         );
         let auth = load(None, &[mode, url, secret]).auth;
-        assert_eq!(
-            (auth.mode, auth.sa_token.secret.as_deref()),
-            (crate::config::AuthMode::SaToken, Some("abc"))
-        );
+        assert_eq!((auth.mode, auth.sa_token.jwt_secret.as_str()), (crate::config::AuthMode::SaToken, "abc"));
         assert!(auth.sa_token.global_prefix && !auth.sa_token.renew);
         assert!(!format!("{auth:?}").contains("abc"));
     }
@@ -471,30 +386,35 @@ mod tests {
     #[cfg(feature = "redis")]
     #[test]
     fn the_logins_may_be_in_another_redis_than_the_bus() {
+        use realtime_redis::Topology;
+
         let mode = ("REALTIME__AUTH__MODE", "sa-token");
         let secret = ("REALTIME__AUTH__SATOKEN__SECRET", "abc");
         let own = ("REALTIME__AUTH__SATOKEN__REDIS__URL", "redis://logins/3");
         let bus = [("REALTIME__REDIS__URL", "redis://bus/"), ("REALTIME__REDIS__KEYPREFIX", "rt")];
         let servers = |variables: &[(&str, &str)]| {
             let config = load(None, variables);
-            let servers = config.auth.sa_token.servers(&config.redis);
-            (servers.url.unwrap().to_string(), servers.key_prefix)
+            let redis = config.auth.sa_token(config.redis.as_ref()).redis.unwrap();
+            let Topology::Single(url) = redis.topology else { panic!("{:?}", redis.topology) };
+            (url, redis.key_prefix)
         };
-        let of_the_bus = ("redis://bus/".to_owned(), Some("rt".to_owned()));
+        let of_the_bus = ("redis://bus/".to_owned(), "rt".to_owned());
         assert_eq!(servers(&[mode, secret, bus[0], bus[1]]), of_the_bus);
-        assert_eq!(servers(&[mode, secret, own, bus[0], bus[1]]), ("redis://logins/3".to_owned(), None));
+        assert_eq!(
+            servers(&[mode, secret, own, bus[0], bus[1]]),
+            ("redis://logins/3".to_owned(), String::new())
+        );
         // The nodes need not meet anywhere.
-        assert_eq!(servers(&[mode, secret, own]), ("redis://logins/3".to_owned(), None));
+        assert_eq!(servers(&[mode, secret, own]), ("redis://logins/3".to_owned(), String::new()));
 
         let sentinel = ("REALTIME__AUTH__SATOKEN__REDIS__TOPOLOGY", "sentinel");
         assert_eq!(
             refused(None, &[mode, secret, own, sentinel]),
-            "auth.saToken.redis.nodes (built-in defaults): must name at least one URL for this redis.topology"
+            "auth.saToken.redis.nodes (built-in defaults): must name at least one URL for this topology"
         );
         assert_eq!(
             refused(None, &[mode, secret, bus[0], sentinel]),
-            "auth.saToken.redis.url (built-in defaults): is missing: \
-             auth.saToken.redis.topology and nodes alone name no server"
+            "auth.saToken.redis.url (built-in defaults): is missing: topology and nodes alone name no server"
         );
     }
 

@@ -166,7 +166,7 @@ impl Layers {
             .0
             .keys()
             .flat_map(|leaf| leaf.match_indices('.').map(|(end, _)| &leaf[..end]).chain([leaf.as_str()]))
-            .map(|known| (distance(&fold(known), &folded), known))
+            .map(|known| (strsim::levenshtein(&fold(known), &folded), known))
             .min();
         let problem = match nearest {
             // Further away, or with most of a short name replaced, it is a guess.
@@ -196,11 +196,19 @@ impl Layers {
         let key = key.replace(']', "].").replace("..", ".");
         let key = key.trim_end_matches('.');
         // Keys inside of a list are known to serde only.
-        let unknown = problem.strip_prefix("unknown field `").and_then(|rest| rest.split_once("`, "));
-        self.locate(match unknown {
-            Some((name, rest)) => ConfigError::at(format!("{key}.{name}"), format!("unknown key, {rest}")),
-            None => ConfigError::at(key, problem),
-        })
+        if let Some((name, rest)) =
+            problem.strip_prefix("unknown field `").and_then(|rest| rest.split_once("`, "))
+        {
+            return self.locate(ConfigError::at(format!("{key}.{name}"), format!("unknown key, {rest}")));
+        }
+        // A section that checks its values beside each other names the one that cannot work.
+        if let Some((name, rest)) = problem.split_once(": ")
+            && let below = format!("{key}.{name}")
+            && self.0.contains_key(&below)
+        {
+            return self.locate(ConfigError::at(below, rest));
+        }
+        self.locate(ConfigError::at(key, problem))
     }
 }
 
@@ -227,21 +235,6 @@ fn is_below(key: &str, section: &str) -> bool {
 /// `allowed-origins`, `allowed_origins` and `allowedOrigins` are one name, differently spelled.
 fn fold(key: &str) -> String {
     key.to_lowercase().replace(['-', '_'], "")
-}
-
-/// How many letters have to be put in, left out or replaced to make one text of the other.
-fn distance(one: &str, other: &str) -> usize {
-    let mut row: Vec<usize> = (0..=other.chars().count()).collect();
-    for (i, a) in one.chars().enumerate() {
-        let mut diagonal = i;
-        row[0] = i + 1;
-        for (j, b) in other.chars().enumerate() {
-            let replaced = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[other.chars().count()]
 }
 
 const PREFIX: &str = "REALTIME__";

@@ -3,39 +3,54 @@
 //! The built-in `application.yml` is the reference of all keys and their defaults. A file is laid over it, then the
 //! environment; see [`Config::load`].
 
+#[cfg(not(all(feature = "websocket", feature = "sse", feature = "redis")))]
+mod absent;
 mod address;
 mod auth;
-mod document;
+mod checks;
 mod error;
 mod kind;
 mod layers;
 mod presence;
-mod redis;
 mod secret;
 mod sections;
-mod transports;
 
 use std::{fs, path::Path};
 
-use realtime_core::Settings;
+use realtime_core::{
+    Settings,
+    settings::{BusOutage, Drain, Fanout, Heartbeat, History, Limits, OutboxLimits, PresenceTimes},
+};
+use serde::Deserialize;
 
-use document::Document;
 use layers::Layers;
 
 pub use address::Address;
-pub use auth::{Auth, AuthMode, Jwt, SaToken, SaTokenRedis, User};
+pub use auth::{Auth, AuthMode, Jwt, User};
 pub use error::{ConfigError, Source};
 pub use presence::{Presence, PresenceMode};
-pub use redis::{Redis, RedisMode, RedisTlsFiles, RedisTopology};
 pub use secret::Secret;
 pub use sections::{Api, Log, Server, ServerKind};
-pub use transports::{Sse, WebSocket};
+
+#[cfg(not(feature = "sse"))]
+pub use absent::Transport as Sse;
+#[cfg(not(feature = "websocket"))]
+pub use absent::Transport as WebSocket;
+#[cfg(not(feature = "redis"))]
+pub use absent::{Redis, SaToken};
+#[cfg(feature = "redis")]
+pub use realtime_redis::{RedisConfig as Redis, SaTokenConfig as SaToken};
+#[cfg(feature = "sse")]
+pub use realtime_sse::SseConfig as Sse;
+#[cfg(feature = "websocket")]
+pub use realtime_websocket::WebSocketConfig as WebSocket;
 
 /// The commented reference: every key with its default.
 pub const REFERENCE: &str = include_str!("../../config/application.yml");
 
 /// The whole configuration, checked. Its `Debug` output shows no secret, key or hash.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Config {
     /// Addresses and limits of the server.
     pub server: Server,
@@ -47,15 +62,22 @@ pub struct Config {
     pub auth: Auth,
     /// The publish API.
     pub api: Api,
-    /// Redis of the cluster.
-    pub redis: Redis,
-    /// Implementation of presence.
-    pub presence: PresenceMode,
+    /// Redis of the cluster; `None` for a single node.
+    #[serde(deserialize_with = "Redis::optional")]
+    pub redis: Option<Redis>,
     /// Log settings.
     pub log: Log,
-    /// The hub's sizes, times and limits; they have passed [`Settings::check`].
-    pub settings: Settings,
+    /// Implementation and times of presence.
+    pub presence: Presence,
+    history: History,
+    fanout: Fanout,
+    outbox: OutboxLimits,
+    heartbeat: Heartbeat,
+    limits: Limits,
+    drain: Drain,
+    bus: BusOutage,
     /// Warnings about settings that are allowed.
+    #[serde(skip)]
     pub warnings: Vec<String>,
 }
 
@@ -103,10 +125,29 @@ impl Config {
             layers.add_file(path, text)?;
         }
         layers.add_environment(environment)?;
-        let document: Document = layers.deserialize()?;
-        document.check_features(&layers)?;
-        document.check_paths(&layers)?;
-        document.into_config(&layers).map_err(|error| layers.locate(error))
+        let mut config: Self = layers.deserialize()?;
+        config.check(&layers).map_err(|error| layers.locate(error))?;
+        config.warnings = config.find_warnings(&layers);
+        Ok(config)
+    }
+
+    /// The hub's sizes, times and limits; they have passed [`Settings::check`].
+    pub fn settings(&self) -> Settings {
+        Settings {
+            history: self.history.clone(),
+            fanout: self.fanout.clone(),
+            outbox: self.outbox.clone(),
+            heartbeat: self.heartbeat.clone(),
+            presence: PresenceTimes { grace: self.presence.grace },
+            limits: self.limits.clone(),
+            drain: self.drain.clone(),
+            bus: self.bus.clone(),
+        }
+    }
+
+    /// The implementation of presence that is in force.
+    pub fn presence_mode(&self) -> PresenceMode {
+        self.presence.mode(self.redis.is_some())
     }
 }
 
@@ -134,14 +175,16 @@ mod tests {
     fn without_a_file_the_reference_is_in_force() {
         let config = load(None, &[]);
         assert_eq!((config.server.host.as_str(), config.server.port), ("127.0.0.1", 8080));
-        assert_eq!((config.server.workers, config.server.node), (0, None));
+        assert_eq!((config.server.workers, config.server.node.as_deref()), (0, None));
         assert_eq!(config.websocket.path, "/resource/websocket");
         #[cfg(feature = "websocket")]
         assert!(!config.websocket.allowed_origins.allow(Some("http://a"), Some("b")));
-        assert_eq!((config.sse.path.as_str(), config.sse.retry), ("/resource/sse", Duration::from_secs(3)));
+        assert_eq!(config.sse.path, "/resource/sse");
+        #[cfg(feature = "sse")]
+        assert_eq!(config.sse.retry, Duration::from_secs(3));
         assert_eq!((config.auth.mode, config.auth.require_client_id), (AuthMode::Jwt, false));
         assert_eq!(config.log.level, "info");
-        assert_eq!(config.settings, Settings::default());
+        assert_eq!(config.settings(), Settings::default());
         assert!(config.warnings.is_empty());
     }
 
@@ -220,8 +263,8 @@ mod tests {
     fn a_file_needs_to_hold_only_what_differs() {
         let config = load(Some("server:\n  port: 0\nhistory: {maxAge: 10m}\nauth.jwt.algorithm: HS512"), &[]);
         assert_eq!((config.server.host.as_str(), config.server.port), ("127.0.0.1", 0));
-        assert_eq!(config.settings.history.max_age, Duration::from_secs(600));
-        assert_eq!(config.settings.history.max_messages, 100_000);
+        assert_eq!(config.settings().history.max_age, Duration::from_secs(600));
+        assert_eq!(config.settings().history.max_messages, 100_000);
         assert_eq!(config.auth.jwt.algorithm, realtime_core::auth::JwtAlgorithm::Hs512);
     }
 
@@ -244,8 +287,9 @@ mod tests {
         );
         assert_eq!((config.server.port, config.server.node.as_deref()), (2, Some("42")));
         assert!(config.auth.require_client_id);
+        #[cfg(feature = "sse")]
         assert_eq!(config.sse.retry, Duration::from_secs(65));
-        assert_eq!(config.settings.limits.max_inbound_rate, 7);
+        assert_eq!(config.settings().limits.max_inbound_rate, 7);
         #[cfg(feature = "websocket")]
         {
             let allows =

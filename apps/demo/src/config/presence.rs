@@ -4,7 +4,7 @@ use std::{str::FromStr, time::Duration};
 
 use serde::{Deserialize, Deserializer, de::Error};
 
-use super::{ConfigError, Redis};
+use super::ConfigError;
 
 /// The section `presence`, as it is written.
 #[derive(Debug, Clone, Deserialize)]
@@ -29,16 +29,17 @@ pub enum PresenceMode {
 }
 
 impl Presence {
-    /// The mode that is in force.
-    pub(super) fn mode(&self, redis: &Redis) -> Result<PresenceMode, ConfigError> {
-        match (self.mode, &redis.url) {
-            (Some(PresenceMode::Redis), None) => {
-                Err(ConfigError::at("presence.mode", "redis needs a Redis to ask: redis.url is missing"))
-            }
-            (Some(mode), _) => Ok(mode),
-            (None, Some(_)) => Ok(PresenceMode::Redis),
-            (None, None) => Ok(PresenceMode::Local),
+    /// Checks that there is a Redis to ask.
+    pub(super) fn check(&self, has_redis: bool) -> Result<(), ConfigError> {
+        if self.mode == Some(PresenceMode::Redis) && !has_redis {
+            return Err(ConfigError::at("presence.mode", "redis needs a Redis to ask: redis.url is missing"));
         }
+        Ok(())
+    }
+
+    /// The mode that is in force.
+    pub(super) fn mode(&self, has_redis: bool) -> PresenceMode {
+        self.mode.unwrap_or(if has_redis { PresenceMode::Redis } else { PresenceMode::Local })
     }
 }
 
@@ -70,8 +71,8 @@ mod tests {
 
     #[test]
     fn without_redis_a_node_knows_its_own_users() {
-        assert_eq!(load(None, &[]).presence, PresenceMode::Local);
-        assert_eq!(load(None, &[(MODE, "off")]).presence, PresenceMode::Off);
+        assert_eq!(load(None, &[]).presence_mode(), PresenceMode::Local);
+        assert_eq!(load(None, &[(MODE, "off")]).presence_mode(), PresenceMode::Off);
         assert_eq!(
             refused(None, &[(MODE, "redis")]),
             "presence.mode (environment variable REALTIME__PRESENCE__MODE): \
@@ -87,7 +88,7 @@ mod tests {
     #[test]
     fn with_redis_the_cluster_knows() {
         let redis = ("REALTIME__REDIS__URL", "redis://127.0.0.1:6379/");
-        assert_eq!(load(None, &[redis]).presence, PresenceMode::Redis);
-        assert_eq!(load(None, &[redis, (MODE, "local")]).presence, PresenceMode::Local);
+        assert_eq!(load(None, &[redis]).presence_mode(), PresenceMode::Redis);
+        assert_eq!(load(None, &[redis, (MODE, "local")]).presence_mode(), PresenceMode::Local);
     }
 }

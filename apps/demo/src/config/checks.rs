@@ -1,39 +1,22 @@
-//! [`Document`]: all sections as they are written, and what has to hold among them.
+//! What has to hold among the values of a [`Config`].
 
-use realtime_core::{
-    Settings,
-    settings::{BusOutage, Drain, Fanout, Heartbeat, History, Limits, OutboxLimits, PresenceTimes},
-};
-use serde::Deserialize;
+use super::{AuthMode, Config, ConfigError, Source, layers::Layers};
 
-use super::{
-    Api, Auth, Config, ConfigError, Log, Presence, Redis, Server, Source, Sse, WebSocket, layers::Layers,
-};
+impl Config {
+    /// Checks what a single value cannot tell.
+    pub(super) fn check(&self, layers: &Layers) -> Result<(), ConfigError> {
+        self.check_features()?;
+        self.check_paths(layers)?;
+        self.server.check()?;
+        #[cfg(feature = "redis")]
+        self.auth.check_sa_token(self.redis.as_ref())?;
+        self.auth.check_users()?;
+        self.presence.check(self.redis.is_some())?;
+        self.settings().check().map_err(|error| ConfigError::at(error.key, error.problem))
+    }
 
-/// All sections, as they are written.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Document {
-    server: Server,
-    websocket: WebSocket,
-    sse: Sse,
-    auth: Auth,
-    api: Api,
-    redis: Redis,
-    log: Log,
-    history: History,
-    fanout: Fanout,
-    outbox: OutboxLimits,
-    heartbeat: Heartbeat,
-    presence: Presence,
-    limits: Limits,
-    drain: Drain,
-    bus: BusOutage,
-}
-
-impl Document {
     /// Checks that nothing is asked for that is not compiled in.
-    pub(super) fn check_features(&self, layers: &Layers) -> Result<(), ConfigError> {
+    fn check_features(&self) -> Result<(), ConfigError> {
         for (key, wanted, compiled, name, feature) in [
             (
                 "websocket.enabled",
@@ -43,13 +26,11 @@ impl Document {
                 "websocket",
             ),
             ("sse.enabled", self.sse.enabled, cfg!(feature = "sse"), "SSE", "sse"),
-            ("redis.url", self.redis.url.is_some(), cfg!(feature = "redis"), "Redis", "redis"),
+            ("redis.url", self.redis.is_some(), cfg!(feature = "redis"), "Redis", "redis"),
+            ("auth.mode", self.auth.mode == AuthMode::SaToken, cfg!(feature = "redis"), "Redis", "redis"),
         ] {
             if wanted && !compiled {
-                let source = layers.source(key).unwrap_or(&Source::Defaults);
-                let problem = format!(
-                    "this build has no {name} support (feature `{feature}`); it is asked for by {source}"
-                );
+                let problem = format!("this build has no {name} support (feature `{feature}`)");
                 return Err(ConfigError::at(key, problem));
             }
         }
@@ -57,7 +38,7 @@ impl Document {
     }
 
     /// Checks that no two endpoints share a path.
-    pub(super) fn check_paths(&self, layers: &Layers) -> Result<(), ConfigError> {
+    fn check_paths(&self, layers: &Layers) -> Result<(), ConfigError> {
         let path = self.websocket.path.as_str();
         let taken = if path == self.sse.path {
             "the stream"
@@ -70,26 +51,11 @@ impl Document {
         let mut keys = ["websocket.path", "sse.path"];
         keys.sort_by_key(|key| layers.source(key));
         let problem = format!("clashes with {}: the WebSocket and {taken} would both be `{path}`", keys[0]);
-        Err(layers.locate(ConfigError::at(keys[1], problem)))
+        Err(ConfigError::at(keys[1], problem))
     }
 
-    /// Checks what a single value cannot tell and drops what only serves that.
-    pub(super) fn into_config(self, layers: &Layers) -> Result<Config, ConfigError> {
-        self.server.check()?;
-        self.auth.check(&self.redis)?;
-        self.redis.check()?;
-        let presence_mode = self.presence.mode(&self.redis)?;
-        let settings = Settings {
-            history: self.history,
-            fanout: self.fanout,
-            outbox: self.outbox,
-            heartbeat: self.heartbeat,
-            presence: PresenceTimes { grace: self.presence.grace },
-            limits: self.limits,
-            drain: self.drain,
-            bus: self.bus,
-        };
-        settings.check().map_err(|error| ConfigError::at(error.key, error.problem))?;
+    /// Warnings about settings that are allowed.
+    pub(super) fn find_warnings(&self, layers: &Layers) -> Vec<String> {
         let mut warnings = Vec::new();
         #[cfg(feature = "websocket")]
         if self.websocket.allowed_origins.allows_any() {
@@ -97,61 +63,53 @@ impl Document {
         }
         let built_in_users = layers.source("auth.users") == Some(&Source::Defaults);
         warnings.extend(self.auth.warning(built_in_users, &self.server.host));
-        if self.redis.tls.insecure {
-            warnings.push("redis.tls.insecure: whoever answers is taken for Redis".to_owned());
+        #[cfg(feature = "redis")]
+        for (key, redis) in [("redis", &self.redis), ("auth.saToken.redis", &self.auth.sa_token.redis)] {
+            if redis.as_ref().is_some_and(|redis| redis.tls.is_insecure()) {
+                warnings.push(format!("{key}.tls.insecure: whoever answers is taken for Redis"));
+            }
         }
-        Ok(Config {
-            server: self.server,
-            websocket: self.websocket,
-            sse: self.sse,
-            auth: self.auth,
-            api: self.api,
-            redis: self.redis,
-            presence: presence_mode,
-            log: self.log,
-            settings,
-            warnings,
-        })
+        warnings
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-    use crate::config::{
-        REFERENCE,
-        tests::{load, refused},
-    };
+    use crate::config::tests::{load, refused};
 
     #[cfg(not(feature = "websocket"))]
     #[test]
     fn asking_for_a_module_that_is_not_compiled_in_names_the_feature() {
+        load(Some("websocket: {enabled: false, path: /ws, allowedOrigins: ['http://a']}"), &[]);
         assert_eq!(
             refused(Some("websocket: {enabled: true}"), &[]),
-            "websocket.enabled: this build has no WebSocket support (feature `websocket`); \
-             it is asked for by file app.yml"
+            "websocket.enabled (file app.yml): this build has no WebSocket support (feature `websocket`)"
         );
     }
 
     #[cfg(not(feature = "sse"))]
     #[test]
     fn asking_for_the_stream_where_it_is_not_compiled_in_names_the_feature() {
+        load(Some("sse: {enabled: false, path: /events, retry: 1s}"), &[]);
         assert_eq!(
             refused(None, &[("REALTIME__SSE__ENABLED", "true")]),
-            "sse.enabled: this build has no SSE support (feature `sse`); \
-             it is asked for by environment variable REALTIME__SSE__ENABLED"
+            "sse.enabled (environment variable REALTIME__SSE__ENABLED): this build has no SSE support (feature `sse`)"
         );
     }
 
     #[cfg(not(feature = "redis"))]
     #[test]
     fn asking_for_redis_names_the_feature_and_keeps_the_password() {
-        assert_eq!(
-            refused(Some("redis: {url: 'redis://:hunter2@cache/0'}"), &[]),
-            "redis.url: this build has no Redis support (feature `redis`); it is asked for by file app.yml"
-        );
+        load(Some("redis: {mode: pubsub, commandTimeout: 1s, tls: {insecure: true}}"), &[]);
+        for (yaml, key) in [
+            ("redis: {url: 'redis://:hunter2@cache/0'}", "redis.url"),
+            ("auth: {mode: sa-token}", "auth.mode"),
+        ] {
+            assert_eq!(
+                refused(Some(yaml), &[]),
+                format!("{key} (file app.yml): this build has no Redis support (feature `redis`)")
+            );
+        }
     }
 
     #[test]
@@ -161,8 +119,17 @@ mod tests {
         assert_eq!(config.warnings, ["websocket.allowedOrigins contains `*`: every web page may connect"]);
     }
 
+    #[cfg(feature = "redis")]
     #[test]
-    fn bad_values_are_refused_with_key_and_source() {
+    fn a_redis_that_is_not_authenticated_is_warned_about() {
+        let yaml = "redis: {url: 'rediss://a/', tls: {insecure: true}}";
+        let warnings = load(Some(yaml), &[]).warnings;
+        assert!(warnings.contains(&"redis.tls.insecure: whoever answers is taken for Redis".to_owned()));
+    }
+
+    #[cfg(all(feature = "websocket", feature = "sse"))]
+    #[test]
+    fn bad_values_of_transports_are_refused_with_key_and_source() {
         for (yaml, error) in [
             (
                 "websocket: {allowedOrigins: ['http://a', 'http://b/']}",
@@ -170,10 +137,57 @@ mod tests {
             ),
             ("websocket: {path: ws}", "websocket.path (file app.yml): `ws` does not start with `/`"),
             ("websocket: {path: /ws/}", "websocket.path (file app.yml): `/ws/` ends with `/`"),
-            ("sse: {path: /}", "sse.path (file app.yml): `/` is the page itself"),
+            ("sse: {path: /}", "sse.path (file app.yml): `/` ends with `/`"),
             ("sse: {path: '/{id}'}", "sse.path (file app.yml): `/{id}` holds one of `?`, `#`, `{` and `}`"),
             ("sse: {path: /a b}", "sse.path (file app.yml): `/a b` holds white space or a control character"),
             ("sse: {retry: 0s}", "sse.retry (file app.yml): must be at least 100ms"),
+        ] {
+            assert_eq!(refused(Some(yaml), &[]), error, "{yaml}");
+        }
+    }
+
+    #[cfg(feature = "redis")]
+    #[test]
+    fn bad_values_of_redis_are_refused_with_key_and_source() {
+        for (yaml, error) in [
+            (
+                "redis: {url: 'redis://a/', topology: cluster}",
+                "redis.nodes (built-in defaults): must name at least one URL for this topology",
+            ),
+            (
+                "redis: {url: 'redis://a/', nodes: ['redis://:hunter2@b/']}",
+                "redis.nodes (file app.yml): goes with `topology: sentinel` or `cluster`; a single server is url",
+            ),
+            (
+                "redis: {url: 'rediss://a/', tls: {certFile: c.pem}}",
+                "redis.tls.certFile (file app.yml): goes with tls.keyFile, which is missing",
+            ),
+            (
+                "redis: {url: 'redis://a/', tls: {caFile: ca.pem}}",
+                "redis.tls.caFile (file app.yml): goes with a URL that begins with `rediss:`, and there is none",
+            ),
+            ("redis: {mode: queue}", "redis.mode (file app.yml): `queue` is none of: streams, pubsub"),
+            (
+                "redis: {topology: star}",
+                "redis.topology (file app.yml): `star` is none of: single, sentinel, cluster",
+            ),
+            ("redis: {url: nonsense}", "redis: the server is no Redis URL: invalid client config"),
+            (
+                "auth: {saToken: {redis: {topology: sentinel}}}",
+                "auth.saToken.redis.url (built-in defaults): is missing: topology and nodes alone name no server",
+            ),
+            (
+                "auth: {saToken: {redis: {mode: pubsub}}}",
+                "auth.saToken.redis.mode (file app.yml): unknown key; did you mean `auth.saToken.redis.nodes`?",
+            ),
+        ] {
+            assert_eq!(refused(Some(yaml), &[]), error, "{yaml}");
+        }
+    }
+
+    #[test]
+    fn bad_values_are_refused_with_key_and_source() {
+        for (yaml, error) in [
             (
                 "server: {port: 70000}",
                 "server.port (file app.yml): expected an unsigned 16 bit integer, \
@@ -209,6 +223,15 @@ mod tests {
         );
         load(None, &[(websocket, "/b/close"), (sse, "/a")]);
     }
+}
+
+#[cfg(test)]
+#[cfg(all(feature = "websocket", feature = "sse", feature = "redis"))]
+mod reference {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::config::REFERENCE;
 
     #[test]
     fn the_reference_has_every_key_of_the_configuration_and_no_other() {
@@ -225,7 +248,12 @@ mod tests {
                 .filter_map(|key| key.strip_prefix(&prefix)?.split('.').next())
                 .map(str::to_owned)
                 .collect();
-            assert_eq!(fields(&prefix), documented, "section {section:?}");
+            let mut fields = fields(&prefix);
+            if section == "auth.saToken.redis" {
+                // No messages are exchanged there, so the reference leaves it out, and with it the configuration.
+                fields.remove("mode");
+            }
+            assert_eq!(fields, documented, "section {section:?}");
         }
     }
 
@@ -236,7 +264,7 @@ mod tests {
             .add_source(::config::File::from_str(REFERENCE, ::config::FileFormat::Yaml))
             .set_override(&stranger, 1)
             .and_then(|builder| builder.build())
-            .and_then(|config| config.try_deserialize::<Document>());
+            .and_then(|config| config.try_deserialize::<Config>());
         let Err(error) = result else { panic!("{stranger} is accepted") };
         let message = error.to_string();
         let (_, expected) = message.split_once("unknown field `stranger`, expected ").unwrap();
