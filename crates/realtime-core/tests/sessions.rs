@@ -100,6 +100,7 @@ async fn hooks_see_every_session_once_and_what_is_sent_on_opening_comes_first() 
 }
 
 #[tokio::test]
+#[allow(clippy::mutable_key_type, reason = "its id does not change")]
 async fn a_session_has_the_data_of_its_login_and_is_found_by_its_id() {
     #[derive(Debug, PartialEq)]
     struct Tenant(u32);
