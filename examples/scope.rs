@@ -34,7 +34,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 .route("/users/{user}", web::post().to(push)),
         )
     })
-    .h1_allow_half_closed(false)
     .bind(env::args().nth(1).as_deref().unwrap_or("127.0.0.1:8080"))?;
 
     let address = server.addrs()[0];

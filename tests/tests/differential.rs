@@ -277,6 +277,7 @@ async fn requests_cut_anywhere_and_all_at_once_have_the_same_answers_as_one_afte
         ServerKind::Realtime,
         app,
         workers(1),
+        h1_allow_half_closed(true),
         client_request_timeout(Duration::from_millis(600))
     );
     let theirs =

@@ -81,16 +81,14 @@ impl Secure {
                     .configure(realtime_sse::routes(hub.clone(), authenticator, SseConfig::default()))
             }
         };
-        let options = realtime_server::socket_options(hub.settings().outbox.max_stall);
         let server = HttpServer::new(app)
-            .on_connect(move |connection, data| {
-                options(connection, data);
+            .max_stall(hub.settings().outbox.max_stall)
+            .on_connect(|connection, _| {
                 if let Some(tcp) = connection.downcast_ref::<ServerStream>() {
                     SockRef::from(tcp).set_send_buffer_size(32 << 10).unwrap();
                 }
             })
             .workers(1)
-            .h1_allow_half_closed(false)
             .disable_signals()
             .bind_rustls_0_23("127.0.0.1:0", config)
             .unwrap()

@@ -88,19 +88,15 @@ fn serve(state: &Data<State>) -> anyhow::Result<(Server, Option<SocketAddr>)> {
         let state = state.clone();
         move || App::new().configure(routes(&state))
     };
+    let max_stall = state.config.settings().outbox.max_stall;
     // Both servers have the same methods, and types of their own.
     macro_rules! start {
         ($server:expr) => {{
             let server = &state.config.server;
             let mut http = $server
-                .on_connect(realtime_server::socket_options(state.config.settings().outbox.max_stall))
                 .backlog(BACKLOG)
                 .max_connections(MAX_CONNECTIONS)
                 .keep_alive(KEEP_ALIVE)
-                // A client that left is noticed at once, not at the next write that fails.
-                .h1_allow_half_closed(false)
-                // Any longer, and every WebSocket's FIN comes that much after its Close frame.
-                .client_disconnect_timeout(Duration::ZERO)
                 .disable_signals();
             if server.workers > 0 {
                 http = http.workers(server.workers);
@@ -114,8 +110,15 @@ fn serve(state: &Data<State>) -> anyhow::Result<(Server, Option<SocketAddr>)> {
         }};
     }
     Ok(match state.config.server.kind {
-        ServerKind::Realtime => start!(realtime_server::HttpServer::new(app)),
-        ServerKind::Actix => start!(actix_web::HttpServer::new(app)),
+        ServerKind::Realtime => start!(realtime_server::HttpServer::new(app).max_stall(max_stall)),
+        ServerKind::Actix => start!(
+            actix_web::HttpServer::new(app)
+                .on_connect(realtime_server::socket_options(max_stall))
+                // A client that left is noticed at once, not at the next write that fails.
+                .h1_allow_half_closed(false)
+                // Any longer, and every WebSocket's FIN comes that much after its Close frame.
+                .client_disconnect_timeout(Duration::ZERO)
+        ),
     })
 }
 

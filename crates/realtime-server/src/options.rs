@@ -17,15 +17,15 @@ use crate::io::Shared;
 #[cfg(target_os = "linux")]
 const UNSENT: u32 = 4 << 10;
 
-/// Callback for `HttpServer::on_connect`, actix-web's or this crate's: it sets the options of a connection's socket for
-/// pushing.
+/// Callback for `on_connect` of actix-web's `HttpServer`: it sets the options of a connection's socket for pushing.
 ///
 /// - `TCP_NODELAY`: a message leaves at once, without waiting until the client has confirmed the one before.
 /// - Linux: `TCP_NOTSENT_LOWAT` bounds what the kernel holds unsent of a connection to some KiB.
 /// - Linux: `TCP_USER_TIMEOUT` has the kernel break a connection off whose client takes nothing for `max_stall`
 ///   (`outbox.maxStall`), and throw away what it still holds for it.
 ///
-/// Connections of this crate's server have the first two from their listener; there `tcp_nodelay(false)` holds.
+/// Connections of this crate's server have all three from their listener. There this sets the third alone, for the
+/// connections for which it is called.
 ///
 /// ```no_run
 /// # use std::time::Duration;
@@ -50,13 +50,14 @@ pub fn socket_options(max_stall: Duration) -> impl Fn(&dyn Any, &mut Extensions)
 
 /// Sets on a listener what its connections inherit, so that it costs none of them a system call.
 #[cfg(target_os = "linux")]
-pub(crate) fn set_for_listener(listener: &TcpListener) -> io::Result<()> {
+pub(crate) fn set_for_listener(listener: &TcpListener, max_stall: Duration) -> io::Result<()> {
     let socket = SockRef::from(listener);
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_notsent_lowat(UNSENT)
+    socket.set_tcp_notsent_lowat(UNSENT)?;
+    socket.set_tcp_user_timeout(Some(max_stall))
 }
 
-/// Takes back what [`socket_options`] has set for a connection that its worker ends itself when it stalls. The kernel's
+/// Takes back the time limit of a connection that its worker ends itself when it stalls. The kernel's
 /// time would also end one whose client reads too slowly for its window to open within that time.
 #[cfg(target_os = "linux")]
 pub(crate) fn set_for_lane(tcp: &TcpStream) {

@@ -28,6 +28,10 @@ type OnConnect = Arc<dyn Fn(&dyn Any, &mut Extensions) + Send + Sync>;
 
 /// HTTP server for an `App` of actix-web, with the methods of `actix_web::HttpServer`.
 ///
+/// Its defaults are those for pushing; nothing else has to be set. Messages leave at once ([`Self::tcp_nodelay`]), a client
+/// that takes nothing is given up ([`Self::max_stall`]), and one that has left is gone at once
+/// ([`Self::h1_allow_half_closed`]).
+///
 /// ```no_run
 /// use actix_web::{App, web};
 /// use realtime_server::HttpServer;
@@ -59,6 +63,7 @@ pub struct HttpServer<F, I, S, B> {
     factory: F,
     config: Arc<Mutex<Config>>,
     backlog: u32,
+    max_stall: Duration,
     sockets: Vec<(SocketAddr, &'static str)>,
     builder: ServerBuilder,
     shutdown: GracefulShutdownSignal,
@@ -80,6 +85,9 @@ struct Config {
     on_connect: Option<OnConnect>,
 }
 
+/// Time for which a client may take nothing by default: that of `outbox.maxStall`.
+const MAX_STALL: Duration = Duration::from_secs(10);
+
 /// Connections that a worker serves at once by default: actix-server's own number.
 const MAX_CONNECTIONS: usize = 25_600;
 
@@ -91,7 +99,7 @@ impl Default for Config {
             max_connections: MAX_CONNECTIONS,
             client_request_timeout: Duration::from_secs(5),
             client_disconnect_timeout: Duration::from_secs(1),
-            h1_allow_half_closed: true,
+            h1_allow_half_closed: false,
             h1_write_buffer_size: None,
             h2_initial_window_size: None,
             h2_initial_connection_window_size: None,
@@ -120,6 +128,7 @@ where
             factory,
             config: Arc::default(),
             backlog: 1024,
+            max_stall: MAX_STALL,
             sockets: Vec::new(),
             shutdown: builder.graceful_shutdown_signal(),
             builder,
@@ -149,6 +158,15 @@ where
     pub fn backlog(mut self, backlog: u32) -> Self {
         self.backlog = backlog;
         self.build(|builder| builder.backlog(backlog))
+    }
+
+    /// Time for which a client may take nothing of what is sent to it before the kernel breaks its connection off, 0 for no
+    /// limit (`TCP_USER_TIMEOUT`, on Linux); to be set before [`Self::bind`]. Default: 10 s, as `outbox.maxStall`.
+    ///
+    /// Connections that are taken over are watched by their worker instead.
+    pub fn max_stall(mut self, max_stall: Duration) -> Self {
+        self.max_stall = max_stall;
+        self
     }
 
     /// Connections that each worker serves at once, taken ones included. Default: 25,600.
@@ -183,11 +201,15 @@ where
     }
 
     /// Time for a connection to be closed in order, 0 for at once. Default: 1 s.
+    ///
+    /// Connections that are taken over do not wait for it. Over TLS the end of the connection follows a WebSocket's Close
+    /// frame after up to this time; at 0 a response to a request whose body is still arriving may be lost.
     pub fn client_disconnect_timeout(self, timeout: Duration) -> Self {
         self.set(|config| config.client_disconnect_timeout = timeout)
     }
 
-    /// Whether a client that has closed its side still gets its response. Default: true.
+    /// Whether a client that has closed its side still gets its response. Default: false, unlike actix-web's: that a client
+    /// of an event stream has left is known at once, also over TLS. Connections that are taken over end in any case.
     pub fn h1_allow_half_closed(self, allow: bool) -> Self {
         self.set(|config| config.h1_allow_half_closed = allow)
     }
@@ -323,7 +345,7 @@ where
     fn add(mut self, listener: net::TcpListener, scheme: &'static str, accept: Accept) -> io::Result<Self> {
         let address = listener.local_addr()?;
         #[cfg(target_os = "linux")]
-        crate::options::set_for_listener(&listener)?;
+        crate::options::set_for_listener(&listener, self.max_stall)?;
         self.sockets.push((address, scheme));
         let (factory, config, shutdown) =
             (self.factory.clone(), Arc::clone(&self.config), self.shutdown.clone());

@@ -28,9 +28,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
             .configure(routes(hub.clone(), jwt.clone(), SseConfig::default()))
             .route("/push/{user}", web::post().to(push))
     })
-    // A stream's client sends nothing after its request, so the end of its half is all that tells of its leaving.
-    // By default actix keeps such a connection until a write fails, and its user stays online until then.
-    .h1_allow_half_closed(false)
     .bind(("127.0.0.1", 8082))?
     .run()
     .await?;

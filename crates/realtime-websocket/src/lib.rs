@@ -49,8 +49,9 @@
 //! # Servers
 //!
 //! [`HttpServer`] has the methods of `actix_web::HttpServer`. On Linux it takes plain HTTP/1.1 connections over from the
-//! HTTP dispatcher once they are open, so that one costs less than a KiB instead of 11. Everything works on
-//! `actix_web::HttpServer`, too; give [`socket_options`] to its `on_connect`.
+//! HTTP dispatcher once they are open, so that one costs less than a KiB instead of 11. Its defaults are those for pushing.
+//! Everything works on `actix_web::HttpServer`, too; there give [`socket_options`] to `on_connect`, and set
+//! `h1_allow_half_closed(false)`, without which a client of an event stream that has left is noticed by a write that fails.
 //!
 //! # Stopping
 //!
