@@ -235,3 +235,84 @@ async fn a_stream_is_encrypted_and_http_2_is_offered() {
         assert_ne!(within("bytes", stream.read_buf(&mut seen)).await.unwrap(), 0);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_proxy_a_client_has_its_own_address() {
+    let (server, line) = Program::start(env!("CARGO_BIN_EXE_behind_nginx"), "connect user 42: ").await;
+    let path = format!("/resource/websocket?Authorization={}", line.split_once("Authorization=").unwrap().1);
+    for (forwarded, address) in [
+        (None, "127.0.0.1"),
+        (Some("198.51.100.7"), "198.51.100.7"),
+        // The first one is what the client itself has sent.
+        (Some("203.0.113.9, 198.51.100.7, 10.0.0.2"), "198.51.100.7"),
+    ] {
+        let headers: Vec<_> = forwarded.map(|value| ("x-forwarded-for", value)).into_iter().collect();
+        let mut socket = Socket::open_at(&server, &path, &headers).await.unwrap();
+        assert_eq!(socket.text().await, format!("you are connected from {address}"), "{forwarded:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_node_publishes_reaches_the_sessions_of_another() {
+    let redis = Redis::start().await;
+    let url = redis.url();
+    let mut nodes = Vec::new();
+    for name in ["node-1", "node-2"] {
+        let arguments = [url.as_str(), name, FREE];
+        let (node, _) =
+            Program::start_with(env!("CARGO_BIN_EXE_cluster"), "push, on any node", &arguments).await;
+        within("the node to be ready", async {
+            while node.send(reqwest::Method::GET, "/ready", "").await.status() != 204 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        nodes.push(node);
+    }
+    let [one, two] = nodes.as_slice() else { unreachable!() };
+    let token = one.post("/login/42", "").await.text().await.unwrap();
+    let mut stream = EventStream::open(two, &token, None).await.unwrap();
+    assert_eq!(one.post("/push/42", "paid").await.status(), 204);
+    assert_eq!(stream.data().await, "paid");
+    within("presence", async {
+        while one.send(reqwest::Method::GET, "/online", "").await.text().await.unwrap() != "42 on node-2\n" {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(one.post("/kick/42", "").await.text().await.unwrap(), "1 sessions ended\n");
+    assert!(within("the end", stream.next()).await.is_none());
+    assert!(matches!(EventStream::open(two, &token, None).await, Err(204)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_transport_works_without_the_other() {
+    // Examples of other packages: cargo builds them with the workspace's tests, or here.
+    for (package, example, transport) in
+        [("realtime-websocket", "websocket_only", "websocket"), ("realtime-sse", "sse_only", "sse")]
+    {
+        let mut build = std::process::Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--locked", "--package", package, "--example", example]);
+        build.args(["--features", "jwt", "--message-format", "json"]);
+        let output = build.stderr(Stdio::inherit()).output().unwrap();
+        assert!(output.status.success(), "{example}");
+        let messages = String::from_utf8(output.stdout).unwrap();
+        let is_ours = |message: &&str| message.contains(&format!("/examples/{example}\""));
+        let binary = messages.lines().rev().find(is_ours).unwrap();
+        let binary = binary.split("\"executable\":\"").nth(1).unwrap().split('"').next().unwrap();
+        let (server, line) = Program::start(binary, "connect").await;
+        let token = line.split_once("Authorization=").unwrap().1.trim_end_matches('\'');
+        match transport {
+            "websocket" => {
+                let mut socket = Socket::open(&server, token, &[], None).await.unwrap();
+                assert_eq!(server.post("/push/42", "paid").await.status(), 200);
+                assert_eq!(socket.text().await, "paid");
+            }
+            _ => {
+                let mut stream = EventStream::open(&server, token, None).await.unwrap();
+                assert_eq!(server.post("/push/42", "paid").await.status(), 200);
+                assert_eq!(stream.data().await, "paid");
+            }
+        }
+    }
+}

@@ -1,13 +1,13 @@
 //! Pushes over Server-Sent Events and nothing else: `cargo run -p realtime-sse --example sse_only`.
 
-use std::{error::Error, sync::Arc, time::SystemTime};
+use std::{env, error::Error, sync::Arc, time::SystemTime};
 
 use actix_web::{
     App,
     web::{self, Data, Path},
 };
 use realtime_sse::{
-    HttpServer, Hub, SseConfig, SseEmitters,
+    HttpServer, Hub, SseConfig, SseEmitters, UserId,
     auth::{Claims, JwtAlgorithm, JwtAuthenticator},
     routes,
 };
@@ -18,23 +18,25 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let jwt = Arc::new(JwtAuthenticator::new(JwtAlgorithm::Hs256, "a secret of at least 32 bytes ....")?);
     let exp = SystemTime::UNIX_EPOCH.elapsed()?.as_secs() + 3600;
     let token = jwt.sign(&Claims::new(42, exp))?;
-    eprintln!("connect user 42: curl -N 'http://127.0.0.1:8082/resource/sse?Authorization={token}'");
-    eprintln!("push to user 42: curl -d 'your order has been paid' http://127.0.0.1:8082/push/42");
 
     let sse = SseEmitters::new(hub.clone());
-    HttpServer::new(move || {
+    let server = HttpServer::new(move || {
         App::new()
             .app_data(Data::new(sse.clone()))
             .configure(routes(hub.clone(), jwt.clone(), SseConfig::default()))
             .route("/push/{user}", web::post().to(push))
     })
-    .bind(("127.0.0.1", 8082))?
-    .run()
-    .await?;
+    .bind(env::args().nth(1).as_deref().unwrap_or("127.0.0.1:8082"))?;
+
+    let address = server.addrs()[0];
+    eprintln!("listening on {address}");
+    eprintln!("connect user 42: curl -N 'http://{address}/resource/sse?Authorization={token}'");
+    eprintln!("push to user 42: curl -d 'your order has been paid' http://{address}/push/42");
+    server.run().await?;
     Ok(())
 }
 
-async fn push(sse: Data<SseEmitters>, user: Path<i64>, text: String) -> Result<String, Box<dyn Error>> {
-    let published = sse.publish_to(&[(*user).into()], text).await?;
+async fn push(sse: Data<SseEmitters>, user: Path<UserId>, text: String) -> Result<String, Box<dyn Error>> {
+    let published = sse.publish_to([user.into_inner()], text).await?;
     Ok(format!("{published:?}\n"))
 }

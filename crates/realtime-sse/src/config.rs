@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use realtime_core::ruoyi::ErrorStatus;
+use realtime_core::{auth::TrustedProxies, ruoyi::ErrorStatus};
 use realtime_server::check_path;
 use serde::{Deserialize, Deserializer, de::Error};
 
@@ -42,6 +42,10 @@ pub struct SseConfig {
     /// code, since both transports of an application share it.
     #[serde(skip)]
     pub error_status: ErrorStatus,
+    /// Proxies whose `X-Forwarded-For` is believed, for [`Handshake::client_ip`](realtime_core::auth::Handshake::client_ip).
+    /// Default: none. It is set in code, as [`Self::error_status`].
+    #[serde(skip)]
+    pub trusted_proxies: TrustedProxies,
 }
 
 impl Default for SseConfig {
@@ -51,6 +55,7 @@ impl Default for SseConfig {
             path: "/resource/sse".to_owned(),
             retry: RETRY,
             error_status: ErrorStatus::default(),
+            trusted_proxies: TrustedProxies::default(),
         }
     }
 }
@@ -67,6 +72,13 @@ impl SseConfig {
     #[must_use]
     pub fn retry(mut self, retry: Duration) -> Self {
         self.retry = retry;
+        self
+    }
+
+    /// Sets [`Self::trusted_proxies`].
+    #[must_use]
+    pub fn trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
+        self.trusted_proxies = proxies;
         self
     }
 

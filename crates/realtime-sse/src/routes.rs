@@ -9,7 +9,7 @@ use actix_web::{
 };
 use realtime_core::{
     Authenticator, Hub,
-    auth::AuthError,
+    auth::{AuthError, TrustedProxies},
     error::ConnectError,
     ruoyi::{ErrorStatus, Reply},
     wire::Shard,
@@ -43,6 +43,7 @@ pub fn routes(
             authenticator,
             retry: config.retry,
             error_status: config.error_status,
+            trusted_proxies: config.trusted_proxies,
         });
         let close = web::resource(format!("{}/close", config.path))
             .get(with(&state, close))
@@ -59,13 +60,14 @@ struct State {
     authenticator: Arc<dyn Authenticator>,
     retry: Duration,
     error_status: ErrorStatus,
+    trusted_proxies: TrustedProxies,
 }
 
 /// Time that a request waits for the node to start.
 const START: Duration = Duration::from_secs(5);
 
 async fn connect(state: Rc<State>, request: HttpRequest) -> HttpResponse {
-    let handshake = handshake(&request);
+    let handshake = handshake(&request).behind(&state.trusted_proxies);
     let principal = match state.authenticator.authenticate(&handshake).await {
         Ok(principal) => principal,
         Err(error) => return refuse_login(&error, &state),
@@ -86,7 +88,7 @@ async fn connect(state: Rc<State>, request: HttpRequest) -> HttpResponse {
 
 /// Ends the streams of the request's token. An invalid token has no streams, and is not an error.
 async fn close(state: Rc<State>, request: HttpRequest) -> HttpResponse {
-    let handshake = handshake(&request);
+    let handshake = handshake(&request).behind(&state.trusted_proxies);
     if let Ok(principal) = state.authenticator.authenticate(&handshake).await {
         state.emitters.end(&principal.user, principal.token);
     }

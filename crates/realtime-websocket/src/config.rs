@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use realtime_core::ruoyi::ErrorStatus;
+use realtime_core::{auth::TrustedProxies, ruoyi::ErrorStatus};
 use realtime_server::check_path;
 use serde::{Deserialize, Deserializer, de::Error};
 
@@ -45,6 +45,10 @@ pub struct WebSocketConfig {
     /// application share it.
     #[serde(skip)]
     pub error_status: ErrorStatus,
+    /// Proxies whose `X-Forwarded-For` is believed, for [`Handshake::client_ip`](realtime_core::auth::Handshake::client_ip).
+    /// Default: none. It is set in code, as [`Self::error_status`].
+    #[serde(skip)]
+    pub trusted_proxies: TrustedProxies,
 }
 
 impl Default for WebSocketConfig {
@@ -55,6 +59,7 @@ impl Default for WebSocketConfig {
             allowed_origins: AllowedOrigins::same_origin(),
             inbound: Arc::new(Echo),
             error_status: ErrorStatus::default(),
+            trusted_proxies: TrustedProxies::default(),
         }
     }
 }
@@ -78,6 +83,13 @@ impl WebSocketConfig {
     #[must_use]
     pub fn inbound(mut self, handler: impl InboundHandler) -> Self {
         self.inbound = Arc::new(handler);
+        self
+    }
+
+    /// Sets [`Self::trusted_proxies`].
+    #[must_use]
+    pub fn trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
+        self.trusted_proxies = proxies;
         self
     }
 

@@ -9,7 +9,7 @@ use actix_web::{
     HttpRequest, HttpResponse,
     web::{self, ServiceConfig},
 };
-use realtime_core::{Authenticator, Hub, ruoyi::ErrorStatus, wire::Shard};
+use realtime_core::{Authenticator, Hub, auth::TrustedProxies, ruoyi::ErrorStatus, wire::Shard};
 
 use crate::{
     AllowedOrigins, WebSocketConfig, endpoint::Endpoint, handshake::handshake, refusal::Refusal,
@@ -29,7 +29,8 @@ pub fn routes(
     config: WebSocketConfig,
 ) -> impl FnOnce(&mut ServiceConfig) {
     move |services| {
-        let WebSocketConfig { enabled, path, allowed_origins, inbound, error_status } = config;
+        let WebSocketConfig { enabled, path, allowed_origins, inbound, error_status, trusted_proxies } =
+            config;
         if !enabled {
             return;
         }
@@ -49,6 +50,7 @@ pub fn routes(
             authenticator,
             allowed_origins,
             error_status,
+            trusted_proxies,
         });
         let handler = move |request: HttpRequest, payload: web::Payload| {
             let state = Rc::clone(&state);
@@ -66,6 +68,7 @@ struct State {
     authenticator: Arc<dyn Authenticator>,
     allowed_origins: AllowedOrigins,
     error_status: ErrorStatus,
+    trusted_proxies: TrustedProxies,
 }
 
 /// Upgrades a request. Everything that can refuse it comes before the upgrade.
@@ -75,7 +78,7 @@ async fn connect(
     payload: web::Payload,
 ) -> Result<HttpResponse, Refusal> {
     let upgrade = Upgrade::of(request)?;
-    let handshake = handshake(request);
+    let handshake = handshake(request).behind(&state.trusted_proxies);
     let host = handshake.header("Host");
     // Browsers send one. If there are several, all have to be allowed.
     let refused =
