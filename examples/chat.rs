@@ -32,7 +32,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 }
             }
         };
-        let config = WebSocketConfig { inbound: Arc::new(chat), ..WebSocketConfig::default() };
+        let config = WebSocketConfig::default().inbound(chat);
         App::new()
             .app_data(Data::from(jwt.clone()))
             .configure(routes(hub.clone(), jwt.clone(), config))

@@ -24,8 +24,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let server = HttpServer::new(move || {
         // Paths are relative to the scope.
-        let websocket = WebSocketConfig { path: "/websocket".to_owned(), ..WebSocketConfig::default() };
-        let sse = SseConfig { path: "/sse".to_owned(), ..SseConfig::default() };
+        let websocket = WebSocketConfig::default().path("/websocket");
+        let sse = SseConfig::default().path("/sse");
         App::new().app_data(Data::new(hub.clone())).service(
             web::scope("/push")
                 .wrap(from_fn(log))

@@ -55,9 +55,8 @@ impl Embedded {
                     }
                     Some(text.to_uppercase().into())
                 };
-                let inbound = Arc::new(inbound);
-                let websocket = WebSocketConfig { inbound, error_status, ..WebSocketConfig::default() };
-                let sse = SseConfig { error_status, ..SseConfig::default() };
+                let websocket = WebSocketConfig::default().inbound(inbound).error_status(error_status);
+                let sse = SseConfig::default().error_status(error_status);
                 let (hub, authenticator) = (hub.clone(), Arc::clone(&authenticator));
                 App::new()
                     .app_data(web::Data::new(emitters.clone()))

@@ -132,7 +132,7 @@ impl RedisTlsServer {
 
     /// How a client finds it that has these settings.
     pub fn config(&self, tls: RedisTls) -> RedisConfig {
-        RedisConfig { tls, ..RedisConfig::single(self.url()) }
+        RedisConfig::single(self.url()).tls(tls)
     }
 }
 

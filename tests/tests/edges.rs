@@ -280,7 +280,7 @@ async fn a_client_gives_no_orders_once_its_end_is_decided() {
                 handled.fetch_add(1, Ordering::SeqCst);
                 async { None }
             };
-            let config = WebSocketConfig { inbound: Arc::new(count), ..WebSocketConfig::default() };
+            let config = WebSocketConfig::default().inbound(count);
             let jwt = Arc::new(JwtAuthenticator::new(JwtAlgorithm::Hs256, SECRET).unwrap());
             App::new().configure(realtime_websocket::routes(hub.clone(), jwt, config))
         }

@@ -16,7 +16,7 @@ use realtime_tests::{
 use tokio::time::sleep;
 
 fn config(redis: &Redis, max_age: Duration) -> RedisConfig {
-    RedisConfig { max_age, ..RedisConfig::single(redis.url()) }
+    RedisConfig::single(redis.url()).max_age(max_age)
 }
 
 async fn until_ready(hub: &Hub) {

@@ -506,14 +506,14 @@ async fn shrinks(redis: &Redis, config: RedisConfig, entries: usize, text: &str,
 #[tokio::test(flavor = "multi_thread")]
 async fn the_stream_keeps_no_entries_that_are_older_than_the_window() {
     let redis = Redis::start().await;
-    let config = RedisConfig { max_age: Duration::from_secs(1), ..RedisConfig::single(redis.url()) };
+    let config = RedisConfig::single(redis.url()).max_age(Duration::from_secs(1));
     shrinks(&redis, config, 3000, "old", 500).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_stream_keeps_no_more_bytes_than_the_window() {
     let redis = Redis::start().await;
-    let config = RedisConfig { max_bytes: 256 << 10, ..RedisConfig::single(redis.url()) };
+    let config = RedisConfig::single(redis.url()).max_bytes(256 << 10);
     shrinks(&redis, config, 3000, &"x".repeat(1024), 600).await;
 }
 
@@ -558,13 +558,13 @@ async fn a_node_that_starts_reads_only_what_its_log_keeps() {
     assert_eq!(all.len(), OLD);
     let end = all.last().unwrap().0;
 
-    let few = RedisConfig { max_len: 5000, ..config.clone() };
+    let few = config.clone().max_len(5000);
     let (messages, bytes) = started(&redis, few).await;
     assert!((4900..=5001).contains(&messages.len()), "{} messages of 5000", messages.len());
     assert_eq!(messages.last().unwrap().0, end);
     assert!(bytes < bytes_of_all / 2, "{bytes} bytes, {bytes_of_all} for all");
 
-    let small = RedisConfig { max_bytes: 1 << 20, ..config.clone() };
+    let small = config.clone().max_bytes(1 << 20);
     let (messages, bytes) = started(&redis, small).await;
     let (kept, last) =
         (messages.iter().map(|(_, text)| text.len()).sum::<usize>(), messages.last().unwrap().0);
@@ -578,7 +578,7 @@ async fn a_node_that_starts_reads_only_what_its_log_keeps() {
     for n in 0..10 {
         publisher.publish(&envelope(n)).await.unwrap();
     }
-    let (messages, bytes) = started(&redis, RedisConfig { max_age, ..config }).await;
+    let (messages, bytes) = started(&redis, config.max_age(max_age)).await;
     let texts: Vec<_> = messages.into_iter().map(|(_, text)| text).collect();
     assert_eq!(texts, (0..10).map(|n| n.to_string()).collect::<Vec<_>>());
     assert!(bytes < bytes_of_all / 5, "{bytes} bytes, {bytes_of_all} for all");

@@ -279,7 +279,8 @@ fn start_with(
     let (hub, configure) = (hub.clone(), Arc::new(configure));
     let app = move || {
         let authenticator = Arc::new(JwtAuthenticator::new(JwtAlgorithm::Hs256, SECRET).unwrap());
-        let websocket = WebSocketConfig { inbound: Arc::clone(&inbound), ..WebSocketConfig::default() };
+        let mut websocket = WebSocketConfig::default();
+        websocket.inbound = Arc::clone(&inbound);
         let configure = Arc::clone(&configure);
         App::new()
             .app_data(web::Data::new(SseEmitters::new(hub.clone())))

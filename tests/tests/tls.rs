@@ -51,11 +51,11 @@ async fn a_sentinel_and_a_cluster_are_reached_over_it() {
     let authority = Authority::new();
     let redis = RedisTlsServer::start(&authority, BOTH).await;
     let (_sentinel, topology) = redis.watched(&authority).await;
-    let config = RedisConfig { tls: authority.signed(), ..RedisConfig::new(topology) };
+    let config = RedisConfig::new(topology).tls(authority.signed());
     bus_conforms(|| RedisStreamsBus::new(config.clone()).unwrap(), &Terms::full()).await;
     let cluster = RedisTlsServer::start_cluster(&authority).await;
     let topology = realtime_redis::Topology::Cluster(vec![cluster.url()]);
-    let config = RedisConfig { tls: authority.signed(), ..RedisConfig::new(topology) };
+    let config = RedisConfig::new(topology).tls(authority.signed());
     bus_conforms(|| RedisStreamsBus::new(config.clone()).unwrap(), &Terms::full()).await;
 }
 

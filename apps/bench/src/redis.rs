@@ -283,11 +283,9 @@ impl RedisComparison {
     }
 
     fn node(&self, keys: &Keys<'_>) -> anyhow::Result<RedisStreamsBus> {
-        let config = RedisConfig {
-            key_prefix: keys.prefix.clone(),
-            max_len: self.load.history as usize + 10_000,
-            ..RedisConfig::single(&self.load.redis)
-        };
+        let config = RedisConfig::single(&self.load.redis)
+            .key_prefix(keys.prefix.clone())
+            .max_len(self.load.history as usize + 10_000);
         Ok(RedisStreamsBus::new(config)?)
     }
 

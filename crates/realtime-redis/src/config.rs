@@ -42,6 +42,7 @@ use crate::tls::{self, RedisTls};
 /// ```
 #[derive(Clone, Deserialize)]
 #[serde(try_from = "Section")]
+#[non_exhaustive]
 pub struct RedisConfig {
     /// The arrangement of the servers.
     pub topology: Topology,
@@ -91,6 +92,7 @@ pub enum RedisMode {
 }
 
 /// An invalid configuration.
+#[non_exhaustive]
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RedisConfigError {
     /// An invalid URL. It is not shown, since it may contain a password.
@@ -194,6 +196,27 @@ impl RedisConfig {
     #[must_use]
     pub fn command_timeout(mut self, timeout: Duration) -> Self {
         self.command_timeout = timeout;
+        self
+    }
+
+    /// Sets [`Self::max_len`].
+    #[must_use]
+    pub fn max_len(mut self, entries: usize) -> Self {
+        self.max_len = entries;
+        self
+    }
+
+    /// Sets [`Self::max_age`].
+    #[must_use]
+    pub fn max_age(mut self, age: Duration) -> Self {
+        self.max_age = age;
+        self
+    }
+
+    /// Sets [`Self::max_bytes`].
+    #[must_use]
+    pub fn max_bytes(mut self, bytes: usize) -> Self {
+        self.max_bytes = bytes;
         self
     }
 

@@ -51,6 +51,7 @@ impl PartialEq for RedisTls {
 }
 
 /// An unusable certificate or key. The message contains nothing of it.
+#[non_exhaustive]
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RedisTlsError {
     /// The authorities.

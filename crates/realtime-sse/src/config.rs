@@ -26,6 +26,7 @@ use crate::refusal::RETRY;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[non_exhaustive]
 pub struct SseConfig {
     /// Whether [`routes`](crate::routes) adds the endpoint. Default: true. Where it is false, [`SseEmitters::disabled`]
     /// answers whoever publishes.

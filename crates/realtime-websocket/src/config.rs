@@ -27,6 +27,7 @@ use crate::{AllowedOrigins, Echo, InboundHandler};
 /// ```
 #[derive(Clone, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[non_exhaustive]
 pub struct WebSocketConfig {
     /// Whether [`routes`](crate::routes) adds the endpoint. Default: true. Where it is false, [`WebSockets::disabled`]
     /// answers whoever publishes.
