@@ -92,7 +92,7 @@ fn start() -> Running {
         let (hub, logins) = (hub.clone(), Arc::clone(&logins));
         move || {
             let logins: Arc<dyn Authenticator> = Arc::clone(&logins) as _;
-            let websocket = WebSocketConfig { inbound: Arc::new(Reverse), ..WebSocketConfig::default() };
+            let websocket = WebSocketConfig::default().inbound(Reverse);
             let visitors = from_fn(async |request: actix_web::dev::ServiceRequest, next: Next<_>| {
                 let visitor =
                     request.headers().get("X-Visitor").and_then(|id| id.to_str().ok()?.parse().ok());
