@@ -1,7 +1,7 @@
-//! Logins: who may connect, and as whom.
+//! Authentication: the user and the login behind each connection.
 //!
-//! An [`Authenticator`] turns a [`Handshake`] into a [`Principal`]. `JwtAuthenticator` (feature `jwt`) is one;
-//! `realtime-redis` has another, for Sa-Token.
+//! An [`Authenticator`] turns a [`Handshake`] into a [`Principal`]. `JwtAuthenticator` (feature `jwt`) verifies JSON
+//! Web Tokens; `realtime-redis` has an authenticator for Sa-Token.
 
 mod authenticator;
 mod extensions;

@@ -16,47 +16,47 @@ use sha2::{Digest, Sha256};
 use super::{extensions::Extensions, proxies::TrustedProxies};
 use crate::{Topic, Transport, UserId};
 
-/// Decides who a connection belongs to, before anything is upgraded or streamed.
+/// Identifies the user of a connection before the connection is upgraded or streamed.
 ///
-/// It is called once per connection, on the worker that serves it, so it must not block the thread.
+/// Called once per connection, on the worker that serves it. It must not block the thread.
 pub trait Authenticator: Send + Sync + 'static {
-    /// The principal of the request.
+    /// Authenticates the request and returns its principal.
     ///
     /// # Errors
     /// [`AuthError::Unauthorized`] for a bad or missing login, [`AuthError::Forbidden`] for a login that may not
-    /// connect, [`AuthError::Unavailable`] when the answer cannot be had now.
+    /// connect, [`AuthError::Unavailable`] if the login cannot be checked at the moment.
     fn authenticate<'a>(&'a self, handshake: &'a Handshake) -> BoxFuture<'a, Result<Principal, AuthError>>;
 }
 
-/// Whom a session belongs to.
+/// User and login that a session belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Principal {
     /// The user.
     pub user: UserId,
-    /// The kind of application (`clientid`): shared by all browsers of a kind, no device.
+    /// The kind of application (`clientid`). All browsers of a kind share it; it does not identify a device.
     pub client_id: Option<Arc<str>>,
     /// The login's token.
     pub token: TokenHash,
-    /// Beginning of the login, where it is known.
+    /// Time when the login was issued, if known.
     pub issued_at: Option<SystemTime>,
-    /// End of the login; its sessions end with it.
+    /// Time when the login expires. Its sessions are closed then.
     pub expires_at: Option<SystemTime>,
-    /// Named topics that its sessions are in from the start.
+    /// Named topics that its sessions are subscribed to when they open.
     pub topics: Vec<Topic>,
-    /// The login itself, kept where it has to be looked up again while its sessions live.
+    /// The credential itself, kept if the login has to be checked again while its sessions are open.
     pub credential: Option<Credential>,
-    /// Data of the application, for each session of the login: see
+    /// Application data that every session of the login can read: see
     /// [`SessionHandle::get`](crate::SessionHandle::get).
     pub extensions: Extensions,
 }
 
 impl Principal {
-    /// A user with a token, and no client id, end or named topics.
+    /// Creates a principal with a user and a token, without client id, expiry and named topics.
     ///
-    /// The token should be the login's own and secret: a kick refuses it to this user from then on, on every node, so
-    /// a constant one would keep the user out for good. Where a login has no token, let it be empty: then a kick ends
-    /// the user's sessions and refuses nothing.
+    /// The token should be secret and unique to the login. A kick refuses the token to this user from then on, on every
+    /// node, so a constant token would lock the user out permanently. For a login without a token, pass an empty
+    /// string: a kick then closes the user's sessions and refuses nothing.
     pub fn new(user: UserId, token: &str) -> Self {
         Self {
             user,
@@ -71,12 +71,12 @@ impl Principal {
     }
 }
 
-/// A token that is kept. Its `Debug` output does not show it.
+/// A stored token. Its `Debug` output does not show it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Credential(Arc<str>);
 
 impl Credential {
-    /// Keeps a token.
+    /// Stores a token.
     pub fn new(token: &str) -> Self {
         Self(token.into())
     }
@@ -93,7 +93,7 @@ impl fmt::Debug for Credential {
     }
 }
 
-/// The first 128 bits of a token's SHA-256: tells tokens apart without keeping them.
+/// The first 128 bits of a token's SHA-256: identifies a token without storing it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TokenHash([u8; 16]);
 
@@ -106,7 +106,7 @@ impl TokenHash {
         Self(hash)
     }
 
-    /// Whether it is the hash of the empty text.
+    /// Returns `true` for the hash of the empty string.
     pub(crate) fn is_of_nothing(self) -> bool {
         self == Self::OF_NOTHING
     }
@@ -126,7 +126,7 @@ impl TokenHash {
 
 impl fmt::Debug for TokenHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Enough to tell two apart in a log, too little to look one up.
+        // Enough to distinguish two tokens in a log, too little to look one up.
         write!(f, "TokenHash({:02x}{:02x}..)", self.0[0], self.0[1])
     }
 }
@@ -135,20 +135,20 @@ impl fmt::Debug for TokenHash {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AuthError {
-    /// No login, or one that is not valid.
+    /// The login is missing or invalid.
     #[error("{0}")]
     Unauthorized(String),
-    /// A valid login that may not connect.
+    /// The login is valid but may not connect.
     #[error("{0}")]
     Forbidden(String),
-    /// The login cannot be checked: the store of logins is unavailable. The text is for the log; it is not shown to the
-    /// client, which is not known yet.
+    /// The login cannot be checked because the store of logins is unavailable. The text is logged and not sent to the
+    /// client, which is not authenticated yet.
     #[error("{0}")]
     Unavailable(String),
 }
 
 impl AuthError {
-    /// The HTTP status that goes with it: 401, 403 or 503.
+    /// The HTTP status of the response: 401, 403 or 503.
     pub fn status(&self) -> u16 {
         match self {
             Self::Unauthorized(_) => 401,
@@ -157,8 +157,8 @@ impl AuthError {
         }
     }
 
-    /// The text for the client. That of [`Self::Unavailable`] says nothing of the reason, which may name hosts, tables
-    /// or users; [`Self::report`] does.
+    /// The text for the client. For [`Self::Unavailable`] it omits the reason, which may name hosts, tables or users;
+    /// [`Self::report`] logs the reason.
     pub fn answer(&self) -> &str {
         match self {
             Self::Unauthorized(text) | Self::Forbidden(text) => text,
@@ -166,7 +166,7 @@ impl AuthError {
         }
     }
 
-    /// Logs why logins cannot be checked, at most once a second; clients do not get the reason.
+    /// Logs the reason why logins cannot be checked, at most once a second. It is not sent to clients.
     pub fn report(&self) {
         if let Self::Unavailable(reason) = self {
             warn_now_and_then(reason);
@@ -174,7 +174,7 @@ impl AuthError {
     }
 }
 
-/// During an outage every reconnecting client fails: one line a second is enough.
+/// During an outage every reconnecting client fails, so one line a second is enough.
 fn warn_now_and_then(reason: &str) {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -183,9 +183,9 @@ fn warn_now_and_then(reason: &str) {
     }
 }
 
-/// The request that asks for a connection, as an [`Authenticator`] sees it.
+/// A connection request as an [`Authenticator`] sees it.
 ///
-/// It owns what it shows, and it does not show itself: its `Debug` output has no token in it.
+/// It owns its data. Its `Debug` output contains no token.
 #[derive(Clone)]
 pub struct Handshake {
     transport: Transport,
@@ -197,11 +197,11 @@ pub struct Handshake {
     extensions: Extensions,
 }
 
-/// Names and values in their order, in one text: a handshake has too many for an allocation each.
+/// Names and values in their original order, stored in one string: a handshake has too many for an allocation each.
 #[derive(Clone, Default)]
 struct Pairs {
     text: String,
-    /// Where each name ends in the text, and where its value ends.
+    /// End offsets in the text of each name and of its value.
     ends: Vec<(usize, usize)>,
 }
 
@@ -224,16 +224,18 @@ impl Pairs {
 impl Handshake {
     /// The query parameter and header that carry the token.
     pub const AUTHORIZATION: &'static str = "Authorization";
-    /// The beginning of the entry in `Sec-WebSocket-Protocol` that carries the token: a page can set no header of a
-    /// WebSocket, and a token in the URL is in many a log. `new WebSocket(url, ["realtime.v1", "bearer." + token])`
+    /// The prefix of the `Sec-WebSocket-Protocol` entry that carries the token. A page cannot set headers of a
+    /// WebSocket request, and a token in the URL would end up in logs. Example: `new WebSocket(url, ["realtime.v1",
+    /// "bearer." + token])`
     pub const BEARER_PROTOCOL: &'static str = "bearer.";
     /// The query parameter and header that carry the client id.
     pub const CLIENT_ID: &'static str = "clientid";
 
-    /// A handshake from a request's raw query string and headers.
+    /// Creates a handshake from a request's raw query string and headers.
     ///
-    /// A header that is not UTF-8 is not as good as absent: what is wrong in it becomes U+FFFD, which equals nothing
-    /// that is expected. The headers `Cookie`, of which HTTP/2 may send several (RFC 9113, section 8.2.3), become one.
+    /// In a header that is not UTF-8, invalid bytes become U+FFFD: the header counts as present and its value equals no
+    /// expected value. `Cookie` headers, of which HTTP/2 may send several (RFC 9113, section 8.2.3), are joined into
+    /// one.
     pub fn new<'a>(
         transport: Transport,
         query: &str,
@@ -259,21 +261,21 @@ impl Handshake {
         Self { transport, query: pairs, headers, params, peer, client, extensions: Extensions::new() }
     }
 
-    /// Adds the parameters of the request's path: in a resource `/rooms/{room}`, the value of `room`.
+    /// Adds the path parameters of the request: for the resource `/rooms/{room}`, the value of `room`.
     #[must_use]
     pub fn with_params<'a>(mut self, params: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         params.into_iter().for_each(|(name, value)| self.params.push(name, value));
         self
     }
 
-    /// Adds the values that middleware has left with the request.
+    /// Adds the values that middleware has stored in the request.
     #[must_use]
     pub fn with_extensions(mut self, extensions: Extensions) -> Self {
         self.extensions = extensions;
         self
     }
 
-    /// Takes the client's address from `X-Forwarded-For`, as far as these proxies have written it.
+    /// Takes the client's address from the entries of `X-Forwarded-For` that these proxies have added.
     #[must_use]
     pub fn behind(mut self, proxies: &TrustedProxies) -> Self {
         self.client = self.peer.map(|peer| proxies.client(peer.ip(), self.header_all("X-Forwarded-For")));
@@ -285,23 +287,23 @@ impl Handshake {
         self.transport
     }
 
-    /// The address at the other end of the socket.
+    /// The address of the socket's peer.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer
     }
 
-    /// The client's address: the peer's, or where that is a trusted proxy, the one that the proxy has forwarded for. See
+    /// The client's address: the peer's, or the forwarded address if the peer is a trusted proxy. See
     /// [`TrustedProxies`].
     pub fn client_ip(&self) -> Option<IpAddr> {
         self.client
     }
 
-    /// A parameter of the request's path, decoded: in a resource `/rooms/{room}`, `room`.
+    /// A decoded path parameter: `room` for the resource `/rooms/{room}`.
     pub fn param(&self, name: &str) -> Option<&str> {
         self.params.iter().find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 
-    /// Values that middleware has left with the request, in an [`Extensions`] among the request's own extensions.
+    /// Values that middleware has stored in the request's extensions as an [`Extensions`].
     pub fn extensions(&self) -> &Extensions {
         &self.extensions
     }
@@ -311,26 +313,26 @@ impl Handshake {
         self.query.iter().find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 
-    /// The first header of that name, case-insensitive; of `Cookie`, all of them, joined with `; `.
+    /// The first header of that name, case-insensitive. For `Cookie` it is all cookies, joined with `; `.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.header_all(name).next()
     }
 
-    /// The headers of that name, case-insensitive, in their order; `Cookie` is one.
+    /// All headers of that name, case-insensitive, in their original order. `Cookie` headers are joined into one.
     pub fn header_all(&self, name: &str) -> impl Iterator<Item = &str> {
         let same = move |key: &str| key.eq_ignore_ascii_case(name);
         self.headers.iter().filter(move |(key, _)| same(key)).map(|(_, value)| value)
     }
 
-    /// The value of the first cookie of that name, as it was sent; without the quotes around it, if there are any.
+    /// The value of the first cookie of that name as it was sent, without surrounding quotes.
     pub fn cookie(&self, name: &str) -> Option<&str> {
         let pairs = self.header(COOKIE)?.split(';').filter_map(|pair| pair.split_once('='));
         let value = pairs.map(|(key, value)| (key.trim(), value.trim())).find(|(key, _)| *key == name)?.1;
         Some(value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value))
     }
 
-    /// The raw `Authorization`: a parameter that is not empty beats the header, as in Sa-Token. Without either it is the
-    /// token that a page offers as subprotocol: see [`Self::BEARER_PROTOCOL`].
+    /// The raw `Authorization` value. A non-empty query parameter takes precedence over the header, as in Sa-Token.
+    /// Without either, it is the token that a page offers as a subprotocol: see [`Self::BEARER_PROTOCOL`].
     pub fn authorization(&self) -> Option<&str> {
         let given = [self.query(Self::AUTHORIZATION), self.header(Self::AUTHORIZATION)];
         let mut given = given.into_iter().flatten();
@@ -352,18 +354,18 @@ impl Handshake {
         Some(bare.trim()).filter(|token| !token.is_empty())
     }
 
-    /// Cursor of a returning client: `Last-Event-ID`, else `lastEventId` or `cursor` in the query.
+    /// Cursor of a reconnecting client: `Last-Event-ID`, else `lastEventId` or `cursor` in the query.
     pub fn cursor(&self) -> Option<&str> {
         let places = [self.header("Last-Event-ID"), self.query("lastEventId"), self.query("cursor")];
         places.into_iter().flatten().find(|cursor| !cursor.is_empty())
     }
 
-    /// Checks the client id against the one in the token: either of the two that the request may carry (query,
-    /// header) has to be it. A token that names none matches any.
+    /// Checks the client id of the request against the one in the token. At least one of the two places that may carry
+    /// it (query, header) has to match. A token without a client id matches any.
     ///
     /// # Errors
-    /// [`AuthError::Unauthorized`] when one was given and none equals what is expected, or when none was given though
-    /// `policy` asks for one.
+    /// [`AuthError::Unauthorized`] if client ids were given and none matches, or if none was given although `policy`
+    /// requires one.
     pub fn check_client_id(&self, expected: Option<&str>, policy: ClientIdPolicy) -> Result<(), AuthError> {
         let unauthorized = |problem: &str| Err(AuthError::Unauthorized(problem.to_owned()));
         let given = [self.header(Self::CLIENT_ID), self.query(Self::CLIENT_ID)];
@@ -393,13 +395,13 @@ impl fmt::Debug for Handshake {
 
 const COOKIE: &str = "cookie";
 
-/// Whether a request has to name its client id.
+/// Requirement to send a client id with a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ClientIdPolicy {
-    /// It is checked when given. RuoYi's SSE snippet sends none.
+    /// The client id is checked if present. RuoYi's SSE snippet sends none.
     #[default]
     Optional,
-    /// It must be given.
+    /// The client id is required.
     Required,
 }
 
@@ -482,17 +484,13 @@ mod tests {
         let headers = [("origin", b"https://\xff.com".as_slice()), ("cookie", b"a=1"), ("cookie", b"b=\xfe")];
         let handshake = Handshake::new(Transport::new("sse"), "", headers, None);
         assert_eq!(handshake.header("Origin"), Some("https://\u{fffd}.com"));
-        assert_eq!(
-            handshake.cookie("a"),
-            Some("1"),
-            "what another cookie holds is none of this one's business"
-        );
+        assert_eq!(handshake.cookie("a"), Some("1"), "an invalid cookie does not affect the others");
     }
 
     #[test]
-    fn why_logins_cannot_be_checked_is_not_the_clients_to_know() {
-        let away = AuthError::Unavailable("db-7.internal: password of `push` is wrong".into());
-        assert_eq!(away.answer(), "the login cannot be checked now");
+    fn the_reason_of_an_unavailable_check_is_not_sent_to_clients() {
+        let unavailable = AuthError::Unavailable("db-7.internal: password of `push` is wrong".into());
+        assert_eq!(unavailable.answer(), "the login cannot be checked now");
         assert_eq!(AuthError::Forbidden("you may not".into()).answer(), "you may not");
     }
 

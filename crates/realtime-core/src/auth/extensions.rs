@@ -6,10 +6,11 @@ use std::{
     sync::Arc,
 };
 
-/// Values of an application, at most one of each type.
+/// Application data: at most one value of each type.
 ///
-/// Middleware adds them to a request, whose [`Handshake`](super::Handshake) has them then, and an authenticator to the
-/// [`Principal`](super::Principal), which every session of the login has. A clone has the same values.
+/// Middleware adds values to a request, which makes them available in its [`Handshake`](super::Handshake). An
+/// authenticator adds values to the [`Principal`](super::Principal), which makes them available to every session of the
+/// login. A clone has the same values.
 #[derive(Clone, Default)]
 pub struct Extensions(Option<Arc<Vec<Extension>>>);
 
@@ -21,12 +22,12 @@ struct Extension {
 }
 
 impl Extensions {
-    /// No values.
+    /// Creates an empty collection.
     pub const fn new() -> Self {
         Self(None)
     }
 
-    /// Adds a value, in place of the one of its type. Clones that were made before keep theirs.
+    /// Adds a value, replacing the one of the same type. Earlier clones keep their own values.
     pub fn insert<T: Send + Sync + 'static>(&mut self, value: T) {
         let extension =
             Extension { id: TypeId::of::<T>(), name: std::any::type_name::<T>(), value: Arc::new(value) };
@@ -37,14 +38,14 @@ impl Extensions {
         }
     }
 
-    /// The value of a type.
+    /// Returns the value of a type, if there is one.
     pub fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
         let found = self.0.as_ref()?.iter().find(|extension| extension.id == TypeId::of::<T>())?;
         found.value.downcast_ref()
     }
 }
 
-/// Whether both have the same values, not only equal ones.
+/// Equality by identity: two collections are equal if they share the same values, not merely equal ones.
 impl PartialEq for Extensions {
     fn eq(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
@@ -60,7 +61,7 @@ impl PartialEq for Extensions {
 
 impl Eq for Extensions {}
 
-/// Shows the types of the values.
+/// Prints the types of the values.
 impl fmt::Debug for Extensions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set()

@@ -1,4 +1,4 @@
-//! [`JwtAuthenticator`]: logins that are signed tokens.
+//! [`JwtAuthenticator`]: authentication with signed tokens.
 
 mod times;
 mod verified;
@@ -20,19 +20,19 @@ use crate::{
 use times::{check_times, time};
 use verified::{Login, VerifiedTokens};
 
-/// Checks tokens signed with a shared secret.
+/// Verifies tokens signed with a shared secret.
 ///
-/// The algorithm is fixed when the authenticator is made and never taken from the token; `exp` must be there and
-/// is honoured to the second, also on live sessions. Claims: `userId` or else `sub` (number or string), and
-/// optionally `nbf`, `iat`, `clientid` and `topics` (a list of names). Times are seconds since 1970, whole or with a
-/// fraction (RFC 7519, section 2); a fraction of `exp` and `iat` is rounded down. A header with `crit` is refused (RFC
-/// 7515, section 4.1.11: no extension is known here), and so is one with `zip`, `enc` or `b64: false`.
+/// The algorithm is fixed when the authenticator is created and never taken from the token. `exp` is required and
+/// enforced to the second, also for open sessions. Claims: `userId` or else `sub` (number or string), and optionally
+/// `nbf`, `iat`, `clientid` and `topics` (a list of names). Times are seconds since 1970, whole or with a fraction (RFC
+/// 7519, section 2); a fraction of `exp` and `iat` is rounded down. A header with `crit` is rejected (RFC 7515, section
+/// 4.1.11: no extension is supported), and so is one with `zip`, `enc` or `b64: false`.
 ///
-/// A token is verified once: what a valid one says is kept under its hash, for up to 3,584 of the last tokens, and
-/// shared by all clones. That cannot let anybody in who would have been refused. A token of that hash is that token;
-/// its secret and algorithm never change; times and the client id are compared at each handshake; and
-/// [`Hub::connect`](crate::Hub::connect) asks each time whether the login has been kicked or revoked. A token that is
-/// not valid leaves nothing.
+/// Each token is verified once: the login of a valid token is cached under the token's hash, for up to 3,584 of the
+/// most recently used tokens, and shared by all clones. The cache never admits a login that verification would reject:
+/// a hash identifies one token, and the secret and algorithm never change. Times and the client id are compared at each
+/// handshake, and [`Hub::connect`](crate::Hub::connect) checks each time whether the login has been kicked or revoked.
+/// Invalid tokens are not cached.
 #[derive(Clone)]
 pub struct JwtAuthenticator {
     algorithm: JwtAlgorithm,
@@ -40,7 +40,7 @@ pub struct JwtAuthenticator {
     decoding: DecodingKey,
     client_id: ClientIdPolicy,
     verified: Arc<VerifiedTokens>,
-    /// The encoded header of the first valid token: those of one issuer have the same.
+    /// The encoded header of the first valid token: tokens of one issuer have the same header.
     header: Arc<OnceLock<Box<str>>>,
 }
 
@@ -61,30 +61,30 @@ pub enum JwtAlgorithm {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Claims {
-    /// The user; it beats `sub`.
+    /// The user; takes precedence over `sub`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_id: Option<UserId>,
-    /// The user, where there is no `userId`.
+    /// The user, if there is no `userId`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sub: Option<UserId>,
-    /// The client id that a connection has to name, if it names one.
+    /// The client id that a connection must match if it sends one.
     #[serde(default, rename = "clientid", skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
-    /// Named topics that its sessions are in.
+    /// Named topics that its sessions are subscribed to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub topics: Vec<Topic>,
     /// Expiry, in seconds since 1970.
     pub exp: u64,
-    /// Time of issue, in seconds since 1970; a user's older tokens are revoked by it.
+    /// Time of issue, in seconds since 1970. It decides which tokens are revoked with a user's older tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iat: Option<u64>,
-    /// Makes two tokens of one second differ, so that kicking one does not hit the other.
+    /// Distinguishes two tokens of one second, so that kicking one does not affect the other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jti: Option<String>,
 }
 
 impl Claims {
-    /// Claims of a user, until a time in seconds since 1970.
+    /// Creates the claims of a user that expire at a time in seconds since 1970.
     pub fn new(user: impl Into<UserId>, exp: u64) -> Self {
         Self { user_id: Some(user.into()), exp, ..Self::default() }
     }
@@ -110,16 +110,16 @@ struct Received {
     iat: Option<f64>,
 }
 
-/// A secret that cannot be used.
+/// Error of an empty secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the JWT secret must not be empty")]
 pub struct EmptySecret;
 
 impl JwtAuthenticator {
-    /// An authenticator for one algorithm and secret (its UTF-8 bytes).
+    /// Creates an authenticator for one algorithm and secret (its UTF-8 bytes).
     ///
     /// # Errors
-    /// [`EmptySecret`] for an empty secret, with which anybody could sign.
+    /// [`EmptySecret`] for an empty secret, with which anyone could sign tokens.
     pub fn new(algorithm: JwtAlgorithm, secret: &str) -> Result<Self, EmptySecret> {
         if secret.is_empty() {
             return Err(EmptySecret);
@@ -136,7 +136,7 @@ impl JwtAuthenticator {
         })
     }
 
-    /// Whether a connection has to name its client id.
+    /// Sets whether a connection has to send its client id.
     #[must_use]
     pub fn client_id_policy(mut self, policy: ClientIdPolicy) -> Self {
         self.client_id = policy;
@@ -146,7 +146,7 @@ impl JwtAuthenticator {
     /// Signs a token.
     ///
     /// # Errors
-    /// When the claims cannot be written as JSON.
+    /// If the claims cannot be serialized as JSON.
     pub fn sign(&self, claims: &Claims) -> Result<String, jsonwebtoken::errors::Error> {
         jsonwebtoken::encode(&Header::new(self.algorithm.into()), claims, &self.encoding)
     }
@@ -154,7 +154,7 @@ impl JwtAuthenticator {
     /// Verifies a token and returns its principal.
     ///
     /// # Errors
-    /// [`AuthError::Unauthorized`] with the reason; never with the token.
+    /// [`AuthError::Unauthorized`] with the reason. The text never contains the token.
     pub fn verify(&self, token: &str) -> Result<Principal, AuthError> {
         let hash = TokenHash::of(token);
         if let Some(login) = self.verified.find(hash) {
@@ -183,7 +183,7 @@ impl JwtAuthenticator {
             check_header(&header).map_err(unauthorized)?;
         }
         let mut validation = Validation::new(algorithm);
-        // Times are compared below: the library rounds them.
+        // Times are compared below, since the library rounds them.
         validation.required_spec_claims.clear();
         validation.validate_exp = false;
         validation.validate_nbf = false;
@@ -198,7 +198,8 @@ impl JwtAuthenticator {
         self.header.get_or_init(|| encoded_header.into());
         let Received { user_id, sub, client_id, topics, exp, nbf, iat } = data.claims;
         let exp = exp.ok_or_else(|| unauthorized("token has no exp"))?;
-        let expires_at = time(exp.floor()).ok_or_else(|| unauthorized("token has an exp beyond all time"))?;
+        let expires_at =
+            time(exp.floor()).ok_or_else(|| unauthorized("token has an exp that is out of range"))?;
         check_times(expires_at, nbf)?;
         let user = user_id.or(sub).ok_or_else(|| unauthorized("token has neither userId nor sub"))?;
         let principal = Principal {
@@ -215,10 +216,10 @@ impl JwtAuthenticator {
     }
 }
 
-/// Refuses what would give the token another meaning than the one that is checked here.
+/// Rejects header parameters that would change the meaning of the token.
 fn check_header(header: &Header) -> Result<(), &'static str> {
     if header.crit.is_some() {
-        Err("token has critical header parameters, and none is known here")
+        Err("token has critical header parameters, none of which is supported")
     } else if header.zip.is_some() || header.enc.is_some() {
         Err("token is compressed or encrypted")
     } else if header.extras.inner().get("b64").is_some_and(|b64| *b64 != true) {
@@ -258,7 +259,7 @@ impl From<JwtAlgorithm> for Algorithm {
     }
 }
 
-/// A name of no algorithm that is supported.
+/// Error of an unsupported algorithm name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is none of HS256, HS384, HS512")]
 pub struct UnknownAlgorithm(String);
@@ -295,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signed_token_tells_its_principal() {
+    fn a_signed_token_yields_its_principal() {
         let jwt = JwtAuthenticator::new(JwtAlgorithm::Hs256, SECRET).unwrap();
         let claims = Claims {
             user_id: Some(7.into()),
@@ -346,7 +347,7 @@ mod tests {
         assert_eq!(JwtAuthenticator::new(JwtAlgorithm::Hs256, "").unwrap_err(), EmptySecret);
     }
 
-    /// A token with whatever header and claims, rightly signed.
+    /// A correctly signed token with any header and claims.
     fn forge(header: &str, claims: &str) -> String {
         let part = |json: &str| {
             let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -398,7 +399,7 @@ mod tests {
         let clone = jwt.clone();
         assert_eq!(clone.verified.find(hash).unwrap().principal, principal);
         assert_eq!(clone.verify(&token).unwrap(), principal);
-        // What is kept is looked at as a token is.
+        // A cached login is checked like a token.
         let ended = UNIX_EPOCH + Duration::from_secs(now());
         jwt.verified.insert(hash, Login { principal: principal.clone(), expires_at: ended, nbf: None });
         assert!(refused(jwt.verify(&token)).contains("expired"));
@@ -463,9 +464,9 @@ mod tests {
             (r#""exp":-1"#, "expired"),
             (r#""exp":-0.5"#, "expired"),
             (r#""exp":1e3"#, "expired"),
-            (r#""exp":18446744073709551615"#, "beyond all time"),
-            (r#""exp":1e300"#, "beyond all time"),
-            (r#""exp":-1e300"#, "beyond all time"),
+            (r#""exp":18446744073709551615"#, "out of range"),
+            (r#""exp":1e300"#, "out of range"),
+            (r#""exp":-1e300"#, "out of range"),
             (r#""exp":1e400"#, "claims cannot be read"),
             (r#""exp":"4102444800""#, "claims cannot be read"),
             (r#""exp":4e9,"exp":5e9"#, "claims cannot be read"),

@@ -1,12 +1,12 @@
-//! [`TrustedProxies`]: whose word is taken for a client's address.
+//! [`TrustedProxies`]: the proxies whose `X-Forwarded-For` entries are trusted.
 
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error};
 
-/// Networks of the reverse proxies in front of this server. By default there are none, and a client's address is that of
-/// its socket: the header `X-Forwarded-For` can be written by anybody.
+/// Networks of the reverse proxies in front of this server. By default there are none, and a client's address is that
+/// of its socket, since any client can send the header `X-Forwarded-For`.
 ///
 /// It deserializes from a list of networks (`10.0.0.0/8`) and addresses (`::1`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,8 +34,8 @@ impl TrustedProxies {
         self.0.iter().any(|network| network.contains(&address))
     }
 
-    /// The address of the client behind a peer. Each proxy has added whom it has forwarded for at the end of
-    /// `X-Forwarded-For`; the headers are read from there, for as long as who wrote an entry is trusted.
+    /// The address of the client behind a peer. Each proxy appends the address that it forwards for to
+    /// `X-Forwarded-For`. The headers are read from the end while the writer of an entry is trusted.
     pub(crate) fn client<'a>(&self, peer: IpAddr, forwarded: impl Iterator<Item = &'a str>) -> IpAddr {
         let mut client = peer.to_canonical();
         if !self.trusts(client) {
@@ -43,7 +43,7 @@ impl TrustedProxies {
         }
         let entries: Vec<&str> = forwarded.flat_map(|header| header.split(',')).collect();
         for entry in entries.into_iter().rev() {
-            // What is no address was not written by a proxy that can be trusted in it.
+            // An entry that is not an address ends the trusted part.
             let Some(before) = address(entry.trim()) else { break };
             client = before;
             if !self.trusts(client) {
@@ -77,8 +77,8 @@ mod tests {
     }
 
     #[test]
-    fn only_what_trusted_proxies_have_written_is_believed() {
-        assert_eq!(client("192.0.2.1", &["198.51.100.1"]), "192.0.2.1", "the peer is nobody's proxy");
+    fn only_entries_of_trusted_proxies_are_used() {
+        assert_eq!(client("192.0.2.1", &["198.51.100.1"]), "192.0.2.1", "the peer is not a trusted proxy");
         assert_eq!(client("127.0.0.1", &[]), "127.0.0.1");
         assert_eq!(client("127.0.0.1", &["198.51.100.1"]), "198.51.100.1");
         assert_eq!(client("127.0.0.1", &["203.0.113.9, 198.51.100.1, 10.1.2.3"]), "198.51.100.1");

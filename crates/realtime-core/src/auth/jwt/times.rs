@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::auth::AuthError;
 
-/// Refuses a token before and after its time.
+/// Rejects a token that is not valid yet or has expired.
 pub(super) fn check_times(expires_at: SystemTime, nbf: Option<f64>) -> Result<(), AuthError> {
     let now = SystemTime::now();
     if expires_at <= now {
@@ -16,7 +16,7 @@ pub(super) fn check_times(expires_at: SystemTime, nbf: Option<f64>) -> Result<()
     }
 }
 
-/// A NumericDate as a time, unless no clock gets there.
+/// Converts a NumericDate to a time; `None` if it is out of range.
 pub(super) fn time(seconds: f64) -> Option<SystemTime> {
     let span = Duration::try_from_secs_f64(seconds.abs()).ok()?;
     if seconds < 0.0 { UNIX_EPOCH.checked_sub(span) } else { UNIX_EPOCH.checked_add(span) }

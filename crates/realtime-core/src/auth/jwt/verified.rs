@@ -36,7 +36,7 @@ struct Generations {
 const TOKENS: usize = 1792;
 
 impl Login {
-    /// Refuses the token before and after its time.
+    /// Rejects a token that is not valid yet or has expired.
     pub(super) fn check_times(&self) -> Result<(), AuthError> {
         check_times(self.expires_at, self.nbf)
     }
