@@ -4,66 +4,66 @@ use std::{fmt, time::Duration};
 
 /// Reason for the end of a session. Each transport maps it to its own codes.
 ///
-/// `Application`, `Policy`, `Internal`, `Overloaded` and `Forbidden` are for applications; the framework itself gives the
-/// others.
+/// `Application`, `Policy`, `Internal`, `Overloaded` and `Forbidden` are for applications; the framework itself uses
+/// the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// The client closed in order, or the server's code did without another reason.
+    /// The client closed the session, or the server's code closed it without another reason.
     Normal,
-    /// The client disconnected without a close.
+    /// The client disconnected without a close frame.
     Gone,
     /// The close endpoint or `disconnect` ended it.
     Disconnected,
-    /// This node shuts down; come back after `retry`.
+    /// This node shuts down; clients reconnect after `retry`.
     Drain {
-        /// Time that this client should wait; it is random, so that clients do not all reconnect at once.
+        /// Time that this client should wait. It is random, so that clients do not all reconnect at once.
         retry: Duration,
     },
     /// The client broke the protocol.
     Protocol,
-    /// The client sent text that is not UTF-8, or a frame that is not what the subprotocol allows.
+    /// The client sent text that is not UTF-8, or a frame that the subprotocol does not allow.
     InvalidPayload,
-    /// The client sent a kind of data that is not taken here.
+    /// The client sent a kind of data that is not accepted here.
     Unsupported,
     /// The client sent a message above the limit.
     TooBig,
     /// The application closed it as a matter of policy.
     Policy,
-    /// A fault of ours.
+    /// An internal error of the server.
     Internal,
-    /// The node has more work than it can do.
+    /// The node is overloaded.
     Overloaded,
     /// The token has expired.
     TokenExpired,
     /// The token was revoked or its user has logged out.
     Revoked,
-    /// The user may no longer be here.
+    /// The user is no longer allowed to connect.
     Forbidden,
     /// The client did not answer the heartbeat.
     NoPong,
     /// Kicked; the token is refused from now on.
     Kicked,
-    /// The client's socket took nothing for longer than `outbox.maxStall`.
+    /// The client's socket accepted no data for longer than `outbox.maxStall`.
     SlowConsumer,
     /// The client sent more messages than it may.
     RateLimited,
-    /// A reason of the application's own. The client does not reconnect.
+    /// An application-defined reason. The client does not reconnect.
     Application {
         /// The code of the WebSocket's Close frame.
         code: CloseCode,
-        /// The reason's stable name: at most 123 bytes of it are in the Close frame.
+        /// The reason's stable name. The Close frame contains at most 123 bytes of it.
         name: &'static str,
     },
 }
 
-/// Close code of an application's own: 4000 to 4999 (RFC 6455, section 7.4.2). The framework uses 4401, 4403, 4408, 4409
+/// Application-defined close code: 4000 to 4999 (RFC 6455, section 7.4.2). The framework uses 4401, 4403, 4408, 4409
 /// and 4429.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CloseCode(u16);
 
 impl CloseCode {
-    /// A code; `None` outside of 4000 to 4999.
+    /// Creates a close code; `None` outside 4000 to 4999.
     pub const fn new(code: u16) -> Option<Self> {
         match code {
             4000..=4999 => Some(Self(code)),
@@ -109,7 +109,7 @@ impl CloseReason {
         }
     }
 
-    /// Whether the same client may come back with the same token.
+    /// Returns `true` if the same client may reconnect with the same token.
     pub fn may_reconnect(&self) -> bool {
         matches!(
             self,

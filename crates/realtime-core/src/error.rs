@@ -1,4 +1,4 @@
-//! Errors of the hub's methods and of names that are no names.
+//! Errors of the hub's methods and of invalid names.
 
 pub use crate::{
     connect_error::ConnectError,

@@ -10,8 +10,8 @@ use crate::{
 
 /// Methods of RuoYi's static utilities and session holder, for one transport.
 ///
-/// A facade without a hub stands for a module that the configuration has switched off: its verbs answer
-/// [`FacadeError::Disabled`], and nobody is there.
+/// A facade without a hub represents a module that is disabled by configuration: its methods return
+/// [`FacadeError::Disabled`] or report no sessions.
 #[derive(Debug, Clone)]
 pub struct Facade {
     hub: Option<Hub>,
@@ -28,16 +28,16 @@ pub enum FacadeError {
     /// The list of users is empty.
     #[error(transparent)]
     EmptyTargets(#[from] EmptyTargets),
-    /// The bus did not take it, or it is too large.
+    /// The message is too large, or the bus did not accept it.
     #[error(transparent)]
     Publish(#[from] PublishError),
-    /// This node did not take it.
+    /// This node did not accept the message.
     #[error(transparent)]
     Send(#[from] SendError),
 }
 
 impl FacadeError {
-    /// Status of the HTTP response to a request that failed for this.
+    /// HTTP status of the response to a request that failed with this error.
     pub fn status(&self) -> u16 {
         match self {
             Self::Disabled(_) => 409,
@@ -49,25 +49,25 @@ impl FacadeError {
 }
 
 impl Facade {
-    /// Facade of a transport; `None` for a disabled module.
+    /// Creates the facade of a transport; `hub` is `None` for a disabled module.
     pub fn new(hub: Option<Hub>, transport: Transport) -> Self {
         Self { hub, transport }
     }
 
-    /// Whether the module is switched on.
+    /// Returns `true` if the module is enabled.
     pub fn is_enabled(&self) -> bool {
         self.hub.is_some()
     }
 
-    /// The transport that it is for.
+    /// The transport of this facade.
     pub fn transport(&self) -> Transport {
         self.transport
     }
 
-    /// The hub behind it.
+    /// The hub of this facade.
     ///
     /// # Errors
-    /// [`FacadeError::Disabled`] when the module is switched off.
+    /// [`FacadeError::Disabled`] if the module is disabled.
     pub fn hub(&self) -> Result<&Hub, FacadeError> {
         self.hub.as_ref().ok_or(FacadeError::Disabled(self.transport))
     }
@@ -75,7 +75,7 @@ impl Facade {
     /// Sends a text to a user's sessions on this node only: at most once, never replayed.
     ///
     /// # Errors
-    /// [`FacadeError`] when the module is off, the text too large or a worker's queue full.
+    /// [`FacadeError`] if the module is disabled, the text too large or a worker's queue full.
     pub fn send_message(
         &self,
         user: impl Into<UserId>,
@@ -96,7 +96,7 @@ impl Facade {
     /// Publishes a text to some users on every node.
     ///
     /// # Errors
-    /// [`FacadeError`] when the module is off, the list empty, the text too large or the bus away.
+    /// [`FacadeError`] if the module is disabled, the list empty, the text too large or the bus unavailable.
     pub async fn publish_to(
         &self,
         users: impl IntoIterator<Item = impl Into<UserId>>,
@@ -109,12 +109,12 @@ impl Facade {
     /// Publishes a text to all sessions on every node.
     ///
     /// # Errors
-    /// [`FacadeError`] when the module is off, the text too large or the bus away.
+    /// [`FacadeError`] if the module is disabled, the text too large or the bus unavailable.
     pub async fn publish_all(&self, text: impl Into<ByteString>) -> Result<Published, FacadeError> {
         Ok(self.hub()?.publish(Envelope::broadcast(self.scope(), Message::text(text))).await?)
     }
 
-    /// Whether a user has a session of this transport on this node.
+    /// Returns `true` if the user has a session of this transport on this node.
     pub fn exist_session(&self, user: impl Into<UserId>) -> bool {
         self.hub.as_ref().is_some_and(|hub| hub.has_session(&user.into(), self.transport))
     }

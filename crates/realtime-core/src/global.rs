@@ -1,4 +1,4 @@
-//! The optional process-wide hub, as RuoYi's static utilities have it.
+//! The optional process-wide hub, the counterpart of RuoYi's static utilities.
 
 use once_cell::sync::OnceCell;
 
@@ -6,7 +6,7 @@ use crate::Hub;
 
 static HUB: OnceCell<Hub> = OnceCell::new();
 
-/// A process-wide hub was installed before.
+/// Error of a second process-wide hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a process-wide hub is already installed")]
 pub struct AlreadyInstalled;

@@ -1,6 +1,6 @@
 //! Hub and contracts of **realtime**, a push framework for actix-web.
 //!
-//! A [`Hub`] is one node. [`Hub::publish`] gives an [`Envelope`] to the [`Bus`](bus::Bus); every node, the publisher's
+//! A [`Hub`] is one node. [`Hub::publish`] passes an [`Envelope`] to the [`Bus`](bus::Bus). Every node, the publisher's
 //! own included, appends it to its log, and each worker delivers it to its [`Session`]s. The crates
 //! `realtime-websocket` and `realtime-sse` connect sessions to sockets, and `realtime-redis` connects nodes. This crate
 //! contains neither sockets nor Redis.
@@ -22,9 +22,9 @@
 //!
 //! On a bus with positions, such as [`MemoryBus`]:
 //!
-//! - **One order.** All sessions see messages in the order of the bus, and none twice.
-//! - **Replay.** A client that reconnects with its cursor receives what it missed.
-//! - **Announced gaps.** What can no longer be replayed is reported as a gap at its place.
+//! - **One order.** All sessions get messages in the order of the bus, and none twice.
+//! - **Replay.** A client that reconnects with its cursor receives the messages that it missed.
+//! - **Announced gaps.** Messages that can no longer be replayed are reported as a gap, at their place in the stream.
 //! - **Bounds.** Every queue is bounded. A session that reads slowly delays neither the others nor the publisher.
 //! - **Final kicks.** Once a kick is acknowledged, no node accepts the token again.
 //!
@@ -42,7 +42,7 @@
 //!
 //! # Features
 //!
-//! - `jwt` (default): `JwtAuthenticator`, logins signed with HS256, HS384 or HS512.
+//! - `jwt` (default): `JwtAuthenticator`, which verifies tokens signed with HS256, HS384 or HS512.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod auth;

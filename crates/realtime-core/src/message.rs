@@ -9,26 +9,26 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::{SessionId, Topic, Transport, UserId};
 
-/// Message to clients: a text, or bytes, and the name of its event.
+/// Message to clients: text or bytes, with the name of its event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// The event's name: SSE's `event:`, `event` in `realtime.v1`; raw WebSocket frames do not carry it.
+    /// The event's name: SSE's `event:`, `event` in `realtime.v1`; raw WebSocket frames omit it.
     pub event: EventName,
-    /// The text, by convention JSON, or bytes.
+    /// The text, by convention JSON, or the bytes.
     pub data: Payload,
 }
 
-/// What a message carries.
+/// Content of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Payload {
     /// A text.
     Text(ByteString),
-    /// Bytes, which an event stream cannot carry: only to a [`Scope`] whose transport can.
+    /// Bytes. The [`Scope`] has to be a transport that carries bytes; event streams do not.
     Binary(Bytes),
 }
 
 impl Payload {
-    /// The text; `None` of bytes.
+    /// The text; `None` for bytes.
     pub fn as_text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
@@ -36,7 +36,7 @@ impl Payload {
         }
     }
 
-    /// The bytes, or those of the text.
+    /// The bytes, or the UTF-8 bytes of the text.
     pub fn as_bytes(&self) -> &[u8] {
         match self {
             Self::Text(text) => text.as_bytes(),
@@ -46,22 +46,23 @@ impl Payload {
 }
 
 impl Message {
-    /// A message of the default event, `message`.
+    /// Creates a message of the default event, `message`.
     pub fn text(data: impl Into<ByteString>) -> Self {
         Self { event: EventName::default(), data: Payload::Text(data.into()) }
     }
 
-    /// A message of a named event.
+    /// Creates a message of a named event.
     pub fn new(event: EventName, data: impl Into<ByteString>) -> Self {
         Self { event, data: Payload::Text(data.into()) }
     }
 
-    /// A message of bytes, of the default event. Raw WebSocket clients get a binary frame, those of `realtime.v1` base64.
+    /// Creates a message of bytes with the default event. Raw WebSocket clients get a binary frame, `realtime.v1`
+    /// clients get base64.
     pub fn binary(data: impl Into<Bytes>) -> Self {
         Self { event: EventName::default(), data: Payload::Binary(data.into()) }
     }
 
-    /// A message with a value as JSON.
+    /// Creates a message with a value serialized as JSON.
     ///
     /// ```
     /// use realtime_core::{EventName, Message};
@@ -77,20 +78,20 @@ impl Message {
     /// ```
     ///
     /// # Errors
-    /// When the value has no JSON: see [`serde_json::to_string`].
+    /// If the value cannot be serialized: see [`serde_json::to_string`].
     pub fn json(event: EventName, value: &impl Serialize) -> Result<Self, serde_json::Error> {
         Ok(Self::new(event, serde_json::to_string(value)?))
     }
 }
 
-/// Whether it is this text.
+/// Equality with a text. Bytes equal no text.
 impl PartialEq<str> for Payload {
     fn eq(&self, text: &str) -> bool {
         self.as_text() == Some(text)
     }
 }
 
-/// The text, or how many bytes there are.
+/// Prints the text, or the number of bytes.
 impl fmt::Display for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -108,8 +109,9 @@ impl<T: Into<ByteString>> From<T> for Message {
 
 /// The name of an event: 1 to 64 printable characters without white space.
 ///
-/// So it can never break out of its line in an event stream. `gap` and `realtime.bus` are taken, since they announce a
-/// gap and the state of the bus, and so are `open` and `error`, which every `EventSource` fires by itself.
+/// Such a name cannot break out of its line in an event stream. `gap` and `realtime.bus` are reserved, since they
+/// announce a gap and the state of the bus. `open` and `error` are reserved too, since every `EventSource` fires them
+/// itself.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct EventName(ByteString);
 
@@ -120,7 +122,7 @@ pub enum EventNameError {
     /// The text is empty or longer than 64 bytes.
     #[error("an event name has 1 to 64 bytes, this one has {0}")]
     Length(usize),
-    /// The text holds white space or a control character.
+    /// The text contains white space or a control character.
     #[error("event name {0:?} holds white space or a control character")]
     BadCharacter(String),
     /// The name is one of the framework's own.
@@ -137,7 +139,7 @@ impl EventName {
     /// Parses an event's name.
     ///
     /// # Errors
-    /// When the text is empty, longer than 64 bytes, reserved, or holds white space or a control character.
+    /// If the text is empty, longer than 64 bytes, reserved, or contains white space or a control character.
     pub fn new(text: &str) -> Result<Self, EventNameError> {
         if text.is_empty() || text.len() > 64 {
             return Err(EventNameError::Length(text.len()));
@@ -186,7 +188,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// Whether sessions of this transport are meant.
+    /// Returns `true` if the scope includes this transport.
     pub fn covers(self, transport: Transport) -> bool {
         match self {
             Self::Both => true,
@@ -195,39 +197,39 @@ impl Scope {
     }
 }
 
-/// A message with its topics and scope: what crosses the bus.
+/// A message with its topics and scope: the unit that the bus carries.
 ///
-/// It has at least one topic by construction; a broadcast is always asked for by name. A session that is in
-/// several of the topics gets the message once.
+/// It has at least one topic by construction; a broadcast is always requested explicitly. A session that is in several
+/// of the topics gets the message once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
-    /// Most have one.
+    /// Most envelopes have one topic.
     topics: SmallVec<[Topic; 1]>,
     scope: Scope,
     message: Message,
     excluded: Option<SessionId>,
 }
 
-/// A list of targets was empty; nothing was sent.
+/// Error of an empty list of targets. Nothing was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the list of targets is empty; a broadcast must be asked for by name")]
+#[error("the list of targets is empty; a broadcast must be requested explicitly")]
 pub struct EmptyTargets;
 
 impl Envelope {
-    /// A message to all users.
+    /// Creates an envelope to all users.
     pub fn broadcast(scope: Scope, message: Message) -> Self {
         Self { topics: smallvec![Topic::all()], scope, message, excluded: None }
     }
 
-    /// A message to one topic.
+    /// Creates an envelope to one topic.
     pub fn to_topic(topic: Topic, scope: Scope, message: Message) -> Self {
         Self { topics: smallvec![topic], scope, message, excluded: None }
     }
 
-    /// A message to some users, on all of their sessions.
+    /// Creates an envelope to all sessions of some users.
     ///
     /// # Errors
-    /// [`EmptyTargets`] when there is no user.
+    /// [`EmptyTargets`] if there is no user.
     pub fn to_users(
         users: impl IntoIterator<Item = impl Into<UserId>>,
         scope: Scope,
@@ -236,10 +238,10 @@ impl Envelope {
         Self::to_topics(users.into_iter().map(|user| Topic::user(&user.into())), scope, message)
     }
 
-    /// A message to some topics.
+    /// Creates an envelope to some topics.
     ///
     /// # Errors
-    /// [`EmptyTargets`] when there is no topic.
+    /// [`EmptyTargets`] if there is no topic.
     pub fn to_topics(
         topics: impl IntoIterator<Item = Topic>,
         scope: Scope,
@@ -253,15 +255,15 @@ impl Envelope {
         }
     }
 
-    /// Leaves one session out, on whatever node: mostly the one that the message came from. A client that reconnects is
-    /// another session, which may be replayed the message.
+    /// Excludes one session, on any node: usually the one that the message came from. A client that reconnects gets a
+    /// new session, which may be replayed the message.
     #[must_use]
     pub fn except(mut self, session: SessionId) -> Self {
         self.excluded = Some(session);
         self
     }
 
-    /// The session that is left out.
+    /// The excluded session.
     pub fn excluded(&self) -> Option<SessionId> {
         self.excluded
     }
@@ -281,7 +283,7 @@ impl Envelope {
         &self.message
     }
 
-    /// About how many bytes the envelope keeps in memory.
+    /// Approximate number of bytes that the envelope takes in memory.
     pub(crate) fn footprint(&self) -> usize {
         let topics: usize = self.topics.iter().map(|topic| topic.as_str().len() + 32).sum();
         self.message.data.as_bytes().len() + self.message.event.as_str().len() + topics + size_of::<Self>()

@@ -1,4 +1,4 @@
-//! [`Metrics`]: what a node counts.
+//! [`Metrics`]: the counters of a node.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -24,14 +24,14 @@ pub(crate) struct Metrics {
     pub(crate) panics: Counter,
 }
 
-/// The counters at one moment; each counts from the node's start.
+/// Snapshot of the counters. Each counts from the node's start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct MetricsSnapshot {
-    /// Envelopes that this node gave to the bus.
+    /// Envelopes that this node published to the bus.
     pub published: u64,
-    /// Envelopes that this node got from the bus.
+    /// Envelopes that this node received from the bus.
     pub received: u64,
     /// Frames of the live pass and of local sends that entered an outbox.
     pub delivered: u64,
@@ -41,9 +41,9 @@ pub struct MetricsSnapshot {
     pub catch_ups: u64,
     /// Gaps that were announced to sessions.
     pub gaps: u64,
-    /// Gaps of sessions whose wire form can't announce one (raw WebSocket).
+    /// Gaps of sessions whose wire format cannot announce them (raw WebSocket).
     pub gaps_unreported: u64,
-    /// Local sends that met a full outbox.
+    /// Local sends that were dropped because an outbox was full.
     pub local_dropped: u64,
     /// Sessions that were opened.
     pub opened: u64,
@@ -53,11 +53,11 @@ pub struct MetricsSnapshot {
     pub taken_over: u64,
     /// Such sessions that ended; the difference is the number that are open.
     pub taken_over_ended: u64,
-    /// Sessions that ended because their socket took nothing.
+    /// Sessions that ended because their socket accepted no data.
     pub slow_consumers: u64,
-    /// Connections that were refused for a limit, a kick or a drain.
+    /// Connections that were refused because of a limit, a kick or a drain.
     pub refused: u64,
-    /// Delivery passes that panicked and were begun again.
+    /// Delivery passes that panicked and were restarted.
     pub panics: u64,
 }
 

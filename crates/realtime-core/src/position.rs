@@ -1,23 +1,23 @@
-//! [`Position`]: where an envelope stands in the bus's history.
+//! [`Position`]: the epoch and offset of an envelope in the bus's history.
 
 use std::{fmt, str::FromStr};
 
 /// Position of an envelope in the bus's history.
 ///
-/// Offsets of one epoch are dense: each envelope's is one more than that of the one before. The epoch grows
-/// whenever a loss cannot be ruled out. Positions are ordered, and equal on all nodes.
+/// Offsets of one epoch are dense: each envelope's offset is one more than the previous one. The epoch grows whenever a
+/// loss cannot be ruled out. Positions are ordered, and are the same on all nodes.
 ///
-/// Its string, `<epoch>.<offset>`, is the *cursor* that clients hand back after a reconnect. To them it is
-/// opaque; it is URL-safe and at most 41 bytes long.
+/// Its string, `<epoch>.<offset>`, is the *cursor* that clients send back after a reconnect. It is opaque to them,
+/// URL-safe and at most 41 bytes long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Position {
-    /// The history: milliseconds since 1970 of its start.
+    /// The epoch: the start of the history in milliseconds since 1970.
     pub epoch: u64,
     /// Number of the envelope in that history; the first has 1.
     pub offset: u64,
 }
 
-/// A text is no cursor.
+/// Error of a text that is not a cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a cursor of this service")]
 pub struct CursorError;

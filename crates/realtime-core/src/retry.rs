@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-/// A time from half of `around` to one and a half: each client is told another one, so that they do not come back
-/// together.
+/// A random time between 0.5 and 1.5 times `around`, so that clients do not all reconnect at once.
 pub fn random_retry(around: Duration) -> Duration {
     (around / 2).saturating_add(around.mul_f64(rand::random::<f64>()))
 }

@@ -1,4 +1,4 @@
-//! [`PublishError`] and [`SendError`]: why a message was not sent.
+//! [`PublishError`] and [`SendError`]: errors of publishing and sending.
 
 use crate::{Payload, bus::BusError, error::TopicError, settings::Limits};
 
@@ -12,7 +12,7 @@ pub enum PublishError {
     /// A message of bytes is for a transport that carries texts only.
     #[error(transparent)]
     NotText(#[from] NotText),
-    /// The topic has no valid name.
+    /// The topic's name is invalid.
     #[error(transparent)]
     Topic(#[from] TopicError),
     /// The bus failed.
@@ -26,7 +26,7 @@ pub enum PublishError {
 }
 
 impl PublishError {
-    /// Status of the HTTP response to a request that failed for this.
+    /// HTTP status of the response to a request that failed with this error.
     pub fn status(&self) -> u16 {
         match self {
             Self::TooLarge(error) => error.status(),
@@ -37,7 +37,7 @@ impl PublishError {
     }
 }
 
-/// A message or its list of targets is above a limit.
+/// A message or its list of targets exceeds a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TooLarge {
@@ -64,7 +64,7 @@ pub enum TooLarge {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// A bounded queue on the way is full; nothing was queued beyond it.
+    /// A bounded queue is full; the message was not queued there.
     #[error("the queue is full")]
     Overloaded,
     /// The session is closing.
@@ -79,7 +79,7 @@ pub enum SendError {
 }
 
 impl SendError {
-    /// Status of the HTTP response to a request that failed for this.
+    /// HTTP status of the response to a request that failed with this error.
     pub fn status(&self) -> u16 {
         match self {
             Self::Overloaded | Self::Closed => 503,
@@ -95,14 +95,14 @@ impl SendError {
 pub struct NotText;
 
 impl NotText {
-    /// Status of the HTTP response to a request that failed for this.
+    /// HTTP status of the response to a request that failed with this error.
     pub fn status(&self) -> u16 {
         422
     }
 }
 
 impl TooLarge {
-    /// Status of the HTTP response to a request that failed for this.
+    /// HTTP status of the response to a request that failed with this error.
     pub fn status(&self) -> u16 {
         413
     }

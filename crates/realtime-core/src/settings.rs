@@ -22,13 +22,13 @@ pub struct Settings {
     pub presence: PresenceTimes,
     /// Limits of a node and of a user.
     pub limits: Limits,
-    /// The orderly stop.
+    /// Graceful shutdown.
     pub drain: Drain,
     /// Behaviour while the bus is unavailable.
     pub bus: BusOutage,
 }
 
-/// The window of recent envelopes that a node keeps: the queue of all sessions and the source of replay.
+/// A node's window of recent envelopes: the queue of all sessions and the source of replay.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct History {
@@ -38,7 +38,7 @@ pub struct History {
     /// Maximum number of envelopes. Default: 100,000.
     pub max_messages: usize,
     /// Maximum size of the envelopes and their encodings in bytes. Default: 64 MiB; at least eight times
-    /// `limits.maxMessageBytes` and 4 KiB, since what does not fit reaches nobody.
+    /// `limits.maxMessageBytes` and 4 KiB, since an envelope that does not fit reaches no session.
     pub max_bytes: usize,
 }
 
@@ -50,13 +50,13 @@ impl Default for History {
 
 /// Batching of bursts.
 ///
-/// A worker hands out all that is new at once, and before it does so again it waits until the connections have written
-/// it, and pauses for about as long as that took. What is published meanwhile leaves each connection as one write. A
-/// message that comes alone never waits.
+/// A worker delivers everything new in one pass. Before the next pass it waits until the connections have written it,
+/// and then pauses for about as long as that took. Messages published during that time leave each connection as one
+/// write. A single message never waits.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Fanout {
-    /// The longest wait, and the longest pause. Default 5 ms, at most 100 ms; 0 means none.
+    /// The longest wait and the longest pause. Default: 5 ms, at most 100 ms; 0 means none.
     #[serde(with = "humantime_serde")]
     pub max_delay: Duration,
 }
@@ -67,13 +67,13 @@ impl Default for Fanout {
     }
 }
 
-/// The bounds of each session's outbox. A session whose outbox is full reads on from the log.
+/// The bounds of each session's outbox. A session whose outbox is full continues to read from the log.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct OutboxLimits {
     /// Maximum number of queued frames. Default: 256.
     pub max_messages: usize,
-    /// Maximum size of the queued frames in bytes; a single larger frame still passes. Default: 256 KiB.
+    /// Maximum size of the queued frames in bytes; a single larger frame is still accepted. Default: 256 KiB.
     pub max_bytes: usize,
     /// Time without progress after which a session ends as a slow consumer. Default: 10 s.
     #[serde(with = "humantime_serde")]
@@ -123,17 +123,17 @@ impl Default for PresenceTimes {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Limits {
-    /// Sessions on this node. Default 0: none.
+    /// Sessions on this node. Default: 0, no limit.
     pub max_connections: usize,
-    /// Sessions of one user on this node, over both transports. Default 64.
+    /// Sessions of one user on this node, over both transports. Default: 64.
     pub max_connections_per_user: usize,
-    /// Bytes of a published message. Default 64 KiB.
+    /// Bytes of a published message. Default: 64 KiB.
     pub max_message_bytes: usize,
-    /// Topics, users included, that one envelope is for. Default 100,000.
+    /// Topics of one envelope, users included. Default: 100,000.
     pub max_targets: usize,
-    /// Bytes of a message from a client. Default 64 KiB.
+    /// Bytes of a message from a client. Default: 64 KiB.
     pub max_inbound_bytes: usize,
-    /// Messages a second from one client, averaged over ten seconds. Default 50.
+    /// Messages per second from one client, averaged over ten seconds. Default: 50.
     pub max_inbound_rate: u32,
 }
 
@@ -151,13 +151,13 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Whether `amount` is above `limit`, where 0 means no limit.
+    /// Returns `true` if `amount` is above `limit`, where 0 means no limit.
     pub fn exceeds(amount: usize, limit: usize) -> bool {
         limit != 0 && amount > limit
     }
 }
 
-/// The orderly stop.
+/// Graceful shutdown.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Drain {
@@ -175,14 +175,14 @@ impl Default for Drain {
     }
 }
 
-/// What a node does with its sessions while the bus is away: nothing that is published reaches them, and their
-/// heartbeats say so.
+/// Behaviour of a node's sessions while the bus is unavailable. Published messages do not reach them then, and their
+/// heartbeats report the outage.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct BusOutage {
-    /// Default: keep.
+    /// Default: `keep`.
     pub on_down: OnDown,
-    /// Time of unavailability after which sessions are drained. Default: 10 s.
+    /// Duration of an outage after which sessions are drained. Default: 10 s.
     #[serde(with = "humantime_serde")]
     pub down_after: Duration,
 }
@@ -197,11 +197,12 @@ impl Default for BusOutage {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum OnDown {
-    /// They stay, and go on where they stood when it is back: right where no other node would do better.
+    /// Sessions stay open, and continue where they stopped once the bus is available again. Suitable if no other node
+    /// would do better.
     #[default]
     Keep,
-    /// They are sent away, each with a random time up to `drain.spread`, and no others are taken until the bus is back:
-    /// for several nodes, of which one is cut off.
+    /// Sessions are closed, each with a random retry time up to `drain.spread`, and new ones are refused until the bus
+    /// is available again. Suitable for several nodes of which one is cut off.
     Drain,
 }
 
@@ -217,7 +218,7 @@ impl TryFrom<String> for OnDown {
     }
 }
 
-/// Settings that contradict themselves.
+/// Error of settings that contradict each other.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {problem}")]
 pub struct SettingsError {
@@ -228,10 +229,10 @@ pub struct SettingsError {
 }
 
 impl Settings {
-    /// Checks values against each other.
+    /// Checks the values against each other.
     ///
     /// # Errors
-    /// Names the key whose value cannot work.
+    /// [`SettingsError`] with the key of the invalid value.
     pub fn check(&self) -> Result<(), SettingsError> {
         let fail = |key, problem: String| Err(SettingsError { key, problem });
         let tenth = Duration::from_millis(100);
@@ -241,7 +242,7 @@ impl Settings {
         if self.heartbeat.timeout < tenth {
             return fail("heartbeat.timeout", "must be at least 100ms".into());
         }
-        // An idle client's cursor is only as fresh as its last heartbeat; one lost heartbeat must not age it out.
+        // An idle client's cursor is as old as its last heartbeat; one lost heartbeat must not let it expire.
         if self.heartbeat.interval.saturating_mul(3) >= self.history.max_age {
             let problem = format!(
                 "{:?} is not below a third of history.maxAge ({:?})",
@@ -259,7 +260,7 @@ impl Settings {
                 return fail(key, "must be at least 1".into());
             }
         }
-        // The window is the queue of all sessions: each of their few encodings may be larger than the text itself.
+        // The window is the queue of all sessions. A message has a few encodings, and each may be larger than the text.
         let least = self.limits.max_message_bytes.saturating_mul(8).max(4 << 10);
         if self.limits.max_message_bytes != 0 && self.history.max_bytes < least {
             let problem = format!(
@@ -295,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_node_does_in_an_outage_goes_by_name() {
+    fn the_outage_behaviour_is_parsed_by_name() {
         let settings: Settings = serde_json::from_str(r#"{"bus":{"onDown":"drain"}}"#).unwrap();
         assert_eq!(settings.bus.on_down, OnDown::Drain);
         let error = serde_json::from_str::<Settings>(r#"{"bus":{"onDown":"stay"}}"#).unwrap_err();
@@ -313,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_durations_are_no_panic() {
+    fn the_longest_durations_do_not_panic() {
         let mut settings = Settings::default();
         settings.heartbeat.interval = Duration::MAX;
         assert_eq!(settings.check().unwrap_err().key, "heartbeat.interval");

@@ -1,4 +1,4 @@
-//! [`Topic`]: where messages go.
+//! [`Topic`]: the target of messages.
 
 use std::{
     fmt::{self, Write as _},
@@ -13,8 +13,7 @@ use crate::{UserId, user::UserRef};
 /// Target of messages: `user:<id>` for one user, `all` for all users, any other name for a group
 /// (`role:admin`, `order:42`).
 ///
-/// A `Topic` is valid by being one: 1 to 160 bytes without white space and control characters. Cloning it is
-/// cheap.
+/// A `Topic` is always valid: 1 to 160 bytes without white space and control characters. Cloning it is cheap.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct Topic(Arc<str>);
@@ -28,7 +27,7 @@ pub enum TopicError {
     /// The text is longer than [`Topic::MAX_BYTES`].
     #[error("a topic has at most {max} bytes, this one has {0}", max = Topic::MAX_BYTES)]
     TooLong(usize),
-    /// The text holds white space or a control character.
+    /// The text contains white space or a control character.
     #[error("topic {0:?} holds white space or a control character")]
     BadCharacter(String),
 }
@@ -37,7 +36,7 @@ impl Topic {
     /// The longest topic, in bytes. `user:` and the longest [`UserId`] fit.
     pub const MAX_BYTES: usize = 160;
 
-    /// Every session is in this topic.
+    /// Topic that every session is in.
     pub const ALL: &'static str = "all";
 
     /// Topic whose sessions get presence changes.
@@ -46,7 +45,7 @@ impl Topic {
     /// Parses a topic.
     ///
     /// # Errors
-    /// When the text is empty, too long, or holds white space or a control character.
+    /// If the text is empty, too long, or contains white space or a control character.
     pub fn new(text: &str) -> Result<Self, TopicError> {
         if text.is_empty() {
             return Err(TopicError::Empty);
@@ -67,18 +66,18 @@ impl Topic {
 
     /// The topic of one user.
     pub fn user(user: &UserId) -> Self {
-        // Every message to a user makes one: put together here, it is one allocation.
+        // Every message to a user creates one: built here, it takes a single allocation.
         let mut text = SmallText::default();
         write!(text, "user:{user}").expect("the longest id fits");
         Self(text.as_str().into())
     }
 
-    /// The user whose topic this is, if it is one's.
+    /// The user whose topic this is, if it is a user's topic.
     pub(crate) fn as_user(&self) -> Option<UserRef<'_>> {
         self.0.strip_prefix("user:").map(UserRef::parse)
     }
 
-    /// Whether this is the topic of all sessions.
+    /// Returns `true` for the topic of all sessions.
     pub fn is_all(&self) -> bool {
         *self.0 == *Self::ALL
     }
@@ -89,7 +88,7 @@ impl Topic {
     }
 }
 
-/// Text that is not longer than a topic.
+/// Buffer for a text of at most a topic's length.
 struct SmallText {
     bytes: [u8; Topic::MAX_BYTES],
     len: usize,

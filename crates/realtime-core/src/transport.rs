@@ -1,4 +1,4 @@
-//! [`Transport`]: the label by which the hub knows a kind of connection.
+//! [`Transport`]: the label of a kind of connection.
 
 use std::{
     fmt,
@@ -7,28 +7,28 @@ use std::{
 
 use serde::{Serialize, Serializer};
 
-/// The name of a kind of connection, handed in by the crate that serves it (`websocket`, `sse`).
+/// The label of a kind of connection, defined by the crate that serves it (`websocket`, `sse`).
 ///
-/// The hub compares labels and prints them; it knows nothing else about a transport.
+/// The hub compares and prints labels; it knows nothing else about a transport.
 #[derive(Clone, Copy)]
 pub struct Transport {
     bytes: [u8; Self::MAX_BYTES],
-    /// With [`TEXT_ONLY`].
+    /// Length of the label, with the flag [`TEXT_ONLY`].
     len: u8,
 }
 
-/// Bit of a transport that carries texts only. It is no part of the label.
+/// Flag of a transport that carries text only. It is not part of the label.
 const TEXT_ONLY: u8 = 0x80;
 
 impl Transport {
     /// The longest label, in bytes: short enough to be copied and compared like a number.
     pub const MAX_BYTES: usize = 15;
 
-    /// A transport's label.
+    /// Creates a transport with this label.
     ///
     /// # Panics
-    /// When the label is empty, longer than 15 bytes or not made of `a-z`, `0-9` and `-`; in a `const` that is
-    /// an error of compilation.
+    /// If the label is empty, longer than 15 bytes or not made of `a-z`, `0-9` and `-`; in a `const` that is a compile
+    /// error.
     pub const fn new(label: &str) -> Self {
         match Self::parse(label) {
             Some(transport) => transport,
@@ -36,7 +36,7 @@ impl Transport {
         }
     }
 
-    /// A transport's label that came from elsewhere; `None` when it is none.
+    /// Parses a transport's label; `None` if it is invalid.
     pub const fn parse(label: &str) -> Option<Self> {
         let source = label.as_bytes();
         if source.is_empty() || source.len() > Self::MAX_BYTES {
@@ -54,14 +54,14 @@ impl Transport {
         Some(Self { bytes, len: source.len() as u8 })
     }
 
-    /// The same transport as one that carries texts and no bytes.
+    /// Marks the transport as one that carries text and no bytes.
     #[must_use]
     pub const fn text_only(mut self) -> Self {
         self.len |= TEXT_ONLY;
         self
     }
 
-    /// Whether the transport carries texts only. A label that was parsed does not say so.
+    /// Returns `true` if the transport carries text only. A parsed label does not have this flag.
     pub const fn is_text_only(self) -> bool {
         self.len & TEXT_ONLY != 0
     }
@@ -75,7 +75,7 @@ impl Transport {
 
 impl PartialEq for Transport {
     fn eq(&self, other: &Self) -> bool {
-        // What is behind the label is zero.
+        // The bytes after the label are zero.
         self.bytes == other.bytes
     }
 }

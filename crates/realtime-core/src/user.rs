@@ -1,4 +1,4 @@
-//! [`UserId`]: who a message is for.
+//! [`UserId`]: the id of a user.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -6,10 +6,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The id of a user, written as a number or as text.
 ///
-/// An id that reads as a whole number *is* that number: `UserId::from(5)` and `"5".parse()` are equal, and
-/// both serialize to the JSON number `5`. The full range of a 64-bit signed integer survives, so Java `Long`
-/// snowflake ids above 2^53 keep every digit. Anything else is text of 1 to 128 bytes without white space and
-/// control characters; text that only looks like a number (`007`, `+5`) stays text.
+/// An id that reads as a whole number *is* that number: `UserId::from(5)` and `"5".parse()` are equal, and both
+/// serialize to the JSON number `5`. The full range of a 64-bit signed integer is supported, so Java `Long` snowflake
+/// ids above 2^53 keep every digit. Any other id is text of 1 to 128 bytes without white space and control characters;
+/// text that only looks like a number (`007`, `+5`) stays text.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserId(Repr);
 
@@ -19,7 +19,7 @@ enum Repr {
     Text(Arc<str>),
 }
 
-/// Why a text is no [`UserId`].
+/// Error of a text that is not a [`UserId`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UserIdError {
     /// The text has no characters.
@@ -28,7 +28,7 @@ pub enum UserIdError {
     /// The text is longer than [`UserId::MAX_BYTES`].
     #[error("a user id has at most {max} bytes, this one has {0}", max = UserId::MAX_BYTES)]
     TooLong(usize),
-    /// The text holds white space or a control character.
+    /// The text contains white space or a control character.
     #[error("user id {0:?} holds white space or a control character")]
     BadCharacter(String),
 }
@@ -37,7 +37,7 @@ impl UserId {
     /// The longest text id, in bytes.
     pub const MAX_BYTES: usize = 128;
 
-    /// The id as a number, if it is one. Java nodes know no other kind.
+    /// The id as a number, if it is one. Java nodes support no other kind.
     pub fn as_number(&self) -> Option<i64> {
         match self.0 {
             Repr::Number(number) => Some(number),
@@ -78,7 +78,7 @@ impl FromStr for UserId {
     }
 }
 
-/// A [`UserId`] that owns nothing.
+/// A borrowed [`UserId`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum UserRef<'a> {
     Number(i64),
@@ -86,7 +86,7 @@ pub(crate) enum UserRef<'a> {
 }
 
 impl<'a> UserRef<'a> {
-    /// The id that a text without white space and control characters is.
+    /// Parses a text without white space and control characters.
     pub(crate) fn parse(text: &'a str) -> Self {
         // "-0", "+5" and "007" parse as numbers but do not print as they were written.
         let digits = text.strip_prefix('-').unwrap_or(text);

@@ -182,7 +182,7 @@ pub struct CommandResult {
 pub struct ControlError(pub String);
 
 impl ControlError {
-    /// Status of the HTTP response to a request that failed for this.
+    /// HTTP status of the response to a request that failed with this error.
     pub fn status(&self) -> u16 {
         503
     }

@@ -24,7 +24,7 @@ pub enum KickError {
 }
 
 impl KickError {
-    /// Status of the HTTP response to a request that failed for this.
+    /// HTTP status of the response to a request that failed with this error.
     pub fn status(&self) -> u16 {
         match self {
             Self::Publish(error) => error.status(),

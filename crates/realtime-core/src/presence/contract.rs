@@ -95,7 +95,7 @@ pub enum PresenceState {
 pub struct PresenceError(pub String);
 
 impl PresenceError {
-    /// Status of the HTTP response to a request that failed for this.
+    /// HTTP status of the response to a request that failed with this error.
     pub fn status(&self) -> u16 {
         503
     }

@@ -21,7 +21,7 @@ pub struct WebSocketMessageDto {
 }
 
 impl WebSocketMessageDto {
-    /// A text for some users.
+    /// Creates a DTO with a text for some users.
     pub fn new(users: impl IntoIterator<Item = impl Into<UserId>>, message: impl Into<String>) -> Self {
         Self { session_keys: users.into_iter().map(Into::into).collect(), message: message.into() }
     }
@@ -38,7 +38,7 @@ pub struct SseMessageDto {
 }
 
 impl SseMessageDto {
-    /// A text for some users.
+    /// Creates a DTO with a text for some users.
     pub fn new(users: impl IntoIterator<Item = impl Into<UserId>>, message: impl Into<String>) -> Self {
         Self { user_ids: users.into_iter().map(Into::into).collect(), message: message.into() }
     }

@@ -2,17 +2,17 @@
 
 use serde::Deserialize;
 
-/// HTTP status of the response to a refused login. The body is a [`Reply`](crate::ruoyi::Reply) whose `code` says 401 or
-/// 403 either way.
+/// HTTP status of the response to a refused login. The body is a [`Reply`](crate::ruoyi::Reply) whose `code` is 401 or
+/// 403 in either case.
 ///
 /// It deserializes from the number 401 or 200.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "i64")]
 pub enum ErrorStatus {
-    /// 401 or 403, as HTTP has it.
+    /// 401 or 403, the statuses of HTTP.
     #[default]
     Http,
-    /// 200, as RuoYi's Java services answer: their front ends look at nothing but `code`.
+    /// 200, like RuoYi's Java services, whose front ends only read `code`.
     Always200,
 }
 
@@ -22,7 +22,7 @@ pub enum ErrorStatus {
 pub struct UnknownErrorStatus(i64);
 
 impl ErrorStatus {
-    /// The status of an answer whose body has this code. Whatever is no refused login keeps its own.
+    /// The status of a response whose body has this code. Codes other than 401 and 403 stay as they are.
     pub fn of(self, code: u16) -> u16 {
         match (self, code) {
             (Self::Always200, 401 | 403) => 200,
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_refused_login_is_told_under_another_status() {
+    fn only_refused_logins_get_another_status() {
         for (code, always) in
             [(401, 200), (403, 200), (200, 200), (204, 204), (400, 400), (429, 429), (503, 503)]
         {

@@ -1,8 +1,8 @@
-//! [`Reply`]: the answer form of RuoYi's HTTP interfaces.
+//! [`Reply`]: the response format of RuoYi's HTTP interfaces.
 
 use serde::Serialize;
 
-/// `{"code":200,"msg":"操作成功","data":null}`: what RuoYi's front end expects of every HTTP answer.
+/// `{"code":200,"msg":"操作成功","data":null}`: the format that RuoYi's front end expects of every HTTP response.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Reply<T = ()> {
     /// 200, or the error's status.
@@ -14,19 +14,19 @@ pub struct Reply<T = ()> {
 }
 
 impl Reply {
-    /// RuoYi's plain success.
+    /// Creates RuoYi's success response without data.
     pub fn ok() -> Self {
         Self { code: 200, msg: "操作成功".to_owned(), data: None }
     }
 
-    /// An error.
+    /// Creates an error response.
     pub fn error(code: u16, msg: impl Into<String>) -> Self {
         Self { code, msg: msg.into(), data: None }
     }
 }
 
 impl<T> Reply<T> {
-    /// Success with data.
+    /// Creates a success response with data.
     pub fn data(data: T) -> Self {
         Self { code: 200, msg: "操作成功".to_owned(), data: Some(data) }
     }
