@@ -38,7 +38,7 @@ use crate::{
 use outage::Outage;
 use pump::Health;
 
-/// One node of the push framework: publishes envelopes, takes connections in, knows who is here.
+/// One node of the push framework: publishes envelopes, accepts connections and lists its sessions.
 ///
 /// Cloning it gives the same hub. The last clone ends its tasks.
 #[derive(Clone)]
@@ -54,17 +54,17 @@ struct Inner {
     outage: Arc<Outage>,
     health: Arc<Health>,
     name: Arc<str>,
-    /// The pump and its like; they end with the hub.
+    /// The pump and other background tasks, which are aborted with the hub.
     _tasks: JoinSet<()>,
 }
 
 impl Hub {
     /// Publishes an envelope to every node of the cluster, this one included.
     ///
-    /// It returns when the bus has taken it, not when clients have it.
+    /// Returns when the bus has accepted the envelope, not when clients have received it.
     ///
     /// # Errors
-    /// [`PublishError`] when the message is too large or the bus did not take it.
+    /// [`PublishError`] if the message is too large or the bus did not accept it.
     pub async fn publish(&self, envelope: Envelope) -> Result<Published, PublishError> {
         Self::check_scope(&envelope)?;
         self.check_size(&envelope)?;
@@ -110,7 +110,7 @@ impl Hub {
     /// ```
     ///
     /// # Errors
-    /// [`PublishError::Topic`] when the topic has no valid name; else as [`Self::publish`].
+    /// [`PublishError::Topic`] if the topic's name is invalid; else as [`Self::publish`].
     pub async fn publish_to_topic(
         &self,
         topic: &str,
@@ -119,7 +119,7 @@ impl Hub {
         self.publish(Envelope::to_topic(Topic::new(topic)?, Scope::Both, message.into())).await
     }
 
-    /// Publishes a message to everybody, over both transports.
+    /// Publishes a message to all users, over both transports.
     ///
     /// # Errors
     /// As [`Self::publish`].
@@ -127,14 +127,14 @@ impl Hub {
         self.publish(Envelope::broadcast(Scope::Both, message.into())).await
     }
 
-    /// Sends an envelope to this node's sessions only: at most once, without a position, never replayed, in no
-    /// order with what is published.
+    /// Sends an envelope to this node's sessions only: at most once, without a position, never replayed, and in no
+    /// defined order relative to published messages.
     ///
-    /// A session whose outbox is full misses it, and is told so where its wire form can.
+    /// A session with a full outbox misses it, and gets a gap notice if its wire format has one.
     ///
     /// # Errors
-    /// [`SendError::TooLarge`], or [`SendError::Overloaded`] when a worker's queue is full; the sessions of other
-    /// workers may have got it then.
+    /// [`SendError::TooLarge`], or [`SendError::Overloaded`] if a worker's queue is full; the sessions of other workers
+    /// may have received it then.
     pub fn send_local(&self, envelope: Envelope) -> Result<(), SendError> {
         Self::check_scope(&envelope)?;
         self.check_size(&envelope)?;
@@ -148,12 +148,12 @@ impl Hub {
         result
     }
 
-    /// Takes a connection in, on the calling worker's shard.
+    /// Accepts a connection on the calling worker's shard.
     ///
-    /// `cursor` is what a returning client brought; the session then begins where that client stood.
+    /// `cursor` is the cursor that a reconnecting client sent; its session resumes there.
     ///
     /// # Errors
-    /// [`ConnectError`] when the node has not started or drains, the login was kicked or a limit is reached.
+    /// [`ConnectError`] if the node has not started or is draining, the login was kicked or a limit is reached.
     pub fn connect(
         &self,
         principal: Principal,
@@ -167,7 +167,7 @@ impl Hub {
             tracing::debug!(%user, %transport, %error, "connection refused");
         })?;
         let handle = session.handle();
-        // A kick or a drain that began meanwhile did not see this session, so it has to see them.
+        // Check again: a concurrent kick or drain may have run before the session was registered.
         match self.check_admission(handle.principal()) {
             Ok(()) => {}
             Err(ConnectError::Draining | ConnectError::BusDown) => handle.close(self.drain_reason()),
@@ -192,7 +192,7 @@ impl Hub {
         shard.register(principal, transport, wire, cursor.map(str::parse)).map(Session::new)
     }
 
-    /// The calling worker's shard, made on first use. Whoever keeps it keeps it alive.
+    /// The calling worker's shard, created on first use. It exists while a reference to it is held.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -200,7 +200,7 @@ impl Hub {
         self.0.registry.shard()
     }
 
-    /// Whether a user has a session of a transport on this node.
+    /// Returns `true` if the user has a session of the transport on this node.
     pub fn has_session(&self, user: &UserId, transport: Transport) -> bool {
         self.0.registry.node.directory.any(user, |session| session.transport() == transport)
     }
@@ -210,17 +210,17 @@ impl Hub {
         self.0.registry.node.directory.of(user).into_iter().map(SessionHandle).collect()
     }
 
-    /// All sessions on this node, user by user.
+    /// All sessions on this node, grouped by user.
     pub fn all_sessions(&self) -> Vec<SessionHandle> {
         self.0.registry.node.directory.all().into_iter().map(SessionHandle).collect()
     }
 
-    /// The session of this node with that id. It is looked for among all of them.
+    /// The session of this node with that id. Searches all sessions.
     pub fn session(&self, id: SessionId) -> Option<SessionHandle> {
         self.0.registry.node.directory.filter(|session| session.id == id).pop().map(SessionHandle)
     }
 
-    /// Number of sessions on this node that are in a topic: a named one, a user's, or all.
+    /// Number of sessions on this node that are in a topic: a named one, a user's, or `all`.
     pub fn subscribers(&self, topic: &Topic) -> usize {
         self.0.registry.shards().iter().map(|shard| shard.subscribers(topic)).sum()
     }
@@ -230,12 +230,12 @@ impl Hub {
         self.0.registry.node.directory.users_of(transport)
     }
 
-    /// Who is online in the cluster.
+    /// Presence: the users that are online in the cluster.
     pub fn presence(&self) -> &dyn Presence {
         &*self.0.presence
     }
 
-    /// Ends a user's sessions of one transport and token that are older than `spare`. Returns how many.
+    /// Ends a user's sessions of one transport and token that are older than `spare`. Returns their number.
     pub fn disconnect(
         &self,
         user: &UserId,
@@ -256,8 +256,9 @@ impl Hub {
         sessions.len()
     }
 
-    /// Stops taking connections and ends all sessions in order, each with a random time after which its client
-    /// should come back. Returns how many connections are left after `drain.timeout`.
+    /// Stops accepting connections and closes all sessions, each after the messages that this node has published and
+    /// with a random time after which its client should reconnect. Returns the number of connections left after
+    /// `drain.timeout`.
     pub async fn drain(&self) -> usize {
         let Node { directory, settings, .. } = &*self.0.registry.node;
         self.0.draining.store(true, Ordering::SeqCst);
@@ -278,18 +279,18 @@ impl Hub {
         left
     }
 
-    /// Resolves when the node knows which logins the cluster refuses: until then [`Self::connect`] takes nobody in.
-    /// Without a control of the cluster that is at once; while the cluster cannot be reached, never.
+    /// Resolves when the node knows the logins that the cluster refuses. Until then [`Self::connect`] refuses
+    /// connections. It resolves at once without a control for the cluster, and not before the cluster can be reached.
     pub async fn started(&self) {
         if !self.0.control.is_started() {
             self.0.control.started().await;
         }
     }
 
-    /// `Ok` when envelopes get here and connections are taken in.
+    /// Returns `Ok` if envelopes arrive at this node and connections are accepted.
     ///
     /// # Errors
-    /// What is wrong.
+    /// A text that names the problem.
     pub fn ready(&self) -> Result<(), String> {
         if self.0.draining.load(Ordering::SeqCst) {
             return Err(ConnectError::Draining.to_string());
@@ -300,8 +301,8 @@ impl Hub {
         self.0.health.problem().map_or(Ok(()), Err)
     }
 
-    /// Waits until the hub cannot work any more, because a task of it has ended that cannot be begun again, and says
-    /// which. An application ends then, so that whatever started it starts it anew; [`Self::ready`] says so too.
+    /// Waits until the hub can no longer work because one of its essential tasks has ended, and returns the reason. The
+    /// application should exit then, so that its supervisor restarts it. [`Self::ready`] reports the failure too.
     pub fn failed(&self) -> impl Future<Output = String> + Send + use<> {
         let health = Arc::clone(&self.0.health);
         async move { health.failed().await }
@@ -312,7 +313,7 @@ impl Hub {
         self.0.registry.node.metrics.snapshot()
     }
 
-    /// The settings it was started with.
+    /// The settings that the hub was started with.
     pub fn settings(&self) -> &Settings {
         &self.0.registry.node.settings
     }

@@ -1,4 +1,4 @@
-//! [`Node`]: what all parts of one node share.
+//! [`Node`]: the state that all parts of one node share.
 
 use std::{
     fmt,
@@ -31,12 +31,12 @@ pub(crate) struct Node {
     pub(crate) presence: OnceCell<Weak<dyn Presence>>,
     /// Reader of presence changes, while a session is in the topic `presence`.
     pub(crate) watch: PresenceWatch,
-    /// Since when the bus has been away, after it was up.
+    /// Time at which the bus became unavailable after it was up.
     bus_down: Mutex<Option<SystemTime>>,
     /// The newest position that the bus has acknowledged to this node.
     acknowledged: Mutex<Option<Position>>,
     wires: RwLock<Vec<WireFormatId>>,
-    /// What the application runs when sessions open and end.
+    /// Functions of the application that run when sessions open and end.
     pub(crate) hooks: Hooks,
 }
 
@@ -56,14 +56,14 @@ impl Node {
         }
     }
 
-    /// A session of the user was opened or ended.
+    /// Notifies presence that a session of the user was opened or ended.
     pub(crate) fn changed(&self, user: &UserId) {
         if let Some(presence) = self.presence.get().and_then(Weak::upgrade) {
             presence.changed(user);
         }
     }
 
-    /// A session has entered topics. It has to be in their index by now, and no lock of a shard held.
+    /// Notes that a session has entered topics. It must be in their index already, and no lock of a shard may be held.
     pub(crate) fn entered<'a>(&self, topics: impl IntoIterator<Item = &'a Topic>) {
         if topics.into_iter().any(|topic| topic.as_str() == Topic::PRESENCE) {
             self.watch.begin(|| self.presence_changes());
@@ -78,7 +78,7 @@ impl Node {
         }
     }
 
-    /// Since when the bus has been away; `None` while it is there.
+    /// Start of the outage of the bus; `None` while the bus is available.
     pub(crate) fn bus_down(&self) -> Option<SystemTime> {
         *self.bus_down.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -94,13 +94,13 @@ impl Node {
         *self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The bus has acknowledged a position to this node.
+    /// Records a position that the bus has acknowledged to this node.
     pub(crate) fn acknowledge(&self, position: Option<Position>) {
         let mut newest = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
         *newest = position.max(*newest);
     }
 
-    /// The cell of a wire form in the log's entries.
+    /// The cell of a wire format in the log's entries.
     pub(crate) fn wire(&self, wire: &Arc<dyn WireFormat>) -> Result<WireFormatId, ConnectError> {
         let find =
             |slots: &[WireFormatId]| slots.iter().find(|slot| slot.wire.name() == wire.name()).cloned();

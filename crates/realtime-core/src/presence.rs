@@ -1,4 +1,4 @@
-//! Presence: who is online, on this node or in the cluster.
+//! Presence: the users that are online, on this node or in the cluster.
 //!
 //! [`LocalPresence`] lists the users of one node; `realtime-redis` has a [`Presence`] for the cluster.
 

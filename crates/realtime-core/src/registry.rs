@@ -9,7 +9,7 @@ use std::{
 
 use crate::{node::Node, shard::Shard};
 
-/// The shards of this node, each of the thread that has asked for it.
+/// The shards of this node, one for each thread that has asked for one.
 pub(crate) struct Registry {
     pub(crate) node: Arc<Node>,
     shards: RwLock<HashMap<ThreadId, Weak<Shard>>>,
@@ -20,7 +20,7 @@ impl Registry {
         Self { node, shards: RwLock::default() }
     }
 
-    /// The calling thread's shard, made on first use.
+    /// The calling thread's shard, created on first use.
     pub(crate) fn shard(&self) -> Arc<Shard> {
         let thread = thread::current().id();
         let known =
@@ -43,7 +43,7 @@ impl Registry {
             .collect()
     }
 
-    /// There is something new in the log.
+    /// Wakes all shards, since the log has new entries.
     pub(crate) fn wake(&self) {
         for shard in self.shards() {
             shard.wake();

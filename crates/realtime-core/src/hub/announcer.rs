@@ -1,7 +1,7 @@
-//! The announcer: sends presence changes to the sessions of this node that are in the topic `presence`.
+//! The announcer sends presence changes to the sessions of this node that are in the topic `presence`.
 //!
-//! Every node hears of every change by itself, so nothing goes over the bus, and a bus that carries no topics makes
-//! no difference. Changes are read only while a session is in the topic.
+//! Every node receives every change itself, so nothing is sent over the bus, and a bus without topics works as well.
+//! Changes are read only while a session is in the topic.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,29 +20,29 @@ use crate::{
     registry::Registry,
 };
 
-/// Text of a message. It has a type of its own, for clients that do not get the event's name.
+/// Text of a message. It has a `type` field, for clients that do not get the event's name.
 #[derive(Serialize)]
 #[serde(tag = "type", content = "data", rename_all = "lowercase")]
 enum Text {
     Presence {
-        /// Changes are missing before these.
+        /// Changes are missing before the ones listed.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         gap: bool,
         changes: Vec<PresenceChange>,
     },
 }
 
-/// Maximum number of changes in a message: when a node dies, all of its users go offline.
+/// Maximum number of changes in a message: when a node fails, all of its users go offline.
 const BATCH: usize = 500;
 /// Pause between messages.
 const PAUSE: Duration = Duration::from_millis(25);
 
-/// Time between two looks whether a session is still in the topic.
+/// Interval at which the announcer checks that a session is still in the topic.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Runs until it is dropped.
 pub(super) async fn announce(registry: Arc<Registry>) {
-    let topic = Topic::new(Topic::PRESENCE).expect("a plain word is a topic");
+    let topic = Topic::new(Topic::PRESENCE).expect("`presence` is a topic");
     if registry.node.watch.was_broken_off() && has_subscribers(&registry, &topic) {
         let gap = once(ready(PresenceEvent::Gap));
         registry.node.watch.begin(|| gap.chain(registry.node.presence_changes()).boxed());
@@ -53,9 +53,9 @@ pub(super) async fn announce(registry: Arc<Registry>) {
     }
 }
 
-/// Sends changes until no session is in the topic any more.
+/// Sends changes until the topic has no sessions.
 async fn publish_changes(events: BoxStream<'static, PresenceEvent>, registry: &Registry, topic: &Topic) {
-    let name = EventName::new(Topic::PRESENCE).expect("a plain word is an event's name");
+    let name = EventName::new(Topic::PRESENCE).expect("`presence` is an event's name");
     let mut batches = events.ready_chunks(BATCH);
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -87,7 +87,7 @@ async fn publish_changes(events: BoxStream<'static, PresenceEvent>, registry: &R
         let text = serde_json::to_string(&text).expect("strings are always JSON");
         let message = Message::new(name.clone(), text);
         let envelope = Envelope::to_topics([topic.clone()], Scope::Both, message);
-        let envelope = Arc::new(envelope.expect("one topic is not none"));
+        let envelope = Arc::new(envelope.expect("a list of one topic is not empty"));
         let entry = Arc::new(Entry::new(None, Content::Envelope(envelope)));
         for shard in shards {
             while shard.send_local(Arc::clone(&entry)).is_err() {

@@ -1,4 +1,4 @@
-//! [`HubBuilder`]: how a hub is put together.
+//! [`HubBuilder`]: configures and starts a hub.
 
 use std::{
     fmt,
@@ -67,21 +67,21 @@ pub struct HubBuilder {
     hooks: Hooks,
 }
 
-/// Makes what gives orders to the cluster from what carries them out on this node.
+/// Creates the cluster's control from this node's.
 type MakeControl = Box<dyn FnOnce(LocalControl) -> Arc<dyn Control> + Send>;
 
-/// Makes the cluster's presence from this node's.
+/// Creates the cluster's presence from this node's.
 type MakePresence = Box<dyn FnOnce(LocalPresence) -> Arc<dyn Presence> + Send>;
 
 impl Hub {
-    /// A hub with defaults: an in-memory bus and a random node name.
+    /// Returns a builder with the defaults: an in-memory bus and a random node name.
     pub fn builder() -> HubBuilder {
         HubBuilder::new()
     }
 }
 
 impl HubBuilder {
-    /// Defaults: an in-memory bus and a random node name.
+    /// Creates a builder with the defaults: an in-memory bus and a random node name.
     fn new() -> Self {
         Self {
             settings: Settings::default(),
@@ -93,7 +93,7 @@ impl HubBuilder {
         }
     }
 
-    /// Sizes, times and limits.
+    /// Sets sizes, times and limits.
     #[must_use]
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = settings;
@@ -113,32 +113,32 @@ impl HubBuilder {
         self
     }
 
-    /// Sets the cluster's presence, made from this node's. Default: this node's alone.
+    /// Sets the cluster's presence, created from this node's. Default: the presence of this node alone.
     #[must_use]
     pub fn presence<P: Presence>(mut self, make: impl FnOnce(LocalPresence) -> P + Send + 'static) -> Self {
         self.presence = Some(Box::new(|local| Arc::new(make(local))));
         self
     }
 
-    /// Sets the cluster's control, made from this node's. Default: this node's alone.
-    /// The hub refuses connections until it has started; see [`Hub::started`].
+    /// Sets the cluster's control, created from this node's. Default: the control of this node alone. The hub refuses
+    /// connections until it has started; see [`Hub::started`].
     #[must_use]
     pub fn control<C: Control>(mut self, make: impl FnOnce(LocalControl) -> C + Send + 'static) -> Self {
         self.control = Some(Box::new(|local| Arc::new(make(local))));
         self
     }
 
-    /// The node's name, as it appears in presence.
+    /// Sets the node's name, as it appears in presence.
     #[must_use]
     pub fn node(mut self, name: impl Into<String>) -> Self {
         self.node = name.into();
         self
     }
 
-    /// Sets a function that is called with every session of this node once it has opened: before its first frame is
-    /// written, and before the client knows. What is sent to the session in it comes first.
+    /// Sets a function that is called with every session of this node once it has opened, before its first frame is
+    /// written. Messages that the function sends to the session precede all others.
     ///
-    /// It runs on the session's worker, so it must not block; for work that waits, spawn a task. A second call replaces
+    /// It runs on the session's worker, so it must not block; spawn a task for work that waits. A second call replaces
     /// the first function.
     ///
     /// ```
@@ -158,7 +158,7 @@ impl HubBuilder {
         self
     }
 
-    /// Sets a function that is called once with every session of this node that has ended, and why. As for
+    /// Sets a function that is called once with every session of this node that has ended, and with the reason. Like
     /// [`Self::on_open`], it must not block.
     #[must_use]
     pub fn on_close(mut self, hook: impl Fn(&SessionHandle, CloseReason) + Send + Sync + 'static) -> Self {

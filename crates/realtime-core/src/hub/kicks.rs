@@ -1,4 +1,4 @@
-//! Kicks and revocations: logins that end on every node.
+//! Kicks and revocations, which end logins on every node.
 
 use std::time::SystemTime;
 
@@ -18,7 +18,7 @@ pub enum KickError {
     /// The message was not published, and no session was kicked.
     #[error(transparent)]
     Publish(#[from] PublishError),
-    /// The message was published, but the kick could not be given to every node.
+    /// The message was published, but the kick could not be sent to every node.
     #[error(transparent)]
     Control(#[from] ControlError),
 }
@@ -36,22 +36,23 @@ impl KickError {
 impl Hub {
     /// Ends all sessions of a user on every node and refuses their tokens until these expire. A new login works.
     ///
-    /// What was published to the user before is still delivered. A kick that failed may be repeated: it then also
-    /// tells the others what the first one could not.
+    /// Messages that were published to the user before are still delivered. A failed kick may be repeated; it then also
+    /// sends the revocations that the first one could not send.
     ///
     /// # Errors
-    /// [`ControlError`] when the other nodes could not be reached.
+    /// [`ControlError`] if the other nodes could not be reached.
     pub async fn kick(&self, user: &UserId) -> Result<CommandResult, ControlError> {
         let after = self.fence().await;
         self.0.control.dispatch(Command::Kick { user: user.clone(), session: None, after }).await
     }
 
-    /// The same, with a last message to the user's sessions, over all transports: each gets it, and then its end.
+    /// Kicks a user after a last message to the user's sessions, over all transports. Each session gets the message and
+    /// is then closed.
     ///
-    /// On a bus without positions the end may overtake the message.
+    /// On a bus without positions a session may be closed before it gets the message.
     ///
     /// # Errors
-    /// [`KickError::Publish`] when the message was not published; nobody was kicked then. [`KickError::Control`] as
+    /// [`KickError::Publish`] if the message was not published; no session was kicked then. [`KickError::Control`] as
     /// [`Self::kick`].
     pub async fn kick_with(
         &self,
@@ -62,7 +63,8 @@ impl Hub {
         Ok(self.0.control.dispatch(Command::Kick { user: user.clone(), session: None, after }).await?)
     }
 
-    /// Ends one session of a user, wherever it is, and every other session of its token, which is refused from then on.
+    /// Ends one session of a user, on any node, and all other sessions with its token. The token is refused from then
+    /// on.
     ///
     /// # Errors
     /// As [`Self::kick`].
@@ -72,8 +74,8 @@ impl Hub {
         self.0.control.dispatch(Command::Kick { user: user.clone(), session, after }).await
     }
 
-    /// Refuses a token on every node, whoever shows it, and ends its sessions. `until` is when it would have ended
-    /// anyway.
+    /// Refuses a token on every node, for every user, and ends its sessions. `until` is the time at which it would have
+    /// expired anyway.
     ///
     /// # Errors
     /// As [`Self::kick`].
@@ -86,11 +88,11 @@ impl Hub {
         self.0.control.dispatch(Command::RevokeToken { token: RevokedToken { token, until }, after }).await
     }
 
-    /// Refuses a user's tokens that were issued before a time (or do not say when) on every node, and ends their
+    /// Refuses a user's tokens that were issued before a time (or have no time of issue) on every node, and ends their
     /// sessions.
     ///
-    /// Tokens say in whole seconds when they were issued, so the time counts in whole seconds: one that was issued in
-    /// the same second is not refused. It holds for a year.
+    /// Tokens state their time of issue in whole seconds, so the given time counts in whole seconds: a token that was
+    /// issued in the same second is not refused. The revocation is kept for a year.
     ///
     /// # Errors
     /// As [`Self::kick`].
@@ -103,16 +105,16 @@ impl Hub {
         self.0.control.dispatch(Command::RevokeUser { user: user.clone(), issued_before, after }).await
     }
 
-    /// Whether a login was kicked or revoked: it is to be refused wherever it is shown.
+    /// Returns `true` if the login was kicked or revoked, so that it has to be refused everywhere.
     pub fn is_refused(&self, principal: &Principal) -> bool {
         self.0.revoked.is_revoked(principal)
     }
 
-    /// A position behind all that was acknowledged so far. A kick does not wait for a bus that is away, nor fail with
-    /// it.
+    /// A position after everything that was acknowledged so far; `None` if the bus cannot give one. A kick neither
+    /// waits for an unavailable bus nor fails because of it.
     async fn fence(&self) -> Option<Position> {
         self.0.bus.fence().await.unwrap_or_else(|error| {
-            tracing::debug!(%error, "sessions end without waiting for what was published before");
+            tracing::debug!(%error, "sessions are closed without waiting for earlier messages");
             None
         })
     }

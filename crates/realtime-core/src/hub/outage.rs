@@ -1,4 +1,4 @@
-//! The outage of the bus: sends sessions to other nodes when this one is cut off for long.
+//! Reaction to an outage of the bus: closes sessions during a long outage, so that clients connect to other nodes.
 
 use std::{
     sync::{
@@ -15,7 +15,7 @@ use crate::{CloseReason, node::Node, settings::OnDown};
 /// Interval at which the state of the bus is checked.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Whether sessions are sent away for an outage of the bus.
+/// Flag that is set while sessions are closed and refused because of an outage of the bus.
 #[derive(Debug, Default)]
 pub(super) struct Outage(AtomicBool);
 
@@ -25,7 +25,7 @@ impl Outage {
     }
 }
 
-/// Looks after the bus until it is dropped.
+/// Watches the bus. Runs until it is dropped.
 pub(super) async fn watch(outage: Arc<Outage>, node: Arc<Node>) {
     let settings = &node.settings;
     if settings.bus.on_down == OnDown::Keep {
@@ -33,7 +33,7 @@ pub(super) async fn watch(outage: Arc<Outage>, node: Arc<Node>) {
     }
     let mut timer = interval(LOOK);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // Counted here: the wall clock may be set meanwhile.
+    // Measured with a monotonic clock, since the wall clock may be changed.
     let mut down = None;
     loop {
         timer.tick().await;
@@ -49,7 +49,7 @@ pub(super) async fn watch(outage: Arc<Outage>, node: Arc<Node>) {
         // New connections are refused before the existing ones are closed.
         outage.0.store(true, Ordering::SeqCst);
         let sessions = node.directory.all();
-        tracing::warn!(sessions = sessions.len(), "the bus is away: sessions are sent to other nodes");
+        tracing::warn!(sessions = sessions.len(), "closing sessions, since the bus is unavailable");
         for session in sessions {
             let retry = settings.drain.spread.mul_f64(rand::random::<f64>());
             session.outbox.close(CloseReason::Drain { retry });
