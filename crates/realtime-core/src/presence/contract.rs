@@ -1,4 +1,4 @@
-//! [`Presence`]: who is online.
+//! [`Presence`]: the users that are online.
 
 use std::time::SystemTime;
 
@@ -10,48 +10,49 @@ use crate::UserId;
 
 /// Online users of the cluster, over all transports.
 ///
-/// A user comes online with its first session on any node, and goes offline `presence.grace` after its last one has
-/// ended, so that a reload makes no flicker. Where a node that drained has told its client to come back later, the
-/// grace begins a second after that time.
+/// A user comes online with its first session on any node. It goes offline `presence.grace` after its last session has
+/// ended, so that a page reload causes no change. If a draining node has asked its client to reconnect later, the grace
+/// period begins a second after that time.
 pub trait Presence: Send + Sync + 'static {
-    /// A session of the user was opened or ended on this node. Never blocks; called from any thread.
+    /// Notifies presence that a session of the user was opened or ended on this node. Never blocks; called from any
+    /// thread.
     fn changed(&self, user: &UserId) {
         let _ = user;
     }
 
-    /// This node stops and has no sessions any more: the others need not wait for it.
+    /// Announces that this node stops and has no sessions left, so that other nodes need not wait for it.
     fn leave(&self) -> BoxFuture<'_, ()> {
         Box::pin(ready(()))
     }
 
     /// The users that come online or go offline from now on, in order and each once. In a cluster, changes of the last
-    /// second that this node had no word of before may be among them.
+    /// second that this node had not received before may be included.
     ///
-    /// It costs something only while the stream is kept.
+    /// Causes load only while the stream exists.
     fn changes(&self) -> BoxStream<'static, PresenceEvent>;
 
-    /// For each of the users, in the same order, whether it is online.
+    /// Returns for each of the users, in the same order, `true` if it is online.
     ///
     /// # Errors
-    /// [`PresenceError`] when it is unavailable.
+    /// [`PresenceError`] if it is unavailable.
     fn is_online<'a>(&'a self, users: &'a [UserId]) -> BoxFuture<'a, Result<Vec<bool>, PresenceError>>;
 
     /// Number of online users and sessions.
     ///
     /// # Errors
-    /// [`PresenceError`] when it is unavailable.
+    /// [`PresenceError`] if it is unavailable.
     fn count(&self) -> BoxFuture<'_, Result<OnlineCount, PresenceError>>;
 
-    /// Some of the users that are online, in ascending order: `take` of them after the first `skip`.
+    /// A page of the online users in ascending order: `take` users after the first `skip`.
     ///
     /// # Errors
-    /// [`PresenceError`] when it is unavailable.
+    /// [`PresenceError`] if it is unavailable.
     fn users(&self, skip: usize, take: usize) -> BoxFuture<'_, Result<Vec<OnlineUser>, PresenceError>>;
 
     /// The sessions of a user, oldest first.
     ///
     /// # Errors
-    /// [`PresenceError`] when it is unavailable.
+    /// [`PresenceError`] if it is unavailable.
     fn sessions<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<Vec<OnlineSession>, PresenceError>>;
 }
 
@@ -60,13 +61,13 @@ pub trait Presence: Send + Sync + 'static {
 pub enum PresenceEvent {
     /// A user came online or went offline.
     Changed(PresenceChange),
-    /// Changes are missing here: whoever keeps a list has to ask for it again.
+    /// Changes are missing here. A consumer that keeps a list has to query it again.
     Gap,
 }
 
 /// A user came online or went offline.
 ///
-/// Where a fault makes a cluster say it again, `since` is the same.
+/// If a fault makes a cluster repeat the change, `since` is the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PresenceChange {
@@ -74,18 +75,18 @@ pub struct PresenceChange {
     pub user_id: UserId,
     /// The user's state.
     pub state: PresenceState,
-    /// Beginning of its first session, or end of its last one; RFC 3339 in JSON.
+    /// Start of its first session, or end of its last one; RFC 3339 in JSON.
     #[serde(serialize_with = "rfc3339")]
     pub since: SystemTime,
 }
 
-/// Whether a user is online.
+/// Online state of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PresenceState {
-    /// It has a session, or had one a moment ago.
+    /// The user has a session, or had one within the grace period.
     Online,
-    /// It has none.
+    /// The user has no session.
     Offline,
 }
 
@@ -126,13 +127,13 @@ pub struct OnlineUser {
 pub struct OnlineSession {
     /// The session's id, as a string: it may come from another node.
     pub session_id: String,
-    /// The kind of connection, as a string for the same reason.
+    /// The transport, as a string for the same reason.
     pub transport: String,
     /// The kind of application.
     pub client_id: Option<String>,
     /// The node that serves it.
     pub node: String,
-    /// Time of opening; RFC 3339 in JSON.
+    /// Time when it was opened; RFC 3339 in JSON.
     #[serde(serialize_with = "rfc3339", deserialize_with = "from_rfc3339")]
     pub since: SystemTime,
 }

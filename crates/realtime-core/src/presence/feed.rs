@@ -16,16 +16,16 @@ const WAITING: usize = 16_384;
 impl PresenceFeed {
     /// Publishes a change. Never waits.
     pub fn send(&self, change: PresenceChange) {
-        // It fails without listeners.
+        // An error means that there are no listeners.
         self.0.send(PresenceEvent::Changed(change)).ok();
     }
 
-    /// Publishes that changes are missing.
+    /// Publishes a gap: changes are missing here.
     pub fn send_gap(&self) {
         self.0.send(PresenceEvent::Gap).ok();
     }
 
-    /// Number of listeners; without any, changes need not be read from elsewhere.
+    /// Number of listeners. While there are none, changes need not be read from elsewhere.
     pub fn listeners(&self) -> usize {
         self.0.receiver_count()
     }
@@ -58,7 +58,7 @@ mod tests {
     use crate::presence::PresenceState;
 
     #[tokio::test]
-    async fn a_listener_that_falls_behind_is_told() {
+    async fn a_listener_that_falls_behind_gets_a_gap() {
         let feed = PresenceFeed::default();
         let mut events = feed.subscribe();
         let change = |user: usize| PresenceChange {

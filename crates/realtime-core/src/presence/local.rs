@@ -39,10 +39,10 @@ impl LocalPresence {
         self.node.directory.count().1
     }
 
-    /// Time from now until the last of a user's clients that a drain of this node sent away should be back.
+    /// Time from now until the last of a user's clients that were disconnected by this node's drain should be back.
     ///
-    /// It is what they were told and a second more; zero when it has passed, or nobody was told anything. The user
-    /// is not offline before `grace` has passed beyond that.
+    /// It is the delay that the client was given and one second more, or zero if that has passed or no delay was given.
+    /// The user goes offline `grace` after that time at the earliest.
     pub fn expected_within(&self, user: &UserId) -> Duration {
         self.node.directory.expected_within(user)
     }

@@ -1,4 +1,4 @@
-//! [`NoPresence`]: the presence of a node that keeps none.
+//! [`NoPresence`]: disabled presence.
 
 use futures_core::{future::BoxFuture, stream::BoxStream};
 use futures_util::{
@@ -9,7 +9,7 @@ use futures_util::{
 use super::{OnlineCount, OnlineSession, OnlineUser, Presence, PresenceError, PresenceEvent};
 use crate::UserId;
 
-/// Disabled presence: every query is an error that says so.
+/// Disabled presence: every query returns an error.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoPresence;
 

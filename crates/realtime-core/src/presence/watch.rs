@@ -1,4 +1,4 @@
-//! [`PresenceWatch`]: the changes of presence on their way to the sessions that are in the topic `presence`.
+//! [`PresenceWatch`]: the stream of presence changes for the sessions in the topic `presence`.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -7,11 +7,10 @@ use tokio::sync::Notify;
 
 use super::PresenceEvent;
 
-/// The changes of presence on their way to the sessions that are in the topic `presence`, read only while there are
-/// any.
+/// Stream of presence changes for the sessions in the topic `presence`. It is read only while there are such sessions.
 ///
-/// The stream begins when a session enters the topic, in the call that enters it, so that nothing is missing between
-/// the two.
+/// The stream begins when a session enters the topic, within the same call, so that no change is missed between the
+/// two.
 #[derive(Default)]
 pub(crate) struct PresenceWatch {
     stage: Mutex<Stage>,
@@ -23,14 +22,14 @@ enum Stage {
     /// There are no listeners.
     #[default]
     Idle,
-    /// A session has entered the topic; the announcer has yet to take the stream.
+    /// A session has entered the topic, and the announcer has not taken the stream yet.
     Begun(BoxStream<'static, PresenceEvent>),
-    /// The announcer reads.
+    /// The announcer reads the stream.
     Reading,
 }
 
 impl PresenceWatch {
-    /// A session has entered the topic: `changes` makes the stream unless there is one.
+    /// Notes that a session has entered the topic. `changes` creates the stream unless there is one.
     pub(crate) fn begin(&self, changes: impl FnOnce() -> BoxStream<'static, PresenceEvent>) {
         let mut stage = self.stage();
         if matches!(*stage, Stage::Idle) {
@@ -39,7 +38,7 @@ impl PresenceWatch {
         }
     }
 
-    /// Waits for a session to enter the topic; the changes from then on.
+    /// Waits for a session to enter the topic and returns the changes from then on.
     pub(crate) async fn begun(&self) -> BoxStream<'static, PresenceEvent> {
         loop {
             {
@@ -53,9 +52,9 @@ impl PresenceWatch {
         }
     }
 
-    /// Ends the reading unless a session is in the topic. Returns whether it has ended.
+    /// Stops reading unless a session is in the topic. Returns `true` if reading has stopped.
     pub(crate) fn end_unless(&self, is_watched: impl FnOnce() -> bool) -> bool {
-        // Under the lock: whoever enters the topic meanwhile begins anew.
+        // Under the lock, so that a session that enters the topic concurrently starts a new stream.
         let mut stage = self.stage();
         let ends = !is_watched();
         if ends {
@@ -64,7 +63,8 @@ impl PresenceWatch {
         ends
     }
 
-    /// Whether a reader has gone without ending the reading. Nobody reads then.
+    /// Returns `true` if the reader was dropped without stopping, so that the stream is no longer read, and resets the
+    /// state.
     pub(crate) fn was_broken_off(&self) -> bool {
         let mut stage = self.stage();
         let broken_off = matches!(*stage, Stage::Reading);
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn there_is_one_stream_while_somebody_watches() {
+    async fn there_is_one_stream_while_a_session_watches() {
         let watch = PresenceWatch::default();
         watch.begin(one);
         watch.begin(|| panic!("there is one"));
