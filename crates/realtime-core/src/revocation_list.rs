@@ -1,4 +1,4 @@
-//! [`RevocationList`]: logins that were kicked or revoked and must not come back.
+//! [`RevocationList`]: logins that were kicked or revoked.
 
 use std::{
     collections::HashMap,
@@ -34,21 +34,21 @@ type End = Option<SystemTime>;
 
 #[derive(Debug, Default)]
 struct OfUser {
-    /// Refused when this user shows them, so that a token that several users have in common refuses only one.
+    /// Tokens that are refused for this user only: other users may share a token.
     tokens: HashMap<TokenHash, Kicked>,
-    /// Tokens that were issued earlier are refused.
+    /// Tokens that were issued before this time are refused.
     issued_before: Option<SystemTime>,
 }
 
 #[derive(Debug)]
 struct Kicked {
     until: End,
-    /// It was a token of this node's sessions: this node has to tell the others.
+    /// A session of this node had the token, so this node has to send the refusal to the others.
     own: bool,
 }
 
 impl RevocationList {
-    /// Refuses a token from now on, of one user or whoever shows it. Returns whether that is news.
+    /// Refuses a token from now on, for one user or for all. Returns `true` if it was not refused before.
     pub(crate) fn revoke(&self, user: Option<&UserId>, token: TokenHash, until: End) -> bool {
         let mut state = self.lock();
         match user {
@@ -67,7 +67,8 @@ impl RevocationList {
         self.lock().revoke_of(user, token, until, true);
     }
 
-    /// Refuses a user's tokens that were issued before a time, or do not say when. Returns whether that is news.
+    /// Refuses a user's tokens that were issued before a time or have no time of issue. Returns `true` if that refuses
+    /// more than before.
     pub(crate) fn revoke_before(&self, user: &UserId, issued: SystemTime) -> bool {
         let issued = whole_seconds(issued);
         let mut state = self.lock();
@@ -80,7 +81,7 @@ impl RevocationList {
         news
     }
 
-    /// Whether the login is refused.
+    /// Returns `true` if the login is refused.
     pub(crate) fn is_revoked(&self, principal: &Principal) -> bool {
         self.reason(principal).is_some()
     }
@@ -100,12 +101,12 @@ impl RevocationList {
         }
     }
 
-    /// Whether the login is refused for having been issued too early.
+    /// Returns `true` if the login is refused because of its time of issue.
     pub(crate) fn is_too_old(&self, principal: &Principal) -> bool {
         self.lock().users.get(&principal.user).is_some_and(|of_user| of_user.is_too_old(principal))
     }
 
-    /// The refused tokens that were a user's on this node.
+    /// The refused tokens of a user's sessions on this node.
     pub(crate) fn own_of(&self, user: &UserId) -> Vec<RevokedToken> {
         let state = self.lock();
         let tokens = state.users.get(user).into_iter().flat_map(|of_user| &of_user.tokens);
@@ -113,7 +114,7 @@ impl RevocationList {
         own.map(|(token, kicked)| RevokedToken { token: *token, until: kicked.until }).collect()
     }
 
-    /// All that is refused.
+    /// All revocations.
     pub(crate) fn all(&self) -> Vec<Revocation> {
         let mut state = self.lock();
         state.prune();
@@ -155,7 +156,7 @@ impl State {
         }
     }
 
-    /// Forgets what has ended, once as much has been added as there was before.
+    /// Removes expired entries once as many have been added as there were before.
     fn make_room(&mut self) {
         self.added += 1;
         if self.added >= self.prune_at {
@@ -192,7 +193,7 @@ fn later(a: End, b: End) -> End {
     Some(a?.max(b?))
 }
 
-/// Tokens say in whole seconds when they were issued, and orders cross the cluster in whole seconds.
+/// Truncates a time to seconds, the resolution of tokens' times of issue and of commands.
 pub(crate) fn whole_seconds(time: SystemTime) -> SystemTime {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     UNIX_EPOCH + Duration::from_secs(since.as_secs())
@@ -251,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nodes_own_tokens_are_kept_to_be_told_again_and_a_refusal_is_never_shortened() {
+    fn a_nodes_own_tokens_are_kept_to_be_sent_again_and_a_refusal_is_never_shortened() {
         let revoked = RevocationList::default();
         let user: UserId = 1.into();
         let soon = Some(SystemTime::now() + Duration::from_secs(60));

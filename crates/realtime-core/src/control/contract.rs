@@ -8,19 +8,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Position, UserId, auth::TokenHash};
 
-/// Something that every node does.
+/// A command that every node of a cluster carries out.
 ///
-/// `after` is a position of the bus: what was acknowledged up to there is delivered to a session before it ends.
-/// Nodes of another version may leave it out, as they may any field that is optional here.
+/// `after` is a position of the bus: messages acknowledged up to there are delivered to a session before it ends. Nodes
+/// of another version may omit it, like every field that is optional here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "camelCase", rename_all_fields = "camelCase")]
 #[non_exhaustive]
 pub enum Command {
-    /// End a user's sessions, or one of them with all others of its token, and refuse their tokens.
+    /// Ends a user's sessions, or one of them with all others of its token, and refuses their tokens.
     Kick {
         /// The user.
         user: UserId,
-        /// The id of the only session that is meant.
+        /// The id of the session to end; `None`: all of the user's.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         session: Option<String>,
         /// Position up to which messages are delivered first.
@@ -31,10 +31,10 @@ pub enum Command {
         )]
         after: Option<Position>,
     },
-    /// Refuse tokens and end their sessions. Follows a kick, from each node that had sessions of the user: only that
-    /// node knows their tokens.
+    /// Refuses tokens and ends their sessions. Follows a kick, from each node that had sessions of the user, since only
+    /// that node knows their tokens.
     Revoke {
-        /// Whose tokens they are. `None`, from older nodes: they are refused whoever shows them.
+        /// The user that the tokens belong to. `None`, from older nodes: they are refused for every user.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         user: Option<UserId>,
         /// The tokens.
@@ -47,7 +47,7 @@ pub enum Command {
         )]
         after: Option<Position>,
     },
-    /// Refuse a token for every user, and end its sessions.
+    /// Refuses a token for every user and ends its sessions.
     RevokeToken {
         /// The token.
         #[serde(flatten)]
@@ -60,11 +60,11 @@ pub enum Command {
         )]
         after: Option<Position>,
     },
-    /// Refuse a user's tokens that were issued before a time, and end their sessions.
+    /// Refuses a user's tokens that were issued before a time and ends their sessions.
     RevokeUser {
         /// The user.
         user: UserId,
-        /// In whole seconds. Tokens that do not say when they were issued are older than any time.
+        /// The time, in whole seconds. Tokens without a time of issue count as older than any time.
         #[serde(with = "super::encoding::seconds")]
         issued_before: SystemTime,
         /// Position up to which messages are delivered first.
@@ -78,7 +78,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// What nodes refuse because of this command. A kick says nothing of that: see
+    /// The revocations that follow from this command. A kick does not contain them: see
     /// [`LocalResult::revoked`](crate::control::LocalResult::revoked).
     pub fn revocations(&self) -> Vec<Revocation> {
         match self {
@@ -96,22 +96,23 @@ impl Command {
     }
 }
 
-/// A token that is refused.
+/// A refused token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RevokedToken {
     /// Its hash.
     pub token: TokenHash,
-    /// When it would have ended anyway; `None`: it has no end, and is refused for [`Revocation::LONGEST`] at least.
+    /// Time at which it would have expired anyway. `None`: it never expires, and is refused for [`Revocation::LONGEST`]
+    /// at least.
     #[serde(default, with = "super::encoding::optional_seconds", skip_serializing_if = "Option::is_none")]
     pub until: Option<SystemTime>,
 }
 
-/// Logins that are refused.
+/// Refused logins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Revocation {
     /// One token.
     Token {
-        /// Only when this user shows it; `None`: whoever shows it.
+        /// The user for whom the token is refused; `None`: every user.
         user: Option<UserId>,
         /// The token.
         token: RevokedToken,
@@ -126,11 +127,10 @@ pub enum Revocation {
 }
 
 impl Revocation {
-    /// The time after which a token without an end, and one that was issued before [`Self::IssuedBefore`], may be
-    /// forgotten: a year.
+    /// Time after which the refusal of a token without expiry, and an [`Self::IssuedBefore`], may be removed: a year.
     pub const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
-    /// The command that tells others of it.
+    /// The command that sends it to other nodes.
     pub fn into_command(self) -> Command {
         match self {
             Self::Token { user: None, token } => Command::RevokeToken { token, after: None },
@@ -144,14 +144,15 @@ impl Revocation {
 
 /// Sends commands to every node of a cluster, this one included.
 pub trait Control: Send + Sync + 'static {
-    /// Sends a command and waits, for a bounded time, until every live node has carried it out, and what follows from
-    /// it. A node that is cut off carries it out when it returns. A command that failed may be sent again.
+    /// Sends a command and waits, for a bounded time, until every live node has carried out the command and the
+    /// commands that follow from it. A disconnected node carries it out when it returns. A failed command may be sent
+    /// again.
     ///
     /// # Errors
-    /// [`ControlError`] when the command could not be sent; it may or may not have been carried out then.
+    /// [`ControlError`] if the command could not be sent; it may or may not have been carried out then.
     fn dispatch(&self, command: Command) -> BoxFuture<'_, Result<CommandResult, ControlError>>;
 
-    /// Resolves when this node knows the cluster's refused logins. Until then its hub refuses connections.
+    /// Resolves when this node knows the logins that the cluster refuses. Until then its hub refuses connections.
     fn started(&self) -> BoxFuture<'_, ()> {
         Box::pin(ready(()))
     }
@@ -161,7 +162,7 @@ pub trait Control: Send + Sync + 'static {
         true
     }
 
-    /// Records that this node stops and has no sessions any more: other nodes need not wait for it.
+    /// Announces that this node stops and has no sessions left, so that other nodes need not wait for it.
     fn leave(&self) -> BoxFuture<'_, ()> {
         Box::pin(ready(()))
     }
@@ -172,11 +173,11 @@ pub trait Control: Send + Sync + 'static {
 pub struct CommandResult {
     /// Number of sessions that it ended.
     pub closed: usize,
-    /// The live nodes that have not confirmed it within the time.
+    /// Live nodes that have not confirmed the command in time.
     pub unconfirmed: Vec<String>,
 }
 
-/// A command could not be sent.
+/// Error of a command that could not be sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("failed to send the command: {0}")]
 pub struct ControlError(pub String);
@@ -195,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commands_come_back_as_they_were_sent() {
+    fn commands_survive_a_round_trip() {
         let until = Some(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
         let revoked = RevokedToken { token: TokenHash::of("a"), until };
         let after = Some(Position { epoch: 7, offset: 3 });
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_of_older_and_newer_nodes_are_understood() {
+    fn commands_of_older_and_newer_nodes_are_parsed() {
         let token = RevokedToken { token: TokenHash::from_bytes([1; 16]), until: None };
         let hash = "01010101010101010101010101010101";
         for (json, command) in [

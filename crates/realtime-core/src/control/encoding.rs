@@ -1,4 +1,4 @@
-//! Orders as JSON.
+//! JSON of commands.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -30,11 +30,11 @@ pub(super) mod seconds {
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
         let seconds = Duration::from_secs(u64::deserialize(deserializer)?);
-        UNIX_EPOCH.checked_add(seconds).ok_or_else(|| serde::de::Error::custom("a time beyond all times"))
+        UNIX_EPOCH.checked_add(seconds).ok_or_else(|| serde::de::Error::custom("the time is out of range"))
     }
 }
 
-/// The same, or nothing. It is the end of a token, and must not come before that: fractions are rounded up.
+/// Optional seconds since 1970. An expiry must not become earlier, so fractions are rounded up.
 pub(super) mod optional_seconds {
     use super::{
         Deserialize, Deserializer, Duration, Serialize, Serializer, SystemTime, UNIX_EPOCH, seconds,
@@ -59,7 +59,7 @@ pub(super) mod optional_seconds {
     }
 }
 
-/// A cursor, or nothing. What is no cursor of this version is nothing: an order must not fail for it.
+/// Optional cursor. A string that is not a cursor of this version becomes `None`, so that the command still applies.
 pub(super) mod optional_position {
     use super::{Deserialize, Deserializer, Serializer};
     use crate::Position;

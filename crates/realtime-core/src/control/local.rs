@@ -18,12 +18,12 @@ pub struct LocalControl {
     name: Arc<str>,
 }
 
-/// What a command did on one node.
+/// Result of a command on one node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LocalResult {
-    /// How many sessions it ended.
+    /// Number of sessions that it ended.
     pub closed: usize,
-    /// The tokens of the kicked user's sessions on this node, from this kick and former ones: the other nodes have to
+    /// The tokens of the kicked user's sessions on this node, from this kick and earlier ones. The other nodes have to
     /// refuse them too.
     pub revoked: Vec<RevokedToken>,
 }
@@ -38,13 +38,13 @@ impl LocalControl {
         &self.name
     }
 
-    /// Carries out a command. Doing so twice does no harm.
+    /// Carries out a command. Repeating it has no further effect.
     pub fn apply(&self, command: &Command) -> LocalResult {
         match command {
             Command::Kick { user, session, after } => self.kick(user, session.as_deref(), *after),
             Command::Revoke { user, tokens, after } => {
                 let mut hashes = HashSet::new();
-                // Where there is no token there is nothing to refuse.
+                // Without a token there is nothing to refuse.
                 for RevokedToken { token, until } in
                     tokens.iter().filter(|token| !token.token.is_of_nothing())
                 {
@@ -69,12 +69,12 @@ impl LocalControl {
         }
     }
 
-    /// Everything that this node refuses, to be told to others that may not know it.
+    /// All revocations of this node, to be sent to nodes that may not have them.
     pub fn revocations(&self) -> Vec<Revocation> {
         self.revoked.all()
     }
 
-    /// Refuses what others refuse and ends the sessions that should not be here.
+    /// Applies revocations of other nodes and ends the sessions that they refuse.
     pub fn revoke(&self, revocations: &[Revocation]) {
         let mut news = false;
         for revocation in revocations {
@@ -99,7 +99,7 @@ impl LocalControl {
     fn kick(&self, user: &UserId, session: Option<&str>, after: Option<Position>) -> LocalResult {
         let mut meant = self.sessions(Some(user));
         meant.retain(|state| session.is_none_or(|session| session == state.id.to_string()));
-        // Also of those that are closing: their clients may have been told to come back.
+        // Closing sessions too: their clients may have been asked to reconnect.
         let tokens: HashSet<TokenHash> =
             meant.iter().map(|state| state.principal.token).filter(|token| !token.is_of_nothing()).collect();
         for state in &meant {
@@ -107,7 +107,7 @@ impl LocalControl {
                 self.revoked.revoke_own(user, state.principal.token, state.principal.expires_at);
             }
         }
-        // Looked up again: a session that came in meanwhile was not refused yet.
+        // Looked up again: a session may have been registered before the tokens were refused.
         let ids: HashSet<_> = meant.iter().map(|state| state.id).collect();
         let mut sessions = self.sessions(Some(user));
         sessions.retain(|state| ids.contains(&state.id) || tokens.contains(&state.principal.token));
@@ -120,7 +120,7 @@ impl LocalControl {
     }
 }
 
-/// Ends sessions and returns how many of them were not ending already.
+/// Ends sessions. Returns the number of those that were not closing already.
 fn end(mut sessions: Vec<Arc<SessionState>>, reason: CloseReason, after: Option<Position>) -> usize {
     sessions.retain(|session| session.outbox.closing().is_none());
     for session in &sessions {
