@@ -1,5 +1,5 @@
-//! [`DirectWrite`]: the socket of a session whose connection was taken over, and [`WriteBuffer`], what goes to it at
-//! once.
+//! [`DirectWrite`]: the socket of a session whose connection was taken over, and [`WriteBuffer`], the frames of one
+//! write.
 
 use std::{collections::VecDeque, fmt, io};
 
@@ -7,23 +7,23 @@ use bytes::Bytes;
 
 /// Socket of a connection that was taken over, for `Session::attach`.
 ///
-/// Whoever runs the connection writes to the same socket. The outbox decides which of the two may write, so that bytes
-/// never mix; the rest of a frame that was cut short is left to whoever runs the connection.
+/// The connection's task writes to the same socket. The outbox decides which of the two may write, so that bytes never
+/// interleave; the rest of a partially written frame is left to the connection's task.
 pub trait DirectWrite: Send + Sync + fmt::Debug {
-    /// Writes as many of the bytes as the socket takes now, and returns their number. Never blocks.
+    /// Writes as many of the bytes as the socket accepts now, and returns their number. Never blocks.
     ///
     /// # Errors
-    /// When it takes none. Whoever runs the connection meets the same error and ends it.
+    /// If it accepts none. The connection's task gets the same error and closes the connection.
     fn write(&self, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Breaks the connection off and throws away what the kernel still holds for it.
+    /// Breaks the connection off and discards the bytes that the kernel still holds for it.
     fn abort(&self);
 }
 
-/// Frames that go out together, one behind the other, for all sessions that get the same ones.
+/// Consecutive frames of one write, shared by all sessions that get the same ones.
 #[derive(Debug, Default)]
 pub(crate) struct WriteBuffer {
-    /// They are kept, so that another frame cannot take the place of one of them in memory.
+    /// Kept, so that no other frame can take the address of one of them.
     frames: Vec<Bytes>,
     bytes: Vec<u8>,
 }
@@ -32,7 +32,7 @@ pub(crate) struct WriteBuffer {
 const KEEP_BYTES: usize = 1 << 20;
 
 impl WriteBuffer {
-    /// The frames as one piece.
+    /// The frames as one slice.
     pub(crate) fn join(&mut self, frames: &VecDeque<Bytes>) -> &[u8] {
         let same =
             |(ours, theirs): (&Bytes, &Bytes)| ours.as_ptr() == theirs.as_ptr() && ours.len() == theirs.len();
@@ -46,7 +46,7 @@ impl WriteBuffer {
         &self.bytes
     }
 
-    /// Lets go of the frames.
+    /// Drops the frames.
     pub(crate) fn clear(&mut self) {
         self.frames.clear();
         self.bytes.clear();
@@ -69,7 +69,7 @@ mod tests {
         assert_eq!(gather.join(&queue), b"aaabb");
         assert_eq!(gather.join(&queue).as_ptr(), first);
         assert_eq!(gather.join(&VecDeque::from([b.clone(), a.clone()])), b"bbaaa");
-        // What is left of a frame begins elsewhere and is another one.
+        // The rest of a frame begins elsewhere and counts as another frame.
         assert_eq!(gather.join(&VecDeque::from([b.slice(1..), a])), b"baaa");
     }
 }

@@ -8,24 +8,24 @@ use bytes::{Bytes, BytesMut};
 #[derive(Debug, Default)]
 #[repr(C)]
 pub(crate) struct FrameQueue {
-    // First what every frame meets.
+    // Fields that every frame needs come first.
     bytes: usize,
     frames: VecDeque<Bytes>,
     cut: bool,
 }
 
-/// A queue that grew beyond this is given back when it is empty; a smaller one by the next tick, so that messages that
-/// follow each other find it.
+/// A queue that grew beyond this is freed once it is empty; a smaller one by the next tick, so that consecutive
+/// messages reuse it.
 const KEEP_FRAMES: usize = 64;
 
-// Inlined into the outbox's methods, which every frame goes through: a tenth of what those take otherwise.
+// Inlined into the outbox's methods, which every frame goes through: otherwise a tenth of their time.
 impl FrameQueue {
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }
 
-    /// The number of frames, a rest of one included.
+    /// The number of frames, including the rest of a cut one.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.frames.len()
@@ -37,33 +37,33 @@ impl FrameQueue {
         self.bytes
     }
 
-    /// Whether the first frame is the rest of one: nothing else may be written before it.
+    /// Returns `true` if the first frame is the rest of a cut one: nothing else may be written before it.
     #[inline]
     pub(crate) fn is_cut(&self) -> bool {
         self.cut
     }
 
-    /// The frames, first the one that leaves next.
+    /// The frames, starting with the next one to leave.
     #[inline]
     pub(crate) fn frames(&self) -> &VecDeque<Bytes> {
         &self.frames
     }
 
-    /// Puts a frame behind the others.
+    /// Appends a frame.
     #[inline]
     pub(crate) fn put(&mut self, frame: Bytes) {
         self.bytes += frame.len();
         self.frames.push_back(frame);
     }
 
-    /// Puts what is left of a frame whose first `gone` bytes have left past the queue, which has no bytes.
+    /// Queues the rest of a frame whose first `gone` bytes have bypassed the queue, which has no bytes.
     #[inline]
     pub(crate) fn put_rest(&mut self, frame: &Bytes, gone: usize) {
         self.cut = gone > 0;
         self.put(frame.slice(gone..));
     }
 
-    /// Takes up to `max` bytes off the front, which is more than none: frames one behind the other, or a piece of one.
+    /// Takes up to `max` bytes (at least 1) from the front: consecutive frames, or a piece of one.
     #[inline]
     pub(crate) fn take(&mut self, max: usize) -> Option<Bytes> {
         let first = self.frames.front_mut()?;
@@ -90,7 +90,7 @@ impl FrameQueue {
         Some(taken)
     }
 
-    /// Removes bytes from the front, no more than there are.
+    /// Removes bytes from the front, at most as many as there are.
     #[inline]
     pub(crate) fn advance(&mut self, mut count: usize) {
         if count == self.bytes {
@@ -111,7 +111,7 @@ impl FrameQueue {
         }
     }
 
-    /// Gives memory back, if the queue is empty and a burst made it large.
+    /// Frees memory if the queue is empty and a burst made it large.
     #[inline]
     pub(crate) fn shrink(&mut self) {
         if self.frames.is_empty() && self.frames.capacity() > KEEP_FRAMES {
@@ -119,7 +119,7 @@ impl FrameQueue {
         }
     }
 
-    /// Throws everything away and keeps no memory. What was cut stays so, since its rest never leaves.
+    /// Discards all frames and their memory. A cut frame stays cut, since its rest never leaves.
     pub(crate) fn free(&mut self) {
         self.frames = VecDeque::new();
         self.bytes = 0;
@@ -135,10 +135,10 @@ mod tests {
     #[derive(Debug, Clone)]
     enum Step {
         Put(Vec<u8>),
-        /// A frame of which so much leaves past the queue, where that is empty.
+        /// A frame of which that many bytes bypass the empty queue.
         PutRest(Vec<u8>, usize),
         Take(usize),
-        /// So many hundredths of what there is.
+        /// Hundredths of the queued bytes.
         Advance(usize),
         Shrink,
     }
@@ -155,7 +155,7 @@ mod tests {
     }
 
     proptest! {
-        /// The model is the bytes that wait, and which of them a frame begins with.
+        /// The model: the queued bytes, and which of them begin a frame.
         #[test]
         fn bytes_leave_in_order_and_a_cut_frame_is_known(steps in proptest::collection::vec(step(), 0..80)) {
             let mut queue = FrameQueue::default();

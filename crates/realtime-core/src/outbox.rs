@@ -1,8 +1,8 @@
 //! [`Outbox`]: the small bounded buffer between a session and its socket.
 //!
-//! Frames leave it in one of two ways. Whoever runs the connection pulls, always. A connection that was taken over also
-//! has its socket here, which frames are written to directly: only while everything that was pulled has reached the
-//! socket, and until the first write that the socket does not take whole. What is left is pulled then.
+//! Frames leave the outbox in one of two ways. The connection's task can always pull them. A connection that was taken
+//! over also has its socket here, and frames are written to it directly: only while everything that was pulled has
+//! reached the socket, and until the first write that the socket accepts only in part. The rest is pulled then.
 
 mod group;
 #[cfg(test)]
@@ -28,119 +28,119 @@ use crate::{
     sync::{Mutex, MutexGuard, lock},
 };
 
-/// Frames that wait for one socket, and what that socket's reader is told when there are none.
+/// Frames that wait for one socket, and the state that decides the next step when there are none.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     state: Mutex<State>,
     group: Arc<OutboxGroup>,
     /// Its session's slot in the shard, once it has one.
     slot: AtomicU32,
-    /// Where its session stands among its user's. It is the directory's, and here because here is room.
+    /// Index of its session among its user's. It belongs to the directory, and is here because there is space.
     pub(crate) index: AtomicU32,
 }
 
-/// A session has no slot yet.
+/// Slot of a session that has none yet.
 const NO_SLOT: u32 = u32::MAX;
 
 #[derive(Debug, Default)]
 #[repr(C)]
 struct State {
-    // First what every frame meets, so that it is fetched at once.
-    /// Frames were put in to be written directly, and somebody is about to flush them.
+    // Fields that every frame needs come first, so that they are fetched at once.
+    /// Frames were queued to be written directly, and the caller that queued them is about to flush.
     unflushed: bool,
-    /// The body asked, or the socket took something, since the last tick.
+    /// The body pulled, or the socket accepted bytes, since the last tick.
     pulled: bool,
-    /// Frames are written to the socket that is here.
+    /// Frames are written to the attached socket.
     direct_open: bool,
-    /// A local send was lost since the outbox was last empty, and the client has been told.
+    /// A local send was lost since the outbox was last empty, and the client was notified.
     overflowed: bool,
     /// The connection ends without another byte.
     aborted: bool,
-    /// The next tick looks at it.
+    /// The next tick checks it.
     watched: bool,
-    /// The body was woken and has not asked since.
+    /// The body was woken and has not pulled since.
     woken: bool,
-    /// The group counts it among those.
+    /// The group counts it as woken.
     counted: bool,
-    /// What only some sessions have at a time. An idle one that is live has none.
+    /// State that few sessions have at a time. An idle live session has none.
     rare: Option<Box<Rare>>,
     direct: Option<Arc<dyn DirectWrite>>,
     frames: FrameQueue,
-    /// The bytes that have left, in either way.
+    /// Number of bytes that have left, in either way.
     taken: u64,
     waker: Option<Waker>,
 }
 
-/// What only a session has that is closing, reads the log, or has yet to answer a heartbeat.
+/// State of a session that is closing, reads the log, or has yet to answer a heartbeat.
 #[derive(Debug, Default)]
 struct Rare {
     closing: Option<CloseReason>,
-    /// Set while the session reads from the log by itself: the sequence number where it goes on. Nothing is written
-    /// directly then.
+    /// Set while the session reads the log itself: the next sequence number. Nothing is written directly then.
     catching_up: Option<u64>,
-    /// The session is closing, but has yet to be served what the bus acknowledged up to here.
+    /// The session is closing, but is first served everything that the bus acknowledged up to here.
     hold: Option<Position>,
-    /// What `taken` was at the last tick.
+    /// Value of `taken` at the last tick.
     taken_before: u64,
-    /// A heartbeat that its client has to answer: it has left when `taken` is this.
+    /// A heartbeat that the client has to answer has left once `taken` reaches this value.
     asked: Option<u64>,
     stalled_ticks: u32,
     closing_ticks: u32,
     unanswered_ticks: u32,
-    /// Ticks since the client was last active in which frames waited and some left: an answer may be behind them.
+    /// Ticks since the client was last active in which frames waited and some left: it may have to read them before it
+    /// answers.
     busy_ticks: u32,
 }
 
-/// What a tick finds.
+/// Result of a tick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Ticked {
-    /// For how many ticks frames have waited without the socket taking one.
+    /// Ticks for which frames have waited without the socket accepting one.
     pub(crate) stalled: u32,
-    /// For how many ticks the session has been closing; `None` when it is not, or its end waits for the log.
+    /// Ticks for which the session has been closing; `None` if it is not, or if its end waits for the log.
     pub(crate) closing: Option<u32>,
-    /// For how many ticks the client has left a heartbeat unanswered that it can be expected to have.
+    /// Ticks for which the client has not answered a heartbeat that it should have received.
     pub(crate) unanswered: u32,
 }
 
-/// Result of putting in a frame.
+/// Result of queueing a frame.
 pub(crate) type TrySend = Result<Accepted, TrySendError>;
 
-/// Why a frame was not put in.
+/// Reason why a frame was not queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TrySendError {
     Full,
     Closed,
 }
 
-/// What has to happen for an accepted frame to leave.
+/// Action that is needed for an accepted frame to leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Accepted {
-    /// Nothing more: it has left, whoever pulls was woken, or others were there before it.
+    /// None: the frame has left, the body was woken, or others were queued before it.
     Done,
-    /// Whoever put it in calls [`Outbox::flush`].
+    /// The caller has to call [`Outbox::flush`].
     NeedsFlush,
 }
 
-/// What the socket gets next.
+/// Next step of the socket.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Pull {
-    /// Frames one behind the other, or a piece of one.
+    /// Consecutive frames, or a piece of one.
     Bytes(Bytes),
-    /// Nothing waits; go on reading the log here.
+    /// The queue is empty; continue to read the log at this sequence number.
     CatchUp(u64),
     Closed(CloseReason),
-    /// The connection is to be broken off: what was given before may end within a frame.
+    /// The connection has to be broken off; the bytes given before may end within a frame.
     Aborted(CloseReason),
 }
 
-/// What became of a frame of the connection's own: see `Session::send_direct`.
+/// Result of sending a frame of the connection's own: see `Session::send_direct`.
 #[derive(Debug, PartialEq, Eq)]
 pub enum SendDirect {
-    /// It has been written to the socket, or waits in order.
+    /// The frame has been written to the socket, or is queued in order.
     Sent,
-    /// Nothing is written directly: whoever runs the connection writes it now.
+    /// Frames are not written directly; the caller writes this one now.
     Write(Bytes),
-    /// The rest of a frame has to be pulled and written first.
+    /// The rest of another frame has to be pulled and written first.
     WithinFrame(Bytes),
 }
 
@@ -155,9 +155,9 @@ impl Outbox {
         self.slot.load(Ordering::Relaxed)
     }
 
-    /// Tells the slot of its session; once.
+    /// Sets the slot of its session, once.
     pub(crate) fn set_slot(&self, slot: u32) {
-        // When it is given up, it is watched if something has been put in before.
+        // If something was queued before, dropping the lock watches the outbox.
         let state = self.lock();
         self.slot.store(slot, Ordering::Relaxed);
         drop(state);
@@ -175,19 +175,19 @@ impl Outbox {
         }
     }
 
-    /// Queues the log's frame of `seq` if there is room; else the session reads on from there by itself.
+    /// Queues the log's frame of `seq` if there is room; otherwise the session reads the log itself from there.
     pub(crate) fn queue_or_catch_up(&self, frame: &Bytes, seq: u64) -> TrySend {
         self.put_or_catch_up(&[(seq, frame)], None).1
     }
 
-    /// Queues frames of the log, with the sequence number of each, as far as there is room; the session reads on at the
-    /// first that finds none. Returns how many were taken.
+    /// Queues frames of the log, each with its sequence number, as far as there is room. The session continues in the
+    /// log at the first frame that does not fit. Returns the number of queued frames.
     pub(crate) fn queue_run(&self, frames: &[(u64, &Bytes)]) -> (usize, TrySend) {
         self.put_or_catch_up(frames, None)
     }
 
-    /// The same of frames that no others follow: written directly they leave at once, behind what was queued. `joined`
-    /// is all of them, one behind the other.
+    /// Like [`Self::queue_run`], for frames that no others follow: written directly they leave at once, after those
+    /// queued before. `joined` is the concatenation of all of them.
     pub(crate) fn send_run(
         &self,
         frames: &[(u64, &Bytes)],
@@ -206,7 +206,7 @@ impl Outbox {
         if state.is_closed() {
             return (0, Err(TrySendError::Closed));
         }
-        // Most frames leave at once, and need no queue.
+        // Most frames leave at once and need no queue.
         let mut written = match &send {
             Some((joined, _)) => match state.write_past_queue(joined) {
                 Some(written) if written == joined.len() => return (frames.len(), Ok(Accepted::Done)),
@@ -234,8 +234,8 @@ impl Outbox {
         (frames.len(), Ok(accepted))
     }
 
-    /// Queues a frame of which nothing else keeps a copy. When it finds no room, `notice` is queued beyond the
-    /// bound, once until the outbox has been empty again.
+    /// Queues a frame of which there is no other copy. If there is no room, `notice` is queued beyond the bound, once
+    /// until the outbox has been empty again.
     pub(crate) fn queue_or_notice(&self, frame: &Bytes, notice: impl FnOnce() -> Option<Bytes>) -> TrySend {
         let mut state = self.lock();
         let refusal = self.refuse(&mut state, frame);
@@ -248,7 +248,7 @@ impl Outbox {
         refusal.map_or_else(|| Ok(state.put(frame.clone())), Err)
     }
 
-    /// Sends a frame beyond the bound: for notices that must not be lost.
+    /// Sends a frame even beyond the bound, for notices that must not be lost.
     pub(crate) fn force(&self, frame: &Bytes) {
         let mut state = self.lock();
         if state.closing().is_none() || state.hold().is_some() {
@@ -256,12 +256,12 @@ impl Outbox {
         }
     }
 
-    /// Writes what was queued, if frames are written directly.
+    /// Writes the queued frames, if frames are written directly.
     pub(crate) fn flush(&self, gather: &mut WriteBuffer) {
         self.lock().flush(gather);
     }
 
-    /// Ends the session once what waits has been sent. The first reason stays.
+    /// Ends the session once the queued frames have been sent. The first reason stays.
     pub(crate) fn close(&self, reason: CloseReason) {
         let mut state = self.lock();
         if reason == CloseReason::SlowConsumer {
@@ -272,8 +272,7 @@ impl Outbox {
         }
     }
 
-    /// Ends the session once it has been served up to `after`: it is still given what the log has up to there. Says
-    /// whether it was not closing before.
+    /// Ends the session once it has been served the log up to `after`. Returns `true` if it was not closing before.
     pub(crate) fn close_after(&self, reason: CloseReason, after: Position) -> bool {
         let mut state = self.lock();
         let first = state.closing().is_none();
@@ -284,12 +283,12 @@ impl Outbox {
         first
     }
 
-    /// What is still to be served before the session ends.
+    /// Position up to which the session is still served before it ends.
     pub(crate) fn hold(&self) -> Option<Position> {
         self.lock().hold()
     }
 
-    /// The position behind which a session ends that was held open for one that was not known.
+    /// Sets the position after which a session ends that was held open without a known one.
     pub(crate) fn hold_until(&self, after: Position) {
         let mut state = self.lock();
         if state.hold().is_some() {
@@ -305,17 +304,17 @@ impl Outbox {
         }
     }
 
-    /// Ends the connection at once, within a frame if need be. The first reason stays.
+    /// Ends the connection at once, even within a frame. The first reason stays.
     pub(crate) fn abort(&self, reason: CloseReason) {
         self.lock().abort(reason);
     }
 
-    /// Why the session ends, if it does.
+    /// Reason for the session's end, if it is ending.
     pub(crate) fn closing(&self) -> Option<CloseReason> {
         self.lock().closing()
     }
 
-    /// Up to `max` bytes for the body to write; wakes the caller's task when there are none yet.
+    /// Pulls up to `max` bytes for the body to write; wakes the caller's task once there are some.
     pub(crate) fn poll_pull(&self, cx: &mut Context<'_>, max: usize) -> Poll<Pull> {
         let mut state = self.lock();
         (state.pulled, state.woken) = (true, false);
@@ -324,7 +323,7 @@ impl Outbox {
         {
             return Poll::Ready(Pull::Aborted(reason));
         }
-        // What is pulled must not be overtaken by what is written directly.
+        // Pulled bytes must not be overtaken by directly written ones.
         state.flush(&mut WriteBuffer::default());
         if let Some(bytes) = state.frames.take(max) {
             state.taken += bytes.len() as u64;
@@ -342,7 +341,7 @@ impl Outbox {
         Poll::Pending
     }
 
-    /// Has the body's task woken when there is something for it.
+    /// Registers the body's task to be woken once there is something to pull.
     pub(crate) fn wait(&self, cx: &Context<'_>) {
         self.lock().wait(cx);
     }
@@ -352,29 +351,29 @@ impl Outbox {
         self.lock().wake();
     }
 
-    /// Gives the session its socket. Nothing is written to it before [`Self::open_direct`].
+    /// Attaches the session's socket. Nothing is written to it before [`Self::open_direct`].
     pub(crate) fn attach(&self, socket: Arc<dyn DirectWrite>) {
         let mut state = self.lock();
         (state.direct, state.direct_open) = (Some(socket), false);
     }
 
-    /// Takes the socket away.
+    /// Detaches the socket.
     pub(crate) fn detach(&self) {
         self.lock().detach();
     }
 
-    /// There is no body any more that could ask.
+    /// Notes that the body has been dropped.
     pub(crate) fn end_body(&self) {
         let mut state = self.lock();
         (state.waker, state.woken) = (None, false);
     }
 
-    /// Whether frames are written directly.
+    /// Returns `true` if frames are written directly.
     pub(crate) fn is_direct(&self) -> bool {
         self.lock().is_direct()
     }
 
-    /// Pending until the session is aborted; has the task woken then.
+    /// Pending until the session is aborted; wakes the caller's task then.
     pub(crate) fn poll_aborted(&self, cx: &Context<'_>) -> Poll<CloseReason> {
         let mut state = self.lock();
         match state.closing().filter(|_| state.aborted) {
@@ -386,13 +385,13 @@ impl Outbox {
         }
     }
 
-    /// Whether the last that was taken was a piece of a frame, and the rest waits.
+    /// Returns `true` if the last pulled bytes end within a frame, whose rest is queued.
     pub(crate) fn is_cut(&self) -> bool {
         self.lock().frames.is_cut()
     }
 
-    /// Has frames written directly from now on, unless something waits or the session reads the log. The caller
-    /// guarantees that everything that was pulled has reached the socket.
+    /// Has frames written directly from now on, unless frames are queued or the session reads the log. The caller must
+    /// guarantee that everything that was pulled has reached the socket.
     pub(crate) fn open_direct(&self) {
         let mut state = self.lock();
         let free = state.frames.is_empty() && state.catching_up().is_none() && state.closing().is_none();
@@ -401,8 +400,8 @@ impl Outbox {
         }
     }
 
-    /// Writes the connection's own frame directly, in order with what waits, or says that the caller has to, and when.
-    /// One lock decides, so that no other thread can begin a frame in between.
+    /// Writes the connection's own frame directly, in order with the queued ones, or returns it for the caller to
+    /// write. One lock is held throughout, so that no other thread can begin a frame in between.
     pub(crate) fn send_direct(&self, frame: Bytes) -> SendDirect {
         let mut state = self.lock();
         if state.is_direct() {
@@ -415,15 +414,16 @@ impl Outbox {
         }
     }
 
-    /// Sends the session to the log: it reads on by itself from `seq`.
+    /// Makes the session read the log itself from `seq`.
     pub(crate) fn catch_up_from(&self, seq: u64) {
         let mut state = self.lock();
         state.rare().catching_up = Some(seq);
         state.wake();
     }
 
-    /// Queues what a catching-up session has read from the log, with the sequence number of each frame, as far as there
-    /// is room. The session reads on at the first that found none, else at `next`. Returns how many were taken.
+    /// Queues frames that a catching-up session has read from the log, each with its sequence number, as far as there
+    /// is room. The session continues at the first that does not fit, else at `next`. Returns the number of queued
+    /// frames.
     pub(crate) fn refill(&self, frames: &[(u64, Bytes)], next: u64) -> usize {
         let mut state = self.lock();
         let mut taken = 0;
@@ -440,7 +440,7 @@ impl Outbox {
         taken
     }
 
-    /// The session has met its shard's sequence number and gets what comes from there.
+    /// Notes that the session has reached its shard's sequence number, from which on passes serve it.
     pub(crate) fn join(&self) {
         let mut state = self.lock();
         if let Some(rare) = &mut state.rare {
@@ -448,7 +448,7 @@ impl Outbox {
         }
     }
 
-    /// Queues a heartbeat that the client has to answer: what it sent before, as `active` has it, is no answer.
+    /// Queues a heartbeat that the client has to answer. Activity before it, as recorded in `active`, is no answer.
     pub(crate) fn ask(&self, heartbeat: &Bytes, active: &AtomicBool) {
         let mut state = self.lock();
         if self.refuse(&mut state, heartbeat).is_none() {
@@ -461,18 +461,18 @@ impl Outbox {
         }
     }
 
-    /// Called on a tick for an outbox that is watched, with whether the client was active since the last one, or could
-    /// not be.
+    /// Called on a tick for a watched outbox. `active`: the client was active since the last tick, or was not read
+    /// from.
     pub(crate) fn tick(&self, active: bool) -> Ticked {
         let mut guard = self.lock();
         let state = &mut *guard;
         state.watched = false;
         let pulled = mem::take(&mut state.pulled);
-        // A session whose end waits for the log has nothing to give until that has come.
+        // A session whose end waits for the log has nothing to send until the log has grown.
         let goes_on = state.hold().is_none() && (state.catching_up().is_some() || state.closing().is_some());
         let waiting = !state.frames.is_empty() || goes_on;
         if state.frames.is_empty() {
-            // An idle connection keeps nothing of what a message or a burst took.
+            // An idle connection keeps no memory that a message or a burst has used.
             state.frames.free();
         }
         if state.rare.is_none() && !waiting {
@@ -504,13 +504,13 @@ impl Outbox {
         ticked
     }
 
-    /// Why a frame can't be put in, if so.
+    /// Reason why a frame cannot be queued, if there is one.
     fn refuse(&self, state: &mut State, frame: &Bytes) -> Option<TrySendError> {
         if state.is_closed() {
             return Some(TrySendError::Closed);
         }
         if !self.has_room(state, frame) {
-            // A pass puts much in before it flushes.
+            // A pass queues many frames before it flushes.
             state.flush(&mut WriteBuffer::default());
             if !self.has_room(state, frame) {
                 return Some(TrySendError::Full);
@@ -531,8 +531,8 @@ impl Outbox {
     }
 }
 
-/// The state under its lock. When that is given up, an outbox with something in it is watched from then on, and its
-/// group counts the bodies that were woken.
+/// The locked state. When the lock is dropped, an outbox that is not idle is watched from then on, and its group counts
+/// the woken bodies.
 struct Locked<'a> {
     state: MutexGuard<'a, State>,
     outbox: &'a Outbox,
@@ -557,7 +557,7 @@ impl Drop for Locked<'_> {
         if !self.watched && (self.rare.is_some() || !self.frames.is_empty()) {
             let slot = self.outbox.slot();
             if slot != NO_SLOT {
-                // What was asked and taken before it began to wait is none of its waiting.
+                // Pulls from before the outbox was watched do not count as progress.
                 (self.watched, self.pulled) = (true, false);
                 self.outbox.group.watch(slot);
             }
@@ -574,7 +574,7 @@ impl State {
         self.rare.as_ref().and_then(|rare| rare.closing)
     }
 
-    /// The session ends, and is given nothing more.
+    /// Returns `true` if the session is ending and is served nothing more.
     fn is_closed(&self) -> bool {
         self.closing().is_some() && self.hold().is_none()
     }
@@ -592,7 +592,7 @@ impl State {
         self.rare.get_or_insert_with(|| Box::new(Rare { taken_before: taken, ..Rare::default() }))
     }
 
-    /// The socket, while frames are written to it.
+    /// The socket, if frames are written to it.
     fn socket(&self) -> Option<&dyn DirectWrite> {
         self.direct.as_deref().filter(|_| self.direct_open)
     }
@@ -611,7 +611,7 @@ impl State {
         self.wake_or_flush()
     }
 
-    /// What has to happen for what was put in to leave.
+    /// Action that is needed for queued frames to leave.
     fn wake_or_flush(&mut self) -> Accepted {
         if self.is_direct() {
             if mem::replace(&mut self.unflushed, true) { Accepted::Done } else { Accepted::NeedsFlush }
@@ -621,7 +621,7 @@ impl State {
         }
     }
 
-    /// Puts a frame in; written directly it leaves at once, behind what was put in before.
+    /// Sends a frame. Written directly it leaves at once, after the queued ones.
     fn send(&mut self, frame: &Bytes, gather: &mut WriteBuffer) {
         match self.write_past_queue(frame) {
             Some(written) if written == frame.len() => {}
@@ -633,8 +633,8 @@ impl State {
         }
     }
 
-    /// Writes bytes directly if none wait before them, and says how many. Where the socket does not take all of them,
-    /// the rest is left to be pulled.
+    /// Writes bytes directly unless others are queued, and returns the number written. If the socket does not accept
+    /// all of them, the rest has to be pulled.
     fn write_past_queue(&mut self, bytes: &[u8]) -> Option<usize> {
         if self.frames.bytes() > 0 {
             return None;
@@ -646,13 +646,13 @@ impl State {
         Some(written)
     }
 
-    /// Queues what is left of a frame of which so much was written.
+    /// Queues the rest of a frame of which `written` bytes have been written.
     fn put_rest(&mut self, frame: &Bytes, written: usize) {
         self.frames.put_rest(frame, written);
         self.wake_or_flush();
     }
 
-    /// The session ends when what is queued has been sent.
+    /// Ends the session once the queued frames have been sent.
     fn end(&mut self) {
         let rare = self.rare();
         (rare.catching_up, rare.hold) = (None, None);
@@ -684,8 +684,8 @@ impl State {
         }
     }
 
-    /// Writes all that waits, if frames are written directly. That ends when the socket does not take all; the rest is
-    /// left to be pulled.
+    /// Writes all queued frames, if frames are written directly. That stops when the socket does not accept all of
+    /// them; the rest has to be pulled.
     fn flush(&mut self, gather: &mut WriteBuffer) {
         self.unflushed = false;
         let Some(socket) = self.socket() else { return };
@@ -713,8 +713,8 @@ impl State {
     }
 }
 
-/// Writes to a socket and says how many of the bytes it takes.
+/// Writes to a socket and returns the number of bytes that it accepted.
 fn write(socket: &dyn DirectWrite, bytes: &[u8]) -> usize {
-    // Errors are left to whoever runs the connection: the rest is pulled, and the next write meets them.
+    // Errors are ignored here: the rest is pulled, and the connection's task gets the same error from its next write.
     socket.write(bytes).unwrap_or(0)
 }

@@ -1,7 +1,7 @@
-//! Locks and time for what is shared between threads, exchangeable for those of `shuttle`.
+//! Locks and time for state that threads share, replaceable by those of `shuttle`.
 //!
-//! With the feature `shuttle` a test decides at each lock which thread goes on, and tries thousands of orders. Time
-//! does not pass there: nothing times out, and a schedule is due at random.
+//! With the feature `shuttle` a test decides at each lock which thread runs next, and tries thousands of schedules.
+//! Time does not pass there: nothing times out, and a [`Schedule`] is due at random.
 
 pub(crate) use self::imp::*;
 
@@ -12,7 +12,7 @@ mod imp {
 
     use tokio::time::{Instant, timeout_at};
 
-    /// Takes a lock, a poisoned one too: plain maps are whole between two statements.
+    /// Takes a lock, even a poisoned one: the maps behind it are consistent between two statements.
     pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
         mutex.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -22,7 +22,7 @@ mod imp {
         tokio::time::timeout(limit, future).await.ok()
     }
 
-    /// What is to be done once in an interval.
+    /// Work that is due once per interval.
     #[derive(Debug)]
     pub(crate) struct Schedule {
         interval: Duration,

@@ -1,4 +1,4 @@
-//! [`Ticks`]: the hub's times, counted in ticks of one timer per worker.
+//! [`Ticks`]: the hub's intervals and limits, counted in ticks of one timer per worker.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::Settings;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ticks {
     pub(crate) period: Duration,
-    /// Each session gets a heartbeat every so many ticks; they are spread over all of them.
+    /// Ticks between two heartbeats of a session. The sessions are spread over these ticks.
     pub(crate) per_heartbeat: u64,
     pub(crate) max_stall: u32,
     /// Ticks for which a heartbeat may stay unanswered.
@@ -19,7 +19,7 @@ pub(crate) struct Ticks {
     pub(crate) max_hold: u32,
 }
 
-/// The longest that the end of a session waits for what was published before it.
+/// The longest time for which the end of a session waits for earlier messages.
 const HOLD: Duration = Duration::from_secs(3);
 
 impl Ticks {

@@ -1,4 +1,4 @@
-//! [`OutboxGroup`]: what the outboxes of one shard share.
+//! [`OutboxGroup`]: the state that the outboxes of one shard share.
 
 use std::{
     mem,
@@ -17,12 +17,12 @@ use crate::{
 pub(crate) struct OutboxGroup {
     pub(super) max_messages: usize,
     pub(super) max_bytes: usize,
-    /// Slots of the outboxes that a tick has to look at: those with frames, or with a state that an idle session does
-    /// not have.
+    /// Slots of the outboxes that a tick has to check: those with frames, or with state that an idle session does not
+    /// have.
     watched: Mutex<Vec<u32>>,
-    /// Bodies that were woken and have not asked since.
+    /// Bodies that were woken and have not pulled since.
     woken: AtomicUsize,
-    /// How many of them somebody waits for there to be.
+    /// Number of such bodies that [`Self::asked`] waits for.
     goal: AtomicUsize,
     reached: Notify,
 }
@@ -44,8 +44,8 @@ impl OutboxGroup {
         self.woken.load(Ordering::Acquire)
     }
 
-    /// Waits until no more than so many bodies were woken and have not asked since: the others have written, or are
-    /// about to. Only one task may wait.
+    /// Waits until at most `goal` bodies were woken and have not pulled since: the others have written, or are about
+    /// to. Only one task may wait.
     pub(crate) async fn asked(&self, goal: usize) {
         self.goal.store(goal, Ordering::Release);
         while self.woken() > goal {
@@ -53,8 +53,8 @@ impl OutboxGroup {
         }
     }
 
-    /// The slots of the outboxes that a tick has to look at, ascending; some may have been given back. What is still to
-    /// be watched after [`super::Outbox::tick`] is among the next ones.
+    /// Takes the slots of the outboxes that a tick has to check, ascending; some may be free by now. Outboxes that are
+    /// still to be watched after [`super::Outbox::tick`] are among the next ones.
     pub(crate) fn take_watched(&self) -> Vec<u32> {
         let mut watched = mem::take(&mut *lock(&self.watched));
         watched.sort_unstable();
@@ -62,12 +62,12 @@ impl OutboxGroup {
         watched
     }
 
-    /// Has the next tick look at an outbox.
+    /// Marks an outbox to be checked by the next tick.
     pub(super) fn watch(&self, slot: u32) {
         lock(&self.watched).push(slot);
     }
 
-    /// Counts a body that was woken, or one of those that has asked since.
+    /// Counts a body that was woken, or removes one that has pulled since.
     pub(super) fn count(&self, woken: bool) {
         if woken {
             self.woken.fetch_add(1, Ordering::AcqRel);

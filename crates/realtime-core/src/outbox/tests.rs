@@ -1,4 +1,4 @@
-//! The outbox and the two ways out of it.
+//! The outbox and its two ways out: pulled frames and direct writes.
 
 use std::{io, sync::Arc, task::Waker};
 
@@ -91,7 +91,7 @@ fn frames_leave_together_and_large_ones_in_pieces() {
     assert_eq!(outbox.lock().frames.bytes(), 0);
 }
 
-/// A socket that takes so many bytes and no more.
+/// A socket that accepts a limited number of bytes.
 #[derive(Debug, Clone, Default)]
 struct Socket(Arc<Mutex<(Vec<u8>, usize)>>);
 
@@ -137,7 +137,7 @@ fn the_direct_lane_is_closed_until_it_is_opened() {
     let (outbox, socket) = direct(100);
     outbox.offer(&text("a")).unwrap();
     outbox.open_direct();
-    assert!(!outbox.is_direct(), "something waits to be pulled");
+    assert!(!outbox.is_direct(), "a frame has yet to be pulled");
     assert_eq!(pull(&outbox), Poll::Ready(Pull::Bytes(text("a"))));
     outbox.open_direct();
     assert!(outbox.is_direct());
@@ -147,7 +147,7 @@ fn the_direct_lane_is_closed_until_it_is_opened() {
 }
 
 #[test]
-fn a_pass_writes_once_and_what_the_body_asks_meanwhile_is_flushed_first() {
+fn a_pass_writes_once_and_a_pull_in_between_flushes_first() {
     let (outbox, socket) = direct(100);
     outbox.open_direct();
     assert_eq!(outbox.queue_or_catch_up(&text("a"), 1), Ok(Accepted::NeedsFlush));
@@ -156,7 +156,7 @@ fn a_pass_writes_once_and_what_the_body_asks_meanwhile_is_flushed_first() {
     assert_eq!((pull(&outbox), socket.got().as_str()), (Poll::Pending, "ab"));
     outbox.flush(&mut WriteBuffer::default());
     assert_eq!(socket.got(), "ab");
-    // More than fits goes out in between.
+    // A full queue is flushed in between.
     for seq in 3..9 {
         outbox.queue_or_catch_up(&text("c"), seq).unwrap();
     }
@@ -185,7 +185,7 @@ fn what_the_socket_does_not_take_is_left_to_the_body_in_order() {
     assert_eq!(
         pull_up_to(&outbox, 10),
         Poll::Ready(Pull::Bytes(text("jkkk"))),
-        "who reads the log is not direct"
+        "a session that reads the log is not direct"
     );
 }
 
@@ -198,7 +198,7 @@ fn a_run_leaves_in_one_write_and_what_the_socket_does_not_take_waits_within_the_
     outbox.open_direct();
     assert_eq!((send(&outbox), socket.got().as_str()), ((7, Ok(Accepted::Done)), "abcdefghijklmn"));
     assert_eq!(outbox.lock().frames.frames().capacity(), 0, "nothing was queued");
-    // Four wait at most: the rest of the second, and three more.
+    // At most four are queued: the rest of the second, and three more.
     let (outbox, socket) = direct(3);
     outbox.open_direct();
     assert_eq!((send(&outbox), socket.got().as_str()), ((5, Err(TrySendError::Full)), "abc"));
@@ -206,7 +206,7 @@ fn a_run_leaves_in_one_write_and_what_the_socket_does_not_take_waits_within_the_
     assert_eq!(pull_up_to(&outbox, 100), Poll::Ready(Pull::Bytes(text("defghij"))));
     assert_eq!(pull(&outbox), Poll::Ready(Pull::CatchUp(15)));
     assert_eq!(outbox.lock().taken, 10);
-    // Behind what waits, and to a body.
+    // Behind a queued frame, and to a body.
     let (outbox, socket) = direct(100);
     outbox.open_direct();
     outbox.queue_or_catch_up(&text("-"), 9).unwrap();
@@ -227,7 +227,7 @@ fn a_stalled_socket_is_broken_off_and_an_ended_session_has_none() {
     outbox.open_direct();
     outbox.close(CloseReason::Kicked);
     assert_eq!(pull(&outbox), Poll::Ready(Pull::Closed(CloseReason::Kicked)));
-    assert!(outbox.lock().direct.is_none(), "no descriptor outlives the farewell");
+    assert!(outbox.lock().direct.is_none(), "the socket is dropped with the session");
 }
 
 #[test]
@@ -265,7 +265,11 @@ fn an_answer_behind_what_is_still_being_read_is_waited_for() {
     outbox.ask(&frame(1), &AtomicBool::default());
     let _ = pull(&outbox);
     let unanswered: Vec<_> = (0..12).map(|_| outbox.tick(false).unanswered).collect();
-    assert_eq!(unanswered, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2], "as long as the reading took");
+    assert_eq!(
+        unanswered,
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2],
+        "ticks in which the client still reads do not count"
+    );
 }
 
 #[test]
@@ -279,7 +283,7 @@ fn the_end_waits_for_what_was_acknowledged_before() {
     assert_eq!(outbox.closing(), Some(CloseReason::Kicked));
     for _ in 0..5 {
         let ticked = outbox.tick(false);
-        assert_eq!((ticked.stalled, ticked.closing), (0, None), "nobody is to blame for the waiting");
+        assert_eq!((ticked.stalled, ticked.closing), (0, None), "waiting for the log is no stall");
     }
     assert_eq!(outbox.queue_or_catch_up(&frame(1), 6), Ok(Accepted::Done));
     assert_eq!(pull(&outbox), Poll::Ready(Pull::Bytes(frame(1))));
