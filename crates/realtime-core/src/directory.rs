@@ -23,9 +23,9 @@ use crate::{
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
     state: RwLock<State>,
-    /// Says who comes and goes, in order: it is told under the lock.
+    /// Receives every change in order, since changes are sent under the lock.
     pub(crate) feed: PresenceFeed,
-    /// Somebody is about to leave, perhaps before all others.
+    /// Notified when a user starts to leave, perhaps before all others.
     leaving: Notify,
     client_ids: RwLock<Vec<Arc<str>>>,
 }
@@ -34,32 +34,32 @@ pub(crate) struct Directory {
 struct State {
     users: BTreeMap<UserId, UserEntry>,
     sessions: usize,
-    /// The connections of sessions that were evicted and have not ended: how many each user has.
+    /// Number of each user's connections whose sessions were evicted and that have not ended.
     evicted: HashMap<UserId, usize>,
     connections: usize,
-    /// The newest session's [`Opened`](crate::session::state::Opened): sessions are in this order, whatever the wall
-    /// clock does.
+    /// The newest session's [`Opened`](crate::session::state::Opened). Sessions are ordered by it, independently of the
+    /// wall clock.
     last: u64,
-    /// Users without sessions, by the time from which on `grace` counts.
+    /// Users without sessions, by the time from which `grace` counts.
     leaving: BTreeSet<(Instant, UserId)>,
 }
 
 /// A user.
 #[derive(Debug)]
 enum UserEntry {
-    /// Most have one session and nothing else.
+    /// Most users have one session and nothing else.
     One(Arc<SessionState>),
     More(Box<More>),
 }
 
-/// A user with any number of sessions. Without one it is about to leave.
+/// A user with any number of sessions. A user without sessions goes offline after `grace`.
 #[derive(Debug, Default)]
 struct More {
-    /// In any order. A session knows its index.
+    /// In any order. Each session knows its index.
     sessions: Vec<Arc<SessionState>>,
-    /// Latest time at which a client that this node sent away comes back.
+    /// Latest time at which a client that this node has drained is expected back.
     expected: Option<Instant>,
-    /// Time from which on `grace` counts, and when the last session ended.
+    /// Time from which `grace` counts, and time when the last session ended.
     left: Option<(Instant, SystemTime)>,
 }
 
@@ -82,7 +82,7 @@ impl UserEntry {
         }
     }
 
-    /// Gives back what a user with one session does not need.
+    /// Frees the state that a user with one session does not need.
     fn shrink(&mut self) {
         if let Self::More(more) = self
             && let [session] = more.sessions.as_slice()
@@ -100,17 +100,17 @@ impl UserEntry {
     }
 }
 
-/// Time for a client to reconnect, beyond its delay.
+/// Time for a client to reconnect, in addition to its delay.
 const RECONNECT: Duration = Duration::from_secs(1);
 /// Number of a user's newest sessions that are checked for the same login.
 const SHARED_AMONG: usize = 4;
 /// Maximum number of shared client ids.
 const CLIENT_IDS: usize = 64;
-/// Longest time that a client is waited for, whatever it was told.
+/// Longest time for which a client is expected back, even if its delay is longer.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 impl Directory {
-    /// Enters a session unless a limit forbids it.
+    /// Adds a session unless a limit forbids it.
     pub(crate) fn insert(&self, session: &Arc<SessionState>, limits: &Limits) -> Result<(), ConnectError> {
         let mut state = self.write();
         if Limits::exceeds(state.connections + 1, limits.max_connections) {
@@ -143,7 +143,7 @@ impl Directory {
         Ok(())
     }
 
-    /// The principal of a login, shared with other sessions of it.
+    /// The principal of a login, shared with its other sessions.
     pub(crate) fn share(&self, mut principal: Principal) -> Arc<Principal> {
         let state = self.read();
         let sessions = state.users.get(&principal.user).map_or(&[][..], UserEntry::sessions);
@@ -158,7 +158,7 @@ impl Directory {
         Arc::new(principal)
     }
 
-    /// A client id is a kind of application, so there are few, and all logins of a kind share one text.
+    /// A client id denotes a kind of application, so there are few, and all logins of a kind share one string.
     fn share_client_id(&self, client_id: &mut Arc<str>) {
         let find = |known: &Vec<Arc<str>>| known.iter().find(|known| **known == *client_id).cloned();
         let known = find(&self.client_ids.read().unwrap_or_else(PoisonError::into_inner));
@@ -181,7 +181,7 @@ impl Directory {
         }
     }
 
-    /// Removes a session whose connection is still open. It goes on counting in the limits.
+    /// Removes a session whose connection is still open. The connection still counts towards the limits.
     pub(crate) fn evict(&self, session: &SessionState) {
         let retry = retry_of(session);
         let mut state = self.write();
@@ -190,7 +190,7 @@ impl Directory {
         }
     }
 
-    /// The connection of an evicted session has ended.
+    /// Releases the connection of an evicted session.
     pub(crate) fn release(&self, session: &SessionState) {
         let mut state = self.write();
         if let Entry::Occupied(mut evicted) = state.evicted.entry(session.principal.user.clone()) {
@@ -233,13 +233,14 @@ impl Directory {
         true
     }
 
-    /// Time from now until the last of a user's clients that this node sent away is back, by what it was told.
+    /// Time from now until the last of a user's clients that this node has drained should be back, by the delay it was
+    /// given.
     pub(crate) fn expected_within(&self, user: &UserId) -> Duration {
         let expected = self.read().users.get(user).and_then(UserEntry::expected);
         expected.map_or(Duration::ZERO, |expected| expected.saturating_duration_since(Instant::now()))
     }
 
-    /// Forgets users when they have had no session for so long. Runs until it is dropped.
+    /// Removes users that have had no session for `grace`. Runs until it is dropped.
     pub(crate) async fn expire_offline(&self, grace: Duration) {
         loop {
             let next = self.read().leaving.first().and_then(|(at, _)| at.checked_add(grace));
@@ -273,23 +274,23 @@ impl Directory {
         sessions
     }
 
-    /// Whether the user has a session that satisfies the condition.
+    /// Returns `true` if the user has a session that satisfies the condition.
     pub(crate) fn any(&self, user: &UserId, mut condition: impl FnMut(&Arc<SessionState>) -> bool) -> bool {
         let state = self.read();
         state.users.get(user).is_some_and(|own| own.sessions().iter().any(&mut condition))
     }
 
-    /// Whether the user has a session, or had one a moment ago.
+    /// Returns `true` if the user has a session, or had one within the grace period.
     pub(crate) fn is_online(&self, user: &UserId) -> bool {
         self.read().users.contains_key(user)
     }
 
-    /// All sessions, user by user.
+    /// All sessions, grouped by user.
     pub(crate) fn all(&self) -> Vec<Arc<SessionState>> {
         self.read().users.values().flat_map(UserEntry::sessions).map(Arc::clone).collect()
     }
 
-    /// The sessions of whichever user that satisfy the condition.
+    /// The sessions of all users that satisfy the condition.
     pub(crate) fn filter(&self, condition: impl Fn(&SessionState) -> bool) -> Vec<Arc<SessionState>> {
         let state = self.read();
         let sessions = state.users.values().flat_map(UserEntry::sessions);
@@ -313,7 +314,7 @@ impl Directory {
         self.read().connections
     }
 
-    /// Some of the users that are online in ascending order, with how many sessions each has.
+    /// A page of the online users in ascending order, with the number of sessions of each.
     pub(crate) fn page(&self, skip: usize, take: usize) -> Vec<(UserId, usize)> {
         let state = self.read();
         let page = state.users.iter().skip(skip).take(take);
@@ -329,7 +330,7 @@ impl Directory {
     }
 }
 
-/// Time at which the client of a drained session is expected back.
+/// Time after which the client of a drained session reconnects.
 fn retry_of(session: &SessionState) -> Option<Duration> {
     match session.outbox.closing() {
         Some(CloseReason::Drain { retry }) => Some(retry),
@@ -350,7 +351,7 @@ mod tests {
 
     const TRANSPORT: Transport = Transport::new("test");
 
-    /// A wire form without a byte.
+    /// A wire format whose frames are empty.
     #[derive(Debug)]
     struct NoWire;
 

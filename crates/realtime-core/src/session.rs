@@ -32,25 +32,25 @@ use crate::{
 #[derive(Debug)]
 pub struct Session {
     registration: Registration,
-    /// Bytes that were taken since the socket's last turn.
+    /// Bytes that [`Self::poll_next`] has returned since it was last pending.
     pub(crate) taken: u32,
-    /// It has, or had, a way past the body.
+    /// A socket is or was attached.
     attached: bool,
 }
 
-/// How many bytes are taken before the socket has its turn: with a response's head they fit into the 8 KiB that
-/// actix's buffer has anyway, so that no connection keeps a buffer that a burst or a large message has grown.
+/// Number of bytes after which the socket gets a turn. With a response's head they fit into the 8 KiB that actix's
+/// buffer has in any case, so that no connection keeps a buffer that a burst or a large message has enlarged.
 pub(crate) const WRITE_BUDGET: u32 = 7 << 10;
 
 /// Next step of a session's socket.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outbound {
-    /// Write these bytes: frames one behind the other, or a piece of one.
+    /// Write these bytes: consecutive frames, or a piece of one.
     Bytes(Bytes),
-    /// Say goodbye and end. Every further poll says the same.
+    /// Send the closing frames and end. Every further poll returns the same.
     Close(CloseReason),
-    /// Break the connection off without another byte, so that the client sees an error and no orderly end: what was
-    /// given before may end within a frame. Every further poll says the same.
+    /// Break the connection off without another byte, so that the client sees an error and no orderly end. The bytes
+    /// given before may end within a frame. Every further poll returns the same.
     Abort(CloseReason),
 }
 
@@ -59,9 +59,8 @@ impl Session {
         Self { registration, taken: 0, attached: false }
     }
 
-    /// Where the session begins. It is pending while the node's log has yet to be read up to where it stood when the
-    /// client came, or lags behind the client's cursor; until then nothing but local sends arrives. `None`: the session
-    /// ends before it has begun.
+    /// Polls for the session's [`Begin`]. Pending until the bus is up on this node, and while this node lags behind the
+    /// client's cursor; the session gets only local sends until then. `None` if the session ends before it begins.
     pub fn poll_begin(&self, cx: &mut Context<'_>) -> Poll<Option<Begin>> {
         let begun = || self.state().begin();
         let ready = || match begun() {
@@ -72,7 +71,7 @@ impl Session {
         if ready().is_pending() {
             self.state().outbox.wait(cx);
         }
-        // Once more: it may have begun before the task was noted.
+        // Checked again: it may have begun before the task was registered.
         ready()
     }
 
@@ -81,7 +80,7 @@ impl Session {
         poll_fn(|cx| self.poll_begin(cx)).await
     }
 
-    /// Where the session began, if that can be told yet: see [`Self::poll_begin`].
+    /// The session's [`Begin`], if it is known yet: see [`Self::poll_begin`].
     pub fn begin(&self) -> Option<Begin> {
         self.state().begin()
     }
@@ -91,15 +90,15 @@ impl Session {
         self.begin().and_then(|begin| begin.cursor)
     }
 
-    /// Whether everything since the client's cursor follows: see [`Self::begin`].
+    /// `true` if everything since the client's cursor follows: see [`Self::begin`].
     pub fn recovered(&self) -> Option<bool> {
         self.begin().and_then(|begin| begin.recovered)
     }
 
-    /// The next thing to write, in order. Never blocks; wakes the caller's task when there is something.
+    /// Polls for the next thing to write, in order. Never blocks; wakes the caller's task when there is something.
     ///
-    /// After some KiB it says that there is nothing and wakes the task at once: what has been taken is to be written
-    /// before there is more.
+    /// After at most 7 KiB it returns `Pending` and wakes the task at once, so that the returned bytes are written
+    /// before more are taken.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Outbound> {
         if self.taken >= WRITE_BUDGET {
             self.taken = 0;
@@ -123,7 +122,7 @@ impl Session {
                         }
                         CatchUp::Wait => {
                             self.state().outbox.wait(cx);
-                            // The log may have grown before the task was noted.
+                            // The log may have grown before the task was registered.
                             if self.node().log.end() <= seq {
                                 return Poll::Pending;
                             }
@@ -138,19 +137,19 @@ impl Session {
         }
     }
 
-    /// Whether the bytes that [`Self::poll_next`] gave last end within a frame: nothing else may be written before it
-    /// gives the rest.
+    /// Returns `true` if the last bytes of [`Self::poll_next`] end within a frame: nothing else may be written before
+    /// it has returned the rest.
     pub fn is_within_frame(&self) -> bool {
         self.state().outbox.is_cut()
     }
 
-    /// Pending until the connection is to be broken off; wakes the caller's task then.
+    /// Pending until the connection has to be broken off; wakes the caller's task then.
     pub fn poll_aborted(&self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         self.state().outbox.poll_aborted(cx)
     }
 
-    /// Gives the session the socket of a connection that was taken over. Nothing is written to it directly before
-    /// [`Self::open_direct`]. It is dropped before [`Self::poll_next`] says that the session ends.
+    /// Attaches the socket of a connection that was taken over. Nothing is written to it directly before
+    /// [`Self::open_direct`]. It is dropped before [`Self::poll_next`] returns the end of the session.
     pub fn attach(&mut self, socket: Arc<dyn DirectWrite>) {
         self.state().outbox.attach(socket);
         if !mem::replace(&mut self.attached, true) {
@@ -158,33 +157,33 @@ impl Session {
         }
     }
 
-    /// Has frames written straight to the socket from now on, unless something waits or the session reads the log;
-    /// the first write that the socket does not take whole ends it, and [`Self::poll_next`] has the rest.
+    /// Has frames written straight to the socket from now on, unless frames are queued or the session reads the log.
+    /// The first write that the socket does not accept whole stops that, and [`Self::poll_next`] returns the rest.
     ///
-    /// The caller must guarantee that everything it has got from `poll_next`, and whatever else it has written, has
-    /// reached the socket: what still waits in a buffer would be overtaken.
+    /// The caller must guarantee that everything returned by `poll_next`, and everything else that it has written, has
+    /// reached the socket: bytes that still wait in a buffer would be overtaken.
     pub fn open_direct(&self) {
         self.state().outbox.open_direct();
     }
 
-    /// Writes a frame of the connection's own straight to the socket, in order with everything else, or says that the
-    /// caller has to write it, now or once [`Self::poll_next`] has given the rest of a frame.
+    /// Writes a frame of the connection's own straight to the socket, in order with everything else, or returns it for
+    /// the caller to write, now or once [`Self::poll_next`] has returned the rest of another frame.
     pub fn send_direct(&self, frame: Bytes) -> SendDirect {
         self.state().outbox.send_direct(frame)
     }
 
-    /// Notes that bytes came from the client, so it is alive.
+    /// Records that bytes came from the client, so that it counts as alive.
     pub fn record_activity(&self) {
         self.state().active.store(true, Ordering::Relaxed);
     }
 
-    /// Says whether the client is read from. While it is not, its answers cannot arrive, and its silence does not
+    /// Sets whether the client is read from. While it is not, its answers cannot arrive, and its silence does not
     /// count.
     pub fn set_reading(&self, reading: bool) {
         self.state().unread.store(!reading, Ordering::Relaxed);
     }
 
-    /// Ends the session once what waits in its outbox has been sent. The first reason given stays.
+    /// Ends the session once the frames in its outbox have been sent. The first reason given stays.
     pub fn close(&self, reason: CloseReason) {
         self.state().outbox.close(reason);
     }
@@ -194,7 +193,7 @@ impl Session {
         self.state().outbox.closing()
     }
 
-    /// A handle that others may keep.
+    /// Returns a handle that other code may keep.
     pub fn handle(&self) -> SessionHandle {
         SessionHandle(Arc::clone(&self.registration.state))
     }

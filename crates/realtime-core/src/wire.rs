@@ -1,7 +1,7 @@
-//! What a transport is written with.
+//! The parts that a transport is built with.
 //!
-//! A transport encodes messages by its [`WireFormat`] and pulls the frames of a [`Session`](crate::Session), or gives
-//! it a socket to write to ([`DirectWrite`]). `realtime-websocket` and `realtime-sse` are written with nothing else.
+//! A transport encodes messages with its [`WireFormat`] and pulls the frames of a [`Session`](crate::Session), or gives
+//! the session a socket to write to ([`DirectWrite`]). `realtime-websocket` and `realtime-sse` use nothing else.
 
 mod format;
 

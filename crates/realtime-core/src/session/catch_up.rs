@@ -1,4 +1,4 @@
-//! Catching up: a session reads the log on its own until it reaches its shard's sequence number.
+//! Catching up: a session reads the log itself until it reaches its shard's sequence number.
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -26,7 +26,8 @@ pub(super) enum CatchUp {
 /// Entries that a session reads before other tasks get a turn.
 pub(crate) const CATCH_UP_ENTRIES: usize = 1024;
 
-/// Moves a catching-up session on from `seq`: to its shard's passes if they have got no further, else along the log.
+/// Advances a catching-up session from `seq`: it joins its shard's passes if it has reached them, and reads on in the
+/// log otherwise.
 pub(super) fn catch_up(shard: &Shard, session: &SessionState, seq: u64) -> CatchUp {
     match shard.try_join(session, seq) {
         Join::Done => CatchUp::GoOn,
@@ -38,7 +39,7 @@ pub(super) fn catch_up(shard: &Shard, session: &SessionState, seq: u64) -> Catch
     }
 }
 
-/// Queues a session's messages out of the next `entries` of the log, as far as the outbox has room.
+/// Queues a session's messages from the next `entries` of the log, as far as the outbox has room.
 fn read_on(
     node: &Node,
     session: &SessionState,

@@ -1,4 +1,4 @@
-//! [`SessionHandle`]: what others may do with a live connection.
+//! [`SessionHandle`]: access to a live connection from other code.
 
 use std::{
     fmt,
@@ -15,9 +15,9 @@ use crate::{
     outbox::TrySendError,
 };
 
-/// A live connection as others see it: who it is, and what may be done with it from any thread.
+/// A handle to a live connection: its identity, and operations that may be called from any thread.
 ///
-/// Two handles are equal if they are of the same session.
+/// Two handles are equal if they refer to the same session.
 #[derive(Clone)]
 pub struct SessionHandle(pub(crate) Arc<SessionState>);
 
@@ -41,7 +41,7 @@ impl SessionHandle {
         self.0.transport()
     }
 
-    /// Whom it belongs to.
+    /// The principal that it belongs to.
     pub fn principal(&self) -> &Principal {
         &self.0.principal
     }
@@ -56,27 +56,27 @@ impl SessionHandle {
         &self.0.principal.user
     }
 
-    /// The kind of application, where the login has one.
+    /// The kind of application, if the login has one.
     pub fn client_id(&self) -> Option<&str> {
         self.0.principal.client_id.as_deref()
     }
 
-    /// The login.
+    /// The hash of the login's token.
     pub fn token(&self) -> TokenHash {
         self.0.principal.token
     }
 
-    /// When it was opened.
+    /// Time when it was opened.
     pub fn since(&self) -> SystemTime {
         self.0.since()
     }
 
-    /// The topics that it is in, beside `all`.
+    /// The topics that it is in, besides `all`.
     pub fn topics(&self) -> Vec<Topic> {
         self.0.topics()
     }
 
-    /// Whether frames go straight to its socket now, past the response body.
+    /// Returns `true` if frames are written straight to its socket now, bypassing the response body.
     pub fn is_direct(&self) -> bool {
         self.0.outbox.is_direct()
     }
@@ -84,7 +84,7 @@ impl SessionHandle {
     /// Sends a message to this session alone: at most once, without a position, never replayed.
     ///
     /// # Errors
-    /// [`SendError`] when its outbox is full, it is closing, or the message is too large.
+    /// [`SendError`] if its outbox is full, it is closing, or the message is too large.
     pub fn send_local(&self, message: impl Into<Message>) -> Result<(), SendError> {
         let message = message.into();
         let host = self.0.host().ok_or(SendError::Closed)?;
@@ -96,24 +96,26 @@ impl SessionHandle {
         Ok(())
     }
 
-    /// Puts the session into a named topic: it gets what is published there from now on. A client that reconnects is
-    /// a new session and has to be put into it again; what lasts belongs into the login's own topics.
+    /// Subscribes the session to a named topic: it gets the messages published there from now on. A client that
+    /// reconnects gets a new session, which has to be subscribed again; permanent topics belong in the login's own
+    /// topics.
     pub fn subscribe(&self, topic: Topic) {
         if let Some(host) = self.0.host() {
             host.subscribe(&self.0, topic);
         }
     }
 
-    /// Takes the session out of a named topic.
+    /// Unsubscribes the session from a named topic.
     pub fn unsubscribe(&self, topic: &Topic) {
         if let Some(host) = self.0.host() {
             host.unsubscribe(&self.0, topic);
         }
     }
 
-    /// Ends the session once it has been sent what this node had published before. The first reason given stays.
+    /// Ends the session once it has been sent the messages that this node published before. The first reason given
+    /// stays.
     ///
-    /// [`CloseReason::SlowConsumer`] breaks the connection off: what waits is thrown away.
+    /// [`CloseReason::SlowConsumer`] breaks the connection off: queued frames are discarded.
     pub fn close(&self, reason: CloseReason) {
         match reason {
             CloseReason::SlowConsumer => self.0.outbox.close(reason),
@@ -121,7 +123,7 @@ impl SessionHandle {
         }
     }
 
-    /// Why the session is ending, if it is.
+    /// Reason for the session's end, if it is ending.
     pub fn closing(&self) -> Option<CloseReason> {
         self.0.outbox.closing()
     }

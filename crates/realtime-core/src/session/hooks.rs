@@ -1,4 +1,4 @@
-//! [`Hooks`]: what an application runs when sessions open and end.
+//! [`Hooks`]: functions of the application that run when sessions open and end.
 
 use std::{
     fmt,

@@ -1,7 +1,7 @@
-//! [`SessionState`]: what the shard, the directory and the connection share about a session.
+//! [`SessionState`]: the state of a session that the shard, the directory and the connection share.
 //!
-//! A node has as many as it has connections, most of them idle. So what sessions have in common is shared, and what few
-//! of them have stands in a box.
+//! A node has one per connection, and most connections are idle. State that sessions have in common is therefore
+//! shared, and state that few of them have is boxed.
 
 use std::{
     fmt,
@@ -24,31 +24,31 @@ use crate::{
     wire::WireFormatId,
 };
 
-/// What the shard, the directory and the connection share about a session.
+/// State of a session that the shard, the directory and the connection share.
 #[repr(C)]
 pub(crate) struct SessionState {
-    // What a delivery needs stands together: to fetch it is half of what a delivery costs.
+    // The fields that a delivery needs are adjacent, since fetching them is half of the cost of a delivery.
     pub(crate) kind: Arc<SessionKind>,
-    /// The user's number, so that a message finds its sessions without a look at their principals; [`NO_NUMBER`] where
-    /// it has none.
+    /// The user's number, so that a message finds its sessions without reading their principals; [`NO_NUMBER`] if the
+    /// user has none.
     number: i64,
     pub(crate) outbox: Outbox,
     pub(crate) principal: Arc<Principal>,
     pub(crate) id: SessionId,
     pub(crate) opened: Opened,
-    /// Nanoseconds since 1970.
+    /// Time when it was opened, in nanoseconds since 1970.
     since: u64,
-    /// The topics beside `all` and the user's own; few sessions have any.
+    /// The topics besides `all` and the user's own; few sessions have any.
     named: OnceBox<Mutex<Vec<Named>>>,
-    /// The cursor of its [`Begin`], as far as `begin_flags` says that there is one.
+    /// The cursor of its [`Begin`], if `begin_flags` has one.
     begin_epoch: AtomicU64,
     begin_offset: AtomicU64,
     begin_flags: AtomicU8,
-    /// The client sent something since it was last asked for an answer, or since the last tick that looked.
+    /// The client sent something since it was last asked for an answer, or since the last tick that checked it.
     pub(crate) active: AtomicBool,
-    /// Nothing of the client is read for now, so it cannot be blamed for its silence.
+    /// The client is not read from at the moment, so its silence does not count.
     pub(crate) unread: AtomicBool,
-    /// Its last heartbeat said that the bus is away.
+    /// Its last heartbeat reported an outage of the bus.
     pub(crate) told_down: AtomicBool,
     /// It is in its user's topic; changed only under the shard's lock.
     pub(crate) in_own_topic: AtomicBool,
@@ -56,75 +56,75 @@ pub(crate) struct SessionState {
     stage: AtomicU8,
 }
 
-// What `begin_flags` says: a session that has not begun has none of these.
+// Flags in `begin_flags`: a session that has not begun has none of them.
 const BEGUN: u8 = 1;
 const WITH_CURSOR: u8 = 2;
 const RETURNED: u8 = 4;
 const RECOVERED: u8 = 8;
 
-/// Stands for an id that is no number, and for this number itself.
+/// Represents an id that is not a number, and this number itself.
 const NO_NUMBER: i64 = i64::MIN;
 
-/// What the sessions of one shard, transport and wire form have in common.
+/// Properties that the sessions of one shard, transport and wire format have in common.
 #[derive(Debug)]
 pub(crate) struct SessionKind {
     pub(crate) transport: Transport,
     pub(crate) wire: WireFormatId,
     pub(crate) outboxes: Arc<OutboxGroup>,
-    /// Where they are served.
+    /// The shard that serves them.
     pub(crate) host: Weak<dyn SessionHost>,
 }
 
-/// What serves sessions: it has them in its index, and writes to them what is published.
+/// Host of sessions: keeps them in its index and writes published messages to them.
 pub(crate) trait SessionHost: fmt::Debug + Send + Sync {
-    /// Puts a session into a topic, unless it is in it already.
+    /// Adds a session to a topic, unless it is in it already.
     fn subscribe(&self, session: &SessionState, topic: Topic);
 
-    /// Takes a session out of a topic.
+    /// Removes a session from a topic.
     fn unsubscribe(&self, session: &SessionState, topic: &Topic);
 
-    /// Ends a session once it has been served what the bus had acknowledged up to `after`, or, without a position,
-    /// until now. It reads the log by itself until then.
+    /// Ends a session once it has been served everything that the bus had acknowledged up to `after`, or, without a
+    /// position, until now. The session reads the log itself until then.
     fn close_after(&self, session: &SessionState, reason: CloseReason, after: Option<Position>);
 
     /// The newest position that the bus has acknowledged to this node.
     fn acknowledged(&self) -> Option<Position>;
 
-    /// What its sessions may do.
+    /// The limits of its sessions.
     fn limits(&self) -> &Limits;
 }
 
-/// Where a session begins.
+/// The beginning of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Begin {
-    /// The client has everything up to here, or is about to be told of a gap. It is never ahead of a gap that has yet
-    /// to be sent.
+    /// Position up to which the client has everything, or is about to be sent a gap. It is never ahead of a gap that
+    /// has yet to be sent.
     pub cursor: Option<Position>,
-    /// Whether everything since the client's cursor follows; `None` when it brought none.
+    /// `true` if everything since the client's cursor follows; `None` if the client sent no cursor.
     pub recovered: Option<bool>,
 }
 
-/// A topic that a session is in, and where it stands among the topic's sessions.
+/// A topic that a session is in, and its index among the topic's sessions.
 #[derive(Debug)]
 pub(crate) struct Named {
     pub(crate) topic: Topic,
     pub(crate) index: u32,
 }
 
-/// Whether a session is in its shard.
+/// Registration of a session in its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Stage {
-    /// Known to the directory, with no slot in its shard yet.
+    /// Known to the directory, without a slot in its shard yet.
     New,
     /// In its shard, under its slot.
     Registered,
-    /// Taken out of its shard; its slot may be another session's.
+    /// Removed from its shard; its slot may be another session's.
     Removed,
 }
 
 impl SessionState {
-    /// A session that is not in its shard yet.
+    /// Creates a session that is not in its shard yet.
     pub(crate) fn new(principal: Arc<Principal>, kind: Arc<SessionKind>) -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         let mut topics: Vec<_> = principal.topics.iter().filter(|topic| !topic.is_all()).collect();
@@ -156,7 +156,7 @@ impl SessionState {
         }
     }
 
-    /// Whether it is one of the user's.
+    /// Returns `true` for a session of the user.
     pub(crate) fn is_of(&self, user: UserRef<'_>) -> bool {
         match user {
             UserRef::Number(number) if number != NO_NUMBER => number == self.number,
@@ -164,7 +164,7 @@ impl SessionState {
         }
     }
 
-    /// Whether the topic is its user's own.
+    /// Returns `true` for the topic of its user.
     pub(crate) fn is_of_topic(&self, topic: &Topic) -> bool {
         topic.as_user().is_some_and(|user| self.is_of(user))
     }
@@ -182,17 +182,17 @@ impl SessionState {
         self.outbox.slot()
     }
 
-    /// What serves it, unless that has ended.
+    /// Its host, unless that has ended.
     pub(crate) fn host(&self) -> Option<Arc<dyn SessionHost>> {
         self.kind.host.upgrade()
     }
 
-    /// When it was opened.
+    /// Time when it was opened.
     pub(crate) fn since(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_nanos(self.since)
     }
 
-    /// Where it begins; `None` for as long as that cannot be told.
+    /// Its beginning; `None` while it is not known.
     pub(crate) fn begin(&self) -> Option<Begin> {
         let flags = self.begin_flags.load(Ordering::Acquire);
         let has = |flag| flags & flag != 0;
@@ -205,7 +205,7 @@ impl SessionState {
         })
     }
 
-    /// Tells where it begins, once; only under the shard's lock.
+    /// Sets its beginning, once; only under the shard's lock.
     pub(crate) fn set_begin(&self, begin: Begin) {
         let mut flags = BEGUN;
         if let Some(Position { epoch, offset }) = begin.cursor {
@@ -219,17 +219,17 @@ impl SessionState {
         self.begin_flags.store(flags, Ordering::Release);
     }
 
-    /// Its topics beside `all` and its user's own, if it has had any.
+    /// Its topics besides `all` and its user's own, if it has had any.
     pub(crate) fn named(&self) -> Option<MutexGuard<'_, Vec<Named>>> {
         self.named.get().map(lock)
     }
 
-    /// The same, to put one in.
+    /// Like [`Self::named`], but creates the list if there is none.
     pub(crate) fn named_mut(&self) -> MutexGuard<'_, Vec<Named>> {
         lock(self.named.get_or_init(Box::default))
     }
 
-    /// All of its topics beside `all`, its user's first.
+    /// All of its topics besides `all`, its user's first.
     pub(crate) fn topics(&self) -> Vec<Topic> {
         let own = self.in_own_topic.load(Ordering::Relaxed).then(|| Topic::user(&self.principal.user));
         let named = self.named();
@@ -250,8 +250,8 @@ impl SessionState {
         self.stage.store(stage as u8, Ordering::Release);
     }
 
-    /// Ends the session once it has been served what the bus had acknowledged up to `after`; without a position, what
-    /// it had acknowledged until now. The first reason stays.
+    /// Ends the session once it has been served everything that the bus had acknowledged up to `after`, or, without a
+    /// position, until now. The first reason stays.
     pub(crate) fn close_after(&self, reason: CloseReason, after: Option<Position>) {
         match self.host() {
             Some(host) => host.close_after(self, reason, after),
@@ -259,7 +259,7 @@ impl SessionState {
         }
     }
 
-    /// Ends the session once it has been served what this node had published before. The first reason stays.
+    /// Ends the session once it has been served the messages that this node published before. The first reason stays.
     pub(crate) fn close_in_order(&self, reason: CloseReason) {
         match self.host().and_then(|host| host.acknowledged()) {
             Some(after) => self.close_after(reason, Some(after)),
@@ -267,7 +267,7 @@ impl SessionState {
         }
     }
 
-    /// Whether the client was active since this was last asked, or could not be.
+    /// Returns `true` if the client was active since the last call, or is not read from.
     pub(crate) fn take_activity(&self) -> bool {
         self.active.swap(false, Ordering::Relaxed) | self.unread.load(Ordering::Relaxed)
     }
@@ -283,15 +283,15 @@ impl fmt::Debug for SessionState {
     }
 }
 
-/// When a session was opened, on a clock that is never set; no two are the same, so that it gives sessions an order.
+/// Time when a session was opened, on a monotonic clock. The values are unique, so that they order the sessions.
 #[derive(Debug, Default)]
 pub(crate) struct Opened(AtomicU64);
 
-/// What [`Opened`] counts from.
+/// Origin of [`Opened`].
 static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 impl Opened {
-    /// Sets it to now, or right behind `last` if that is later.
+    /// Sets it to now, or right after `last` if that is later.
     pub(crate) fn set_after(&self, last: u64) -> u64 {
         let now = u64::try_from(STARTED.elapsed().as_nanos()).unwrap_or(u64::MAX).max(last + 1);
         self.0.store(now, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! [`WireFormat`]: how a transport writes what the hub sends.
+//! [`WireFormat`]: the encoding of messages and notices for clients.
 
 use std::{
     fmt,
@@ -10,50 +10,51 @@ use bytes::Bytes;
 
 use crate::{Message, Position};
 
-/// One form in which frames go to clients: raw WebSocket text, `realtime.v1`, an event stream.
+/// Encoding of frames for clients: raw WebSocket text, `realtime.v1`, an event stream.
 ///
-/// The hub encodes each message once per wire form and shares the bytes among all recipients, so an encoding
-/// must depend on nothing but its arguments.
+/// The hub encodes each message once per wire format and shares the bytes among all recipients, so an encoding must
+/// depend on nothing but its arguments.
 pub trait WireFormat: Send + Sync + 'static {
-    /// The form's name. Two wires of one name are one.
+    /// The format's name. Formats with the same name count as one.
     fn name(&self) -> &'static str;
 
-    /// A message, with its position where the bus gives one. Without a byte, clients of this form are not sent it.
+    /// Encodes a message, with its position if the bus has positions. If the result is empty, clients of this format do
+    /// not get the message.
     fn message(&self, message: &Message, position: Option<Position>) -> Bytes;
 
-    /// The notice that messages may be missing up to `cursor`; `None` where the format has none.
+    /// Encodes the notice that messages may be missing up to `cursor`; `None` if the format has none.
     ///
-    /// `spread` is this client's part of the time over which clients should load their state afresh.
+    /// `spread` is this client's share of the time over which clients reload their state.
     fn gap(&self, reason: GapReason, cursor: Option<Position>, spread: Duration) -> Option<Bytes>;
 
-    /// The heartbeat, with the position up to which the client has everything (`None`: no news of it), and whether the
-    /// bus is there.
+    /// Encodes the heartbeat, with the position up to which the client has everything (`None`: not known) and the state
+    /// of the bus.
     fn heartbeat(&self, cursor: Option<Position>, bus: BusState) -> Bytes;
 
-    /// Whether clients answer the heartbeat, so that a silent one is dead.
+    /// Returns `true` if clients answer the heartbeat, so that a silent one counts as disconnected.
     fn answers_heartbeat(&self) -> bool;
 }
 
 /// State of the bus, for heartbeats: while it is unavailable, published messages do not reach clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BusState {
-    /// It is there, as it was at the heartbeat before.
+    /// The bus is available, as it was at the previous heartbeat.
     Up,
-    /// It is there again, after a heartbeat that said it was away.
+    /// The bus is available again, after a heartbeat that reported an outage.
     Restored,
-    /// It has been away since this time.
+    /// The bus has been unavailable since this time.
     Down(SystemTime),
 }
 
-/// Why messages may be missing.
+/// Reason why messages may be missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum GapReason {
     /// They have left the window of recent envelopes.
     History,
-    /// The bus lost its history or was away.
+    /// The bus lost its history or was unavailable.
     Bus,
-    /// The client's cursor is none of this history.
+    /// The client's cursor does not belong to this history.
     Cursor,
     /// A local send met a full outbox.
     Overflow,
@@ -71,10 +72,10 @@ impl GapReason {
     }
 }
 
-/// How many wire forms one hub can have: an entry of the log has a cell for each.
+/// Maximum number of wire formats of one hub: an entry of the log has a cell for each.
 pub(crate) const MAX_WIRES: usize = 6;
 
-/// A wire with its cell in the log's entries.
+/// A wire format with its cell in the log's entries.
 #[derive(Clone)]
 pub(crate) struct WireFormatId {
     pub(crate) wire: Arc<dyn WireFormat>,
