@@ -1,8 +1,8 @@
 //! [`Shard`]: the sessions and topics of one worker, and the pass that fans the log out to them.
 //!
 //! Invariant: a session is *live* and served by the pass from its shard's sequence number on, or it is *catching up*
-//! and reads the log by itself. It changes sides only under the shard's lock and only at the shard's sequence number,
-//! so nothing is lost or doubled between the two.
+//! and reads the log itself. It changes between the two only under the shard's lock and only at the shard's sequence
+//! number, so nothing is lost or duplicated in between.
 //!
 //! Lock order: shard, then a session's topics, then its outbox. The directory's lock is never held with another.
 
@@ -52,8 +52,7 @@ use crate::{
 
 /// The sessions of one worker thread. One task on that worker's runtime delivers to them.
 ///
-/// It lives as long as something holds it: a transport's routes, or one of its sessions. The last drop ends its
-/// task.
+/// It exists while a transport's routes or one of its sessions hold it. The last drop ends its task.
 #[derive(Debug)]
 pub struct Shard {
     pub(crate) node: Arc<Node>,
@@ -65,7 +64,7 @@ pub struct Shard {
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// A session in its shard; its drop takes it out again.
+/// A registered session. Dropping it removes the session from its shard.
 #[derive(Debug)]
 pub(crate) struct Registration {
     pub(crate) state: Arc<SessionState>,
@@ -80,34 +79,34 @@ impl Drop for Registration {
     }
 }
 
-/// A shorter pause than this is none: timers have milliseconds.
+/// Shorter pauses are skipped, since timers have a resolution of a millisecond.
 const SHORTEST_PAUSE: Duration = Duration::from_micros(500);
 
 /// Maximum number of queued local sends.
 const LOCAL_QUEUE: usize = 1024;
 
-/// Ticks after which a closing session is removed whose socket takes nothing, not even its closing frames.
+/// Ticks after which a closing session is removed even if its closing frames could not be written.
 const CLOSE_TIMEOUT_TICKS: u32 = 3;
 
-/// How much later than it should a session's turn in the ticks may come.
+/// Maximum delay of a session's turn in the ticks.
 const TURN_SLACK: Duration = Duration::from_secs(2);
 
-/// A position that no bus gives.
+/// A position that no bus assigns.
 const NEVER: Position = Position { epoch: u64::MAX, offset: u64::MAX };
 
-/// Where a session that reads the log by itself stands.
+/// Progress of a session that reads the log itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Join {
-    /// It is live, or has all that it was to be sent before its end.
+    /// It is live, or has everything that it was to be sent before its end.
     Done,
-    /// So many entries are in the log behind its sequence number, of which it gets none behind `until`.
+    /// The log has `entries` entries after its sequence number. It gets none of those after `until`.
     Behind { entries: u64, until: Option<Position> },
-    /// It has all that is in the log, and its end waits for more.
+    /// It has everything in the log, and its end waits for more.
     Waiting,
 }
 
 impl Shard {
-    /// A shard whose passes the caller runs.
+    /// Creates a shard whose passes the caller runs.
     pub(crate) fn new(node: Arc<Node>) -> Arc<Self> {
         let (seq, up) = (node.log.end(), node.log.up().is_some());
         let members = Members { seq, up, ..Members::default() };
@@ -122,7 +121,7 @@ impl Shard {
         })
     }
 
-    /// A shard with its delivery task on the current runtime.
+    /// Creates a shard with its delivery task on the current runtime.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -136,12 +135,12 @@ impl Shard {
         shard
     }
 
-    /// There is something new in the log.
+    /// Wakes the delivery task, since the log has new entries.
     pub(crate) fn wake(&self) {
         self.wake.notify_one();
     }
 
-    /// Registers a connection. With a cursor it goes on where the client stood.
+    /// Registers a connection. With a cursor it resumes there.
     pub(crate) fn register(
         self: &Arc<Self>,
         principal: Principal,
@@ -154,7 +153,7 @@ impl Shard {
         let kind = self.kind(transport, wire);
         let state = Arc::new(SessionState::new(directory.share(principal), kind));
         directory.insert(&state, &settings.limits)?;
-        // From here on its drop removes the session.
+        // From here on, dropping it removes the session.
         let registration = Registration { state: Arc::clone(&state), shard: Arc::clone(self) };
         let mut stats = PassStats::new(self.node.settings.drain.spread);
         {
@@ -164,7 +163,7 @@ impl Shard {
             let slot = u32::try_from(slot).expect("a worker has fewer than 2^32 sessions");
             state.outbox.set_slot(slot);
             state.set_stage(Stage::Registered);
-            // What it was subscribed to since the directory knows it is among them.
+            // Topics that it was subscribed to since it is in the directory are among these.
             if state.in_own_topic.load(Ordering::Relaxed) {
                 members.link(slot);
             }
@@ -182,7 +181,7 @@ impl Shard {
             } else {
                 members.parked.push(parked);
                 drop(members);
-                // The bus may have come up meanwhile.
+                // The bus may have come up in between.
                 self.wake();
             }
         }
@@ -195,7 +194,7 @@ impl Shard {
         Ok(registration)
     }
 
-    /// What the sessions of a transport and wire form have in common here.
+    /// The properties that this shard's sessions of a transport and wire format have in common.
     fn kind(self: &Arc<Self>, transport: Transport, wire: WireFormatId) -> Arc<SessionKind> {
         let kinds = &mut self.lock().kinds;
         let known = kinds.iter().find(|kind| kind.transport == transport && kind.wire.index == wire.index);
@@ -218,7 +217,8 @@ impl Shard {
         }
     }
 
-    /// Removes a session whose socket takes nothing any more. Its connection counts until that has ended.
+    /// Removes a session whose socket accepts nothing any more. Its connection counts towards the limits until it has
+    /// ended.
     fn evict(&self, session: &Arc<SessionState>) {
         if self.unregister(session) {
             self.node.directory.evict(session);
@@ -226,7 +226,7 @@ impl Shard {
         }
     }
 
-    /// Removes a session from its shard. Returns whether this call did it.
+    /// Removes a session from its shard. Returns `true` if this call did it.
     fn unregister(&self, session: &SessionState) -> bool {
         let mut members = self.lock();
         let stage = session.stage();
@@ -257,7 +257,7 @@ impl Shard {
         self.node.hooks.closed(|| SessionHandle(Arc::clone(session)), reason);
     }
 
-    /// Whether any of its sessions is in the topic.
+    /// Returns `true` if any of its sessions is in the topic.
     pub(crate) fn has_subscribers(&self, topic: &Topic) -> bool {
         let members = self.lock();
         members.topics.contains_key(topic) || topic.as_user().is_some_and(|user| members.has_user(user))
@@ -269,7 +269,7 @@ impl Shard {
         if topic.is_all() {
             return members.sessions.len();
         }
-        // A user's own topic is not in the index, unless another's session was put into it.
+        // A user's own topic is not in the index, unless a session of another user was added to it.
         let named = members.topics.get(topic).map_or(0, Vec::len);
         named + topic.as_user().map_or(0, |user| members.count_user(user))
     }
@@ -277,7 +277,7 @@ impl Shard {
     /// Queues a local send for the next pass.
     ///
     /// # Errors
-    /// [`SendError::Overloaded`] when too many wait already.
+    /// [`SendError::Overloaded`] if too many are queued already.
     pub(crate) fn send_local(&self, entry: Arc<Entry>) -> Result<(), SendError> {
         {
             let mut local = lock(&self.local);
@@ -290,7 +290,7 @@ impl Shard {
         Ok(())
     }
 
-    /// Fans out local sends and what is new in the log. Never waits.
+    /// Fans out local sends and new entries of the log. Never waits.
     pub(crate) fn pass(&self) -> Pass {
         let mut stats = PassStats::new(self.node.settings.drain.spread);
         let more = self.lock().pass(&self.node.log, &self.local, &mut stats);
@@ -298,8 +298,8 @@ impl Shard {
         Pass { more }
     }
 
-    /// Goes on after a pass that panicked: every live session reads on by itself, behind what it was sent. One whose
-    /// frame cannot be made then ends alone.
+    /// Recovers from a pass that panicked: every live session reads the log itself, from after the frames that it was
+    /// sent. A session whose frame cannot be encoded then ends alone.
     fn recover(&self) {
         let mut members = self.lock();
         let seq = members.seq;
@@ -314,8 +314,8 @@ impl Shard {
         lock(&self.local).clear();
     }
 
-    /// Makes a session that reads the log by itself live, if it has got to the shard's sequence number; ends it if it
-    /// has got to where it was to end.
+    /// Makes a session that reads the log live if it has reached the shard's sequence number, and ends it if it has
+    /// reached the position at which it was to end.
     pub(crate) fn try_join(&self, session: &SessionState, seq: u64) -> Join {
         let log = &self.node.log;
         let mut members = self.lock();
@@ -334,13 +334,13 @@ impl Shard {
         }
     }
 
-    /// Drops some of the log's entries that are too old. Returns whether there are more.
+    /// Drops some of the log's expired entries. Returns `true` if there are more.
     fn trim(&self) -> bool {
         self.node.log.trim()
     }
 
-    /// What time brings: heartbeats, ends of tokens, stalled sockets, silent clients. It looks at the sessions whose
-    /// turn for a heartbeat it is, and at those of the others that have something on their way.
+    /// Does the work that depends on time: heartbeats, expired tokens, stalled sockets, silent clients. Checks the
+    /// sessions whose heartbeat is due, and of the others those with queued frames or unfinished work.
     pub(crate) fn tick(&self, tick: u64, ticks: Ticks) {
         let log = &self.node.log;
         let now = SystemTime::now();
@@ -349,7 +349,7 @@ impl Shard {
         let mut guard = self.lock();
         let members = &mut *guard;
         for parked in &mut members.parked {
-            // While the bus is unavailable nothing is known.
+            // While the bus is unavailable, waiting does not count.
             parked.ticks += u32::from(down.is_none());
         }
         members.held.retain_mut(|held| {
@@ -360,7 +360,7 @@ impl Shard {
             }
             outbox.hold().is_some()
         });
-        // Those with something on their way; an idle session is in none of these.
+        // Sessions with queued frames or unfinished work; an idle session is not among them.
         for slot in self.outboxes.take_watched() {
             let Some(Member { session, .. }) = members.sessions.get(slot as usize) else { continue };
             let Ticked { stalled, closing, unanswered } = session.outbox.tick(session.take_activity());
@@ -392,8 +392,9 @@ impl Shard {
             if let Some(end) = self.soon(session, now) {
                 members.expiring.insert((end, session.slot()));
             }
-            // One that has yet to begin has no answer to its request yet. One that reads the log has frames enough to
-            // keep its connection alive. One that is ahead of the shard would be sent a cursor that lies behind it.
+            // A session that has yet to begin has not answered its request yet. One that reads the log gets enough
+            // frames to keep its connection alive. One that is ahead of the shard would be sent a cursor from before
+            // its own.
             if !member.is_live() || member.next() > members.seq {
                 continue;
             }
@@ -412,7 +413,7 @@ impl Shard {
         }
     }
 
-    /// The end of a session's token, if it may come before the session is next looked at in its turn.
+    /// The expiry of a session's token, if it may come before the session's next turn.
     fn soon(&self, session: &SessionState, now: SystemTime) -> Option<SystemTime> {
         let turn = self.node.settings.heartbeat.interval.saturating_mul(2).saturating_add(TURN_SLACK);
         session.principal.expires_at.filter(|end| end.duration_since(now).map_or(true, |left| left <= turn))
@@ -426,7 +427,7 @@ impl Shard {
 impl SessionHost for Shard {
     fn subscribe(&self, session: &SessionState, topic: Topic) {
         let mut members = self.lock();
-        // Checked under the lock, so that a slot that went to another session is never touched.
+        // Checked under the lock, so that a slot that now belongs to another session is never touched.
         let stage = session.stage();
         if topic.is_all() || stage == Stage::Removed {
             return;
@@ -481,7 +482,7 @@ impl SessionHost for Shard {
         let member = &mut members.sessions[slot as usize];
         let has_all = match after {
             Some(after) => member.is_live() && log.cursor_at(seq) >= Some(after),
-            // A bus without positions has no order with anything but itself.
+            // On a bus without positions the end is not ordered relative to messages.
             None => log.cursor_at(log.end()).is_none(),
         };
         let since = after.is_none().then(Instant::now);
@@ -504,11 +505,11 @@ impl SessionHost for Shard {
     }
 }
 
-/// The heartbeats of one tick: each is made once for all sessions that get the same.
+/// The heartbeats of one tick. Each is encoded once for all sessions that get the same.
 #[derive(Default)]
 struct Heartbeats(SmallVec<[(HeartbeatKind, Bytes); 4]>);
 
-/// What a heartbeat depends on: the index of its wire form, its cursor, and what it says of the bus.
+/// Parameters of a heartbeat: the index of its wire format, its cursor, and the state of the bus.
 type HeartbeatKind = (usize, Option<Position>, BusState);
 
 impl Heartbeats {
@@ -539,9 +540,9 @@ impl Drop for Shard {
 
 /// The delivery task of a shard, which ends with it.
 ///
-/// After a pass it waits until the bodies that were woken have written, and pauses for about as long as all that took;
-/// each of the two up to `max_delay`. So a burst costs each connection one write for all that was published meanwhile,
-/// also where a publisher waits for each answer. What comes alone never waits.
+/// After a pass it waits until the bodies that were woken have written, and then pauses for about as long as all that
+/// took; each of the two takes `max_delay` at most. A burst therefore costs each connection one write for all messages
+/// published in that time, even if a publisher waits for each answer. A single message never waits.
 async fn run(
     shard: Weak<Shard>,
     wake: Arc<Notify>,
@@ -553,7 +554,7 @@ async fn run(
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut tick = 0_u64;
     let mut trimming = false;
-    // Bodies that were woken and do not ask: their sockets take nothing, and nobody waits for them again.
+    // Bodies that were woken and do not pull: their sockets accept nothing, so they are not waited for again.
     let mut stuck = 0;
     let mut began = None;
     loop {
@@ -578,7 +579,7 @@ async fn run(
         });
         // The locks guard plain maps and survive a panic; the end of a delivery task would go unnoticed.
         let pass = catch_unwind(work).unwrap_or_else(|_| {
-            tracing::error!("a delivery pass panicked; its sessions read on from the log");
+            tracing::error!("a delivery pass panicked; its sessions continue from the log");
             shard.node.metrics.panics.add(1);
             shard.recover();
             Pass { more: true }
@@ -586,7 +587,7 @@ async fn run(
         drop(shard);
         if pass.more {
             wake.notify_one();
-            // The sockets get their turn before the next pass.
+            // The sockets get a turn before the next pass.
             yield_now().await;
             continue;
         }

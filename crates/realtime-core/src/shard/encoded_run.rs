@@ -7,18 +7,18 @@ use smallvec::SmallVec;
 
 use crate::{log::Entry, session::state::SessionKind};
 
-/// Entries with the same topics and scope as the sessions of one kind get them.
+/// Entries with the same topics and scope, encoded for the sessions of one kind.
 pub(super) struct EncodedRun<'a> {
     kind: *const SessionKind,
-    /// With the sequence number of each.
+    /// The frames, each with its sequence number.
     frames: SmallVec<[(u64, &'a Bytes); 1]>,
-    /// The frames one behind the other, where they are several and joined.
+    /// The concatenation of the frames, if there are several and they are joined.
     joined: Vec<u8>,
 }
 
 impl<'a> EncodedRun<'a> {
-    /// Encodes the entries from a sequence number on. `joins` has them joined, for sessions that they are written to at
-    /// once.
+    /// Encodes the entries from a sequence number on. `joins` concatenates them, for sessions that they are written to
+    /// at once.
     pub(super) fn new(kind: &Arc<SessionKind>, first: u64, run: &'a [Arc<Entry>], joins: bool) -> Self {
         let frames = (first..).zip(run);
         let frames = frames.filter_map(|(seq, entry)| Some((seq, entry.encode(&kind.wire)?)));
@@ -34,7 +34,7 @@ impl<'a> EncodedRun<'a> {
         self.kind == Arc::as_ptr(kind)
     }
 
-    /// The frames from a sequence number on, and the same joined, if they are.
+    /// The frames from a sequence number on, and their concatenation, if there is one.
     pub(super) fn since(&self, seq: u64) -> (&[(u64, &'a Bytes)], &[u8]) {
         match &self.frames[..] {
             [(only, frame)] if *only >= seq => (&self.frames, frame),

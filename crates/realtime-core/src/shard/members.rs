@@ -1,4 +1,4 @@
-//! [`Members`]: the sessions of a shard by slot and by topic, and how an entry of the log gets to them.
+//! [`Members`]: the sessions of a shard by slot and by topic, and the delivery of log entries to them.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -30,13 +30,13 @@ use crate::{
 pub(super) struct Members {
     /// The sequence number in the log up to which live sessions have been served.
     pub(super) seq: u64,
-    /// The bus was up, and `seq` is behind what was history then.
+    /// The bus was up, and `seq` is after the entries that were history then.
     pub(super) up: bool,
     pub(super) sessions: Slab<Member>,
-    /// A slot of each user's; the user's others are linked to it.
+    /// One slot of each user; the user's other slots are linked to it.
     pub(super) users: HashTable<u32>,
     pub(super) hasher: RandomState,
-    /// The slots of the sessions in each topic but `all` and those of users.
+    /// The slots of the sessions in each topic, except `all` and users' own topics.
     pub(super) topics: HashMap<Topic, Vec<u32>>,
     /// Shared properties of sessions: one for each pair of transport and wire format.
     pub(super) kinds: Vec<Arc<SessionKind>>,
@@ -46,7 +46,7 @@ pub(super) struct Members {
     pub(super) held: Vec<Held>,
     /// Sessions whose tokens end soon.
     pub(super) expiring: BTreeSet<(SystemTime, u32)>,
-    /// The slots of sessions whose sockets are to be written to by the next passes; some may have been given back.
+    /// The slots of sessions whose sockets the next passes have to write to; some may be free by now.
     pub(super) unflushed: Vec<u32>,
     /// Buffer of the last write.
     pub(super) gather: WriteBuffer,
@@ -56,19 +56,19 @@ pub(super) struct Members {
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) slot: u32,
-    /// When its end was decided, while it is not known behind which position it ends.
+    /// Time when its end was decided, while the position at which it ends is not known.
     pub(super) since: Option<Instant>,
     pub(super) ticks: u32,
 }
 
-/// A session that has yet to begin: the node's log is not there yet, or lags behind the client's cursor.
+/// A session that has yet to begin: the node's log is not available yet, or lags behind the client's cursor.
 #[derive(Debug)]
 pub(super) struct Parked {
     pub(super) slot: u32,
     pub(super) cursor: Option<Result<Position, CursorError>>,
-    /// When it came: what was acknowledged before is in the log once that has caught up to here.
+    /// Time when it connected. Everything acknowledged before is in the log once the log has caught up to this time.
     pub(super) since: Instant,
-    /// The end of the log when it came.
+    /// The end of the log when it connected.
     pub(super) came: u64,
     pub(super) ticks: u32,
 }
@@ -76,30 +76,30 @@ pub(super) struct Parked {
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) session: Arc<SessionState>,
-    /// [`NOT_LIVE`], and the first sequence number that it still has to get.
+    /// [`NOT_LIVE`], and the first sequence number that it has yet to be served.
     state: u64,
     /// The slots of the same user's sessions before and after this one, or [`NO_SLOT`].
     before: u32,
     after: u32,
 }
 
-/// The session reads the log by itself; otherwise the pass serves it.
+/// Flag of a session that reads the log itself; the pass serves the others.
 const NOT_LIVE: u64 = 1 << 63;
 
 const NO_SLOT: u32 = u32::MAX;
 
 impl Member {
-    /// A session that is not live.
+    /// Creates a session that is not live.
     pub(super) fn new(session: Arc<SessionState>, next: u64) -> Self {
         Self { session, state: next | NOT_LIVE, before: NO_SLOT, after: NO_SLOT }
     }
 
-    /// Whether it is served by the pass.
+    /// Returns `true` if the pass serves it.
     pub(super) fn is_live(&self) -> bool {
         self.state & NOT_LIVE == 0
     }
 
-    /// The first sequence number that it still has to get.
+    /// The first sequence number that it has yet to be served.
     pub(super) fn next(&self) -> u64 {
         self.state & !NOT_LIVE
     }
@@ -112,7 +112,7 @@ impl Member {
         self.state = next | self.state & NOT_LIVE;
     }
 
-    /// Makes it not live. Returns whether it was.
+    /// Makes it not live. Returns `true` if it was live.
     pub(super) fn take_off(&mut self) -> bool {
         let live = self.is_live();
         self.state |= NOT_LIVE;
@@ -123,14 +123,14 @@ impl Member {
 /// Maximum number of entries of one pass.
 const PASS_ENTRIES: usize = 256;
 
-/// Visited sessions after which a pass begins no further entry: about 10 ms.
+/// Visited sessions after which a pass starts no further entry: about 10 ms.
 const PASS_VISITS: usize = 100_000;
 
 /// Maximum number of sockets that a pass writes to: about 40 ms.
 const PASS_WRITES: usize = 8192;
 
 impl Members {
-    /// Fans out local sends and what is new in the log, up to what one pass may take. Says whether there is more.
+    /// Fans out local sends and new entries of the log, up to the limits of one pass. Returns `true` if there is more.
     pub(super) fn pass(&mut self, log: &Log, local: &Mutex<Vec<Arc<Entry>>>, stats: &mut PassStats) -> bool {
         if !self.unflushed.is_empty() && !self.flush(stats) {
             return true;
@@ -147,7 +147,7 @@ impl Members {
         }
         let read = log.read(self.seq, PASS_ENTRIES);
         if read.first > self.seq {
-            // This worker was so late that the window moved past it.
+            // This worker was so late that its next entries have left the window.
             let cursor = log.cursor_at(read.first);
             let missed = |member: &Member| member.is_live() && member.next() < read.first;
             for (_, member) in self.sessions.iter().filter(|(_, member)| missed(member)) {
@@ -168,7 +168,7 @@ impl Members {
         !flushed || more_local || self.seq < log.end()
     }
 
-    /// Fans out local sends. They have a bound of their own, so that neither way holds the other up.
+    /// Fans out local sends. They have a limit of their own, so that neither path delays the other.
     fn pass_local(&mut self, local: &Mutex<Vec<Arc<Entry>>>, stats: &mut PassStats) -> bool {
         let waiting = mem::take(&mut *lock(local));
         let mut visits = 0;
@@ -185,7 +185,7 @@ impl Members {
         true
     }
 
-    /// Puts a session under its user's topic.
+    /// Adds a session to its user's topic.
     pub(super) fn link(&mut self, slot: u32) {
         let Self { users, sessions, hasher, .. } = self;
         let user = UserRef::from(&sessions[slot as usize].session.principal.user);
@@ -203,7 +203,7 @@ impl Members {
         (member.before, member.after) = (NO_SLOT, after);
     }
 
-    /// Takes a session out of its user's topic.
+    /// Removes a session from its user's topic.
     pub(super) fn unlink(&mut self, slot: u32) {
         let Self { users, sessions, hasher, .. } = self;
         let member = &mut sessions[slot as usize];
@@ -226,7 +226,7 @@ impl Members {
         }
     }
 
-    /// Whether the user has a session that is in the user's topic.
+    /// Returns `true` if the user has a session that is in the user's topic.
     pub(super) fn has_user(&self, user: UserRef<'_>) -> bool {
         let own = |slot: &u32| self.sessions[*slot as usize].session.is_of(user);
         self.users.find(self.hasher.hash_one(user), own).is_some()
@@ -240,14 +240,14 @@ impl Members {
         successors(first, next).count()
     }
 
-    /// Puts a session into a named topic. Returns where it stands there.
+    /// Adds a session to a named topic. Returns its index there.
     pub(super) fn index(&mut self, topic: Topic, slot: u32) -> u32 {
         let slots = self.topics.entry(topic).or_default();
         slots.push(slot);
         u32::try_from(slots.len() - 1).expect("a worker has fewer than 2^32 sessions")
     }
 
-    /// Takes the session that stands at `index` out of a named topic.
+    /// Removes the session at `index` from a named topic.
     pub(super) fn unindex(&mut self, Named { topic, index }: &Named) {
         let Some(slots) = self.topics.get_mut(topic) else { return };
         slots.swap_remove(*index as usize);
@@ -264,7 +264,8 @@ impl Members {
         }
     }
 
-    /// A catching-up session has reached the shard's sequence number: the pass serves it from here.
+    /// Makes a catching-up session live, since it has reached the shard's sequence number: the pass serves it from
+    /// here.
     pub(super) fn join(&mut self, session: &SessionState, seq: u64) {
         if session.stage() == Stage::Registered {
             let member = &mut self.sessions[session.slot() as usize];
@@ -274,17 +275,17 @@ impl Members {
         session.outbox.join();
     }
 
-    /// Begins a session if its first position is known. Returns whether it is.
+    /// Begins a session if its first position is known. Returns `true` if it has begun.
     pub(super) fn try_begin(&mut self, parked: &Parked, log: &Log, stats: &mut PassStats) -> bool {
         if log.up().is_none() {
             return false;
         }
         let start = match parked.cursor {
-            // The shard may lag: what was here when the client came is none of its news.
+            // The shard may lag: entries that were in the log when the client connected are not new to it.
             None => Start { seq: self.seq.max(parked.came), gap: None, recovered: false },
             Some(Err(CursorError)) => Start::lost(self.seq, GapReason::Cursor),
             Some(Ok(cursor)) => {
-                // First whether all is there that was acknowledged before, then whether the cursor is.
+                // Read first, so that it covers no entry that is missing from the log when the cursor is looked up.
                 let caught_up = log.has_caught_up(parked.since);
                 match log.resume(cursor) {
                     Resume::At(start) => start,
@@ -310,7 +311,7 @@ impl Members {
         }
         let begin = match parked.cursor {
             None => Begin { cursor: log.cursor_at(start.seq), recovered: None },
-            // Its own cursor, until it has been sent the gap: a connection that breaks before must not lose that.
+            // Its own cursor until the gap has been sent: a connection that breaks before that must not lose the gap.
             Some(cursor) => Begin { cursor: cursor.ok(), recovered: Some(start.recovered) },
         };
         session.set_begin(begin);
@@ -320,7 +321,7 @@ impl Members {
         session.outbox.wake();
     }
 
-    /// Lets those sessions begin of which it can be told by now, and wakes those whose end waits for the log.
+    /// Begins the sessions whose first position is known by now, and wakes those whose end waits for the log.
     pub(super) fn settle(&mut self, log: &Log, stats: &mut PassStats) {
         if !self.parked.is_empty() {
             let mut parked = mem::take(&mut self.parked);
@@ -339,14 +340,14 @@ impl Members {
         }
     }
 
-    /// Forgets what is kept under a slot that is given back.
+    /// Removes everything that is kept for a slot that becomes free.
     pub(super) fn forget(&mut self, slot: u32) {
         self.parked.retain(|parked| parked.slot != slot);
         self.held.retain(|held| held.slot != slot);
     }
 
-    /// Runs `offer` on every member that is in one of the envelope's topics and of its scope. Returns how many were
-    /// met.
+    /// Runs `offer` on every member that is in one of the envelope's topics and in its scope. Returns the number of
+    /// visits.
     pub(super) fn each(&mut self, envelope: &Envelope, mut offer: impl FnMut(&mut Member)) -> usize {
         let Self { sessions, topics, users, hasher, .. } = self;
         let scope = envelope.scope();
@@ -370,7 +371,7 @@ impl Members {
                     next = member.after;
                 }
             }
-            // A session may have been put into another user's topic, too.
+            // A session of another user may have been added to this user's topic.
             if !topics.is_empty()
                 && let Some(slots) = topics.get(topic)
             {
@@ -380,8 +381,8 @@ impl Members {
         visits
     }
 
-    /// How many entries from the first on have the same targets, as far as so many visits are enough for all
-    /// sessions.
+    /// Number of consecutive entries, from the first on, that have the same targets, limited so that all sessions can
+    /// get them within `visits` visits.
     fn run(&self, entries: &[Arc<Entry>], visits: usize) -> usize {
         let Content::Envelope(first) = &entries[0].content else { return 1 };
         let same = |entry: &&Arc<Entry>| match &entry.content {
@@ -396,9 +397,9 @@ impl Members {
         1 + entries[1..].iter().take(most - 1).take_while(same).count()
     }
 
-    /// Hands entries with the same topics and scope to everybody who is to get them. To meet a session in memory costs
-    /// about as much as all else that is done for it, so each gets all of them at once, and the last ones of a pass
-    /// leave at once.
+    /// Delivers entries with the same topics and scope to their recipients. Fetching a session from memory costs about
+    /// as much as all other work on it, so each session gets all entries at once. The last entries of a pass are
+    /// written at once.
     fn deliver(&mut self, first: u64, run: &[Arc<Entry>], is_last: bool, stats: &mut PassStats) {
         let envelope = match &run[0].content {
             Content::Envelope(envelope) => envelope,
@@ -409,7 +410,7 @@ impl Members {
         let (mut gather, mut unflushed) = (mem::take(&mut self.gather), mem::take(&mut self.unflushed));
         let mut encoded: SmallVec<[EncodedRun<'_>; 2]> = SmallVec::new();
         let visits = self.each(envelope, |member| {
-            // A session in two of the topics has `next` past this sequence number the second time.
+            // A session in two of the topics has `next` past this sequence number at the second visit.
             if !member.is_live() || member.next() >= end {
                 return;
             }
@@ -475,8 +476,8 @@ impl Members {
         }
     }
 
-    /// Writes what was delivered to sockets that were taken over: everything of one session at once. Where that is
-    /// much, the next passes go on with it; says whether it was all.
+    /// Writes delivered frames to sockets that were taken over, all frames of one session at once. If there are too
+    /// many, the next passes continue. Returns `true` if all were written.
     pub(super) fn flush(&mut self, stats: &mut PassStats) -> bool {
         let writes = PASS_WRITES.saturating_sub(stats.writes).min(self.unflushed.len());
         for slot in self.unflushed.drain(..writes) {
@@ -528,6 +529,6 @@ impl Members {
     }
 }
 
-/// After so many ticks a cursor that is ahead is not waited for any longer, should the bus never say that it has caught
-/// up.
+/// Ticks after which a cursor that is ahead is not waited for any longer, in case the bus never reports that it has
+/// caught up.
 const PARKED_TICKS: u32 = 600;

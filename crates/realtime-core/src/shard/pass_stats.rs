@@ -31,7 +31,7 @@ impl PassStats {
         self.spread.mul_f64(rand::random::<f64>())
     }
 
-    /// Announces a gap to a session, or counts it where the wire format has none.
+    /// Announces a gap to a session, or counts it if the wire format has no gaps.
     pub(crate) fn announce(&mut self, session: &SessionState, reason: GapReason, cursor: Option<Position>) {
         match session.wire().wire.gap(reason, cursor, self.delay()) {
             Some(frame) => {
