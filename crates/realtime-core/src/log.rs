@@ -1,7 +1,7 @@
 //! [`Log`]: the window of recent envelopes, the queue of all sessions and the source of replay.
 //!
-//! Every entry has a *sequence number*, a number that is dense and this node's own. Shards and sessions hold a sequence
-//! number; clients hold a [`Position`], which is the bus's and the same on all nodes.
+//! Every entry has a *sequence number*, which is dense and local to this node. Shards and sessions hold sequence
+//! numbers; clients hold a [`Position`], which the bus assigns and which is the same on all nodes.
 
 use std::{
     collections::VecDeque,
@@ -30,7 +30,7 @@ pub(crate) struct Log {
     window: RwLock<Window>,
     /// The sequence number after the newest entry; read by shards without the lock.
     end: AtomicU64,
-    /// The sequence number at which the bus was first up, plus one; 0 before. What stands before it is history.
+    /// The sequence number at which the bus was first up, plus one; 0 before. Earlier entries are history.
     up: AtomicU64,
     /// The bytes of the encodings of the window's entries.
     encoded: Arc<AtomicUsize>,
@@ -46,7 +46,7 @@ struct Window {
     bytes: usize,
     /// Runs of dense positions, oldest first. Only the last can grow.
     segments: VecDeque<Segment>,
-    /// Everything that was acknowledged before this instant is here.
+    /// Everything that was acknowledged before this instant is in the log.
     caught_up: Option<Instant>,
 }
 
@@ -62,14 +62,14 @@ impl Segment {
         Position { epoch: self.start.epoch, offset: self.start.offset.saturating_add(seq - self.seq) }
     }
 
-    /// The sequence number right behind a cursor of this segment's epoch; `None` when the segment begins later, or no
-    /// sequence number is so high.
+    /// The sequence number right after a cursor of this segment's epoch; `None` if the segment begins later, or if the
+    /// number would overflow.
     fn seq_after(&self, cursor: Position) -> Option<u64> {
         let wanted = cursor.offset.checked_add(1)?;
         self.seq.checked_add(wanted.checked_sub(self.start.offset)?)
     }
 
-    /// Whether the segment begins at or before the position that follows a cursor of the same epoch.
+    /// Returns `true` if the segment begins at or before the position that follows a cursor of the same epoch.
     fn covers(&self, cursor: Position) -> bool {
         self.start.epoch == cursor.epoch && self.start.offset <= cursor.offset.saturating_add(1)
     }
@@ -81,15 +81,15 @@ pub(crate) struct Entry {
     pub(crate) content: Content,
     at: Instant,
     footprint: usize,
-    /// In boxes, since most entries have one or two: what an entry costs is mostly that it is far away in memory when
-    /// it is made and when it is freed.
+    /// Boxed, since most entries have one or two. The cost of an entry is mostly that its memory is not cached when it
+    /// is created and freed.
     encoded: [OnceBox<Bytes>; MAX_WIRES],
-    /// Hashes of the topics, ascending; made for the first session that looks for its own among many.
+    /// Hashes of the topics, ascending; computed for the first session that searches many topics for its own.
     hashes: OnceBox<Vec<u64>>,
     charge: Option<Charge>,
 }
 
-/// The account of an entry's encodings: they count for as long as the entry is in the window.
+/// Accounting of an entry's encodings, which count while the entry is in the window.
 struct Charge {
     total: Arc<AtomicUsize>,
     /// The bytes that were added for this entry, or [`Charge::CLOSED`].
@@ -108,11 +108,11 @@ impl Charge {
         }
     }
 
-    /// The entry leaves the window.
+    /// Ends the accounting, since the entry leaves the window.
     fn close(&self) {
         let own = self.own.swap(Self::CLOSED, Ordering::AcqRel);
         if own != Self::CLOSED {
-            // `add` counts after it has entered the bytes here, so the total may lack them for a moment.
+            // `add` updates the total after this entry's count, so the total may lack bytes for a moment.
             self.total
                 .fetch_update(Ordering::AcqRel, Ordering::Acquire, |total| Some(total.saturating_sub(own)))
                 .ok();
@@ -122,9 +122,9 @@ impl Charge {
 
 pub(crate) enum Content {
     Envelope(Arc<Envelope>),
-    /// A position that the bus uses for itself; nobody is told.
+    /// A position that the bus uses for itself; it is not sent to clients.
     Marker,
-    /// Something is missing here; the position of what follows is known where the bus has positions.
+    /// Something is missing here. The position of the next entry is known if the bus has positions.
     Gap(GapReason),
 }
 
@@ -146,15 +146,15 @@ impl Entry {
         }
     }
 
-    /// The shared bytes of an envelope in one wire form. `None` for markers and gaps: the first are told to nobody, the
-    /// others to each session in a frame of its own.
+    /// The shared bytes of an envelope in one wire format. `None` for markers, which are not sent, and for gaps, which
+    /// each session gets in a frame of its own.
     pub(crate) fn encode(&self, slot: &WireFormatId) -> Option<&Bytes> {
         let Content::Envelope(envelope) = &self.content else { return None };
         let cell = &self.encoded[slot.index];
         let bytes = cell.get().or_else(|| {
             let bytes = slot.wire.message(envelope.message(), self.position);
             let len = bytes.len();
-            // Another worker may have been first: then its bytes are everybody's.
+            // Another worker may have been first: all use its bytes then.
             if cell.set(Box::new(bytes)).is_ok()
                 && let Some(charge) = &self.charge
             {
@@ -162,11 +162,11 @@ impl Entry {
             }
             cell.get()
         })?;
-        // A form may leave a message out. Nothing would end a chunked body.
+        // A format may leave a message out, and an empty chunk would end a chunked body.
         Some(bytes).filter(|bytes| !bytes.is_empty())
     }
 
-    /// Whether the entry is an envelope for a session of this id, transport and topics.
+    /// Returns `true` if the entry is an envelope for a session of this id, transport and topics.
     pub(crate) fn is_for(&self, id: SessionId, transport: Transport, topics: &OwnTopics) -> bool {
         let Content::Envelope(envelope) = &self.content else { return false };
         if !envelope.scope().covers(transport) || envelope.excluded() == Some(id) {
@@ -182,16 +182,16 @@ impl Entry {
             Box::new(hashes)
         });
         topics.hashes().any(|(own, topic)| {
-            // Equal hashes are looked at twice: another topic may have the same.
+            // Topics with equal hashes are compared: another topic may have the same hash.
             hashes.binary_search(&own).is_ok() && targets.contains(topic)
         }) || (hashes.binary_search(&topics.all).is_ok() && targets.iter().any(Topic::is_all))
     }
 }
 
-/// Targets of one envelope that are compared one by one.
+/// Maximum number of targets of an envelope that are compared one by one.
 const FEW_TOPICS: usize = 8;
 
-/// The topics of a session that looks through the log, with their hashes.
+/// The topics of a session that reads the log, with their hashes.
 pub(crate) struct OwnTopics {
     topics: Vec<(u64, Topic)>,
     all: u64,
@@ -224,19 +224,19 @@ impl fmt::Debug for Entry {
     }
 }
 
-/// Entries in a row. When `first` is above the sequence number that was asked for, the ones between are gone.
+/// Consecutive entries. If `first` is above the requested sequence number, the entries in between have left the window.
 #[derive(Debug)]
 pub(crate) struct Read {
     pub(crate) first: u64,
     pub(crate) entries: Vec<Arc<Entry>>,
 }
 
-/// Where a returning client goes on.
+/// Result of looking up a reconnecting client's cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Resume {
     /// From a sequence number in the log.
     At(Start),
-    /// The cursor is of a history that is still to come here: this node lags, or there is no such history.
+    /// The cursor belongs to a history that is not here yet: this node lags, or there is no such history.
     Ahead,
 }
 
@@ -244,9 +244,9 @@ pub(crate) enum Resume {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Start {
     pub(crate) seq: u64,
-    /// What is missing before `seq`.
+    /// Reason why something is missing before `seq`.
     pub(crate) gap: Option<GapReason>,
-    /// Nothing is missing at all, from the cursor to the log's end.
+    /// Nothing is missing from the cursor to the log's end.
     pub(crate) recovered: bool,
 }
 
@@ -272,14 +272,14 @@ impl Log {
         self.end.load(Ordering::Acquire)
     }
 
-    /// The sequence number at which the bus was first up: what stands before it is history, which is replayed and never
-    /// sent as new. `None` before the bus was up.
+    /// The sequence number at which the bus was first up. Earlier entries are history, which is replayed and never sent
+    /// as new. `None` before the bus was up.
     pub(crate) fn up(&self) -> Option<u64> {
         self.up.load(Ordering::Acquire).checked_sub(1)
     }
 
-    /// The bus is there, and the next envelope follows `last`. A history that does not go on from where the log
-    /// stands is a gap.
+    /// Records that the bus is up and that the next envelope follows `last`. A history that does not continue at the
+    /// log's end is a gap.
     pub(crate) fn begin(&self, last: Option<Position>) {
         let mut window = self.write();
         if let Some(last) = last
@@ -296,7 +296,7 @@ impl Log {
         }
     }
 
-    /// Appends an envelope. A position that is not the one after the last is announced as a gap before it.
+    /// Appends an envelope. If its position is not the one after the last, a gap is announced before it.
     pub(crate) fn push(&self, position: Option<Position>, envelope: Arc<Envelope>) {
         self.append(position, Content::Envelope(envelope));
     }
@@ -342,29 +342,29 @@ impl Log {
         drop(gone);
     }
 
-    /// Notes that everything that was acknowledged before this instant is in the log.
+    /// Records that everything that was acknowledged before this instant is in the log.
     pub(crate) fn set_caught_up(&self, at: Instant) {
         self.write().caught_up = Some(at);
     }
 
-    /// Whether everything that was acknowledged before this instant is in the log.
+    /// Returns `true` if everything that was acknowledged before this instant is in the log.
     pub(crate) fn has_caught_up(&self, at: Instant) -> bool {
         self.read_window().caught_up.is_some_and(|caught_up| caught_up > at)
     }
 
-    /// Drops entries that are too old, a bounded number at a time. Returns whether there are more.
+    /// Drops expired entries, a bounded number at a time. Returns `true` if there are more.
     pub(crate) fn trim(&self) -> bool {
         let exceeds = || self.read_window().exceeds(&self.limits, &self.encoded, Instant::now());
         if !exceeds() {
             return false;
         }
-        // They are freed after the lock, or thousands that age at once would hold every worker up.
+        // Freed after the lock is released: thousands of entries that expire at once would delay every worker.
         let gone = self.write().trim(&self.limits, &self.encoded, Instant::now());
         drop(gone);
         exceeds()
     }
 
-    /// Up to `max` entries from `seq` on, or from the oldest one when `seq` has left the window.
+    /// Up to `max` entries from `seq` on, or from the oldest one if `seq` has left the window.
     pub(crate) fn read(&self, seq: u64, max: usize) -> Read {
         let window = self.read_window();
         let first = seq.max(window.first);
@@ -372,13 +372,13 @@ impl Log {
         Read { first, entries: window.entries.iter().skip(skip).take(max).cloned().collect() }
     }
 
-    /// The position of the last envelope before `seq`: the cursor of whoever has everything up to there. `None` where
-    /// that has been forgotten: a later one would hide what lies between.
+    /// The position of the last envelope before `seq`: the cursor of a client that has everything up to there. `None`
+    /// if it is no longer known: a later position would hide the entries in between.
     pub(crate) fn cursor_at(&self, seq: u64) -> Option<Position> {
         self.read_window().cursor_at(seq)
     }
 
-    /// Where a client goes on that has everything up to and including `cursor`.
+    /// The point at which a client resumes that has everything up to and including `cursor`.
     pub(crate) fn resume(&self, cursor: Position) -> Resume {
         let window = self.read_window();
         let Some(newest) = window.segments.back() else {
@@ -390,7 +390,7 @@ impl Log {
             if cursor.epoch > newest.start.epoch {
                 return Resume::Ahead;
             }
-            // All that follows is new to the client. A later segment begins with the gap before it.
+            // Everything that follows is new to the client. A later segment begins with the gap before it.
             let next = window.segments.iter().position(|segment| segment.start > cursor).unwrap_or(0);
             let seq = window.segments[next].seq.saturating_sub(1);
             return Resume::At(if next > 0 && seq >= window.first {
@@ -428,10 +428,10 @@ impl Log {
     }
 }
 
-/// Entries that have left the window. Whoever publishes to a full one drives out one at a time.
+/// Entries that have left the window. Publishing to a full window removes one at a time.
 type Gone = SmallVec<[Arc<Entry>; 1]>;
 
-/// How many entries one step of trimming takes out under the lock.
+/// Number of entries that one step of trimming removes under the lock.
 const TRIM_ENTRIES: usize = 512;
 
 impl Window {
@@ -466,7 +466,7 @@ impl Window {
         })
     }
 
-    /// Takes out what is beyond the limits, up to [`TRIM_ENTRIES`]. The caller drops it without the lock.
+    /// Removes entries beyond the limits, up to [`TRIM_ENTRIES`]. The caller drops them after releasing the lock.
     fn trim(&mut self, limits: &History, encoded: &AtomicUsize, now: Instant) -> Gone {
         let mut gone = Gone::new();
         while gone.len() < TRIM_ENTRIES && self.exceeds(limits, encoded, now) {
@@ -478,7 +478,7 @@ impl Window {
             self.first += 1;
             gone.push(oldest);
         }
-        // The newest segment stays even when it is empty: it knows which position comes next.
+        // The newest segment stays even if it is empty, since it determines the next position.
         while self.segments.len() > 1 && self.segments[1].seq <= self.first {
             self.segments.pop_front();
         }
@@ -521,7 +521,7 @@ mod tests {
         Resume::At(Start { seq, gap: None, recovered: true })
     }
 
-    /// The gap is an entry, which comes at its turn.
+    /// The gap is an entry, which is delivered in its turn.
     fn into_gap(seq: u64) -> Resume {
         Resume::At(Start { seq, gap: None, recovered: false })
     }
@@ -564,7 +564,7 @@ mod tests {
         log.begin(Some(at(5, 0)));
         fill(&log, 5, 1..=2);
         let older = Resume::At(Start::lost(0, GapReason::Bus));
-        assert_eq!(log.resume(at(4, 9)), older, "all that is here is new to it");
+        assert_eq!(log.resume(at(4, 9)), older, "all entries are new to it");
         for ahead in [at(6, 1), at(5, 3), at(5, u64::MAX), at(u64::MAX, u64::MAX)] {
             assert_eq!(log.resume(ahead), Resume::Ahead, "{ahead}: this node may lag");
         }
@@ -579,7 +579,7 @@ mod tests {
         let read = log.read(0, 10);
         assert_eq!(read.entries.len(), 5);
         assert!(is_gap(&read, 2));
-        assert_eq!(read.entries[2].position, Some(at(1, 4)), "a client that saw the gap is past it");
+        assert_eq!(read.entries[2].position, Some(at(1, 4)), "a client that got the gap is past it");
         assert_eq!(log.resume(at(1, 1)), into_gap(1));
         assert_eq!(log.resume(at(1, 3)), into_gap(2));
         assert_eq!(log.resume(at(1, 4)), from(3));
@@ -633,7 +633,7 @@ mod tests {
         by_age.push(Some(at(1, 1)), envelope("x"));
         while by_age.trim() {}
         assert_eq!(by_age.read(0, 10).entries.len(), 0);
-        assert_eq!(by_age.cursor_at(1), Some(at(1, 1)), "an empty window still knows where it is");
+        assert_eq!(by_age.cursor_at(1), Some(at(1, 1)), "an empty window keeps its position");
         assert!(recovers(&by_age, at(1, 1)));
     }
 
@@ -649,7 +649,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_whose_history_was_forgotten_has_no_cursor() {
+    fn a_sequence_number_whose_history_was_removed_has_no_cursor() {
         let log = log(2);
         log.begin(Some(at(1, 0)));
         fill(&log, 1, 1..=2);
@@ -682,7 +682,7 @@ mod tests {
             }
         }
         let kept = log.read(0, 1000).entries;
-        assert!((5..=6).contains(&kept.len()), "{} entries weigh twice as much", kept.len());
+        assert!((5..=6).contains(&kept.len()), "{} entries of twice the size", kept.len());
         assert_eq!(log.encoded.load(Ordering::Relaxed), plain * kept.len());
     }
 
