@@ -1,6 +1,6 @@
-//! Work of the workspace's micro-benchmarks: each function prepares one piece and returns the work to be timed.
+//! Work of the workspace's micro-benchmarks: each function prepares its data and returns the work to be timed.
 //!
-//! Behind the feature `bench`, with no promise to anybody else.
+//! Behind the feature `bench`, and not part of the public API.
 
 use std::{
     sync::Arc,
@@ -20,7 +20,7 @@ use crate::{
     wire::{BusState, GapReason, Outbound, WireFormat},
 };
 
-/// A wire that writes the text and nothing else.
+/// A wire format that writes the text and nothing else.
 struct Plain;
 
 impl WireFormat for Plain {
@@ -45,7 +45,7 @@ impl WireFormat for Plain {
     }
 }
 
-/// One frame into an outbox and out of it again.
+/// Puts one frame into an outbox and takes it out again.
 pub fn outbox() -> impl FnMut() {
     let outbox = Outbox::new(Arc::new(OutboxGroup::new(&OutboxLimits::default())));
     let frame = Bytes::from(vec![b'x'; 150]);
@@ -98,7 +98,7 @@ fn message() -> Message {
     Message::text("x".repeat(150))
 }
 
-/// A pass that hands a number of broadcasts to a number of sessions, and the sessions' reading.
+/// A pass that delivers a number of broadcasts to a number of sessions, and the sessions' reads.
 pub fn pass(sessions: usize, broadcasts: usize) -> impl FnMut() {
     let mut node = Node::new(sessions);
     move || {
@@ -117,14 +117,14 @@ pub fn pass(sessions: usize, broadcasts: usize) -> impl FnMut() {
 pub struct Unicasts {
     node: Node,
     messages: usize,
-    /// Who got one last, and who has read last.
+    /// The user that got the last message, and the user that has read last.
     user: usize,
     reader: usize,
 }
 
 impl Unicasts {
-    /// So many messages at a time, to users out of so many. The log is full, as it is on a node that has run for a
-    /// while.
+    /// Creates the work: `messages` messages at a time, each to one of `sessions` users. The log is full, as it is on a node that
+    /// has run for a while.
     pub fn new(sessions: usize, messages: usize) -> Self {
         let mut unicasts = Self { node: Node::new(sessions), messages, user: 0, reader: 0 };
         for _ in 0..=History::default().max_messages / messages {
@@ -134,21 +134,21 @@ impl Unicasts {
         unicasts
     }
 
-    /// From the envelope to the outbox.
+    /// Sends messages, from the envelope to the outbox.
     ///
     /// # Panics
-    /// With more users than numbers.
+    /// If there are more users than numbers.
     pub fn send(&mut self) {
         for _ in 0..self.messages {
             self.user = (self.user + STRIDE) % self.node.sessions.len();
             let id = i64::try_from(self.user).expect("there are fewer users than numbers");
             let envelope = Envelope::to_topics([Topic::user(&id.into())], Scope::Both, message());
-            self.node.publish(envelope.expect("one user is not none"));
+            self.node.publish(envelope.expect("a list of one user is not empty"));
         }
         self.node.pass();
     }
 
-    /// Out of the outboxes, to the end.
+    /// Reads the outboxes until they are empty.
     pub fn read(&mut self) {
         while self.reader != self.user {
             self.reader = (self.reader + STRIDE) % self.node.sessions.len();
@@ -157,10 +157,10 @@ impl Unicasts {
     }
 }
 
-/// A prime: the next user is never near the last one in memory.
+/// A prime, so that the next user is never near the last one in memory.
 const STRIDE: usize = 7919;
 
-/// A client that comes back and is replayed a number of messages.
+/// A client that reconnects and is replayed a number of messages.
 pub fn replay(messages: u64) -> impl FnMut() {
     let mut node = Node::new(0);
     for _ in 0..messages {
@@ -176,7 +176,7 @@ pub fn replay(messages: u64) -> impl FnMut() {
     }
 }
 
-/// Frames put behind each other for one write, for a number of sessions that get the same.
+/// Frames joined for one write, for a number of sessions that get the same ones.
 pub fn gather(sessions: usize, frames: usize) -> impl FnMut() {
     let frames: std::collections::VecDeque<_> = (0..frames).map(|_| Bytes::from(vec![b'x'; 150])).collect();
     move || {
@@ -187,7 +187,7 @@ pub fn gather(sessions: usize, frames: usize) -> impl FnMut() {
     }
 }
 
-/// Number of bytes that a session had for its body.
+/// Pulls everything from a session. Returns the number of bytes.
 fn read(session: &mut Session) -> u64 {
     match session.poll_next(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(Outbound::Bytes(bytes)) => bytes.len() as u64,

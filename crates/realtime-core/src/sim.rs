@@ -1,6 +1,7 @@
-//! One node whose events and turns a simulation decides: log, shard and sessions without tasks, timers and sockets.
+//! One node for simulations, which decide its events and passes: log, shard and sessions without tasks, timers and
+//! sockets.
 //!
-//! Behind the feature `sim`, with no promise to anybody else.
+//! Behind the feature `sim`, and not part of the public API.
 
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node whose bus has yet to come up.
+    /// Creates a node whose bus is not up yet.
     pub fn new(settings: Settings) -> Self {
         let node = Arc::new(node::Node::new(settings));
         let shard = Shard::new(Arc::clone(&node));
@@ -35,17 +36,17 @@ impl Node {
         apply(event, &self.node);
     }
 
-    /// The bus has acknowledged a position to this node.
+    /// Records a position that the bus has acknowledged to this node.
     pub fn acknowledge(&self, position: Position) {
         self.node.acknowledge(Some(position));
     }
 
-    /// Runs one pass. Returns whether there is more.
+    /// Runs one pass. Returns `true` if there is more.
     pub fn pass(&self) -> bool {
         self.shard.pass().more
     }
 
-    /// A tick of the worker's timer.
+    /// Runs one tick of the worker's timer.
     pub fn tick(&mut self) {
         self.ticks += 1;
         self.shard.tick(self.ticks, Ticks::new(&self.node.settings));
@@ -54,7 +55,7 @@ impl Node {
     /// Opens a session.
     ///
     /// # Errors
-    /// When a limit is reached.
+    /// If a limit is reached.
     pub fn connect(
         &self,
         user: &UserId,
@@ -67,7 +68,7 @@ impl Node {
         self.shard.register(principal, transport, wire, cursor.map(str::parse)).map(Session::new)
     }
 
-    /// Ends a user's sessions behind a position.
+    /// Ends a user's sessions after a position.
     pub fn close_after(&self, user: &UserId, reason: CloseReason, after: Position) {
         for session in self.node.directory.of(user) {
             session.close_after(reason, Some(after));

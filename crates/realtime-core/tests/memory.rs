@@ -1,4 +1,4 @@
-//! What a connected, idle session costs in memory: everything that the hub keeps for it, as the process pays for it.
+//! Memory of a connected, idle session: everything that the hub keeps for it, measured on the process.
 //!
 //! The table is printed with `cargo test -p realtime-core --test memory -- --nocapture`.
 #![cfg(all(target_os = "linux", feature = "jwt"))]
@@ -37,7 +37,7 @@ impl WireFormat for Plain {
     }
 }
 
-/// The anonymous memory that the process has in use.
+/// Anonymous memory of the process in bytes.
 fn resident() -> usize {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
@@ -45,7 +45,7 @@ fn resident() -> usize {
 }
 
 fn connect(hub: &Hub, user: usize) -> Session {
-    // One for all would keep what the last tokens said, which is bounded and not the sessions'.
+    // A shared one would cache the last tokens, which is bounded and not part of a session.
     let jwt = JwtAuthenticator::new(JwtAlgorithm::Hs256, "a secret of the tests, long enough").unwrap();
     let mut claims = Claims::new(i64::try_from(user).unwrap(), 4_102_444_800);
     claims.client_id = Some("e5cd7e4891bf95d1d19206ce24a7b32e".into());
@@ -55,8 +55,8 @@ fn connect(hub: &Hub, user: usize) -> Session {
     hub.connect(principal, Transport::new("test"), &wire, None).unwrap()
 }
 
-/// Bytes a session of so many new users, beside the [`Session`] itself, which its connection owns. The sessions are
-/// returned, since the next ones must not find their memory.
+/// Bytes per session of `users` new users, besides the [`Session`] itself, which its connection owns. The sessions are
+/// returned, so that the next ones cannot reuse their memory.
 async fn measure(hub: &Hub, first: usize, users: usize) -> (usize, Vec<Session>) {
     let mut kept = Vec::with_capacity(SESSIONS);
     let before = resident();
@@ -80,7 +80,7 @@ async fn an_idle_session_takes_little_memory() {
     println!("{:>20} bytes a session", "sessions of a user");
     println!("{:>20} {alone}", 1);
     println!("{:>20} {shared}", 4);
-    // The allocator's own slack is in it.
+    // The slack of the allocator is included.
     assert!(alone < 640, "{alone} bytes a session of a user with one");
     assert!(shared < alone, "{shared} bytes a session of a user with four, which share a login");
 }

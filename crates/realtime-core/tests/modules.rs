@@ -1,7 +1,7 @@
 //! The modules of this crate import each other in one direction only.
 //!
-//! A module is a file. It imports another when a `use` or a path in it names something of the other's, resolved through
-//! whatever re-exports are on the way; test modules don't count, nor does the crate's root, which exports all.
+//! A module is a file. It imports another one if a `use` or a path in it names an item of the other, resolved through
+//! all re-exports on the way. Test modules do not count, nor does the crate's root, which exports all.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::{
@@ -15,13 +15,13 @@ use syn::{
     visit::{self, Visit},
 };
 
-/// The names on the way from the crate's root.
+/// A path of names from the crate's root.
 type Names = Vec<String>;
 
-/// Which modules import which, and what.
+/// For each module, the modules that it imports and the names that it imports from them.
 type Imports = BTreeMap<Names, BTreeMap<Names, BTreeSet<String>>>;
 
-/// The modules of a crate, those within files included.
+/// The modules of a crate, including those within files.
 #[derive(Default)]
 struct Crate(BTreeMap<Names, Module>);
 
@@ -29,14 +29,14 @@ struct Crate(BTreeMap<Names, Module>);
 struct Module {
     /// The module that is the file.
     file: Names,
-    /// What is imported or exported under a name, unless it comes from another crate.
+    /// The target of each imported or exported name; `None` if it is in another crate.
     names: HashMap<String, Option<Names>>,
-    /// All paths that lead to somewhere in the crate.
+    /// All paths that lead to items of the crate.
     paths: Vec<Names>,
 }
 
 impl Crate {
-    /// Reads the modules that are not tests, from the root on. `read` has the text of a file below `src`.
+    /// Reads all modules except tests, starting at the root. `read` returns the text of a file below `src`.
     fn parse(read: &impl Fn(&str) -> Option<String>) -> Self {
         let mut this = Self::default();
         this.parse_file(Names::new(), &read("lib.rs").unwrap(), read);
@@ -55,7 +55,7 @@ impl Crate {
         }
     }
 
-    /// The module in which what the path names is written; `None` in another crate.
+    /// The module that contains the item of a path; `None` in another crate.
     fn resolve(&self, path: &[String]) -> Option<&Module> {
         let mut module = Names::new();
         for (index, name) in path.iter().enumerate() {
@@ -91,7 +91,7 @@ impl Crate {
     }
 }
 
-/// Finds what one module, and those within it, imports.
+/// Finds the imports of one module and of the modules within it.
 struct Reader<'a> {
     modules: &'a mut Crate,
     file: Names,
@@ -105,7 +105,7 @@ impl Reader<'_> {
         self.modules.0.get_mut(&self.module).unwrap()
     }
 
-    /// A path as it goes from the crate's root; `None` where it is none of this crate.
+    /// The absolute path from the crate's root; `None` if it leads to another crate.
     fn absolute(&self, path: &[String]) -> Option<Names> {
         let ups = path.iter().take_while(|name| *name == "super").count();
         let (base, rest) = match path[0].as_str() {
@@ -117,7 +117,7 @@ impl Reader<'_> {
                 if self.modules.0.contains_key(&child) || self.files.contains(&child) {
                     (self.module.clone(), path)
                 } else if first.starts_with(char::is_lowercase) {
-                    // Perhaps a module that was imported.
+                    // It may be a module that was imported.
                     (self.modules.0[&self.module].names.get(first)?.clone()?, &path[1..])
                 } else {
                     return None;
@@ -209,7 +209,7 @@ impl<'ast> Visit<'ast> for Reader<'_> {
     }
 
     fn visit_macro(&mut self, item: &'ast Macro) {
-        // Its tokens may be anything; what begins as a path of this crate is one.
+        // Its tokens may be anything; a sequence that begins like a path of this crate counts as one.
         let text = item.tokens.to_string().replace("::", " :: ");
         let words: Vec<&str> =
             text.split(|c: char| c.is_whitespace() || "(){}[],;&*<>!?.=|".contains(c)).collect();
@@ -237,7 +237,7 @@ fn is_test(attributes: &[Attribute]) -> bool {
     })
 }
 
-/// Every circle: its modules, and what in it imports what.
+/// Every circle: its modules, and the names that they import from each other.
 fn circles(imports: &Imports) -> Vec<String> {
     let reach = |from: &Names| {
         let (mut reached, mut left) = (BTreeSet::new(), vec![from.clone()]);

@@ -1,4 +1,4 @@
-//! What an application does with the sessions of its node.
+//! Access of an application to the sessions of its node.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::{
@@ -18,7 +18,7 @@ use realtime_core::{
 const SOCKET: Transport = Transport::new("socket");
 const STREAM: Transport = Transport::new("stream").text_only();
 
-/// A line for each message.
+/// A wire format with a line for each message.
 #[derive(Debug)]
 struct Lines;
 
@@ -53,7 +53,7 @@ fn login(user: i64) -> Principal {
     Principal::new(user.into(), &format!("token of {user}"))
 }
 
-/// What is written to the session's socket, up to a line.
+/// The text that is written to the session's socket, up to a line.
 async fn until(session: &mut Session, line: &str) -> String {
     let mut text = String::new();
     while !text.ends_with(&format!("{line}\n")) {
@@ -156,7 +156,7 @@ async fn a_message_leaves_one_session_out_published_sent_and_replayed() {
     assert_eq!(until(&mut sessions[0], "last").await, "last\n");
     let other = until(&mut sessions[1], "last").await;
     let mut lines: Vec<&str> = other.lines().collect();
-    // Local sends are in no order with the others.
+    // Local sends have no order relative to the others.
     lines.sort_unstable();
     assert_eq!(lines, ["last", "published 0", "published 1", "published 2", "sent"]);
 }

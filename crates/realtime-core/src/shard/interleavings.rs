@@ -1,4 +1,4 @@
-//! The hand-over between passes, the log, outboxes and their lanes, in every order that `shuttle` tries.
+//! The hand-over between passes, the log, outboxes and direct writes, under the schedules that `shuttle` tries.
 
 use std::{
     future::poll_fn,
@@ -21,13 +21,13 @@ use crate::{
     wire::{DirectWrite, GapReason, Outbound, SendDirect, WireFormat},
 };
 
-/// How many orders are tried.
+/// Number of schedules.
 const ITERATIONS: usize = 1_000;
 
-/// How many messages are published.
+/// Number of published messages.
 const MESSAGES: u64 = 9;
 
-/// Frames that a test can read, each a line: the text of a message, `gap`, `ping`.
+/// Wire format for tests, with a line for each frame: the text of a message, `gap`, `ping`.
 #[derive(Debug)]
 struct LineWire;
 
@@ -53,7 +53,7 @@ impl WireFormat for LineWire {
     }
 }
 
-/// A node whose outboxes hold one message, and a log of so many.
+/// A node whose outboxes hold one message, and whose log holds `window` messages.
 fn new_node(window: usize) -> (Arc<Node>, Arc<Shard>) {
     let node = Arc::new(Node::new(Settings {
         history: History { max_messages: window, ..History::default() },
@@ -73,7 +73,7 @@ fn connect(shard: &Arc<Shard>, user: i64, cursor: Option<Position>) -> Session {
     Session::new(registered.expect("there is room"))
 }
 
-/// Publishes messages `1`, `2`, ... to everybody, with passes over one and over two of them.
+/// Publishes messages `1`, `2`, ... to all, with passes over one and over two of them.
 fn publish_all(shard: &Shard) {
     for offset in 1..=MESSAGES {
         let envelope = Envelope::broadcast(Scope::Both, Message::text(offset.to_string()));
@@ -84,12 +84,12 @@ fn publish_all(shard: &Shard) {
     }
 }
 
-/// What a session's body gives next.
+/// Pulls the next output of a session's body.
 fn pull(session: &mut Session) -> Outbound {
     block_on(poll_fn(|cx| session.poll_next(cx)))
 }
 
-/// A socket: what was written to it, and how many bytes it still takes.
+/// A socket: the text that was written to it, and the number of bytes that it still accepts.
 #[derive(Debug, Clone)]
 struct Socket(Arc<Mutex<(String, usize)>>);
 
@@ -98,7 +98,7 @@ impl Socket {
         Self(Arc::new(Mutex::new((String::new(), room))))
     }
 
-    /// Takes all of it, as a dispatcher sees to.
+    /// Accepts all bytes, like a dispatcher that waits for the socket.
     fn write_all(&self, bytes: &[u8]) {
         lock(&self.0).0 += str::from_utf8(bytes).expect("frames are texts");
     }
@@ -120,8 +120,8 @@ impl DirectWrite for Socket {
     fn abort(&self) {}
 }
 
-/// Whoever runs a connection on its socket: it writes what it pulls, and has frames written directly when nothing
-/// waits. It goes on until the session is closed.
+/// The connection's task: it writes what it pulls, and opens direct writing when nothing is queued, until the session
+/// is closed.
 fn serve(mut session: Session, socket: &Socket) {
     session.attach(Arc::new(socket.clone()));
     loop {
@@ -180,7 +180,7 @@ fn a_session_that_comes_with_a_cursor_gets_everything_behind_it_once_and_in_orde
 }
 
 #[test]
-fn what_a_session_misses_it_is_told_of_at_its_place() {
+fn messages_that_a_session_misses_are_announced_at_their_place() {
     check_random(
         || {
             let (_node, shard) = new_node(2);
@@ -215,7 +215,7 @@ fn two_lanes_write_one_stream_of_whole_frames() {
         || {
             let (_node, shard) = new_node(100);
             let session = connect(&shard, 1, None);
-            // The lane closes somewhere, mostly in the middle of a frame.
+            // The direct lane closes somewhere, mostly within a frame.
             let socket = Socket::new(thread_rng().gen_range(0..16));
             let handle = session.handle();
             let body = {
@@ -233,7 +233,7 @@ fn two_lanes_write_one_stream_of_whole_frames() {
             };
             publish_all(&shard);
             local.join().expect("local sends end");
-            // Until everything that was taken has been written.
+            // Until all pulled bytes have been written.
             let expected = messages().len() + sent.load(Ordering::Relaxed) * "local\n".len();
             while socket.text().len() < expected {
                 thread::yield_now();
@@ -271,7 +271,7 @@ fn a_topic_given_to_a_session_that_is_opening_is_its_own() {
             let second = connect(&shard, 2, None);
             subscriber.join().expect("it is found");
             let members = shard.lock();
-            for slot in members.topics.get(&topic).expect("somebody is in it") {
+            for slot in members.topics.get(&topic).expect("a session is in it") {
                 assert_eq!(members.sessions[*slot as usize].session.id, second.handle().id());
             }
         },
@@ -290,12 +290,12 @@ fn a_connections_own_frame_does_not_land_in_another() {
             session.open_direct();
             let handle = session.handle();
             let local = thread::spawn(move || {
-                // The rest of the other frame may take the only place.
+                // The rest of the other frame may take the only slot of the queue.
                 while handle.send_local("local").is_err() {
                     thread::yield_now();
                 }
             });
-            // What the body does between two pulls.
+            // The body's work between two pulls.
             let mut pong = Some(Bytes::from_static(b"pong\n"));
             loop {
                 if let Some(frame) = pong.take() {

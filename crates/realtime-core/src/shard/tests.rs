@@ -1,4 +1,4 @@
-//! The shard against what it promises, pass by pass.
+//! Tests of a shard's guarantees, pass by pass.
 
 use std::{
     collections::HashMap,
@@ -21,7 +21,7 @@ use crate::{
 
 const TRANSPORT: Transport = Transport::new("test");
 
-/// Frames that a test can read, each a line: `m<epoch>.<offset> <text>`, `g<cursor>`, `h<cursor>`.
+/// Wire format for tests, with a line for each frame: `m<epoch>.<offset> <text>`, `g<cursor>`, `h<cursor>`.
 #[derive(Debug)]
 struct PlainWire;
 
@@ -68,7 +68,7 @@ fn connect(shard: &Arc<Shard>, user: i64, cursor: Option<Position>) -> Session {
 fn drain(session: &mut Session) -> Vec<String> {
     let mut text = String::new();
     let mut cx = Context::from_waker(Waker::noop());
-    // A session that looked at much in vain, or has given much, asks to be polled again.
+    // A session that read many entries in vain, or has returned many bytes, asks to be polled again.
     for _ in 0..1000 {
         match session.poll_next(&mut cx) {
             Poll::Ready(Outbound::Bytes(bytes)) => text += str::from_utf8(&bytes).unwrap(),
@@ -112,13 +112,13 @@ fn a_session_in_two_of_the_topics_gets_the_message_once() {
 }
 
 #[test]
-fn entries_in_a_row_go_to_each_session_from_where_it_stands() {
+fn consecutive_entries_go_to_each_session_from_its_own_position() {
     let (node, shard) = new_node(Settings::default());
     let mut early = connect(&shard, 1, None);
     shard.pass();
     publish(&node, 1, to_all("a"));
     publish(&node, 2, to_all("b"));
-    // It has had the first two elsewhere, and is ahead of the shard.
+    // It got the first two from another node, and is ahead of the shard.
     let mut ahead = connect(&shard, 2, Some(at(1, 2)));
     for (offset, envelope) in (3..).zip([to_all("c"), to_user(2, "d"), to_user(2, "e"), to_all("f")]) {
         publish(&node, offset, envelope);
@@ -201,7 +201,7 @@ fn ticks() -> Ticks {
 }
 
 #[test]
-fn a_tick_ends_what_has_to_end_and_only_that() {
+fn a_tick_ends_only_expired_stalled_and_silent_sessions() {
     let (_, shard) = new_node(Settings::default());
     let ticks = Ticks { max_stall: 2, timeout: 4, ..ticks() };
     let mut healthy = connect(&shard, 1, None);
@@ -231,12 +231,12 @@ fn a_tick_ends_what_has_to_end_and_only_that() {
         }
     }
     assert_eq!(stalled.handle().closing(), Some(CloseReason::SlowConsumer));
-    assert!(!shard.node.directory.any(&3.into(), |_| true), "a stalled socket holds no books open");
+    assert!(!shard.node.directory.any(&3.into(), |_| true), "a stalled session is removed");
     assert_eq!(healthy.handle().closing(), None);
 }
 
 #[test]
-fn a_worker_that_missed_the_window_says_so() {
+fn a_worker_that_missed_the_window_announces_a_gap() {
     let history = History { max_messages: 2, ..History::default() };
     let (node, shard) = new_node(Settings { history, ..Settings::default() });
     let mut session = connect(&shard, 1, None);
@@ -259,7 +259,7 @@ fn starting_node() -> (Arc<Node>, Arc<Shard>) {
 }
 
 #[test]
-fn history_is_nobodys_news_and_is_replayed_to_whom_it_is_new() {
+fn history_is_replayed_behind_a_cursor_and_never_sent_as_new() {
     let (node, shard) = starting_node();
     let (mut fresh, mut back) = (connect(&shard, 1, None), connect(&shard, 1, Some(at(1, 3))));
     let (mut early, mut bogus) = (connect(&shard, 1, Some(at(1, 1))), connect(&shard, 1, Some(at(1, 99))));
@@ -275,7 +275,7 @@ fn history_is_nobodys_news_and_is_replayed_to_whom_it_is_new() {
     assert_eq!(fresh.begin(), Some(Begin { cursor: Some(at(1, 5)), recovered: None }));
     assert_eq!(drain(&mut back), ["m1.4 old", "m1.5 old", "m1.6 new"]);
     assert_eq!(back.begin(), Some(Begin { cursor: Some(at(1, 3)), recovered: Some(true) }));
-    // It begins at its own cursor: an id in front of a gap that is still to come would hide it.
+    // It begins at its own cursor: an id before a gap that has yet to be sent would hide the gap.
     assert_eq!(early.begin(), Some(Begin { cursor: Some(at(1, 1)), recovered: Some(false) }));
     assert_eq!(drain(&mut early), ["g1.2", "m1.3 old", "m1.4 old", "m1.5 old", "m1.6 new"]);
     assert_eq!((drain(&mut bogus), bogus.begin()), (vec![], None));
@@ -289,7 +289,7 @@ fn a_cursor_ahead_of_a_lagging_node_is_waited_for_and_gets_nothing_twice() {
         publish(&node, offset, to_user(1, "x"));
         shard.pass();
         if offset < 3 {
-            // It was written before the session came: it proves nothing about the session's cursor.
+            // Before the session connected, so it proves nothing about the session's cursor.
             node.log.set_caught_up(Instant::now() - Duration::from_secs(1));
             assert_eq!((drain(&mut session), session.begin()), (vec![], None));
         }
@@ -330,7 +330,7 @@ fn a_new_epoch_that_reaches_past_a_cursor_lets_it_begin() {
 }
 
 #[test]
-fn a_session_is_not_told_of_a_place_that_lies_behind_it() {
+fn a_heartbeat_never_moves_a_cursor_back() {
     let (node, shard) = new_node(Settings::default());
     for offset in 1..=4 {
         publish(&node, offset, to_user(1, "x"));
@@ -366,7 +366,7 @@ fn an_end_comes_behind_what_was_acknowledged_before_it_and_before_what_came_late
 }
 
 #[test]
-fn an_end_whose_place_is_not_known_waits_until_the_node_has_caught_up() {
+fn an_end_without_a_position_waits_until_the_node_has_caught_up() {
     let (node, shard) = new_node(Settings::default());
     let mut session = connect(&shard, 1, None);
     session.handle().0.close_after(CloseReason::Kicked, None);
@@ -380,7 +380,7 @@ fn an_end_whose_place_is_not_known_waits_until_the_node_has_caught_up() {
 }
 
 #[test]
-fn an_end_does_not_wait_for_ever_for_what_never_comes() {
+fn an_end_waits_for_a_limited_time_only() {
     let (_, shard) = new_node(Settings::default());
     let mut session = connect(&shard, 1, None);
     session.handle().0.close_after(CloseReason::Kicked, Some(at(1, 2)));
@@ -403,7 +403,7 @@ fn a_close_comes_behind_what_this_node_has_published() {
 }
 
 #[test]
-fn who_is_being_served_is_not_blamed_for_silence() {
+fn a_client_that_is_being_served_is_not_closed_for_silence() {
     let outbox = OutboxLimits { max_messages: 1, ..OutboxLimits::default() };
     let (node, shard) = new_node(Settings { outbox, ..Settings::default() });
     let ticks = Ticks { per_heartbeat: 20, timeout: 10, ..ticks() };
@@ -424,7 +424,7 @@ fn who_is_being_served_is_not_blamed_for_silence() {
     publish(&node, 2, to_user(1, "x"));
     shard.pass();
     (20..=59).for_each(|_| assert!(!turn(&mut session, true)));
-    // From the heartbeat of tick 60 on nothing comes any more.
+    // From the heartbeat of tick 60 on, the client does not answer any more.
     let closed = (60..=100).find(|_| turn(&mut session, false));
     assert_eq!(closed, Some(71));
 }
@@ -460,7 +460,7 @@ fn a_subscription_that_meets_its_session_half_registered_touches_no_other() {
     }
 }
 
-/// Frames as [`PlainWire`] makes them, but of one text, which makes none.
+/// A wire format like [`PlainWire`] that panics on one text.
 #[derive(Debug)]
 struct FaultyWire;
 
@@ -488,7 +488,7 @@ impl WireFormat for FaultyWire {
 }
 
 #[tokio::test]
-async fn a_pass_that_panics_costs_those_alone_whose_frame_it_was() {
+async fn a_pass_that_panics_ends_only_the_session_of_the_faulty_frame() {
     let node = Arc::new(Node::new(Settings::default()));
     node.log.begin(Some(at(1, 0)));
     let shard = Shard::spawn(Arc::clone(&node));
@@ -527,7 +527,7 @@ async fn a_pass_that_panics_costs_those_alone_whose_frame_it_was() {
     assert!(catch_unwind(poll).is_err(), "it ends with its own connection");
 }
 
-/// Waits until the delivery task has done what it can without time passing.
+/// Waits until the delivery task has done everything that it can do without time passing.
 async fn settled(shard: &Shard, seq: u64) -> bool {
     for _ in 0..100 {
         if shard.lock().seq == seq {
@@ -564,7 +564,7 @@ async fn the_next_pass_waits_for_the_bodies_that_the_last_one_woke() {
     }
     assert!(
         began.elapsed() <= Duration::from_millis(10),
-        "a body that does not ask is not waited for any longer"
+        "a body that does not pull is not waited for any longer"
     );
     send(5);
     assert!(settled(&shard, 5).await, "nor again");
@@ -591,7 +591,7 @@ fn an_evicted_session_counts_until_its_connection_has_ended() {
 }
 
 #[test]
-fn a_tick_looks_at_the_sessions_whose_turn_it_is_and_at_those_with_something_on_their_way() {
+fn a_tick_checks_sessions_in_turn_and_those_with_unfinished_work() {
     let (node, shard) = new_node(Settings::default());
     let ticks = Ticks { per_heartbeat: 1000, max_stall: 2, ..ticks() };
     let mut sessions: Vec<_> = (0..100).map(|user| connect(&shard, user, None)).collect();
@@ -686,7 +686,7 @@ fn a_pass_ends_behind_an_entry_when_it_has_met_many_sessions() {
 }
 
 #[test]
-fn who_comes_to_a_shard_that_lags_is_not_told_what_was_there_before() {
+fn a_new_session_of_a_lagging_shard_does_not_get_earlier_messages() {
     let (node, shard) = new_node(Settings::default());
     publish(&node, 1, to_all("before"));
     let mut session = connect(&shard, 1, None);
@@ -712,7 +712,7 @@ fn one_message_to_many_sockets_is_written_in_several_passes() {
     assert!(shard.pass().more);
     let first = written(&clients);
     assert!(first > 0 && first < 9000, "{first} sockets were written to in one pass");
-    // One whose turn has yet to come ends with what it was sent, and another one takes its slot.
+    // A session whose turn has yet to come ends with the frames it was sent, and another one takes its slot.
     let mut last = clients.pop().unwrap();
     last.session.close(CloseReason::Normal);
     assert_eq!(drain(&mut last.session), ["cnormal"], "the frame itself went straight to the socket");
@@ -756,23 +756,23 @@ fn a_token_that_ends_before_its_sessions_turn_ends_it_in_time() {
     assert!(shard.lock().expiring.is_empty());
 }
 
-/// What happens in one step of the model.
+/// One step of the model.
 #[derive(Debug, Clone)]
 enum Step {
-    /// Somebody publishes to one user, or to all (`None`).
+    /// A message to one user, or to all (`None`).
     Publish(Option<i64>),
     /// The bus skips positions.
     Skip(u64),
     Pass,
-    /// A client's body takes up to so many bytes into the buffer before the socket.
+    /// A client's body pulls up to a number of bytes into the buffer before the socket.
     Read(usize, usize),
-    /// A client's buffer gets to its socket.
+    /// A client's buffer is written to its socket.
     Write(usize),
-    /// A client's socket has room for so many bytes, and is written to directly if it can be.
+    /// A client's socket accepts a number of bytes, and is written to directly if it can be.
     Direct(usize, usize),
-    /// A client goes away and comes back with its cursor.
+    /// A client disconnects and reconnects with its cursor.
     Reconnect(usize),
-    /// A client goes away and comes back with nothing.
+    /// A client disconnects and reconnects without a cursor.
     Fresh(usize),
 }
 
@@ -792,17 +792,17 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A client as the model sees it: it knows only what it was sent.
+/// A client of the model, which knows only the frames that it was sent.
 struct Client {
     session: Session,
     user: i64,
-    /// It has everything up to here, or was told of a gap.
+    /// It has everything up to here, or was sent a gap.
     has: u64,
     buffer: String,
     socket: Socket,
 }
 
-/// What has come out of a socket, and how much more it takes past the body.
+/// The text that was written to a socket, and the number of bytes that it accepts past the body.
 #[derive(Debug, Clone, Default)]
 struct Socket(Arc<Mutex<(String, usize)>>);
 
@@ -827,7 +827,7 @@ impl Client {
         Self { session, user, has, buffer: String::new(), socket }
     }
 
-    /// The body takes up to so many bytes.
+    /// The body pulls up to `bytes` bytes.
     fn read(&mut self, bytes: usize) {
         let mut cx = Context::from_waker(Waker::noop());
         self.session.taken = WRITE_BUDGET.saturating_sub(bytes as u32);
@@ -836,12 +836,12 @@ impl Client {
         }
     }
 
-    /// What the body has taken gets to the socket.
+    /// The pulled bytes are written to the socket.
     fn write(&mut self) {
         self.socket.0.lock().unwrap().0.push_str(&mem::take(&mut self.buffer));
     }
 
-    /// Checks each frame that has arrived whole against the list of all that was published.
+    /// Checks each whole frame that has arrived against the list of published messages.
     fn check(&mut self, published: &HashMap<u64, Option<i64>>) -> Result<(), TestCaseError> {
         let arrived = {
             let text = &mut self.socket.0.lock().unwrap().0;
@@ -875,8 +875,8 @@ impl Client {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
-    /// Against a plain list of what was published: each session sees its messages in order, none twice, and
-    /// none missing without a gap, however it stalls, reconnects or falls out of the window.
+    /// Compared with a plain list of published messages: each session gets its messages in order, none twice, and none
+    /// is missing without a gap, however it stalls, reconnects or falls out of the window.
     #[test]
     fn sessions_see_everything_in_order_or_a_gap(
         steps in proptest::collection::vec(step(), 1..200),
@@ -893,7 +893,7 @@ proptest! {
         let open = |user: i64, cursor: Option<u64>| {
             let cursor = cursor.map(|offset| Position { epoch: 1, offset });
             let session = connect(&shard, user, cursor);
-            // A worker that lags behind the window cannot tell where a session begins: a gap comes first.
+            // A worker that lags behind the window does not know where a session begins: a gap comes first.
             let has = cursor.or(session.cursor()).map_or(0, |cursor| cursor.offset);
             Client::open(session, user, has)
         };
@@ -928,7 +928,7 @@ proptest! {
                 client.check(&published)?;
             }
         }
-        // At the end all sockets take everything.
+        // At the end all sockets accept everything.
         while shard.pass().more {}
         for client in &mut clients {
             for _ in 0..CATCH_UP_ENTRIES {
