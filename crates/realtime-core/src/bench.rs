@@ -123,8 +123,8 @@ pub struct Unicasts {
 }
 
 impl Unicasts {
-    /// Creates the work: `messages` messages at a time, each to one of `sessions` users. The log is full, as it is on a node that
-    /// has run for a while.
+    /// Creates the work: `messages` messages at a time, each to one of `sessions` users. The log is full, as it is on a
+    /// node that has run for a while.
     pub fn new(sessions: usize, messages: usize) -> Self {
         let mut unicasts = Self { node: Node::new(sessions), messages, user: 0, reader: 0 };
         for _ in 0..=History::default().max_messages / messages {

@@ -535,7 +535,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_cursor_goes_on_right_after_itself() {
+    fn a_known_cursor_resumes_right_after_itself() {
         let log = log(10);
         log.begin(Some(at(1, 0)));
         assert_eq!(log.resume(at(1, 0)), from(0));
@@ -547,7 +547,7 @@ mod tests {
     }
 
     #[test]
-    fn what_left_the_window_is_a_gap() {
+    fn entries_that_left_the_window_are_a_gap() {
         let log = log(3);
         log.begin(Some(at(1, 0)));
         fill(&log, 1, 1..=10);
@@ -571,7 +571,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_in_the_positions_is_announced_where_it_is() {
+    fn skipped_positions_are_announced_as_a_gap_at_their_place() {
         let log = log(10);
         log.begin(Some(at(1, 0)));
         fill(&log, 1, 1..=2);
@@ -638,7 +638,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_of_a_history_between_two_that_are_here_meets_the_gap_between_them() {
+    fn a_cursor_of_a_missing_epoch_resumes_at_the_gap_in_its_place() {
         let log = log(20);
         log.begin(Some(at(1, 0)));
         fill(&log, 1, 1..=2);

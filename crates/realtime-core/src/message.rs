@@ -283,7 +283,7 @@ impl Envelope {
         &self.message
     }
 
-    /// Approximate number of bytes that the envelope takes in memory.
+    /// Approximate memory use of the envelope in bytes.
     pub(crate) fn footprint(&self) -> usize {
         let topics: usize = self.topics.iter().map(|topic| topic.as_str().len() + 32).sum();
         self.message.data.as_bytes().len() + self.message.event.as_str().len() + topics + size_of::<Self>()

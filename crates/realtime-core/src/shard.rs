@@ -540,9 +540,10 @@ impl Drop for Shard {
 
 /// The delivery task of a shard, which ends with it.
 ///
-/// After a pass it waits until the bodies that were woken have written, and then pauses for about as long as all that
-/// took; each of the two takes `max_delay` at most. A burst therefore costs each connection one write for all messages
-/// published in that time, even if a publisher waits for each answer. A single message never waits.
+/// After a pass it waits until the bodies that were woken have written, and then pauses for about as long as the pass
+/// and the wait took. The wait and the pause take `max_delay` at most each. A burst therefore costs each connection one
+/// write for all messages published in that time, even if a publisher waits for each answer. A single message never
+/// waits.
 async fn run(
     shard: Weak<Shard>,
     wake: Arc<Notify>,

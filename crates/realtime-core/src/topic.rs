@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_users_topic_tells_the_user() {
+    fn a_users_topic_contains_the_user() {
         for id in ["42", "0", "-3", "007", "+5", "-0", "u-7", "9223372036854775808", "-9223372036854775808"] {
             let user: UserId = id.parse().unwrap();
             assert_eq!(Topic::user(&user).as_user(), Some((&user).into()), "{id}");

@@ -66,7 +66,7 @@ async fn until(session: &mut Session, line: &str) -> String {
 }
 
 #[tokio::test]
-async fn hooks_see_every_session_once_and_what_is_sent_on_opening_comes_first() {
+async fn hooks_see_every_session_once_and_messages_sent_on_opening_come_first() {
     let log = Arc::new(Mutex::new(Vec::new()));
     let note = |log: &Arc<Mutex<Vec<String>>>, line: String| {
         log.lock().unwrap_or_else(PoisonError::into_inner).push(line);
@@ -162,7 +162,7 @@ async fn a_message_leaves_one_session_out_published_sent_and_replayed() {
 }
 
 #[tokio::test]
-async fn a_session_that_reads_the_log_by_itself_is_left_out_too() {
+async fn a_session_that_reads_the_log_itself_is_left_out_too() {
     let mut settings = realtime_core::Settings::default();
     settings.outbox.max_messages = 1;
     let hub = Hub::builder().settings(settings).start().unwrap();

@@ -473,14 +473,14 @@ mod tests {
     }
 
     #[test]
-    fn of_a_header_that_came_twice_the_first_counts_and_all_can_be_seen() {
+    fn the_first_of_two_headers_counts_and_all_are_available() {
         let twice = handshake("", &[("authorization", "Bearer A"), ("Authorization", "Bearer B")]);
         assert_eq!(twice.token(), Some("A"));
         assert_eq!(twice.header_all("AUTHORIZATION").collect::<Vec<_>>(), ["Bearer A", "Bearer B"]);
     }
 
     #[test]
-    fn a_header_that_is_not_text_is_there_and_equals_nothing() {
+    fn a_header_that_is_not_text_is_present_and_equals_no_expected_value() {
         let headers = [("origin", b"https://\xff.com".as_slice()), ("cookie", b"a=1"), ("cookie", b"b=\xfe")];
         let handshake = Handshake::new(Transport::new("sse"), "", headers, None);
         assert_eq!(handshake.header("Origin"), Some("https://\u{fffd}.com"));

@@ -75,7 +75,7 @@ pub struct Claims {
     pub topics: Vec<Topic>,
     /// Expiry, in seconds since 1970.
     pub exp: u64,
-    /// Time of issue, in seconds since 1970. It decides which tokens are revoked with a user's older tokens.
+    /// Time of issue, in seconds since 1970; [`Hub::revoke_user`](crate::Hub::revoke_user) compares it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iat: Option<u64>,
     /// Distinguishes two tokens of one second, so that kicking one does not affect the other.
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_tokens_are_told_apart() {
+    fn bad_tokens_are_distinguished() {
         let jwt = JwtAuthenticator::new(JwtAlgorithm::Hs256, SECRET).unwrap();
         let stranger = JwtAuthenticator::new(JwtAlgorithm::Hs256, "another secret").unwrap();
         let good = Claims { sub: Some(1.into()), exp: now() + 60, ..Claims::default() };
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_is_refused_leaves_nothing_behind() {
+    fn a_refused_token_is_not_cached() {
         let jwt = JwtAuthenticator::new(JwtAlgorithm::Hs256, SECRET).unwrap();
         let stranger = JwtAuthenticator::new(JwtAlgorithm::Hs256, "another secret").unwrap();
         let good = Claims { sub: Some(1.into()), exp: now() + 60, ..Claims::default() };

@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_is_no_network_is_named() {
+    fn an_invalid_entry_is_named_in_the_error() {
         let error = TrustedProxies::new(["10.0.0.0/8", "localhost"]).unwrap_err();
         assert_eq!(
             error.to_string(),

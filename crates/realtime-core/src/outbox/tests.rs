@@ -55,7 +55,7 @@ fn a_lost_local_send_is_announced_once() {
 }
 
 #[test]
-fn what_waits_is_sent_before_the_close() {
+fn queued_frames_are_sent_before_the_close() {
     let outbox = outbox(10, 100);
     outbox.offer(&frame(1)).unwrap();
     outbox.close(CloseReason::Kicked);
@@ -66,7 +66,7 @@ fn what_waits_is_sent_before_the_close() {
 }
 
 #[test]
-fn only_a_socket_that_takes_nothing_stalls() {
+fn only_a_socket_that_accepts_nothing_stalls() {
     let outbox = outbox(10, 100);
     let stalled = || outbox.tick(false).stalled;
     assert_eq!((stalled(), stalled()), (0, 0), "nothing waits");
@@ -165,7 +165,7 @@ fn a_pass_writes_once_and_a_pull_in_between_flushes_first() {
 }
 
 #[test]
-fn what_the_socket_does_not_take_is_left_to_the_body_in_order() {
+fn the_rest_of_a_partial_write_is_left_to_the_body_in_order() {
     let (outbox, socket) = direct(4);
     outbox.open_direct();
     for frame in ["ab", "cde", "fg"] {
@@ -190,7 +190,7 @@ fn what_the_socket_does_not_take_is_left_to_the_body_in_order() {
 }
 
 #[test]
-fn a_run_leaves_in_one_write_and_what_the_socket_does_not_take_waits_within_the_bound() {
+fn a_run_leaves_in_one_write_and_the_rest_is_queued_within_the_bound() {
     let frames = [text("ab"), text("cd"), text("ef"), text("gh"), text("ij"), text("kl"), text("mn")];
     let run: Vec<_> = (10..).zip(&frames).collect();
     let send = |outbox: &Outbox| outbox.send_run(&run, b"abcdefghijklmn", &mut WriteBuffer::default());
@@ -254,7 +254,7 @@ fn silence_counts_from_a_heartbeat_that_has_left() {
 }
 
 #[test]
-fn an_answer_behind_what_is_still_being_read_is_waited_for() {
+fn a_client_that_still_reads_frames_before_a_heartbeat_has_time_to_answer() {
     let outbox = outbox(100, 1000);
     for _ in 0..10 {
         outbox.offer(&frame(10)).unwrap();
@@ -273,7 +273,7 @@ fn an_answer_behind_what_is_still_being_read_is_waited_for() {
 }
 
 #[test]
-fn the_end_waits_for_what_was_acknowledged_before() {
+fn the_end_waits_for_messages_acknowledged_before() {
     let outbox = outbox(10, 1000);
     assert!(outbox.close_after(CloseReason::Kicked, Position { epoch: 1, offset: 7 }));
     assert!(

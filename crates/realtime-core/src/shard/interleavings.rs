@@ -157,7 +157,7 @@ fn a_session_that_changes_between_pass_and_log_gets_everything_once_and_in_order
 }
 
 #[test]
-fn a_session_that_comes_with_a_cursor_gets_everything_behind_it_once_and_in_order() {
+fn a_session_with_a_cursor_gets_everything_after_it_once_and_in_order() {
     check_random(
         || {
             let (_node, shard) = new_node(100);

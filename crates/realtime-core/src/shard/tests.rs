@@ -130,7 +130,7 @@ fn consecutive_entries_go_to_each_session_from_its_own_position() {
 }
 
 #[test]
-fn a_scope_and_a_topic_choose_who_gets_it() {
+fn a_scope_and_a_topic_select_the_recipients() {
     let (node, shard) = new_node(Settings::default());
     let (mut one, mut two) = (connect(&shard, 1, None), connect(&shard, 2, None));
     let topic = Topic::new("order:42").unwrap();
@@ -259,7 +259,7 @@ fn starting_node() -> (Arc<Node>, Arc<Shard>) {
 }
 
 #[test]
-fn history_is_replayed_behind_a_cursor_and_never_sent_as_new() {
+fn history_is_replayed_after_a_cursor_and_never_sent_as_new() {
     let (node, shard) = starting_node();
     let (mut fresh, mut back) = (connect(&shard, 1, None), connect(&shard, 1, Some(at(1, 3))));
     let (mut early, mut bogus) = (connect(&shard, 1, Some(at(1, 1))), connect(&shard, 1, Some(at(1, 99))));
@@ -345,7 +345,7 @@ fn a_heartbeat_never_moves_a_cursor_back() {
 }
 
 #[test]
-fn an_end_comes_behind_what_was_acknowledged_before_it_and_before_what_came_later() {
+fn an_end_comes_between_messages_acknowledged_before_and_after_it() {
     let (node, shard) = new_node(Settings::default());
     let (mut live, mut behind) = (connect(&shard, 1, None), connect(&shard, 1, None));
     // The bus has acknowledged two messages, of which this node has read none.
@@ -392,7 +392,7 @@ fn an_end_waits_for_a_limited_time_only() {
 }
 
 #[test]
-fn a_close_comes_behind_what_this_node_has_published() {
+fn a_close_comes_after_the_messages_that_this_node_has_published() {
     let (node, shard) = new_node(Settings::default());
     let mut session = connect(&shard, 1, None);
     node.acknowledge(Some(at(1, 1)));

@@ -56,7 +56,7 @@ pub enum GapReason {
     Bus,
     /// The client's cursor does not belong to this history.
     Cursor,
-    /// A local send met a full outbox.
+    /// A local send was dropped because the outbox was full.
     Overflow,
 }
 
