@@ -26,7 +26,8 @@ use crate::{
 /// # }
 /// ```
 ///
-/// One of the parts is replaced by setting it afterwards: with `.presence(|local| local)` each node knows its own users only.
+/// One of the parts is replaced by setting it afterwards: with `.presence(|local| local)` each node knows its own users only,
+/// and with `.bus(bus.clone())` an application keeps a bus of which it reads the counters.
 pub struct RedisCluster {
     node: String,
     bus: RedisBus,
