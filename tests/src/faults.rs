@@ -40,7 +40,7 @@ impl Fault {
     pub fn new(fault: &str, part: Part, seen: &str) -> Self {
         assert!(!fault.contains('|') && !seen.contains('|'), "`|` ends a cell");
         let file = Location::caller().file();
-        let test = file.rsplit('/').next().unwrap_or(file).to_owned();
+        let test = file.rsplit_once("tests/tests/").map_or(file, |(_, path)| path).to_owned();
         Self { fault: fault.to_owned(), part, seen: seen.to_owned(), test, figures: String::new() }
     }
 

@@ -61,7 +61,7 @@ impl RedisCluster {
     }
 
     /// kill -9 of a node.
-    pub fn kill(&mut self, n: usize) {
+    fn kill(&mut self, n: usize) {
         self.nodes[n].kill();
     }
 
@@ -92,7 +92,7 @@ impl RedisCluster {
     }
 
     /// Waits until all nodes agree on another owner of a slot than this one.
-    pub async fn moved_from(&self, slot: u16, old: usize) -> usize {
+    async fn moved_from(&self, slot: u16, old: usize) -> usize {
         within("another owner of the slot", async {
             loop {
                 match self.owner(slot) {
@@ -104,8 +104,23 @@ impl RedisCluster {
         .await
     }
 
+    /// Kills the master of a key's slot (SIGKILL) and waits until its replica has taken over.
+    pub async fn kill_master_of(&mut self, key: &str) {
+        let slot = self.slot(key);
+        let old = self.owner(slot).unwrap();
+        self.kill(old);
+        self.moved_from(slot, old).await;
+    }
+
+    /// Moves a key's slot to another master, with these keys first.
+    pub async fn move_slot_of(&self, key: &str, keys: &[&str]) {
+        let slot = self.slot(key);
+        let to = self.another_master(slot);
+        self.migrate(slot, keys, to, Duration::from_millis(300)).await;
+    }
+
     /// A master that does not own the slot.
-    pub fn another_master(&self, slot: u16) -> usize {
+    fn another_master(&self, slot: u16) -> usize {
         let owner = self.owner(slot).unwrap();
         let is_master = |n: usize| self.nodes[n].cli(&["info", "replication"]).contains("role:master");
         (0..self.nodes.len()).find(|n| *n != owner && is_master(*n)).unwrap()
@@ -113,7 +128,7 @@ impl RedisCluster {
 
     /// Moves a slot with these keys first and then all the others to another master, one key after the other, with a
     /// pause before each of these.
-    pub async fn migrate(&self, slot: u16, keys: &[&str], to: usize, pause: Duration) {
+    async fn migrate(&self, slot: u16, keys: &[&str], to: usize, pause: Duration) {
         let from = self.owner(slot).unwrap();
         let id = |n: usize| self.nodes[n].cli(&["cluster", "myid"]);
         let (source, target) = (id(from), id(to));

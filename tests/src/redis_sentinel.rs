@@ -93,14 +93,38 @@ impl RedisSentinel {
         .await
     }
 
+    /// Kills the master (SIGKILL). Returns it once another one is promoted.
+    pub async fn kill_master(&mut self) -> usize {
+        let old = self.master().unwrap();
+        self.kill(old);
+        self.failed_over_from(old).await;
+        old
+    }
+
+    /// Makes the sentinels promote the replica, though nothing is wrong with the master.
+    pub async fn change_master(&self) {
+        let old = self.master().unwrap();
+        assert_eq!(self.sentinels[0].cli(&["sentinel", "failover", SERVICE]), "OK");
+        self.failed_over_from(old).await;
+    }
+
+    /// Cuts the master off from its replica and the sentinels; clients stay, and new ones can come. Returns it once another
+    /// one is promoted; it takes itself for the master all the same.
+    pub async fn isolate_master(&self) -> usize {
+        let old = self.master().unwrap();
+        self.lock(old);
+        self.servers[old].cli(&["client", "kill", "user", "default"]);
+        self.failed_over_from(old).await;
+        assert!(
+            self.servers[old].cli(&["info", "replication"]).contains("role:master"),
+            "it noticed nothing"
+        );
+        old
+    }
+
     /// Runs a command on the master.
     pub fn cli(&self, arguments: &[&str]) -> String {
         self.servers[self.master().expect("the sentinels agree")].cli(arguments)
-    }
-
-    /// Tells the sentinels to change the master, though nothing is wrong with it.
-    pub fn fail_over(&self) {
-        assert_eq!(self.sentinels[0].cli(&["sentinel", "failover", SERVICE]), "OK");
     }
 
     /// Starts a server that was killed as the other one's replica and waits until it could replace it.
@@ -115,12 +139,6 @@ impl RedisSentinel {
     pub fn detach_replica_of(&self, master: usize) {
         self.lock(master);
         self.servers[master].cli(&["client", "kill", "type", "replica"]);
-    }
-
-    /// Cuts a master off from its replica and the sentinels; clients stay, and new ones can come.
-    pub fn isolate(&self, master: usize) {
-        self.lock(master);
-        self.servers[master].cli(&["client", "kill", "user", "default"]);
     }
 
     /// Lets the others come in again.

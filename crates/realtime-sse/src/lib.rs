@@ -7,11 +7,7 @@
 //! use std::sync::Arc;
 //!
 //! use actix_web::App;
-//! use realtime_sse::{
-//!     HttpServer, Hub, SseConfig, SseEmitters,
-//!     auth::{JwtAlgorithm, JwtAuthenticator},
-//!     routes,
-//! };
+//! use realtime_sse::{HttpServer, Hub, SseConfig, SseEmitters, auth::{JwtAlgorithm, JwtAuthenticator}, routes};
 //!
 //! #[actix_web::main]
 //! async fn main() -> Result<(), Box<dyn std::error::Error>> {

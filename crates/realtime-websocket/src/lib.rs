@@ -8,9 +8,7 @@
 //!
 //! use actix_web::App;
 //! use realtime_websocket::{
-//!     HttpServer, Hub, WebSocketConfig, WebSockets,
-//!     auth::{JwtAlgorithm, JwtAuthenticator},
-//!     routes,
+//!     HttpServer, Hub, WebSocketConfig, WebSockets, auth::{JwtAlgorithm, JwtAuthenticator}, routes,
 //! };
 //!
 //! #[actix_web::main]

@@ -27,7 +27,7 @@ const ITERATIONS: usize = 1_000;
 /// Number of published messages.
 const MESSAGES: u64 = 9;
 
-/// Wire format for tests, with a line for each frame: the text of a message, `gap`, `ping`.
+/// WireFormat format for tests, with a line for each frame: the text of a message, `gap`, `ping`.
 #[derive(Debug)]
 struct LineWire;
 

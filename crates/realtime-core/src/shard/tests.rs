@@ -21,7 +21,7 @@ use crate::{
 
 const TRANSPORT: Transport = Transport::new("test");
 
-/// Wire format for tests, with a line for each frame: `m<epoch>.<offset> <text>`, `g<cursor>`, `h<cursor>`.
+/// WireFormat format for tests, with a line for each frame: `m<epoch>.<offset> <text>`, `g<cursor>`, `h<cursor>`.
 #[derive(Debug)]
 struct PlainWire;
 

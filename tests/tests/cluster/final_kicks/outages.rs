@@ -1,0 +1,131 @@
+//! A kick that Redis did not take is sent to the other nodes once Redis takes it, and an emptied Redis is filled
+//! again.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use realtime_core::auth::TokenHash;
+use realtime_tests::{Fault, Part, Redis, within};
+use tokio::time::sleep;
+
+use super::{is_kicked, node, open, start};
+
+#[actix_web::test]
+async fn a_kick_that_failed_is_completed_by_repeating_it() {
+    let mut redis = Redis::start().await;
+    let (a, b) = (node(&redis, "a").await, node(&redis, "b").await);
+    let session = open(&a, 1, "t").unwrap();
+    redis.kill();
+    let error = a.kick(&1.into()).await.unwrap_err();
+    assert!(error.to_string().contains("only this node has carried it out"), "{error}");
+    assert!(is_kicked(&session));
+    drop(session);
+    redis.restart().await;
+    within("a kick that goes through", async {
+        while !a.kick(&1.into()).await.is_ok_and(|outcome| outcome.unconfirmed.is_empty()) {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    open(&b, 1, "t").expect_err("the token is refused everywhere");
+    open(&a, 1, "t").expect_err("the token is refused everywhere");
+    open(&b, 1, "a new login").unwrap();
+    let seen = "A kick that failed while Redis was away is told to the other nodes when it is back, and at the latest \
+                when it is repeated.";
+    Fault::new("Redis: comes back after a failed kick", Part::Kicks, seen).record();
+}
+
+#[actix_web::test]
+async fn what_a_failed_kick_refused_is_told_as_soon_as_redis_is_back() {
+    let mut redis = Redis::start().await;
+    let (a, b) = (node(&redis, "a").await, node(&redis, "b").await);
+    let (here, there) = (open(&a, 1, "t").unwrap(), open(&b, 1, "t").unwrap());
+    redis.kill();
+    a.kick(&1.into()).await.unwrap_err();
+    assert!(is_kicked(&here) && !is_kicked(&there));
+    redis.restart().await;
+    within("the other session's end", async {
+        while !is_kicked(&there) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    open(&b, 1, "t").unwrap_err();
+}
+
+#[actix_web::test]
+async fn a_redis_that_was_emptied_is_told_again_what_is_refused() {
+    let redis = Redis::start().await;
+    let (a, b) = (node(&redis, "a").await, node(&redis, "b").await);
+    let _session = open(&a, 1, "t").unwrap();
+    a.kick(&1.into()).await.unwrap();
+    a.revoke_token(TokenHash::of("stolen"), None).await.unwrap();
+    redis.cli(&["flushall"]);
+    // Nobody holds a lease now, and still this waits for both.
+    let there = open(&b, 2, "u").unwrap();
+    let outcome = a.kick(&2.into()).await.unwrap();
+    assert_eq!((outcome.closed, outcome.unconfirmed), (1, vec![]));
+    assert!(is_kicked(&there));
+    within("the lists", async {
+        while redis.cli(&["zcard", "{rt/control}:refused"]) != "3" {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let late = node(&redis, "late").await;
+    open(&late, 1, "t").unwrap_err();
+    open(&late, 2, "u").unwrap_err();
+    open(&late, 7, "stolen").unwrap_err();
+}
+
+#[actix_web::test]
+async fn a_kick_that_redis_did_not_write_is_told_when_it_writes_again() {
+    let redis = Redis::start().await;
+    let (a, b) = (node(&redis, "a").await, node(&redis, "b").await);
+    let (here, there) = (open(&a, 1, "t").unwrap(), open(&b, 1, "t").unwrap());
+    redis.cli(&["config", "set", "min-replicas-to-write", "1"]);
+    a.kick(&1.into()).await.unwrap_err();
+    assert!(is_kicked(&here) && !is_kicked(&there));
+    // What it needs to know can be read.
+    let late = start(redis.url(), "late");
+    within("a start", late.started()).await;
+    redis.cli(&["config", "set", "min-replicas-to-write", "0"]);
+    within("the other session's end", async {
+        while !is_kicked(&there) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    for hub in [&a, &b, &late] {
+        within("a refusal", async {
+            while open(hub, 1, "t").is_ok() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+}
+
+#[actix_web::test]
+async fn kicks_go_on_after_a_failover_to_a_clock_that_is_behind() {
+    let mut redis = Redis::start().await;
+    // Orders of a master whose clock was an hour ahead.
+    let ahead = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(3600);
+    let id = format!("{}-0", ahead.as_millis());
+    redis.cli(&["xadd", "{rt/control}:commands", &id, "v", "1", "c", r#"{"command":"kick","user":77}"#]);
+    let (a, b) = (node(&redis, "a").await, node(&redis, "b").await);
+    redis.kill();
+    redis.restart().await;
+    let there = open(&b, 1, "t").unwrap();
+    within("a kick that goes through", async {
+        while !a.kick(&1.into()).await.is_ok_and(|outcome| outcome.unconfirmed.is_empty()) {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    within("the session's end", async {
+        while !is_kicked(&there) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}

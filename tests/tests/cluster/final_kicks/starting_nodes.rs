@@ -1,0 +1,175 @@
+//! A node admits no client before it has read which logins are refused.
+
+use std::time::{Duration, Instant};
+
+use realtime_core::{auth::TokenHash, error::ConnectError};
+use realtime_tests::{Embedded, Fault, Part, Redis, Server, Socket, token, within};
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    time::sleep,
+};
+
+use super::{is_kicked, node, open, start};
+
+/// Something between a node and Redis that holds back what the node says, and says nothing, while it is shut.
+struct Gate {
+    port: u16,
+    open: watch::Sender<bool>,
+}
+
+impl Gate {
+    async fn shut(redis: &Redis) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (port, server) = (listener.local_addr().unwrap().port(), redis.port());
+        let (open, opened) = watch::channel(false);
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let mut opened = opened.clone();
+                tokio::spawn(async move {
+                    opened.wait_for(|open| *open).await.ok();
+                    let mut server = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
+                    copy_bidirectional(&mut client, &mut server).await.ok();
+                });
+            }
+        });
+        Self { port, open }
+    }
+
+    fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/", self.port)
+    }
+}
+
+#[actix_web::test]
+async fn a_node_that_restarts_lets_no_kicked_token_in() {
+    const ROUNDS: usize = 8;
+    let redis = Redis::start().await;
+    let a = node(&redis, "a").await;
+    let mut let_in = 0;
+    for round in 0..ROUNDS {
+        let token = format!("token {round}");
+        let session = open(&a, 1, &token).unwrap();
+        a.kick(&1.into()).await.unwrap();
+        assert!(is_kicked(&session));
+        let b = start(redis.url(), "b");
+        // As fast as the port is open, and on until the node takes others in.
+        within("a start", async {
+            loop {
+                let_in += usize::from(open(&b, 1, &token).is_ok());
+                if open(&b, 2, "another's").is_ok() {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        let_in += usize::from(open(&b, 1, &token).is_ok());
+    }
+    assert_eq!(let_in, 0);
+    let seen = "It takes nobody in before it has read what is refused: for up to 5 s its handshakes wait, then they are \
+                told to come back.";
+    Fault::new("Node: starts after a kick", Part::Kicks, seen).record();
+}
+
+#[actix_web::test]
+async fn a_node_that_cannot_reach_redis_at_its_start_takes_nobody_in_until_it_can() {
+    let redis = Redis::start().await;
+    let a = node(&redis, "a").await;
+    let _session = open(&a, 1, "t").unwrap();
+    a.kick(&1.into()).await.unwrap();
+    let gate = Gate::shut(&redis).await;
+    let b = start(gate.url(), "b");
+    assert_eq!(open(&b, 1, "t").unwrap_err(), ConnectError::Starting.to_string());
+    open(&b, 2, "another's").expect_err("nobody knows yet what is refused");
+    assert_eq!(b.ready().unwrap_err(), "the refused logins have not been read yet");
+
+    // Over sockets a handshake waits a while, and is then told to come back.
+    let server = Embedded::start(b.clone());
+    let (one, two, three) = (token(1), token(2), token(3));
+    let asked = Instant::now();
+    let url = format!("http://127.0.0.1:{}/resource/sse?Authorization={one}", server.port());
+    let upgrade =
+        format!("http://127.0.0.1:{}/resource/websocket?clientid=web&Authorization={two}", server.port());
+    let upgrade = reqwest::Client::new()
+        .get(upgrade)
+        .header("Connection", "Upgrade")
+        .header("Upgrade", "websocket")
+        .header("Sec-WebSocket-Version", "13")
+        .header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==");
+    let (stream, socket) = tokio::join!(reqwest::get(url), upgrade.send());
+    assert!(asked.elapsed() > Duration::from_secs(4), "took {:?}", asked.elapsed());
+    assert!(stream.unwrap().text().await.unwrap().starts_with(":disconnected\nretry:"));
+    let socket = socket.unwrap();
+    assert_eq!(socket.status(), 503);
+    let retry: u64 = socket.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((2..=5).contains(&retry), "{retry}");
+
+    let socket = Socket::open(&server, &three, &["realtime.v1"], None);
+    let open_gate = async {
+        sleep(Duration::from_millis(100)).await;
+        gate.open.send_replace(true);
+    };
+    let (socket, ()) = tokio::join!(socket, open_gate);
+    assert_eq!(socket.expect("it was let in when the node had started").json().await["type"], "hello");
+    within("a start", b.started()).await;
+    open(&b, 2, "another's").unwrap();
+    open(&b, 1, "t").unwrap_err();
+}
+
+#[actix_web::test]
+async fn refusals_outlive_any_number_of_orders() {
+    let redis = Redis::start().await;
+    let a = node(&redis, "a").await;
+    let _session = open(&a, 1, "t").unwrap();
+    a.kick(&1.into()).await.unwrap();
+    redis.cli(&["xtrim", "{rt/control}:commands", "MAXLEN", "0"]);
+    let late = node(&redis, "late").await;
+    open(&late, 1, "t").unwrap_err();
+}
+
+#[actix_web::test]
+async fn a_node_starts_at_once_however_much_is_refused() {
+    let redis = Redis::start().await;
+    let order = r#"{"command":"revoke","user":1,"tokens":[{"token":"00000000000000000000000000000001"}]}"#;
+    let fill = "for i = 1, 20000 do redis.call('ZADD', KEYS[1], 4e9, string.format('%032x 1', i)) end \
+                for i = 1, 10000 do redis.call('XADD', KEYS[2], '*', 'v', '1', 'c', ARGV[1]) end return 1";
+    assert_eq!(redis.cli(&["eval", fill, "2", "{rt/control}:refused", "{rt/control}:commands", order]), "1");
+    let asked = Instant::now();
+    let a = start(redis.url(), "a");
+    within("a start", a.started()).await;
+    assert!(asked.elapsed() < Duration::from_secs(3), "took {:?}", asked.elapsed());
+}
+
+#[actix_web::test]
+async fn orders_of_older_nodes_are_carried_out() {
+    let redis = Redis::start().await;
+    let order = |json: String| redis.cli(&["xadd", "{rt/control}:commands", "*", "v", "1", "c", &json]);
+    let hash = |token: &str| serde_json::to_string(&TokenHash::of(token)).unwrap();
+    // They keep what is refused in the orders alone, and do not say whose tokens it is.
+    order(format!(r#"{{"command":"revokeToken","token":{}}}"#, hash("stolen")));
+    order(format!(r#"{{"command":"revoke","tokens":[{{"token":{}}}]}}"#, hash("kicked before")));
+    order(r#"{"command":"kick","user":2}"#.to_owned());
+    let a = node(&redis, "a").await;
+    open(&a, 1, "stolen").unwrap_err();
+    open(&a, 1, "kicked before").unwrap_err();
+    let (one, two) = (open(&a, 1, "t").unwrap(), open(&a, 2, "t2").unwrap());
+    order(format!(r#"{{"command":"revoke","tokens":[{{"token":{}}}]}}"#, hash("t")));
+    within("the session's end", async {
+        while !is_kicked(&one) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    assert!(!is_kicked(&two), "the kick was before it came");
+    // A node of this version tells those after it in the new form.
+    redis.cli(&["del", "{rt/control}:commands"]);
+    within("the list", async {
+        while redis.cli(&["zcard", "{rt/control}:refused"]) != "2" {
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    open(&node(&redis, "b").await, 1, "stolen").unwrap_err();
+}

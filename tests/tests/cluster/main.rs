@@ -1,0 +1,17 @@
+//! What several nodes promise together, over real Redis servers and whatever happens to them.
+#![allow(clippy::unwrap_used, reason = "tests may")]
+
+mod agreeing_parts;
+mod confirmed_kicks;
+mod failover;
+mod final_kicks;
+mod histories;
+mod java_logins;
+mod last_words;
+mod presence;
+mod pubsub;
+mod redis_over_tls;
+mod refusing_redis;
+mod several_nodes;
+mod starting_nodes;
+mod streams;

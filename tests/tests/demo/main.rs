@@ -1,0 +1,10 @@
+//! What the demo promises: its API, its configuration, its page, and pages of RuoYi's front ends.
+#![allow(clippy::unwrap_used, reason = "tests may")]
+
+mod api;
+mod configuration;
+mod internal_address;
+mod page;
+mod plus_ui;
+mod ruoyi_snippets;
+mod unread_log;

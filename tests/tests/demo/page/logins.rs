@@ -1,0 +1,119 @@
+//! A login on the page survives reloads and restarts of the server, and ends with a kick.
+
+use realtime_tests::{Browser, Demo, Server};
+use reqwest::Method;
+use serde_json::json;
+
+use super::{ALICE, connected, fill_in, signed_in};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_password_is_said_and_the_right_one_still_works() {
+    let demo = Demo::start().await;
+    let alice = Browser::start().await;
+    alice.open(&demo.url("/")).await;
+    fill_in(&alice, "alice", "password").await;
+    alice.sees("#login-error", "wrong user name or password").await;
+    alice.screenshot("page-wrong-password").await;
+    fill_in(&alice, "alice", "demo").await;
+    connected(&alice).await;
+    assert_eq!(alice.complaints().await.len(), 1, "the browser reports the status 401 of the first login");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_understands_logins_that_are_refused_under_status_200() {
+    let demo = Demo::start_with(&[("REALTIME__AUTH__ERRORSTATUS", "200")]).await;
+    let alice = Browser::start().await;
+    alice.open(&demo.url("/")).await;
+    fill_in(&alice, "alice", "password").await;
+    alice.sees("#login-error", "wrong user name or password").await;
+    fill_in(&alice, "alice", "demo").await;
+    connected(&alice).await;
+    // A login that ends unseen shows at the page's next request.
+    alice
+        .run(
+            "sessionStorage.setItem('realtime.session', '{\"token\":\"no-token\",\"username\":\"alice\"}');",
+            &[],
+        )
+        .await;
+    alice.reload().await;
+    alice.sees("#login-notice", "Your session has ended").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kick_leads_back_to_the_login_and_a_new_login_works() {
+    let demo = Demo::start_with(&[("REALTIME__SSE__RETRY", "200ms")]).await;
+    let alice = signed_in(&demo, "alice").await;
+    let (status, answer) = demo.api(Method::DELETE, &format!("/api/online/{ALICE}"), None).await;
+    assert_eq!((status, &answer["closed"]), (200, &json!(2)));
+    alice.sees("#login-notice", "Your session has ended").await;
+    assert_eq!(alice.count(".workspace", "").await, 0);
+    demo.until_sessions(ALICE, 0).await;
+    alice.screenshot("page-kicked").await;
+
+    fill_in(&alice, "alice", "demo").await;
+    connected(&alice).await;
+    demo.publish_to(ALICE, "welcome back").await;
+    for transport in ["websocket", "sse"] {
+        alice.sees(&format!("#feed [data-transport={transport}]"), "welcome back").await;
+    }
+    assert_eq!(demo.sessions(ALICE).await, 2, "nothing of the kicked login came back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_keeps_the_login_and_leaves_no_connection_behind() {
+    let demo = Demo::start().await;
+    let alice = signed_in(&demo, "alice").await;
+    alice.reload().await;
+    connected(&alice).await;
+    alice.sees("#current-user", "Alice Chen").await;
+    let own = format!("#online-list [data-user='{ALICE}'] [data-transport]");
+    let shown =
+        alice.until(&format!("document.querySelectorAll(\"{own}\").length === 2 && performance.now()")).await;
+    assert!(
+        shown.as_f64().unwrap() < 4_500.0,
+        "her sessions show before the list is asked for as a routine: {shown}"
+    );
+    demo.until_sessions(ALICE, 2).await;
+    demo.publish_to(ALICE, "after the reload").await;
+    for transport in ["websocket", "sse"] {
+        alice.sees(&format!("#feed [data-transport={transport}]"), "after the reload").await;
+    }
+    assert_eq!(alice.count("#feed [data-message]", "after the reload").await, 2);
+    assert_eq!(alice.complaints().await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_comes_back_by_itself_when_its_server_does() {
+    let demo = Demo::start_with(&[("REALTIME__SSE__RETRY", "200ms")]).await;
+    let alice = signed_in(&demo, "alice").await;
+    let port = demo.port().to_string();
+    drop(demo);
+    for transport in ["websocket", "sse"] {
+        alice.sees(&format!("#badge-{transport}[data-state=reconnecting]"), "reconnecting").await;
+    }
+    let demo = Demo::start_with(&[("REALTIME__SERVER__PORT", &port)]).await;
+    connected(&alice).await;
+    demo.publish_to(ALICE, "after the restart").await;
+    for transport in ["websocket", "sse"] {
+        alice.sees(&format!("#feed [data-gap][data-transport={transport}]"), "may have been missed").await;
+        alice.sees(&format!("#feed [data-message][data-transport={transport}]"), "after the restart").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_module_that_is_off_shows_as_disabled_while_the_other_works() {
+    for (off, variable, on) in
+        [("websocket", "REALTIME__WEBSOCKET__ENABLED", "sse"), ("sse", "REALTIME__SSE__ENABLED", "websocket")]
+    {
+        let demo = Demo::start_with(&[(variable, "false")]).await;
+        let alice = Browser::start().await;
+        alice.open(&demo.url("/")).await;
+        fill_in(&alice, "alice", "demo").await;
+        alice.sees(&format!("#badge-{off}[data-state=disabled]"), "disabled").await;
+        alice.sees(&format!("#badge-{on}[data-state=connected]"), "connected").await;
+        demo.publish_to(ALICE, "one way is enough").await;
+        alice.sees(&format!("#feed [data-transport={on}]"), "one way is enough").await;
+        alice.screenshot(&format!("page-without-{off}")).await;
+        assert_eq!(alice.complaints().await, [""; 0], "without {off}");
+    }
+}

@@ -1,0 +1,185 @@
+//! The page shows each message under the transport that delivered it, as text, and to its recipients only.
+
+use realtime_tests::{Browser, Demo, Scheme, Screen};
+use serde_json::json;
+
+use super::{ALICE, alice_and_bob, say, sign_in, signed_in};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_appears_under_the_transport_that_brought_it() {
+    let demo = Demo::start().await;
+    let alice = signed_in(&demo, "alice").await;
+    for transport in ["websocket", "sse"] {
+        let message = format!("hello over {transport}");
+        demo.publish(json!({ "userIds": [ALICE], "transport": transport, "message": message })).await;
+        alice.sees(&format!("#feed [data-message][data-transport={transport}]"), &message).await;
+        assert_eq!(alice.count("#feed [data-message]", &message).await, 1);
+    }
+    demo.publish_to(ALICE, "hello over both").await;
+    for transport in ["websocket", "sse"] {
+        alice.sees(&format!("#feed [data-message][data-transport={transport}]"), "hello over both").await;
+    }
+    alice.screenshot("page-messages").await;
+    assert_eq!(alice.complaints().await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payload_is_shown_as_text_and_never_as_markup() {
+    let demo = Demo::start().await;
+    let alice = signed_in(&demo, "alice").await;
+    let markup = "<img src=x onerror=alert(1)><script>alert(2)</script>";
+    demo.publish_to(ALICE, markup).await;
+    let notice = json!({ "type": "notice", "data": { "title": markup, "content": markup } });
+    demo.publish_to(ALICE, &notice.to_string()).await;
+    alice.sees("#feed [data-type=text]", markup).await;
+    alice.sees(".toast-text", markup).await;
+    assert_eq!(alice.count("#feed img, #feed script, #toasts img, #toasts script", "").await, 0);
+    assert_eq!(alice.complaints().await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_tabs_of_one_browser_are_two_users_who_chat() {
+    let demo = Demo::start().await;
+    let browser = signed_in(&demo, "alice").await;
+    let alice = browser.tab().await;
+    let bob = browser.open_tab().await;
+    sign_in(&browser, &demo, "bob").await;
+
+    browser.turn_to(&alice).await;
+    say(&browser, "Is the parcel on its way?").await;
+    browser.sees("#chat-log [data-chat][data-own=true]", "Is the parcel on its way?").await;
+    browser.turn_to(&bob).await;
+    browser.sees("#chat-log [data-chat][data-own=false]", "Is the parcel on its way?").await;
+    browser.sees("#chat-log [data-chat]", "Alice Chen to everyone").await;
+
+    browser.choose("#chat-to", "1").await;
+    say(&browser, "It left this morning.").await;
+    browser.sees("#chat-log [data-chat][data-own=true]", "It left this morning.").await;
+    browser.turn_to(&alice).await;
+    browser.sees("#chat-log [data-chat][data-own=false]", "It left this morning.").await;
+    browser.sees("#chat-log [data-chat]", "Bob Li to you").await;
+    assert_eq!(browser.complaints().await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notice_reaches_everybody_on_both_transports() {
+    let demo = Demo::start().await;
+    let (alice, bob) = alice_and_bob(&demo).await;
+    alice.fill("#notice-title", "Planned maintenance").await;
+    alice.fill("#notice-content", "We restart the service at 22:00.").await;
+    alice.click("#notice-send").await;
+    alice.sees("#notice-result", "Sent to everybody.").await;
+    for user in [&alice, &bob] {
+        user.sees(".toast:has([data-transport=websocket]):has([data-transport=sse])", "Planned maintenance")
+            .await;
+        for transport in ["websocket", "sse"] {
+            let entry = format!("#feed [data-type=notice][data-transport={transport}]");
+            user.sees(&entry, "We restart the service at 22:00.").await;
+        }
+        assert_eq!(user.complaints().await, [""; 0]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_reaches_its_buyer_over_sse_and_its_seller_over_websocket() {
+    let demo = Demo::start().await;
+    let (alice, bob) = alice_and_bob(&demo).await;
+    alice.click("#order-paid").await;
+    for (user, transport) in [(&alice, "sse"), (&bob, "websocket")] {
+        user.sees("#order-number", "SO-").await;
+        user.sees("#order-steps [data-step=paid][data-reached=true]", "Paid").await;
+        user.sees(&format!("#feed [data-type=order][data-transport={transport}]"), "is paid").await;
+    }
+    bob.click("#order-shipped").await;
+    for user in [&alice, &bob] {
+        user.sees("#order-steps [data-step=shipped][data-reached=true]", "Shipped").await;
+        assert_eq!(user.count("#order-steps [data-step=delivered][data-reached=true]", "").await, 0);
+        assert_eq!(user.count("#feed [data-type=order]", "").await, 2, "each status came once");
+        assert_eq!(user.complaints().await, [""; 0]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approval_reaches_its_applicant_alone() {
+    let demo = Demo::start().await;
+    let (alice, bob) = alice_and_bob(&demo).await;
+    alice.choose("#approval-applicant", "2").await;
+    alice.click("#approval-approve").await;
+    bob.sees(".toast", "Travel request approved").await;
+    bob.sees(".toast", "Decided by Alice Chen").await;
+    bob.sees("#feed [data-type=approval][data-transport=sse]", "Travel request approved").await;
+    alice.sees("#approval-result", "Sent to Bob Li.").await;
+    demo.publish_to(ALICE, "the message after it").await;
+    alice.sees("#feed [data-transport=sse]", "the message after it").await;
+    assert_eq!(alice.count("#feed [data-type=approval]", "").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dashboard_moves_for_everybody_who_watches() {
+    let demo = Demo::start().await;
+    let (alice, bob) = alice_and_bob(&demo).await;
+    alice.click("#dashboard-start").await;
+    for user in [&alice, &bob] {
+        user.sees("#dashboard-live", "Live").await;
+        user.until("document.querySelector('#dashboard-chart .chart-line').getAttribute('d')?.includes('L')")
+            .await;
+        user.until("!isNaN(parseInt(document.getElementById('tile-orders').textContent))").await;
+        user.sees("#tile-online", "2").await;
+        assert_eq!(user.complaints().await, [""; 0]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_answer_comes_in_tokens_and_then_is_done() {
+    let demo = Demo::start().await;
+    let alice = signed_in(&demo, "alice").await;
+    alice.fill("#ai-prompt", "Why is the sky blue?").await;
+    alice.click("#ai-start").await;
+    let answer = "document.getElementById('ai-answer')";
+    alice.until(&format!("{answer}.ariaBusy === 'true' && {answer}.textContent")).await;
+    alice.sees("#ai-answer", "You asked: “Why is the sky blue?”.").await;
+    alice.sees("#ai-result", "Done").await;
+    alice.sees("#ai-answer[aria-busy=false]", "nothing else has to change.").await;
+    assert_eq!(alice.complaints().await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_fits_every_screen_in_light_and_dark() {
+    let demo = Demo::start().await;
+    let (alice, bob) = alice_and_bob(&demo).await;
+    alice.click("#dashboard-start").await;
+    alice.click("#order-paid").await;
+    say(&bob, "Good morning, Alice. The parcel leaves at noon.").await;
+    say(&alice, "Thank you!").await;
+    alice.click("#ai-start").await;
+    bob.fill("#notice-title", "Planned maintenance").await;
+    bob.fill("#notice-content", "We restart the service at 22:00.").await;
+    bob.click("#notice-send").await;
+    alice.sees("#ai-result", "Done").await;
+    alice.sees("#online-total", "2 online").await;
+
+    let visitor = Browser::start().await;
+    visitor.open(&demo.url("/")).await;
+    visitor.sees("#login-hint", "demo").await;
+    for (screen, screen_name) in [(Screen::Desktop, "desktop"), (Screen::Phone, "phone")] {
+        for (scheme, scheme_name) in [(Scheme::Light, "light"), (Scheme::Dark, "dark")] {
+            for (browser, page) in [(&alice, "scenes"), (&visitor, "login")] {
+                browser.show_on(screen).await;
+                browser.prefer(scheme).await;
+                browser.run("scrollTo(0, 0);", &[]).await;
+                let width = browser.run("return document.documentElement.scrollWidth;", &[]).await;
+                let width = width.as_u64().unwrap();
+                assert!(width <= screen.size().0.into(), "{page} on {screen_name} is {width} pixels wide");
+                let ground = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)";
+                let dark = browser.run(&format!("return {ground}.every((part) => part < 128);"), &[]).await;
+                assert_eq!(dark, scheme == Scheme::Dark, "{page} on {screen_name}");
+                browser.screenshot(&format!("page-{page}-{screen_name}-{scheme_name}")).await;
+                browser
+                    .screenshot_whole(screen, &format!("page-{page}-{screen_name}-{scheme_name}-whole"))
+                    .await;
+            }
+        }
+    }
+    assert_eq!(alice.complaints().await, [""; 0]);
+    assert_eq!(visitor.complaints().await, [""; 0]);
+}

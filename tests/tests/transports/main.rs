@@ -1,0 +1,22 @@
+//! What both transports promise their clients, and the server beneath them, without Redis.
+#![allow(clippy::unwrap_used, reason = "tests may")]
+
+mod bus_outages;
+mod embedding;
+mod ends;
+mod event_streams;
+mod every_broadcast_once;
+mod handshakes;
+mod independent_sessions;
+mod limits_and_stops;
+mod nothing_left_behind;
+mod one_order;
+mod own_applications;
+mod pipelining;
+mod refused_logins;
+mod replay;
+mod same_answers;
+mod slow_readers;
+mod takeover;
+mod tls_and_http2;
+mod websockets;

@@ -1,0 +1,137 @@
+//! A reader that takes something keeps its connection; one that takes nothing is reset, and its memory is freed.
+#![cfg(target_os = "linux")]
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use realtime_core::{Envelope, Hub, Message, Scope, Settings};
+use realtime_tests::{
+    Demo, Embedded, RawClient, Server, WsMessage, descriptors, publish, session, until, within,
+};
+use serde_json::json;
+use socket2::SockRef;
+use tokio::{
+    io::AsyncReadExt,
+    net::TcpSocket,
+    time::{Instant, sleep},
+};
+
+const MAX_STALL: Duration = Duration::from_secs(2);
+
+fn start() -> Embedded {
+    let mut settings = Settings::default();
+    settings.outbox.max_stall = MAX_STALL;
+    Embedded::start(Hub::builder().settings(settings).start().unwrap())
+}
+
+/// Publishes more than any socket holds.
+async fn publish_much(hub: &Hub) {
+    for _ in 0..100 {
+        let message = Message::text("x".repeat(10_000));
+        hub.publish(Envelope::broadcast(Scope::Both, message)).await.unwrap();
+    }
+}
+
+/// A client whose segments are as on a network. On the loopback device they are so large that a small window opens only
+/// once all of it has been read.
+async fn connect(server: &Embedded) -> RawClient {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(8 << 10).unwrap();
+    SockRef::from(&socket).set_tcp_mss(1000).unwrap();
+    let tcp = socket.connect(([127, 0, 0, 1], server.port()).into()).await.unwrap();
+    RawClient { tcp, bytes: Vec::new() }
+}
+
+#[actix_web::test]
+async fn a_slow_but_steady_reader_is_not_cut() {
+    let server = start();
+    let mut clients = [connect(&server).await, connect(&server).await];
+    clients[0].write(RawClient::websocket(1)).await;
+    clients[1].write(RawClient::event_stream(1)).await;
+    for client in &mut clients {
+        client.head().await;
+    }
+    until("both sessions", || server.hub.all_sessions().len() == 2).await;
+    publish_much(&server.hub).await;
+    let begin = Instant::now();
+    while begin.elapsed() < 4 * MAX_STALL {
+        for client in &mut clients {
+            // 16 KiB a second. The window of a client that reads less opens too seldom for maxStall, and nothing else tells
+            // a server that it reads.
+            let mut piece = [0; 1600];
+            let read = within("bytes", client.tcp.read(&mut piece)).await;
+            let metrics = server.hub.metrics();
+            assert!(matches!(read, Ok(1..)), "{read:?} after {:?}: {metrics:?}", begin.elapsed());
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(server.hub.all_sessions().len(), 2, "{:?}", server.hub.metrics());
+}
+
+#[actix_web::test]
+async fn a_dead_reader_is_reset() {
+    for request in [RawClient::websocket(1), RawClient::event_stream(1)] {
+        let server = start();
+        let mut client = connect(&server).await;
+        client.write(request).await;
+        client.head().await;
+        until("the session", || server.hub.all_sessions().len() == 1).await;
+        publish_much(&server.hub).await;
+        let begin = Instant::now();
+        until("the session to end", || server.hub.all_sessions().is_empty()).await;
+        until("the descriptor to be closed", || descriptors(&server) == 0).await;
+        assert!(begin.elapsed() < 3 * MAX_STALL, "{:?}", begin.elapsed());
+        assert!(!client.end().await, "the kernel has thrown away what was left");
+    }
+}
+
+#[actix_web::test]
+async fn a_stalled_reader_is_broken_off_and_what_it_held_is_free() {
+    let mut settings = Settings::default();
+    settings.outbox.max_stall = Duration::from_millis(400);
+    let server = Embedded::start(Hub::builder().settings(settings).start().unwrap());
+    let mut client = RawClient::open(&server, 1, "").await;
+    client.head().await;
+    let filler = "x".repeat(60_000);
+    session(&server.hub, 1).await;
+    for _ in 0..200 {
+        publish(&server.hub, 1, &filler).await;
+    }
+    until("the descriptors to be closed", || descriptors(&server) == 0).await;
+    assert_eq!(server.hub.metrics().slow_consumers, 1);
+    let end = within("the end", async {
+        loop {
+            client.bytes.clear();
+            match client.tcp.read_buf(&mut client.bytes).await {
+                Ok(0) => break "FIN",
+                Ok(_) => {}
+                Err(_) => break "RST",
+            }
+        }
+    })
+    .await;
+    assert_eq!(end, "RST", "the kernel has thrown away what was left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_that_takes_nothing_ends_and_gives_its_memory_back() {
+    let demo = Demo::start_with(&[("REALTIME__OUTBOX__MAXSTALL", "1s")]).await;
+    let stalled = demo.socket(1).await;
+    let mut healthy = demo.socket(2).await;
+    let reader = tokio::spawn(async move {
+        for n in 0..400 {
+            assert!(healthy.text().await.starts_with(&format!("{n} ")));
+        }
+    });
+    for n in 0..400 {
+        demo.publish(json!({ "broadcast": true, "message": format!("{n} {}", "x".repeat(60_000)) })).await;
+    }
+    within("the healthy reader", reader).await.unwrap();
+    demo.until_sessions(1, 0).await;
+    // The kernel ends the connection: the peer that wakes up finds it broken, not half alive.
+    within("the end of the connection", async {
+        let mut stalled = stalled;
+        while !matches!(stalled.0.next().await, None | Some(Err(_)) | Some(Ok(WsMessage::Close(_)))) {}
+    })
+    .await;
+}
