@@ -87,7 +87,9 @@ impl Publisher {
                         last = Instant::now();
                         count.send_modify(|count| *count += 1);
                     }
-                    Err(BusError::Unavailable(_)) => published.refused += 1,
+                    Err(BusError::Unavailable(_) | BusError::Refused(_) | BusError::OutcomeUnknown(_)) => {
+                        published.refused += 1;
+                    }
                     Err(error) => panic!("{error}"),
                 }
             }

@@ -110,3 +110,26 @@ impl From<PresenceError> for ApiError {
         Self::of_status(error.status(), error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use realtime_core::bus::BusError;
+
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_bus_says_whether_a_retry_helps() {
+        let detail = || "why".to_owned();
+        for (source, status) in [
+            (BusError::Unavailable(detail()), 503),
+            (BusError::Refused(detail()), 503),
+            (BusError::OutcomeUnknown(detail()), 503),
+            (BusError::Throttled(detail()), 429),
+            (BusError::TooLarge(detail()), 413),
+            (BusError::Unsupported(detail()), 422),
+        ] {
+            let error = ApiError::from(PublishError::Bus { target: "`user:1`".into(), source });
+            assert_eq!((error.status.as_u16(), error.code.as_u16()), (status, status), "{error}");
+        }
+    }
+}

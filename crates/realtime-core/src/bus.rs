@@ -1,6 +1,7 @@
 //! Message buses: what carries envelopes between nodes.
 //!
-//! [`MemoryBus`] serves a single node; `realtime-redis` has buses for a cluster. Implement [`Bus`] for another broker.
+//! [`MemoryBus`] serves a single node; `realtime-redis` has buses for a cluster. Implement [`Bus`] for another broker; the
+//! feature `conformance` has a suite that tests it clause by clause.
 
 mod contract;
 mod memory;

@@ -2,6 +2,7 @@
 
 pub use crate::{
     connect_error::ConnectError,
+    envelope_id::EnvelopeIdError,
     global::AlreadyInstalled,
     hub::kicks::KickError,
     message::{EmptyTargets, EventNameError},

@@ -63,8 +63,23 @@ impl Hub {
     ///
     /// Returns when the bus has accepted the envelope, not when clients have received it.
     ///
+    /// A publish is not tried again by itself. Where its outcome is unknown, an envelope with an
+    /// [id](crate::EnvelopeId) can be published again without being delivered twice:
+    ///
+    /// ```
+    /// # use realtime_core::{Envelope, EnvelopeId, Hub, error::PublishError, bus::{BusError, Published}};
+    /// async fn publish(hub: &Hub, envelope: Envelope) -> Result<Published, PublishError> {
+    ///     let envelope = envelope.with_id(EnvelopeId::random());
+    ///     match hub.publish(envelope.clone()).await {
+    ///         Err(PublishError::Bus { source: BusError::OutcomeUnknown(_), .. }) => hub.publish(envelope).await,
+    ///         answer => answer,
+    ///     }
+    /// }
+    /// ```
+    ///
     /// # Errors
-    /// [`PublishError`] if the message is too large or the bus did not accept it.
+    /// [`PublishError`] if the message is too large, or if the bus did not accept it, or may not have
+    /// ([`BusError::OutcomeUnknown`](crate::bus::BusError::OutcomeUnknown)).
     pub async fn publish(&self, envelope: Envelope) -> Result<Published, PublishError> {
         Self::check_scope(&envelope)?;
         self.check_size(&envelope)?;
@@ -275,6 +290,7 @@ impl Hub {
         if left == 0 {
             self.0.presence.leave().await;
             self.0.control.leave().await;
+            self.0.bus.leave().await;
         }
         left
     }

@@ -43,6 +43,9 @@
 //! # Features
 //!
 //! - `jwt` (default): `JwtAuthenticator`, which verifies tokens signed with HS256, HS384 or HS512.
+//! - `conformance`: suites for implementations of [`Bus`](bus::Bus), [`Presence`](presence::Presence),
+//!   [`Control`](control::Control) and [`Authenticator`].
+//! - `testkit`: sessions without sockets, for an application's own tests.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod auth;
@@ -51,15 +54,19 @@ pub mod auth;
 pub mod bench;
 pub mod bus;
 mod close;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod connect_error;
 pub mod control;
 mod direct;
 mod directory;
+mod envelope_id;
 pub mod error;
 pub mod facade;
 mod frame_queue;
 mod global;
 mod hub;
+mod interest;
 mod log;
 mod message;
 pub mod metrics;
@@ -79,6 +86,8 @@ mod shard;
 #[doc(hidden)]
 pub mod sim;
 mod sync;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
 mod ticks;
 mod topic;
 mod transport;
@@ -93,6 +102,7 @@ pub use futures_core::future::BoxFuture;
 pub use auth::{Authenticator, Principal};
 pub use bus::MemoryBus;
 pub use close::{CloseCode, CloseReason};
+pub use envelope_id::EnvelopeId;
 pub use global::{hub, install};
 pub use hub::{
     Hub,

@@ -55,6 +55,10 @@ struct Window {
 struct Segment {
     seq: u64,
     start: Position,
+    /// Offset from which on there was nothing before `start`: that of `start`, unless the bus has skipped a range.
+    reach: u64,
+    /// Number of gaps before it. Between segments with the same number nothing is missing.
+    gaps: u64,
 }
 
 impl Segment {
@@ -66,12 +70,14 @@ impl Segment {
     /// number would overflow.
     fn seq_after(&self, cursor: Position) -> Option<u64> {
         let wanted = cursor.offset.checked_add(1)?;
+        // Nothing lies between `reach` and the start.
+        let wanted = if wanted >= self.reach { wanted.max(self.start.offset) } else { wanted };
         self.seq.checked_add(wanted.checked_sub(self.start.offset)?)
     }
 
     /// Returns `true` if the segment begins at or before the position that follows a cursor of the same epoch.
     fn covers(&self, cursor: Position) -> bool {
-        self.start.epoch == cursor.epoch && self.start.offset <= cursor.offset.saturating_add(1)
+        self.start.epoch == cursor.epoch && self.reach <= cursor.offset.saturating_add(1)
     }
 }
 
@@ -122,8 +128,8 @@ impl Charge {
 
 pub(crate) enum Content {
     Envelope(Arc<Envelope>),
-    /// A position that the bus uses for itself; it is not sent to clients.
-    Marker,
+    /// Positions that are not messages, the last of which is the entry's. They are not sent to clients.
+    Skip,
     /// Something is missing here. The position of the next entry is known if the bus has positions.
     Gap(GapReason),
 }
@@ -133,7 +139,7 @@ impl Entry {
         let footprint = size_of::<Self>()
             + match &content {
                 Content::Envelope(envelope) => envelope.footprint(),
-                Content::Marker | Content::Gap(_) => 0,
+                Content::Skip | Content::Gap(_) => 0,
             };
         Self {
             position,
@@ -146,8 +152,8 @@ impl Entry {
         }
     }
 
-    /// The shared bytes of an envelope in one wire format. `None` for markers, which are not sent, and for gaps, which
-    /// each session gets in a frame of its own.
+    /// The shared bytes of an envelope in one wire format. `None` for skips, which are not sent, and for gaps, which each
+    /// session gets in a frame of its own.
     pub(crate) fn encode(&self, slot: &WireFormatId) -> Option<&Bytes> {
         let Content::Envelope(envelope) = &self.content else { return None };
         let cell = &self.encoded[slot.index];
@@ -298,29 +304,39 @@ impl Log {
 
     /// Appends an envelope. If its position is not the one after the last, a gap is announced before it.
     pub(crate) fn push(&self, position: Option<Position>, envelope: Arc<Envelope>) {
-        self.append(position, Content::Envelope(envelope));
+        self.append(position, position, Content::Envelope(envelope));
     }
 
-    /// Appends a position that the bus uses for itself, with the same check.
-    pub(crate) fn push_marker(&self, position: Position) {
-        self.append(Some(position), Content::Marker);
+    /// Appends positions that are no messages as one entry, with the same check of the first.
+    pub(crate) fn push_skip(&self, from: Position, through: Position) {
+        if from.epoch != through.epoch || from > through {
+            tracing::error!(%from, %through, "the bus skips a range that is none; it is announced as a gap");
+            return self.push_gap(GapReason::Bus);
+        }
+        self.append(Some(from), Some(through), Content::Skip);
     }
 
-    fn append(&self, position: Option<Position>, content: Content) {
+    /// Appends an entry for the positions from `from` to `position`.
+    fn append(&self, from: Option<Position>, position: Option<Position>, content: Content) {
         let mut entry = Entry::new(position, content);
         entry.charge = Some(Charge { total: Arc::clone(&self.encoded), own: AtomicUsize::new(0) });
         let mut window = self.write();
-        if let Some(position) = position
-            && window.expected() != Some(position)
+        if let Some(from) = from
+            && window.expected() != Some(from)
         {
             if window.expected().is_some() {
-                let before = Position { offset: position.offset.saturating_sub(1), ..position };
+                let before = Position { offset: from.offset.saturating_sub(1), ..from };
                 window.push_gap(GapReason::Bus, Some(before));
             }
-            window.start_run(position);
+            window.start_run(from);
         }
         let now = entry.at;
         window.push(entry);
+        if let (Some(from), Some(through)) = (from, position)
+            && from != through
+        {
+            window.skip(from, through);
+        }
         let gone = window.trim(&self.limits, &self.encoded, now);
         self.publish_end(&window);
         drop(window);
@@ -400,18 +416,19 @@ impl Log {
                 Start::lost(window.first, if same { GapReason::History } else { GapReason::Bus })
             });
         };
-        let newest = index + 1 == window.segments.len();
-        // A segment ends with the gap that comes before the next one.
+        let is_newest = index + 1 == window.segments.len();
+        // A segment ends with the gap or the skipped range that comes before the next one.
         let end = window.segments.get(index + 1).map_or(window.end(), |next| next.seq - 1);
         let seq = segment.seq_after(cursor).filter(|seq| *seq <= end);
-        if seq.is_none() && newest {
+        if seq.is_none() && is_newest {
             return Resume::Ahead;
         }
+        let recovered = segment.gaps == newest.gaps && seq.is_some();
         let seq = seq.unwrap_or(end);
         Resume::At(if seq < window.first {
             Start::lost(window.first, GapReason::History)
         } else {
-            Start { seq, gap: None, recovered: newest }
+            Start { seq, gap: None, recovered }
         })
     }
 
@@ -444,9 +461,16 @@ impl Window {
         self.segments.back().map(|segment| segment.position_at(self.end()))
     }
 
+    /// Begins a segment behind a gap, or the first one.
     fn start_run(&mut self, start: Position) {
-        let seq = self.end();
-        self.segments.push_back(Segment { seq, start });
+        let (seq, gaps) = (self.end(), self.segments.back().map_or(0, |newest| newest.gaps + 1));
+        self.segments.push_back(Segment { seq, start, reach: start.offset, gaps });
+    }
+
+    /// Begins a segment behind positions that are no messages.
+    fn skip(&mut self, from: Position, through: Position) {
+        let (seq, gaps) = (self.end(), self.segments.back().map_or(0, |newest| newest.gaps));
+        self.segments.push_back(Segment { seq, start: through.next(), reach: from.offset, gaps });
     }
 
     fn push_gap(&mut self, reason: GapReason, cursor: Option<Position>) {
@@ -486,7 +510,8 @@ impl Window {
     }
 
     fn cursor_at(&self, seq: u64) -> Option<Position> {
-        let segment = self.segments.iter().rev().find(|segment| segment.seq <= seq)?;
+        let index = self.segments.partition_point(|segment| segment.seq <= seq).checked_sub(1)?;
+        let segment = self.segments[index];
         let next = segment.position_at(seq);
         Some(Position { offset: next.offset.saturating_sub(1), ..next })
     }
@@ -495,6 +520,8 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use proptest::prelude::*;
 
     use super::*;
     use crate::{Message, Scope};
@@ -590,10 +617,85 @@ mod tests {
         let log = log(10);
         log.begin(Some(at(1, 0)));
         fill(&log, 1, 1..=1);
-        log.push_marker(at(1, 2));
+        log.push_skip(at(1, 2), at(1, 2));
         fill(&log, 1, 3..=3);
         assert_eq!(log.end(), 3);
+        assert_eq!(log.read_window().segments.len(), 1, "one position costs no segment");
         assert!(recovers(&log, at(1, 1)) && recovers(&log, at(1, 2)));
+    }
+
+    #[test]
+    fn a_skipped_range_is_no_gap_and_one_entry() {
+        let log = log(10);
+        log.begin(Some(at(1, 0)));
+        fill(&log, 1, 1..=2);
+        log.push_skip(at(1, 3), at(1, 1_000_000));
+        fill(&log, 1, 1_000_001..=1_000_002);
+        assert_eq!(log.end(), 5);
+        let read = log.read(0, 10);
+        assert!(!(0..5).any(|index| is_gap(&read, index)));
+        assert_eq!(log.resume(at(1, 0)), from(0));
+        assert_eq!(log.resume(at(1, 1)), from(1));
+        for behind in [2, 3, 500, 999_999, 1_000_000] {
+            assert_eq!(log.resume(at(1, behind)), from(3), "{behind}: the next message follows");
+        }
+        assert_eq!(log.resume(at(1, 1_000_001)), from(4));
+        assert_eq!(log.resume(at(1, 1_000_003)), Resume::Ahead);
+        assert_eq!((log.cursor_at(2), log.cursor_at(3)), (Some(at(1, 2)), Some(at(1, 1_000_000))));
+        assert_eq!(log.cursor_at(4), Some(at(1, 1_000_001)));
+    }
+
+    #[test]
+    fn a_cursor_in_a_skipped_range_outlives_the_ranges_entry() {
+        let log = log(2);
+        log.begin(Some(at(1, 0)));
+        fill(&log, 1, 1..=1);
+        log.push_skip(at(1, 2), at(1, 9));
+        fill(&log, 1, 10..=11);
+        assert_eq!(log.resume(at(1, 5)), from(2));
+        assert_eq!(log.resume(at(1, 1)), from(2), "nothing lies between");
+        assert_eq!(log.resume(at(1, 0)), Resume::At(Start::lost(2, GapReason::History)));
+    }
+
+    #[test]
+    fn a_gap_before_and_behind_a_skipped_range_is_announced() {
+        let log = log(20);
+        log.begin(Some(at(1, 0)));
+        fill(&log, 1, 1..=1);
+        log.push_skip(at(1, 3), at(1, 9));
+        let read = log.read(0, 10);
+        assert!(is_gap(&read, 1), "2 is missing");
+        assert_eq!(log.resume(at(1, 1)), into_gap(1));
+        assert_eq!(log.resume(at(1, 4)), from(3));
+        fill(&log, 1, 11..=11);
+        assert!(is_gap(&log.read(0, 10), 3), "10 is missing");
+        assert_eq!(log.resume(at(1, 4)), into_gap(3));
+        // A new epoch may begin with a range, and is a gap.
+        log.push_skip(at(2, 1), at(2, 4));
+        assert_eq!(log.resume(at(1, 11)), into_gap(5));
+        assert_eq!(log.resume(at(2, 2)), from(7));
+        // A range that is none may hide anything.
+        log.push_skip(at(2, 9), at(2, 5));
+        assert!(is_gap(&log.read(7, 10), 0));
+    }
+
+    #[test]
+    fn ranges_one_behind_the_other_are_one_way_through() {
+        let log = log(20);
+        log.begin(Some(at(1, 0)));
+        for n in 0..4 {
+            log.push_skip(at(1, n * 10 + 1), at(1, n * 10 + 9));
+            fill(&log, 1, n * 10 + 10..=n * 10 + 10);
+        }
+        for offset in 0..40 {
+            let read = log.resume(at(1, offset));
+            let Resume::At(Start { seq, gap: None, recovered: true }) = read else { panic!("{read:?}") };
+            let next = log.read(seq, 20).entries.into_iter().find_map(|entry| match entry.content {
+                Content::Envelope(_) => entry.position,
+                _ => None,
+            });
+            assert_eq!(next, Some(at(1, (offset / 10 + 1) * 10)), "behind {offset}");
+        }
     }
 
     #[test]
@@ -684,6 +786,81 @@ mod tests {
         let kept = log.read(0, 1000).entries;
         assert!((5..=6).contains(&kept.len()), "{} entries of twice the size", kept.len());
         assert_eq!(log.encoded.load(Ordering::Relaxed), plain * kept.len());
+    }
+
+    /// What a bus may do with positions.
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Message,
+        Skip(u64),
+        /// So many positions are lost.
+        Hole(u64),
+        Epoch,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => Just(Step::Message),
+            3 => (1_u64..5).prop_map(Step::Skip),
+            1 => (1_u64..3).prop_map(Step::Hole),
+            1 => Just(Step::Epoch),
+        ]
+    }
+
+    proptest! {
+        /// From every position on, a client gets what came behind it, in order, and a gap wherever something is missing.
+        #[test]
+        fn every_cursor_is_followed_by_all_that_came_behind_it(steps in prop::collection::vec(step(), 1..40)) {
+            let log = log(1000);
+            let mut next = at(1, 1);
+            log.begin(Some(at(1, 0)));
+            // `None` stands for what is missing.
+            let mut history: Vec<Option<Position>> = Vec::new();
+            // Each position, and how much of the history is before it.
+            let mut cursors = vec![(at(1, 0), 0)];
+            let mut missing = false;
+            for step in steps {
+                let count = match step {
+                    Step::Message | Step::Epoch => 1,
+                    Step::Skip(count) | Step::Hole(count) => count,
+                };
+                match step {
+                    Step::Hole(_) => missing = true,
+                    Step::Epoch => (missing, next) = (true, at(next.epoch + 1, 1)),
+                    Step::Message | Step::Skip(_) => {}
+                }
+                let through = at(next.epoch, next.offset + count - 1);
+                if !matches!(step, Step::Hole(_)) {
+                    history.extend(std::mem::take(&mut missing).then_some(None));
+                }
+                match step {
+                    Step::Message | Step::Epoch => {
+                        log.push(Some(next), envelope("x"));
+                        history.push(Some(next));
+                    }
+                    Step::Skip(_) => log.push_skip(next, through),
+                    Step::Hole(_) => {}
+                }
+                let seen = history.len();
+                if !matches!(step, Step::Hole(_)) {
+                    cursors.extend((next.offset..=through.offset).map(|offset| (at(next.epoch, offset), seen)));
+                }
+                next = through.next();
+            }
+            for (cursor, seen) in cursors {
+                let Resume::At(start) = log.resume(cursor) else { panic!("{cursor} is known") };
+                let rest: Vec<_> = log.read(start.seq, 1000).entries.into_iter().filter_map(|entry| {
+                    match entry.content {
+                        Content::Envelope(_) => Some(entry.position),
+                        Content::Gap(_) => Some(None),
+                        Content::Skip => None,
+                    }
+                }).collect();
+                prop_assert_eq!(&rest, &history[seen..], "behind {}", cursor);
+                prop_assert_eq!(start.gap, None);
+                prop_assert_eq!(start.recovered, !rest.contains(&None), "behind {}", cursor);
+            }
+        }
     }
 
     /// Encodes everything to as many bytes as an entry takes.

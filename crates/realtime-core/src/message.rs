@@ -7,7 +7,7 @@ use bytestring::ByteString;
 use serde::{Deserialize, Deserializer, Serialize};
 use smallvec::{SmallVec, smallvec};
 
-use crate::{SessionId, Topic, Transport, UserId};
+use crate::{EnvelopeId, SessionId, Topic, Transport, UserId};
 
 /// Message to clients: text or bytes, with the name of its event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -208,6 +208,7 @@ pub struct Envelope {
     scope: Scope,
     message: Message,
     excluded: Option<SessionId>,
+    id: Option<EnvelopeId>,
 }
 
 /// Error of an empty list of targets. Nothing was sent.
@@ -218,12 +219,12 @@ pub struct EmptyTargets;
 impl Envelope {
     /// Creates an envelope to all users.
     pub fn broadcast(scope: Scope, message: Message) -> Self {
-        Self { topics: smallvec![Topic::all()], scope, message, excluded: None }
+        Self::to_topic(Topic::all(), scope, message)
     }
 
     /// Creates an envelope to one topic.
     pub fn to_topic(topic: Topic, scope: Scope, message: Message) -> Self {
-        Self { topics: smallvec![topic], scope, message, excluded: None }
+        Self { topics: smallvec![topic], scope, message, excluded: None, id: None }
     }
 
     /// Creates an envelope to all sessions of some users.
@@ -251,7 +252,7 @@ impl Envelope {
         if topics.is_empty() {
             Err(EmptyTargets)
         } else {
-            Ok(Self { topics, scope, message, excluded: None })
+            Ok(Self { topics, scope, message, excluded: None, id: None })
         }
     }
 
@@ -266,6 +267,18 @@ impl Envelope {
     /// The excluded session.
     pub fn excluded(&self) -> Option<SessionId> {
         self.excluded
+    }
+
+    /// Sets an id, by which a bus may recognize a retry: see [`EnvelopeId`].
+    #[must_use]
+    pub fn with_id(mut self, id: EnvelopeId) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// The id, if the publisher set one.
+    pub fn id(&self) -> Option<&EnvelopeId> {
+        self.id.as_ref()
     }
 
     /// Targets of the message; never empty.
@@ -286,7 +299,9 @@ impl Envelope {
     /// Approximate memory use of the envelope in bytes.
     pub(crate) fn footprint(&self) -> usize {
         let topics: usize = self.topics.iter().map(|topic| topic.as_str().len() + 32).sum();
-        self.message.data.as_bytes().len() + self.message.event.as_str().len() + topics + size_of::<Self>()
+        let id = self.id.as_ref().map_or(0, |id| id.as_str().len());
+        let data = self.message.data.as_bytes().len();
+        data + self.message.event.as_str().len() + topics + id + size_of::<Self>()
     }
 }
 

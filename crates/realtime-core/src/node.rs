@@ -14,6 +14,7 @@ use crate::{
     Position, Settings, Topic, UserId,
     directory::Directory,
     error::ConnectError,
+    interest::Interest,
     log::Log,
     metrics::Metrics,
     presence::{Presence, PresenceEvent, watch::PresenceWatch},
@@ -29,6 +30,8 @@ pub(crate) struct Node {
     pub(crate) metrics: Metrics,
     /// Presence, which is notified of opened and ended sessions; set once, when the hub starts.
     pub(crate) presence: OnceCell<Weak<dyn Presence>>,
+    /// What a bus that asks for it is told of this node's topics; set once, when the hub starts.
+    pub(crate) interest: OnceCell<Interest>,
     /// Reader of presence changes, while a session is in the topic `presence`.
     pub(crate) watch: PresenceWatch,
     /// Time at which the bus became unavailable after it was up.
@@ -48,6 +51,7 @@ impl Node {
             directory: Directory::default(),
             metrics: Metrics::default(),
             presence: OnceCell::new(),
+            interest: OnceCell::new(),
             watch: PresenceWatch::default(),
             bus_down: Mutex::default(),
             acknowledged: Mutex::default(),

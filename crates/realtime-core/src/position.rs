@@ -4,8 +4,9 @@ use std::{fmt, str::FromStr};
 
 /// Position of an envelope in the bus's history.
 ///
-/// Offsets of one epoch are dense: each envelope's offset is one more than the previous one. The epoch grows whenever a
-/// loss cannot be ruled out. Positions are ordered, and are the same on all nodes.
+/// Offsets of one epoch are dense: each envelope's offset is one more than the previous one, except for ranges that the
+/// bus reports as skipped ([`BusEvent::Skip`](crate::bus::BusEvent::Skip)). The epoch grows whenever a loss cannot be
+/// ruled out. Positions are ordered, and are the same on all nodes.
 ///
 /// Its string, `<epoch>.<offset>`, is the *cursor* that clients send back after a reconnect. It is opaque to them,
 /// URL-safe and at most 41 bytes long.

@@ -4,7 +4,7 @@
 //! and reads the log itself. It changes between the two only under the shard's lock and only at the shard's sequence
 //! number, so nothing is lost or duplicated in between.
 //!
-//! Lock order: shard, then a session's topics, then its outbox. The directory's lock is never held with another.
+//! Lock order: shard, then a session's topics, then its outbox or the node's interest. The directory's lock is never held with another.
 
 mod encoded_run;
 #[cfg(all(test, feature = "shuttle"))]
@@ -164,12 +164,15 @@ impl Shard {
             state.outbox.set_slot(slot);
             state.set_stage(Stage::Registered);
             // Topics that it was subscribed to since it is in the directory are among these.
-            if state.in_own_topic.load(Ordering::Relaxed) {
-                members.link(slot);
+            if state.in_own_topic.load(Ordering::Relaxed) && members.link(slot) {
+                self.begin_interest(|| Topic::user(&state.principal.user));
             }
             if let Some(mut named) = state.named() {
                 for Named { topic, index } in named.iter_mut() {
                     *index = members.index(topic.clone(), slot);
+                    if *index == 0 {
+                        self.begin_interest(|| topic.clone());
+                    }
                 }
             }
             if let Some(end) = self.soon(&state, SystemTime::now()) {
@@ -233,11 +236,15 @@ impl Shard {
         session.set_stage(Stage::Removed);
         if stage == Stage::Registered {
             let slot = session.slot();
-            if session.in_own_topic.load(Ordering::Relaxed) {
-                members.unlink(slot);
+            if session.in_own_topic.load(Ordering::Relaxed) && members.unlink(slot) {
+                self.end_interest(|| Topic::user(&session.principal.user));
             }
             let named = session.named().map(|mut named| mem::take(&mut *named));
-            named.into_iter().flatten().for_each(|named| members.unindex(&named));
+            for named in named.into_iter().flatten() {
+                if members.unindex(&named) {
+                    self.end_interest(|| named.topic);
+                }
+            }
             members.forget(slot);
             if let Some(end) = session.principal.expires_at {
                 members.expiring.remove(&(end, slot));
@@ -422,6 +429,20 @@ impl Shard {
     fn lock(&self) -> MutexGuard<'_, Members> {
         lock(&self.members)
     }
+
+    /// The first session of this worker is in a topic. Under the lock, as is the end.
+    fn begin_interest(&self, topic: impl FnOnce() -> Topic) {
+        if let Some(interest) = self.node.interest.get() {
+            interest.begin(topic());
+        }
+    }
+
+    /// The last session of this worker in a topic has left it.
+    fn end_interest(&self, topic: impl FnOnce() -> Topic) {
+        if let Some(interest) = self.node.interest.get() {
+            interest.end(topic());
+        }
+    }
 }
 
 impl SessionHost for Shard {
@@ -434,15 +455,22 @@ impl SessionHost for Shard {
         }
         let slot = session.slot();
         if session.is_of_topic(&topic) {
-            if !session.in_own_topic.swap(true, Ordering::Relaxed) && stage == Stage::Registered {
-                members.link(slot);
+            if !session.in_own_topic.swap(true, Ordering::Relaxed)
+                && stage == Stage::Registered
+                && members.link(slot)
+            {
+                self.begin_interest(|| topic);
             }
             return;
         }
         let mut named = session.named_mut();
         if !named.iter().any(|named| named.topic == topic) {
-            let index = if stage == Stage::Registered { members.index(topic.clone(), slot) } else { 0 };
+            let is_registered = stage == Stage::Registered;
+            let index = if is_registered { members.index(topic.clone(), slot) } else { 0 };
             named.push(Named { topic: topic.clone(), index });
+            if is_registered && index == 0 {
+                self.begin_interest(|| topic.clone());
+            }
         }
         drop((named, members));
         self.node.entered(&[topic]);
@@ -455,8 +483,11 @@ impl SessionHost for Shard {
             return;
         }
         if session.is_of_topic(topic) {
-            if session.in_own_topic.swap(false, Ordering::Relaxed) && stage == Stage::Registered {
-                members.unlink(session.slot());
+            if session.in_own_topic.swap(false, Ordering::Relaxed)
+                && stage == Stage::Registered
+                && members.unlink(session.slot())
+            {
+                self.end_interest(|| topic.clone());
             }
             return;
         }
@@ -464,8 +495,10 @@ impl SessionHost for Shard {
             let index = named.iter().position(|named| named.topic == *topic)?;
             Some(named.swap_remove(index))
         });
-        if let Some(named) = found.filter(|_| stage == Stage::Registered) {
-            members.unindex(&named);
+        if let Some(named) = found.filter(|_| stage == Stage::Registered)
+            && members.unindex(&named)
+        {
+            self.end_interest(|| named.topic);
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
-use realtime_core::bus::BusError;
 use redis::{
     ErrorKind, RedisError, RedisResult, ServerErrorKind, Value, aio::MultiplexedConnection, from_redis_value,
 };
@@ -124,14 +123,10 @@ impl Connections {
         let deadline = Instant::now() + limit;
         let late = || format!("no answer from Redis within {limit:?}");
         let open = || ServerConnection::open(&self.lookup, &self.key, limit);
-        let connection = timeout_at(deadline, shared.get(open)).await.map_err(|_| late())?.map_err(
-            |error| match error {
-                BusError::Unavailable(problem)
-                | BusError::Refused(problem)
-                | BusError::Unsupported(problem) => problem,
-                other => other.to_string(),
-            },
-        )?;
+        let connection = timeout_at(deadline, shared.get(open))
+            .await
+            .map_err(|_| late())?
+            .map_err(|error| error.detail().to_owned())?;
         let answer = timeout_at(deadline, work(&mut connection.connection.clone())).await;
         match &answer {
             Ok(Ok(_)) => shared.record_success(),

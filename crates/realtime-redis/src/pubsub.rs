@@ -29,7 +29,8 @@ use crate::config::{RedisConfig, RedisConfigError};
 /// keeps its order; an envelope for both transports is one message on each.
 ///
 /// The format supports users with numeric ids or all users, in the event `message`. Anything else is
-/// [`BusError::Unsupported`]. Clones share the same bus.
+/// [`BusError::Unsupported`]. It has no room for an [id](realtime_core::EnvelopeId): a retry after an unknown outcome may
+/// be delivered twice. Clones share the same bus.
 #[derive(Debug, Clone)]
 pub struct RedisPubSubBus(Arc<PubSubShared>);
 

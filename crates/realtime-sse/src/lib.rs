@@ -79,10 +79,10 @@ pub use config::SseConfig;
 pub use emitters::SseEmitters;
 pub use handshake::handshake;
 pub use realtime_core::{
-    Authenticator, BoxFuture, ByteString, CloseCode, CloseReason, Cluster, Envelope, EventName, Hub,
-    HubBuilder, MemoryBus, Message, Payload, Position, Principal, Scope, Session, SessionHandle, SessionId,
-    Settings, Topic, Transport, UserId, auth, bus, control, error, facade, hub, install, metrics, presence,
-    ruoyi, settings, wire,
+    Authenticator, BoxFuture, ByteString, CloseCode, CloseReason, Cluster, Envelope, EnvelopeId, EventName,
+    Hub, HubBuilder, MemoryBus, Message, Payload, Position, Principal, Scope, Session, SessionHandle,
+    SessionId, Settings, Topic, Transport, UserId, auth, bus, control, error, facade, hub, install, metrics,
+    presence, ruoyi, settings, wire,
 };
 pub use realtime_server::{HttpServer, socket_options};
 pub use refusal::EmitterError;

@@ -89,10 +89,10 @@ pub use inbound::{Echo, InboundHandler};
 pub use origin::{AllowedOrigins, OriginError};
 pub use protocol::{RAW_SUBPROTOCOL, SUBPROTOCOL};
 pub use realtime_core::{
-    Authenticator, BoxFuture, ByteString, CloseCode, CloseReason, Cluster, Envelope, EventName, Hub,
-    HubBuilder, MemoryBus, Message, Payload, Position, Principal, Scope, Session, SessionHandle, SessionId,
-    Settings, Topic, Transport, UserId, auth, bus, control, error, facade, hub, install, metrics, presence,
-    ruoyi, settings, wire,
+    Authenticator, BoxFuture, ByteString, CloseCode, CloseReason, Cluster, Envelope, EnvelopeId, EventName,
+    Hub, HubBuilder, MemoryBus, Message, Payload, Position, Principal, Scope, Session, SessionHandle,
+    SessionId, Settings, Topic, Transport, UserId, auth, bus, control, error, facade, hub, install, metrics,
+    presence, ruoyi, settings, wire,
 };
 pub use realtime_server::{HttpServer, socket_options};
 pub use refusal::UpgradeError;

@@ -3,21 +3,29 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use realtime_core::{CloseReason, Hub, Principal, SessionHandle, auth::TokenHash};
+use realtime_core::{CloseReason, Hub, MemoryBus, Principal, SessionHandle, auth::TokenHash};
 use realtime_redis::{Incarnation, RedisConfig, RedisControl, RedisPresence};
 use realtime_sse::{SseEmitters, SseStream};
-use realtime_tests::{Demo, EventStream, Fault, Part, Redis, Socket, token, within};
+use realtime_tests::{
+    Demo, EventStream, Fault, Part, Redis, Socket,
+    conformance::{control_conforms, late_node_conforms},
+    token, within,
+};
 use reqwest::Method;
 use serde_json::json;
 use tokio::time::sleep;
 
 /// A node, once its presence has its lease.
 async fn node(redis: &Redis, name: &str) -> Hub {
+    node_on(MemoryBus::new(), redis, name).await
+}
+
+async fn node_on(bus: MemoryBus, redis: &Redis, name: &str) -> Hub {
     let incarnation = Incarnation::new(name);
     let config = RedisConfig::single(redis.url());
     let presence = RedisPresence::make(config.clone(), incarnation.clone()).unwrap();
     let control = RedisControl::make(config, incarnation).unwrap();
-    let hub = Hub::builder().node(name).presence(presence).control(control).start().unwrap();
+    let hub = Hub::builder().node(name).bus(bus).presence(presence).control(control).start().unwrap();
     within("the node's lease", async {
         while !redis.cli(&["zrange", "{rt/presence}:nodes", "0", "-1"]).contains(&format!("{name}~")) {
             sleep(Duration::from_millis(10)).await;
@@ -169,4 +177,12 @@ async fn the_demos_kick_reaches_every_node_and_names_the_one_that_hangs() {
     assert_eq!((status, &answer), (200, &json!({ "closed": 1, "unconfirmed": ["node-b"] })));
     let seen = "After 1 s the answer names it as `unconfirmed`.";
     Fault::new("Node: hangs", Part::Kicks, seen).record();
+}
+
+#[actix_web::test]
+async fn the_control_of_a_cluster_conforms() {
+    let (redis, bus) = (Redis::start().await, MemoryBus::new());
+    let hubs = [node_on(bus.clone(), &redis, "a").await, node_on(bus.clone(), &redis, "b").await];
+    control_conforms(&hubs).await;
+    late_node_conforms(&hubs, async || node_on(bus, &redis, "late").await).await;
 }

@@ -72,69 +72,6 @@ async fn no_change(events: &mut Changes) {
     assert!(change.is_err(), "nobody came or went, but {change:?}");
 }
 
-/// What every presence promises, over one node or several.
-async fn presence_conforms(hubs: &[Hub]) {
-    let hub = |n: usize| &hubs[n % hubs.len()];
-    let mut events: Vec<Changes> = hubs.iter().map(|hub| hub.presence().changes()).collect();
-    let began = SystemTime::now() - Duration::from_millis(1);
-    until_count(hubs, 0, 0).await;
-    let text: UserId = "u-7".parse().unwrap();
-    let mut open_sessions = vec![
-        open(hub(0), 5),
-        open(hub(1), 5),
-        open(hub(0), 1_925_000_000_000_000_001),
-        open(hub(1), text.clone()),
-        open(hub(1), -3),
-    ];
-    until_count(hubs, 4, 5).await;
-    for hub in hubs {
-        let presence = hub.presence();
-        let asked = [5.into(), 6.into(), text.clone(), 1_925_000_000_000_000_001.into()];
-        assert_eq!(presence.is_online(&asked).await.unwrap(), [true, false, true, true]);
-        assert_eq!(presence.is_online(&[]).await.unwrap(), [] as [bool; 0]);
-        let users = presence.users(0, 10).await.unwrap();
-        let users: Vec<_> = users.into_iter().map(|user| (user.user_id, user.sessions)).collect();
-        let big = 1_925_000_000_000_000_001_i64;
-        assert_eq!(users, [((-3).into(), 1), (5.into(), 2), (big.into(), 1), (text.clone(), 1)]);
-        let page = presence.users(1, 2).await.unwrap();
-        assert_eq!(page.iter().map(|user| user.user_id.clone()).collect::<Vec<_>>(), [5.into(), big.into()]);
-        assert!(presence.users(9, 5).await.unwrap().is_empty());
-        let sessions = presence.sessions(&5.into()).await.unwrap();
-        assert_eq!(sessions.len(), 2);
-        assert!(sessions[0].since <= sessions[1].since, "oldest first");
-        assert!(sessions.iter().all(|session| session.transport == "sse" && !session.node.is_empty()));
-        assert!(presence.sessions(&6.into()).await.unwrap().is_empty());
-    }
-    // One of two sessions is not the last one.
-    drop(open_sessions.remove(0));
-    until_count(hubs, 4, 4).await;
-    assert_eq!(hub(0).presence().is_online(&[5.into()]).await.unwrap(), [true]);
-    let left = SystemTime::now() - Duration::from_millis(1);
-    drop(open_sessions);
-    until_count(hubs, 0, 0).await;
-    // Every listener was told of all of it once.
-    let mut told = Vec::new();
-    for events in &mut events {
-        let (online, offline) = (changes(events, 4).await, changes(events, 4).await);
-        let users: [UserId; 4] = [(-3).into(), 5.into(), 1_925_000_000_000_000_001.into(), text.clone()];
-        for (changes, expected, after) in
-            [(&online, PresenceState::Online, began), (&offline, PresenceState::Offline, left)]
-        {
-            assert_eq!(changes.iter().map(|(user, ..)| user.clone()).collect::<Vec<_>>(), users);
-            for (user, state, since) in changes {
-                assert_eq!(*state, expected, "{user}");
-                assert!(*since >= after && *since <= SystemTime::now(), "{user} {state:?} since {since:?}");
-            }
-        }
-        told.push((online, offline));
-    }
-    told.dedup();
-    assert_eq!(told.len(), 1, "all listeners are told the same");
-    for events in &mut events {
-        no_change(events).await;
-    }
-}
-
 /// Tells a session to come back after so long, and ends it.
 fn drained(stream: SseStream, retry: Duration) {
     stream.handle().close(CloseReason::Drain { retry });

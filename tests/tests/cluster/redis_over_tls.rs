@@ -40,7 +40,7 @@ async fn both_buses_conform_over_either_version_with_a_client_certificate() {
     for version in ["TLSv1.2", "TLSv1.3"] {
         let redis = RedisTlsServer::start(&authority, version).await;
         let config = redis.config(authority.signed());
-        bus_conforms(|| RedisStreamsBus::new(config.clone()).unwrap(), &Terms::full()).await;
+        bus_conforms(|| RedisStreamsBus::new(config.clone()).unwrap(), &Terms::full().with_ids()).await;
         bus_conforms(|| RedisPubSubBus::new(config.clone()).unwrap(), &Terms::ruoyi("sse")).await;
     }
 }
@@ -51,11 +51,11 @@ async fn a_sentinel_and_a_cluster_are_reached_over_it() {
     let redis = RedisTlsServer::start(&authority, BOTH).await;
     let (_sentinel, topology) = redis.watched(&authority).await;
     let config = RedisConfig::new(topology).tls(authority.signed());
-    bus_conforms(|| RedisStreamsBus::new(config.clone()).unwrap(), &Terms::full()).await;
+    bus_conforms(|| RedisStreamsBus::new(config.clone()).unwrap(), &Terms::full().with_ids()).await;
     let cluster = RedisTlsServer::start_cluster(&authority).await;
     let topology = realtime_redis::Topology::Cluster(vec![cluster.url()]);
     let config = RedisConfig::new(topology).tls(authority.signed());
-    bus_conforms(|| RedisStreamsBus::new(config.clone()).unwrap(), &Terms::full()).await;
+    bus_conforms(|| RedisStreamsBus::new(config.clone()).unwrap(), &Terms::full().with_ids()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

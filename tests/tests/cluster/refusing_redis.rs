@@ -99,7 +99,7 @@ async fn the_user_of_the_operations_guide_may_do_all_that_is_needed() {
     let arguments: Vec<_> = command.split_whitespace().skip(1).collect();
     assert_eq!(redis.cli(&arguments), "OK");
     let config = RedisConfig::single(format!("redis://realtime:a-password@127.0.0.1:{}/", redis.port()));
-    bus_conforms(|| RedisStreamsBus::new(config.clone()).unwrap(), &Terms::full()).await;
+    bus_conforms(|| RedisStreamsBus::new(config.clone()).unwrap(), &Terms::full().with_ids()).await;
     bus_conforms(|| RedisPubSubBus::new(config.clone()).unwrap(), &Terms::ruoyi("sse")).await;
     let life = Incarnation::new("a");
     let presence = RedisPresence::make(config.clone(), life.clone()).unwrap();

@@ -64,7 +64,7 @@ async fn a_publisher_whose_clock_is_behind_loses_nothing_on_a_node_that_starts()
         match node.next().await {
             BusEvent::Message(_, envelope) => texts.push(envelope.message().data.to_string()),
             BusEvent::Up(_) => break,
-            BusEvent::Marker(_) => {}
+            BusEvent::Skip { .. } => {}
             other => panic!("{other:?}"),
         }
     }
@@ -89,7 +89,7 @@ async fn a_node_behind_a_slow_link_catches_up_with_large_messages() {
             match node.next().await {
                 BusEvent::Message(position, _) => seen = position,
                 BusEvent::Up(_) => return,
-                BusEvent::Marker(_) => {}
+                BusEvent::Skip { .. } => {}
                 other => panic!("{other:?}"),
             }
         }

@@ -24,7 +24,9 @@ async fn insist(bus: &impl Bus, envelope: &Arc<Envelope>) -> Position {
         loop {
             match bus.publish(envelope).await {
                 Ok(published) => return published.position.unwrap(),
-                Err(BusError::Unavailable(_)) => sleep(Duration::from_millis(20)).await,
+                Err(BusError::Unavailable(_) | BusError::OutcomeUnknown(_)) => {
+                    sleep(Duration::from_millis(20)).await
+                }
                 Err(error) => panic!("{error}"),
             }
         }

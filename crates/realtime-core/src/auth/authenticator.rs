@@ -28,6 +28,13 @@ pub trait Authenticator: Send + Sync + 'static {
     fn authenticate<'a>(&'a self, handshake: &'a Handshake) -> BoxFuture<'a, Result<Principal, AuthError>>;
 }
 
+/// An authenticator that is chosen at run time: `Arc<dyn Authenticator>`.
+impl<A: Authenticator + ?Sized> Authenticator for Arc<A> {
+    fn authenticate<'a>(&'a self, handshake: &'a Handshake) -> BoxFuture<'a, Result<Principal, AuthError>> {
+        (**self).authenticate(handshake)
+    }
+}
+
 /// User and login that a session belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

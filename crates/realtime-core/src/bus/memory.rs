@@ -23,7 +23,8 @@ use crate::{
 /// The bus of a single process: a cluster of one, with the semantics of a larger one.
 ///
 /// A slow subscriber slows publishers down; nothing is dropped. A publish that finds no room within 5 s, because a
-/// subscriber takes nothing, fails, and nothing is published. Cloning it gives the same bus. Waiting, to publish or for
+/// subscriber takes nothing, fails ([`BusError::Throttled`]), and nothing is published. No outcome is ever unknown, so it
+/// ignores the ids of envelopes. Cloning it gives the same bus. Waiting, to publish or for
 /// events, needs a tokio runtime with time.
 #[derive(Debug, Clone)]
 pub struct MemoryBus(Arc<Owner>);
@@ -100,7 +101,7 @@ impl Bus for MemoryBus {
                 Some(position) => Ok(Published { position: Some(position) }),
                 None => {
                     let detail = format!("a subscriber has left no room for {PUBLISH_TIMEOUT:?}");
-                    Err(BusError::Unavailable(detail))
+                    Err(BusError::Throttled(detail))
                 }
             }
         })

@@ -1,6 +1,9 @@
 //! [`Control`]: commands that every node of a cluster carries out.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use futures_core::future::BoxFuture;
 use futures_util::future::ready;
@@ -165,6 +168,25 @@ pub trait Control: Send + Sync + 'static {
     /// Announces that this node stops and has no sessions left, so that other nodes need not wait for it.
     fn leave(&self) -> BoxFuture<'_, ()> {
         Box::pin(ready(()))
+    }
+}
+
+/// A control that is chosen at run time: `Arc<dyn Control>`.
+impl<C: Control + ?Sized> Control for Arc<C> {
+    fn dispatch(&self, command: Command) -> BoxFuture<'_, Result<CommandResult, ControlError>> {
+        (**self).dispatch(command)
+    }
+
+    fn started(&self) -> BoxFuture<'_, ()> {
+        (**self).started()
+    }
+
+    fn is_started(&self) -> bool {
+        (**self).is_started()
+    }
+
+    fn leave(&self) -> BoxFuture<'_, ()> {
+        (**self).leave()
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
     CloseReason, MemoryBus, SessionHandle, Settings,
     bus::Bus,
     control::{Control, LocalControl},
+    interest::Interest,
     node::Node,
     presence::{LocalPresence, Presence},
     registry::Registry,
@@ -106,7 +107,7 @@ impl HubBuilder {
         cluster.install(self)
     }
 
-    /// Sets the bus between nodes.
+    /// Sets the bus between nodes. One that is chosen at run time may be an `Arc<dyn Bus>`.
     #[must_use]
     pub fn bus(mut self, bus: impl Bus) -> Self {
         self.bus = Arc::new(bus);
@@ -182,6 +183,9 @@ impl HubBuilder {
         let node = Arc::new(node);
         let registry = Arc::new(Registry::new(Arc::clone(&node)));
         node.set_bus_down(true);
+        if bus.wants_interest() {
+            node.interest.set(Interest::new(Arc::clone(&bus))).ok();
+        }
         let health = Arc::new(Health::new("the bus has not answered yet"));
         let mut tasks = JoinSet::new();
         let pump = pump(bus.subscribe(), Arc::clone(&registry), Arc::clone(&health));
@@ -233,5 +237,29 @@ impl fmt::Debug for HubBuilder {
             .field("settings", &self.settings)
             .field("node", &self.node)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(feature = "shuttle")))]
+mod tests {
+    use super::*;
+    use crate::testkit::{TestSession, ready};
+
+    #[tokio::test]
+    async fn all_parts_may_be_chosen_at_run_time() {
+        let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new());
+        let hub = Hub::builder()
+            .bus(Arc::clone(&bus))
+            .presence(|local| Arc::new(local) as Arc<dyn Presence>)
+            .control(|local| Arc::new(local) as Arc<dyn Control>)
+            .start()
+            .unwrap();
+        ready(&hub).await;
+        let mut session = TestSession::connect(&hub, 1.into()).await;
+        let message = Arc::new(crate::Envelope::broadcast(crate::Scope::Both, "by the bus".into()));
+        bus.publish(&message).await.unwrap();
+        assert_eq!(session.text().await, "by the bus");
+        assert_eq!(hub.presence().count().await.unwrap().sessions, 1);
+        assert_eq!(hub.kick(&1.into()).await.unwrap().closed, 1);
     }
 }

@@ -81,7 +81,7 @@ pub(crate) fn apply(event: BusEvent, node: &Node) {
             node.metrics.received.add(1);
             node.log.push(position, envelope);
         }
-        BusEvent::Marker(position) => node.log.push_marker(position),
+        BusEvent::Skip { from, through } => node.log.push_skip(from, through),
         BusEvent::Up(position) => {
             node.log.begin(position);
             node.set_bus_down(false);
@@ -94,3 +94,69 @@ pub(crate) fn apply(event: BusEvent, node: &Node) {
 
 /// Events that are taken from the bus before the shards are woken.
 const PUMP_EVENTS: usize = 256;
+
+#[cfg(all(test, not(feature = "shuttle")))]
+mod tests {
+    use futures_core::future::BoxFuture;
+    use futures_util::stream;
+
+    use super::*;
+    use crate::{
+        Envelope, Hub, Message, Position, Principal, Scope, Transport,
+        bus::{Bus, BusError, Published},
+        testkit::{TestEvent, TestSession, ready},
+    };
+
+    /// A bus that says what it was given, and goes on.
+    struct Script(Vec<BusEvent>);
+
+    impl Bus for Script {
+        fn publish<'a>(&'a self, _: &'a Arc<Envelope>) -> BoxFuture<'a, Result<Published, BusError>> {
+            Box::pin(async { Err(BusError::Unsupported("anything".into())) })
+        }
+
+        fn subscribe(&self) -> BoxStream<'static, BusEvent> {
+            stream::iter(self.0.clone()).chain(stream::pending()).boxed()
+        }
+    }
+
+    fn at(offset: u64) -> Position {
+        Position { epoch: 1, offset }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_stood_in_a_skipped_range_goes_on_behind_it() {
+        let message = |offset| {
+            let envelope = Envelope::broadcast(Scope::Both, Message::text(format!("{offset}")));
+            BusEvent::Message(Some(at(offset)), Arc::new(envelope))
+        };
+        let skip = |from, through| BusEvent::Skip { from: at(from), through: at(through) };
+        let events = [
+            skip(1, 1_000),
+            message(1_001),
+            skip(1_002, 1 << 40),
+            message((1 << 40) + 1),
+            BusEvent::Up(Some(at((1 << 40) + 1))),
+        ];
+        let hub = Hub::builder().bus(Script(events.into())).start().unwrap();
+        ready(&hub).await;
+        for (offset, follows) in [
+            (0, &[1_001, (1 << 40) + 1][..]),
+            (500, &[1_001, (1 << 40) + 1]),
+            (1_000, &[1_001, (1 << 40) + 1]),
+            (1_001, &[(1 << 40) + 1]),
+            (1 << 39, &[(1 << 40) + 1]),
+            (1 << 40, &[(1 << 40) + 1]),
+        ] {
+            let principal = Principal::new(1.into(), "a token");
+            let cursor = at(offset).to_string();
+            let mut session =
+                TestSession::open(&hub, principal, Transport::new("sse"), Some(&cursor)).await.unwrap();
+            assert_eq!(session.recovered(), Some(true), "behind {offset}");
+            for follows in follows {
+                let TestEvent::Message(message) = session.next().await else { panic!("behind {offset}") };
+                assert_eq!(message.position, Some(at(*follows)), "behind {offset}");
+            }
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! [`Presence`]: the users that are online.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use futures_core::{future::BoxFuture, stream::BoxStream};
 use futures_util::future::ready;
@@ -54,6 +54,37 @@ pub trait Presence: Send + Sync + 'static {
     /// # Errors
     /// [`PresenceError`] if it is unavailable.
     fn sessions<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<Vec<OnlineSession>, PresenceError>>;
+}
+
+/// A presence that is chosen at run time: `Arc<dyn Presence>`.
+impl<P: Presence + ?Sized> Presence for Arc<P> {
+    fn changed(&self, user: &UserId) {
+        (**self).changed(user);
+    }
+
+    fn leave(&self) -> BoxFuture<'_, ()> {
+        (**self).leave()
+    }
+
+    fn changes(&self) -> BoxStream<'static, PresenceEvent> {
+        (**self).changes()
+    }
+
+    fn is_online<'a>(&'a self, users: &'a [UserId]) -> BoxFuture<'a, Result<Vec<bool>, PresenceError>> {
+        (**self).is_online(users)
+    }
+
+    fn count(&self) -> BoxFuture<'_, Result<OnlineCount, PresenceError>> {
+        (**self).count()
+    }
+
+    fn users(&self, skip: usize, take: usize) -> BoxFuture<'_, Result<Vec<OnlineUser>, PresenceError>> {
+        (**self).users(skip, take)
+    }
+
+    fn sessions<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<Vec<OnlineSession>, PresenceError>> {
+        (**self).sessions(user)
+    }
 }
 
 /// Event of presence.

@@ -65,7 +65,7 @@ fn read_on(
             Content::Envelope(_) if entry.is_for(session.id, session.transport(), &topics) => {
                 entry.encode(session.wire()).cloned()
             }
-            Content::Envelope(_) | Content::Marker => None,
+            Content::Envelope(_) | Content::Skip => None,
             Content::Gap(reason) => {
                 let frame = session.wire().wire.gap(*reason, entry.position, stats.delay());
                 match &frame {

@@ -261,7 +261,7 @@ fn a_topic_given_to_a_session_that_is_opening_is_its_own() {
                 thread::spawn(move || {
                     loop {
                         if let Some(session) = node.directory.of(&2.into()).pop() {
-                            crate::SessionHandle(session).subscribe(topic);
+                            SessionHandle(session).subscribe(topic);
                             return;
                         }
                         thread::yield_now();

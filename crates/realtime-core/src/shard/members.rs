@@ -185,8 +185,8 @@ impl Members {
         true
     }
 
-    /// Adds a session to its user's topic.
-    pub(super) fn link(&mut self, slot: u32) {
+    /// Adds a session to its user's topic. Returns `true` if it is the only one there.
+    pub(super) fn link(&mut self, slot: u32) -> bool {
         let Self { users, sessions, hasher, .. } = self;
         let user = UserRef::from(&sessions[slot as usize].session.principal.user);
         let found =
@@ -195,16 +195,17 @@ impl Members {
             let hash =
                 |slot: &u32| hasher.hash_one(UserRef::from(&sessions[*slot as usize].session.principal.user));
             users.insert_unique(hash(&slot), slot, hash);
-            return;
+            return true;
         };
         let after = mem::replace(first, slot);
         sessions[after as usize].before = slot;
         let member = &mut sessions[slot as usize];
         (member.before, member.after) = (NO_SLOT, after);
+        false
     }
 
-    /// Removes a session from its user's topic.
-    pub(super) fn unlink(&mut self, slot: u32) {
+    /// Removes a session from its user's topic. Returns `true` if none is left there.
+    pub(super) fn unlink(&mut self, slot: u32) -> bool {
         let Self { users, sessions, hasher, .. } = self;
         let member = &mut sessions[slot as usize];
         let (before, after) =
@@ -214,7 +215,7 @@ impl Members {
         }
         if before != NO_SLOT {
             sessions[before as usize].after = after;
-            return;
+            return false;
         }
         let user = UserRef::from(&sessions[slot as usize].session.principal.user);
         if let Ok(mut first) = users.find_entry(hasher.hash_one(user), |first| *first == slot) {
@@ -224,6 +225,7 @@ impl Members {
                 *first.get_mut() = after;
             }
         }
+        after == NO_SLOT
     }
 
     /// Returns `true` if the user has a session that is in the user's topic.
@@ -247,9 +249,9 @@ impl Members {
         u32::try_from(slots.len() - 1).expect("a worker has fewer than 2^32 sessions")
     }
 
-    /// Removes the session at `index` from a named topic.
-    pub(super) fn unindex(&mut self, Named { topic, index }: &Named) {
-        let Some(slots) = self.topics.get_mut(topic) else { return };
+    /// Removes the session at `index` from a named topic. Returns `true` if none is left there.
+    pub(super) fn unindex(&mut self, Named { topic, index }: &Named) -> bool {
+        let Some(slots) = self.topics.get_mut(topic) else { return false };
         slots.swap_remove(*index as usize);
         if let Some(moved) = slots.get(*index as usize)
             && let Some(mut named) = self.sessions[*moved as usize].session.named()
@@ -257,11 +259,13 @@ impl Members {
         {
             moved.index = *index;
         }
-        if slots.is_empty() {
+        let is_empty = slots.is_empty();
+        if is_empty {
             self.topics.remove(topic);
         } else if slots.capacity() > 64 && slots.len() < slots.capacity() / 4 {
             slots.shrink_to(slots.len() * 2);
         }
+        is_empty
     }
 
     /// Makes a catching-up session live, since it has reached the shard's sequence number: the pass serves it from
@@ -391,7 +395,7 @@ impl Members {
                     && other.topics() == first.topics()
                     && other.excluded() == first.excluded()
             }
-            Content::Marker | Content::Gap(_) => false,
+            Content::Skip | Content::Gap(_) => false,
         };
         let most = visits.div_ceil(self.sessions.len().max(1));
         1 + entries[1..].iter().take(most - 1).take_while(same).count()
@@ -403,7 +407,7 @@ impl Members {
     fn deliver(&mut self, first: u64, run: &[Arc<Entry>], is_last: bool, stats: &mut PassStats) {
         let envelope = match &run[0].content {
             Content::Envelope(envelope) => envelope,
-            Content::Marker => return,
+            Content::Skip => return,
             Content::Gap(reason) => return self.deliver_gap(first, *reason, run[0].position, stats),
         };
         let (end, excluded) = (first + run.len() as u64, envelope.excluded());

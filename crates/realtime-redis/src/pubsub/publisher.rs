@@ -6,7 +6,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::shared::{NOT_A_MASTER, PubSubShared};
 use crate::{
-    error::{bus_error, client_error, is_refusal},
+    error::{client_error, is_refusal, publish_error},
     master::is_master,
     server_connection::ServerConnection,
 };
@@ -15,7 +15,7 @@ impl PubSubShared {
     /// Runs PUBLISH commands, within the time limit of a command.
     ///
     /// # Errors
-    /// [`BusError::Unavailable`]. Nothing is tried twice: Redis may have accepted it.
+    /// [`BusError`]. Nothing is tried twice: Redis may have accepted it ([`BusError::OutcomeUnknown`]).
     pub(super) async fn publish(&self, commands: &Pipeline) -> Result<(), BusError> {
         // The answers are numbers of receivers on that server, which say nothing about other servers.
         self.run::<Vec<u64>>(commands).await.map(drop)
@@ -38,9 +38,10 @@ impl PubSubShared {
     async fn run<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T, BusError> {
         let timeout = self.config.command_timeout;
         let deadline = Instant::now() + timeout;
-        let late = || BusError::Unavailable(format!("no answer from Redis within {timeout:?}"));
-        let shared =
-            timeout_at(deadline, self.connection.get(|| self.open())).await.map_err(|_| late())??;
+        let late = || format!("no answer from Redis within {timeout:?}");
+        let shared = timeout_at(deadline, self.connection.get(|| self.open()))
+            .await
+            .map_err(|_| BusError::Unavailable(late()))??;
         let mut connection = shared.connection.clone();
         let answer = commands.query_async::<T>(&mut connection);
         let error = match timeout_at(deadline, answer).await {
@@ -48,11 +49,16 @@ impl PubSubShared {
                 self.connection.record_success();
                 return Ok(answer);
             }
-            Ok(Err(error)) if is_refusal(&error) => return Err(bus_error(&error)),
-            Ok(Err(error)) => bus_error(&error),
-            Err(_) => late(),
+            Ok(Err(error)) => {
+                let problem = publish_error(&error, commands.cmd_iter().count());
+                if is_refusal(&error) {
+                    return Err(problem);
+                }
+                problem
+            }
+            Err(_) => BusError::OutcomeUnknown(late()),
         };
-        self.connection.discard_failed(&shared, &error);
+        self.connection.discard_failed(&shared, error.detail());
         Err(error)
     }
 

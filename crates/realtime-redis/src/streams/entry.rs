@@ -1,10 +1,13 @@
-//! The entries of the stream: field `v` is the format's version, `e` the envelope as JSON. Unknown fields are ignored.
+//! The entries of the stream: field `v` is the format's version, `e` the envelope as JSON. Unknown fields are ignored, in
+//! the JSON, too: `topics`, `scope` (absent: both transports), `event`, `data`, `id` (absent: none), `at`.
 
 use std::{borrow::Cow, sync::Arc};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytestring::ByteString;
-use realtime_core::{Envelope, EventName, Message, Payload, Position, Scope, SessionId, Topic, Transport};
+use realtime_core::{
+    Envelope, EnvelopeId, EventName, Message, Payload, Position, Scope, SessionId, Topic, Transport,
+};
 use redis::{Cmd, RedisWrite, ToRedisArgs, Value};
 use serde::{Deserialize, Serialize};
 
@@ -48,11 +51,20 @@ pub(crate) enum Content {
 pub(super) trait Fields {
     /// Appends the names and values after the version to a command; `at` is Redis' time.
     fn write(&self, command: &mut Cmd, at: u64);
+
+    /// Returns the id by which a second attempt is recognized, if there is one.
+    fn id(&self) -> Option<&EnvelopeId> {
+        None
+    }
 }
 
 impl Fields for Envelope {
     fn write(&self, command: &mut Cmd, at: u64) {
         command.arg(ENVELOPE_FIELD).arg(&Encoded { envelope: self, at });
+    }
+
+    fn id(&self) -> Option<&EnvelopeId> {
+        self.id()
     }
 }
 
@@ -88,9 +100,11 @@ struct Json<'a> {
     /// The bytes of a message that is no text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     base64: Option<Cow<'a, str>>,
-    /// The session that is left out.
+    /// The excluded session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     except: Option<SessionId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    id: Option<Cow<'a, str>>,
     /// Milliseconds since 1970.
     at: u64,
 }
@@ -118,6 +132,7 @@ impl ToRedisArgs for Encoded<'_> {
             data,
             base64,
             except: self.envelope.excluded(),
+            id: self.envelope.id().map(|id| Cow::Borrowed(id.as_str())),
             at: self.at,
         };
         serde_json::to_writer(out.writer_for_next_arg(), &json).expect("strings and numbers are always JSON");
@@ -146,7 +161,7 @@ pub(super) fn decode(fields: &[Value]) -> Entry {
         return Entry { content: Content::Claim, at: number(TIME_FIELD) };
     }
     let Some(json) = field(ENVELOPE_FIELD) else { return unknown("no envelope") };
-    let Ok(Json { topics, scope, event, data, base64, except, at }) = serde_json::from_slice(json) else {
+    let Ok(Json { topics, scope, event, data, base64, except, id, at }) = serde_json::from_slice(json) else {
         return unknown("malformed envelope");
     };
     let scope = match scope.as_deref().map(Transport::parse) {
@@ -163,6 +178,9 @@ pub(super) fn decode(fields: &[Value]) -> Entry {
     match Envelope::to_topics(topics.into_owned(), scope, message) {
         Ok(envelope) => {
             let envelope = except.into_iter().fold(envelope, Envelope::except);
+            // The id has served its purpose: an invalid one does not cost anybody the message.
+            let id = id.and_then(|id| EnvelopeId::new(&id).ok());
+            let envelope = id.into_iter().fold(envelope, Envelope::with_id);
             Entry { content: Content::Envelope(Arc::new(envelope)), at: Some(at) }
         }
         Err(_) => unknown("no topics"),
@@ -204,9 +222,13 @@ mod tests {
         let topics = [Topic::new("role:admin").unwrap(), Topic::all()];
         for scope in [Scope::Both, Scope::Only(Transport::new("sse"))] {
             let message = Message::new(event.clone(), "a \"text\"\n😀\u{0}");
-            let envelope = Envelope::to_topics(topics.clone(), scope, message).unwrap();
+            let mut envelope = Envelope::to_topics(topics.clone(), scope, message).unwrap();
+            if scope == Scope::Both {
+                envelope = envelope.with_id(EnvelopeId::new("an-id").unwrap());
+            }
             let written = Encoded { envelope: &envelope, at: 1_795_492_719_616 }.to_redis_args().remove(0);
             let written = String::from_utf8(written).unwrap();
+            assert_eq!(written.contains(r#""id":"an-id""#), scope == Scope::Both, "{written}");
             let entry = decode(&fields(&[("v", "1"), ("e", &written), ("later", "ignored")]));
             let Content::Envelope(read) = &entry.content else { panic!("{entry:?}") };
             assert_eq!((&**read, entry.at), (&envelope, Some(1_795_492_719_616)));
@@ -231,6 +253,9 @@ mod tests {
         let unknown_fields = r#"{"topics":["a"],"data":"x","at":1,"priority":9}"#;
         let content = decode(&fields(&[("v", "1"), ("e", unknown_fields)])).content;
         assert!(matches!(content, Content::Envelope(_)));
+        let strange_id = r#"{"topics":["a"],"data":"x","at":1,"id":""}"#;
+        let content = decode(&fields(&[("v", "1"), ("e", strange_id)])).content;
+        assert!(matches!(content, Content::Envelope(envelope) if envelope.id().is_none()));
     }
 
     #[test]

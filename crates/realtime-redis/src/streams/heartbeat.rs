@@ -43,8 +43,7 @@ impl StreamsShared {
     pub(super) async fn heartbeat(self: &Arc<Self>) -> Result<Position, BusError> {
         let began = self.micros();
         self.look_up_master().await;
-        let (position, _) = self.add(&Heartbeat { incarnation: &self.incarnation, began }).await?;
-        Ok(position)
+        Ok(self.add(&Heartbeat { incarnation: &self.incarnation, began }).await?.position)
     }
 
     /// Returns whether a message proves what a heartbeat would: the master was looked up, and a message that was published

@@ -26,27 +26,63 @@ use super::{
 };
 use crate::{
     batcher::Batcher,
-    error::{bus_error, is_refusal},
+    error::{bus_error, is_refusal, publish_error},
 };
 
 /// The result of an attempt to add an entry.
 enum AddOutcome {
     Added(Position),
+    /// An entry with the same id had been added before.
+    Known(Position),
     /// The stream is gone or has a newer epoch; nothing was added.
     Stale,
     /// This server does not accept entries, and nothing was added.
     WrongServer(RedisError),
     /// Redis refuses entries from everybody for now, and nothing was added.
     Refused(RedisError),
-    /// The entry may or may not have been added.
+    /// The entry may or may not have been added, or Redis gave an unexpected error.
     Unknown(RedisError),
+}
+
+/// An entry of the stream.
+pub(super) struct Added {
+    pub(super) position: Position,
+    /// A time before which everything that was acknowledged on any node precedes the entry. Where the master can change,
+    /// that is the start of the lookup that confirmed it. `None` for an entry that was added before.
+    began: Option<StdInstant>,
+}
+
+/// Adds an entry unless one with the same id was added before, whose position is returned in a list then.
+///
+/// KEYS: stream, id. ARGV: time in milliseconds for which the id is kept, arguments of XADD. Entry and id are replicated
+/// together, so a replica that takes over has both or none.
+const ADD_ONCE: &str = r"
+local known = redis.call('GET', KEYS[2])
+if known then return { known } end
+local added = redis.call('XADD', KEYS[1], unpack(ARGV, 2))
+if added then redis.call('SET', KEYS[2], added, 'PX', ARGV[1]) end
+return added
+";
+
+/// Time for which the id of an envelope is kept: much longer than anybody goes on trying.
+const ID_WINDOW: Duration = Duration::from_secs(120);
+
+/// How far an attempt to add an entry has got.
+#[derive(Default)]
+struct Attempt {
+    /// The connection in use.
+    connection: Option<Arc<PublishConnection>>,
+    /// The command may have been sent, and its answer has not come.
+    sent: bool,
 }
 
 impl StreamsShared {
     /// Adds an envelope to the stream, within the time limit of a command.
     pub(super) async fn publish(self: &Arc<Self>, envelope: &Envelope) -> Result<Position, BusError> {
-        let (position, began) = self.add(envelope).await?;
-        self.own.sent(position, began, StdInstant::now());
+        let Added { position, began } = self.add(envelope).await?;
+        if let Some(began) = began {
+            self.own.sent(position, began, StdInstant::now());
+        }
         Ok(position)
     }
 
@@ -58,44 +94,52 @@ impl StreamsShared {
         }
     }
 
-    /// Adds an entry. Returns its position, and a time before which everything that was acknowledged on any node precedes
-    /// the entry. Where the master can change, that is the start of the lookup that confirmed it.
-    pub(super) async fn add(
-        self: &Arc<Self>,
-        fields: &impl Fields,
-    ) -> Result<(Position, StdInstant), BusError> {
+    /// Adds an entry, unless one with the same id was added before.
+    pub(super) async fn add(self: &Arc<Self>, fields: &impl Fields) -> Result<Added, BusError> {
         let limit = self.config.command_timeout;
-        let mut waiting_for = None;
-        match timeout(limit, self.try_add(fields, &mut waiting_for)).await {
+        let mut attempt = Attempt::default();
+        match timeout(limit, self.try_add(fields, &mut attempt)).await {
             Ok(result) => result,
             Err(_) => {
                 let problem = format!("no answer from Redis within {limit:?}");
-                if let Some(connection) = waiting_for {
+                if let Some(connection) = attempt.connection {
                     self.connection.discard_failed(&connection, &problem);
                 }
-                Err(BusError::Unavailable(problem))
+                Err(if attempt.sent {
+                    BusError::OutcomeUnknown(problem)
+                } else {
+                    BusError::Unavailable(problem)
+                })
             }
         }
     }
 
-    /// Repeats the attempt until its result is final. `waiting_for` is set to the connection in use.
+    /// Repeats the attempt until its result is final.
     async fn try_add(
         self: &Arc<Self>,
         fields: &impl Fields,
-        waiting_for: &mut Option<Arc<PublishConnection>>,
-    ) -> Result<(Position, StdInstant), BusError> {
+        attempt: &mut Attempt,
+    ) -> Result<Added, BusError> {
         loop {
             let connection = self.master_connection().await?;
-            let connection = waiting_for.insert(connection);
+            let connection = attempt.connection.insert(connection);
             let epoch = connection.epoch.load(Ordering::Acquire);
             let began = match self.lookup.can_change() {
                 true => self.created + Duration::from_micros(connection.confirmed.load(Ordering::Acquire)),
                 false => StdInstant::now(),
             };
-            match outcome(self.xadd(connection, epoch, fields).await) {
+            attempt.sent = true;
+            let outcome = outcome(self.xadd(connection, epoch, fields).await);
+            // What follows an answer is another attempt.
+            attempt.sent = false;
+            match outcome {
                 AddOutcome::Added(position) => {
                     self.connection.record_success();
-                    return Ok((position, began));
+                    return Ok(Added { position, began: Some(began) });
+                }
+                AddOutcome::Known(position) => {
+                    self.connection.record_success();
+                    return Ok(Added { position, began: None });
                 }
                 // Boxed: it is rare, and would otherwise enlarge the future of every publish.
                 AddOutcome::Stale => Box::pin(self.reclaim(connection, epoch)).await?,
@@ -106,7 +150,7 @@ impl StreamsShared {
                 AddOutcome::Refused(error) => return Err(bus_error(&error)),
                 AddOutcome::Unknown(error) => {
                     self.connection.discard_failed(connection, &error);
-                    return Err(bus_error(&error));
+                    return Err(publish_error(&error, 1));
                 }
             }
         }
@@ -120,7 +164,14 @@ impl StreamsShared {
     ) -> RedisResult<Value> {
         // Capacity for a short message, so that most buffers never grow.
         let mut command = Cmd::with_capacity(11, self.keys.log.len() + 448);
-        command.arg("XADD").arg(&self.keys.log).arg("NOMKSTREAM");
+        match fields.id() {
+            None => command.arg("XADD").arg(&self.keys.log),
+            Some(id) => {
+                let window = ID_WINDOW.as_millis().to_string();
+                command.arg("EVAL").arg(ADD_ONCE).arg(2).arg(&self.keys.log).arg(self.keys.id(id)).arg(window)
+            }
+        };
+        command.arg("NOMKSTREAM");
         // One entry can trim in one way only.
         let by_window =
             self.trim_by_window.load(Ordering::Relaxed) && self.trim_by_window.swap(false, Ordering::Relaxed);
@@ -242,9 +293,10 @@ fn outcome(answer: RedisResult<Value>) -> AddOutcome {
     match answer {
         // NOMKSTREAM: there is no stream.
         Ok(Value::Nil) => AddOutcome::Stale,
-        Ok(answer) => match added(&answer) {
-            Some(position) => AddOutcome::Added(position),
-            None => AddOutcome::Unknown(
+        Ok(answer) => match (added(&answer), known(&answer)) {
+            (Some(position), _) => AddOutcome::Added(position),
+            (None, Some(position)) => AddOutcome::Known(position),
+            (None, None) => AddOutcome::Unknown(
                 (ErrorKind::UnexpectedReturnType, "the id of an added entry is not a position").into(),
             ),
         },
@@ -275,4 +327,12 @@ fn outcome(answer: RedisResult<Value>) -> AddOutcome {
 fn added(answer: &Value) -> Option<Position> {
     let Value::BulkString(id) = answer else { return None };
     parse_position(std::str::from_utf8(id).ok()?)
+}
+
+/// Returns the id of an entry that had been added before.
+fn known(answer: &Value) -> Option<Position> {
+    match answer {
+        Value::Array(answer) => added(answer.first()?),
+        _ => None,
+    }
 }

@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use realtime_core::bus::BusError;
+use realtime_core::{EnvelopeId, bus::BusError};
 
 use super::{connection::PublishConnection, own::OwnEntry, window::Window};
 use crate::{
@@ -46,6 +46,14 @@ pub(super) struct StreamsShared {
 pub(super) struct Keys {
     pub(super) log: String,
     pub(super) epoch: String,
+    ids: String,
+}
+
+impl Keys {
+    /// Returns the key of an envelope's id.
+    pub(super) fn id(&self, id: &EnvelopeId) -> String {
+        format!("{}{id}", self.ids)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -60,7 +68,11 @@ impl StreamsShared {
         let tag = config.tag("rt");
         Ok(Self {
             lookup: MasterLookup::shared(&config)?,
-            keys: Keys { log: format!("{tag}:log"), epoch: format!("{tag}:epoch") },
+            keys: Keys {
+                log: format!("{tag}:log"),
+                epoch: format!("{tag}:epoch"),
+                ids: format!("{tag}:id:"),
+            },
             incarnation: format!("{:032x}", rand::random::<u128>()),
             created: Instant::now(),
             counters: StreamsCounters::default(),

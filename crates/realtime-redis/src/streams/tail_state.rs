@@ -116,8 +116,8 @@ impl TailState {
         self.started = true;
         match entry.content {
             Content::Envelope(envelope) => [Some(BusEvent::Message(Some(position), envelope)), None],
-            Content::Heartbeat { .. } | Content::Claim => [Some(BusEvent::Marker(position)), None],
-            Content::Unknown(_) => [Some(BusEvent::Marker(position)), Some(BusEvent::Gap)],
+            Content::Heartbeat { .. } | Content::Claim => [Some(BusEvent::skip(position)), None],
+            Content::Unknown(_) => [Some(BusEvent::skip(position)), Some(BusEvent::Gap)],
         }
     }
 

@@ -24,13 +24,13 @@ const EPOCH: &str = "{rt}:epoch";
 #[tokio::test(flavor = "multi_thread")]
 async fn the_bus_conforms_under_sentinel() {
     let redis = RedisSentinel::start().await;
-    bus_conforms(|| bus(redis.topology()), &Terms::full()).await;
+    bus_conforms(|| bus(redis.topology()), &Terms::full().with_ids()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_bus_conforms_in_a_cluster() {
     let redis = RedisCluster::start().await;
-    bus_conforms(|| bus(redis.topology()), &Terms::full()).await;
+    bus_conforms(|| bus(redis.topology()), &Terms::full().with_ids()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -247,7 +247,7 @@ impl Seen for Log {
             BusEvent::Message(Some(position), envelope) => {
                 (position, Some(envelope.message().data.to_string()))
             }
-            BusEvent::Marker(position) => (position, None),
+            BusEvent::Skip { through: position, .. } => (position, None),
             BusEvent::CaughtUp(instant) => {
                 self.caught_up.extend(self.runs.last().map(|(_, last)| (instant, *last)));
                 return;

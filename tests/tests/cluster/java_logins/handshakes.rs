@@ -4,11 +4,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::Algorithm;
 use realtime_core::{
-    Principal, UserId,
-    auth::{ClientIdPolicy, Credential},
+    Principal, Transport, UserId,
+    auth::{ClientIdPolicy, Credential, Handshake},
 };
-use realtime_redis::RedisConfig;
-use realtime_tests::{EventStream, JAVA_SECRET, JavaLogins, Payload, Socket};
+use realtime_redis::{RedisConfig, SaTokenAuthenticator};
+use realtime_tests::{
+    EventStream, JAVA_SECRET, JavaLogins, Payload, Socket,
+    conformance::{Logins, authenticator_conforms},
+};
 use serde_json::{Value, json};
 
 use super::{admits, config, refusal, refusal_of, serve};
@@ -225,4 +228,22 @@ async fn a_renewal_writes_what_java_would_and_keeps_the_time_to_live() {
     java.redis.cli(&["PERSIST", &java.last_active_key(&unlimited)]);
     admits(&writer, &format!("Authorization=Bearer%20{unlimited}"), &[]).await;
     assert_eq!(java.redis.cli(&["TTL", &java.last_active_key(&unlimited)]), "-1");
+}
+
+#[actix_web::test]
+async fn the_authenticator_of_java_logins_conforms() {
+    let java = JavaLogins::start().await;
+    let authenticator = SaTokenAuthenticator::new(config(&java.redis)).unwrap();
+    let handshake =
+        |query: &str| Handshake::new(Transport::new("sse"), query, [] as [(&str, &[u8]); 0], None);
+    let login = |token: &str| handshake(&format!("clientid=web&Authorization=Bearer%20{token}"));
+    let forged = Payload::of(1).sign_with(Algorithm::HS256, "another secret");
+    let logins = Logins::new()
+        .accepted(login(&java.login(1)), 1)
+        .accepted(login(&java.login(1_925_000_000_000_000_001)), 1_925_000_000_000_000_001_i64)
+        .refused(handshake(""))
+        .refused(login("abc"))
+        .refused(login(&forged))
+        .refused(login(&Payload::of(1).sign()));
+    authenticator_conforms(&authenticator, &logins).await;
 }

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use realtime_core::{Hub, UserId, presence::NoPresence};
 use realtime_redis::{Incarnation, RedisConfig, RedisPresence};
-use realtime_tests::Redis;
+use realtime_tests::{Redis, conformance::presence_conforms};
 
-use super::{drained, node, open, presence_conforms, until_count};
+use super::{drained, node, open, until_count};
 
 #[actix_web::test]
 async fn the_presence_of_one_node_conforms() {

@@ -28,7 +28,7 @@ async fn the_memory_bus_conforms() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_streams_bus_conforms() {
     let redis = Redis::start().await;
-    bus_conforms(|| bus(&redis), &Terms::full()).await;
+    bus_conforms(|| bus(&redis), &Terms::full().with_ids()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,7 +75,7 @@ async fn many_callers(bus: &RedisStreamsBus, count: u64, each: u64) {
                 let double = seen.insert(envelope.message().data.to_string(), position);
                 assert_eq!(double, None, "nothing comes twice");
             }
-            BusEvent::Marker(_) | BusEvent::CaughtUp(_) => {}
+            BusEvent::Skip { .. } | BusEvent::CaughtUp(_) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -155,7 +155,7 @@ async fn what_a_node_publishes_comes_back_instead_of_heartbeats() {
     while began.elapsed() < Duration::from_secs(4) || proofs < 4 {
         match events.next().await {
             BusEvent::CaughtUp(_) => proofs += 1,
-            BusEvent::Marker(_) => heartbeats += 1,
+            BusEvent::Skip { .. } => heartbeats += 1,
             BusEvent::Message(..) => {}
             other => panic!("{other:?}"),
         }
@@ -164,6 +164,6 @@ async fn what_a_node_publishes_comes_back_instead_of_heartbeats() {
     publishing.await.unwrap();
     assert!(heartbeats <= 1, "{heartbeats} heartbeats beside {proofs} proofs");
     // A node that falls silent writes heartbeats again.
-    while !matches!(events.next().await, BusEvent::Marker(_)) {}
+    while !matches!(events.next().await, BusEvent::Skip { .. }) {}
     while !matches!(events.next().await, BusEvent::CaughtUp(_)) {}
 }

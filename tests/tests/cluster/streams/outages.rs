@@ -2,11 +2,12 @@
 
 use std::{
     collections::HashSet,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use realtime_core::{
-    Position,
+    Envelope, EnvelopeId, Message, Position, Scope,
     bus::{Bus, BusError, BusEvent},
 };
 use realtime_redis::{RedisConfig, RedisStreamsBus};
@@ -46,13 +47,13 @@ async fn a_redis_that_hangs_is_noticed_within_three_seconds_and_loses_nothing() 
     redis.pause();
     let hung = tokio::time::Instant::now();
     let publish = bus.publish(&envelope("meanwhile")).await;
-    assert!(matches!(publish, Err(BusError::Unavailable(_))), "{publish:?}");
+    assert!(matches!(publish, Err(BusError::OutcomeUnknown(_))), "{publish:?}");
     assert!(hung.elapsed() < Duration::from_millis(2500), "took {:?}", hung.elapsed());
     let mut last = before;
     loop {
         match events.next().await {
             // A heartbeat that came just before.
-            BusEvent::Marker(position) => last = Some(position),
+            BusEvent::Skip { through: position, .. } => last = Some(position),
             BusEvent::CaughtUp(_) => {}
             BusEvent::Down(_) => break,
             other => panic!("{other:?}"),
@@ -67,7 +68,7 @@ async fn a_redis_that_hangs_is_noticed_within_three_seconds_and_loses_nothing() 
     assert_eq!(after.epoch, before.unwrap().epoch, "nothing was lost, so the history goes on");
     loop {
         match events.next().await {
-            BusEvent::Message(Some(position), _) | BusEvent::Marker(position) => {
+            BusEvent::Message(Some(position), _) | BusEvent::Skip { through: position, .. } => {
                 assert!(!is_hole(last, position), "{last:?} {position}");
                 last = Some(position);
                 if position == after {
@@ -135,7 +136,7 @@ async fn restarts(times: usize, callers: u64) -> Restarts {
                 BusEvent::Message(Some(position), envelope) => {
                     (position, Some(envelope.message().data.to_string()))
                 }
-                BusEvent::Marker(position) => (position, None),
+                BusEvent::Skip { through: position, .. } => (position, None),
                 BusEvent::Up(_) | BusEvent::CaughtUp(_) | BusEvent::Down(_) => continue,
                 other => panic!("{other:?}"),
             };
@@ -205,7 +206,7 @@ async fn connections_that_are_cut_lose_nothing() {
         let sent = insist(&b, &envelope(round)).await;
         loop {
             match events.next().await {
-                BusEvent::Message(Some(position), _) | BusEvent::Marker(position) => {
+                BusEvent::Message(Some(position), _) | BusEvent::Skip { through: position, .. } => {
                     assert!(!is_hole(last, position));
                     last = Some(position);
                     if position == sent {
@@ -235,7 +236,7 @@ async fn an_emptied_redis_is_a_new_history_that_everybody_notices() {
     let mut holes = 0;
     loop {
         match events.next().await {
-            BusEvent::Message(Some(position), _) | BusEvent::Marker(position) => {
+            BusEvent::Message(Some(position), _) | BusEvent::Skip { through: position, .. } => {
                 holes += u32::from(is_hole(last, position));
                 last = Some(position);
                 if position == after {
@@ -249,4 +250,32 @@ async fn an_emptied_redis_is_a_new_history_that_everybody_notices() {
     assert_eq!(holes, 1);
     let seen = "A new history: one gap, then what follows.";
     Fault::new("Redis: emptied (FLUSHALL)", Part::Streams, seen).record();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_with_the_same_id_after_an_unknown_outcome_is_delivered_once() {
+    let redis = Redis::start().await;
+    let (bus, other) = (bus(&redis), bus(&redis));
+    let mut events = Subscriber::up(&bus).await;
+    bus.publish(&envelope("before")).await.unwrap();
+    other.publish(&envelope("before")).await.unwrap();
+    let named = Envelope::broadcast(Scope::Both, Message::text("named"));
+    let named = Arc::new(named.with_id(EnvelopeId::new("order-7").unwrap()));
+    redis.pause();
+    let unknown = bus.publish(&named).await;
+    assert!(matches!(unknown, Err(BusError::OutcomeUnknown(_))), "{unknown:?}");
+    redis.resume();
+    let position = insist(&bus, &named).await;
+    assert_eq!(insist(&other, &named).await, position, "on another node, too");
+    insist(&other, &envelope("after")).await;
+    let mut seen = Vec::new();
+    while seen.last().is_none_or(|(_, text)| text != "after") {
+        if let BusEvent::Message(position, envelope) = events.next().await {
+            seen.push((position.unwrap(), envelope.message().data.to_string()));
+        }
+    }
+    let named: Vec<_> = seen.iter().filter(|(_, text)| text == "named").collect();
+    assert_eq!(named, [&(position, "named".to_owned())], "in {seen:?}");
+    let ttl = redis.cli(&["pttl", "{rt}:id:order-7"]).parse::<u64>().unwrap();
+    assert!((1..=120_000).contains(&ttl), "it is kept for {ttl} ms");
 }

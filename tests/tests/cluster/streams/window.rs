@@ -34,7 +34,7 @@ async fn a_node_that_starts_reads_the_window() {
                     assert!(position.is_some());
                     break;
                 }
-                BusEvent::Marker(_) => {}
+                BusEvent::Skip { .. } => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -58,7 +58,7 @@ async fn a_reader_that_was_overrun_sees_a_hole_and_then_the_rest() {
     let (mut last, mut holes): (Option<Position>, _) = (None, 0);
     while last != end {
         match events.next().await {
-            BusEvent::Message(Some(position), _) | BusEvent::Marker(position) => {
+            BusEvent::Message(Some(position), _) | BusEvent::Skip { through: position, .. } => {
                 holes += u32::from(is_hole(last, position));
                 last = Some(position);
             }
@@ -126,7 +126,7 @@ async fn started(redis: &Redis, config: RedisConfig) -> (Vec<(Position, String)>
                 messages.push((position.unwrap(), envelope.message().data.to_string()));
             }
             BusEvent::Up(_) => return (messages, sent() - before),
-            BusEvent::Marker(_) => {}
+            BusEvent::Skip { .. } => {}
             other => panic!("{other:?}"),
         }
     }

@@ -128,8 +128,8 @@ async fn a_subscriber_that_takes_nothing_fails_publishes_after_a_time_and_nothin
     let refused = envelope("refused");
     let both = timeout(PUBLISH_TIMEOUT * 2, join(bus.publish(&refused), bus.publish(&refused)));
     let (first, second) = both.await.expect("a publish ends");
-    assert!(matches!(first, Err(BusError::Unavailable(_))), "{first:?}");
-    assert!(matches!(second, Err(BusError::Unavailable(_))), "{second:?}");
+    assert!(matches!(first, Err(BusError::Throttled(_))), "{first:?}");
+    assert!(matches!(second, Err(BusError::Throttled(_))), "{second:?}");
     for n in 1..=QUEUE as u64 {
         let event = next(&mut events).await;
         assert!(matches!(event, BusEvent::Message(Some(position), _) if position.offset == n), "{event:?}");

@@ -1,0 +1,89 @@
+//! [`TestWire`]: the wire format of sessions in tests, one line of JSON for each frame.
+
+use std::{borrow::Cow, time::Duration};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::session::{TestEvent, TestMessage};
+use crate::{
+    Message, Payload, Position,
+    wire::{BusState, GapReason, WireFormat},
+};
+
+#[derive(Debug)]
+pub(super) struct TestWire;
+
+#[derive(Serialize, Deserialize)]
+enum Frame<'a> {
+    Message { event: Cow<'a, str>, data: Data<'a>, cursor: Option<String> },
+    Gap { reason: Cow<'a, str>, cursor: Option<String> },
+    Heartbeat { cursor: Option<String>, bus_up: bool },
+}
+
+#[derive(Serialize, Deserialize)]
+enum Data<'a> {
+    Text(Cow<'a, str>),
+    Binary(Cow<'a, [u8]>),
+}
+
+impl Frame<'_> {
+    fn encode(&self) -> Bytes {
+        let mut line = serde_json::to_vec(self).expect("strings are always JSON");
+        line.push(b'\n');
+        line.into()
+    }
+}
+
+/// Reads a frame, without its line feed.
+pub(super) fn decode(line: &[u8]) -> TestEvent {
+    let position = |cursor: Option<String>| -> Option<Position> {
+        cursor.map(|cursor| cursor.parse().expect("it was a position"))
+    };
+    match serde_json::from_slice(line).expect("what `TestWire` wrote") {
+        Frame::Message { event, data, cursor } => TestEvent::Message(TestMessage {
+            event: event.into_owned(),
+            data: match data {
+                Data::Text(text) => Payload::Text(text.into_owned().into()),
+                Data::Binary(bytes) => Payload::Binary(bytes.into_owned().into()),
+            },
+            position: position(cursor),
+        }),
+        Frame::Gap { reason, cursor } => {
+            let reason = REASONS.into_iter().find(|known| known.name() == reason);
+            TestEvent::Gap { reason: reason.expect("one of the reasons"), cursor: position(cursor) }
+        }
+        Frame::Heartbeat { cursor, bus_up } => TestEvent::Heartbeat { cursor: position(cursor), bus_up },
+    }
+}
+
+const REASONS: [GapReason; 4] = [GapReason::History, GapReason::Bus, GapReason::Cursor, GapReason::Overflow];
+
+impl WireFormat for TestWire {
+    fn name(&self) -> &'static str {
+        "testkit"
+    }
+
+    fn message(&self, message: &Message, position: Option<Position>) -> Bytes {
+        let data = match &message.data {
+            Payload::Text(text) => Data::Text(Cow::Borrowed(text)),
+            Payload::Binary(bytes) => Data::Binary(Cow::Borrowed(bytes)),
+        };
+        let event = message.event.as_str().into();
+        Frame::Message { event, data, cursor: position.map(|position| position.to_string()) }.encode()
+    }
+
+    fn gap(&self, reason: GapReason, cursor: Option<Position>, _: Duration) -> Option<Bytes> {
+        let cursor = cursor.map(|cursor| cursor.to_string());
+        Some(Frame::Gap { reason: reason.name().into(), cursor }.encode())
+    }
+
+    fn heartbeat(&self, cursor: Option<Position>, bus: BusState) -> Bytes {
+        let (cursor, bus_up) = (cursor.map(|cursor| cursor.to_string()), !matches!(bus, BusState::Down(_)));
+        Frame::Heartbeat { cursor, bus_up }.encode()
+    }
+
+    fn answers_heartbeat(&self) -> bool {
+        false
+    }
+}
