@@ -56,8 +56,8 @@ static KNOWN: Mutex<Vec<(Identity, Weak<MasterLookup>)>> = Mutex::new(Vec::new()
 
 enum Kind {
     Single(ConnectionInfo),
-    Sentinel { sentinels: Vec<LookupNode>, service: String, server: ConnectionInfo },
-    Cluster(Vec<LookupNode>),
+    Sentinel { sentinels: Vec<Arc<LookupNode>>, service: String, server: ConnectionInfo },
+    Cluster(Vec<Arc<LookupNode>>),
 }
 
 /// A sentinel or cluster node that is asked for the master, and the connection that is kept between two questions.
@@ -77,8 +77,8 @@ struct Kept {
 const MAX_UNANSWERED: u32 = 3;
 
 impl LookupNode {
-    fn all(infos: Vec<ConnectionInfo>) -> Vec<Self> {
-        infos.into_iter().map(|info| Self { info, kept: Mutex::default() }).collect()
+    fn all(infos: Vec<ConnectionInfo>) -> Vec<Arc<Self>> {
+        infos.into_iter().map(|info| Arc::new(Self { info, kept: Mutex::default() })).collect()
     }
 
     /// Returns the kept connection for another question.
@@ -209,16 +209,12 @@ impl MasterLookup {
         server: ConnectionInfo,
         timeout: impl Into<Option<Duration>>,
     ) -> RedisResult<MultiplexedConnection> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(timeout.into())
-            .set_pipeline_buffer_size(1024);
-        Client::open(server)?.get_multiplexed_async_connection_with_config(&config).await
+        open(server, timeout.into()).await
     }
 
     async fn ask_sentinel(
         &self,
-        sentinel: &LookupNode,
+        sentinel: &Arc<LookupNode>,
         service: &str,
     ) -> RedisResult<Vec<RedisResult<Address>>> {
         let mut question = redis::pipe();
@@ -229,7 +225,7 @@ impl MasterLookup {
 
     async fn ask_cluster(
         &self,
-        node: &LookupNode,
+        node: &Arc<LookupNode>,
         keys: &[String],
     ) -> RedisResult<Vec<RedisResult<Address>>> {
         let mut question = redis::pipe();
@@ -245,19 +241,34 @@ impl MasterLookup {
     }
 
     /// Sends a question over the kept connection, or over a new one if that fails.
-    async fn ask<T: FromRedisValue>(&self, node: &LookupNode, question: &Pipeline) -> RedisResult<T> {
+    async fn ask<T: FromRedisValue>(&self, node: &Arc<LookupNode>, question: &Pipeline) -> RedisResult<T> {
         if let Some(mut connection) = node.kept()
             && let Ok(answer) = question.query_async(&mut connection).await
         {
             node.keep(connection, 0);
             return Ok(answer);
         }
-        let mut connection = self.open(node.info.clone(), self.timeout).await?;
-        node.keep(connection.clone(), 1);
+        // In a task of its own: the connection is opened and kept even if the other nodes agree first. Dropping it
+        // instead would open another one for each question.
+        let (opening, timeout) = (Arc::clone(node), self.timeout);
+        let opened = tokio::spawn(async move {
+            let connection = open(opening.info.clone(), Some(timeout)).await?;
+            opening.keep(connection.clone(), 1);
+            RedisResult::Ok(connection)
+        });
+        let mut connection = opened.await.map_err(|_| client_error("the connection was not opened"))??;
         let answer = question.query_async(&mut connection).await?;
         node.keep(connection, 0);
         Ok(answer)
     }
+}
+
+async fn open(server: ConnectionInfo, timeout: Option<Duration>) -> RedisResult<MultiplexedConnection> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(timeout)
+        .set_pipeline_buffer_size(1024);
+    Client::open(server)?.get_multiplexed_async_connection_with_config(&config).await
 }
 
 /// Returns the address of the node that serves a slot, from an answer to CLUSTER SLOTS of the node at `asked`.
