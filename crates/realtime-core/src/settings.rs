@@ -9,6 +9,7 @@ use serde::Deserialize;
 /// It deserializes from the camelCase keys of the configuration file; durations are written `10s`, `5m`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Settings {
     /// The window of recent envelopes.
     pub history: History,
@@ -31,6 +32,7 @@ pub struct Settings {
 /// A node's window of recent envelopes: the queue of all sessions and the source of replay.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct History {
     /// Time for which an envelope is kept. Default: 300 s.
     #[serde(with = "humantime_serde")]
@@ -55,6 +57,7 @@ impl Default for History {
 /// write. A single message never waits.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Fanout {
     /// The longest wait and the longest pause. Default: 5 ms, at most 100 ms; 0 means none.
     #[serde(with = "humantime_serde")]
@@ -70,6 +73,7 @@ impl Default for Fanout {
 /// The bounds of each session's outbox. A session whose outbox is full continues to read from the log.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct OutboxLimits {
     /// Maximum number of queued frames. Default: 256.
     pub max_messages: usize,
@@ -89,6 +93,7 @@ impl Default for OutboxLimits {
 /// The two-way heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Heartbeat {
     /// Interval of heartbeats. Default: 20 s, since proxies cut idle connections after 30 to 60 s.
     #[serde(with = "humantime_serde")]
@@ -107,6 +112,7 @@ impl Default for Heartbeat {
 /// Times of presence.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct PresenceTimes {
     /// Time for which a user stays online after the last session has ended. Default: 2 s, for page reloads.
     #[serde(with = "humantime_serde")]
@@ -122,6 +128,7 @@ impl Default for PresenceTimes {
 /// Limits of a node and of a user; 0 means no limit.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Limits {
     /// Sessions on this node. Default: 0, no limit.
     pub max_connections: usize,
@@ -160,6 +167,7 @@ impl Limits {
 /// Graceful shutdown.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Drain {
     /// Time that a stopping node waits for its sessions to end. Default: 10 s.
     #[serde(with = "humantime_serde")]
@@ -179,6 +187,7 @@ impl Default for Drain {
 /// heartbeats report the outage.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct BusOutage {
     /// Default: `keep`.
     pub on_down: OnDown,
@@ -221,6 +230,7 @@ impl TryFrom<String> for OnDown {
 /// Error of settings that contradict each other.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {problem}")]
+#[non_exhaustive]
 pub struct SettingsError {
     /// The dotted key.
     pub key: &'static str,

@@ -64,6 +64,7 @@ pub struct RedisConfig {
 
 /// Arrangement of the Redis servers.
 #[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Topology {
     /// One server: its URL.
     Single(String),

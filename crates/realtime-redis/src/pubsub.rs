@@ -36,6 +36,7 @@ pub struct RedisPubSubBus(Arc<PubSubShared>);
 
 /// Counters of a bus since its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PubSubMetrics {
     /// Number of connections opened.
     pub connects: u64,

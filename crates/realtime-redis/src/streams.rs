@@ -53,6 +53,7 @@ pub struct RedisStreamsBus(Arc<StreamsShared>);
 
 /// Counters of a bus since its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StreamsMetrics {
     /// Number of requests for the stream's epoch.
     pub claims: u64,

@@ -5,7 +5,6 @@ use std::time::Duration;
 use realtime_core::{
     Envelope, Hub, Message, Scope, Settings,
     error::{KickError, PublishError},
-    settings::Limits,
 };
 use realtime_redis::{Incarnation, RedisConfig, RedisControl, RedisStreamsBus};
 use realtime_tests::{Demo, Embedded, EventStream, Redis, Socket, token, within};
@@ -100,8 +99,9 @@ async fn what_was_published_before_a_revocation_is_delivered_first() {
 
 #[actix_web::test]
 async fn nobody_is_kicked_when_the_last_word_cannot_be_published() {
-    let limits = Limits { max_message_bytes: 10, ..Limits::default() };
-    let hub = Hub::builder().settings(Settings { limits, ..Settings::default() }).start().unwrap();
+    let mut settings = Settings::default();
+    settings.limits.max_message_bytes = 10;
+    let hub = Hub::builder().settings(settings).start().unwrap();
     let server = Embedded::start(hub);
     let mut clients = Clients::open(&server, 1).await;
     let error = server.hub.kick_with(&1.into(), "much too long").await.unwrap_err();

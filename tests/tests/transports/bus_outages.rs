@@ -9,7 +9,7 @@ use futures_util::{StreamExt, future::BoxFuture, stream::BoxStream};
 use realtime_core::{
     Envelope, Hub, Message, Position, Scope, Settings,
     bus::{Bus, BusError, BusEvent, Published},
-    settings::{BusOutage, Heartbeat, OnDown},
+    settings::OnDown,
 };
 use realtime_tests::{Embedded, EventStream, Server, Socket, token, until, within};
 use serde_json::{Value, json};
@@ -63,8 +63,10 @@ fn hub(bus: &ScriptedBus, settings: Settings) -> Hub {
 }
 
 fn quick_heartbeats() -> Settings {
-    let heartbeat = Heartbeat { interval: Duration::from_millis(100), timeout: Duration::from_secs(20) };
-    Settings { heartbeat, ..Settings::default() }
+    let mut settings = Settings::default();
+    settings.heartbeat.interval = Duration::from_millis(100);
+    settings.heartbeat.timeout = Duration::from_secs(20);
+    settings
 }
 
 #[actix_web::test]
@@ -172,8 +174,10 @@ async fn a_node_that_is_cut_off_tells_its_clients_since_when() {
 #[actix_web::test]
 async fn a_node_that_is_cut_off_for_long_sends_its_clients_elsewhere_if_asked_to() {
     let bus = ScriptedBus::new();
-    let outage = BusOutage { on_down: OnDown::Drain, down_after: Duration::from_millis(300) };
-    let server = Embedded::start(hub(&bus, Settings { bus: outage, ..Settings::default() }));
+    let mut settings = Settings::default();
+    settings.bus.on_down = OnDown::Drain;
+    settings.bus.down_after = Duration::from_millis(300);
+    let server = Embedded::start(hub(&bus, settings));
     bus.say(BusEvent::Up(Some(at(0))));
     until("the bus", || server.hub.ready().is_ok()).await;
     let mut socket = Socket::open(&server, &token(1), &[], None).await.unwrap();

@@ -13,7 +13,6 @@ use bytestring::ByteString;
 use realtime_core::{
     CloseReason, Envelope, Hub, Message, Scope, Settings,
     auth::{JwtAlgorithm, JwtAuthenticator},
-    settings::Heartbeat,
 };
 use realtime_tests::{Embedded, SECRET, Server, Socket, token, until, within};
 use realtime_websocket::{SessionHandle, WebSocketConfig};
@@ -116,8 +115,9 @@ async fn what_was_published_before_an_end_comes_before_it() {
 
 #[actix_web::test]
 async fn a_large_upload_is_activity() {
-    let heartbeat = Heartbeat { interval: Duration::from_millis(100), timeout: Duration::from_millis(300) };
-    let mut settings = Settings { heartbeat, ..Settings::default() };
+    let mut settings = Settings::default();
+    settings.heartbeat.interval = Duration::from_millis(100);
+    settings.heartbeat.timeout = Duration::from_millis(300);
     settings.limits.max_inbound_bytes = 1 << 20;
     let server = Embedded::start(Hub::builder().settings(settings).start().unwrap());
     let mut tcp = TcpStream::connect(("127.0.0.1", server.port())).await.unwrap();

@@ -12,7 +12,6 @@ use anyhow::{Context, ensure};
 use bytes::Bytes;
 use realtime_core::{
     Hub, Message, Position, Principal, Session, Settings, Transport,
-    settings::OutboxLimits,
     wire::{BusState, GapReason, WireFormat},
 };
 use realtime_redis::{RedisCluster, RedisConfig};
@@ -123,8 +122,8 @@ impl IdleCluster {
         let config = RedisConfig::single(&self.load.redis).key_prefix(self.prefix.clone());
         let cluster = RedisCluster::streams(config, format!("node-{number}"))?;
         // The sessions are not read.
-        let outbox = OutboxLimits { max_stall: Duration::from_secs(3600), ..OutboxLimits::default() };
-        let settings = Settings { outbox, ..Settings::default() };
+        let mut settings = Settings::default();
+        settings.outbox.max_stall = Duration::from_secs(3600);
         Ok(Hub::builder().settings(settings).cluster(cluster).start()?)
     }
 

@@ -19,7 +19,7 @@ use std::{fs, path::Path};
 
 use realtime_core::{
     Settings,
-    settings::{BusOutage, Drain, Fanout, Heartbeat, History, Limits, OutboxLimits, PresenceTimes},
+    settings::{BusOutage, Drain, Fanout, Heartbeat, History, Limits, OutboxLimits},
 };
 use serde::Deserialize;
 
@@ -133,16 +133,16 @@ impl Config {
 
     /// The hub's sizes, times and limits; they have passed [`Settings::check`].
     pub fn settings(&self) -> Settings {
-        Settings {
-            history: self.history.clone(),
-            fanout: self.fanout.clone(),
-            outbox: self.outbox.clone(),
-            heartbeat: self.heartbeat.clone(),
-            presence: PresenceTimes { grace: self.presence.grace },
-            limits: self.limits.clone(),
-            drain: self.drain.clone(),
-            bus: self.bus.clone(),
-        }
+        let mut settings = Settings::default();
+        settings.history.clone_from(&self.history);
+        settings.fanout.clone_from(&self.fanout);
+        settings.outbox.clone_from(&self.outbox);
+        settings.heartbeat.clone_from(&self.heartbeat);
+        settings.presence.grace = self.presence.grace;
+        settings.limits.clone_from(&self.limits);
+        settings.drain.clone_from(&self.drain);
+        settings.bus.clone_from(&self.bus);
+        settings
     }
 
     /// The implementation of presence that is in force.

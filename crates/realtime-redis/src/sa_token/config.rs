@@ -74,6 +74,7 @@ pub struct SaTokenConfig {
 /// It deserializes from Sa-Token's name for it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
+#[non_exhaustive]
 pub enum SaTokenStyle {
     /// `StpLogicJwtForSimple`: a signed token with the login id; Redis decides whether the login is valid.
     #[default]

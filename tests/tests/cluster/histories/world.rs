@@ -6,11 +6,7 @@ use std::{
 };
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use realtime_core::{
-    Envelope, Message, Position, Scope, Settings,
-    settings::{History, OutboxLimits},
-    sim::Node,
-};
+use realtime_core::{Envelope, Message, Position, Scope, Settings, sim::Node};
 use realtime_redis::sim::{Item, Tail};
 
 use super::{
@@ -50,11 +46,9 @@ struct Member {
 impl Member {
     fn new(name: usize, life: u64, window: usize, outbox: usize) -> Self {
         let incarnation = format!("{name}~{life}");
-        let settings = Settings {
-            history: History { max_messages: window, ..History::default() },
-            outbox: OutboxLimits { max_messages: outbox, ..OutboxLimits::default() },
-            ..Settings::default()
-        };
+        let mut settings = Settings::default();
+        settings.history.max_messages = window;
+        settings.outbox.max_messages = outbox;
         Self {
             node: Node::new(settings),
             tail: Tail::new(&incarnation, Duration::from_millis(MAX_AGE)),

@@ -206,7 +206,8 @@ async fn a_message_that_cannot_be_read_is_counted_and_skipped() {
     bus.publish(&to_sse("after")).await.unwrap();
     assert_eq!(events.message().await.1, "after", "no gap comes before it");
     // One connection publishes and one listens.
-    assert_eq!(bus.metrics(), PubSubMetrics { connects: 2, undecodable: 4 });
+    let PubSubMetrics { connects, undecodable, .. } = bus.metrics();
+    assert_eq!((connects, undecodable), (2, 4));
     Fault::new("Message: cannot be read", Part::PubSub, "Counted and skipped, no gap.").record();
 }
 
