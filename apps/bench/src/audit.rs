@@ -21,6 +21,7 @@ mod report;
 mod rng;
 mod site;
 mod temp_dir;
+mod token;
 
 use std::{
     net::SocketAddr,
@@ -29,14 +30,10 @@ use std::{
         Arc,
         atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use anyhow::{Context, bail, ensure};
-use realtime_core::{
-    Topic,
-    auth::{Claims, JwtAlgorithm, JwtAuthenticator},
-};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{broadcast, watch},
@@ -56,6 +53,7 @@ use self::{
     redis_server::RedisServer,
     rng::Rng,
     site::{Phase, Site},
+    token::token,
 };
 use crate::{
     cli,
@@ -237,19 +235,6 @@ fn clients(site: &Arc<Site>, secret: &str) -> anyhow::Result<Vec<Client>> {
         clients.push(Client::new(site, number, user, behaviour, transport, token));
     }
     Ok(clients)
-}
-
-/// A token of a user, unlike any other.
-fn token(secret: &str, user: u32, topics: &[u32]) -> anyhow::Result<String> {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let jwt = JwtAuthenticator::new(JwtAlgorithm::Hs256, secret)?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
-    let topics = topics.iter().map(|topic| Topic::new(&format!("audit:{topic}")));
-    let mut claims = Claims::new(i64::from(user), (now + Duration::from_secs(24 * 3600)).as_secs());
-    claims.topics = topics.collect::<Result<_, _>>()?;
-    claims.iat = Some(now.as_secs());
-    claims.jti = Some(format!("{}-{}", now.as_nanos(), NEXT.fetch_add(1, Ordering::Relaxed)));
-    Ok(jwt.sign(&claims)?)
 }
 
 async fn inject(cluster: &mut Cluster, plan: &Plan, duration: Duration) {

@@ -1,14 +1,15 @@
 //! [`RedisConfig`]: the servers of Redis, names and limits.
 
+mod error;
 mod section;
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{fmt, time::Duration};
 
 use realtime_core::settings::History;
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, io::tcp::TcpSettings};
-use serde::{Deserialize, Deserializer, de::Error};
+use serde::Deserialize;
 
-use self::section::Section;
+pub use self::error::RedisConfigError;
 use crate::tls::{self, RedisTls};
 
 /// The servers of Redis, the names of keys, and limits.
@@ -41,7 +42,7 @@ use crate::tls::{self, RedisTls};
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Deserialize)]
-#[serde(try_from = "Section")]
+#[serde(try_from = "section::Section")]
 #[non_exhaustive]
 pub struct RedisConfig {
     /// The arrangement of the servers.
@@ -92,54 +93,6 @@ pub enum RedisMode {
     PubSub,
 }
 
-/// An invalid configuration.
-#[non_exhaustive]
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RedisConfigError {
-    /// An invalid URL. It is not shown, since it may contain a password.
-    #[error("{what} is no Redis URL: {problem}")]
-    Url {
-        /// The name of the URL, such as `sentinel 2`.
-        what: String,
-        /// The problem.
-        problem: String,
-    },
-    /// A value that cannot work, alone or beside the others.
-    #[error("{key}: {problem}")]
-    Key {
-        /// The dotted key, below the section.
-        key: &'static str,
-        /// The problem.
-        problem: String,
-    },
-    /// A file that cannot be read, or has nothing usable in it.
-    #[error("{key} (`{}`): {problem}", file.display())]
-    File {
-        /// The dotted key that names it, below the section.
-        key: &'static str,
-        /// The file.
-        file: PathBuf,
-        /// The problem.
-        problem: String,
-    },
-    /// Unusable certificates.
-    #[error("TLS: {0}")]
-    Tls(String),
-    /// A list of URLs is empty.
-    #[error("{0}: at least one URL is needed")]
-    NoUrl(&'static str),
-}
-
-impl RedisConfigError {
-    /// The dotted key whose value is invalid, below the section, if it is known. The error's text begins with it.
-    pub fn key(&self) -> Option<&'static str> {
-        match self {
-            Self::Key { key, .. } | Self::File { key, .. } => Some(key),
-            Self::Url { .. } | Self::Tls(_) | Self::NoUrl(_) => None,
-        }
-    }
-}
-
 impl RedisConfig {
     const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -160,16 +113,6 @@ impl RedisConfig {
             max_age: Duration::from_secs(300),
             max_bytes: 64 << 20,
         }
-    }
-
-    /// Deserializes a section that may have no URL, where the application is a single node then: for
-    /// `#[serde(default, deserialize_with = "RedisConfig::optional")]`.
-    ///
-    /// # Errors
-    /// As for a section with a URL; the other keys are checked in any case.
-    pub fn optional<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Self>, D::Error> {
-        let section = Option::<Section>::deserialize(deserializer)?.unwrap_or_default();
-        section.into_config().map_err(D::Error::custom)
     }
 
     /// Sets [`Self::mode`].

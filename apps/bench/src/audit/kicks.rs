@@ -22,7 +22,7 @@ use crate::audit::{
     publisher::publish,
     rng::Rng,
     site::{Phase, Site},
-    token,
+    token::token,
 };
 
 /// The first of the users that are kicked, far from the others.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, de::Error};
 
 use super::{RedisConfig, RedisConfigError, RedisMode, Topology};
 use crate::{master::MasterLookup, tls::RedisTls};
@@ -89,6 +89,18 @@ impl Section {
             command_timeout,
             ..RedisConfig::new(topology)
         }))
+    }
+}
+
+impl RedisConfig {
+    /// Deserializes a section that may have no URL, where the application is a single node then: for
+    /// `#[serde(default, deserialize_with = "RedisConfig::optional")]`.
+    ///
+    /// # Errors
+    /// As for a section with a URL; the other keys are checked in any case.
+    pub fn optional<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Self>, D::Error> {
+        let section = Option::<Section>::deserialize(deserializer)?.unwrap_or_default();
+        section.into_config().map_err(D::Error::custom)
     }
 }
 
