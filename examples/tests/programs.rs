@@ -316,3 +316,12 @@ async fn each_transport_works_without_the_other() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bus_of_ones_own_connects_two_nodes() {
+    let (server, line) = Program::start(env!("CARGO_BIN_EXE_own_bus"), "open a stream of node one").await;
+    let token = line.split_once("Authorization=").unwrap().1.trim_end_matches('\'');
+    let mut stream = EventStream::open(&server, token, None).await.unwrap();
+    assert_eq!(server.post("/push/42", "paid").await.status(), 204);
+    assert_eq!(stream.data().await, "paid");
+}
