@@ -2,7 +2,7 @@
 //!
 //! One suite for each trait, for every implementation of it: [`bus_conforms`], [`presence_conforms`],
 //! [`control_conforms`] with [`late_node_conforms`], [`authenticator_conforms`]. Each is an asynchronous function that panics
-//! with the clause that is broken, under whatever test framework. They need a tokio runtime with time, and take seconds:
+//! with the clause that is broken, under any test framework. They need a tokio runtime with time, and take seconds:
 //! some clauses are that something does not happen.
 //!
 //! ```
@@ -17,7 +17,7 @@
 //! ```
 //!
 //! What a suite cannot do is break the server behind an implementation. Stop it, kill it, cut the network and let a replica
-//! take over in tests of your own, with a [`Subscriber`] that sees what a node is told.
+//! take over in tests of your own, with a [`Subscriber`] that sees the events of a node.
 
 mod authenticator;
 mod bus;

@@ -63,7 +63,7 @@ impl Hub {
     ///
     /// Returns when the bus has accepted the envelope, not when clients have received it.
     ///
-    /// A publish is not tried again by itself. Where its outcome is unknown, an envelope with an
+    /// A failed publish is not retried. If its outcome is unknown, an envelope with an
     /// [id](crate::EnvelopeId) can be published again without being delivered twice:
     ///
     /// ```

@@ -1,4 +1,4 @@
-//! [`Interest`]: the topics that sessions of this node are in, as the bus is told of them.
+//! [`Interest`]: reports the topics of this node's sessions to the bus.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -12,9 +12,9 @@ use crate::{
     sync::{Mutex, lock},
 };
 
-/// The topics that sessions of this node are in, and how many places of how many workers know each.
+/// The topics of this node's sessions, each with the number of workers that have a session in it.
 ///
-/// It is there only for a bus that asks for it, and hears only of a worker's first session in a topic and of its last.
+/// It exists only for a bus that wants interest. Workers report their first session in a topic and their last one.
 pub(crate) struct Interest {
     bus: Arc<dyn Bus>,
     topics: Mutex<HashMap<Topic, u32>>,
@@ -27,7 +27,7 @@ impl Interest {
 
     /// A worker has its first session in a topic.
     pub(crate) fn begin(&self, topic: Topic) {
-        // The bus is told under the lock, so that it hears of a topic's begins and ends in their order.
+        // The bus is called under the lock, so that the calls for a topic are in order.
         let mut topics = lock(&self.topics);
         match topics.entry(topic) {
             Entry::Occupied(mut workers) => *workers.get_mut() += 1,
@@ -70,7 +70,7 @@ mod tests {
         testkit::{TestSession, ready},
     };
 
-    /// A bus that notes what it is told.
+    /// A bus that records the calls.
     struct Noting {
         bus: MemoryBus,
         wants: bool,

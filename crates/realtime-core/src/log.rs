@@ -788,12 +788,12 @@ mod tests {
         assert_eq!(log.encoded.load(Ordering::Relaxed), plain * kept.len());
     }
 
-    /// What a bus may do with positions.
+    /// Operations of a bus on positions.
     #[derive(Debug, Clone, Copy)]
     enum Step {
         Message,
         Skip(u64),
-        /// So many positions are lost.
+        /// This number of positions is lost.
         Hole(u64),
         Epoch,
     }

@@ -30,7 +30,7 @@ pub(crate) struct Node {
     pub(crate) metrics: Metrics,
     /// Presence, which is notified of opened and ended sessions; set once, when the hub starts.
     pub(crate) presence: OnceCell<Weak<dyn Presence>>,
-    /// What a bus that asks for it is told of this node's topics; set once, when the hub starts.
+    /// Reporter of this node's topics, for a bus that wants them; set once, when the hub starts.
     pub(crate) interest: OnceCell<Interest>,
     /// Reader of presence changes, while a session is in the topic `presence`.
     pub(crate) watch: PresenceWatch,

@@ -9,50 +9,51 @@ use crate::{Envelope, Position, Topic};
 
 /// Carries envelopes to every node of a cluster, the publisher's own included.
 ///
-/// Each node has one handle of the bus and one subscription of it. Clauses that start with *Positions* are for buses that
-/// have them, where [`Published::position`] and that of every message is `Some`; whether a bus has positions never
-/// changes. The suite in `realtime_core::conformance` (feature `conformance`) tests each clause.
+/// Each node has one handle of the bus and one subscription to it. The clause *Positions* applies to buses that have
+/// positions: [`Published::position`] and the position of every message are `Some`. A bus always has positions or never.
+/// The suite in `realtime_core::conformance` (feature `conformance`) tests each clause.
 ///
-/// **Order.** All subscribers see the messages of one bus in the same order, none twice. What one publisher was answered
-/// before it published the next comes before that.
+/// **Order.** All subscribers see the messages of one bus in the same order, and none twice. If a publisher received the
+/// answer to one envelope before it published the next, the two are in that order.
 ///
 /// **Delivery.** An envelope that [`publish`](Self::publish) has acknowledged is emitted to every subscription that is up,
-/// as it was published, or a [`Gap`](BusEvent::Gap) is emitted at its place. One of which the outcome is unknown may be
-/// emitted or not. A loss that is not announced is the one fault that a bus must not have.
+/// unchanged, or a [`Gap`](BusEvent::Gap) is emitted in its place. An envelope whose outcome is unknown may or may not be
+/// emitted. A bus must never lose an acknowledged envelope without a gap.
 ///
-/// **Up and down.** A subscription emits [`Up`](BusEvent::Up) before the first envelope that is news. Whatever comes before
-/// the first `Up` is history: clients that come back are replayed it, and nobody is sent it as new. `Down` says that
-/// nothing comes for now, and `Up` follows when all that was missed has been emitted, or a gap instead. A node is ready
-/// between `Up` and `Down`, so `Up` means that this node's own publishes come back.
+/// **Up and down.** A subscription emits [`Up`](BusEvent::Up) before the first new envelope. Envelopes before the first
+/// `Up` are history: they are replayed to clients that reconnect, and are not sent to anybody as new. `Down` means that
+/// nothing arrives for now. `Up` follows once everything missed has been emitted, or a gap in its place. A node is ready
+/// between `Up` and `Down`, so after `Up` a node receives its own publishes.
 ///
-/// **Positions.** They are equal on all nodes, ascend, and the position in `Published` is that of the message. Each message
-/// or [`Skip`](BusEvent::Skip) begins at the position after the last one of its epoch; where one does not, the hub
-/// announces a gap there by itself. `Up` holds the position of the last thing before it: what was acknowledged before
-/// [`subscribe`](Self::subscribe) was called lies at or before the first one's position, or is emitted behind it. A new
-/// epoch begins whenever a loss cannot be ruled out, and is a gap.
+/// **Positions.** Positions are equal on all nodes and ascend. The position in `Published` is that of the message. Each
+/// message or [`Skip`](BusEvent::Skip) begins at the position after the previous one of its epoch; otherwise the hub
+/// announces a gap there. `Up` holds the position of the last event before it: envelopes that were acknowledged before
+/// [`subscribe`](Self::subscribe) was called are at or before the position of the first `Up`, or are emitted after it. A
+/// new epoch begins whenever a loss cannot be ruled out, and is a gap.
 ///
-/// **Bounded.** No method waits for ever: a bus that is away is an error, not a wait. A subscriber that takes events slowly
-/// slows publishers down, or misses some and is told of a gap; it is no reason for a queue without a bound.
+/// **Bounded.** Every method returns within a bounded time: if the bus is unavailable, it returns an error. A subscriber
+/// that takes events slowly slows publishers down, or misses events and receives a gap. Queues are bounded.
 pub trait Bus: Send + Sync + 'static {
-    /// Publishes an envelope. Returns when the bus has taken it, within a bounded time. It is not tried again after its
-    /// outcome became unknown.
+    /// Publishes an envelope. Returns when the bus has accepted it, within a bounded time. A publish whose outcome is
+    /// unknown is not retried.
     ///
-    /// An envelope with an [id](Envelope::id) may be published again, here or on another node. A bus that recognizes ids
-    /// emits it once within a time that it documents, and answers with the first one's position. Others ignore the id.
+    /// An envelope with an [id](Envelope::id) may be published again, on this node or another one. A bus that recognizes
+    /// ids emits it once within a time that it documents, and returns the position of the first one. Other buses ignore
+    /// the id.
     ///
-    /// A future that is dropped has published the envelope or not.
+    /// If the future is dropped, the envelope may or may not have been published.
     ///
     /// # Errors
-    /// [`BusError`]: the envelope was not taken, but for [`BusError::OutcomeUnknown`].
+    /// [`BusError`] if the envelope was not accepted, or may not have been ([`BusError::OutcomeUnknown`]).
     fn publish<'a>(&'a self, envelope: &'a Arc<Envelope>) -> BoxFuture<'a, Result<Published, BusError>>;
 
-    /// Events of the bus from now on. The stream ends with the bus, or never; its drop ends the subscription.
+    /// Events of the bus from now on. The stream ends with the bus, or never. Dropping it ends the subscription.
     ///
-    /// A bus that was away at first emits `Down`, with the reason, and goes on trying.
+    /// A bus that is unavailable at first emits `Down` with the reason, and keeps trying.
     fn subscribe(&self) -> BoxStream<'static, BusEvent>;
 
-    /// A position at or behind everything that the bus had acknowledged, to whatever node, when this was called, and
-    /// before everything that is published after it has returned. `None` on a bus without positions.
+    /// A position at or after everything that the bus had acknowledged to any node when this was called, and before
+    /// everything that is published after it has returned. `None` on a bus without positions.
     ///
     /// # Errors
     /// [`BusError`], within a bounded time.
@@ -60,29 +61,29 @@ pub trait Bus: Send + Sync + 'static {
         Box::pin(ready(Ok(None)))
     }
 
-    /// Whether [`Self::interest`] is to be called. Asked once, when the hub starts.
+    /// Returns `true` if [`Self::interest`] is to be called. Called once, when the hub starts.
     fn wants_interest(&self) -> bool {
         false
     }
 
-    /// The first session of this node is in a topic, or the last one has left it: for a bus that subscribes for each topic.
-    /// Called for a topic in order, `true` first, and in turns; only if [`Self::wants_interest`]. Never called for
-    /// [`Topic::all`], which every node is interested in.
+    /// Called when the first session of this node enters a topic (`true`), and when the last one has left it (`false`):
+    /// for a bus that subscribes topic by topic. The calls for one topic alternate, `true` first. It is called only if
+    /// [`Self::wants_interest`] returns `true`, and never for [`Topic::all`], which interests every node.
     ///
-    /// A bus without positions may leave out envelopes of which no topic is of interest here. It documents how soon
-    /// interest takes effect; an envelope that comes before is no loss. A bus with positions leaves out nothing: clients
-    /// are replayed from this node's log what was sent while they were elsewhere.
+    /// A bus without positions may omit envelopes none of whose topics interests this node. It documents how soon interest
+    /// takes effect; an envelope before that is not a loss. A bus with positions omits nothing: this node's log replays to
+    /// clients what was sent while they were connected to other nodes.
     ///
-    /// It must not block, nor call the hub: a lock of the hub is held.
+    /// The implementation must not block and must not call the hub, since a lock of the hub is held.
     fn interest(&self, topic: &Topic, interested: bool) {
         let _ = (topic, interested);
     }
 
-    /// This node stops and has no sessions any more. Called by [`Hub::drain`](crate::Hub::drain), at most once for each
-    /// drain that has ended all connections; a hub that is dropped without it drops the subscription alone. Afterwards
-    /// publishing may fail with [`BusError::Unavailable`], and the subscription may end.
+    /// Called when this node stops and has no more sessions: by [`Hub::drain`](crate::Hub::drain), at most once for each
+    /// drain that has ended all connections. A hub that is dropped without a drain only drops the subscription. After this
+    /// call, publishing may fail with [`BusError::Unavailable`], and the subscription may end.
     ///
-    /// It returns within a bounded time, and changes nothing for other nodes.
+    /// Returns within a bounded time, and changes nothing for other nodes.
     fn leave(&self) -> BoxFuture<'_, ()> {
         Box::pin(ready(()))
     }
@@ -115,7 +116,7 @@ impl<B: Bus + ?Sized> Bus for Arc<B> {
     }
 }
 
-/// A bus has taken an envelope.
+/// Answer of a bus that has accepted an envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Published {
     /// Its position, on a bus that has positions.
@@ -126,30 +127,30 @@ pub struct Published {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BusEvent {
-    /// The bus is there, and everything up to this position has been emitted or is history that nobody keeps; on a bus that
-    /// has positions. What follows is news.
+    /// The bus is available. On a bus with positions, everything up to this position has been emitted, or is no longer
+    /// kept. What follows is new.
     Up(Option<Position>),
     /// An envelope, with its position on a bus that has positions.
     Message(Option<Position>, Arc<Envelope>),
-    /// Positions that are no messages and never will be, in one epoch: what the bus uses for itself, has compacted or
-    /// filtered. `from` follows the position before, or there is a gap.
+    /// Positions of one epoch that are not messages and never will be: those that the bus uses itself, or has compacted or
+    /// filtered. If `from` is not the position after the previous event, there is a gap.
     Skip {
         /// The first of them.
         from: Position,
         /// The last of them.
         through: Position,
     },
-    /// Envelopes may be missing here, that is between what came before and what comes next.
+    /// Envelopes may be missing here, between the previous event and the next.
     ///
-    /// A bus with positions leaves out the positions of what is lost, which the hub finds by itself. Where something is lost
-    /// at a position that it knows, such as an entry that cannot be read, it emits a [`Skip`](Self::Skip) of that position
-    /// and then this, so that a client with a cursor before it is told, too.
+    /// A bus with positions omits the positions of lost envelopes, and the hub detects the hole. If something is lost at a
+    /// known position, such as an entry that cannot be read, the bus emits a [`Skip`](Self::Skip) of that position and then
+    /// `Gap`, so that a client with an earlier cursor receives the gap, too.
     Gap,
-    /// Everything that the bus had acknowledged, to whatever node, before this instant has been emitted. A bus with
-    /// positions says so every few seconds while it is up: a cursor that is still unknown then is none of its history.
+    /// Everything that the bus had acknowledged to any node before this instant has been emitted. A bus with positions
+    /// emits this every few seconds while it is up: a cursor that is still unknown then is not part of its history.
     CaughtUp(Instant),
-    /// The bus is unavailable, for this reason: nothing comes, and what is acknowledged to others is not here yet. It may
-    /// be said again with another reason.
+    /// The bus is unavailable, for this reason: nothing arrives, and envelopes that are acknowledged to other nodes are
+    /// not here yet. It may be emitted again with another reason.
     Down(String),
 }
 
@@ -160,29 +161,29 @@ impl BusEvent {
     }
 }
 
-/// Error of a [`Bus`], with its reason in words.
+/// Error of a [`Bus`], with its reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BusError {
-    /// The bus cannot be reached, or did not answer before the envelope was given to it. It was not taken; a retry may
-    /// succeed.
+    /// The bus cannot be reached, or did not answer before the envelope was sent. The envelope was not accepted; a retry
+    /// may succeed.
     #[error("the bus is unavailable: {0}")]
     Unavailable(String),
-    /// The bus is there, and takes nothing for now: it is full, lacks replicas, or does not let this node write. The
-    /// envelope was not taken; a retry may succeed once somebody has seen to it.
+    /// The bus is reachable and accepts nothing for now: it is full, lacks replicas, or does not allow this node to write.
+    /// The envelope was not accepted; a retry may succeed once the problem has been fixed.
     #[error("the bus refused it: {0}")]
     Refused(String),
-    /// More is published than the bus takes. The envelope was not taken; a retry may succeed after a pause.
+    /// More is published than the bus accepts. The envelope was not accepted; a retry may succeed after a pause.
     #[error("the bus takes no more for now: {0}")]
     Throttled(String),
-    /// The envelope is above a limit of the bus. It was not taken, and never will be.
+    /// The envelope is above a limit of the bus. It was not accepted, and a retry cannot succeed.
     #[error("the envelope is too large for the bus: {0}")]
     TooLarge(String),
-    /// This kind of bus cannot carry such an envelope. It was not taken, and never will be.
-    #[error("this bus cannot carry {0}")]
+    /// This kind of bus does not support such an envelope. It was not accepted, and a retry cannot succeed.
+    #[error("unsupported by this bus: {0}")]
     Unsupported(String),
-    /// The envelope was given to the bus, which did not answer: it may have been taken or not. After a retry it may be
-    /// delivered twice, unless it has an [id](crate::EnvelopeId) and the bus recognizes those.
+    /// The envelope was sent to the bus, which did not answer: it may or may not have been accepted. After a retry it may
+    /// be delivered twice, unless it has an [id](crate::EnvelopeId) and the bus recognizes ids.
     #[error("the bus may or may not have taken it: {0}")]
     OutcomeUnknown(String),
 }
@@ -200,7 +201,7 @@ impl BusError {
         }
     }
 
-    /// The HTTP status that goes with it: 413, 422, 429 or 503.
+    /// Status of the HTTP response to a request that failed for this: 413, 422, 429 or 503.
     pub fn status(&self) -> u16 {
         match self {
             Self::TooLarge(_) => 413,

@@ -90,7 +90,7 @@ fn accepted(answer: Result<Principal, AuthError>) -> Principal {
     answer.unwrap_or_else(|error| broken(ACCEPTED, format_args!("it was refused: {error}")))
 }
 
-/// What tells a login from others.
+/// Fields that distinguish logins.
 fn login(principal: &Principal) -> impl PartialEq + use<'_> {
     let Principal { user, client_id, token, issued_at, expires_at, topics, .. } = principal;
     (user, client_id, *token, *issued_at, *expires_at, topics)

@@ -10,15 +10,15 @@ use crate::{
     bus::{Bus, BusError, BusEvent},
 };
 
-/// What differs between one bus and another.
+/// Properties in which buses differ.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct BusTerms {
-    /// Whether every message has a position.
+    /// `true` if every message has a position.
     pub positions: bool,
-    /// Whether it emits [`BusEvent::CaughtUp`] and has a fence.
+    /// `true` if it emits [`BusEvent::CaughtUp`] and has a fence.
     pub catches_up: bool,
-    /// Whether it publishes an envelope with an id once.
+    /// `true` if it publishes an envelope with an id once.
     pub recognizes_ids: bool,
     /// The scope of what is published. With [`Scope::Both`] the bus must carry an envelope as one message.
     pub scope: Scope,
@@ -29,7 +29,7 @@ pub struct BusTerms {
 }
 
 impl BusTerms {
-    /// A bus with positions that carries everything. Whether it recognizes ids is to be said apart.
+    /// A bus with positions that supports every envelope; for one that recognizes ids, see [`Self::with_ids`].
     pub fn full() -> Self {
         let users = vec![5.into(), "u-7".parse().expect("it is an id"), 1_925_000_000_000_000_001.into()];
         Self {

@@ -27,7 +27,7 @@ use crate::{
     settings::SettingsError,
 };
 
-/// What connects a node with the others: a bus, a presence and a control that agree, and the node's name.
+/// The parts that connect a node to the others: a bus, a presence and a control that agree, and the node's name.
 ///
 /// ```
 /// use realtime_core::{Cluster, Hub, HubBuilder, MemoryBus, presence::NoPresence};

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::{bus::BusEvent, node::Node, registry::Registry, wire::GapReason};
 
-/// Whether envelopes get here.
+/// State of the arrival of envelopes.
 #[derive(Debug)]
 pub(super) struct Health {
     down: Mutex<Option<String>>,

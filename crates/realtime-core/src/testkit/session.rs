@@ -29,7 +29,7 @@ pub struct TestSession {
     ended: Option<CloseReason>,
 }
 
-/// What a client is sent.
+/// Event of a session, as its client receives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TestEvent {
@@ -37,7 +37,7 @@ pub enum TestEvent {
     Message(TestMessage),
     /// Messages may be missing before the next one.
     Gap {
-        /// Why.
+        /// The reason.
         reason: GapReason,
         /// The position up to which nothing else is missing.
         cursor: Option<Position>,
@@ -46,7 +46,7 @@ pub enum TestEvent {
     Heartbeat {
         /// The position up to which the client has everything.
         cursor: Option<Position>,
-        /// Whether the bus is there.
+        /// `true` if the bus is available.
         bus_up: bool,
     },
     /// The session has ended; nothing else comes.
@@ -125,23 +125,23 @@ impl TestSession {
         self.cursor
     }
 
-    /// Whether everything since its cursor followed; `None` when it brought none.
+    /// `Some(true)` if everything since the cursor follows; `None` without a cursor.
     pub fn recovered(&self) -> Option<bool> {
         self.recovered
     }
 
-    /// The next thing that it is sent. Behind its end it is [`TestEvent::Closed`] again.
+    /// The next event. After the end it is [`TestEvent::Closed`] again.
     ///
     /// # Panics
-    /// When nothing comes within 10 s.
+    /// When no event arrives within 10 s.
     pub async fn next(&mut self) -> TestEvent {
         within(|| "something for the session".into(), self.read()).await
     }
 
-    /// The next message. Heartbeats are passed over.
+    /// The next message. Heartbeats are ignored.
     ///
     /// # Panics
-    /// When a gap or the end comes instead, or nothing within 10 s.
+    /// When a gap or the end arrives instead, or no event within 10 s.
     pub async fn message(&mut self) -> TestMessage {
         loop {
             match self.next().await {
@@ -160,7 +160,7 @@ impl TestSession {
         self.message().await.data.to_string()
     }
 
-    /// The reason for its end. Whatever comes before is passed over.
+    /// The reason for the end. Events before it are ignored.
     ///
     /// # Panics
     /// When it does not end within 10 s of what came last.

@@ -178,7 +178,7 @@ async fn what_those_bytes_cannot_say_is_refused_by_name() {
     ] {
         let error = bus.publish(&Arc::new(envelope)).await.unwrap_err();
         assert!(matches!(error, BusError::Unsupported(_)));
-        assert_eq!(error.to_string(), format!("this bus cannot carry {what}"));
+        assert_eq!(error.to_string(), format!("unsupported by this bus: {what}"));
     }
     assert_eq!(bus.metrics().connects, 0, "Redis was not even asked");
     bus.publish(&Arc::new(topics(&["all", "all"]))).await.unwrap();

@@ -8,7 +8,7 @@ use shuttle::{check_random, future::block_on, thread};
 use super::*;
 use crate::{Message, Scope};
 
-/// How many orders are tried.
+/// Number of tried orders.
 const ITERATIONS: usize = 2_000;
 
 fn envelope() -> Arc<Envelope> {
