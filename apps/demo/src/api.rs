@@ -6,7 +6,7 @@ use actix_web::{
     web::{self, Data, Json, Path, Query, ServiceConfig},
 };
 use realtime_core::{
-    Envelope, EventName, Message, Scope, Topic, UserId,
+    Envelope, EnvelopeId, EventName, Message, Scope, SessionId, Topic, UserId,
     control::CommandResult,
     presence::{OnlineSession, OnlineUser},
 };
@@ -55,6 +55,10 @@ struct Publish {
     message: String,
     #[serde(default)]
     event: EventName,
+    /// Publishes with the same key within five minutes are one.
+    idempotency_key: Option<String>,
+    /// The id of a session that is left out.
+    except_session: Option<SessionId>,
 }
 
 #[derive(Deserialize, Clone, Copy)]
@@ -74,7 +78,8 @@ async fn publish(
     state: Data<State>,
     body: Body<Publish>,
 ) -> Result<Json<PublishAnswer>, ApiError> {
-    let Publish { transport, user_ids, broadcast, topics, message, event } = body.0;
+    let Publish { transport, user_ids, broadcast, topics, message, event, idempotency_key, except_session } =
+        body.0;
     let scope = match transport {
         None => Scope::Both,
         Some(name) => {
@@ -104,6 +109,10 @@ async fn publish(
             ));
         }
     };
+    let envelope = except_session.into_iter().fold(envelope, Envelope::except);
+    let id = idempotency_key.map(|key| EnvelopeId::new(&key)).transpose();
+    let id = id.map_err(|error| ApiError::bad_request(format_args!("idempotencyKey: {error}")))?;
+    let envelope = id.into_iter().fold(envelope, Envelope::with_id);
     let published = state.hub.publish(envelope).await?;
     Ok(Json(PublishAnswer { position: published.position.map(|position| position.to_string()) }))
 }

@@ -12,7 +12,7 @@
 //! # async fn main() {
 //! // Each call gives another node's handle of the same bus.
 //! let bus = MemoryBus::new();
-//! bus_conforms(|| bus.clone(), &BusTerms::full()).await;
+//! bus_conforms(|| bus.clone(), &BusTerms::full().with_ids()).await;
 //! # }
 //! ```
 //!

@@ -45,7 +45,7 @@ use crate::{
 /// node, also those that were disconnected at the time; a loss that can't be ruled out is announced as a gap. Clones share
 /// the same bus.
 ///
-/// An envelope with an [id](realtime_core::EnvelopeId) is published once within two minutes, however often and on however
+/// An envelope with an [id](realtime_core::EnvelopeId) is published once within five minutes, however often and on however
 /// many nodes that is tried: later attempts return the position of the first one. It is added by a script, which takes Redis
 /// about four times as long, and keeps a key of about 180 bytes for that time; envelopes without an id cost neither.
 #[derive(Debug, Clone)]

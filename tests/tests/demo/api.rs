@@ -182,3 +182,30 @@ async fn many_logins_at_once_take_the_memory_of_a_few() {
     let grown = demo.peak_memory() - before;
     assert!(grown < 120 * 1024, "8 MiB each, and the node grew by {grown} KiB");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publish_with_the_same_key_is_one_and_a_session_can_be_left_out() {
+    let demo = Demo::start().await;
+    let mut left_out = Socket::open(&demo, &token(1), &["realtime.v1"], None).await.unwrap();
+    let session = left_out.json().await["session"].clone();
+    let mut other = Socket::open(&demo, &token(1), &[], None).await.unwrap();
+    let order = json!({ "userIds": [1], "message": "paid", "idempotencyKey": "order-7-paid" });
+    let first = demo.publish(order.clone()).await;
+    assert_eq!(demo.publish(order).await, first);
+    demo.publish(json!({ "userIds": [1], "message": "not to all", "exceptSession": session })).await;
+    let last = demo.publish_to(1, "last").await;
+    assert_eq!((other.text().await, other.text().await), ("paid".into(), "not to all".into()));
+    assert_eq!(other.text().await, "last");
+    assert_eq!(left_out.json().await["id"], first.as_str());
+    assert_eq!(left_out.json().await["id"], last.as_str());
+    for (field, value, problem) in [
+        ("idempotencyKey", "a b", "idempotencyKey: an envelope's id has 1 to 64"),
+        ("exceptSession", "me", "exceptSession: a session's id has 32 hexadecimal digits"),
+    ] {
+        let mut body = json!({ "userIds": [1], "message": "x" });
+        body[field] = value.into();
+        let (status, answer) = demo.try_publish(&body.to_string()).await;
+        let msg = answer["msg"].as_str().unwrap();
+        assert!(status == 400 && msg.starts_with(problem), "{status} {msg}");
+    }
+}

@@ -14,6 +14,7 @@ use futures_util::{
 use slab::Slab;
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 
+use self::recent_ids::RecentIds;
 use super::{Bus, BusError, BusEvent, Published};
 use crate::{
     Envelope, Position,
@@ -23,9 +24,9 @@ use crate::{
 /// The bus of a single process: a cluster of one, with the semantics of a larger one.
 ///
 /// A slow subscriber slows publishers down; nothing is dropped. A publish that finds no room within 5 s, because a
-/// subscriber takes nothing, fails ([`BusError::Throttled`]), and nothing is published. No outcome is ever unknown, so it
-/// ignores the ids of envelopes. Cloning it gives the same bus. Waiting, to publish or for
-/// events, needs a tokio runtime with time.
+/// subscriber takes nothing, fails ([`BusError::Throttled`]), and nothing is published. An envelope with an
+/// [id](crate::EnvelopeId) is published once within five minutes; up to 100,000 ids are kept. Cloning it gives the same bus.
+/// Waiting, to publish or for events, needs a tokio runtime with time.
 #[derive(Debug, Clone)]
 pub struct MemoryBus(Arc<Owner>);
 
@@ -46,6 +47,7 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     last: Position,
+    ids: RecentIds,
     queues: Slab<Queue>,
     ended: bool,
 }
@@ -75,7 +77,8 @@ impl MemoryBus {
     pub fn new() -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let epoch = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-        let state = State { last: Position { epoch, offset: 0 }, queues: Slab::new(), ended: false };
+        let last = Position { epoch, offset: 0 };
+        let state = State { last, ids: RecentIds::default(), queues: Slab::new(), ended: false };
         let shared = Shared { state: Mutex::new(state), turn: AsyncMutex::default(), room: Notify::new() };
         Self(Arc::new(Owner(Arc::new(shared))))
     }
@@ -149,12 +152,22 @@ impl Shared {
 }
 
 impl State {
-    /// Gives an envelope the next position and puts it into all queues; into none when one of them is full.
+    /// Gives an envelope the next position and puts it into all queues; into none when one of them is full. An envelope
+    /// whose id was published already keeps its first position.
     fn publish(&mut self, envelope: &Arc<Envelope>) -> Option<Position> {
+        let named = envelope.id().map(|id| (id, Instant::now()));
+        if let Some((id, now)) = named
+            && let Some(position) = self.ids.get(id, now)
+        {
+            return Some(position);
+        }
         if self.queues.iter().any(|(_, queue)| queue.waiting() >= QUEUE) {
             return None;
         }
         self.last = self.last.next();
+        if let Some((id, now)) = named {
+            self.ids.insert(id.clone(), self.last, now);
+        }
         for (_, queue) in &mut self.queues {
             queue.events.push_back(BusEvent::Message(Some(self.last), Arc::clone(envelope)));
             if queue.events.len() == 1 {
@@ -229,6 +242,7 @@ impl Drop for Subscriber {
     }
 }
 
+mod recent_ids;
 #[cfg(all(test, not(feature = "shuttle")))]
 mod tests;
 

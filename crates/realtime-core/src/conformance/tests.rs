@@ -21,9 +21,9 @@ use crate::{
 #[tokio::test]
 async fn the_memory_bus_conforms() {
     let bus = MemoryBus::new();
-    bus_conforms(|| bus.clone(), &BusTerms::full()).await;
+    bus_conforms(|| bus.clone(), &BusTerms::full().with_ids()).await;
     let bus: Arc<dyn Bus> = Arc::new(bus);
-    bus_conforms(|| Arc::clone(&bus), &BusTerms::full()).await;
+    bus_conforms(|| Arc::clone(&bus), &BusTerms::full().with_ids()).await;
 }
 
 /// What is wrong with a bus.
@@ -175,16 +175,16 @@ async fn a_bus_that_breaks_a_clause_is_found_out_by_it() {
         (Fault::EndsWithItsNeighbour, "is emitted to every subscription"),
     ] {
         let bus = Faulty::new(fault);
-        let said = clause(bus_conforms(|| bus.clone(), &BusTerms::full())).await;
+        let said = clause(bus_conforms(|| bus.clone(), &BusTerms::full().with_ids())).await;
         assert!(said.contains(broken), "{fault:?}: {said}");
     }
     // Claims that the bus does not keep.
     let bus = MemoryBus::new();
-    let said = clause(bus_conforms(|| bus.clone(), &BusTerms::full().with_ids())).await;
+    let said = clause(bus_conforms(|| bus.clone(), &BusTerms::full())).await;
     assert!(said.contains("an envelope with an id is emitted once"), "{said}");
     let said = clause(bus_conforms(|| bus.clone(), &BusTerms::without_positions())).await;
     assert!(said.contains("begins at the position after the last"), "{said}");
-    let mut terms = BusTerms::full();
+    let mut terms = BusTerms::full().with_ids();
     terms.unsupported = vec![Envelope::broadcast(Scope::Both, Message::text("x"))];
     let said = clause(bus_conforms(|| bus.clone(), &terms)).await;
     assert!(said.contains("`Unsupported`"), "{said}");

@@ -65,7 +65,7 @@ return added
 ";
 
 /// Time for which the id of an envelope is kept: much longer than anybody goes on trying.
-const ID_WINDOW: Duration = Duration::from_secs(120);
+const ID_WINDOW: Duration = Duration::from_secs(300);
 
 /// How far an attempt to add an entry has got.
 #[derive(Default)]

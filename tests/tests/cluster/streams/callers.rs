@@ -22,7 +22,7 @@ use super::{bus, insist};
 #[tokio::test(flavor = "multi_thread")]
 async fn the_memory_bus_conforms() {
     let memory = MemoryBus::new();
-    bus_conforms(|| memory.clone(), &Terms::full()).await;
+    bus_conforms(|| memory.clone(), &Terms::full().with_ids()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
