@@ -23,7 +23,7 @@ use tokio::{
 
 use crate::within;
 
-/// A browser of its own, with a profile of its own: what one person has. It is ended when it is dropped.
+/// A browser of its own, with a profile of its own, for one person. It is ended when it is dropped.
 ///
 /// What waits here waits for 20 seconds and then panics, with a screenshot among the artifacts.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub struct Browser {
     _process: Process,
 }
 
-/// What colours the visitor prefers.
+/// Colour scheme that the visitor prefers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scheme {
     /// Dark text on light ground.
@@ -41,7 +41,7 @@ pub enum Scheme {
     Dark,
 }
 
-/// What the visitor looks at.
+/// Screen of the visitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Screen {
     /// 1440 x 900.
@@ -73,7 +73,7 @@ impl Browser {
             "--disable-background-networking",
             "--disable-component-update",
             "--disable-sync",
-            // Without its driver at the other end of the pipe Chromium ends by itself, however the driver has ended.
+            // Without its driver at the other end of the pipe Chromium exits, however the driver has ended.
             "--remote-debugging-pipe",
             format!("--user-data-dir={}", process.profile.path().display()),
         ] });
@@ -152,7 +152,7 @@ impl Browser {
         .await;
     }
 
-    /// How many elements match a selector and have a text in them.
+    /// Number of elements that match a selector and contain a text.
     pub async fn count(&self, selector: &str, text: &str) -> u64 {
         let script = "const [selector, text] = arguments;
             return [...document.querySelectorAll(selector)].filter((each) => each.textContent.includes(text)).length;";
@@ -197,7 +197,7 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", json!({ "features": features })).await;
     }
 
-    /// What the console has said since it was last asked: errors, and what the browser itself complains about, such
+    /// Console output since the last call: errors, and complaints of the browser itself, such
     /// as a request that failed or that the page's content security policy forbids.
     pub async fn complaints(&self) -> Vec<String> {
         let log = self.vendor("se/log", json!({ "type": "browser" })).await;
@@ -293,8 +293,8 @@ struct Process {
 }
 
 impl Process {
-    /// The port that a driver takes has to be free for IPv4 and for IPv6, and it looks at the first only: when the other
-    /// is taken it ends, and the next one has better luck.
+    /// The port that a driver takes has to be free for IPv4 and for IPv6, and it checks the first only: when the other
+    /// is taken it exits, and another attempt chooses another port.
     async fn start() -> Self {
         let mut said = Vec::new();
         for _ in 0..5 {
@@ -306,7 +306,7 @@ impl Process {
         panic!("chromedriver does not start: {said:#?}");
     }
 
-    /// Starts a driver; one that ends by itself leaves what it has said.
+    /// Starts a driver; if it exits, returns its output.
     async fn try_start() -> Result<Self, Vec<String>> {
         let mut driver = tokio::process::Command::new("chromedriver")
             .arg("--port=0")
@@ -339,7 +339,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         let family = self.driver.id().map(family).unwrap_or_default();
         let mut kill = std::process::Command::new("kill");
-        // One that has gone by itself meanwhile is no news.
+        // The process may have exited already.
         kill.arg("-KILL").args(family.iter().map(u32::to_string)).stderr(Stdio::null()).status().ok();
         // As long as any of them runs, the profile can't be removed.
         let deadline = Instant::now() + LIMIT;
@@ -365,12 +365,12 @@ fn family(id: u32) -> Vec<u32> {
     family
 }
 
-/// Whether a process runs; a zombie has no command line.
+/// Returns whether a process runs; a zombie has no command line.
 fn runs(id: u32) -> bool {
     fs::read(format!("/proc/{id}/cmdline")).is_ok_and(|command| !command.is_empty())
 }
 
-/// `target/artifacts`, unless the environment says otherwise: the test itself is `target/<profile>/deps/<test>`.
+/// `target/artifacts`, unless the environment names another directory; the test is `target/<profile>/deps/<test>`.
 fn artifacts() -> PathBuf {
     env::var_os("REALTIME_ARTIFACTS").map_or_else(
         || env::current_exe().unwrap().ancestors().nth(3).unwrap().join("artifacts"),

@@ -1,4 +1,4 @@
-//! Clients that are not ours: tokio-tungstenite for WebSocket, reqwest and eventsource-stream for SSE.
+//! Independent clients: tokio-tungstenite for WebSocket, reqwest and eventsource-stream for SSE.
 
 use std::{fmt, future::Future, pin::Pin, time::Duration};
 
@@ -12,13 +12,13 @@ use tokio_tungstenite::{
     tungstenite::{Error, client::IntoClientRequest},
 };
 
-/// Something that listens on a port of this machine.
+/// A server that listens on a port of this machine.
 pub trait Server {
     /// Its port on 127.0.0.1.
     fn port(&self) -> u16;
 }
 
-/// Waits for something, but not for ever.
+/// Waits for a future, up to a time limit.
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     timeout(Duration::from_secs(20), future).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
 }
@@ -130,7 +130,7 @@ impl EventStream {
         }
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         let mut bytes = response.bytes_stream();
-        // The first block has no data, so the parser would swallow it; it arrives by itself.
+        // The first block has no data, so the parser would skip it; it arrives in a chunk of its own.
         let head = within("the first block", bytes.next()).await.unwrap().unwrap();
         let head = String::from_utf8(head.to_vec()).unwrap();
         let (block, rest) = head.split_once("\n\n").unwrap_or_else(|| panic!("{head:?} is no block"));

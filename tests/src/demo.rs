@@ -50,12 +50,12 @@ impl Demo {
         demo
     }
 
-    /// Starts the demo as in `realtime-demo 2>&1 | head`: once it is ready, nobody reads its stderr any more.
+    /// Starts the demo as in `realtime-demo 2>&1 | head`: once it is ready, its stderr is closed at the other end.
     pub async fn start_unread(variables: &[(&str, &str)]) -> Self {
         Self::launch(&[], variables).await.0
     }
 
-    /// Starts the demo as in `realtime-demo 2>&1 | less`: its stderr stays open, and nobody reads on.
+    /// Starts the demo as in `realtime-demo 2>&1 | less`: its stderr stays open and is not read any more.
     pub async fn start_ignored(variables: &[(&str, &str)]) -> (Self, impl Sized) {
         Self::launch(&[], variables).await
     }
@@ -135,7 +135,7 @@ impl Demo {
         &mut self.child
     }
 
-    /// Tells the process to stop in order.
+    /// Requests an orderly stop of the process (SIGTERM).
     pub fn terminate(&self) {
         assert!(Command::new("kill").arg(self.pid().to_string()).status().unwrap().success());
     }
@@ -145,7 +145,7 @@ impl Demo {
         assert!(Command::new("kill").args(["-STOP", &self.pid().to_string()]).status().unwrap().success());
     }
 
-    /// Lets the process go on (SIGCONT).
+    /// Resumes the process (SIGCONT).
     pub fn resume(&self) {
         assert!(Command::new("kill").args(["-CONT", &self.pid().to_string()]).status().unwrap().success());
     }
@@ -193,7 +193,7 @@ impl Demo {
         self.publish(json!({ "userIds": [user], "message": message })).await
     }
 
-    /// Publishes whatever body through the API.
+    /// Publishes an arbitrary body through the API.
     pub async fn try_publish(&self, body: &str) -> (u16, Value) {
         self.api(reqwest::Method::POST, "/api/publish", Some(body)).await
     }
@@ -203,7 +203,7 @@ impl Demo {
         self.call(method, self.api_url(path), body).await
     }
 
-    /// Calls whatever address with the key of the API.
+    /// Calls an arbitrary address with the key of the API.
     pub async fn call(&self, method: reqwest::Method, url: String, body: Option<&str>) -> (u16, Value) {
         let request = self.http.request(method, url).header("X-API-Key", API_KEY);
         let response = request.body(body.unwrap_or_default().to_owned()).send().await.unwrap();
@@ -216,13 +216,13 @@ impl Demo {
         (response.status().as_u16(), response.text().await.unwrap())
     }
 
-    /// How many sessions a user has.
+    /// Number of sessions of a user.
     pub async fn sessions(&self, user: i64) -> usize {
         let (_, answer) = self.api(reqwest::Method::GET, &format!("/api/online/{user}"), None).await;
         answer["sessions"].as_array().unwrap().len()
     }
 
-    /// Waits until a user has so many sessions.
+    /// Waits until a user has that number of sessions.
     pub async fn until_sessions(&self, user: i64, count: usize) {
         within(&format!("user {user} to have {count} sessions"), async {
             while self.sessions(user).await != count {
@@ -245,7 +245,7 @@ pub fn token(user: i64) -> String {
     sign(&json!({ "userId": user, "clientid": "web", "exp": exp, "jti": rand::random::<u64>().to_string() }))
 }
 
-/// Signs whatever claims with the secret of the tests.
+/// Signs arbitrary claims with the secret of the tests.
 pub fn sign(claims: &Value) -> String {
     jsonwebtoken::encode(&Header::default(), claims, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap()
 }

@@ -1,4 +1,4 @@
-//! [`descriptors`]: how many connections of a server this process holds.
+//! [`descriptors`]: number of connections of a server that this process holds.
 
 use std::{collections::HashSet, fs, time::Duration};
 
@@ -23,7 +23,7 @@ pub fn descriptors(server: &(impl Server + ?Sized)) -> usize {
     open.filter(|link| connections.contains(&*link.to_string_lossy())).count()
 }
 
-/// Waits until something is so.
+/// Waits until a condition holds.
 pub async fn until(what: &str, condition: impl Fn() -> bool) {
     within(what, async {
         while !condition() {

@@ -1,4 +1,4 @@
-//! [`DevServer`]: what Vite is to plus-ui while it is being developed.
+//! [`DevServer`]: the counterpart of plus-ui's Vite development server.
 
 use std::{
     io,
@@ -43,7 +43,7 @@ impl DevServer {
         let task = tokio::spawn(async move {
             while let Ok((browser, _)) = listener.accept().await {
                 let (folder, target) = (Arc::clone(&folder), port_of_target.load(Relaxed));
-                // A browser that goes away in the middle of something is no news.
+                // A browser that disconnects during a request is expected.
                 tokio::spawn(async move { serve(browser, &folder, target).await.ok() });
             }
         });
@@ -67,7 +67,7 @@ impl Drop for DevServer {
     }
 }
 
-/// Answers one request, or hands the connection over. One request a connection, so that no later one escapes.
+/// Answers one request, or hands the connection over. A connection serves one request, so that no later one is missed.
 async fn serve(mut browser: TcpStream, folder: &Path, target: u16) -> io::Result<()> {
     let mut request = Vec::new();
     let end = loop {

@@ -15,8 +15,8 @@ use socket2::SockRef;
 
 use crate::{SECRET, Server, ServerKind};
 
-/// A server of the run's [`ServerKind`] with both transports, a stream endpoint of its own at `/own`, and as many bytes as one
-/// likes at `/bytes/{count}`. It is stopped when it is dropped.
+/// A server of the run's [`ServerKind`] with both transports, a stream endpoint of its own at `/own`, and any number of
+/// bytes at `/bytes/{count}`. It is stopped when it is dropped.
 #[derive(Debug)]
 pub struct Embedded {
     port: u16,
@@ -40,7 +40,7 @@ impl Embedded {
         Self::start_telling(hub, authenticator, ErrorStatus::default())
     }
 
-    /// Starts a server that tells of refused logins under that status.
+    /// Starts a server that reports refused logins under that status.
     pub fn start_telling(hub: Hub, authenticator: Arc<dyn Authenticator>, error_status: ErrorStatus) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -48,7 +48,7 @@ impl Embedded {
         let app = {
             let (hub, emitters) = (hub.clone(), emitters.clone());
             move || {
-                // Every text is shouted back, and `join <topic>` is granted.
+                // Every text is sent back in capitals, and `join <topic>` is granted.
                 let inbound = |session: SessionHandle, text: ByteString| async move {
                     if let Some(topic) = text.strip_prefix("join ") {
                         session.subscribe(Topic::new(topic).unwrap());
@@ -74,7 +74,7 @@ impl Embedded {
                     .on_connect(move |connection, data| {
                         options(connection, data);
                         if let Some(tcp) = connection.downcast_ref::<TcpStream>() {
-                            // So little that whoever does not read is soon noticed.
+                            // Small enough to notice a client that does not read soon.
                             SockRef::from(tcp).set_send_buffer_size(32 << 10).unwrap();
                         }
                     })

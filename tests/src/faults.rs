@@ -4,8 +4,8 @@ use std::{env, fmt, fs, panic::Location, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// What happens, and what is seen of it. A test records it when it holds, and the binary `fault-table` makes a table
-/// of all of them.
+/// A fault and its observed effect. A test records it when its checks have passed; the binary `fault-table` makes a
+/// table of all of them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[must_use = "a row that is not recorded is not in the table"]
 pub struct Fault {
@@ -23,7 +23,7 @@ pub enum Part {
     Streams,
     /// The bus, `redis.mode: pubsub`.
     PubSub,
-    /// Who is online, in both modes.
+    /// The list of online users, in both modes.
     Presence,
     /// Kicks and revocations, in both modes.
     Kicks,
@@ -32,10 +32,10 @@ pub enum Part {
 }
 
 impl Fault {
-    /// What is seen of a fault; the test is the caller's file.
+    /// Creates a row from the observed effect of a fault; the test is the caller's file.
     ///
     /// # Panics
-    /// Where the words would break the table.
+    /// When the text would break the table.
     #[track_caller]
     pub fn new(fault: &str, part: Part, seen: &str) -> Self {
         assert!(!fault.contains('|') && !seen.contains('|'), "`|` ends a cell");
@@ -44,13 +44,13 @@ impl Fault {
         Self { fault: fault.to_owned(), part, seen: seen.to_owned(), test, figures: String::new() }
     }
 
-    /// What was measured. It may differ from run to run.
+    /// Adds measured figures. They may differ from run to run.
     pub fn figures(mut self, figures: impl fmt::Display) -> Self {
         self.figures = figures.to_string().replace('|', "/");
         self
     }
 
-    /// Writes the row. To be called when everything it says was checked.
+    /// Writes the row. To be called when everything in it has been checked.
     ///
     /// # Panics
     /// When the file cannot be written.

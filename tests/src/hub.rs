@@ -1,4 +1,4 @@
-//! What tests do with the hub of a server of their own.
+//! Helper functions for the hub of a test's own server.
 
 use std::time::Duration;
 

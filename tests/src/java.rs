@@ -11,7 +11,7 @@ use crate::Redis;
 /// The secret that RuoYi-Vue-Plus ships.
 pub const JAVA_SECRET: &str = "abcdefghijklmnopqrstuvwxyz";
 
-/// How long a login lasts, in seconds.
+/// Lifetime of a login in seconds.
 const TIMEOUT: &str = "604800";
 
 /// A Redis with Sa-Token's keys.
@@ -22,7 +22,7 @@ pub struct JavaLogins {
     prefix: String,
 }
 
-/// What a token says, in the order of the Java nodes.
+/// Claims of a token, in the order of the Java nodes.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "the names are Sa-Token's")]
@@ -75,7 +75,7 @@ impl JavaLogins {
         Self { redis: Redis::start().await, prefix: "global:".to_owned() }
     }
 
-    /// What comes before the keys from now on.
+    /// Sets the text in front of the keys from now on.
     pub fn prefix(&mut self, prefix: &str) {
         prefix.clone_into(&mut self.prefix);
     }
@@ -102,12 +102,12 @@ impl JavaLogins {
         token
     }
 
-    /// Writes the key that says whose a token is.
+    /// Writes the key that maps a token to its login.
     pub fn set_login(&self, token: &str, login: &str) {
         self.set(&self.login_key(token), login);
     }
 
-    /// Writes the key that says when a token was last active, and what inactivity it is allowed.
+    /// Writes the key with the time of a token's last activity and its allowed inactivity.
     pub fn set_last_active(&self, token: &str, value: &str) {
         self.set(&self.last_active_key(token), value);
     }
@@ -127,17 +127,17 @@ impl JavaLogins {
         self.mark(token, "-4");
     }
 
-    /// Nothing was heard of the user for longer than allowed.
+    /// Marks the user as inactive for longer than allowed.
     pub fn freeze(&self, token: &str) {
         self.set_last_active(token, &format!("{},1800", millis() - 1_802_000));
     }
 
-    /// The name of the key that says whose a token is.
+    /// Name of the key that maps a token to its login.
     pub fn login_key(&self, token: &str) -> String {
         format!("{}Authorization:login:token:{token}", self.prefix)
     }
 
-    /// The name of the key that says when a token was last active.
+    /// Name of the key with the time of a token's last activity.
     pub fn last_active_key(&self, token: &str) -> String {
         format!("{}Authorization:login:last-active:{token}", self.prefix)
     }

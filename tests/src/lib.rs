@@ -1,4 +1,4 @@
-//! What the tests share: the real demo process, and clients of it that are not ours.
+//! Shared parts of the tests: the real demo process, and clients of it that share no code with realtime.
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test that cannot go on panics")]
 
 mod browser;

@@ -32,7 +32,7 @@ impl Proxy {
         Self::start_at(target, usize::MAX).await
     }
 
-    /// Passes so many bytes a second on from the server to each client.
+    /// Forwards at most that number of bytes a second from the server to each client.
     pub async fn start_at(target: u16, bytes_per_second: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();

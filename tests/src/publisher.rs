@@ -1,4 +1,4 @@
-//! [`Publisher`]: publishes on and on while something happens to Redis, and keeps what came of it.
+//! [`Publisher`]: publishes continuously while Redis has faults, and keeps the outcome.
 
 use std::{
     fmt,
@@ -26,31 +26,31 @@ pub struct Publisher {
     task: JoinHandle<Published>,
 }
 
-/// What came of it.
+/// Outcome of the publishes.
 #[derive(Debug, Default)]
 pub struct Published {
-    /// What the bus has taken.
+    /// Messages that the bus acknowledged.
     pub acknowledged: Vec<Acknowledged>,
-    /// How many publishes the bus refused.
+    /// Number of publishes that the bus refused.
     pub refused: u64,
     /// The longest time between two acknowledgements.
     pub pause: Duration,
-    /// The longest that a publish took, whatever came of it.
+    /// Duration of the slowest publish, successful or not.
     pub slowest: Duration,
     /// The number that comes next.
     pub next: u64,
 }
 
-/// A number that the bus has taken.
+/// A number that the bus has acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acknowledged {
     /// The number.
     pub number: u64,
-    /// Where it stands.
+    /// Its position.
     pub position: Option<Position>,
-    /// When it was published.
+    /// Time at which the publish began.
     pub at: Instant,
-    /// When the bus said that it has it.
+    /// Time at which the bus acknowledged it.
     pub done: Instant,
 }
 

@@ -13,7 +13,7 @@ use crate::{Server, token, within};
 pub struct RawClient {
     /// The socket.
     pub tcp: TcpStream,
-    /// What was read and not yet taken.
+    /// Bytes that were read and not yet consumed.
     pub bytes: Vec<u8>,
 }
 
@@ -71,7 +71,7 @@ impl RawClient {
         }
     }
 
-    /// Reads so many bytes.
+    /// Reads exactly that number of bytes.
     pub async fn exactly(&mut self, count: usize) -> Vec<u8> {
         while self.bytes.len() < count {
             assert!(self.read().await > 0, "the end after {} of {count} bytes", self.bytes.len());
@@ -146,7 +146,7 @@ impl RawClient {
 
     /// Sends a short frame.
     pub async fn send(&mut self, first: u8, payload: &[u8]) {
-        // Both directions may be full at once: whoever only writes would wait for ever.
+        // Both directions may be full at once: without reading, the write would never complete.
         let mut rest = Self::client_frame(first, payload);
         while !rest.is_empty() {
             tokio::select! {

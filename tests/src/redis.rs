@@ -1,4 +1,4 @@
-//! [`Redis`]: a real redis-server of the test's own, and what can happen to it.
+//! [`Redis`]: a real redis-server of the test's own, and faults of it.
 
 use std::ops::{Deref, DerefMut};
 
@@ -41,7 +41,7 @@ impl DerefMut for Redis {
     }
 }
 
-/// A port that nobody listens on right now.
+/// A port that is not in use right now.
 pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -1,4 +1,4 @@
-//! [`RedisCluster`]: three masters and their replicas of the test's own, and what can happen to them.
+//! [`RedisCluster`]: three masters and their replicas of the test's own, and faults of them.
 
 use std::{
     process::{Command, Stdio},
@@ -48,7 +48,7 @@ impl RedisCluster {
         Self { nodes }
     }
 
-    /// How a client finds it: two masters and a replica.
+    /// Topology for clients: two masters and a replica.
     pub fn topology(&self) -> Topology {
         let url = |node: &RedisProcess| format!("redis://{LOGIN}@127.0.0.1:{}/", node.port());
         Topology::Cluster([0, 1, 5].map(|n| url(&self.nodes[n])).to_vec())
@@ -71,7 +71,7 @@ impl RedisCluster {
         answer.filter_map(|slot| slot.parse().ok()).next().unwrap()
     }
 
-    /// Which node owns a slot, as the nodes see it that answer; `None` while they disagree.
+    /// Node that owns a slot according to the nodes that answer; `None` while they disagree.
     pub fn owner(&self, slot: u16) -> Option<usize> {
         let views = self.nodes.iter().map(|node| node.cli(&["cluster", "nodes"]));
         let mut named = views.filter(|view| !view.is_empty()).map(|view| {
@@ -141,7 +141,7 @@ impl RedisCluster {
         let port = self.nodes[to].port().to_string();
         let migrate = |key: &str| {
             let migrate = ["migrate", "127.0.0.1", &port, key, "0", "2000", "auth2", "app", "app"];
-            // NOKEY: it has gone meanwhile.
+            // NOKEY: the key does not exist any more.
             let answer = self.nodes[from].cli(&migrate);
             assert!(answer == "OK" || answer == "NOKEY", "{key}: {answer}");
         };

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use crate::within;
 
-/// What clients log in with; the servers and sentinels among themselves are the user `default`.
+/// Credentials of clients; the servers and sentinels among themselves use the user `default`.
 pub(crate) const LOGIN: &str = "app:app";
 
 /// A redis-server or sentinel with a folder of its own. It is killed when it is dropped.
@@ -94,7 +94,7 @@ impl RedisProcess {
         self.signal("-STOP");
     }
 
-    /// Lets it go on.
+    /// Resumes the process (SIGCONT).
     pub fn resume(&self) {
         self.signal("-CONT");
     }

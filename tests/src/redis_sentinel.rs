@@ -1,4 +1,4 @@
-//! [`RedisSentinel`]: a master, its replica and three sentinels of the test's own, and what can happen to them.
+//! [`RedisSentinel`]: a master, its replica and three sentinels of the test's own, and faults of them.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -39,7 +39,7 @@ impl RedisSentinel {
         redis
     }
 
-    /// How a client finds it.
+    /// Topology for clients.
     pub fn topology(&self) -> Topology {
         Topology::Sentinel {
             sentinels: self
@@ -67,7 +67,7 @@ impl RedisSentinel {
         self.servers[n].kill();
     }
 
-    /// Which server all sentinels that answer name as the master; `None` while they disagree.
+    /// Server that all answering sentinels name as the master; `None` while they disagree.
     pub fn master(&self) -> Option<usize> {
         let mut named = self.sentinels.iter().filter_map(|sentinel| {
             let answer = sentinel.cli(&["sentinel", "get-master-addr-by-name", SERVICE]);
@@ -108,8 +108,8 @@ impl RedisSentinel {
         self.failed_over_from(old).await;
     }
 
-    /// Cuts the master off from its replica and the sentinels; clients stay, and new ones can come. Returns it once another
-    /// one is promoted; it takes itself for the master all the same.
+    /// Cuts the master off from its replica and the sentinels; clients stay, and new ones can connect. Returns it once
+    /// another one is promoted; the old one still acts as a master.
     pub async fn isolate_master(&self) -> usize {
         let old = self.master().unwrap();
         self.lock(old);
@@ -141,7 +141,7 @@ impl RedisSentinel {
         self.servers[master].cli(&["client", "kill", "type", "replica"]);
     }
 
-    /// Lets the others come in again.
+    /// Lets the others connect again.
     pub fn unlock(&self, n: usize) {
         assert_eq!(self.servers[n].cli(&["acl", "setuser", "default", "nopass"]), "OK");
     }
@@ -190,7 +190,7 @@ pub(crate) async fn in_step(replica: &RedisProcess) {
     .await;
 }
 
-/// What redis-cli prints for names and values.
+/// Output of redis-cli for names and values.
 fn fields(text: &str) -> HashMap<String, String> {
     let mut lines = text.lines().map(str::to_owned);
     std::iter::from_fn(|| Some((lines.next()?, lines.next()?))).collect()

@@ -23,7 +23,7 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// An authority that nobody knows yet, with a certificate for servers on 127.0.0.1 and one for clients.
+    /// Creates an authority that no client trusts yet, with a certificate for servers on 127.0.0.1 and one for clients.
     pub fn new() -> Self {
         let authority = Self { folder: tempfile::tempdir().unwrap() };
         authority.make("ca", &["-addext", "basicConstraints=critical,CA:TRUE"]);
@@ -44,7 +44,7 @@ impl Authority {
         self.folder.path().join(file)
     }
 
-    /// What a client needs that trusts this authority.
+    /// TLS settings of a client that trusts this authority.
     pub fn trusted(&self) -> RedisTls {
         RedisTls::default().ca(fs::read(self.path("ca.crt")).unwrap()).unwrap()
     }
@@ -72,7 +72,7 @@ impl Default for Authority {
     }
 }
 
-/// A redis-server that speaks TLS with clients, and with whoever asks for it in plain text as well.
+/// A redis-server that accepts TLS clients, and clients in plain text on another port.
 #[derive(Debug)]
 pub struct RedisTlsServer {
     process: RedisProcess,
@@ -130,7 +130,7 @@ impl RedisTlsServer {
         format!("rediss://{LOGIN}@127.0.0.1:{}/", self.port)
     }
 
-    /// How a client finds it that has these settings.
+    /// Configuration of a client with these TLS settings.
     pub fn config(&self, tls: RedisTls) -> RedisConfig {
         RedisConfig::single(self.url()).tls(tls)
     }

@@ -1,5 +1,5 @@
-//! Puts the rows that the tests have recorded into docs/operations.md; with `--check` it only says whether they are
-//! there, whatever their figures.
+//! Writes the rows that the tests have recorded into docs/operations.md; with `--check` it only checks that they are
+//! there, ignoring their figures.
 
 use std::{env, process::ExitCode};
 

@@ -25,7 +25,7 @@ fn open(hub: &Hub, token: &str) -> SseStream {
     SseEmitters::new(hub.clone()).open(Principal::new(1.into(), token), None).unwrap()
 }
 
-/// The nodes that serve user 1, once there are so many.
+/// Waits until user 1 has `count` sessions, and returns their nodes.
 async fn nodes(hub: &Hub, count: usize) -> Vec<String> {
     within("the sessions in presence", async {
         loop {

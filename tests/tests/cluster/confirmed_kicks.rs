@@ -110,7 +110,7 @@ async fn a_revocation_outlives_the_node_that_gave_it() {
         assert_eq!(newer.handle().closing(), None);
         a.kick(&3.into()).await.unwrap();
     }
-    // A node that starts later refuses what was revoked, and kicks nobody for an old kick.
+    // A node that starts later refuses what was revoked, and ends no session for an old kick.
     let late = node(&redis, "late").await;
     let back = open(&late, 3, "back again", None).unwrap();
     until_refused(&late, 1, "stolen").await;

@@ -17,7 +17,7 @@ fn start(url: impl Into<String>, name: &str) -> Hub {
     Hub::builder().node(name).control(control).start().unwrap()
 }
 
-/// A node, once it takes connections in and others wait for it.
+/// A node that admits connections, and whose receipts other nodes wait for.
 async fn node(redis: &Redis, name: &str) -> Hub {
     let hub = start(redis.url(), name);
     within("the node's lease", async {

@@ -3,9 +3,9 @@
 //!
 //! The log, shards and sessions of several nodes and their tails run in one thread, with a Redis that is killed,
 //! flushed, trimmed and failed over to a lagging replica, and clients that move between nodes. The faults are drawn
-//! from a seed. What clients get is checked against what was acknowledged.
+//! from a seed. What clients receive is compared with the acknowledged messages.
 //!
-//! `SIMULATION_SEED=<seed> cargo test --package realtime-tests --test cluster no_history` runs one history and prints it.
+//! `SIMULATION_SEED=<seed> cargo test -p realtime-tests --test cluster no_history` runs one history and prints it.
 #![allow(clippy::print_stdout, reason = "one history is printed")]
 
 mod client;
@@ -19,7 +19,7 @@ use world::World;
 /// Histories that one run goes through.
 const HISTORIES: u64 = 10_000;
 
-/// What happens in each before everything is healed.
+/// Number of steps before everything is healed.
 const STEPS: usize = 160;
 
 fn run(seed: u64, prints: bool) {

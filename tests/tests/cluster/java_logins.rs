@@ -24,7 +24,7 @@ fn serve(config: SaTokenConfig) -> (Embedded, SaTokenAuthenticator) {
     (server, authenticator)
 }
 
-/// What the stream endpoint says to a request.
+/// Sends a request to the stream endpoint and returns its answer.
 async fn ask(server: &Embedded, query: &str, headers: &[(&'static str, &str)]) -> (u16, reqwest::Response) {
     let mut request =
         reqwest::Client::new().get(format!("http://127.0.0.1:{}/resource/sse?{query}", server.port()));
@@ -59,14 +59,14 @@ async fn admits(server: &Embedded, query: &str, headers: &[(&'static str, &str)]
     assert_eq!((status, &response.headers()["content-type"]), (200, &"text/event-stream".parse().unwrap()));
 }
 
-/// How many look-ups Redis has answered.
+/// Number of look-ups that Redis has answered.
 fn look_ups(redis: &Redis) -> u64 {
     let stats = redis.cli(&["INFO", "commandstats"]);
     let calls = stats.lines().find_map(|line| line.strip_prefix("cmdstat_mget:calls="));
     calls.map_or(0, |calls| calls.split(',').next().unwrap().parse().unwrap())
 }
 
-/// Waits for whole rounds of the watch, while nobody logs in.
+/// Waits for whole rounds of the watch, without new logins.
 async fn rounds(redis: &Redis, count: u64) {
     // The first may have begun before.
     let goal = look_ups(redis) + count + 1;

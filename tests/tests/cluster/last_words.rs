@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 const ROUNDS: i64 = 12;
 
-/// A node over Redis, once messages get there and others wait for it.
+/// A node over Redis that receives messages, and whose receipts other nodes wait for.
 async fn node(redis: &Redis, name: &str) -> Embedded {
     let config = RedisConfig::single(redis.url());
     let hub = Hub::builder()
@@ -36,7 +36,7 @@ fn why(user: i64) -> Envelope {
     Envelope::to_users([user], Scope::Both, Message::text("why")).unwrap()
 }
 
-/// What a user gets on both transports of a server, up to its end.
+/// The user's clients of both transports of a server, which read to the end.
 struct Clients {
     socket: Socket,
     stream: EventStream,

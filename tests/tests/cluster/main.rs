@@ -1,4 +1,4 @@
-//! What several nodes promise together, over real Redis servers and whatever happens to them.
+//! Promises of several nodes together, over real Redis servers and under faults.
 #![allow(clippy::unwrap_used, reason = "tests may")]
 
 mod agreeing_parts;

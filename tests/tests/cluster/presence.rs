@@ -1,4 +1,4 @@
-//! Presence: nodes, what they are asked and told, and one suite for one node and for a cluster.
+//! Presence: queries and changes on several nodes, and one suite for one node and for a cluster.
 
 mod changes;
 mod grace;
@@ -23,7 +23,7 @@ use tokio::time::{sleep, timeout};
 
 fn node(redis: &Redis) -> Hub {
     let presence = RedisPresence::make(RedisConfig::single(redis.url()), Incarnation::new("node")).unwrap();
-    // Nobody reads the sessions here, and a slow machine takes its time.
+    // The sessions are not read here, and a slow machine takes its time.
     let mut settings = Settings::default();
     settings.outbox.max_stall = Duration::from_secs(300);
     Hub::builder().settings(settings).presence(presence).start().unwrap()
@@ -33,7 +33,7 @@ fn open(hub: &Hub, user: impl Into<UserId>) -> SseStream {
     SseEmitters::new(hub.clone()).connect(user, "a token").unwrap()
 }
 
-/// Waits until every one of the hubs counts so many users and sessions.
+/// Waits until each hub counts these users and sessions.
 async fn until_count(hubs: &[Hub], users: usize, sessions: usize) {
     within(&format!("{users} users with {sessions} sessions"), async {
         for hub in hubs {
@@ -51,7 +51,7 @@ async fn until_count(hubs: &[Hub], users: usize, sessions: usize) {
 
 type Changes = BoxStream<'static, PresenceEvent>;
 
-/// The next changes of so many users, in the order of users.
+/// The next `count` changes, sorted by user.
 async fn changes(events: &mut Changes, count: usize) -> Vec<(UserId, PresenceState, SystemTime)> {
     let mut changes = Vec::new();
     for _ in 0..count {
@@ -72,13 +72,13 @@ async fn no_change(events: &mut Changes) {
     assert!(change.is_err(), "nobody came or went, but {change:?}");
 }
 
-/// Tells a session to come back after so long, and ends it.
+/// Closes a session with a request to come back after `retry`.
 fn drained(stream: SseStream, retry: Duration) {
     stream.handle().close(CloseReason::Drain { retry });
     drop(stream);
 }
 
-/// Takes what is told until it has been about so many users since the last call; gaps may lie between.
+/// Collects changes until `users` of them have come; gaps may lie between.
 async fn until_told(events: &mut Changes, told: &mut BTreeMap<UserId, SystemTime>, users: usize) {
     let mut seen = 0;
     while seen < users {
@@ -99,7 +99,7 @@ async fn watcher(demo: &Demo) -> EventStream {
     let claims =
         json!({ "sub": 1_000_000, "clientid": "web", "topics": ["presence"], "exp": 4_000_000_000_u64 });
     let mut stream = EventStream::open(demo, &sign(&claims), None).await.unwrap();
-    // It hears of itself when it is the first one of its user.
+    // It receives its own user's change when it is that user's first session.
     while changed(&mut stream).await.iter().all(|change| change["userId"] != 1_000_000) {}
     stream
 }
@@ -113,7 +113,7 @@ async fn changed(stream: &mut EventStream) -> Vec<Value> {
     event["data"]["changes"].as_array().unwrap().clone()
 }
 
-/// How often Redis has run a command since its counters were reset.
+/// Number of times that Redis has run a command since its counters were reset.
 fn calls(redis: &Redis, command: &str) -> u64 {
     let stats = redis.cli(&["info", "commandstats"]);
     let calls =

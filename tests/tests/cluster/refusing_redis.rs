@@ -1,4 +1,4 @@
-//! What Redis refuses is an error with Redis' own words, and costs no connection.
+//! A refusal by Redis is an error with Redis' own text, and costs no connection.
 
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ async fn presence_and_control_keep_their_connections_when_redis_is_full() {
     within("Redis to refuse a lot", async {
         while count("errorstats", "errorstat_OOM:count=") < 10 {
             asked += 1;
-            // A kick also forgets what has ended, after which Redis lets it write: only its receipt is refused.
+            // A kick also deletes expired entries, after which Redis accepts its write: only its receipt is refused.
             hub.kick(&1.into()).await.ok();
             sleep(Duration::from_millis(50)).await;
         }
@@ -115,7 +115,7 @@ async fn the_user_of_the_operations_guide_may_do_all_that_is_needed() {
         }
     })
     .await;
-    // What it may not do would be told here, of whatever part.
+    // A forbidden command of any part would be listed here.
     assert_eq!(redis.cli(&["acl", "log"]), "");
 }
 

@@ -120,7 +120,7 @@ async fn a_node_that_is_stopped_while_the_stream_overruns_it_tells_a_gap_and_the
         .record();
 }
 
-/// What a client has got of a row of numbers.
+/// Numbers and gaps that a client has received.
 struct Seen {
     last: usize,
     missing: usize,
@@ -187,7 +187,7 @@ async fn without_redis_nodes_serve_and_say_so_and_go_on_by_themselves() {
     .await;
     let unready = killed.elapsed();
     assert!(unready < Duration::from_secs(2), "took {unready:?}");
-    // Connections stay, and new ones are taken in.
+    // Connections stay, and new ones are admitted.
     socket.send("ping").await;
     assert_eq!(socket.text().await, "pong");
     let late = b.socket(2).await;
@@ -204,7 +204,7 @@ async fn without_redis_nodes_serve_and_say_so_and_go_on_by_themselves() {
     assert_eq!(socket.text().await, "back");
     let delivery = back.elapsed();
     assert!(delivery < Duration::from_secs(2), "took {delivery:?}");
-    // The history is another one, so the client is told that something may be missing, before what follows.
+    // The history is another one, so a gap comes before what follows.
     let gap = v1.json().await;
     assert_eq!((&gap["type"], &gap["reason"]), (&json!("gap"), &json!("bus")));
     assert_eq!(v1.json().await["data"], "back");
@@ -224,7 +224,7 @@ async fn a_node_starts_without_redis_and_takes_nobody_in_before_it_knows_who_was
     assert_eq!(Socket::open(&demo, &token(1), &[], None).await.err(), Some(503));
     let (status, answer) = demo.get("/health/ready").await;
     assert_eq!(status, 503, "{answer}");
-    // Nobody can say who is online in the cluster, and that is what it says.
+    // Without Redis the node doesn't know who is online in the cluster, and answers with an error.
     let (status, answer) = demo.api(Method::GET, "/api/online/1", None).await;
     assert_eq!(status, 503);
     assert!(answer["msg"].as_str().unwrap().starts_with("presence is unavailable"), "{answer}");

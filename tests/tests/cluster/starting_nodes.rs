@@ -34,7 +34,7 @@ async fn what_is_too_old_for_a_node_that_starts_is_a_gap_for_whoever_had_a_curso
     let publisher = RedisStreamsBus::new(config(&redis, max_age)).unwrap();
     let seen = publisher.publish(&envelope("seen")).await.unwrap().position.unwrap();
     let missed = publisher.publish(&envelope("missed")).await.unwrap().position.unwrap();
-    // It has to grow old.
+    // It has to pass the maximum age.
     sleep(max_age * 2).await;
     let node = RedisStreamsBus::new(config(&redis, max_age)).unwrap();
     let node = Embedded::start(Hub::builder().bus(node).start().unwrap());
@@ -42,7 +42,7 @@ async fn what_is_too_old_for_a_node_that_starts_is_a_gap_for_whoever_had_a_curso
     let mut back = EventStream::open(&node, &token(1), Some(&seen.to_string())).await.unwrap();
     let first = back.next().await.unwrap();
     assert_eq!((first.event.as_str(), first.data.contains("history")), ("gap", true), "{first:?}");
-    // Whoever has seen all of it misses nothing.
+    // A client that has received all of it misses nothing.
     let mut back = EventStream::open(&node, &token(1), Some(&missed.to_string())).await.unwrap();
     publisher.publish(&envelope("new")).await.unwrap();
     assert_eq!(back.data().await, "new");
@@ -54,7 +54,7 @@ async fn a_publisher_whose_clock_is_behind_loses_nothing_on_a_node_that_starts()
     let max_age = Duration::from_secs(300);
     let bus = RedisStreamsBus::new(config(&redis, max_age)).unwrap();
     let first = bus.publish(&envelope("first")).await.unwrap().position.unwrap();
-    // As a node of an older version writes it, which goes by its own clock.
+    // An entry as a node of an older version writes it, with the time of its own clock.
     let behind = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() - Duration::from_secs(600);
     let json = format!(r#"{{"topics":["all"],"data":"late","at":{}}}"#, behind.as_millis());
     redis.cli(&["xadd", "{rt}:log", &format!("{}-*", first.epoch), "v", "1", "e", &json]);

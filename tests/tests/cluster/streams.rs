@@ -34,7 +34,7 @@ async fn insist(bus: &impl Bus, envelope: &Arc<Envelope>) -> Position {
     .await
 }
 
-/// Whether the events from one position to another tell a reader that something may be missing between them.
+/// Returns whether something may be missing between two positions that follow each other.
 fn is_hole(last: Option<Position>, next: Position) -> bool {
     last.is_some_and(|last| last.next() != next)
 }

@@ -107,7 +107,7 @@ async fn a_configuration_file_that_names_no_users_lets_nobody_log_in() {
     );
     let page = demo.get("/demo/config").await.1;
     assert!(page.contains(r#""passwordHint":null"#) && page.contains(r#""users":[]"#), "{page}");
-    // Logins that are made elsewhere are no business of the list.
+    // The list of users does not matter for logins of another system.
     demo.socket(1).await;
 
     let eve = "{id: 7, username: eve, name: Eve, role: buyer, password: \

@@ -88,7 +88,7 @@ async fn a_request_that_has_begun_is_answered_though_the_process_stops() {
     let mut request = TcpStream::connect(demo.api_url("").trim_start_matches("http://")).unwrap();
     let head = format!("POST /api/publish HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n", MESSAGE.len());
     write!(request, "{head}X-API-Key: {}\r\n\r\n{}", realtime_tests::API_KEY, &MESSAGE[..5]).unwrap();
-    // Whoever is answered later has been read later.
+    // Requests are read in the order of their connections: this answer shows that the first one has been read.
     assert_eq!(reqwest::get(demo.api_url("/health/live")).await.unwrap().status(), 200);
     demo.terminate();
     within("the address to be given up", async {
@@ -126,7 +126,7 @@ async fn it_answers_until_the_drain_is_over_and_ends_with_the_process() {
         within("the stream to end", async { while stream.next().await.is_some() {} }).await;
     }
     drop(socket);
-    // The client keeps its connection to the API open; that holds nobody up.
+    // The client keeps its connection to the API open; that doesn't delay the stop.
     let began = Instant::now();
     let status = timeout(Duration::from_secs(15), demo.child().wait()).await.expect("the process ends");
     assert!(status.unwrap().success());

@@ -1,4 +1,4 @@
-//! What the demo promises: its API, its configuration, its page, and pages of RuoYi's front ends.
+//! Promises of the demo: its API, its configuration, its page, and pages of RuoYi's front ends.
 #![allow(clippy::unwrap_used, reason = "tests may")]
 
 mod api;

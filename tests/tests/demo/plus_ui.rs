@@ -110,7 +110,7 @@ async fn plus_ui_stays_connected_with_a_login_of_a_java_node() {
     assert_eq!(browser.complaints().await, [""; 0]);
 
     sign_out(&browser).await;
-    // `/auth/logout` is the Java nodes'. Even a page that stays open is let in no more, and gives up.
+    // `/auth/logout` belongs to the Java nodes. A page that stays open is refused as well, and stops reconnecting.
     java.log_out(&login);
     browser.until("journal.sockets.failed === 1").await;
     browser.until("journal.streams.errors.includes(EventSource.CLOSED)").await;
@@ -128,7 +128,7 @@ async fn connected(browser: &Browser) {
     browser.until("journal.sockets.connected === 1 && journal.streams.opened === 1").await;
 }
 
-/// Waits until so many heartbeats, ten seconds apart, were sent and answered.
+/// Waits until `count` heartbeats, ten seconds apart, were sent and answered.
 async fn heartbeats(browser: &Browser, count: usize) {
     let answered = format!("journal.sockets.received.filter((each) => each === {}).length", json!(PING));
     for count in 1..=count {
@@ -164,7 +164,7 @@ async fn nothing_was_interrupted(browser: &Browser) {
     assert_eq!(answers.count(), sent.len(), "{journal}");
 }
 
-/// What plus-ui asks of the push server when its user signs out: the stream ends, and it is the server that ends it.
+/// The request of plus-ui to the push server when its user signs out: the server ends the stream.
 async fn sign_out(browser: &Browser) {
     let answer = browser.run("return closeStream();", &[]).await;
     assert_eq!(answer, json!({ "code": 200, "msg": "操作成功", "data": null }));

@@ -31,13 +31,13 @@ source.addEventListener('message', (event) => {
 });
 ";
 
-/// How a page says goodbye to its stream.
+/// The page's ways to close its stream.
 const FAREWELLS: [&str; 2] = [
     "fetch('/resource/sse/close?Authorization=' + token);",
     "navigator.sendBeacon('/resource/sse/close?Authorization=' + token);",
 ];
 
-/// Streams that are younger are spared by a farewell.
+/// Streams younger than this are not closed by such a request.
 const SPARE: Duration = Duration::from_secs(2);
 
 /// An address of the demo without a content security policy.
@@ -271,8 +271,8 @@ fn websocket_to(host: &str, demo: &Demo) -> String {
     WEBSOCKET.replace("'ws://' + location.host + '", &format!("'ws://{host}:{}", demo.port()))
 }
 
-/// Runs a snippet that calls its connection `name`, and takes down in `log` what that connection goes through, in
-/// `ids` where it stands, and in `everything` what all connections of the page go through.
+/// Runs a snippet that calls its connection `name`, and records its events in `log`, its event ids in
+/// `ids`, and the events of all connections of the page in `everything`.
 async fn run(browser: &Browser, snippet: &str, name: &str, token: &str) {
     let script = format!(
         "const token = arguments[0];
@@ -300,7 +300,7 @@ async fn log(browser: &Browser) -> Vec<String> {
     log.as_array().unwrap().iter().map(|line| line.as_str().unwrap().to_owned()).collect()
 }
 
-/// Says goodbye and waits until the server has answered with 200.
+/// Closes the stream from the page and waits until the server has answered with 200.
 async fn say_goodbye(browser: &Browser, farewell: &str, token: &str) {
     browser.run("performance.clearResourceTimings();", &[]).await;
     browser.run(&format!("const token = arguments[0];\n{farewell}"), &[json!(token)]).await;
@@ -317,7 +317,7 @@ fn offset(id: &str) -> u64 {
     id.split_once('.').unwrap().1.parse().unwrap()
 }
 
-/// A way to a server, which can be blocked.
+/// A proxy to a server, which can be blocked.
 struct Way {
     port: u16,
     free: watch::Sender<bool>,

@@ -1,4 +1,4 @@
-//! The demo serves and stops in order although nobody reads its log.
+//! The demo serves and stops in order although its log is not read.
 
 use std::{
     io::Write,
@@ -43,7 +43,7 @@ async fn a_node_whose_log_nobody_reads_goes_on_delivering_and_stops_in_order() {
     let url = redis.url();
     let mut demo = Demo::start_unread(&[LOUD, ("REALTIME__REDIS__URL", &url)]).await;
     is_ready(&demo).await;
-    // Whatever is logged on the way meets a closed pipe: sessions, the loss of Redis, its return.
+    // Everything logged from here on is written to a closed pipe: sessions, the loss of Redis, its return.
     let (mut socket, mut stream) = (demo.socket(1).await, demo.stream(1).await);
     published_to(&demo, 1, "before").await;
     assert_eq!((socket.text().await, stream.data().await), ("before".into(), "before".into()));
@@ -57,7 +57,7 @@ async fn a_node_whose_log_nobody_reads_goes_on_delivering_and_stops_in_order() {
     redis.restart().await;
     is_ready(&demo).await;
     published_to(&demo, 1, "after").await;
-    // An outage is a gap on the stream; the raw socket cannot tell of one.
+    // An outage is a gap on the stream; the raw socket has no gaps.
     within("the message after the outage", async {
         while stream.next().await.expect("the stream goes on").data != "after" {}
     })

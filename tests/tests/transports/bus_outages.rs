@@ -1,4 +1,4 @@
-//! Clients are told when the bus is not up yet or is cut off, and no cursor runs ahead of a gap.
+//! Clients get a notice when the bus is not up yet or is cut off, and no cursor runs ahead of a gap.
 
 use std::{
     sync::{Arc, Mutex},
@@ -15,7 +15,7 @@ use realtime_tests::{Embedded, EventStream, Server, Socket, token, until, within
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-/// A bus that says what the test has it say, and takes whatever is published.
+/// A bus that emits the events that the test chooses.
 #[derive(Clone)]
 struct ScriptedBus(Arc<Script>);
 

@@ -103,7 +103,7 @@ async fn an_own_endpoint_opens_streams_and_disconnect_ends_them() {
     assert_eq!(server.emitters.disconnect(77, "another"), 0);
     server.emitters.publish_all("hi").await.unwrap();
     until("data:hi\n\n").await;
-    // Streams younger than two seconds are spared, so this has to wait.
+    // Streams younger than two seconds are not closed, so this has to wait.
     tokio::time::sleep(Duration::from_millis(2100)).await;
     assert_eq!(server.emitters.disconnect(77, "a login of another kind"), 1);
     until(":disconnected\n\n").await;
@@ -204,7 +204,7 @@ async fn the_server_handles_texts_and_grants_topics() {
         server.hub.publish(envelope).await.unwrap();
     };
     publish("before").await;
-    // What comes after it has come, so it has been dealt with before the grant.
+    // This later message has arrived, so the first one was handled before the grant.
     server.sockets.publish_all("to all").await.unwrap();
     assert_eq!(socket.text().await, "to all");
     socket.send("join order:42").await;

@@ -1,4 +1,4 @@
-//! What was published before a session ends is delivered before its end, and what the client sends later is ignored.
+//! Messages published before a session ends are delivered before its end, and what the client sends later is ignored.
 
 use std::{
     sync::{
@@ -85,7 +85,7 @@ async fn a_client_gives_no_orders_once_its_end_is_decided() {
     let mut socket = Socket::open(&Port(port), &token(1), &[], None).await.unwrap();
     socket.send("before").await;
     until("the first text", || handled.load(Ordering::SeqCst) == 1).await;
-    // So much waits for the client that its end takes a while to reach it.
+    // Enough waiting data to delay the client's end.
     for _ in 0..600 {
         hub.publish(Envelope::broadcast(Scope::Both, Message::text("x".repeat(10_000)))).await.unwrap();
     }

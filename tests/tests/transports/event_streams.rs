@@ -67,7 +67,7 @@ async fn the_close_endpoint_ends_the_tokens_streams_but_spares_new_ones() {
     let (own, other) = (token(1), token(1));
     let mut old = EventStream::open(&demo, &own, None).await.unwrap();
     let mut stranger = EventStream::open(&demo, &other, None).await.unwrap();
-    // Streams younger than two seconds are spared, so this has to wait.
+    // Streams younger than two seconds are not closed, so this has to wait.
     tokio::time::sleep(Duration::from_millis(2100)).await;
     let mut young = EventStream::open(&demo, &own, None).await.unwrap();
     let close = format!("/resource/sse/close?Authorization=Bearer%20{own}");

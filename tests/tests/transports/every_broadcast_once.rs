@@ -16,10 +16,10 @@ const FILLED: [i64; 4] = [0, 1, 2, 3];
 const STALLED_STREAMS: usize = 20;
 
 /// 2,000 WebSockets and 2,000 event streams of 100 users get each of 100 broadcasts, in order, none twice. 100
-/// readers that take nothing for five seconds get all of them afterwards, and meanwhile memory stays flat.
+/// readers that take nothing for five seconds get all of them afterwards, and memory stays flat until then.
 #[tokio::test(flavor = "multi_thread")]
 async fn four_thousand_connections_get_every_broadcast_once_and_in_order() {
-    // The others take their time on a slow machine, and the stalled ones must not be given up meanwhile.
+    // The others take their time on a slow machine, and the stalled ones must not reach a time limit until then.
     let patience = [("REALTIME__OUTBOX__MAXSTALL", "300s"), ("REALTIME__HEARTBEAT__TIMEOUT", "300s")];
     let demo = Demo::start_with(&patience).await;
     let (go, stalled_until) = watch::channel(false);

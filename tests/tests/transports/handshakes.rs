@@ -131,8 +131,8 @@ async fn the_token_is_in_no_log() {
         let url = format!("http://127.0.0.1:{port}/resource/{path}?Authorization={token}");
         reqwest::get(url).await.unwrap();
     }
-    // The log is written by a thread of its own: what is still in its queue would be lost. This proves that the log is
-    // detailed enough to prove something.
+    // The log is written by a thread of its own: what is still in its queue would be lost. This line shows that the log
+    // is detailed enough for the checks below.
     within("the last request in the log", async {
         while !log.contains("session opened") {
             tokio::io::AsyncBufReadExt::read_line(&mut stderr, &mut log).await.unwrap();

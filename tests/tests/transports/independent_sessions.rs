@@ -1,4 +1,4 @@
-//! Sessions of one user do not affect each other, and each is told when its node stops.
+//! Sessions of one user do not affect each other, and each gets a notice when its node stops.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! The server counts all connections in its limit, and an orderly stop waits for them, but not for ever.
+//! The server counts all connections in its limit, and an orderly stop waits for them up to a time limit.
 #![cfg(target_os = "linux")]
 
 use std::{sync::Arc, time::Duration};
@@ -108,7 +108,7 @@ async fn an_orderly_stop_has_a_limit_and_any_other_ends_all() {
         let hub = hub();
         let server = start(&hub, ServerKind::of_run(), 100, 1);
         let clients = both(&server, &hub).await;
-        // Whoever holds the session does not keep its connection.
+        // A `SessionHandle` does not keep the connection open.
         let sessions: Vec<SessionHandle> = hub.all_sessions();
         within("the stop", server.handle.stop(graceful)).await;
         until("the sessions to end", || hub.all_sessions().is_empty()).await;

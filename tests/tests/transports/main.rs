@@ -1,4 +1,4 @@
-//! What both transports promise their clients, and the server beneath them, without Redis.
+//! Promises of both transports to their clients, and of the server beneath them, without Redis.
 #![allow(clippy::unwrap_used, reason = "tests may")]
 
 mod bus_outages;

@@ -11,7 +11,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// What a client still has to get.
+/// Frames that a client has yet to receive.
 #[derive(Default)]
 struct Expected {
     published: VecDeque<String>,
@@ -52,7 +52,7 @@ fn hub() -> Hub {
     Hub::builder().settings(settings).start().unwrap()
 }
 
-/// Publishes to everybody, to a topic or to the user.
+/// Publishes a broadcast, or to a topic or the user.
 async fn publish_any_way(hub: &Hub, way: u32, text: &str) {
     let message = Message::text(text.to_owned());
     let envelope = match way {
@@ -135,7 +135,7 @@ async fn a_head_that_waits_behind_an_earlier_answer_is_not_overtaken() {
     let before = format!("GET /bytes/{BYTES} HTTP/1.1\r\nHost: x\r\n\r\n");
     let mut client = RawClient::open(&server, 1, &before).await;
     assert!(client.head().await.starts_with("HTTP/1.1 200 "));
-    // The dispatcher takes the handshake up when little is left of the answer. Nobody reads from then on.
+    // The dispatcher starts the handshake when little is left of the answer. The client doesn't read from then on.
     while server.hub.sessions(&1.into()).is_empty() {
         let mut piece = [0; 1024];
         let count = within("a piece of the answer", client.tcp.read(&mut piece)).await.unwrap();

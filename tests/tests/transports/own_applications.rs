@@ -20,7 +20,7 @@ use realtime_sse::SseConfig;
 use realtime_tests::{EventStream, Server, Socket, WsMessage, within};
 use realtime_websocket::{HttpServer, InboundHandler, RAW_SUBPROTOCOL, SUBPROTOCOL, WebSocketConfig};
 
-/// What a middleware has found in the session store of the application.
+/// A middleware's result from the session store of the application.
 #[derive(Debug, Clone, PartialEq)]
 struct Visitor(i64);
 

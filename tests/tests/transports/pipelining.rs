@@ -1,4 +1,4 @@
-//! Requests that are sent ahead of their answers cost neither time nor memory while nobody reads the answers.
+//! Requests that are sent ahead of their answers cost neither time nor memory while the answers are not read.
 #![cfg(target_os = "linux")]
 
 use std::{fs, time::Duration};
@@ -26,7 +26,7 @@ fn memory() -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// A chunked body that its handler does not read hides what follows it from nobody.
+/// A chunked body that its handler does not read. The request after it is still found.
 const UNREAD: &str =
     "POST /ignore HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n";
 const COUNT: usize = 20_000;

@@ -30,7 +30,7 @@ async fn refused_logins_are_answered_in_ruoyis_form() {
 
 const TRANSPORTS: [&str; 2] = ["websocket", "sse"];
 
-/// Refuses everybody in the way that the token asks for.
+/// Refuses every login, with the error that the token names.
 struct Door;
 
 impl Authenticator for Door {
@@ -55,7 +55,7 @@ async fn a_refused_login_is_told_under_401_or_403_or_always_under_200_with_the_s
             let forbidden = ask(&server, transport, "forbidden").await;
             is_refusal(forbidden, statuses[1], 403, "you may not").await;
         }
-        // What will pass is no refusal of the login.
+        // A condition that passes is not a refusal of the login.
         let unavailable = ask(&server, "websocket", "unavailable").await;
         is_refusal(unavailable, 503, 503, "the login cannot be checked now").await;
         let stream = ask(&server, "sse", "unavailable").await;
@@ -106,7 +106,7 @@ async fn the_demo_tells_of_every_refused_login_as_it_is_configured_and_of_nothin
         let login = Client::new().post(demo.url("/auth/login")).json(&login).send().await.unwrap();
         is_refusal(login, status, 401, "wrong user name or password").await;
 
-        // A key is no login, and neither is an origin or a path.
+        // A missing key is not a refused login, and neither is an origin or a path.
         is_refusal(get(&demo, "/api/online").await, 401, 401, "header X-API-Key is missing").await;
         is_refusal(get(&demo, "/nowhere").await, 404, 404, "nothing at /nowhere").await;
         let page = upgrade(&demo, &token(1)).header("Origin", "http://elsewhere");

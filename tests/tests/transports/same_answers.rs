@@ -64,7 +64,7 @@ async fn later(body: web::Payload) -> impl Responder {
     body.to_bytes().await.map(|body| body.len().to_string())
 }
 
-/// What a client sends, and where it is cut.
+/// The requests of a client, and the places where they are cut.
 #[derive(Debug)]
 struct Conversation {
     requests: Vec<Vec<u8>>,
@@ -119,7 +119,7 @@ fn request(random: &mut StdRng, last: bool, half_closes: bool) -> String {
         }
     }
     let blank = if random.random_ratio(1, 10) { "\r\n" } else { "" };
-    // An answer that does not wait for its body ends the connection, and it is chance what has been read by then.
+    // An answer that does not wait for its body ends the connection, and how much has been read by then is random.
     let posts = if last { 5 } else { 4 };
     let target = match random.random_range(0..12) {
         0 => "GET /plain",
@@ -162,7 +162,7 @@ fn conversation(random: &mut StdRng) -> Conversation {
     }
     let Some(last) = requests.last_mut() else { return conversation(random) };
     if random.random_ratio(1, 6) {
-        // It is no request any more, or another one. Part of it may be missing now: nobody answers before the end then.
+        // It is no request any more, or another one. Part of it may be missing: then no answer comes before the end.
         half_closes = true;
         let at = random.random_range(0..last.len());
         last[at] = b"\r\n:0 "[random.random_range(0..5)];
@@ -216,7 +216,7 @@ async fn answers_in_turn(server: &Running, conversation: &Conversation) -> Strin
     let (mut bytes, mut begin) = (Vec::new(), 0);
     for (index, request) in conversation.requests.iter().enumerate() {
         let last = index + 1 == conversation.requests.len();
-        // A server that has refused a request may have gone before the rest of it was written.
+        // A server that has refused a request may have closed before the rest of it was written.
         let sent = tcp.write_all(request).await;
         if last && conversation.half_closes && sent.is_ok() {
             tcp.shutdown().await.ok();
@@ -304,8 +304,8 @@ async fn requests_cut_anywhere_and_all_at_once_have_the_same_answers_as_one_afte
     println!("{count} conversations");
 }
 
-/// Whether all that `their` has more is the refusal of bytes behind a request that asked for the connection's end. They may be
-/// read or not (RFC 9112, section 9.6).
+/// Returns whether `their` only adds the refusal of bytes behind a request that asked for the connection's end. They
+/// may be read or not (RFC 9112, section 9.6).
 fn is_only_more_after_the_end(our: &str, their: &str) -> bool {
     let last = our.rsplit("HTTP/1.1 ").next().unwrap_or_default();
     last.contains("connection: close")

@@ -56,8 +56,8 @@ async fn a_slow_but_steady_reader_is_not_cut() {
     let begin = Instant::now();
     while begin.elapsed() < 4 * MAX_STALL {
         for client in &mut clients {
-            // 16 KiB a second. The window of a client that reads less opens too seldom for maxStall, and nothing else tells
-            // a server that it reads.
+            // 16 KiB a second. The window of a client that reads less opens too seldom for maxStall, and the server
+            // has no other sign that it reads.
             let mut piece = [0; 1600];
             let read = within("bytes", client.tcp.read(&mut piece)).await;
             let metrics = server.hub.metrics();
@@ -128,7 +128,7 @@ async fn a_socket_that_takes_nothing_ends_and_gives_its_memory_back() {
     }
     within("the healthy reader", reader).await.unwrap();
     demo.until_sessions(1, 0).await;
-    // The kernel ends the connection: the peer that wakes up finds it broken, not half alive.
+    // The kernel ends the connection: a peer that wakes up finds it broken, not half-open.
     within("the end of the connection", async {
         let mut stalled = stalled;
         while !matches!(stalled.0.next().await, None | Some(Err(_)) | Some(Ok(WsMessage::Close(_)))) {}

@@ -191,7 +191,7 @@ async fn over_http2(server: &Secure, stream: impl AsyncRead + AsyncWrite + Unpin
     let uri = format!("http://localhost/resource/sse?Authorization=Bearer%20{}", token(1));
     let request = http::Request::get(uri).body(()).unwrap();
     let (answer, _) = client.send_request(request, true).unwrap();
-    // Another request of the same connection goes on meanwhile.
+    // Another request of the same connection is answered in parallel.
     let plain = http::Request::get("http://localhost/plain").body(()).unwrap();
     let (other, _) = client.send_request(plain, true).unwrap();
     let answer = within("the answer", answer).await.unwrap();

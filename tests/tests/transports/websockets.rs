@@ -114,7 +114,7 @@ async fn a_client_that_answers_no_ping_is_dropped_and_one_that_does_stays() {
     let mut answering = demo.socket(2).await;
     let alive = tokio::spawn(async move { answering.close_code().await });
     assert_eq!(v1.json().await["type"], "ping");
-    // tokio-tungstenite answers pings of the protocol by itself, but not those of realtime.v1.
+    // tokio-tungstenite answers pings of the protocol on its own, but not those of realtime.v1.
     assert_eq!(v1.close_code().await, 4408);
     assert!(!alive.is_finished(), "pongs keep a connection");
     assert_eq!(demo.sessions(2).await, 1);

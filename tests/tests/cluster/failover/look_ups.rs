@@ -21,7 +21,7 @@ async fn two_sentinels_that_hang_cost_nothing_but_a_moment() {
     config.command_timeout = Duration::from_millis(800);
     redis.sentinel(0).pause();
     redis.sentinel(1).pause();
-    // A node that starts finds the master, and one that runs is not shaken by what it can't look up.
+    // A starting node finds the master, and a running one is not affected by look-ups that fail.
     let node = RedisStreamsBus::new(config).unwrap();
     let mut events = Subscriber::up(&node).await;
     let since = Instant::now();
@@ -65,7 +65,7 @@ async fn looking_up_the_master_stands_in_nobodys_way_and_keeps_its_connections()
     for _ in 0..5 {
         events.until(|event| matches!(event, BusEvent::CaughtUp(_))).await;
     }
-    // One of them asked how many there are.
+    // One of the connections is this query's own.
     let opened = opened(&redis) - before - 1;
     assert!(opened <= 2, "{opened} connections to a sentinel in five heartbeats");
 }
@@ -92,7 +92,7 @@ async fn the_parts_of_a_node_share_one_look_up() {
     for _ in 0..3 {
         events.until(|event| matches!(event, BusEvent::CaughtUp(_))).await;
     }
-    // One of them asked how many there are.
+    // One of the connections is this query's own.
     let opened = opened(&redis) - before - 1;
     assert!(opened <= 2, "{opened} connections to a sentinel");
 }

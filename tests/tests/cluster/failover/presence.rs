@@ -87,7 +87,7 @@ impl Cluster {
         Self { topology, hubs, sessions, events }
     }
 
-    /// Presence and kicks work over all nodes again, a new one included, and nobody was said to have gone.
+    /// Presence and kicks work over all nodes again, a new one included, and no user was reported offline.
     async fn goes_on(mut self, fault: &str) {
         let moved = Instant::now();
         // It finds the new master, so it shows whether the others are there.
@@ -116,7 +116,7 @@ impl Cluster {
         }
         let hub = &self.hubs[0];
         within("an order to be confirmed", async {
-            // Nobody's: it shows that all are there.
+            // A user without sessions: the kick only checks that all nodes confirm.
             while !hub.kick(&99.into()).await.is_ok_and(|outcome| outcome.unconfirmed.is_empty()) {
                 sleep(Duration::from_millis(50)).await;
             }
@@ -144,7 +144,7 @@ fn node(topology: &Topology, name: &str) -> Hub {
     let (config, incarnation) = (RedisConfig::new(topology.clone()), Incarnation::new(name));
     let presence = RedisPresence::make(config.clone(), incarnation.clone()).unwrap();
     let control = RedisControl::make(config, incarnation).unwrap();
-    // Nobody reads the sessions here.
+    // The sessions are not read here.
     let mut settings = Settings::default();
     settings.outbox.max_stall = Duration::from_secs(300);
     Hub::builder().node(name).settings(settings).presence(presence).control(control).start().unwrap()
@@ -154,7 +154,7 @@ fn open(hub: &Hub, user: i64) -> SseStream {
     SseEmitters::new(hub.clone()).connect(user, "a token").unwrap()
 }
 
-/// Waits until every one of the hubs counts so many users and sessions; nobody can say for a while.
+/// Waits until each hub counts these users and sessions; counting fails for a while.
 async fn until_count(hubs: &[Hub], users: usize, sessions: usize) {
     within(&format!("{users} users with {sessions} sessions"), async {
         for hub in hubs {

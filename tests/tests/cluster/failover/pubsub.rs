@@ -118,7 +118,7 @@ async fn a_master_that_is_replaced_behind_its_address_is_left() {
     let mut on_stayed = Subscriber::up(&stayed).await;
     stayed.publish(&to_sse("before")).await.unwrap();
     on_stayed.message().await;
-    // Nobody's connection is cut, and the old master goes on taking what is published.
+    // No connection is cut, and the old master still accepts publishes.
     assert_eq!(old.cli(&["replicaof", "127.0.0.1", &new.port().to_string()]), "OK");
     proxy.lead_to(new.port());
     let moved = Instant::now();
@@ -136,7 +136,7 @@ async fn a_master_that_is_replaced_behind_its_address_is_left() {
     })
     .await;
     assert!(heard < Duration::from_secs(3), "heard after {heard:?}");
-    // What others published to the old master meanwhile may be missing.
+    // What others published to the old master in between may be missing.
     for _ in 0..2 {
         on_stayed.until(|event| matches!(event, BusEvent::Gap)).await;
         stayed.publish(&to_sse("goes on")).await.ok();
@@ -157,7 +157,7 @@ fn to_sse(text: impl fmt::Display) -> Arc<Envelope> {
     Arc::new(Envelope::broadcast(sse, Message::text(text.to_string())))
 }
 
-/// A reader that is up, and a publisher with a bus that is listened to, as in a node.
+/// A reader that is up, and a publisher with a bus that has a subscriber, as in a node.
 async fn start(topology: Topology) -> (Reader<Heard>, Publisher) {
     let in_cluster = matches!(topology, Topology::Cluster { .. });
     let reader = Reader::start(bus(topology.clone()), Heard { in_cluster, ..Heard::default() }).await;
@@ -169,7 +169,7 @@ async fn start(topology: Topology) -> (Reader<Heard>, Publisher) {
 
 /// Stops both and checks what is true of every failover.
 async fn finish(publisher: Publisher, reader: Reader<Heard>) -> Figures<Heard> {
-    // The publisher goes on until the second gap has come: nothing may be lost after it.
+    // The publisher runs until the second gap has come: nothing may be lost after it.
     within("the second gap to be due", sleep(Duration::from_millis(3500))).await;
     publisher.some().await;
     let published = publisher.stop().await;
@@ -202,7 +202,7 @@ impl Seen for Heard {
                 let number: u64 = envelope.message().data.to_string().parse().unwrap();
                 let last = self.numbers.last().copied();
                 let newest = last.is_none_or(|last| last < number);
-                // A second's worth.
+                // The numbers of a second.
                 let late = self.in_cluster
                     && last.and_then(|last| last.checked_sub(number)).is_some_and(|by| by < 500);
                 assert!(newest || late, "{number} after {last:?}: out of order, or twice");

@@ -85,7 +85,7 @@ async fn what_a_promoted_replica_never_had_is_a_gap() {
     let mut read = stop(redis.topology(), reader, &published).await;
     let newcomer = stop(redis.topology(), newcomer, &published).await.seen;
     let seen = &mut read.seen;
-    // This one sat on the old master: what it had read before the kill it has seen, the rest lies in its gap.
+    // This reader stayed on the old master: it has seen what it read before the kill, the rest lies in its gap.
     for (n, position) in lost.iter().enumerate() {
         let saw = seen.texts.remove(&(*position, format!("lost {n}")));
         assert!(saw || !seen.inside(*position), "{position} is missing in silence");
@@ -122,7 +122,7 @@ async fn a_master_that_hangs_and_comes_back_is_left() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_isolated_old_master_is_left_by_everybody_within_three_seconds() {
     let redis = RedisSentinel::start().await;
-    // Nobody listens on the publisher's bus, so no heartbeat helps it.
+    // The publisher's bus has no subscriber, so no heartbeat helps it.
     let (reader, publisher) = start(redis.topology()).await;
     let node = bus(redis.topology());
     let mut events = Subscriber::up(&node).await;
@@ -135,7 +135,7 @@ async fn an_isolated_old_master_is_left_by_everybody_within_three_seconds() {
         panic!("the stream is not empty")
     };
     let back = moved.elapsed();
-    // The old connections to it live.
+    // The old connections to it are still open.
     let count = || redis.server(old).cli(&["xinfo", "stream", LOG]);
     let entries = count();
     publisher.some().await;
@@ -213,7 +213,7 @@ async fn finish(topology: Topology, publisher: Publisher, reader: Reader<Log>) -
     Figures { published, read }
 }
 
-/// Lets a reader read whatever is there. The end is told again and again: it may lie in a gap itself.
+/// Lets a reader read to the end. The end marker is published repeatedly, since it may lie in a gap itself.
 async fn stop(topology: Topology, reader: Reader<Log>, published: &Published) -> Read<Log> {
     let bus = bus(topology);
     let tell = async {
@@ -236,7 +236,7 @@ struct Log {
     number: Option<u64>,
     /// Runs of dense positions, as first and last. Between two of them something may be missing.
     runs: Vec<(Position, Position)>,
-    /// Each time that it was told to have caught up: with what was acknowledged before which instant, and where it was.
+    /// Each `CaughtUp` event: its instant, and the last position at that time.
     caught_up: Vec<(Instant, Position)>,
     ended: bool,
 }
@@ -291,7 +291,7 @@ impl Log {
         }
     }
 
-    /// Whatever was acknowledged before an instant with which it had caught up lay behind it then.
+    /// Everything acknowledged before the instant of a `CaughtUp` event lay at or before its position.
     fn had_caught_up(&self, published: &Published) {
         assert!(!self.caught_up.is_empty());
         for (instant, last) in &self.caught_up {

@@ -60,7 +60,7 @@ async fn a_redis_that_was_emptied_is_told_again_what_is_refused() {
     a.kick(&1.into()).await.unwrap();
     a.revoke_token(TokenHash::of("stolen"), None).await.unwrap();
     redis.cli(&["flushall"]);
-    // Nobody holds a lease now, and still this waits for both.
+    // No node holds a lease now; the kick still waits for both.
     let there = open(&b, 2, "u").unwrap();
     let outcome = a.kick(&2.into()).await.unwrap();
     assert_eq!((outcome.closed, outcome.unconfirmed), (1, vec![]));
@@ -85,7 +85,7 @@ async fn a_kick_that_redis_did_not_write_is_told_when_it_writes_again() {
     redis.cli(&["config", "set", "min-replicas-to-write", "1"]);
     a.kick(&1.into()).await.unwrap_err();
     assert!(is_kicked(&here) && !is_kicked(&there));
-    // What it needs to know can be read.
+    // The refused logins can still be read.
     let late = start(redis.url(), "late");
     within("a start", late.started()).await;
     redis.cli(&["config", "set", "min-replicas-to-write", "0"]);
@@ -108,7 +108,7 @@ async fn a_kick_that_redis_did_not_write_is_told_when_it_writes_again() {
 #[actix_web::test]
 async fn kicks_go_on_after_a_failover_to_a_clock_that_is_behind() {
     let mut redis = Redis::start().await;
-    // Orders of a master whose clock was an hour ahead.
+    // Commands of a master whose clock was an hour ahead.
     let ahead = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(3600);
     let id = format!("{}-0", ahead.as_millis());
     redis.cli(&["xadd", "{rt/control}:commands", &id, "v", "1", "c", r#"{"command":"kick","user":77}"#]);

@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{is_kicked, node, open, start};
 
-/// Something between a node and Redis that holds back what the node says, and says nothing, while it is shut.
+/// A proxy between a node and Redis. While it is shut, it accepts connections but forwards nothing.
 struct Gate {
     port: u16,
     open: watch::Sender<bool>,
@@ -54,7 +54,7 @@ async fn a_node_that_restarts_lets_no_kicked_token_in() {
         a.kick(&1.into()).await.unwrap();
         assert!(is_kicked(&session));
         let b = start(redis.url(), "b");
-        // As fast as the port is open, and on until the node takes others in.
+        // As soon as the port is open, and repeatedly until the node admits others.
         within("a start", async {
             loop {
                 let_in += usize::from(open(&b, 1, &token).is_ok());
@@ -85,7 +85,7 @@ async fn a_node_that_cannot_reach_redis_at_its_start_takes_nobody_in_until_it_ca
     open(&b, 2, "another's").expect_err("nobody knows yet what is refused");
     assert_eq!(b.ready().unwrap_err(), "the refused logins have not been read yet");
 
-    // Over sockets a handshake waits a while, and is then told to come back.
+    // Over sockets a handshake waits a while and is then asked to retry later.
     let server = Embedded::start(b.clone());
     let (one, two, three) = (token(1), token(2), token(3));
     let asked = Instant::now();
@@ -147,7 +147,7 @@ async fn orders_of_older_nodes_are_carried_out() {
     let redis = Redis::start().await;
     let order = |json: String| redis.cli(&["xadd", "{rt/control}:commands", "*", "v", "1", "c", &json]);
     let hash = |token: &str| serde_json::to_string(&TokenHash::of(token)).unwrap();
-    // They keep what is refused in the orders alone, and do not say whose tokens it is.
+    // They store refused logins in the commands only, without the users that the tokens belong to.
     order(format!(r#"{{"command":"revokeToken","token":{}}}"#, hash("stolen")));
     order(format!(r#"{{"command":"revoke","tokens":[{{"token":{}}}]}}"#, hash("kicked before")));
     order(r#"{"command":"kick","user":2}"#.to_owned());
@@ -163,7 +163,7 @@ async fn orders_of_older_nodes_are_carried_out() {
     })
     .await;
     assert!(!is_kicked(&two), "the kick was before it came");
-    // A node of this version tells those after it in the new form.
+    // A node of this version stores them for later nodes in the new form.
     redis.cli(&["del", "{rt/control}:commands"]);
     within("the list", async {
         while redis.cli(&["zcard", "{rt/control}:refused"]) != "2" {

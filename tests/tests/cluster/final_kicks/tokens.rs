@@ -48,7 +48,7 @@ async fn whoever_dials_another_node_during_a_kick_keeps_nothing() {
         let user = 1.into();
         let (outcome, second) = tokio::join!(a.kick(&user), dial);
         assert_eq!(outcome.unwrap().unconfirmed, [] as [&str; 0]);
-        // Once the kick is confirmed there is nothing to wait for.
+        // Once the kick is confirmed, no further waiting is needed.
         kept += usize::from(second.is_ok_and(|second| !is_kicked(&second)));
         open(&b, 1, &token).unwrap_err();
     }
@@ -65,7 +65,7 @@ async fn without_a_token_of_its_own_only_the_kicked_users_sessions_end() {
         assert!(is_kicked(&one) && !is_kicked(&two));
         for hub in [&a, &b] {
             open(hub, 3, token).expect("who was not kicked is let in");
-            // Where there is no token there is nothing to refuse.
+            // Without a token nothing is refused.
             assert_eq!(open(hub, 1, token).is_ok(), token.is_empty(), "{token:?}");
         }
     }

@@ -1,4 +1,4 @@
-//! [`Client`]: somebody who knows only what they were sent, and comes back with it.
+//! [`Client`]: a client that knows only what it was sent, and comes back with it.
 
 use std::{
     collections::BTreeMap,
@@ -14,10 +14,10 @@ use realtime_core::{
     wire::{BusState, GapReason, Outbound, WireFormat},
 };
 
-/// What was acknowledged: where, and to whom.
+/// Acknowledged messages: position and user.
 pub(crate) type Acknowledged = BTreeMap<Position, i64>;
 
-/// What makes a gap within an epoch true.
+/// Condition under which a gap within an epoch is justified.
 #[derive(Clone, Copy)]
 pub(crate) enum Excuse<'a> {
     /// The nodes' windows are small, and forget what was for others as well.
@@ -62,9 +62,9 @@ pub(crate) struct Client {
     pub(crate) node: usize,
     /// It knows where it begins on this connection.
     begun: bool,
-    /// What it would come back with.
+    /// Cursor that it would come back with.
     cursor: Option<Position>,
-    /// It has everything up to here, or was told of a gap.
+    /// It has received everything up to here, or a gap.
     has: Option<Position>,
     /// A piece of a line.
     piece: String,
@@ -88,7 +88,7 @@ impl Client {
         self.session = None;
     }
 
-    /// Takes about so many bytes, as far as they are there, and checks each frame that is whole. Says whether there were any.
+    /// Consumes up to about `budget` bytes and checks each whole frame. Returns whether there were any.
     pub(crate) fn read(
         &mut self,
         mut budget: usize,
@@ -135,7 +135,7 @@ impl Client {
         let (kind, cursor) = (words.next().unwrap(), words.next().unwrap());
         let Ok(cursor) = cursor.parse::<Position>() else { return assert_eq!(kind, "h", "{line}") };
         if kind == "g" && self.has.is_none() {
-            // A worker that lags behind a small window cannot tell where a session begins, and says so.
+            // A worker that lags behind a small window doesn't know where a session begins, and sends a gap.
             (self.has, self.cursor) = (Some(cursor), Some(cursor));
             return;
         }

@@ -17,7 +17,7 @@ struct Data {
 #[derive(Debug)]
 pub(crate) struct Redis {
     data: Data,
-    /// What the replica has, or what would be there after a restart.
+    /// State of the replica, and of a restart.
     behind: Data,
     replication: u64,
     /// Changes with each failover and restart: connections from before are broken.
@@ -25,7 +25,7 @@ pub(crate) struct Redis {
     pub(crate) up: bool,
     /// Milliseconds.
     pub(crate) now: u64,
-    /// Epochs within which entries were trimmed or skipped for their age: gaps within them are true.
+    /// Epochs within which entries were trimmed or skipped for their age: gaps within them are justified.
     pub(crate) trimmed: Vec<u64>,
 }
 
@@ -46,7 +46,7 @@ impl Redis {
         }
     }
 
-    /// What the claim script does; where the stream ends.
+    /// The claim script. Returns the end of the stream.
     pub(crate) fn claim(&mut self, seen: u64) -> Position {
         let (mut epoch, made_for) = self.data.epoch.unwrap_or((0, 0));
         if let Some(newest) = self.data.newest {
@@ -114,7 +114,7 @@ impl Redis {
         self.trimmed.dedup();
     }
 
-    /// What every entry is too old for that was added until now.
+    /// Marks every entry added until now as too old for what follows.
     pub(crate) fn age(&mut self) {
         self.trimmed.extend(self.data.entries.iter().map(|(position, ..)| position.epoch));
         self.trimmed.dedup();

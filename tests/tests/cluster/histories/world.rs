@@ -84,7 +84,7 @@ impl Member {
         for event in events.expect("heartbeats come back at once here") {
             self.node.apply(event);
         }
-        // Told with the next read: what was read of an epoch is all of it up to there.
+        // Takes effect with the next read: what was read of an epoch is all of it up to there.
         if let (Some((sent, began)), Some(last)) = (self.own, self.tail.last())
             && sent <= last
         {
@@ -119,7 +119,7 @@ impl Member {
 
     fn beat(&mut self, redis: &mut Redis) {
         let began = Instant::now();
-        // Heartbeats tell their time in microseconds: the next thing that happens comes later than this one.
+        // Heartbeats carry their time in microseconds: the next event has to come later than this one.
         while began.elapsed() < Duration::from_micros(2) {}
         let item = Item::Heartbeat(self.incarnation.clone(), Instant::now());
         self.add(redis, &item);
@@ -142,7 +142,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(seed: u64, prints: bool) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
-        // A window that is never too small in two of three histories: there, a gap needs another excuse.
+        // In two of three histories the window is always large enough: there, a gap needs another cause.
         let window = if random.random_ratio(1, 3) { random.random_range(8..40) } else { LARGE };
         let outbox = random.random_range(1..6);
         Self {
@@ -269,7 +269,7 @@ impl World {
         self.clients[client].read(budget, &self.acknowledged, excuse)
     }
 
-    /// Ends all faults and lets everybody read to the end: then all has come that was acknowledged.
+    /// Ends all faults and lets all clients read to the end: then everything acknowledged has arrived.
     pub(crate) fn heal(&mut self) {
         self.trace(|| "all is healed".to_owned());
         self.redis.up = true;

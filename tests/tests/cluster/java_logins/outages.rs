@@ -1,4 +1,4 @@
-//! While Redis cannot be asked about a login, the client is told to come back; it is not refused for good.
+//! While Redis cannot be asked about a login, the client is asked to retry later; it is not refused for good.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ fn config_at(topology: Topology) -> SaTokenConfig {
     SaTokenConfig::new("", JAVA_SECRET).redis(RedisConfig::new(topology))
 }
 
-/// A login that nobody can check: a WebSocket gets 503, a stream gets 200 and the time after which to come back.
+/// A login that cannot be checked: a WebSocket gets 503, a stream gets 200 and the time after which to come back.
 async fn nobody_can_say(server: &Embedded, token: &str) {
     assert_eq!(Socket::open(server, token, &[], None).await.err(), Some(503));
     let (status, response) = ask(server, &format!("Authorization=Bearer%20{token}"), &[]).await;
@@ -33,7 +33,7 @@ async fn a_redis_that_is_away_refuses_nobody_for_good() {
     admits(&server, &query, &[]).await;
     java.redis.kill();
     nobody_can_say(&server, &token).await;
-    // Nothing wrong with Redis is needed to see that this is no token.
+    // A malformed token is refused without a working Redis.
     assert_eq!(refusal_of(&server, "abc").await, "token is malformed");
     java.redis.restart().await;
     found_again(&server, &java.login(1)).await;
@@ -50,7 +50,7 @@ async fn a_redis_that_hangs_is_away_once_the_time_limit_is_over() {
     let token = java.login(1);
     admits(&server, &format!("Authorization=Bearer%20{token}"), &[]).await;
     java.redis.pause();
-    // The first finds connections that were good, the second has to open them.
+    // The first uses open connections, the second has to open new ones.
     for _ in 0..2 {
         let start = Instant::now();
         nobody_can_say(&server, &token).await;
@@ -75,7 +75,7 @@ async fn logins_are_found_under_sentinel_also_after_a_failover() {
     redis.kill(old);
     nobody_can_say(&server, &token).await;
     redis.failed_over_from(old).await;
-    // As soon as the pool has found the new master.
+    // As soon as the connections lead to the new master.
     let token = login(&redis);
     found_again(&server, &token).await;
     let seen = "Handshakes are refused for now, not for good, until another one is promoted.";
@@ -91,7 +91,7 @@ async fn a_master_that_was_isolated_is_asked_no_more() {
     let mut socket = Socket::open(&server, &ended, &[], None).await.unwrap();
     let old = redis.isolate_master().await;
     let new = redis.master().unwrap();
-    // It still answers, and knows nothing of what happens from now on.
+    // It still answers, without anything written from now on.
     let (key, token) = (JavaLogins::keys(&Payload::of(1)).1[0][1].clone(), log_in(&redis, 2));
     let key = key.rsplit_once(':').map(|(stem, _)| format!("{stem}:{ended}")).unwrap();
     assert_eq!(redis.server(new).cli(&["SET", &key, "\"-5\""]), "OK");
@@ -131,7 +131,7 @@ async fn a_connection_that_was_closed_meanwhile_costs_no_handshake() {
     }
 }
 
-/// Writes the keys of a login where the sentinels say. Returns its token.
+/// Writes the keys of a login to the master that the sentinels name. Returns its token.
 fn log_in(redis: &RedisSentinel, user: i64) -> String {
     let (token, keys) = JavaLogins::keys(&Payload::of(user));
     keys.iter().for_each(|set| assert_eq!(redis.cli(&set.each_ref().map(String::as_str)), "OK"));
@@ -161,7 +161,7 @@ async fn logins_are_found_in_a_cluster_wherever_their_keys_are() {
         logins.push(keys[0][1].clone());
     }
     assert!(refusal_of(&server, &Payload::of(1).sign()).await.starts_with("token is unknown"));
-    // The watch asks about all of them at once, and takes nobody for another.
+    // The watch asks about all of them at once, and ends only the one that has gone.
     redis.cli(&["DEL", &logins[2]]);
     assert_eq!(sockets[2].close_code().await, 4401);
     for user in [1, 2, 4, 5, 6] {

@@ -29,7 +29,7 @@ async fn an_installation_without_an_activity_check_has_no_such_keys_and_needs_no
     server.sockets.send_message(1, "still here").unwrap();
     assert_eq!(socket.text().await, "still here");
     assert_eq!(java.redis.cli(&["EXISTS", &java.last_active_key(&token)]), "0", "nothing is written");
-    // How a login was ended counts all the same.
+    // The kind of the login's end counts in this case too.
     java.kick_out(&token);
     assert_eq!(socket.close_code().await, 4409);
 }
@@ -79,7 +79,7 @@ async fn a_token_that_says_nothing_is_whose_redis_says() {
         rounds(&java.redis, 1).await;
         server.sockets.send_message(user, "yours").unwrap();
         assert_eq!(socket.text().await, "yours");
-        // The same token as somebody else's is not the login that was let in.
+        // The same token with another user is not the login that was admitted.
         java.set_login(token, "sys_user:9");
         assert_eq!(socket.close_code().await, 4401);
         java.kick_out(token);
@@ -204,7 +204,7 @@ async fn while_redis_is_away_the_watch_ends_nobody() {
     rounds(&java.redis, 1).await;
 
     java.redis.kill();
-    // In Redis' place somebody hangs up on everyone: nobody logs in, so it is the watch that calls.
+    // A listener in Redis' place closes every connection. No client logs in, so it is the watch that connects.
     let port = java.redis.url().trim_end_matches('/').rsplit(':').next().unwrap().parse::<u16>().unwrap();
     let mute = TcpListener::bind(("127.0.0.1", port)).unwrap();
     let calls = tokio::task::spawn_blocking(move || {
@@ -218,7 +218,7 @@ async fn while_redis_is_away_the_watch_ends_nobody() {
     server.emitters.send_message(2, "still here").unwrap();
     assert_eq!((socket.text().await, stream.data().await), ("still here".into(), "still here".into()));
 
-    // It comes back with nothing in it, and that is an answer.
+    // It comes back empty, which is an answer.
     java.redis.restart().await;
     assert_eq!(socket.close_code().await, 4401);
     assert_eq!(stream.next().await, None);
@@ -266,7 +266,7 @@ async fn the_demo_takes_the_logins_of_java_nodes_and_lets_them_go() {
     let (stays, leaves) = (java.login(1), java.login(2));
     let mut stream = EventStream::open(&demo, &stays, None).await.unwrap();
     let mut socket = Socket::open(&demo, &leaves, &[], None).await.unwrap();
-    // What a Java node publishes reaches them, and nobody else's bytes are needed for it.
+    // Messages of a Java node reach them, in RuoYi's bytes only.
     let broadcast = r#"["org.dromara.common.sse.dto.SseMessageDto",{"message":"from Java"}]"#;
     bus.cli(&["publish", "global:sse", broadcast]);
     assert_eq!(stream.data().await, "from Java");

@@ -69,7 +69,7 @@ async fn a_listener_that_comes_while_others_come_and_go_misses_nothing_and_begin
     let hubs = [node(&redis), node(&redis)];
     let mut sessions = Vec::new();
     for user in 0..30 {
-        // Now and then the node has had no word of what the other one has written.
+        // In some rounds the node has not yet received the other node's changes.
         sessions.push(open(&hubs[0], 1000 + user));
         let mut events = hubs[1].presence().changes();
         sessions.push(open(&hubs[0], user));
@@ -94,7 +94,7 @@ async fn one_node_of_a_cluster_looks_for_what_has_ended_each_second() {
     redis.cli(&["config", "resetstat"]);
     let began = Instant::now();
     until_scripts(&redis, 30).await;
-    // A look asks twice, who has left and who has died.
+    // A sweep queries twice: for users that have left, and for nodes that have died.
     let looks = calls(&redis, "zrangebyscore") as f64 / 2.0;
     let seconds = began.elapsed().as_secs_f64();
     assert!(looks <= seconds / 0.9 + 1.0, "{looks} looks in {seconds:.1} s");

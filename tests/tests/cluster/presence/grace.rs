@@ -66,7 +66,7 @@ async fn who_comes_back_within_the_grace_has_been_online_all_the_time() {
     until_count(std::slice::from_ref(&hub), 1, 0).await;
     let _second = open(&hub, 1);
     until_count(std::slice::from_ref(&hub), 1, 1).await;
-    // What an emptied Redis is told shows what the node knows.
+    // The node fills an emptied Redis with what it knows.
     redis.cli(&["flushall"]);
     let mut told = BTreeMap::new();
     until_told(&mut events, &mut told, 1).await;
@@ -163,7 +163,7 @@ async fn who_was_told_to_come_back_is_waited_for_so_long() {
         drained(back, retry);
         drained(away, retry);
         until_count(&hubs, 3, 1).await;
-        // User 1 leaves for good where nobody was told anything, and is waited for all the same.
+        // User 1 leaves the other node without a drain, and the grace of the drain still applies.
         drop(last);
         sleep(retry).await;
         let _back = open(hubs.last().unwrap(), 2);

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use super::{Changes, changed, no_change, node, open, until_count, until_scripts, until_told, watcher};
 
-/// Does to the only node what others do to one whose lease has ended, for some of its users; how many are left to it.
+/// Sweeps some users of the only node, as other nodes do after its lease has ended. Returns how many are left to it.
 fn sweep_some(redis: &Redis, users: usize, lease: u64) -> String {
     let node = redis.cli(&["zrange", "{rt/presence}:nodes", "0", "0"]);
     let entries = format!("{{rt/presence}}:node:{}", node.trim());
@@ -177,7 +177,7 @@ async fn an_emptied_or_restarted_redis_is_filled_again() {
     Fault::new("Redis: emptied (FLUSHALL)", Part::Presence, seen)
         .figures(format_args!("1,400 users after {filled:.1?}"))
         .record();
-    // Who is said to be online once more is so since the same time.
+    // Users that are reported online again keep the time since which they are.
     until_told(&mut events, &mut told, 1400).await;
     redis.cli(&["flushall"]);
     until_count(&hubs, 1400, 1400).await;
@@ -215,7 +215,7 @@ async fn the_users_of_a_killed_node_are_offline_within_15_seconds() {
         .record();
 }
 
-/// Kills one of two nodes of a cluster of its own; how long its users stayed online.
+/// Kills one of two nodes of a cluster of its own. Returns how long its users stayed online.
 async fn kill_a_node(redis: &Redis, mode: &str) -> Duration {
     const USERS: i64 = 1000;
     let settings = [
@@ -254,7 +254,7 @@ async fn kill_a_node(redis: &Redis, mode: &str) -> Duration {
     assert!(took < Duration::from_secs(15), "took {took:?}");
     let (_, answer) = survivor.api(Method::GET, "/api/online/7", None).await;
     assert_eq!(answer["sessions"].as_array().unwrap().len(), 1);
-    // The survivor says so, once about each of them.
+    // The survivor reports each of them offline once.
     let mut gone: Vec<i64> = Vec::new();
     while gone.len() < usize::try_from(USERS - 1).unwrap() {
         for change in changed(&mut watcher).await {

@@ -1,4 +1,4 @@
-//! In pubsub mode a fault after which messages may be missing is followed by a gap, and delivery resumes by itself.
+//! In pubsub mode a fault after which messages may be missing is followed by a gap, and delivery then resumes.
 
 use std::{
     sync::Arc,
@@ -31,7 +31,7 @@ async fn insist(bus: &impl Bus, envelope: &Arc<Envelope>) {
     .await;
 }
 
-/// Waits until the bus is away; why it is.
+/// Waits until the bus is unavailable, and returns the reason.
 async fn down(events: &mut Subscriber) -> String {
     match events.until(|event| matches!(event, BusEvent::Down(_))).await {
         BusEvent::Down(problem) => problem,
@@ -39,7 +39,7 @@ async fn down(events: &mut Subscriber) -> String {
     }
 }
 
-/// What comes after: a gap, and the bus is there again.
+/// Then follow a gap and `Up`.
 async fn gap_and_up(events: &mut Subscriber) {
     let back = events.until(|event| !matches!(event, BusEvent::Down(_))).await;
     assert_eq!(back, BusEvent::Gap);
@@ -175,7 +175,7 @@ async fn a_subscription_that_lives_but_hears_nothing_is_down() {
     let redis = Redis::start().await;
     let bus = bus(&redis);
     let mut events = Subscriber::up(&bus).await;
-    // The connections stay as they are, but nobody may publish any more.
+    // The connections stay as they are, but publishing is forbidden to all clients.
     redis.cli(&["acl", "setuser", "default", "-publish"]);
     let muted = Instant::now();
     let problem = down(&mut events).await;

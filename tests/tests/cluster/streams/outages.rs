@@ -88,7 +88,7 @@ async fn a_redis_that_hangs_is_noticed_within_three_seconds_and_loses_nothing() 
         .record();
 }
 
-/// What came of publishing while Redis was killed again and again.
+/// Counts of a run in which Redis was killed again and again.
 struct Restarts {
     acknowledged: usize,
     seen: usize,
@@ -96,8 +96,8 @@ struct Restarts {
     lost: usize,
 }
 
-/// Kills Redis and starts it again, empty, while some callers of one node publish; makes sure that whatever was
-/// acknowledged has arrived or lies in an announced gap.
+/// Kills Redis and starts it again, empty, while some callers of one node publish; asserts that each acknowledged
+/// message has arrived or lies in an announced gap.
 async fn restarts(times: usize, callers: u64) -> Restarts {
     let mut redis = Redis::start().await;
     let node = bus(&redis);
@@ -169,7 +169,7 @@ async fn restarts(times: usize, callers: u64) -> Restarts {
     let acknowledged = within("the publishers", publishing).await;
     let (seen, gaps, runs) = within("the reader", reader).await.unwrap();
     assert!(gaps <= times && gaps > 0, "{gaps} gaps for {times} restarts");
-    // Whatever was acknowledged and is inside of a run without holes has been seen.
+    // Every acknowledged message inside a run without holes has been seen.
     let inside = |position: Position| runs.iter().any(|(first, last)| (*first..=*last).contains(&position));
     let silent: Vec<_> = acknowledged.iter().filter(|one| inside(one.0) && !seen.contains(*one)).collect();
     assert!(silent.is_empty(), "{} lost in silence: {:?}", silent.len(), silent.first());

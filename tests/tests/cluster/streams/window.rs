@@ -49,7 +49,7 @@ async fn a_reader_that_was_overrun_sees_a_hole_and_then_the_rest() {
     let mut config = RedisConfig::single(redis.url());
     config.max_len = 100;
     let (slow, fast) = (RedisStreamsBus::new(config.clone()).unwrap(), RedisStreamsBus::new(config).unwrap());
-    // Nobody takes events from this subscription, so its tail stops reading.
+    // No events are taken from this subscription, so its tail stops reading.
     let mut events = Subscriber::up(&slow).await;
     let mut end = None;
     for n in 0..8000 {
@@ -71,7 +71,7 @@ async fn a_reader_that_was_overrun_sees_a_hole_and_then_the_rest() {
     Fault::new("Node: reads more slowly than others publish", Part::Streams, seen).record();
 }
 
-/// A node that reads, and publishes until the stream is as short as it should be; how long it is then.
+/// Runs a node that reads and publishes until the stream is shorter than `below`.
 async fn shrinks(redis: &Redis, config: RedisConfig, entries: usize, text: &str, below: usize) {
     let bus = RedisStreamsBus::new(config).unwrap();
     let mut events = bus.subscribe();
@@ -110,7 +110,7 @@ async fn the_stream_keeps_no_more_bytes_than_the_window() {
     shrinks(&redis, config, 3000, &"x".repeat(1024), 600).await;
 }
 
-/// What a node that starts has got when it is up, and how many bytes Redis has sent for that.
+/// Messages that a starting node has read when it is up, and the bytes that Redis has sent for them.
 async fn started(redis: &Redis, config: RedisConfig) -> (Vec<(Position, String)>, u64) {
     let sent = || {
         let stats = redis.cli(&["info", "stats"]);
@@ -137,7 +137,7 @@ async fn a_node_that_starts_reads_only_what_its_log_keeps() {
     const OLD: usize = 20_000;
     let redis = Redis::start().await;
     let config = RedisConfig::single(redis.url());
-    // It only publishes, so that nothing is trimmed.
+    // This node only publishes, so that nothing is trimmed.
     let publisher = RedisStreamsBus::new(config.clone()).unwrap();
     let text = "x".repeat(200);
     for _ in 0..OLD / 50 {
@@ -165,7 +165,7 @@ async fn a_node_that_starts_reads_only_what_its_log_keeps() {
     assert_eq!(last, end);
     assert!(bytes < bytes_of_all / 2, "{bytes} bytes, {bytes_of_all} for all");
 
-    // All of it grows old.
+    // All of it passes the maximum age.
     let max_age = Duration::from_secs(1);
     sleep(max_age * 2).await;
     for n in 0..10 {

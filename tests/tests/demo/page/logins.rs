@@ -28,7 +28,7 @@ async fn the_page_understands_logins_that_are_refused_under_status_200() {
     alice.sees("#login-error", "wrong user name or password").await;
     fill_in(&alice, "alice", "demo").await;
     connected(&alice).await;
-    // A login that ends unseen shows at the page's next request.
+    // A login that ends unnoticed shows at the page's next request.
     alice
         .run(
             "sessionStorage.setItem('realtime.session', '{\"token\":\"no-token\",\"username\":\"alice\"}');",

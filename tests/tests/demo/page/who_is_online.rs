@@ -29,7 +29,7 @@ async fn the_list_follows_within_a_second_when_somebody_comes_or_goes() {
     let demo = Demo::start().await;
     let alice = signed_in(&demo, "alice").await;
     alice.sees("#online-total", "1 online").await;
-    // When the page has shown which total, and what it was told before.
+    // Times at which the page showed each total, and the changes that it had received.
     let watch = "
         const total = document.getElementById('online-total');
         window.shown = {};

@@ -12,7 +12,7 @@ use tokio::{io::AsyncWriteExt, time::sleep};
 
 use super::{hub, is_taken, requests, start};
 
-/// A hub that gives a socket up which takes nothing for a while.
+/// A hub with a short `outbox.max_stall`.
 fn impatient_hub(max_stall: Duration) -> Hub {
     let mut settings = Settings::default();
     settings.outbox.max_stall = max_stall;
@@ -58,7 +58,7 @@ async fn requests_before_an_upgrade_are_answered_first() {
     for (request, answer) in requests(1) {
         let mut before = "GET /bytes/3 HTTP/1.1\r\nHost: x\r\n\r\n".to_owned();
         before.push_str("GET /bytes/5000 HTTP/1.1\r\nHost: x\r\n\r\n");
-        // actix-web's server ends a connection whose pipelined body nobody reads.
+        // actix-web's server ends a connection whose pipelined body is not read.
         if is_taken() {
             before.push_str("POST /nothing HTTP/1.1\r\nHost: x\r\n");
             before.push_str("Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n");
@@ -133,7 +133,7 @@ async fn stalled_during_the_head(server: &(impl Server + ?Sized), hub: &Hub, req
 #[actix_web::test]
 async fn a_peer_that_stalls_during_the_head_is_broken_off() {
     let hub = impatient_hub(Duration::from_millis(400));
-    // The kernel would do it as well, but it does not count.
+    // The kernel's time limit would end it as well, but without counting it.
     let (ours, theirs) = if is_taken() {
         (Some(start(&hub, |_| {})), None)
     } else {
