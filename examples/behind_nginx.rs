@@ -55,7 +55,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let exp = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs() + 3600;
     let token = jwt.sign(&Claims::new(42, exp))?;
     let logins = Arc::new(Logins(jwt));
-    // Only what these have written in X-Forwarded-For counts; everybody else could write anything.
+    // Only `X-Forwarded-For` headers of these proxies count; any other client could write anything.
     let proxies = TrustedProxies::new(["127.0.0.1", "::1", "10.0.0.0/8"])?;
 
     let server = HttpServer::new(move || {

@@ -1,6 +1,6 @@
 //! Rooms that clients join and write to: `cargo run -p realtime-examples --bin chat`.
 //!
-//! A client sends `join <room>`, `leave <room>`, or `say <room> <text>`. A room is a topic, so what is said reaches its
+//! A client sends `join <room>`, `leave <room>`, or `say <room> <text>`. A room is a topic, so its messages reach its
 //! sessions on every node, in one order.
 
 use std::{env, error::Error, sync::Arc, time::SystemTime};

@@ -45,7 +45,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let handle = server.handle();
     actix_web::rt::spawn(async move {
         tokio::signal::ctrl_c().await.ok();
-        // Each client is told to come back, after a random time; another node takes it then.
+        // Each client is asked to come back after a random time; another node serves it then.
         let left = hub.drain().await;
         handle.stop(left == 0).await;
     });

@@ -2,7 +2,7 @@
 //! `cargo run -p realtime-examples --bin configured`.
 //!
 //! The file is `configured.yml` beside this program; another one can be given behind the address. The crates read no file:
-//! their types deserialize from whatever an application reads its own configuration with.
+//! their types deserialize from the file that an application reads its own configuration with.
 
 use std::{env, error::Error, sync::Arc, time::SystemTime};
 
@@ -33,7 +33,7 @@ struct AppConfig {
     push: Settings,
 }
 
-/// What the service itself configures.
+/// The service's own section.
 #[derive(Deserialize)]
 struct Orders {
     currency: String,

@@ -1,6 +1,6 @@
-//! Named topics: whoever follows an order sees what becomes of it. `cargo run -p realtime-examples --bin topics`.
+//! Named topics: a user who follows an order sees its changes. `cargo run -p realtime-examples --bin topics`.
 //!
-//! Which topics a user may follow is the application's decision, so clients ask a route of its own, not the framework.
+//! The application decides which topics a user may follow, so clients ask a route of its own, not the framework.
 
 use std::{env, error::Error, sync::Arc, time::SystemTime};
 

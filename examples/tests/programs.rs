@@ -1,4 +1,4 @@
-//! Each example as a process of its own, used as its documentation says.
+//! Each example as a process of its own, used as documented.
 #![allow(clippy::unwrap_used, reason = "tests may")]
 
 use std::{process::Stdio, sync::Arc};

@@ -1,4 +1,4 @@
-//! [`Body`] and [`OptionalBody`]: a JSON request body whose errors say what is wrong and where.
+//! [`Body`] and [`OptionalBody`]: a JSON request body with errors that name the field and the problem.
 
 use actix_web::{FromRequest, HttpRequest, dev::Payload, web::Bytes};
 use futures_util::future::LocalBoxFuture;

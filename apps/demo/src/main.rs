@@ -82,13 +82,13 @@ async fn execute(cli: Cli) -> anyhow::Result<()> {
     }
 }
 
-/// Says on stdout what was asked for.
+/// Prints an answer to stdout.
 fn answer(text: &str) -> anyhow::Result<()> {
     writeln!(io::stdout(), "{text}").context("stdout")
 }
 
 fn load(file: Option<&Path>) -> anyhow::Result<Config> {
-    // A variable that is not UTF-8 is none of ours: our names and values are text.
+    // Variables that are not UTF-8 are skipped: our names and values are text.
     let variables = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     Ok(Config::load(file, variables)?)

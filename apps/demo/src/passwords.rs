@@ -41,7 +41,7 @@ const QUEUE: usize = 1024;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Passwords {
-    /// Whether a password matches a hash.
+    /// Checks a password against a hash.
     pub(crate) async fn verify(&self, password: String, hash: PasswordHash) -> Result<bool, ApiError> {
         let busy = || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too many logins at once; try again");
         let (equal, answer) = oneshot::channel();

@@ -167,7 +167,7 @@ type Recheck = realtime_redis::SaTokenWatch;
 #[cfg(not(feature = "redis"))]
 type Recheck = std::convert::Infallible;
 
-/// Checks what only the parts themselves can tell, without starting anything.
+/// Checks what only the parts themselves can check, without starting anything.
 ///
 /// # Errors
 /// When Redis cannot be as the configuration describes it.
@@ -213,7 +213,7 @@ fn sse(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) + use<> {
     realtime_sse::routes(state.hub.clone(), Arc::clone(&state.authenticator), config)
 }
 
-/// Says on stderr what is served where. Scripts wait for the last line.
+/// Prints the addresses and paths to stderr. Scripts wait for the last line.
 fn announce(state: &State, internal: Option<&Address>, port: u16) {
     let config = &state.config;
     let module = |name: &str, enabled: bool, path: &str| {

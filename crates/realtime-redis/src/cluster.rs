@@ -58,16 +58,16 @@ impl RedisCluster {
         }
     }
 
-    /// Creates the parts with a [`RedisStreamsBus`], whatever the configuration's mode: positions, replay, announced gaps.
-    ///
+    /// Creates the parts with a [`RedisStreamsBus`], independent of the configuration's mode: positions, replay,
+    /// announced gaps.
     /// # Errors
     /// As [`Self::new`].
     pub fn streams(config: RedisConfig, node: impl Into<String>) -> Result<Self, RedisConfigError> {
         Self::over(RedisBus::Streams(RedisStreamsBus::new(config.clone())?), config, node.into())
     }
 
-    /// Creates the parts with a [`RedisPubSubBus`], whatever the configuration's mode: the messages of RuoYi's Java nodes, at
-    /// most once.
+    /// Creates the parts with a [`RedisPubSubBus`], independent of the configuration's mode: the messages of RuoYi's
+    /// Java nodes, at most once.
     ///
     /// # Errors
     /// As [`Self::new`].

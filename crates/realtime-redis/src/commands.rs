@@ -138,8 +138,8 @@ impl Connections {
     }
 }
 
-/// Discards connections to a server that is not the master any more: one that is cut off from the others doesn't notice
-/// by itself.
+/// Discards connections to a server that is no longer the master: one that is cut off from the others doesn't notice
+/// its replacement.
 async fn discard_moved(connections: Arc<Connections>) {
     loop {
         sleep(CHECK_EVERY).await;

@@ -15,8 +15,8 @@ pub(crate) fn bus_error(error: &RedisError) -> BusError {
     }
 }
 
-/// Converts the error of so many commands that were sent to publish an envelope. Unless Redis has answered to each that it
-/// failed, some may have been run.
+/// Converts the error of `commands` commands that were sent to publish an envelope. Unless Redis has answered to each
+/// that it failed, some may have been run.
 pub(crate) fn publish_error(error: &RedisError, commands: usize) -> BusError {
     let failed = match error.code() {
         Some("EXECABORT") => commands,

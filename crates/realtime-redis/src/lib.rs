@@ -18,7 +18,7 @@
 //! Its parts can also be set one by one:
 //!
 //! - [`RedisStreamsBus`] publishes through one stream, with positions: clients are replayed what they missed on any node,
-//!   and whatever may have been lost is reported as a gap.
+//!   and any possible loss is reported as a gap.
 //! - [`RedisPubSubBus`] uses the channels and bytes of RuoYi-Vue-Plus, so that Rust and Java nodes form one cluster; at most
 //!   once, without positions.
 //! - [`RedisPresence`] lists who is online in the cluster. [`RedisControl`] ends sessions and revokes tokens on every node.

@@ -23,7 +23,7 @@ impl ServerConnection {
 
 impl SharedConnection<ServerConnection> {
     /// Discards the connection if it leads to another server than the current master. A server that is cut off from the
-    /// others doesn't notice by itself that it was replaced.
+    /// others doesn't notice that it was replaced.
     pub(crate) fn discard_unless_to(&self, master: &ConnectionAddr) {
         if let Some(connection) = self.current()
             && connection.addr != *master

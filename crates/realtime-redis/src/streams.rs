@@ -1,8 +1,8 @@
 //! [`RedisStreamsBus`]: one stream, one order; every node reads it by position.
 //!
 //! Entry ids are `<epoch>-<offset>`: the epoch is chosen by the nodes, the offset is numbered by Redis without holes, so a
-//! reader detects missing entries by itself. The epoch changes whenever a loss can't be ruled out (see `claim`), and Redis
-//! itself rejects entries of an older one.
+//! reader detects missing entries from the ids alone. The epoch changes whenever a loss can't be ruled out (see
+//! `claim`), and Redis itself rejects entries of an older one.
 
 mod claim;
 mod clock;

@@ -112,7 +112,7 @@ impl RedisTls {
         self
     }
 
-    /// Whether any certificate is accepted.
+    /// Returns whether any certificate is accepted.
     pub fn is_insecure(&self) -> bool {
         self.insecure
     }

@@ -86,12 +86,12 @@ impl Gate {
         }
     }
 
-    /// Whether nothing may pass.
+    /// Returns whether no input may pass.
     pub(crate) fn is_holding(&self) -> bool {
         matches!(self.input, Input::Hold | Input::HoldRest)
     }
 
-    /// Whether a new request may begin.
+    /// Returns whether a new request may begin.
     pub(crate) fn is_at_head(&self) -> bool {
         matches!(self.input, Input::Head(_))
     }

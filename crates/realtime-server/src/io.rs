@@ -183,7 +183,7 @@ impl Shared {
         Some(())
     }
 
-    /// Whether the socket has been handed over.
+    /// Returns whether the socket has been handed over.
     pub(crate) fn is_taken(&self) -> bool {
         matches!(self.0.borrow().takeover, Claim::Taken)
     }

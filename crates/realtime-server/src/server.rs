@@ -29,7 +29,7 @@ type OnConnect = Arc<dyn Fn(&dyn Any, &mut Extensions) + Send + Sync>;
 /// HTTP server for an `App` of actix-web, with the methods of `actix_web::HttpServer`.
 ///
 /// Its defaults are those for pushing; nothing else has to be set. Messages leave at once ([`Self::tcp_nodelay`]), a client
-/// that takes nothing is given up ([`Self::max_stall`]), and one that has left is gone at once
+/// that takes nothing is closed ([`Self::max_stall`]), and one that has left is removed at once
 /// ([`Self::h1_allow_half_closed`]).
 ///
 /// ```no_run
@@ -55,8 +55,8 @@ type OnConnect = Arc<dyn Fn(&dyn Any, &mut Extensions) + Send + Sync>;
 /// - `TCP_NODELAY` is on by default, and on Linux the kernel holds some KiB unsent of a connection at most
 ///   (`TCP_NOTSENT_LOWAT`).
 /// - `AppConfig` is the default one, since actix-web makes no other for a server that is not its own: without a `Host`
-///   header, `ConnectionInfo::host` and `url_for` say `localhost:8080`; over TLS `ConnectionInfo::scheme` is `http`
-///   unless a proxy says otherwise, and there is no `server_hostname`.
+///   header, `ConnectionInfo::host` and `url_for` give `localhost:8080`; over TLS `ConnectionInfo::scheme` is `http`
+///   unless a proxy sets another one, and there is no `server_hostname`.
 /// - There are no Unix sockets, no OpenSSL and no rustls older than 0.23.
 #[must_use = "a server does nothing until it is run"]
 pub struct HttpServer<F, I, S, B> {
@@ -149,7 +149,7 @@ where
         self.set(|config| config.keep_alive = keep_alive.into())
     }
 
-    /// Whether small writes are sent at once (`TCP_NODELAY`). Default: true.
+    /// Sends small writes at once (`TCP_NODELAY`). Default: true.
     pub fn tcp_nodelay(self, enabled: bool) -> Self {
         self.set(|config| config.nodelay = enabled)
     }
@@ -208,8 +208,8 @@ where
         self.set(|config| config.client_disconnect_timeout = timeout)
     }
 
-    /// Whether a client that has closed its side still gets its response. Default: false, unlike actix-web's: that a client
-    /// of an event stream has left is known at once, also over TLS. Connections that are taken over end in any case.
+    /// Sends a client that has closed its side the rest of its response. Default: false, unlike actix-web's: that
+    /// a client of an event stream has left is known at once, also over TLS. Connections that are taken over end in any case.
     pub fn h1_allow_half_closed(self, allow: bool) -> Self {
         self.set(|config| config.h1_allow_half_closed = allow)
     }

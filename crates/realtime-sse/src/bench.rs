@@ -1,4 +1,4 @@
-//! What the workspace's micro-benchmarks run, behind the feature `bench`, with no promise to anybody else.
+//! Functions for the workspace's micro-benchmarks, behind the feature `bench`. They may change at any time.
 
 use bytes::Bytes;
 use realtime_core::{Message, Position, wire::WireFormat};

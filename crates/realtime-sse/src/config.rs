@@ -28,8 +28,8 @@ use crate::refusal::RETRY;
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 #[non_exhaustive]
 pub struct SseConfig {
-    /// Whether [`routes`](crate::routes) adds the endpoint. Default: true. Where it is false, [`SseEmitters::disabled`]
-    /// answers whoever publishes.
+    /// Makes [`routes`](crate::routes) add the endpoint. Default: true. Where it is false, publish through
+    /// [`SseEmitters::disabled`].
     ///
     /// [`SseEmitters::disabled`]: crate::SseEmitters::disabled
     pub enabled: bool,

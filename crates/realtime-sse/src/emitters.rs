@@ -125,7 +125,7 @@ impl SseEmitters {
 
     delegate! {
         to self.facade {
-            /// Whether the module is enabled.
+            /// Returns whether the module is enabled.
             pub fn is_enabled(&self) -> bool;
             /// The hub behind it.
             ///
@@ -156,12 +156,12 @@ impl SseEmitters {
                 users: impl IntoIterator<Item = impl Into<UserId>>,
                 text: impl Into<ByteString>,
             ) -> Result<Published, FacadeError>;
-            /// Publishes a text to everybody on every node.
+            /// Publishes a text to all users on every node.
             ///
             /// # Errors
             /// [`FacadeError`] when the module is disabled, the text is too large or the bus is unavailable.
             pub async fn publish_all(&self, text: impl Into<ByteString>) -> Result<Published, FacadeError>;
-            /// Whether a user has a session of this transport on this node.
+            /// Returns whether a user has a session of this transport on this node.
             pub fn exist_session(&self, user: impl Into<UserId>) -> bool;
             /// The users that have a session of this transport on this node, ascending.
             pub fn sessions_all(&self) -> Vec<UserId>;

@@ -190,7 +190,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the text is, it never becomes another field or another event, and it comes back whole.
+        /// No text ever becomes another field or another event, and each comes back whole.
         #[test]
         fn framing_never_yields_an_extra_field(text in "(?s)[ \r\n:a-cé😀\u{0}\u{2028}]{0,40}|(?s).{0,80}") {
             let block = SseFormat(Framing::Plain).message(&Message::text(text.clone()), at(1));

@@ -1,7 +1,7 @@
 //! Server-Sent Events transport of **realtime**, a push framework for actix-web.
 //!
 //! [`routes`] adds the stream and its close endpoint to an `App`, configured by [`SseConfig`]. [`SseEmitters`] and
-//! [`Hub::publish`] push messages to users, to named topics or to everybody.
+//! [`Hub::publish`] push messages to users, to named topics or to all.
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -31,7 +31,7 @@
 //! # What goes over the wire
 //!
 //! Each message is an event with its position as `id`, so that a browser's `EventSource` reconnects with its cursor on
-//! its own. Conditions that pass are answered with 200, `retry:` and an end, since an `EventSource` gives up for good on
+//! its own. Conditions that pass are answered with 200, `retry:` and an end, since an `EventSource` stops for good on
 //! anything else.
 //!
 //! # Guarantees

@@ -29,8 +29,8 @@ use crate::{AllowedOrigins, Echo, InboundHandler};
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 #[non_exhaustive]
 pub struct WebSocketConfig {
-    /// Whether [`routes`](crate::routes) adds the endpoint. Default: true. Where it is false, [`WebSockets::disabled`]
-    /// answers whoever publishes.
+    /// Makes [`routes`](crate::routes) add the endpoint. Default: true. Where it is false, publish through
+    /// [`WebSockets::disabled`].
     ///
     /// [`WebSockets::disabled`]: crate::WebSockets::disabled
     pub enabled: bool,

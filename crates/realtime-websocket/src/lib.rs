@@ -1,7 +1,7 @@
 //! WebSocket transport of **realtime**, a push framework for actix-web.
 //!
 //! [`routes`] adds the endpoint to an `App`, configured by [`WebSocketConfig`]. [`WebSockets`] and [`Hub::publish`] push
-//! messages to users, to named topics or to everybody.
+//! messages to users, to named topics or to all.
 //!
 //! ```no_run
 //! use std::sync::Arc;

@@ -78,12 +78,12 @@ impl AllowedOrigins {
         self
     }
 
-    /// Whether every page may connect.
+    /// Returns whether every page may connect.
     pub fn allows_any(&self) -> bool {
         self.any
     }
 
-    /// Whether a page of `origin` may connect to the server at `host` (the request's headers).
+    /// Returns whether a page of `origin` may connect to the server at `host` (the request's headers).
     pub fn allow(&self, origin: Option<&str>, host: Option<&str>) -> bool {
         let Some(origin) = origin else { return true };
         self.any
@@ -167,7 +167,7 @@ fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
-/// Whether an `Origin` header names the server at `host`.
+/// Returns whether an `Origin` header names the server at `host`.
 fn is_own(text: &str, host: &str) -> bool {
     let Some(origin) = origin(text) else { return false };
     let Some((scheme, authority)) = origin.split_once("://") else { return false };

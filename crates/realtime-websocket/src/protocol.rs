@@ -57,7 +57,7 @@ impl Protocol {
         }
     }
 
-    /// Whether each connection begins with a `hello` frame.
+    /// Returns whether each connection begins with a `hello` frame.
     pub(crate) fn has_hello(self) -> bool {
         self == Self::V1
     }

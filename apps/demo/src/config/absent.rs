@@ -11,7 +11,7 @@ use serde::{Deserializer, de::IgnoredAny};
 #[cfg(not(all(feature = "websocket", feature = "sse")))]
 #[derive(Debug, Clone, Deserialize)]
 pub struct Transport {
-    /// Whether the module is asked for.
+    /// Switches the module on.
     pub enabled: bool,
     /// Path of the endpoint.
     pub path: String,

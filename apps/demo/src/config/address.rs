@@ -16,8 +16,8 @@ pub struct Address {
 }
 
 impl Address {
-    /// Whether both cannot be listened on at once. Host names are not looked up, so that two names of one address are
-    /// found out at the start only.
+    /// Returns whether the two addresses cannot both be listened on. Host names are not looked up, so two names of one
+    /// address are found at the start only.
     pub(super) fn overlaps(&self, other: &Self) -> bool {
         self.port != 0
             && self.port == other.port
@@ -33,14 +33,14 @@ impl Address {
         self.host.parse().ok()
     }
 
-    /// Whether a host name is known to be one of those that listening on `ip` takes.
+    /// Returns whether a host name is known to be covered by listening on `ip`.
     fn may_be(&self, ip: IpAddr) -> bool {
         let loopback = ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST;
         ip.is_unspecified() || (loopback && self.host.eq_ignore_ascii_case("localhost"))
     }
 }
 
-/// Whether listening on `all` takes `ip` as well; on Linux `::` takes the IPv4 addresses too.
+/// Returns whether listening on `all` covers `ip`; on Linux `::` covers the IPv4 addresses too.
 fn contains(all: IpAddr, ip: IpAddr) -> bool {
     all.is_unspecified() && (all.is_ipv6() || ip.is_ipv4())
 }

@@ -32,7 +32,7 @@ pub struct Auth {
     pub mode: AuthMode,
     /// HTTP status of the response to a refused login.
     pub error_status: ErrorStatus,
-    /// Whether a connection must name its `clientid`.
+    /// Requires a connection to name its `clientid`.
     pub require_client_id: bool,
     /// Password hint that the login page shows, if any.
     #[serde(deserialize_with = "hint")]
@@ -70,7 +70,7 @@ pub struct Jwt {
 #[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct User {
-    /// Whom messages are for.
+    /// Recipient id of messages for this user.
     pub id: UserId,
     /// Name to log in with; not empty.
     #[serde(deserialize_with = "not_empty")]
@@ -93,7 +93,7 @@ impl Auth {
         sa_token
     }
 
-    /// Whether a connection has to name its client id.
+    /// Policy for connections that do not name their client id.
     pub(crate) fn client_id_policy(&self) -> ClientIdPolicy {
         if self.require_client_id { ClientIdPolicy::Required } else { ClientIdPolicy::Optional }
     }

@@ -1,9 +1,9 @@
-//! What has to hold among the values of a [`Config`].
+//! Checks that concern several values of a [`Config`].
 
 use super::{AuthMode, Config, ConfigError, Source, layers::Layers};
 
 impl Config {
-    /// Checks what a single value cannot tell.
+    /// Checks what cannot be checked for each value alone.
     pub(super) fn check(&self, layers: &Layers) -> Result<(), ConfigError> {
         self.check_features()?;
         self.check_paths(layers)?;

@@ -1,4 +1,4 @@
-//! [`ConfigError`]: what is wrong with which key, and where that was said.
+//! [`ConfigError`]: the problem, the key, and the source of the value.
 
 use std::{fmt, path::PathBuf};
 

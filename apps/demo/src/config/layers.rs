@@ -95,7 +95,7 @@ impl Layers {
         }
     }
 
-    /// Takes in the keys of the reference.
+    /// Records the keys of the reference.
     fn learn(&mut self, prefix: &str, table: Map<String, Value>) {
         for (name, value) in table {
             let key = join(prefix, &name);
@@ -178,7 +178,7 @@ impl Layers {
         ConfigError::at(key, problem)
     }
 
-    /// Says an error of the `config` crate in our form.
+    /// Converts an error of the `config` crate.
     fn explain(&self, error: config::ConfigError) -> ConfigError {
         use config::ConfigError as Foreign;
         let (key, problem) = match error {

@@ -20,7 +20,7 @@ pub struct Presence {
 /// Implementation of presence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PresenceMode {
-    /// Nobody.
+    /// No presence.
     Off,
     /// Each node for itself.
     Local,

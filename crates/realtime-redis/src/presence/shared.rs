@@ -69,8 +69,8 @@ impl PresenceShared {
         if self.changes.is_read() {
             return self.commands.run(work).await.map_err(PresenceError);
         }
-        // A later listener is not told of changes that this answer includes. The newest change is asked for first, so that
-        // none is lost between the two.
+        // A later listener does not receive changes that this answer includes. The newest change is asked for first,
+        // so that none is lost between the two.
         let (newest, answer) = self
             .commands
             .run(async |connection| {

@@ -67,7 +67,7 @@ struct Listener {
     events: Sender<BusEvent>,
     /// The time at which the newest heartbeat that came back was published.
     last_heartbeat: Instant,
-    /// Set while the hub has been told that it receives everything.
+    /// Set while the hub has `Up` as its last state: it receives everything.
     up: bool,
     /// Set once the hub has received something.
     started: bool,

@@ -17,7 +17,7 @@ impl PubSubShared {
     /// # Errors
     /// [`BusError`]. Nothing is tried twice: Redis may have accepted it ([`BusError::OutcomeUnknown`]).
     pub(super) async fn publish(&self, commands: &Pipeline) -> Result<(), BusError> {
-        // The answers are numbers of receivers on that server, which say nothing about other servers.
+        // The answers are numbers of receivers on that server; receivers on other servers are not included.
         self.run::<Vec<u64>>(commands).await.map(drop)
     }
 

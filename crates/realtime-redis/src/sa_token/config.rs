@@ -27,7 +27,7 @@ use crate::{RedisConfig, RedisConfigError};
 pub struct SaTokenConfig {
     /// The Redis that Sa-Token writes to, which may differ from the bus's; `redisson.keyPrefix` is its `key_prefix`, and a
     /// lookup takes at most its `command_timeout`, including the wait for a connection. A file may leave its `url` out, where
-    /// the application says which one it is. Default: none.
+    /// the application sets one itself. Default: none.
     #[serde(deserialize_with = "RedisConfig::optional")]
     pub redis: Option<RedisConfig>,
     /// The style of tokens. Default [`SaTokenStyle::JwtSimple`].

@@ -184,7 +184,7 @@ mod tests {
         let (fresh, stale) = ("\"998200000\"", "\"998199000\"");
         let (short, long) = ("\"998200000,60\"", "\"998199000,3600\"");
         for (activity, last_active, expected) in [
-            // Sa-Token's own defaults: there is no such key, and one that is left over says nothing.
+            // Sa-Token's own defaults: there is no such key, and one that is left over has no effect.
             (never, "", Ok(())),
             (never, "?", Ok(())),
             (global, "", Err(LoginRejection::NeverActive)),

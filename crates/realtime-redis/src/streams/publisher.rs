@@ -38,7 +38,7 @@ enum AddOutcome {
     Stale,
     /// This server does not accept entries, and nothing was added.
     WrongServer(RedisError),
-    /// Redis refuses entries from everybody for now, and nothing was added.
+    /// Redis refuses entries from all clients for now, and nothing was added.
     Refused(RedisError),
     /// The entry may or may not have been added, or Redis gave an unexpected error.
     Unknown(RedisError),
@@ -64,10 +64,10 @@ if added then redis.call('SET', KEYS[2], added, 'PX', ARGV[1]) end
 return added
 ";
 
-/// Time for which the id of an envelope is kept: much longer than anybody goes on trying.
+/// Time for which the id of an envelope is kept: much longer than any caller retries.
 const ID_WINDOW: Duration = Duration::from_secs(300);
 
-/// How far an attempt to add an entry has got.
+/// Progress of an attempt to add an entry.
 #[derive(Default)]
 struct Attempt {
     /// The connection in use.

@@ -222,7 +222,7 @@ fn entries(answer: &Value) -> Result<Vec<(Position, &[Value])>, String> {
 /// times as many behind a full answer, otherwise twice as many as arrived, and never more than fit into [`READ_BYTES`].
 fn next_count(asked: usize, entries: usize, bytes: usize) -> usize {
     let wanted = if entries >= asked { asked.saturating_mul(4) } else { (entries * 2).max(FEW) };
-    // An answer without entries says nothing about their size: keep the previous limit.
+    // An answer without entries gives no information about their size: keep the previous limit.
     let fitting = if entries == 0 { asked.max(1) } else { READ_BYTES.saturating_mul(entries) / bytes.max(1) };
     wanted.min(fitting).clamp(1, COUNT)
 }

@@ -24,7 +24,7 @@ pub(crate) struct TailState {
     created: Instant,
     /// The last entry that was read.
     last: Option<Position>,
-    /// Set while the hub has been told that it receives everything.
+    /// Set while the hub has `Up` as its last state: it receives everything.
     up: bool,
     /// Skips old entries before the hub has received anything; `None` before the first claim.
     filter: Option<AgeFilter>,

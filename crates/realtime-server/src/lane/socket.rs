@@ -28,7 +28,7 @@ pub struct Socket {
     ready: Arc<Ready>,
 }
 
-/// Key of a connection within its worker: a slot, and a number that tells its successive connections apart.
+/// Key of a connection within its worker: a slot, and a number that distinguishes its successive connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Key {
     pub(super) slot: u32,

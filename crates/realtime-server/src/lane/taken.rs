@@ -22,7 +22,7 @@ pub(super) struct Taken<C> {
     readable: bool,
     /// The client has closed its side, or the connection is broken.
     hung_up: bool,
-    /// The connection has been told of the end of the input.
+    /// Set once the connection has received the end of the input.
     closed: bool,
 }
 
@@ -63,7 +63,7 @@ impl<C: Connection> Taken<C> {
                 Some(Box::new(Kept { input: ahead.to_vec(), ..Kept::default() }))
             }
         };
-        // Its first event tells whether input is available.
+        // Its first event shows whether input is available.
         Self { connection, socket, kept, readable: false, hung_up: false, closed: false }
     }
 
