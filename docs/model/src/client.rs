@@ -1,11 +1,11 @@
-//! [`Client`]: one client that moves between nodes, and what it has been told.
+//! [`Client`]: one client that moves between nodes, and everything that it has received.
 
 use crate::{log::Log, position::Position};
 
-/// One client that moves between nodes, and what it has been told.
+/// One client that moves between nodes, and everything that it has received.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Client {
-    /// What it hands back at the next connection.
+    /// Cursor that it brings to the next connection.
     pub cursor: Option<Position>,
     /// Everything after this position is due to it.
     pub since: Option<Position>,
@@ -13,15 +13,15 @@ pub struct Client {
     pub delivered: u16,
     /// The position of the newest message that it got.
     pub newest: Option<Position>,
-    /// What it was told to be missing: behind the first position, up to the second.
+    /// Announced gaps: behind the first position, up to the second.
     pub gaps: Vec<(Position, Position)>,
     /// Its connection.
     pub session: Option<Session>,
-    /// What must not happen, and did.
+    /// Violations that were observed.
     pub faults: Faults,
 }
 
-/// What must not happen, and did.
+/// Violations of the properties.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Faults {
     /// A message came twice.
@@ -30,7 +30,7 @@ pub struct Faults {
     pub inverted: bool,
     /// An id was before the one that the client had.
     pub went_back: bool,
-    /// A gap was told where nothing is missing, or passed over what was there.
+    /// A gap was announced where nothing is missing, or passed over messages that the log has.
     pub false_gap: bool,
     /// A client without a cursor got what its node read to find its own beginning.
     pub old_as_new: bool,
@@ -43,15 +43,15 @@ pub struct Faults {
 pub struct Session {
     /// The node.
     pub node: usize,
-    /// What it does.
+    /// Stage of the session.
     pub stage: Stage,
-    /// What is sent before anything of the log.
+    /// Frames that are sent before anything of the log.
     pub frames: Vec<Frame>,
     /// It was kicked.
     pub end: Option<End>,
 }
 
-/// When a session that was kicked ends.
+/// The end of a session that was kicked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct End {
     /// After this position.
@@ -60,7 +60,7 @@ pub struct End {
     pub due: u16,
 }
 
-/// What a session does.
+/// Stage of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stage {
     /// It waits until the node has read the stream.
@@ -71,14 +71,14 @@ pub enum Stage {
         /// The position of that entry, once it is written.
         heartbeat: Option<Position>,
     },
-    /// It gets what stands at this place next.
+    /// It gets the entry at this place next.
     Serving {
         /// The place.
         next: usize,
     },
 }
 
-/// What is sent before anything of the log.
+/// Frames that are sent before anything of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Frame {
     /// The first block, with an id.
@@ -93,7 +93,8 @@ pub enum Frame {
 }
 
 impl Client {
-    /// Whether a gap up to here is justified: something may be missing, and nothing is passed over that the log has.
+    /// Returns whether a gap up to here is justified: something may be missing, and nothing is passed over that the log
+    /// has.
     pub(crate) fn lacks(&self, to: Position, log: &Log) -> bool {
         let Some(from) = self.cursor.or(self.since) else { return false };
         from < to && !log.holds(from, to) && !log.has_message(from, to)
@@ -126,7 +127,7 @@ impl Client {
         self.take_id(Some(to));
     }
 
-    /// Whether a message was delivered or told to be missing.
+    /// Returns whether a message was delivered or lies in an announced gap.
     pub(crate) fn knows_of(&self, number: u8, position: Position) -> bool {
         self.delivered & (1 << number) != 0
             || self.gaps.iter().any(|(from, to)| *from < position && position <= *to)

@@ -1,7 +1,7 @@
 //! A model of realtime's positions, epochs, claims, gaps and cursors, for the model checker `stateright`.
 //!
-//! [`Protocol`] says which steps are possible in each state; the checker takes all of them, in every order, within the
-//! bounds of [`Budget`], and looks at the properties in each state that it comes to. README.md says what is modelled
+//! [`Protocol`] has the steps that are possible in each state; the checker takes all of them, in every order, within
+//! the bounds of [`Budget`], and checks the properties in each state that it reaches. README.md describes what is modelled
 //! and how a counterexample is read.
 
 mod client;

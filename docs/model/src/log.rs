@@ -10,18 +10,18 @@ use crate::{
 pub struct Log {
     /// The place of the oldest entry.
     pub first: usize,
-    /// What is in the window.
+    /// Entries in the window.
     pub entries: Vec<Item>,
     /// From a place on, positions count up from this one.
     pub runs: Vec<Run>,
 }
 
-/// What stands in a log.
+/// An entry of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Item {
     /// A message for the client.
     Message(u8),
-    /// A position that is for nobody.
+    /// A position without a message.
     Marker,
     /// Something is missing up to here.
     Gap(Position),
@@ -36,7 +36,7 @@ pub struct Run {
     pub start: Position,
 }
 
-/// Where a client goes on.
+/// Continuation of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Resume {
     /// Everything from here on is what the client lacks.
@@ -99,7 +99,7 @@ impl Log {
         run.expect("an entry is in a run").position_at(place)
     }
 
-    /// Whether the window has every entry behind one position, up to and including another.
+    /// Returns whether the window has every entry behind one position, up to and including another.
     pub(crate) fn holds(&self, from: Position, to: Position) -> bool {
         from.epoch == to.epoch
             && (from.offset + 1..=to.offset).all(|offset| {
@@ -110,7 +110,7 @@ impl Log {
             })
     }
 
-    /// Whether the window has a message behind one position, up to and including another.
+    /// Returns whether the window has a message behind one position, up to and including another.
     pub(crate) fn has_message(&self, from: Position, to: Position) -> bool {
         (self.first..self.end()).any(|place| {
             let within = |position| from < position && position <= to;
@@ -118,7 +118,7 @@ impl Log {
         })
     }
 
-    /// Where a client goes on that has everything up to and including `cursor`.
+    /// Continuation of a client that has everything up to and including `cursor`.
     pub(crate) fn resume(&self, cursor: Position, rules: Rules) -> Resume {
         let wanted = cursor.next();
         let ahead = match rules.ahead {

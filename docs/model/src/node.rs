@@ -18,7 +18,7 @@ pub struct Node {
     pub beat: Option<bool>,
     /// Its reader.
     pub tail: Tail,
-    /// What it has read.
+    /// Entries that it has read.
     pub log: Log,
 }
 
@@ -123,7 +123,7 @@ impl Node {
     }
 }
 
-/// What a read has brought.
+/// Result of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Beat {
     None,

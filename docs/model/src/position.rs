@@ -1,6 +1,6 @@
 //! [`Position`]: where an entry stands in the stream.
 
-/// Where an entry stands in the stream. Ordered, epochs first.
+/// Position of an entry in the stream. Ordered, epochs first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Position {
     /// The history that it is in.

@@ -16,20 +16,20 @@ use crate::{
 pub struct Protocol {
     /// The decisions.
     pub rules: Rules,
-    /// How often things may happen.
+    /// Bounds of the steps.
     pub budget: Budget,
-    /// An old master goes on taking entries from those who have not noticed.
+    /// An old master still accepts entries from nodes that have not noticed the failover.
     pub zombies: bool,
-    /// The client begins with a cursor that nobody has given out.
+    /// The client begins with a cursor that no node has issued.
     pub forged: bool,
 }
 
-/// How often things may happen.
+/// Bounds of the steps: the number of times that each may happen.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Budget {
     /// Nodes.
     pub nodes: usize,
-    /// How many of the nodes publish messages.
+    /// Number of nodes that publish messages.
     pub publishers: usize,
     /// Messages.
     pub messages: usize,
@@ -68,20 +68,20 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     /// The client, to whom every message is addressed.
     pub client: Client,
-    /// What may still happen.
+    /// Budget that is left.
     pub left: Budget,
 }
 
 /// A message that was added to a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Message {
-    /// Where.
+    /// Its position.
     pub position: Position,
-    /// The publisher was told.
+    /// The publisher received the acknowledgement.
     pub acknowledged: bool,
 }
 
-/// What may happen.
+/// Steps of the cluster and the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Step {
     /// A node publishes a message.
@@ -101,14 +101,14 @@ pub enum Step {
     Connect(usize),
     /// A node's tail reads an entry.
     Read(usize),
-    /// A node ends and is started again; so many entries of the stream are too old for it.
+    /// A node ends and is started again; `skip` entries of the stream are too old for it.
     Restart {
         /// The node.
         node: usize,
         /// Entries.
         skip: usize,
     },
-    /// A replica with so many of the entries becomes the master.
+    /// A replica with that number of the entries becomes the master.
     Failover(usize),
     /// The master is emptied.
     Flush,
@@ -128,7 +128,7 @@ pub enum Step {
     Kick(usize),
 }
 
-/// A cursor that nobody has given out.
+/// A cursor that no node has issued.
 pub const FORGED: Position = Position { epoch: 1, offset: u8::MAX };
 
 impl Model for Protocol {
@@ -168,7 +168,7 @@ impl Model for Protocol {
             let waits = client.session.as_ref().is_some_and(|session| {
                 session.node == node && session.stage == Stage::Ahead { heartbeat: None }
             });
-            // Any other heartbeat is an entry that is for nobody, as a claim is.
+            // Any other heartbeat is an entry without a message, as a claim is.
             let right = self.rules.ahead == Ahead::Wait && self.rules.heartbeat == Heartbeat::BeforeLookUp;
             if left.beats > 0 && beat.is_none() && (waits || !right) {
                 steps.push(Step::LookUp(node));
@@ -321,7 +321,7 @@ impl Cluster {
         }
     }
 
-    /// Whether what a node has read last is what a session waits for.
+    /// The entry that a node has read last, if the session waits for it.
     fn own_message(&self, node: usize) -> Option<Beat> {
         let Session { node: of, stage: Stage::Ahead { heartbeat: Some(heartbeat) }, .. } =
             self.client.session.as_ref()?
@@ -545,7 +545,7 @@ impl Cluster {
             .map(|(_, message)| *message)
     }
 
-    /// Whether the client has got everything of a node that has read everything of the master.
+    /// Returns whether the client has received everything of a node that has read everything of the master.
     fn is_up_to_date(&self) -> bool {
         let Some(Session { node, stage: Stage::Serving { next }, frames, .. }) = &self.client.session else {
             return false;
@@ -557,7 +557,7 @@ impl Cluster {
         reads && read && frames.is_empty() && *next == log.end()
     }
 
-    /// Whether a session waits for something that has come.
+    /// Returns whether a session waits for an entry that has arrived.
     fn waits_in_vain(&self, protocol: &Protocol) -> bool {
         let Some(Session { node, stage, .. }) = &self.client.session else { return false };
         let Node { tail, log, .. } = &self.nodes[*node];

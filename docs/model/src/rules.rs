@@ -7,7 +7,7 @@ pub struct Rules {
     pub ahead: Ahead,
     /// The time for which a heartbeat of a node stands.
     pub heartbeat: Heartbeat,
-    /// What a message of the node itself stands for that comes back to it.
+    /// The time that a message of the node itself proves when it comes back.
     pub own_message: OwnMessage,
     /// A cursor of an epoch that this node has seen nothing of, between two that it has.
     pub unknown_epoch: UnknownEpoch,
@@ -25,7 +25,7 @@ pub struct Rules {
     pub fence: Fence,
     /// The number of a new epoch.
     pub numbering: Numbering,
-    /// When a claim begins a new epoch.
+    /// Condition under which a claim begins a new epoch.
     pub claim: Claim,
     /// A publisher whose stream is gone or has a newer epoch.
     pub refused: Refused,
@@ -38,7 +38,7 @@ pub enum Ahead {
     /// back through the stream.
     #[default]
     Wait,
-    /// Wrong: it is told a gap at once and begins at the log's end.
+    /// Wrong: it gets a gap at once and begins at the log's end.
     GapAtOnce,
     /// Wrong: any heartbeat of this node ends the wait, one from before the session came too.
     AnyHeartbeat,
@@ -54,7 +54,7 @@ pub enum Heartbeat {
     AtWrite,
 }
 
-/// What a message of the node itself stands for that comes back to it.
+/// The time that a message of the node itself proves when it comes back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OwnMessage {
     /// As much as a heartbeat, if it was published after a look-up that confirmed the connection: the time before that.
@@ -67,7 +67,7 @@ pub enum OwnMessage {
 /// A cursor of an epoch that this node has seen nothing of, between two that it has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum UnknownEpoch {
-    /// It goes on at the gap that ends the older epoch.
+    /// It continues at the gap that ends the older epoch.
     #[default]
     AtTheGap,
     /// Wrong: it begins at the log's end.
@@ -80,7 +80,7 @@ pub enum Skipped {
     /// The log begins after the last of them.
     #[default]
     BeginAfter,
-    /// Wrong: they are in the log, as entries that are for nobody.
+    /// Wrong: they are in the log, as entries without messages.
     Markers,
 }
 
@@ -100,7 +100,7 @@ pub enum Head {
     /// The client's own cursor, if it has one.
     #[default]
     Own,
-    /// Wrong: where the session goes on, behind a gap that the next block announces.
+    /// Wrong: the position at which the session continues, behind a gap that the next block announces.
     Place,
 }
 
@@ -111,7 +111,7 @@ pub enum Ping {
     /// is later; none while a session waits.
     #[default]
     BeforeNext,
-    /// Wrong: the position before what the session gets next, looked up in whatever runs the log still has.
+    /// Wrong: the position before what the session gets next, looked up in the runs that the log still has.
     OldestRun,
     /// Wrong: the position before what the session gets next, which may be before the client's own cursor.
     BehindCursor,
@@ -122,11 +122,11 @@ pub enum Ping {
 /// A session whose place has left the window.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Trimmed {
-    /// It is told a gap, unless the client's cursor is at the window's beginning already: a gap before a new epoch ends
+    /// It gets a gap, unless the client's cursor is at the window's beginning already: a gap before a new epoch ends
     /// at the claim that began it, so the claim that follows is nothing new.
     #[default]
     UnlessKnown,
-    /// Wrong: it is told a gap.
+    /// Wrong: it gets a gap.
     Always,
 }
 
@@ -145,17 +145,17 @@ pub enum Fence {
 /// The number of a new epoch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Numbering {
-    /// The clock: higher than any that was claimed before, on whatever server.
+    /// The clock: higher than any that was claimed before, on any server.
     #[default]
     Clock,
     /// Wrong: one more than what this server and this node know of.
     Counter,
 }
 
-/// When a claim begins a new epoch.
+/// Condition under which a claim begins a new epoch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Claim {
-    /// When the replication id is not the one that was stored with the epoch.
+    /// The replication id is not the one that was stored with the epoch.
     #[default]
     Replication,
     /// Wrong: a promotion is not noticed.

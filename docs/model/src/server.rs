@@ -12,7 +12,7 @@ pub struct Server {
     pub replication: u8,
     /// Everything that was added, trimmed or not.
     pub history: Vec<Entry>,
-    /// How many of them are not in the stream any more.
+    /// Number of entries that are not in the stream any more.
     pub trimmed: usize,
 }
 
@@ -21,11 +21,11 @@ pub struct Server {
 pub struct Entry {
     /// Its id.
     pub position: Position,
-    /// What it is.
+    /// Its content.
     pub content: Content,
 }
 
-/// What an entry is.
+/// Content of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Content {
     /// An epoch began; the replication id was stored with it.

@@ -36,7 +36,7 @@ impl Random {
     }
 }
 
-/// How often a step is chosen: faults are rare, and a client stays for a while.
+/// Weight of a step in the random choice: faults are rare, and a client stays for a while.
 fn weight(step: Step) -> usize {
     match step {
         Step::Deliver | Step::Read(_) => 40,
@@ -50,7 +50,7 @@ fn weight(step: Step) -> usize {
     }
 }
 
-/// What fails in a history, the steps that lead there, and the number of messages that were delivered.
+/// The failed property, the steps that lead there, and the number of delivered messages.
 fn run(protocol: &Protocol, seed: u64) -> (Option<&'static str>, Vec<Step>, u32) {
     let always = |property: &stateright::Property<_>| matches!(property.expectation, Expectation::Always);
     let properties: Vec<_> = protocol.properties().into_iter().filter(always).collect();
@@ -77,7 +77,7 @@ fn run(protocol: &Protocol, seed: u64) -> (Option<&'static str>, Vec<Step>, u32)
     (None, taken, state.client.delivered.count_ones())
 }
 
-/// How many histories are tried; `HISTORIES` asks for more.
+/// Number of histories; `HISTORIES` sets another.
 fn histories() -> u64 {
     std::env::var("HISTORIES").map_or(10_000, |number| number.parse().expect("HISTORIES is a number"))
 }
