@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need and runs all of them with plain `cargo test`. Needs cargo, and apt-get (as root or
-# through sudo) for whatever is missing on this machine. Arguments go to `cargo test`.
+# through sudo) for the packages that are missing on this machine. Arguments go to `cargo test`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
