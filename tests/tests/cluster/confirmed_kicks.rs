@@ -122,7 +122,7 @@ async fn a_revocation_outlives_the_node_that_gave_it() {
 }
 
 #[actix_web::test]
-async fn without_redis_a_kick_is_carried_out_here_and_says_that_it_went_no_further() {
+async fn without_redis_a_kick_is_carried_out_here_and_reports_that_others_lack_it() {
     let mut redis = Redis::start().await;
     let hub = node(&redis, "a").await;
     let session = open(&hub, 1, "t", None).unwrap();

@@ -72,7 +72,7 @@ async fn what_was_published_before_a_kick_is_delivered_first() {
 }
 
 #[actix_web::test]
-async fn the_last_word_of_a_kick_is_delivered_first() {
+async fn the_last_message_of_a_kick_is_delivered_first() {
     let redis = Redis::start().await;
     let (a, b) = (node(&redis, "a").await, node(&redis, "b").await);
     for user in 1..=ROUNDS {
@@ -98,7 +98,7 @@ async fn what_was_published_before_a_revocation_is_delivered_first() {
 }
 
 #[actix_web::test]
-async fn nobody_is_kicked_when_the_last_word_cannot_be_published() {
+async fn no_session_is_kicked_when_the_last_message_cannot_be_published() {
     let mut settings = Settings::default();
     settings.limits.max_message_bytes = 10;
     let hub = Hub::builder().settings(settings).start().unwrap();
@@ -111,7 +111,7 @@ async fn nobody_is_kicked_when_the_last_word_cannot_be_published() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_demos_kick_takes_a_last_word() {
+async fn the_demos_kick_takes_a_last_message() {
     let demo = Demo::start().await;
     let kick = async |path: &str, body: serde_json::Value| {
         demo.api(Method::DELETE, path, Some(&body.to_string())).await

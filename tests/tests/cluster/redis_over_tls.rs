@@ -81,7 +81,7 @@ async fn presence_and_control_work_over_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_is_not_trusted_is_refused_in_words() {
+async fn an_untrusted_peer_is_refused_with_the_reason() {
     let (authority, other) = (Authority::new(), Authority::new());
     let redis = RedisTlsServer::start(&authority, BOTH).await;
     let error = problem(redis.config(other.signed())).await;
@@ -95,7 +95,7 @@ async fn whoever_is_not_trusted_is_refused_in_words() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_answers_is_trusted_only_when_that_is_asked_for() {
+async fn any_server_is_trusted_only_when_that_is_configured() {
     let (authority, other) = (Authority::new(), Authority::new());
     let redis = RedisTlsServer::start(&authority, BOTH).await;
     let [chain, key] = ["client.crt", "client.key"].map(|file| std::fs::read(authority.path(file)).unwrap());

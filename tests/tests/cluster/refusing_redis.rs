@@ -19,7 +19,7 @@ use tokio::time::sleep;
 const MESSAGE: &str = r#"{"userIds":[1],"message":"x"}"#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_redis_refuses_is_an_error_that_says_why_and_costs_no_connection() {
+async fn a_refusal_by_redis_is_an_error_with_its_reason_and_costs_no_connection() {
     let redis = Redis::start().await;
     let bus = RedisStreamsBus::new(RedisConfig::single(redis.url())).unwrap();
     bus.publish(&envelope("before")).await.unwrap();
@@ -120,7 +120,7 @@ async fn the_user_of_the_operations_guide_may_do_all_that_is_needed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_whose_heartbeats_are_refused_says_why_and_stays_down_until_one_comes_back() {
+async fn a_node_whose_heartbeats_are_refused_reports_why_and_stays_down_until_one_comes_back() {
     let redis = Redis::start().await;
     let bus = RedisStreamsBus::new(RedisConfig::single(redis.url())).unwrap();
     let mut events = Subscriber::up(&bus).await;

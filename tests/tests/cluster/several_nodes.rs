@@ -165,7 +165,7 @@ async fn a_client_that_comes_back_to_another_node_misses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_redis_nodes_serve_and_say_so_and_go_on_by_themselves() {
+async fn without_redis_nodes_serve_and_report_it_and_recover() {
     let mut redis = Redis::start().await;
     let (a, b) = (node(&redis).await, node(&redis).await);
     let mut socket = b.socket(1).await;
@@ -217,7 +217,7 @@ async fn without_redis_nodes_serve_and_say_so_and_go_on_by_themselves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_starts_without_redis_and_takes_nobody_in_before_it_knows_who_was_kicked() {
+async fn a_node_starts_without_redis_and_admits_no_client_before_it_has_read_the_kicks() {
     let mut redis = Redis::start().await;
     redis.kill();
     let demo = Demo::start_with(&[("REALTIME__REDIS__URL", &redis.url())]).await;

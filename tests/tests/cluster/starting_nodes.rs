@@ -28,7 +28,7 @@ async fn until_ready(hub: &Hub) {
 }
 
 #[actix_web::test]
-async fn what_is_too_old_for_a_node_that_starts_is_a_gap_for_whoever_had_a_cursor() {
+async fn entries_too_old_for_a_starting_node_are_a_gap_for_older_cursors() {
     let redis = Redis::start().await;
     let max_age = Duration::from_secs(1);
     let publisher = RedisStreamsBus::new(config(&redis, max_age)).unwrap();

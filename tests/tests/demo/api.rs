@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bad_requests_are_told_what_and_where() {
+async fn bad_requests_get_the_problem_and_its_place() {
     let demo = Demo::start().await;
     let long = json!({ "broadcast": true, "message": "x".repeat(65_537) }).to_string();
     for (body, expected) in [

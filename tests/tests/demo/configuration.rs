@@ -6,7 +6,7 @@ use serde_json::json;
 const OFF: &str = "false";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_module_that_is_off_has_no_route_and_says_so() {
+async fn a_disabled_module_has_no_route_and_is_printed_as_disabled() {
     for (websocket, sse) in [(true, true), (true, false), (false, true), (false, false)] {
         let mut settings = Vec::new();
         if !websocket {
@@ -90,7 +90,7 @@ async fn what_cannot_work_stops_the_start_with_its_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_configuration_file_that_names_no_users_lets_nobody_log_in() {
+async fn a_configuration_file_without_users_allows_no_login() {
     let file = tempfile::NamedTempFile::with_suffix(".yml").unwrap();
     let path = file.path().to_str().unwrap();
     let alice = json!({ "username": "alice", "password": "demo", "clientId": "web" });
@@ -123,7 +123,7 @@ async fn a_configuration_file_that_names_no_users_lets_nobody_log_in() {
 }
 
 #[test]
-fn check_config_warns_of_logins_that_everybody_knows() {
+fn check_config_warns_of_public_logins() {
     let mut command = std::process::Command::new(Demo::binary());
     command.arg("check-config").env("REALTIME__SERVER__HOST", "0.0.0.0");
     let output = command.output().unwrap();

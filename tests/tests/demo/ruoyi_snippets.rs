@@ -160,7 +160,7 @@ async fn a_farewell_ends_the_tokens_old_streams_and_who_is_still_there_comes_bac
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_stream_comes_back_by_itself_and_misses_nothing() {
+async fn a_broken_stream_reconnects_and_misses_nothing() {
     let demo = Demo::start_with(&[NO_WAIT]).await;
     let way = Way::to(&demo).await;
     let browser = browser_at(&format!("http://127.0.0.1:{}{BARE}", way.port)).await;

@@ -38,7 +38,7 @@ async fn ends(demo: &mut Demo, limit: Duration) -> ExitStatus {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_whose_log_nobody_reads_goes_on_delivering_and_stops_in_order() {
+async fn a_node_with_an_unread_log_still_delivers_and_stops_in_order() {
     let mut redis = Redis::start().await;
     let url = redis.url();
     let mut demo = Demo::start_unread(&[LOUD, ("REALTIME__REDIS__URL", &url)]).await;
@@ -69,7 +69,7 @@ async fn a_node_whose_log_nobody_reads_goes_on_delivering_and_stops_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_that_is_not_read_on_holds_nobody_up() {
+async fn a_log_that_is_not_read_on_blocks_nothing() {
     let (mut demo, _stderr) = Demo::start_ignored(&[LOUD]).await;
     // Far more than a pipe takes.
     for n in 0..600 {
@@ -107,7 +107,7 @@ async fn a_second_signal_ends_a_drain_at_once() {
 }
 
 #[test]
-fn commands_whose_output_nobody_reads_do_not_panic() {
+fn commands_with_unread_output_do_not_panic() {
     for arguments in [["check-config", "--config", "/nowhere.yml"], ["gen-token", "--user", "1"]] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);

@@ -70,7 +70,7 @@ fn quick_heartbeats() -> Settings {
 }
 
 #[actix_web::test]
-async fn a_starting_node_sends_nobody_its_history_as_news() {
+async fn a_starting_node_sends_no_client_its_history_as_new() {
     let bus = ScriptedBus::new();
     let server = Embedded::start(hub(&bus, Settings::default()));
     let news = async {
@@ -213,7 +213,7 @@ impl Bus for PanickingBus {
 }
 
 #[actix_web::test]
-async fn a_pump_that_panics_is_told_of() {
+async fn a_pump_that_panics_is_reported() {
     let hub = Hub::builder().bus(PanickingBus).start().unwrap();
     let problem = within("the hub's failure", hub.failed()).await;
     assert_eq!(problem, "the task `pump` has panicked");

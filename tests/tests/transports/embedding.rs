@@ -272,7 +272,7 @@ async fn the_process_wide_hub_is_installed_once() {
 }
 
 #[actix_web::test]
-async fn a_bus_that_is_away_is_an_error_and_not_silence() {
+async fn an_unavailable_bus_is_an_error_and_not_silence() {
     struct Away;
 
     impl Bus for Away {

@@ -50,7 +50,7 @@ async fn a_stream_that_is_broken_off_within_an_event_has_no_orderly_end() {
 }
 
 #[actix_web::test]
-async fn a_client_gives_no_orders_once_its_end_is_decided() {
+async fn input_of_a_client_is_ignored_once_its_end_is_decided() {
     let handled = Arc::new(AtomicUsize::new(0));
     let hub = Hub::builder().start().unwrap();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -62,7 +62,7 @@ async fn a_client_id_can_be_made_mandatory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_websocket_handshake_is_told_so() {
+async fn a_malformed_websocket_handshake_is_refused_with_its_fault() {
     let demo = Demo::start().await;
     let token = token(1);
     let request = |http: &str, upgrade: &str, version: &str| {

@@ -64,7 +64,7 @@ async fn an_empty_list_never_becomes_a_broadcast() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stopping_node_says_goodbye_and_when_to_come_back() {
+async fn a_stopping_node_closes_sessions_with_a_time_to_come_back() {
     let mut demo = Demo::start().await;
     let mut v1 = demo.socket_v1(1).await;
     assert_eq!(v1.json().await["type"], "hello");

@@ -166,7 +166,7 @@ fn a_server_needs_no_actix_system() {
 }
 
 #[actix_web::test]
-async fn whoever_leaves_before_the_answer_is_noticed() {
+async fn a_client_that_leaves_before_the_answer_is_noticed() {
     // Behind an answer that never comes, and behind an upgrade whose answer never comes.
     let hub = hub();
     let server = start(&hub, ServerKind::of_run(), 100, 1);

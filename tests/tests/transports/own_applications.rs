@@ -202,7 +202,7 @@ async fn a_session_ends_with_a_code_of_the_application() {
 }
 
 #[actix_web::test]
-async fn bytes_from_a_client_end_its_session_where_nobody_takes_them() {
+async fn bytes_from_a_client_end_its_session_without_a_handler_for_them() {
     let server = realtime_tests::Embedded::start(Hub::builder().start().unwrap());
     let mut socket = Socket::open(&server, &realtime_tests::token(1), &[], None).await.unwrap();
     let mut stream = EventStream::open(&server, &realtime_tests::token(1), None).await.unwrap();

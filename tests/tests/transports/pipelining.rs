@@ -32,14 +32,12 @@ const UNREAD: &str =
 const COUNT: usize = 20_000;
 
 #[actix_web::test]
-async fn pipelined_requests_whose_answers_nobody_reads_cost_neither_time_nor_memory() {
+async fn pipelined_requests_with_unread_answers_cost_neither_time_nor_memory() {
     if ServerKind::of_run() == ServerKind::Actix {
         // It decodes all that it has read, and spins when its buffer is full.
         return;
     }
-    if !in_own_process(
-        "pipelining::pipelined_requests_whose_answers_nobody_reads_cost_neither_time_nor_memory",
-    ) {
+    if !in_own_process("pipelining::pipelined_requests_with_unread_answers_cost_neither_time_nor_memory") {
         return;
     }
     let app = || {

@@ -45,7 +45,7 @@ impl Authenticator for Door {
 }
 
 #[actix_web::test]
-async fn a_refused_login_is_told_under_401_or_403_or_always_under_200_with_the_same_body() {
+async fn a_refused_login_is_answered_with_401_or_403_or_always_200_and_the_same_body() {
     for (error_status, statuses) in [(ErrorStatus::Http, [401, 403]), (ErrorStatus::Always200, [200, 200])] {
         let hub = Hub::builder().start().unwrap();
         let server = Embedded::start_telling(hub, Arc::new(Door), error_status);
@@ -68,7 +68,7 @@ async fn a_refused_login_is_told_under_401_or_403_or_always_under_200_with_the_s
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kicked_login_is_told_by_204_or_under_200_with_a_body() {
+async fn a_kicked_login_is_answered_with_204_or_with_200_and_a_body() {
     let ended = "this login was ended by an administrator";
     for (setting, status, on_a_stream) in [("401", 401, 204), ("200", 200, 200)] {
         let demo = Demo::start_with(&[("REALTIME__AUTH__ERRORSTATUS", setting)]).await;
@@ -116,7 +116,7 @@ async fn the_demo_tells_of_every_refused_login_as_it_is_configured_and_of_nothin
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_origin_that_is_not_text_or_is_one_of_two_lets_no_strange_page_in() {
+async fn an_origin_that_is_not_text_or_is_one_of_two_admits_no_foreign_page() {
     let demo = Demo::start().await;
     let own = format!("http://127.0.0.1:{}", demo.port());
     let open = async |origins: &[&[u8]]| {

@@ -114,7 +114,7 @@ async fn a_stalled_reader_is_broken_off_and_what_it_held_is_free() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_that_takes_nothing_ends_and_gives_its_memory_back() {
+async fn a_socket_that_takes_nothing_ends_and_its_memory_is_freed() {
     let demo = Demo::start_with(&[("REALTIME__OUTBOX__MAXSTALL", "1s")]).await;
     let stalled = demo.socket(1).await;
     let mut healthy = demo.socket(2).await;

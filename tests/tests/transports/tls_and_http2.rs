@@ -263,7 +263,7 @@ async fn a_reader_that_stalls_over_tls_is_broken_off() {
 }
 
 #[actix_web::test]
-async fn a_client_that_sends_nothing_is_answered_in_time_whatever_it_might_have_spoken() {
+async fn a_client_that_sends_nothing_is_answered_in_time_for_any_protocol() {
     let server = HttpServer::new(App::new)
         .workers(1)
         .client_request_timeout(Duration::from_millis(200))

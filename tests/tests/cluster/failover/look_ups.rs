@@ -33,7 +33,7 @@ async fn two_sentinels_that_hang_cost_nothing_but_a_moment() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn looking_up_the_master_stands_in_nobodys_way_and_keeps_its_connections() {
+async fn looking_up_the_master_delays_nothing_and_keeps_its_connections() {
     let redis = RedisSentinel::start().await;
     let node = RedisStreamsBus::new(RedisConfig::new(redis.topology())).unwrap();
     node.publish(&envelope("warm")).await.unwrap();

@@ -57,7 +57,7 @@ async fn a_planned_failover_loses_nothing_in_silence() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_isolated_old_master_is_left_by_everybody() {
+async fn an_isolated_old_master_is_left_by_all_nodes() {
     let redis = RedisSentinel::start().await;
     let (reader, publisher) = start(redis.topology()).await;
     publisher.some().await;

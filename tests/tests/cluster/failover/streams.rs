@@ -120,7 +120,7 @@ async fn a_master_that_hangs_and_comes_back_is_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_isolated_old_master_is_left_by_everybody_within_three_seconds() {
+async fn an_isolated_old_master_is_left_by_all_nodes_within_three_seconds() {
     let redis = RedisSentinel::start().await;
     // The publisher's bus has no subscriber, so no heartbeat helps it.
     let (reader, publisher) = start(redis.topology()).await;

@@ -35,7 +35,7 @@ async fn a_kick_that_failed_is_completed_by_repeating_it() {
 }
 
 #[actix_web::test]
-async fn what_a_failed_kick_refused_is_told_as_soon_as_redis_is_back() {
+async fn refusals_of_a_failed_kick_are_sent_as_soon_as_redis_is_back() {
     let mut redis = Redis::start().await;
     let (a, b) = (node(&redis, "a").await, node(&redis, "b").await);
     let (here, there) = (open(&a, 1, "t").unwrap(), open(&b, 1, "t").unwrap());
@@ -53,7 +53,7 @@ async fn what_a_failed_kick_refused_is_told_as_soon_as_redis_is_back() {
 }
 
 #[actix_web::test]
-async fn a_redis_that_was_emptied_is_told_again_what_is_refused() {
+async fn refusals_are_written_again_to_an_emptied_redis() {
     let redis = Redis::start().await;
     let (a, b) = (node(&redis, "a").await, node(&redis, "b").await);
     let _session = open(&a, 1, "t").unwrap();
@@ -78,7 +78,7 @@ async fn a_redis_that_was_emptied_is_told_again_what_is_refused() {
 }
 
 #[actix_web::test]
-async fn a_kick_that_redis_did_not_write_is_told_when_it_writes_again() {
+async fn a_kick_that_redis_did_not_write_is_sent_when_it_writes_again() {
     let redis = Redis::start().await;
     let (a, b) = (node(&redis, "a").await, node(&redis, "b").await);
     let (here, there) = (open(&a, 1, "t").unwrap(), open(&b, 1, "t").unwrap());

@@ -43,7 +43,7 @@ impl Gate {
 }
 
 #[actix_web::test]
-async fn a_node_that_restarts_lets_no_kicked_token_in() {
+async fn a_node_that_restarts_admits_no_kicked_token() {
     const ROUNDS: usize = 8;
     let redis = Redis::start().await;
     let a = node(&redis, "a").await;
@@ -74,7 +74,7 @@ async fn a_node_that_restarts_lets_no_kicked_token_in() {
 }
 
 #[actix_web::test]
-async fn a_node_that_cannot_reach_redis_at_its_start_takes_nobody_in_until_it_can() {
+async fn a_node_that_cannot_reach_redis_at_its_start_admits_no_client_until_it_can() {
     let redis = Redis::start().await;
     let a = node(&redis, "a").await;
     let _session = open(&a, 1, "t").unwrap();
@@ -119,7 +119,7 @@ async fn a_node_that_cannot_reach_redis_at_its_start_takes_nobody_in_until_it_ca
 }
 
 #[actix_web::test]
-async fn refusals_outlive_any_number_of_orders() {
+async fn refusals_outlive_any_number_of_commands() {
     let redis = Redis::start().await;
     let a = node(&redis, "a").await;
     let _session = open(&a, 1, "t").unwrap();
@@ -143,7 +143,7 @@ async fn a_node_starts_at_once_however_much_is_refused() {
 }
 
 #[actix_web::test]
-async fn orders_of_older_nodes_are_carried_out() {
+async fn commands_of_older_nodes_are_carried_out() {
     let redis = Redis::start().await;
     let order = |json: String| redis.cli(&["xadd", "{rt/control}:commands", "*", "v", "1", "c", &json]);
     let hash = |token: &str| serde_json::to_string(&TokenHash::of(token)).unwrap();

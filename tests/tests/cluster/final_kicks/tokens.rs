@@ -29,7 +29,7 @@ async fn a_kick_refuses_the_tokens_of_closing_sessions_too() {
 }
 
 #[actix_web::test]
-async fn whoever_dials_another_node_during_a_kick_keeps_nothing() {
+async fn a_connection_to_another_node_during_a_kick_ends() {
     const ROUNDS: usize = 30;
     let redis = Redis::start().await;
     let (a, b) = (node(&redis, "a").await, node(&redis, "b").await);

@@ -77,7 +77,7 @@ async fn a_token_that_was_not_signed_by_a_java_node_is_refused() {
 }
 
 #[actix_web::test]
-async fn what_redis_says_of_a_login_is_the_last_word() {
+async fn redis_decides_about_a_login() {
     let java = JavaLogins::start().await;
     let (server, _) = serve(config(&java.redis));
     let login = |change: &dyn Fn(&str)| {

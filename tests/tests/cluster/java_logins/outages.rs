@@ -15,7 +15,7 @@ fn config_at(topology: Topology) -> SaTokenConfig {
 }
 
 /// A login that cannot be checked: a WebSocket gets 503, a stream gets 200 and the time after which to come back.
-async fn nobody_can_say(server: &Embedded, token: &str) {
+async fn login_cannot_be_checked(server: &Embedded, token: &str) {
     assert_eq!(Socket::open(server, token, &[], None).await.err(), Some(503));
     let (status, response) = ask(server, &format!("Authorization=Bearer%20{token}"), &[]).await;
     assert_eq!((status, &response.headers()["content-type"]), (200, &"text/event-stream".parse().unwrap()));
@@ -26,13 +26,13 @@ async fn nobody_can_say(server: &Embedded, token: &str) {
 }
 
 #[actix_web::test]
-async fn a_redis_that_is_away_refuses_nobody_for_good() {
+async fn an_unavailable_redis_refuses_no_login_for_good() {
     let mut java = JavaLogins::start().await;
     let (server, _) = serve(config(&java.redis));
     let (token, query) = (java.login(1), format!("Authorization=Bearer%20{}", java.login(1)));
     admits(&server, &query, &[]).await;
     java.redis.kill();
-    nobody_can_say(&server, &token).await;
+    login_cannot_be_checked(&server, &token).await;
     // A malformed token is refused without a working Redis.
     assert_eq!(refusal_of(&server, "abc").await, "token is malformed");
     java.redis.restart().await;
@@ -42,7 +42,7 @@ async fn a_redis_that_is_away_refuses_nobody_for_good() {
 }
 
 #[actix_web::test]
-async fn a_redis_that_hangs_is_away_once_the_time_limit_is_over() {
+async fn a_redis_that_hangs_is_unavailable_once_the_time_limit_is_over() {
     let java = JavaLogins::start().await;
     let limit = Duration::from_millis(500);
     let redis = RedisConfig::single(java.redis.url()).command_timeout(limit);
@@ -53,7 +53,7 @@ async fn a_redis_that_hangs_is_away_once_the_time_limit_is_over() {
     // The first uses open connections, the second has to open new ones.
     for _ in 0..2 {
         let start = Instant::now();
-        nobody_can_say(&server, &token).await;
+        login_cannot_be_checked(&server, &token).await;
         let waited = start.elapsed();
         assert!(waited >= limit && waited < 6 * limit, "two look-ups took {waited:?}");
     }
@@ -73,7 +73,7 @@ async fn logins_are_found_under_sentinel_also_after_a_failover() {
     assert!(refusal_of(&server, &Payload::of(1).sign()).await.starts_with("token is unknown"));
     let old = redis.master().unwrap();
     redis.kill(old);
-    nobody_can_say(&server, &token).await;
+    login_cannot_be_checked(&server, &token).await;
     redis.failed_over_from(old).await;
     // As soon as the connections lead to the new master.
     let token = login(&redis);
@@ -119,7 +119,7 @@ async fn many_handshakes_at_once_share_a_connection() {
 }
 
 #[actix_web::test]
-async fn a_connection_that_was_closed_meanwhile_costs_no_handshake() {
+async fn a_connection_that_was_closed_while_idle_costs_no_handshake() {
     let java = JavaLogins::start().await;
     let (server, _) = serve(config(&java.redis));
     let query = format!("Authorization=Bearer%20{}", java.login(1));

@@ -55,7 +55,7 @@ async fn a_limit_for_all_logins_is_honoured() {
 }
 
 #[actix_web::test]
-async fn a_token_that_says_nothing_is_whose_redis_says() {
+async fn the_user_of_an_opaque_token_is_in_redis() {
     let java = JavaLogins::start().await;
     let (server, authenticator) = serve(
         SaTokenConfig::new(java.redis.url(), "").style(SaTokenStyle::Opaque).dynamic_active_timeout(false),
@@ -195,7 +195,7 @@ async fn the_watch_looks_up_more_logins_than_fit_into_one_question() {
 }
 
 #[actix_web::test]
-async fn while_redis_is_away_the_watch_ends_nobody() {
+async fn while_redis_is_unavailable_the_watch_ends_no_session() {
     let mut java = JavaLogins::start().await;
     let (server, authenticator) = serve(config(&java.redis));
     let _watch = authenticator.watch(server.hub.clone(), PERIOD);

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{calls, changed, changes, node, open, until_count, until_scripts, watcher};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sessions_in_the_topic_presence_are_told_in_both_modes() {
+async fn sessions_in_the_topic_presence_receive_changes_in_both_modes() {
     let redis = Redis::start().await;
     for mode in ["streams", "pubsub"] {
         let settings = [
@@ -37,7 +37,7 @@ async fn sessions_in_the_topic_presence_are_told_in_both_modes() {
 }
 
 #[actix_web::test]
-async fn changes_are_read_only_while_somebody_listens() {
+async fn changes_are_read_only_while_there_are_listeners() {
     let redis = Redis::start().await;
     let hubs = [node(&redis), node(&redis)];
     let _session = open(&hubs[0], 1);

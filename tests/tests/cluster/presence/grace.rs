@@ -74,7 +74,7 @@ async fn who_comes_back_within_the_grace_has_been_online_all_the_time() {
 }
 
 #[actix_web::test]
-async fn a_node_that_drains_tells_nobody_offline_who_comes_back_when_told() {
+async fn a_draining_node_reports_no_user_offline_who_comes_back_in_time() {
     let redis = Redis::start().await;
     let (stays, stops) = (node(&redis), node(&redis));
     let hubs = [stays, stops];
@@ -111,7 +111,7 @@ async fn a_node_that_drains_tells_nobody_offline_who_comes_back_when_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_of_a_rolling_restart_takes_nobody_offline() {
+async fn a_node_of_a_rolling_restart_takes_no_user_offline() {
     const USERS: i64 = 20;
     let redis = Redis::start().await;
     let settings = [("REALTIME__REDIS__URL", &*redis.url())];
@@ -148,7 +148,7 @@ async fn a_node_of_a_rolling_restart_takes_nobody_offline() {
 }
 
 #[actix_web::test]
-async fn who_was_told_to_come_back_is_waited_for_so_long() {
+async fn the_grace_of_a_drained_user_includes_the_time_to_come_back() {
     let redis = Redis::start().await;
     let local = Hub::builder().start().unwrap();
     for hubs in [vec![local], vec![node(&redis), node(&redis)]] {

@@ -119,7 +119,7 @@ async fn a_node_that_hung_for_longer_than_its_lease_has_its_users_back() {
 }
 
 #[actix_web::test]
-async fn a_redis_that_hung_takes_nobody_for_dead() {
+async fn a_redis_that_hung_takes_no_node_for_dead() {
     let redis = Redis::start().await;
     let hubs = [node(&redis), node(&redis), node(&redis)];
     let _sessions = [open(&hubs[0], 1), open(&hubs[1], 2), open(&hubs[2], 3)];

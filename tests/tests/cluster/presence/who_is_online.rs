@@ -20,7 +20,7 @@ async fn the_presence_of_a_cluster_conforms() {
 }
 
 #[actix_web::test]
-async fn a_presence_that_is_off_says_so() {
+async fn a_presence_that_is_off_is_an_error() {
     let hub = Hub::builder().presence(|_| NoPresence).start().unwrap();
     let _session = open(&hub, 1);
     let error = hub.presence().is_online(&[1.into()]).await.unwrap_err();

@@ -64,7 +64,7 @@ async fn without_redis_publishing_is_an_error_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn redis_restarted_20_times_is_a_gap_each_time_and_delivery_goes_on() {
+async fn redis_restarted_20_times_is_a_gap_each_time_and_delivery_resumes() {
     let mut redis = Redis::start().await;
     let (node, other) = (bus(&redis), bus(&redis));
     let mut events = Subscriber::up(&node).await;
@@ -171,7 +171,7 @@ async fn a_publisher_that_is_cut_leaves_the_subscription_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_subscription_that_lives_but_hears_nothing_is_down() {
+async fn an_open_subscription_that_receives_nothing_is_down() {
     let redis = Redis::start().await;
     let bus = bus(&redis);
     let mut events = Subscriber::up(&bus).await;
@@ -190,7 +190,7 @@ async fn a_subscription_that_lives_but_hears_nothing_is_down() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_takes_nothing_gets_a_gap_and_holds_no_memory() {
+async fn a_subscriber_that_takes_nothing_gets_a_gap_and_holds_no_memory() {
     let redis = Redis::start().await;
     let (slow, fast) = (bus(&redis), bus(&redis));
     let mut events = Subscriber::up(&slow).await;

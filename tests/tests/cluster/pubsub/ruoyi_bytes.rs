@@ -155,7 +155,7 @@ async fn what_java_nodes_publish_reaches_the_sessions_it_is_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_those_bytes_cannot_say_is_refused_by_name() {
+async fn envelopes_that_those_bytes_cannot_express_are_refused_by_name() {
     let redis = Redis::start().await;
     let bus = bus(&redis);
     let topics = |names: &[&str]| {

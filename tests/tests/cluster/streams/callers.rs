@@ -32,7 +32,7 @@ async fn the_streams_bus_conforms() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_callers_get_their_own_answers_whoever_gives_up() {
+async fn many_callers_get_their_own_answers_when_others_cancel() {
     let redis = Redis::start().await;
     // Few mostly go alone, many in batches.
     for (callers, each) in [(3, 1000), (30, 200), (300, 40)] {

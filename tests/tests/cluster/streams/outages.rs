@@ -21,7 +21,7 @@ use tokio::time::{sleep, sleep_until};
 use super::{bus, insist, is_hole};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_redis_publishing_is_an_error_at_once_and_goes_on_when_it_is_there() {
+async fn without_redis_publishing_is_an_error_at_once_and_works_when_it_is_there() {
     let port = free_port();
     let bus = RedisStreamsBus::new(RedisConfig::single(format!("redis://127.0.0.1:{port}/"))).unwrap();
     let mut events = bus.subscribe();
@@ -223,7 +223,7 @@ async fn connections_that_are_cut_lose_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_emptied_redis_is_a_new_history_that_everybody_notices() {
+async fn an_emptied_redis_is_a_new_history_that_all_nodes_notice() {
     let redis = Redis::start().await;
     let (a, b) = (bus(&redis), bus(&redis));
     let mut events = Subscriber::up(&a).await;

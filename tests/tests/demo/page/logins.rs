@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{ALICE, connected, fill_in, signed_in};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_password_is_said_and_the_right_one_still_works() {
+async fn a_wrong_password_is_reported_and_the_right_one_still_works() {
     let demo = Demo::start().await;
     let alice = Browser::start().await;
     alice.open(&demo.url("/")).await;
@@ -83,7 +83,7 @@ async fn a_reload_keeps_the_login_and_leaves_no_connection_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_comes_back_by_itself_when_its_server_does() {
+async fn a_page_reconnects_when_its_server_is_back() {
     let demo = Demo::start_with(&[("REALTIME__SSE__RETRY", "200ms")]).await;
     let alice = signed_in(&demo, "alice").await;
     let port = demo.port().to_string();

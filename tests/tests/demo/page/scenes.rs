@@ -62,7 +62,7 @@ async fn two_tabs_of_one_browser_are_two_users_who_chat() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_notice_reaches_everybody_on_both_transports() {
+async fn a_notice_reaches_all_users_on_both_transports() {
     let demo = Demo::start().await;
     let (alice, bob) = alice_and_bob(&demo).await;
     alice.fill("#notice-title", "Planned maintenance").await;
@@ -115,7 +115,7 @@ async fn an_approval_reaches_its_applicant_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_dashboard_moves_for_everybody_who_watches() {
+async fn the_dashboard_moves_for_all_who_watch() {
     let demo = Demo::start().await;
     let (alice, bob) = alice_and_bob(&demo).await;
     alice.click("#dashboard-start").await;

@@ -25,7 +25,7 @@ async fn the_list_shows_who_is_online_and_who_has_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_list_follows_within_a_second_when_somebody_comes_or_goes() {
+async fn the_list_follows_within_a_second_when_a_user_comes_or_goes() {
     let demo = Demo::start().await;
     let alice = signed_in(&demo, "alice").await;
     alice.sees("#online-total", "1 online").await;

@@ -94,7 +94,7 @@ async fn a_claim_that_is_dropped_or_made_twice_changes_nothing() {
 }
 
 #[actix_web::test]
-async fn a_stream_that_a_middleware_reads_by_itself_is_not_taken_from_under_its_head() {
+async fn a_stream_that_a_middleware_reads_is_not_taken_over() {
     /// Answers with the first block of a stream that its client never sees.
     async fn first_block(
         request: HttpRequest,
@@ -124,7 +124,7 @@ async fn a_stream_that_a_middleware_reads_by_itself_is_not_taken_from_under_its_
 }
 
 #[actix_web::test]
-async fn a_handler_goes_on_while_its_client_reads_nothing() {
+async fn a_handler_continues_while_its_client_reads_nothing() {
     let hub = hub();
     let (go, gone) = oneshot::channel::<()>();
     let (gone, count) = (Mutex::new(Some(gone)), Arc::new(AtomicUsize::new(0)));

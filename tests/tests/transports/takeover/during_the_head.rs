@@ -160,7 +160,7 @@ async fn a_peer_that_stalls_during_the_head_is_broken_off() {
 }
 
 #[actix_web::test]
-async fn whoever_leaves_during_the_lift_leaves_nothing_behind() {
+async fn a_client_that_leaves_during_the_takeover_leaves_nothing_behind() {
     let server = Embedded::start(hub());
     for (request, _) in requests(1) {
         for end in 0..4 {
