@@ -233,7 +233,7 @@ impl Bus for PerTopic {
 async fn a_bus_that_subscribes_for_each_topic_conforms() {
     let bus = MemoryBus::new();
     let make = || PerTopic { bus: bus.clone(), topics: Arc::default() };
-    bus_conforms(make, &BusTerms::without_positions()).await;
+    bus_conforms(make, &BusTerms::without_positions().with_ids()).await;
 }
 
 fn hubs(count: usize) -> Vec<Hub> {
