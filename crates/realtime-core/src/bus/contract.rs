@@ -184,7 +184,7 @@ pub enum BusError {
     Unsupported(String),
     /// The envelope was sent to the bus, which did not answer: it may or may not have been accepted. After a retry it may
     /// be delivered twice, unless it has an [id](crate::EnvelopeId) and the bus recognizes ids.
-    #[error("the bus may or may not have taken it: {0}")]
+    #[error("the bus is unavailable, and may have accepted it: {0}")]
     OutcomeUnknown(String),
 }
 
