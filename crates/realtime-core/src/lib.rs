@@ -49,9 +49,6 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod auth;
-#[cfg(feature = "bench")]
-#[doc(hidden)]
-pub mod bench;
 pub mod bus;
 mod close;
 #[cfg(any(test, feature = "conformance"))]

@@ -43,9 +43,6 @@
 
 mod backoff;
 mod batcher;
-#[cfg(feature = "bench")]
-#[doc(hidden)]
-pub mod bench;
 mod cluster;
 mod commands;
 mod config;

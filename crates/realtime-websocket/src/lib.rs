@@ -64,9 +64,6 @@
 //! - `jwt` (default): `JwtAuthenticator`. Without it, implement [`Authenticator`].
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-#[cfg(feature = "bench")]
-#[doc(hidden)]
-pub mod bench;
 mod close;
 mod config;
 mod connection;
