@@ -84,6 +84,16 @@ impl Socket {
         serde_json::from_str(&self.text().await).unwrap()
     }
 
+    /// The next message of `realtime.v1`; heartbeats may come before it.
+    pub async fn message(&mut self) -> Value {
+        loop {
+            let frame = self.json().await;
+            if frame["type"] != "ping" {
+                return frame;
+            }
+        }
+    }
+
     /// Reads on until the Close frame, answers it, and returns its code; 1006 when the connection broke without one.
     pub async fn close_code(&mut self) -> u16 {
         within("a WebSocket's end", async {

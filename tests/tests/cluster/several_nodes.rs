@@ -82,7 +82,7 @@ async fn a_node_that_is_stopped_while_the_stream_overruns_it_tells_a_gap_and_the
     assert_eq!(socket.json().await["type"], "hello");
     let mut stream = stops.stream(1).await;
     runs.publish_to(1, "0").await;
-    assert_eq!(socket.json().await["data"], "0");
+    assert_eq!(socket.message().await["data"], "0");
     assert_eq!(stream.data().await, "0");
     let signal = |signal: &str| {
         let pid = stops.pid().to_string();
@@ -155,7 +155,7 @@ async fn a_client_that_comes_back_to_another_node_misses_nothing() {
     b.publish_to(1, "missed").await;
     let mut back = Socket::open(&b, &token, &["realtime.v1"], Some(&cursor)).await.unwrap();
     assert_eq!(back.json().await["recovered"], true);
-    assert_eq!(back.json().await["data"], "missed");
+    assert_eq!(back.message().await["data"], "missed");
     // A node that has just started has read the window too.
     let c = node(&redis).await;
     let mut on_c = EventStream::open(&c, &token, Some(&cursor)).await.unwrap();
@@ -207,7 +207,7 @@ async fn without_redis_nodes_serve_and_report_it_and_recover() {
     // The history is another one, so a gap comes before what follows.
     let gap = v1.json().await;
     assert_eq!((&gap["type"], &gap["reason"]), (&json!("gap"), &json!("bus")));
-    assert_eq!(v1.json().await["data"], "back");
+    assert_eq!(v1.message().await["data"], "back");
     ready(&b).await;
     let seen = "Publishing fails, nodes are unready within 2 s, connections stay and new ones are taken in. Publishing \
                 works within 2 s of the start; a gap comes before what follows.";

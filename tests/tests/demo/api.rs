@@ -145,7 +145,7 @@ async fn one_session_can_be_kicked_alone() {
     assert_eq!(answer, json!({ "closed": 1 }));
     assert_eq!(first.close_code().await, 4409);
     demo.publish_to(1, "still here").await;
-    assert_eq!(second.json().await["data"], "still here");
+    assert_eq!(second.message().await["data"], "still here");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,8 +196,8 @@ async fn a_publish_with_the_same_key_is_one_and_a_session_can_be_left_out() {
     let last = demo.publish_to(1, "last").await;
     assert_eq!((other.text().await, other.text().await), ("paid".into(), "not to all".into()));
     assert_eq!(other.text().await, "last");
-    assert_eq!(left_out.json().await["id"], first.as_str());
-    assert_eq!(left_out.json().await["id"], last.as_str());
+    assert_eq!(left_out.message().await["id"], first.as_str());
+    assert_eq!(left_out.message().await["id"], last.as_str());
     for (field, value, problem) in [
         ("idempotencyKey", "a b", "idempotencyKey: an envelope's id has 1 to 64"),
         ("exceptSession", "me", "exceptSession: a session's id has 32 hexadecimal digits"),

@@ -95,11 +95,11 @@ async fn a_starting_node_sends_no_client_its_history_as_new() {
     assert_eq!(raw.text().await, "new");
     let hello = fresh.json().await;
     assert_eq!((&hello["recovered"], &hello["cursor"]), (&Value::Null, &json!("7.3")));
-    assert_eq!(fresh.json().await["data"], "new");
+    assert_eq!(fresh.message().await["data"], "new");
     let hello = back.json().await;
     assert_eq!((&hello["recovered"], &hello["cursor"]), (&json!(true), &json!("7.2")));
     for text in ["old", "new"] {
-        assert_eq!(back.json().await["data"], text);
+        assert_eq!(back.message().await["data"], text);
     }
     for text in ["old", "old", "new"] {
         assert_eq!(stream.data().await, text);

@@ -170,7 +170,7 @@ async fn handlers_of_an_applications_own_open_both_transports() {
         hub.publish(envelope(room)).await.unwrap();
     }
     assert_eq!(raw.text().await, "to 42");
-    assert_eq!(v1_socket.json().await["data"], "to 42");
+    assert_eq!(v1_socket.message().await["data"], "to 42");
 
     // Refusals are those of the crates' own routes.
     assert_eq!(Socket::open_at(&server, path, &cookie).await.err(), Some(429));
@@ -186,7 +186,7 @@ async fn handlers_of_an_applications_own_open_both_transports() {
     let cursor = hello["cursor"].as_str().unwrap();
     let mut back = Socket::open_at(&server, &format!("{path}?cursor={cursor}"), &v1).await.unwrap();
     assert_eq!(back.json().await["recovered"], true);
-    assert_eq!(back.json().await["data"], "to 42");
+    assert_eq!(back.message().await["data"], "to 42");
     tokio::join!(hub.drain(), async { assert_eq!(back.close_code().await, 1012) });
     assert_eq!(Socket::open_at(&server, path, &cookie).await.err(), Some(503));
     let (status, stream) = get("/rooms/42/stream").await;
@@ -238,9 +238,9 @@ async fn hubs_on_one_bus_are_one_cluster() {
     a.sockets.publish_all("missed").await.unwrap();
     let mut moved = Socket::open(&b, &token(1), &["realtime.v1"], Some(&cursor)).await.unwrap();
     assert_eq!(moved.json().await["recovered"], true);
-    assert_eq!(moved.json().await["data"], "missed");
+    assert_eq!(moved.message().await["data"], "missed");
     b.sockets.send_message_all("only on b").unwrap();
-    assert_eq!(moved.json().await["data"], "only on b");
+    assert_eq!(moved.message().await["data"], "only on b");
 }
 
 #[actix_web::test]

@@ -148,7 +148,7 @@ async fn a_token_may_be_offered_as_subprotocol() {
     assert_eq!((SUBPROTOCOL, RAW_SUBPROTOCOL), ("realtime.v1", "realtime.raw"));
     server.hub.publish_to_user(5, "to both").await.unwrap();
     assert_eq!(raw.text().await, "to both");
-    assert_eq!(v1.json().await["data"], "to both");
+    assert_eq!(v1.message().await["data"], "to both");
     assert_eq!(open("bearer.5").await.unwrap_err(), 400, "a browser would fail without another entry");
     assert_eq!(open("realtime.v1").await.unwrap_err(), 401);
 }
@@ -165,12 +165,12 @@ async fn bytes_go_both_ways() {
         socket.0.send(WsMessage::binary(vec![1, 2, 3])).await.unwrap();
     }
     assert_eq!(binary(&mut raw).await, [3, 2, 1]);
-    assert_eq!(v1.json().await["base64"], "AwIB");
+    assert_eq!(v1.message().await["base64"], "AwIB");
     let envelope =
         Envelope::to_users([5], Scope::Only(realtime_websocket::TRANSPORT), Message::binary(vec![0, 255]));
     let position = server.hub.publish(envelope.unwrap()).await.unwrap().position.unwrap().to_string();
     assert_eq!(binary(&mut raw).await, [0, 255]);
-    let message = v1.json().await;
+    let message = v1.message().await;
     assert_eq!(
         (&message["id"], &message["base64"], message.get("data")),
         (&position.into(), &"AP8=".into(), None)
@@ -182,9 +182,13 @@ async fn bytes_go_both_ways() {
 }
 
 async fn binary(socket: &mut Socket) -> Vec<u8> {
-    match within("a frame", socket.0.next()).await.unwrap().unwrap() {
-        WsMessage::Binary(bytes) => bytes.to_vec(),
-        other => panic!("no bytes but {other:?}"),
+    loop {
+        match within("a frame", socket.0.next()).await.unwrap().unwrap() {
+            WsMessage::Binary(bytes) => return bytes.to_vec(),
+            // The server's question whether everything has arrived.
+            WsMessage::Ping(_) => {}
+            other => panic!("no bytes but {other:?}"),
+        }
     }
 }
 
@@ -193,12 +197,14 @@ async fn a_session_ends_with_a_code_of_the_application() {
     let server = start();
     let mut socket = Socket::open_at(&server, "/t/a/resource/websocket?Authorization=5", &[]).await.unwrap();
     socket.send("go").await;
-    match within("a Close frame", socket.0.next()).await.unwrap().unwrap() {
-        WsMessage::Close(Some(frame)) => {
-            assert_eq!((u16::from(frame.code), frame.reason.as_str()), (4001, "moved"));
+    let frame = loop {
+        match within("a Close frame", socket.0.next()).await.unwrap().unwrap() {
+            WsMessage::Close(frame) => break frame.expect("it has a code"),
+            WsMessage::Ping(_) => {}
+            other => panic!("no Close frame but {other:?}"),
         }
-        other => panic!("no Close frame but {other:?}"),
-    }
+    };
+    assert_eq!((u16::from(frame.code), frame.reason.as_str()), (4001, "moved"));
 }
 
 #[actix_web::test]

@@ -27,9 +27,9 @@ async fn v1_greets_numbers_and_recovers() {
     let mut back = Socket::open(&demo, &token, &["realtime.v1"], Some(&first)).await.unwrap();
     let hello = back.json().await;
     assert_eq!((&hello["recovered"], &hello["cursor"]), (&json!(true), &json!(first)));
-    assert_eq!(back.json().await["id"], json!(missed));
+    assert_eq!(back.message().await["id"], json!(missed));
     let live = demo.publish_to(1, "c").await;
-    assert_eq!(back.json().await["id"], json!(live));
+    assert_eq!(back.message().await["id"], json!(live));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,7 +47,7 @@ async fn a_cursor_that_cannot_be_honoured_is_a_gap() {
         let gap = socket.json().await;
         assert_eq!((&gap["type"], &gap["reason"]), (&json!("gap"), &json!(reason)), "{cursor}");
         if let Some(data) = first_message {
-            assert_eq!(socket.json().await["data"], data, "what is left follows the gap");
+            assert_eq!(socket.message().await["data"], data, "what is left follows the gap");
         }
     }
 }
@@ -83,7 +83,7 @@ async fn one_cursor_serves_both_transports() {
     assert_eq!(stream.data().await, "b");
     let mut socket = Socket::open(&demo, &token, &["realtime.v1"], Some(&cursor)).await.unwrap();
     assert_eq!(socket.json().await["recovered"], json!(true));
-    assert_eq!(socket.json().await["data"], "b");
+    assert_eq!(socket.message().await["data"], "b");
 }
 
 #[tokio::test(flavor = "multi_thread")]
