@@ -1,0 +1,436 @@
+import { StoredCursor, order } from './cursor.js';
+import type { End } from './end.js';
+import { openEventSource } from './eventsource.js';
+import { type Bus, type Gap, type Link, type Message, type Sink, endpoint } from './link.js';
+import { type Options, type Platform, type Transport, defaultStorage, platform } from './options.js';
+import { Readers } from './readers.js';
+import { openStream } from './stream.js';
+import { openWebSocket } from './websocket.js';
+
+export interface Status {
+  /**
+   * `idle`: not begun. `connecting`: an attempt is under way. `live`: messages arrive. `waiting`: the next attempt comes
+   * at `until`. `refused`: the server does not want this login. `closed`: ended in order. The last two are final.
+   */
+  state: 'idle' | 'connecting' | 'live' | 'waiting' | 'refused' | 'closed';
+  transport?: Transport;
+  /** Time of the next attempt, in ms since 1970; absent while an `EventSource` reconnects by itself. */
+  until?: number;
+  /** Close code of the WebSocket or HTTP status of the event stream that has ended. */
+  code?: number;
+  reason?: string;
+}
+
+/** What the handlers of an event get. */
+export type EventOf<E extends string> = E extends 'gap'
+  ? Gap
+  : E extends 'status'
+    ? Status
+    : E extends 'bus'
+      ? Bus
+      : Message;
+
+interface Attempt {
+  transport: Transport;
+  /** The cursor that it began behind. */
+  cursor: string | null;
+  link?: Link;
+  /** When its session began, and when something came last. */
+  liveAt?: number;
+  heardAt: number;
+  /** Waits for the beginning of the session, later for heartbeats. */
+  timer?: unknown;
+  /** Waits for the answer to a ping. */
+  pinged?: unknown;
+}
+
+/** Connection to a realtime server that comes back by itself. */
+export class Connection implements AsyncIterable<Message> {
+  readonly #options: Options;
+  readonly #platform: Platform;
+  readonly #transports: Transport[];
+  readonly #stored: StoredCursor;
+  readonly #readers: Readers;
+  readonly #handlers = new Map<string, Set<(value: any) => void>>();
+  readonly #sleepless: () => void;
+  #status: Status = { state: 'idle' };
+  #cursor: string | null;
+  #bus: number | null = null;
+  #duplicates = 0;
+  #pingInterval: number;
+
+  #attempt: Attempt | undefined;
+  /** Attempt at the preferred transport beside a live one. */
+  #trial: Attempt | undefined;
+  #trialTimer: unknown;
+  #trials = 0;
+  /** Counts attempts, so that a late token is known as such. */
+  #round = 0;
+  #waitTimer: unknown;
+  /** Whether the server has said when to come back. */
+  #hinted = false;
+  /** Ends in a row without a session that lasted. */
+  #failures = 0;
+  /** Failures in a row to open the preferred transport. */
+  #unopened = 0;
+  #token: string | undefined;
+  /** The token that was refused, once another one has been asked for. */
+  #refused: string | undefined;
+
+  constructor(options: Options) {
+    this.#options = options;
+    this.#platform = platform(options.dial);
+    this.#transports = (options.transports ?? ['websocket', 'sse']).filter(
+      transport =>
+        endpoint(options, transport) &&
+        (transport === 'websocket' ? this.#platform.WebSocket : this.#platform.fetch || this.#platform.EventSource),
+    );
+    if (!this.#transports.length) throw new Error('realtime: no transport has an address and is supported here');
+    const { url, name = '', storage = defaultStorage() } = options;
+    const address = typeof url === 'string' ? url : (url.websocket ?? url.sse);
+    this.#stored = new StoredCursor(storage, `realtime:${address}:${name}`);
+    this.#cursor = options.cursor ?? this.#stored.read();
+    this.#pingInterval = options.heartbeat ?? 20_000;
+    this.#readers = new Readers(options.maxBehind ?? 10_000, () => this.#store());
+    this.#sleepless = this.#platform.wake(() => this.#wake());
+    // Handlers that are set right after `connect` miss nothing.
+    queueMicrotask(() => this.#status.state === 'idle' && this.#open());
+  }
+
+  get status(): Status {
+    return this.#status;
+  }
+
+  /** Position behind the last message, `null` where none is known yet. */
+  get cursor(): string | null {
+    return this.#cursor;
+  }
+
+  /** Messages that came a second time and were left out. */
+  get duplicates(): number {
+    return this.#duplicates;
+  }
+
+  /**
+   * Calls a handler with each message of an event, with all messages (`*`), gaps (`gap`), states of the connection
+   * (`status`) or of the bus behind it (`bus`). Returns what ends that.
+   */
+  on<E extends string>(event: E, handler: (value: EventOf<E>) => void): () => void {
+    const handlers = this.#handlers.get(event) ?? new Set();
+    this.#handlers.set(event, handlers.add(handler));
+    if (!OWN.has(event)) this.#attempt?.link?.listen?.(event);
+    return () => void handlers.delete(handler);
+  }
+
+  /** The messages that come from now on. */
+  [Symbol.asyncIterator](): AsyncIterableIterator<Message> {
+    return this.#readers.open();
+  }
+
+  /**
+   * Sends a text to the service's handler.
+   * @throws {Error} when no WebSocket is live
+   */
+  send(text: string): void {
+    const link = this.#status.state === 'live' ? this.#attempt?.link : undefined;
+    if (!link?.send) {
+      const { state, transport = 'no transport' } = this.#status;
+      throw new Error(`realtime: cannot send, ${state} over ${transport}`);
+    }
+    link.send(text);
+  }
+
+  /** Ends the connection for good. Its stored cursor stays. */
+  close(): void {
+    this.#finish({ state: 'closed', reason: 'closed by the client' });
+  }
+
+  async #open(): Promise<void> {
+    const round = this.#drop();
+    const transport = this.#transports[this.#unopened >= 2 ? 1 : 0] ?? this.#transports[0]!;
+    this.#set({ state: 'connecting', transport });
+    if (round !== this.#round) return;
+    try {
+      const { token } = this.#options;
+      this.#token ??= typeof token === 'string' ? token : await token();
+    } catch (error) {
+      if (round === this.#round) this.#retry({ reason: `no token: ${error}`, verdict: 'retry' });
+      return;
+    }
+    if (round !== this.#round) return;
+    if (!this.#token || this.#token === this.#refused) {
+      this.#finish({ state: 'refused', code: 401, reason: this.#token ? 'the token was refused' : 'no token' });
+      return;
+    }
+    this.#dial(transport, false);
+  }
+
+  /** Begins to open a session, which is told to the attempt's own sink while the attempt counts. */
+  #dial(transport: Transport, trial: boolean): void {
+    const { setTimeout, now } = this.#platform;
+    const attempt: Attempt = { transport, cursor: this.#cursor, heardAt: now() };
+    if (trial) this.#trial = attempt;
+    else this.#attempt = attempt;
+    const counts = () => attempt === this.#attempt || attempt === this.#trial;
+    const fail = (end: End) => {
+      if (!counts()) return;
+      this.#release(attempt);
+      if (attempt === this.#trial) {
+        this.#trial = undefined;
+        this.#planTrial();
+      } else {
+        this.#attempt = undefined;
+        this.#ended(attempt, end);
+      }
+    };
+    const sink: Sink = {
+      live: (cursor, pingInterval) => counts() && this.#live(attempt, cursor, pingInterval),
+      broken: () => {
+        if (attempt !== this.#attempt) return;
+        this.#set({ state: 'waiting', transport, reason: 'broken off' });
+        this.#limit(attempt, fail);
+      },
+      heard: () => {
+        attempt.heardAt = now();
+        this.#platform.clearTimeout(attempt.pinged);
+        attempt.pinged = undefined;
+      },
+      message: message => attempt === this.#attempt && this.#message(message),
+      gap: gap => attempt === this.#attempt && this.#gap(gap),
+      cursor: cursor => attempt === this.#attempt && this.#advance(cursor),
+      bus: downSince => attempt === this.#attempt && this.#tellBus(downSince),
+      end: fail,
+    };
+    this.#limit(attempt, fail);
+    const open =
+      transport === 'websocket'
+        ? openWebSocket
+        : this.#platform.fetch && (this.#options.sse !== 'eventsource' || !this.#platform.EventSource)
+          ? openStream
+          : openEventSource;
+    const events = [...this.#handlers.keys()].filter(event => !OWN.has(event));
+    try {
+      attempt.link = open(
+        { platform: this.#platform, options: this.#options, token: this.#token!, cursor: this.#cursor, events },
+        sink,
+      );
+    } catch (error) {
+      setTimeout(() => fail({ reason: String(error), verdict: 'retry' }), 0);
+    }
+  }
+
+  /** Gives an attempt so long to begin its session. A server may take 5 s to tell where it begins. */
+  #limit(attempt: Attempt, fail: (end: End) => void): void {
+    this.#platform.clearTimeout(attempt.timer);
+    attempt.timer = this.#platform.setTimeout(
+      () => fail({ reason: 'no answer', verdict: 'retry', stale: true }),
+      OPEN_LIMIT,
+    );
+  }
+
+  #live(attempt: Attempt, cursor: string | null, pingInterval?: number): void {
+    if (attempt === this.#trial) {
+      // Begun in a history that has ended meanwhile: what it replays cannot be told from what is known.
+      const known = this.#cursor && attempt.cursor && order(this.#cursor, attempt.cursor);
+      if (known === undefined || (this.#cursor && !attempt.cursor)) {
+        this.#unopened = 0;
+        this.#open();
+        return;
+      }
+      this.#release(this.#attempt!);
+      this.#attempt = attempt;
+      this.#trial = undefined;
+    }
+    const { transport } = attempt;
+    attempt.liveAt = this.#platform.now();
+    this.#pingInterval = pingInterval ?? this.#pingInterval;
+    if (transport === this.#transports[0]) this.#unopened = this.#trials = 0;
+    else this.#planTrial();
+    this.#advance(cursor);
+    this.#watch(attempt);
+    this.#set({ state: 'live', transport });
+  }
+
+  /** Redials when nothing has come for longer than heartbeats take. */
+  #watch(attempt: Attempt): void {
+    const { clearTimeout, setTimeout, now } = this.#platform;
+    clearTimeout(attempt.timer);
+    // Its heartbeats are not to be seen.
+    if (attempt.link?.listen) return;
+    const limit = this.#pingInterval + SLACK;
+    const silent = now() - attempt.heardAt;
+    // A clock that was put back says nothing about the silence.
+    if (silent >= limit) this.#silent(attempt);
+    else attempt.timer = setTimeout(() => this.#watch(attempt), silent < 0 ? limit : limit - silent);
+    if (silent < 0) attempt.heardAt = now();
+  }
+
+  #silent(attempt: Attempt): void {
+    if (attempt !== this.#attempt) return;
+    this.#release(attempt);
+    this.#attempt = undefined;
+    this.#ended(attempt, { reason: 'silence', verdict: 'retry' });
+  }
+
+  #wake(): void {
+    const attempt = this.#attempt;
+    if (this.#status.state === 'waiting' && !this.#hinted) this.#open();
+    if (this.#status.state !== 'live' || !attempt) return;
+    if (attempt.link?.ping) {
+      if (attempt.pinged !== undefined) return;
+      attempt.pinged = this.#platform.setTimeout(() => attempt === this.#attempt && this.#open(), WAKE_LIMIT);
+      try {
+        attempt.link.ping();
+      } catch {
+        this.#open();
+      }
+    } else if (this.#platform.now() - attempt.heardAt >= WAKE_LIMIT) {
+      // A stream cannot be asked.
+      this.#open();
+    }
+  }
+
+  #ended(attempt: Attempt, end: End): void {
+    if (attempt.liveAt === undefined) {
+      // Turn by turn once both have failed.
+      this.#unopened = attempt.transport === this.#transports[0] ? this.#unopened + 1 : 1;
+      // A refused handshake looks like a broken network.
+      if (this.#transports.length === 1 && attempt.transport === 'websocket' && this.#unopened > 1) end.stale = true;
+    } else if (this.#platform.now() - attempt.liveAt >= STABLE) {
+      this.#failures = 0;
+      this.#refused = undefined;
+    }
+    const asked = typeof this.#options.token === 'function';
+    const { code, reason, verdict } = end;
+    if (verdict === 'token' && asked && this.#refused === undefined) {
+      this.#refused = this.#token;
+      this.#token = undefined;
+      this.#open();
+    } else if (verdict === 'retry') {
+      if (end.stale && asked) this.#token = undefined;
+      this.#retry(end);
+    } else {
+      this.#finish({ state: verdict === 'closed' ? 'closed' : 'refused', code, reason });
+    }
+  }
+
+  /** Waits: at random up to a bound that doubles, and the server's own time if it gave one. */
+  #retry({ code, reason, retry, broken }: End): void {
+    const round = this.#drop();
+    const { base = 1000, cap = 30_000 } = this.#options.backoff ?? {};
+    const jitter = this.#platform.random() * Math.min(cap, base * 2 ** this.#failures++);
+    this.#hinted = retry !== undefined && !broken;
+    const pause = retry === undefined ? jitter : retry + (this.#failures > 1 ? jitter : 0);
+    this.#waitTimer = this.#platform.setTimeout(() => round === this.#round && this.#open(), pause);
+    this.#set({ state: 'waiting', until: this.#platform.now() + pause, code, reason });
+  }
+
+  #planTrial(): void {
+    this.#platform.clearTimeout(this.#trialTimer);
+    const after = (this.#options.upgradeAfter ?? 60_000) * Math.min(10, 2 ** this.#trials++);
+    this.#trialTimer = this.#platform.setTimeout(() => {
+      if (this.#status.state === 'live') this.#dial(this.#transports[0]!, true);
+    }, after);
+  }
+
+  /** Ends whatever is open or planned. Returns the number of the round that begins. */
+  #drop(): number {
+    this.#platform.clearTimeout(this.#waitTimer);
+    this.#platform.clearTimeout(this.#trialTimer);
+    for (const attempt of [this.#attempt, this.#trial]) if (attempt) this.#release(attempt);
+    this.#attempt = this.#trial = undefined;
+    return ++this.#round;
+  }
+
+  #release(attempt: Attempt): void {
+    this.#platform.clearTimeout(attempt.timer);
+    this.#platform.clearTimeout(attempt.pinged);
+    attempt.link?.close();
+  }
+
+  #finish(status: Status): void {
+    if (this.#over) return;
+    this.#drop();
+    this.#sleepless();
+    this.#set(status);
+    this.#readers.close();
+  }
+
+  get #over(): boolean {
+    return this.#status.state === 'closed' || this.#status.state === 'refused';
+  }
+
+  #message(message: Message): void {
+    const { id, event } = message;
+    if (this.#known(id)) {
+      this.#duplicates++;
+      return;
+    }
+    const before = this.#cursor;
+    this.#cursor = id ?? before;
+    this.#readers.push(message, before);
+    if (!OWN.has(event)) this.#emit(event, message);
+    this.#emit('*', message);
+    this.#store();
+  }
+
+  #gap(gap: Gap): void {
+    // Whoever was given a later cursor has been told.
+    if (this.#known(gap.cursor) && gap.cursor !== this.#cursor) return;
+    this.#cursor = gap.cursor ?? this.#cursor;
+    this.#emit('gap', gap);
+    this.#store();
+  }
+
+  #advance(cursor: string | null | undefined): void {
+    if (!cursor || this.#known(cursor)) return;
+    this.#cursor = cursor;
+    this.#store();
+  }
+
+  /** Whether a position is at or before the cursor. */
+  #known(id: string | null): boolean {
+    return id !== null && this.#cursor !== null && (order(id, this.#cursor) ?? 1) <= 0;
+  }
+
+  #store(): void {
+    const behind = this.#readers.behind();
+    const cursor = behind === undefined ? this.#cursor : behind;
+    if (cursor) this.#stored.write(cursor);
+  }
+
+  #tellBus(downSince: number | null): void {
+    if (downSince === this.#bus) return;
+    this.#bus = downSince;
+    this.#emit('bus', { downSince });
+  }
+
+  #set(status: Status): void {
+    this.#status = status;
+    this.#emit('status', status);
+  }
+
+  #emit(event: string, value: unknown): void {
+    for (const handler of [...(this.#handlers.get(event) ?? [])]) {
+      try {
+        handler(value);
+      } catch (error) {
+        // Reported as any uncaught error; the other handlers and messages go on.
+        this.#platform.setTimeout(() => {
+          throw error;
+        }, 0);
+      }
+    }
+  }
+}
+
+/** Names of events that are no messages. */
+const OWN = new Set(['gap', 'status', 'bus', '*']);
+/** Milliseconds: for the beginning of a session. */
+const OPEN_LIMIT = 10_000;
+/** Milliseconds that a heartbeat may be late. */
+const SLACK = 5000;
+/** Milliseconds for an answer after waking up. */
+const WAKE_LIMIT = 2000;
+/** Milliseconds after which a session counts as one that lasted. */
+const STABLE = 5000;

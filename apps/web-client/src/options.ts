@@ -1,0 +1,116 @@
+import type { CursorStorage } from './cursor.js';
+
+export type Transport = 'websocket' | 'sse';
+
+export interface Options {
+  /** Address of the endpoints' folder, such as `https://example.com/resource`, or of each endpoint. */
+  url: string | { websocket?: string; sse?: string };
+  /**
+   * The token, or a function that gets one. The function is asked at the first attempt, and again when the server no
+   * longer takes the last one.
+   */
+  token: string | (() => string | Promise<string>);
+  /** The kind of application, the claim `clientid` of the token. */
+  clientId?: string;
+  /** Headers of event streams. With them the token goes into the header `Authorization` there, not into the URL. */
+  headers?: Record<string, string>;
+  /** Transports in order of preference. Default `['websocket', 'sse']`. */
+  transports?: Transport[];
+  /** Name of the query parameter with the token. Default `Authorization`. */
+  tokenName?: string;
+  /** Where a WebSocket's token goes: as subprotocol (default, kept out of logs) or into the query. */
+  websocketToken?: 'protocol' | 'query';
+  /** How event streams are read. Default `fetch`, and `eventsource` where there is no fetch. */
+  sse?: 'fetch' | 'eventsource';
+  /** Cursor to begin behind. It beats the stored one. */
+  cursor?: string;
+  /** Where the cursor survives a reload. Default `sessionStorage`, where there is one; `null` for nowhere. */
+  storage?: CursorStorage | null;
+  /** Part of the storage's key, for several connections to one address, or one per user. */
+  name?: string;
+  /** Milliseconds: bounds of the random pause before an attempt, which double from `base` up to `cap`. */
+  backoff?: { base?: number; cap?: number };
+  /** Milliseconds between heartbeats of event streams, as the server's `heartbeat.interval`. Default 20000. */
+  heartbeat?: number;
+  /** Milliseconds on another transport until the preferred one is tried again; doubles up to ten times. Default 60000. */
+  upgradeAfter?: number;
+  /** Messages that a reader may lie behind before its iteration fails. Default 10000. */
+  maxBehind?: number;
+  /** The platform, where it is no browser. */
+  dial?: Dial;
+}
+
+/** Sockets, requests, timers and chance. What is absent is taken from the global object. */
+export interface Dial {
+  WebSocket?: new (url: string, protocols: string[]) => SocketLike;
+  EventSource?: new (url: string) => EventSourceLike;
+  fetch?: (url: string, init: RequestInit) => Promise<Response>;
+  setTimeout?: (run: () => void, ms: number) => unknown;
+  clearTimeout?: (timer: any) => void;
+  /** Milliseconds since 1970. */
+  now?: () => number;
+  /** From 0 to 1. */
+  random?: () => number;
+  /** Calls `awake` when the application comes back to the network or to the foreground. Returns what ends that. */
+  wake?: (awake: () => void) => () => void;
+}
+
+/** The part of `WebSocket` that is used. */
+export interface SocketLike {
+  readonly readyState: number;
+  onmessage: ((event: any) => void) | null;
+  onclose: ((event: any) => void) | null;
+  onerror: ((event: any) => void) | null;
+  send(data: string): void;
+  close(code?: number): void;
+}
+
+/** The part of `EventSource` that is used. */
+export interface EventSourceLike {
+  readonly readyState: number;
+  onopen: ((event: any) => void) | null;
+  onerror: ((event: any) => void) | null;
+  addEventListener(type: string, listener: (event: any) => void): void;
+  close(): void;
+}
+
+export type Platform = Required<Omit<Dial, 'WebSocket' | 'EventSource' | 'fetch'>> &
+  Pick<Dial, 'WebSocket' | 'EventSource' | 'fetch'>;
+
+/** The given parts and the global object's in place of the others. */
+export function platform(dial: Dial = {}): Platform {
+  const g = globalThis;
+  return {
+    WebSocket: g.WebSocket,
+    EventSource: g.EventSource,
+    fetch: g.fetch && ((url, init) => g.fetch(url, init)),
+    setTimeout: (run, ms) => g.setTimeout(run, ms),
+    clearTimeout: timer => g.clearTimeout(timer),
+    now: () => Date.now(),
+    random: () => Math.random(),
+    wake,
+    ...dial,
+  };
+}
+
+/** `sessionStorage`, or `null` where there is none or the page may not use it. */
+export function defaultStorage(): CursorStorage | null {
+  try {
+    return globalThis.sessionStorage ?? null;
+  } catch {
+    return null;
+  }
+}
+
+function wake(awake: () => void): () => void {
+  if (typeof document === 'undefined') return () => {};
+  const visible = () => document.visibilityState === 'visible' && awake();
+  addEventListener('online', awake);
+  addEventListener('pageshow', awake);
+  document.addEventListener('visibilitychange', visible);
+  return () => {
+    removeEventListener('online', awake);
+    removeEventListener('pageshow', awake);
+    document.removeEventListener('visibilitychange', visible);
+  };
+}

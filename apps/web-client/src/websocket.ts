@@ -1,0 +1,76 @@
+import { verdictOfClose } from './end.js';
+import { address, type Link, type Request, type Sink } from './link.js';
+
+/** Opens a WebSocket that speaks `realtime.v1`. */
+export function openWebSocket(request: Request, sink: Sink): Link {
+  const token = request.token.replace(/^Bearer /i, '');
+  // Only the characters of an HTTP token may stand in a subprotocol.
+  const asProtocol = request.options.websocketToken !== 'query' && /^[\w!#$%&'*+.^`|~-]+$/.test(token);
+  const url = address(request, 'websocket', !asProtocol).replace(/^http/, 'ws');
+  const protocols = ['realtime.v1', ...(asProtocol ? [`bearer.${token}`] : [])];
+  const socket = new request.platform.WebSocket!(url, protocols);
+  const send = (frame: object) => socket.send(JSON.stringify(frame));
+  const close = () => {
+    socket.onmessage = socket.onclose = null;
+    socket.close(1000);
+  };
+  let bye: { reason: string; retry: number | null } | undefined;
+
+  socket.onmessage = ({ data }) => {
+    sink.heard();
+    let frame;
+    try {
+      frame = JSON.parse(data);
+    } catch {
+      close();
+      sink.end({ reason: 'a frame is no JSON', verdict: 'retry' });
+      return;
+    }
+    switch (frame.type) {
+      case 'hello':
+        sink.live(frame.cursor, frame.pingInterval);
+        break;
+      case 'message':
+        sink.message({
+          id: frame.id ?? null,
+          event: frame.event,
+          data: frame.data ?? '',
+          ...(frame.base64 === undefined ? {} : { bytes: bytes(frame.base64) }),
+        });
+        break;
+      case 'gap':
+        sink.gap({ reason: frame.reason, cursor: frame.cursor ?? null, spread: frame.spread ?? 0 });
+        break;
+      case 'ping':
+        send({ type: 'pong' });
+        sink.cursor(frame.cursor);
+        sink.bus(frame.busDownSince ?? null);
+        break;
+      case 'bye':
+        bye = { reason: frame.reason, retry: frame.retry ?? null };
+    }
+  };
+  // A `close` follows.
+  socket.onerror = () => {};
+  socket.onclose = ({ code, reason }) =>
+    sink.end({
+      code,
+      reason: bye?.reason || reason || 'broken off',
+      retry: bye?.retry ?? undefined,
+      verdict: verdictOfClose(code, bye),
+    });
+
+  return {
+    send(text) {
+      // A browser drops it without a word.
+      if (socket.readyState !== 1) throw new Error('realtime: cannot send, the socket is closing');
+      send({ type: 'message', data: text });
+    },
+    ping: () => send({ type: 'ping' }),
+    close,
+  };
+}
+
+function bytes(base64: string): Uint8Array {
+  return Uint8Array.from(atob(base64), character => character.charCodeAt(0));
+}
