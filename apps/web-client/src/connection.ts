@@ -5,6 +5,7 @@ import { type Bus, type Gap, type Link, type Message, type Sink, endpoint } from
 import { type Options, type Platform, type Transport, defaultStorage, platform } from './options.js';
 import { Readers } from './readers.js';
 import { openStream } from './stream.js';
+import { isExpired } from './token.js';
 import { openWebSocket } from './websocket.js';
 
 export interface Status {
@@ -152,7 +153,8 @@ export class Connection implements AsyncIterable<Message> {
     if (round !== this.#round) return;
     try {
       const { token } = this.#options;
-      this.#token ??= typeof token === 'string' ? token : await token();
+      if (typeof token === 'string') this.#token = token;
+      else if (!this.#token || isExpired(this.#token, this.#platform.now())) this.#token = await token();
     } catch (error) {
       if (round === this.#round) this.#retry({ reason: `no token: ${error}`, verdict: 'retry' });
       return;
@@ -196,7 +198,7 @@ export class Connection implements AsyncIterable<Message> {
         attempt.pinged = undefined;
       },
       message: message => attempt === this.#attempt && this.#message(message),
-      gap: gap => attempt === this.#attempt && this.#gap(gap),
+      gap: gap => attempt === this.#attempt && this.#gap(gap, attempt.cursor),
       cursor: cursor => attempt === this.#attempt && this.#advance(cursor),
       bus: downSince => attempt === this.#attempt && this.#tellBus(downSince),
       end: fail,
@@ -339,6 +341,7 @@ export class Connection implements AsyncIterable<Message> {
     this.#platform.clearTimeout(this.#trialTimer);
     for (const attempt of [this.#attempt, this.#trial]) if (attempt) this.#release(attempt);
     this.#attempt = this.#trial = undefined;
+    this.#hinted = false;
     return ++this.#round;
   }
 
@@ -374,9 +377,11 @@ export class Connection implements AsyncIterable<Message> {
     this.#store();
   }
 
-  #gap(gap: Gap): void {
-    // Whoever was given a later cursor has been told.
-    if (this.#known(gap.cursor) && gap.cursor !== this.#cursor) return;
+  #gap(gap: Gap, begun: string | null): void {
+    // In a switch the other transport has told it. A gap in front of where the attempt began is another matter: a
+    // history that lost its end.
+    const { cursor } = gap;
+    if (cursor && cursor !== this.#cursor && this.#known(cursor) && begun && order(begun, cursor)! <= 0) return;
     this.#cursor = gap.cursor ?? this.#cursor;
     this.#emit('gap', gap);
     this.#store();

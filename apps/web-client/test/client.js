@@ -44,8 +44,9 @@ export async function until(client, what, condition, ms = 15_000) {
         if (value) resolve(value);
       };
       timer = setTimeout(() => {
-        const { seen, gaps, states } = client;
-        reject(new Error(`${what}: not within ${ms} ms; ${JSON.stringify({ seen: seen.slice(-5), gaps, states })}`));
+        const seen = client.seen.slice(-5).map(({ id, data }) => [id, data.slice(0, 80)]);
+        const told = { seen, gaps: client.gaps, states: client.states.slice(-10) };
+        reject(new Error(`${what}: not within ${ms} ms; ${JSON.stringify(told)}`));
       }, ms);
       for (const event of ['*', 'gap', 'status', 'bus']) stop.push(client.on(event, look));
       look();

@@ -137,3 +137,32 @@ test('pauses grow up to the cap, at random', async t => {
   client.close();
   assert.deepEqual(pauses, [50, 200, 100, 800, 800, 800]);
 });
+
+test('any faults at any time lose and double nothing', { timeout: 60_000 }, async t => {
+  const proxy = await through(t);
+  const me = user++;
+  const client = open(t, { url: proxy.url(), token: token(me), upgradeAfter: 20, backoff: { base: 20, cap: 50 } });
+  const reader = client[Symbol.asyncIterator]();
+  await live(client);
+  const sent = [];
+  for (let round = 0; round < 60; round++) {
+    proxy.blocked = Math.random() < 0.4;
+    proxy.down = false;
+    for (let i = Math.random() * 40; i > 0; i--) sent.push(await demo.publish(me, 'x'.repeat(Math.random() * 5000)));
+    if (Math.random() < 0.3) await live(client);
+    proxy.down = Math.random() < 0.2;
+    proxy.cut();
+  }
+  proxy.blocked = proxy.down = false;
+  await until(client, 'all', () => client.seen.length >= sent.length);
+  const ids = client.seen.map(({ id }) => id);
+  assert.deepEqual(ids, sent);
+  assert.deepEqual(client.gaps, []);
+  const transports = new Set(client.states.filter(({ state }) => state === 'live').map(({ transport }) => transport));
+  assert.deepEqual(transports, new Set(['websocket', 'sse']));
+  const read = [];
+  while (read.length < sent.length) read.push((await reader.next()).value.id);
+  assert.deepEqual(read, sent);
+  const sessions = client.states.filter(({ state }) => state === 'live').length;
+  t.diagnostic(`${sent.length} messages, ${sessions} sessions, ${client.duplicates} doubles left out`);
+});

@@ -1,0 +1,232 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { createServer } from 'node:http';
+import { once } from 'node:events';
+import { live, open, state, texts, until } from './client.js';
+import { token } from './demo.js';
+
+/** WebSockets whose server is the test: `opened` gives the next one that the client opens. */
+function sockets() {
+  const made = [];
+  const wanted = [];
+  class Socket {
+    readyState = 1;
+    sent = [];
+    constructor(url, protocols) {
+      Object.assign(this, { url, protocols });
+      const next = wanted.shift();
+      if (next) next(this);
+      else made.push(this);
+    }
+    send(text) {
+      this.sent.push(JSON.parse(text));
+    }
+    close() {
+      this.closed = true;
+    }
+    say(...frames) {
+      for (const frame of frames) this.onmessage?.({ data: JSON.stringify(frame) });
+    }
+    hello(cursor = '7.0', more = {}) {
+      this.say({ type: 'hello', session: 's', recovered: null, cursor, pingInterval: 20_000, ...more });
+    }
+    message(id, data = id, event = 'message') {
+      this.say({ type: 'message', id, event, data });
+    }
+    end(code, reason = '') {
+      this.onclose?.({ code, reason });
+    }
+  }
+  const opened = () => made.shift() ?? new Promise(resolve => wanted.push(resolve));
+  return { Socket, opened };
+}
+
+function fake(t, options = {}) {
+  const { Socket, opened } = sockets();
+  const { dial, ...rest } = options;
+  const client = open(t, {
+    url: 'https://example.com/resource/',
+    token: 'the-token',
+    transports: ['websocket'],
+    backoff: { base: 1, cap: 1 },
+    dial: { WebSocket: Socket, ...dial },
+    ...rest,
+  });
+  return { client, opened };
+}
+
+test('the token goes into the subprotocol, and into the query when it has other characters', async t => {
+  const plain = await fake(t).opened();
+  assert.equal(plain.url, 'wss://example.com/resource/websocket?clientid=web');
+  assert.deepEqual(plain.protocols, ['realtime.v1', 'bearer.the-token']);
+  const bearer = await fake(t, { token: 'Bearer x/y=' }).opened();
+  assert.equal(bearer.url, 'wss://example.com/resource/websocket?Authorization=Bearer%20x%2Fy%3D&clientid=web');
+  assert.deepEqual(bearer.protocols, ['realtime.v1']);
+});
+
+test('bytes, and frames of types that are not known', async t => {
+  const { client, opened } = fake(t);
+  const socket = await opened();
+  socket.hello();
+  socket.say({ type: 'of a later version' }, { type: 'message', id: '7.1', event: 'file', base64: 'AP+A' });
+  assert.deepEqual(client.seen, [{ id: '7.1', event: 'file', data: '', bytes: Uint8Array.of(0, 255, 128) }]);
+});
+
+test('pings are answered, and tell of the bus', async t => {
+  const { client, opened } = fake(t);
+  const told = [];
+  client.on('bus', ({ downSince }) => told.push(downSince));
+  const socket = await opened();
+  socket.hello();
+  const ping = { type: 'ping', cursor: '7.4' };
+  socket.say(ping, { ...ping, busDownSince: 17 }, { ...ping, busDownSince: 17 }, ping);
+  assert.deepEqual(told, [17, null]);
+  assert.deepEqual(socket.sent, Array.from({ length: 4 }, () => ({ type: 'pong' })));
+  assert.equal(client.cursor, '7.4');
+});
+
+test('messages without a position are never taken for doubles', async t => {
+  const { client, opened } = fake(t);
+  const socket = await opened();
+  socket.hello(null);
+  socket.message(null, 'a');
+  socket.message(null, 'a');
+  assert.deepEqual(texts(client), ['a', 'a']);
+  assert.equal(client.cursor, null);
+});
+
+test('a history that lies before the known one is announced and handed out', async t => {
+  const { client, opened } = fake(t);
+  const first = await opened();
+  first.hello('7.99');
+  first.message('7.100');
+  first.end(1006);
+  const second = await opened();
+  assert.match(second.url, /cursor=7.100/);
+  // The server has lost what was behind 7.50.
+  second.hello('7.100', { recovered: false });
+  second.say({ type: 'gap', reason: 'cursor', cursor: '7.50', spread: 0 });
+  second.message('7.51');
+  assert.equal(client.gaps.length, 1);
+  assert.deepEqual(texts(client), ['7.100', '7.51']);
+});
+
+test('messages whose event has the name of a state come with the others', async t => {
+  const { client, opened } = fake(t);
+  const states = [];
+  client.on('status', value => states.push(value));
+  const socket = await opened();
+  socket.hello();
+  socket.message('7.1', 'a', 'status');
+  assert.deepEqual(texts(client), ['a']);
+  assert.ok(states.every(value => value.state));
+});
+
+test('a frame that is no JSON ends the connection, and the client comes back', async t => {
+  const { client, opened } = fake(t);
+  const socket = await opened();
+  socket.hello();
+  socket.onmessage({ data: 'hello' });
+  assert.equal(socket.closed, true);
+  assert.equal(client.status.reason, 'a frame is no JSON');
+  (await opened()).hello();
+  await live(client);
+});
+
+test('a text on a socket that is closing is refused aloud', async t => {
+  const { client, opened } = fake(t);
+  const socket = await opened();
+  socket.hello();
+  socket.readyState = 2;
+  assert.throws(() => client.send('lost'), /closing/);
+});
+
+test('a socket that cannot be made counts as a failure', async t => {
+  class Socket {
+    constructor() {
+      throw new SyntaxError('no such protocol');
+    }
+  }
+  const client = open(t, { url: '/resource', token: 'x', transports: ['websocket'], dial: { WebSocket: Socket } });
+  assert.match((await state(client, 'waiting')).reason, /no such protocol/);
+});
+
+test('what an earlier socket still says is not heard', async t => {
+  const { client, opened } = fake(t);
+  const first = await opened();
+  first.hello();
+  const { onmessage, onclose } = first;
+  first.end(1006);
+  const second = await opened();
+  second.hello();
+  onmessage({ data: JSON.stringify({ type: 'message', id: '7.1', event: 'message', data: 'late' }) });
+  onclose({ code: 4409, reason: 'kicked' });
+  assert.equal(client.status.state, 'live');
+  assert.deepEqual(client.seen, []);
+});
+
+test('a token whose end has passed is replaced before it is refused', async t => {
+  const tokens = [token(1, 3600), token(1, 7200)];
+  let now = Date.now();
+  let asked = 0;
+  const { opened } = fake(t, { token: () => tokens[asked++], dial: { now: () => now } });
+  const first = await opened();
+  first.hello();
+  now += 3_700_000;
+  first.end(1006);
+  assert.deepEqual((await opened()).protocols[1], `bearer.${tokens[1]}`);
+});
+
+test('a switch between histories begins anew instead of telling it twice', async t => {
+  const { Socket, opened } = sockets();
+  const bytes = new TextEncoder();
+  let stream;
+  const fetch = async () => {
+    const body = new ReadableStream({ start: controller => void (stream = controller) });
+    return new Response(body, { headers: { 'content-type': 'text/event-stream' } });
+  };
+  const client = open(t, {
+    url: 'https://example.com/resource',
+    token: 'x',
+    upgradeAfter: 1,
+    backoff: { base: 1, cap: 1 },
+    dial: { WebSocket: Socket, fetch },
+  });
+  (await opened()).end(1006);
+  (await opened()).end(1006);
+  while (!stream) await new Promise(setImmediate);
+  const say = text => stream.enqueue(bytes.encode(text));
+  say(':connected\nid:7.5\n\n');
+  await live(client, 'sse');
+  const trial = await opened();
+  assert.match(trial.url, /cursor=7.5/);
+  say('event:gap\nid:8.0\ndata:{"reason":"bus","spread":5}\n\nid:8.1\ndata:one\n\n');
+  await until(client, 'one', () => client.seen.length === 1);
+  trial.hello('7.5');
+  assert.equal(trial.closed, true);
+  const next = await opened();
+  assert.match(next.url, /cursor=8.1/);
+  next.hello('8.1');
+  next.message('8.2', 'two');
+  await live(client, 'websocket');
+  assert.deepEqual(texts(client), ['one', 'two']);
+  assert.equal(client.gaps.length, 1);
+});
+
+test('Retry-After is kept to, and waking up does not cut it short', async t => {
+  const server = createServer((_, response) => response.writeHead(503, { 'Retry-After': '7' }).end('{"msg":"later"}'));
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.after(() => server.close());
+  let awake;
+  const client = open(t, {
+    url: `http://127.0.0.1:${server.address().port}`,
+    token: 'x',
+    transports: ['sse'],
+    dial: { now: () => 0, wake: call => ((awake = call), () => {}) },
+  });
+  const { code, reason, until: time } = await state(client, 'waiting');
+  assert.deepEqual([code, reason, time], [503, 'later', 7000]);
+  awake();
+  assert.equal(client.status.state, 'waiting');
+});
