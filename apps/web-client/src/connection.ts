@@ -298,9 +298,6 @@ export class Connection implements AsyncIterable<Message> {
       this.#unopened = attempt.transport === this.#transports[0] ? this.#unopened + 1 : 1;
       // A refused handshake looks like a broken network.
       if (this.#transports.length === 1 && attempt.transport === 'websocket' && this.#unopened > 1) end.stale = true;
-    } else if (this.#platform.now() - attempt.liveAt >= STABLE) {
-      this.#failures = 0;
-      this.#refused = undefined;
     }
     const asked = typeof this.#options.token === 'function';
     const { code, reason, verdict } = end;
@@ -345,10 +342,15 @@ export class Connection implements AsyncIterable<Message> {
     return ++this.#round;
   }
 
+  /** Ends an attempt. After a session that lasted, failures count anew. */
   #release(attempt: Attempt): void {
     this.#platform.clearTimeout(attempt.timer);
     this.#platform.clearTimeout(attempt.pinged);
     attempt.link?.close();
+    if (attempt.liveAt !== undefined && this.#platform.now() - attempt.liveAt >= STABLE) {
+      this.#failures = 0;
+      this.#refused = undefined;
+    }
   }
 
   #finish(status: Status): void {

@@ -12,11 +12,11 @@ export interface Options {
   token: string | (() => string | Promise<string>);
   /** The kind of application, the claim `clientid` of the token. */
   clientId?: string;
-  /** Headers of event streams. With them the token goes into the header `Authorization` there, not into the URL. */
+  /** Headers of event streams. With them the token goes into a header there, too, and not into the URL. */
   headers?: Record<string, string>;
   /** Transports in order of preference. Default `['websocket', 'sse']`. */
   transports?: Transport[];
-  /** Name of the query parameter with the token. Default `Authorization`. */
+  /** Name of the parameter and header with the token. Default `Authorization`. */
   tokenName?: string;
   /** Where a WebSocket's token goes: as subprotocol (default, kept out of logs) or into the query. */
   websocketToken?: 'protocol' | 'query';

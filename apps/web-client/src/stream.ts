@@ -44,11 +44,11 @@ export function openStream(request: Request, sink: Sink): Link {
     }
   };
   const run = async () => {
-    const inHeader = options.headers;
-    const response = await platform.fetch!(address(request, 'sse', !inHeader), {
+    const { headers, tokenName = 'Authorization' } = options;
+    const response = await platform.fetch!(address(request, 'sse', !headers), {
       headers: {
         Accept: 'text/event-stream',
-        ...(inHeader && { Authorization: `Bearer ${token.replace(/^Bearer /i, '')}`, ...inHeader }),
+        ...(headers && { [tokenName]: `Bearer ${token.replace(/^Bearer /i, '')}`, ...headers }),
       },
       cache: 'no-store',
       signal: abort.signal,

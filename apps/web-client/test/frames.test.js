@@ -230,3 +230,35 @@ test('Retry-After is kept to, and waking up does not cut it short', async t => {
   awake();
   assert.equal(client.status.state, 'waiting');
 });
+
+test('after a session that lasted pauses are short again, also when waking up has ended it', async t => {
+  let now = 0;
+  let awake;
+  const dial = { now: () => now, random: () => 1, wake: call => ((awake = call), () => {}) };
+  const { client, opened } = fake(t, { dial, backoff: { base: 1, cap: 100 } });
+  const pauses = [];
+  client.on('status', ({ state, until }) => state === 'waiting' && pauses.push(until - now));
+  for (let i = 0; i < 3; i++) (await opened()).end(1006);
+  const lasted = await opened();
+  lasted.hello();
+  now += 10_000;
+  lasted.send = () => {
+    throw new Error('dead');
+  };
+  awake();
+  (await opened()).end(1006);
+  assert.deepEqual(pauses, [1, 2, 4, 1]);
+});
+
+test('a token in a header has the name that the server goes by', async t => {
+  const asked = [];
+  const fetch = async (url, { headers }) => {
+    asked.push([url, headers]);
+    return new Response(null, { status: 204 });
+  };
+  const options = { url: 'https://example.com', token: 'x', tokenName: 'satoken', headers: {}, transports: ['sse'] };
+  await state(open(t, { ...options, dial: { fetch } }), 'refused');
+  assert.deepEqual(asked, [
+    ['https://example.com/sse?clientid=web', { Accept: 'text/event-stream', satoken: 'Bearer x' }],
+  ]);
+});
