@@ -6,8 +6,8 @@ export class Proxy {
   #pairs = new Set();
   /** Whether WebSocket handshakes are broken off. */
   blocked = false;
-  /** Whether nothing passes, while connections stay open. */
-  stalled = false;
+  /** The server's port, for new connections. */
+  target;
   /** Whether connections are broken off at once. */
   down = false;
   handshakes = 0;
@@ -15,7 +15,8 @@ export class Proxy {
 
   static async start(port) {
     const proxy = new Proxy();
-    proxy.server = createServer(client => proxy.#take(client, port));
+    proxy.target = port;
+    proxy.server = createServer(client => proxy.#take(client));
     proxy.server.listen(0, '127.0.0.1');
     await once(proxy.server, 'listening');
     proxy.port = proxy.server.address().port;
@@ -26,13 +27,13 @@ export class Proxy {
     return `http://127.0.0.1:${this.port}${path}`;
   }
 
-  #take(client, port) {
+  #take(client) {
     this.connections++;
     if (this.down) {
       client.destroy();
       return;
     }
-    const server = connect(port, '127.0.0.1');
+    const server = connect(this.target, '127.0.0.1');
     const pair = [client, server];
     const end = () => {
       client.destroy();
