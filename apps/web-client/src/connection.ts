@@ -1,9 +1,9 @@
 import { StoredCursor, order } from './cursor.js';
 import type { End } from './end.js';
 import { openEventSource } from './eventsource.js';
+import { Inbox } from './inbox.js';
 import { type Bus, type Gap, type Link, type Message, type Sink, endpoint } from './link.js';
 import { type Options, type Platform, type Transport, defaultStorage, platform } from './options.js';
-import { Readers } from './readers.js';
 import { openStream } from './stream.js';
 import { isExpired } from './token.js';
 import { openWebSocket } from './websocket.js';
@@ -50,14 +50,9 @@ export class Connection implements AsyncIterable<Message> {
   readonly #options: Options;
   readonly #platform: Platform;
   readonly #transports: Transport[];
-  readonly #stored: StoredCursor;
-  readonly #readers: Readers;
-  readonly #handlers = new Map<string, Set<(value: any) => void>>();
+  readonly #inbox: Inbox;
   readonly #sleepless: () => void;
   #status: Status = { state: 'idle' };
-  #cursor: string | null;
-  #bus: number | null = null;
-  #duplicates = 0;
   #pingInterval: number;
 
   #attempt: Attempt | undefined;
@@ -89,10 +84,14 @@ export class Connection implements AsyncIterable<Message> {
     if (!this.#transports.length) throw new Error('realtime: no transport has an address and is supported here');
     const { url, name = '', storage = defaultStorage() } = options;
     const address = typeof url === 'string' ? url : (url.websocket ?? url.sse);
-    this.#stored = new StoredCursor(storage, `realtime:${address}:${name}`);
-    this.#cursor = options.cursor ?? this.#stored.read();
+    const stored = new StoredCursor(storage, `realtime:${address}:${name}`);
+    this.#inbox = new Inbox(stored, options.cursor, options.maxBehind ?? 10_000, error =>
+      // As any uncaught error.
+      this.#platform.setTimeout(() => {
+        throw error;
+      }, 0),
+    );
     this.#pingInterval = options.heartbeat ?? 20_000;
-    this.#readers = new Readers(options.maxBehind ?? 10_000, () => this.#store());
     this.#sleepless = this.#platform.wake(() => this.#wake());
     // Handlers that are set right after `connect` miss nothing.
     queueMicrotask(() => this.#status.state === 'idle' && this.#open());
@@ -104,12 +103,12 @@ export class Connection implements AsyncIterable<Message> {
 
   /** Position behind the last message, `null` where none is known yet. */
   get cursor(): string | null {
-    return this.#cursor;
+    return this.#inbox.cursor;
   }
 
   /** Messages that came a second time and were left out. */
   get duplicates(): number {
-    return this.#duplicates;
+    return this.#inbox.duplicates;
   }
 
   /**
@@ -117,15 +116,14 @@ export class Connection implements AsyncIterable<Message> {
    * (`status`) or of the bus behind it (`bus`). Returns what ends that.
    */
   on<E extends string>(event: E, handler: (value: EventOf<E>) => void): () => void {
-    const handlers = this.#handlers.get(event) ?? new Set();
-    this.#handlers.set(event, handlers.add(handler));
-    if (!OWN.has(event)) this.#attempt?.link?.listen?.(event);
-    return () => void handlers.delete(handler);
+    const off = this.#inbox.on(event, handler);
+    for (const name of this.#inbox.events) this.#attempt?.link?.listen?.(name);
+    return off;
   }
 
   /** The messages that come from now on. */
   [Symbol.asyncIterator](): AsyncIterableIterator<Message> {
-    return this.#readers.open();
+    return this.#inbox.readers.open();
   }
 
   /**
@@ -170,7 +168,8 @@ export class Connection implements AsyncIterable<Message> {
   /** Begins to open a session, which is told to the attempt's own sink while the attempt counts. */
   #dial(transport: Transport, trial: boolean): void {
     const { setTimeout, now } = this.#platform;
-    const attempt: Attempt = { transport, cursor: this.#cursor, heardAt: now() };
+    const { cursor, events } = this.#inbox;
+    const attempt: Attempt = { transport, cursor, heardAt: now() };
     if (trial) this.#trial = attempt;
     else this.#attempt = attempt;
     const counts = () => attempt === this.#attempt || attempt === this.#trial;
@@ -197,10 +196,10 @@ export class Connection implements AsyncIterable<Message> {
         this.#platform.clearTimeout(attempt.pinged);
         attempt.pinged = undefined;
       },
-      message: message => attempt === this.#attempt && this.#message(message),
-      gap: gap => attempt === this.#attempt && this.#gap(gap, attempt.cursor),
-      cursor: cursor => attempt === this.#attempt && this.#advance(cursor),
-      bus: downSince => attempt === this.#attempt && this.#tellBus(downSince),
+      message: message => attempt === this.#attempt && this.#inbox.message(message),
+      gap: gap => attempt === this.#attempt && this.#inbox.gap(gap, attempt.cursor),
+      cursor: cursor => attempt === this.#attempt && this.#inbox.advance(cursor),
+      bus: downSince => attempt === this.#attempt && this.#inbox.bus(downSince),
       end: fail,
     };
     this.#limit(attempt, fail);
@@ -210,10 +209,9 @@ export class Connection implements AsyncIterable<Message> {
         : this.#platform.fetch && (this.#options.sse !== 'eventsource' || !this.#platform.EventSource)
           ? openStream
           : openEventSource;
-    const events = [...this.#handlers.keys()].filter(event => !OWN.has(event));
     try {
       attempt.link = open(
-        { platform: this.#platform, options: this.#options, token: this.#token!, cursor: this.#cursor, events },
+        { platform: this.#platform, options: this.#options, token: this.#token!, cursor, events },
         sink,
       );
     } catch (error) {
@@ -233,8 +231,8 @@ export class Connection implements AsyncIterable<Message> {
   #live(attempt: Attempt, cursor: string | null, pingInterval?: number): void {
     if (attempt === this.#trial) {
       // Begun in a history that has ended meanwhile: what it replays cannot be told from what is known.
-      const known = this.#cursor && attempt.cursor && order(this.#cursor, attempt.cursor);
-      if (known === undefined || (this.#cursor && !attempt.cursor)) {
+      const { cursor: known } = this.#inbox;
+      if (known && (!attempt.cursor || order(known, attempt.cursor) === undefined)) {
         this.#unopened = 0;
         this.#open();
         return;
@@ -248,7 +246,7 @@ export class Connection implements AsyncIterable<Message> {
     this.#pingInterval = pingInterval ?? this.#pingInterval;
     if (transport === this.#transports[0]) this.#unopened = this.#trials = 0;
     else this.#planTrial();
-    this.#advance(cursor);
+    this.#inbox.advance(cursor);
     this.#watch(attempt);
     this.#set({ state: 'live', transport });
   }
@@ -358,81 +356,19 @@ export class Connection implements AsyncIterable<Message> {
     this.#drop();
     this.#sleepless();
     this.#set(status);
-    this.#readers.close();
+    this.#inbox.readers.close();
   }
 
   get #over(): boolean {
     return this.#status.state === 'closed' || this.#status.state === 'refused';
   }
 
-  #message(message: Message): void {
-    const { id, event } = message;
-    if (this.#known(id)) {
-      this.#duplicates++;
-      return;
-    }
-    const before = this.#cursor;
-    this.#cursor = id ?? before;
-    this.#readers.push(message, before);
-    if (!OWN.has(event)) this.#emit(event, message);
-    this.#emit('*', message);
-    this.#store();
-  }
-
-  #gap(gap: Gap, begun: string | null): void {
-    // In a switch the other transport has told it. A gap in front of where the attempt began is another matter: a
-    // history that lost its end.
-    const { cursor } = gap;
-    if (cursor && cursor !== this.#cursor && this.#known(cursor) && begun && order(begun, cursor)! <= 0) return;
-    this.#cursor = gap.cursor ?? this.#cursor;
-    this.#emit('gap', gap);
-    this.#store();
-  }
-
-  #advance(cursor: string | null | undefined): void {
-    if (!cursor || this.#known(cursor)) return;
-    this.#cursor = cursor;
-    this.#store();
-  }
-
-  /** Whether a position is at or before the cursor. */
-  #known(id: string | null): boolean {
-    return id !== null && this.#cursor !== null && (order(id, this.#cursor) ?? 1) <= 0;
-  }
-
-  #store(): void {
-    const behind = this.#readers.behind();
-    const cursor = behind === undefined ? this.#cursor : behind;
-    if (cursor) this.#stored.write(cursor);
-  }
-
-  #tellBus(downSince: number | null): void {
-    if (downSince === this.#bus) return;
-    this.#bus = downSince;
-    this.#emit('bus', { downSince });
-  }
-
   #set(status: Status): void {
     this.#status = status;
-    this.#emit('status', status);
-  }
-
-  #emit(event: string, value: unknown): void {
-    for (const handler of [...(this.#handlers.get(event) ?? [])]) {
-      try {
-        handler(value);
-      } catch (error) {
-        // Reported as any uncaught error; the other handlers and messages go on.
-        this.#platform.setTimeout(() => {
-          throw error;
-        }, 0);
-      }
-    }
+    this.#inbox.emit('status', status);
   }
 }
 
-/** Names of events that are no messages. */
-const OWN = new Set(['gap', 'status', 'bus', '*']);
 /** Milliseconds: for the beginning of a session. */
 const OPEN_LIMIT = 10_000;
 /** Milliseconds that a heartbeat may be late. */

@@ -41,6 +41,49 @@ function sockets() {
   return { Socket, opened };
 }
 
+/** Event streams whose server is the test. */
+function streams() {
+  const made = [];
+  const wanted = [];
+  const fetch = async (url, { signal }) => {
+    let controller;
+    const body = new ReadableStream({ start: given => void (controller = given) });
+    const stream = {
+      url,
+      signal,
+      say: text => controller.enqueue(new TextEncoder().encode(text)),
+      end: () => controller.close(),
+    };
+    const next = wanted.shift();
+    if (next) next(stream);
+    else made.push(stream);
+    return new Response(body, { headers: { 'content-type': 'text/event-stream' } });
+  };
+  const opened = () => made.shift() ?? new Promise(resolve => wanted.push(resolve));
+  return { fetch, opened };
+}
+
+/** A client that is live over a stream at `7.5` and has begun to open a WebSocket beside it. */
+async function switching(t) {
+  const { Socket, opened } = sockets();
+  const { fetch, opened: streamed } = streams();
+  const client = open(t, {
+    url: 'https://example.com/resource',
+    token: 'x',
+    upgradeAfter: 1,
+    backoff: { base: 1, cap: 1 },
+    dial: { WebSocket: Socket, fetch },
+  });
+  (await opened()).end(1006);
+  (await opened()).end(1006);
+  const stream = await streamed();
+  stream.say(':connected\nid:7.5\n\n');
+  await live(client, 'sse');
+  const trial = await opened();
+  assert.match(trial.url, /cursor=7.5/);
+  return { client, stream, trial, opened };
+}
+
 function fake(t, options = {}) {
   const { Socket, opened } = sockets();
   const { dial, ...rest } = options;
@@ -178,29 +221,8 @@ test('a token whose end has passed is replaced before it is refused', async t =>
 });
 
 test('a switch between histories begins anew instead of telling it twice', async t => {
-  const { Socket, opened } = sockets();
-  const bytes = new TextEncoder();
-  let stream;
-  const fetch = async () => {
-    const body = new ReadableStream({ start: controller => void (stream = controller) });
-    return new Response(body, { headers: { 'content-type': 'text/event-stream' } });
-  };
-  const client = open(t, {
-    url: 'https://example.com/resource',
-    token: 'x',
-    upgradeAfter: 1,
-    backoff: { base: 1, cap: 1 },
-    dial: { WebSocket: Socket, fetch },
-  });
-  (await opened()).end(1006);
-  (await opened()).end(1006);
-  while (!stream) await new Promise(setImmediate);
-  const say = text => stream.enqueue(bytes.encode(text));
-  say(':connected\nid:7.5\n\n');
-  await live(client, 'sse');
-  const trial = await opened();
-  assert.match(trial.url, /cursor=7.5/);
-  say('event:gap\nid:8.0\ndata:{"reason":"bus","spread":5}\n\nid:8.1\ndata:one\n\n');
+  const { client, stream, trial, opened } = await switching(t);
+  stream.say('event:gap\nid:8.0\ndata:{"reason":"bus","spread":5}\n\nid:8.1\ndata:one\n\n');
   await until(client, 'one', () => client.seen.length === 1);
   trial.hello('7.5');
   assert.equal(trial.closed, true);
@@ -211,6 +233,61 @@ test('a switch between histories begins anew instead of telling it twice', async
   await live(client, 'websocket');
   assert.deepEqual(texts(client), ['one', 'two']);
   assert.equal(client.gaps.length, 1);
+});
+
+test('a gap that both transports tell in a switch is told once', async t => {
+  const { client, stream, trial } = await switching(t);
+  stream.say('event:gap\nid:7.9\ndata:{"reason":"history","spread":5}\n\nid:7.10\ndata:one\n\n');
+  await until(client, 'one', () => client.seen.length === 1);
+  trial.hello('7.5', { recovered: false });
+  assert.equal(stream.signal.aborted, true);
+  trial.say({ type: 'gap', reason: 'history', cursor: '7.9', spread: 7 });
+  trial.message('7.10', 'one');
+  trial.message('7.11', 'two');
+  assert.deepEqual(texts(client), ['one', 'two']);
+  assert.deepEqual(client.gaps, [{ reason: 'history', cursor: '7.9', spread: 5 }]);
+  assert.equal(client.duplicates, 1);
+});
+
+test('a WebSocket that does not open leaves the stream alone, and is tried again', async t => {
+  const { client, stream, trial, opened } = await switching(t);
+  trial.end(1006);
+  assert.equal(stream.signal.aborted, false);
+  assert.equal(client.status.state, 'live');
+  (await opened()).hello('7.5');
+  assert.equal(client.status.transport, 'websocket');
+});
+
+test('a wake-up redials a stream that was silent, and leaves one alone that was not', async t => {
+  let now = 0;
+  let awake;
+  const { fetch, opened } = streams();
+  const dial = { fetch, now: () => now, wake: call => ((awake = call), () => {}) };
+  const client = open(t, { url: 'https://example.com', token: 'x', transports: ['sse'], dial });
+  const first = await opened();
+  first.say(':connected\nid:7.5\n\n');
+  await live(client);
+  awake();
+  assert.equal(client.status.state, 'live');
+  now += 3000;
+  awake();
+  assert.equal(client.status.state, 'connecting');
+  assert.equal(first.signal.aborted, true);
+  assert.match((await opened()).url, /cursor=7.5/);
+});
+
+test('an event that the end of its stream cuts off is no message', async t => {
+  const { fetch, opened } = streams();
+  const client = open(t, { url: 'https://example.com', token: 'x', transports: ['sse'], dial: { fetch } });
+  const first = await opened();
+  first.say(':connected\nretry:1\nid:7.5\n\nid:7.6\ndata:ha');
+  await live(client);
+  first.end();
+  const second = await opened();
+  assert.match(second.url, /cursor=7.5/);
+  second.say(':connected\nid:7.5\n\nid:7.6\ndata:half\n\n');
+  await until(client, 'the message', () => client.seen.length === 1);
+  assert.deepEqual(texts(client), ['half']);
 });
 
 test('Retry-After is kept to, and waking up does not cut it short', async t => {
