@@ -339,3 +339,54 @@ test('a token in a header has the name that the server goes by', async t => {
     ['https://example.com/sse?clientid=web', { Accept: 'text/event-stream', satoken: 'Bearer x' }],
   ]);
 });
+
+test('a wake-up asks once, and an answer ends the wait for it', async t => {
+  const pending = new Map();
+  let number = 0;
+  let awake;
+  let woken = true;
+  const dial = {
+    setTimeout: (run, ms) => {
+      if (ms === 1) setTimeout(run, 1);
+      else pending.set(++number, ms);
+      return number;
+    },
+    clearTimeout: timer => pending.delete(timer),
+    wake: call => ((awake = call), () => (woken = false)),
+  };
+  const { client, opened } = fake(t, { dial });
+  const socket = await opened();
+  socket.hello();
+  const waits = () => [...pending.values()].filter(ms => ms === 2000).length;
+  awake();
+  awake();
+  assert.deepEqual(socket.sent, [{ type: 'ping' }]);
+  assert.equal(waits(), 1);
+  socket.say({ type: 'pong' });
+  assert.equal(waits(), 0);
+  client.close();
+  assert.equal(woken, false);
+  assert.equal(pending.size, 0);
+});
+
+test('a token that was refused is not brought a second time', async t => {
+  let requests = 0;
+  const fetch = async () => (requests++, new Response('{"code":401,"msg":"no"}', { status: 401 }));
+  let asked = 0;
+  const login = () => (asked++, 'the same');
+  const client = open(t, { url: 'https://example.com', token: login, transports: ['sse'], dial: { fetch } });
+  await state(client, 'refused');
+  assert.deepEqual([requests, asked], [1, 2]);
+});
+
+test('a WebSocket alone that does not open twice in a row brings another token', async t => {
+  let asked = 0;
+  const { opened } = fake(t, { token: () => `token-${++asked}` });
+  const brought = [];
+  for (let i = 0; i < 3; i++) {
+    const socket = await opened();
+    brought.push(socket.protocols[1]);
+    socket.end(1006);
+  }
+  assert.deepEqual(brought, ['bearer.token-1', 'bearer.token-1', 'bearer.token-2']);
+});
