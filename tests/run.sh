@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the tests need and runs all of them with plain `cargo test`. Needs cargo, and apt-get (as root or
-# through sudo) for the packages that are missing on this machine. Arguments go to `cargo test`.
+# Installs what the tests need and runs all of them: `cargo test`, and without arguments also the browser client's
+# (tests/client.sh). Needs cargo, and apt-get (as root or through sudo) for the packages that are missing on this
+# machine. Arguments go to `cargo test`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -49,4 +50,9 @@ fi
 # The fault table holds what this run has seen, not an earlier one.
 rm -rf "${CARGO_TARGET_DIR:-target}/faults"
 
-exec cargo test --workspace --locked --no-fail-fast "$@"
+status=0
+cargo test --workspace --locked --no-fail-fast "$@" || status=$?
+if [ $# -eq 0 ]; then
+    tests/client.sh || status=$?
+fi
+exit "$status"

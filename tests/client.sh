@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# The tests of the browser client, apps/web-client: types, its behaviour against the demo, its size, and pages in
+# Chromium. tests/run.sh has installed what they need.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+cargo build --package realtime-demo --locked
+cd apps/web-client
+if [ ! node_modules/.package-lock.json -nt package-lock.json ]; then
+    echo "tests/client.sh: installing the npm packages of apps/web-client"
+    npm ci >/dev/null
+fi
+npm run check
+npm run test:browser
