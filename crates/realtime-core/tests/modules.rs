@@ -277,7 +277,8 @@ fn sources() -> Vec<PathBuf> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folders = [own.join(".."), own.join("../../apps")];
     let entries = folders.iter().flat_map(fs::read_dir).flatten().flatten();
-    let others = entries.map(|entry| entry.path().join("src")).filter(|src| src.is_dir());
+    let is_crate = |src: &PathBuf| src.join("lib.rs").exists() || src.join("main.rs").exists();
+    let others = entries.map(|entry| entry.path().join("src")).filter(is_crate);
     let others = others.filter(|src| src.canonicalize().ok() != own.join("src").canonicalize().ok());
     [own.join("src")].into_iter().chain(others).collect()
 }
