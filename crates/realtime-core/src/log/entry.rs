@@ -1,0 +1,173 @@
+//! [`Entry`]: an element of the log, with its encodings in each wire format.
+
+use std::{
+    fmt,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
+use bytes::Bytes;
+use once_cell::race::OnceBox;
+
+use crate::{
+    Envelope, Position, SessionId, Topic, Transport,
+    wire::{GapReason, MAX_WIRES, WireFormatId},
+};
+
+/// An envelope or a gap in the log, with its encodings.
+pub(crate) struct Entry {
+    pub(crate) position: Option<Position>,
+    pub(crate) content: Content,
+    pub(super) at: Instant,
+    pub(super) footprint: usize,
+    /// Boxed, since most entries have one or two. The cost of an entry is mostly that its memory is not cached when it
+    /// is created and freed.
+    encoded: [OnceBox<Bytes>; MAX_WIRES],
+    /// Hashes of the topics, ascending; computed for the first session that searches many topics for its own.
+    hashes: OnceBox<Vec<u64>>,
+    pub(super) charge: Option<Charge>,
+}
+
+/// Accounting of an entry's encodings, which count while the entry is in the window.
+pub(super) struct Charge {
+    total: Arc<AtomicUsize>,
+    /// The bytes that were added for this entry, or [`Charge::CLOSED`].
+    own: AtomicUsize,
+}
+
+impl Charge {
+    const CLOSED: usize = usize::MAX;
+
+    /// Counts an entry's encodings into a total.
+    pub(super) fn new(total: Arc<AtomicUsize>) -> Self {
+        Self { total, own: AtomicUsize::new(0) }
+    }
+
+    fn add(&self, bytes: usize) {
+        let added = self.own.fetch_update(Ordering::AcqRel, Ordering::Acquire, |own| {
+            (own != Self::CLOSED).then(|| own.saturating_add(bytes).min(Self::CLOSED - 1))
+        });
+        if added.is_ok() {
+            self.total.fetch_add(bytes, Ordering::AcqRel);
+        }
+    }
+
+    /// Ends the accounting, since the entry leaves the window.
+    pub(super) fn close(&self) {
+        let own = self.own.swap(Self::CLOSED, Ordering::AcqRel);
+        if own != Self::CLOSED {
+            // `add` updates the total after this entry's count, so the total may lack bytes for a moment.
+            self.total
+                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |total| Some(total.saturating_sub(own)))
+                .ok();
+        }
+    }
+}
+
+pub(crate) enum Content {
+    Envelope(Arc<Envelope>),
+    /// Positions that are not messages, the last of which is the entry's. They are not sent to clients.
+    Skip,
+    /// Something is missing here. The position of the next entry is known if the bus has positions.
+    Gap(GapReason),
+}
+
+impl Entry {
+    pub(crate) fn new(position: Option<Position>, content: Content) -> Self {
+        let footprint = size_of::<Self>()
+            + match &content {
+                Content::Envelope(envelope) => envelope.footprint(),
+                Content::Skip | Content::Gap(_) => 0,
+            };
+        Self {
+            position,
+            content,
+            at: Instant::now(),
+            footprint,
+            encoded: Default::default(),
+            hashes: OnceBox::new(),
+            charge: None,
+        }
+    }
+
+    /// The shared bytes of an envelope in one wire format. `None` for skips, which are not sent, and for gaps, which each
+    /// session gets in a frame of its own.
+    pub(crate) fn encode(&self, slot: &WireFormatId) -> Option<&Bytes> {
+        let Content::Envelope(envelope) = &self.content else { return None };
+        let cell = &self.encoded[slot.index];
+        let bytes = cell.get().or_else(|| {
+            let bytes = slot.wire.message(envelope.message(), self.position);
+            let len = bytes.len();
+            // Another worker may have been first: all use its bytes then.
+            if cell.set(Box::new(bytes)).is_ok()
+                && let Some(charge) = &self.charge
+            {
+                charge.add(len);
+            }
+            cell.get()
+        })?;
+        // A format may leave a message out, and an empty chunk would end a chunked body.
+        Some(bytes).filter(|bytes| !bytes.is_empty())
+    }
+
+    /// Returns `true` if the entry is an envelope for a session of this id, transport and topics.
+    pub(crate) fn is_for(&self, id: SessionId, transport: Transport, topics: &OwnTopics) -> bool {
+        let Content::Envelope(envelope) = &self.content else { return false };
+        if !envelope.scope().covers(transport) || envelope.excluded() == Some(id) {
+            return false;
+        }
+        let targets = envelope.topics();
+        if targets.len() <= FEW_TOPICS {
+            return targets.iter().any(|topic| topic.is_all() || topics.contains(topic));
+        }
+        let hashes = self.hashes.get_or_init(|| {
+            let mut hashes: Vec<u64> = targets.iter().map(hash).collect();
+            hashes.sort_unstable();
+            Box::new(hashes)
+        });
+        topics.hashes().any(|(own, topic)| {
+            // Topics with equal hashes are compared: another topic may have the same hash.
+            hashes.binary_search(&own).is_ok() && targets.contains(topic)
+        }) || (hashes.binary_search(&topics.all).is_ok() && targets.iter().any(Topic::is_all))
+    }
+}
+
+/// Maximum number of targets of an envelope that are compared one by one.
+const FEW_TOPICS: usize = 8;
+
+/// The topics of a session that reads the log, with their hashes.
+pub(crate) struct OwnTopics {
+    topics: Vec<(u64, Topic)>,
+    all: u64,
+}
+
+impl OwnTopics {
+    pub(crate) fn new(topics: Vec<Topic>) -> Self {
+        let topics = topics.into_iter().map(|topic| (hash(&topic), topic)).collect();
+        Self { topics, all: hash(&Topic::all()) }
+    }
+
+    fn contains(&self, topic: &Topic) -> bool {
+        self.topics.iter().any(|(_, own)| own == topic)
+    }
+
+    fn hashes(&self) -> impl Iterator<Item = (u64, &Topic)> {
+        self.topics.iter().map(|(hash, topic)| (*hash, topic))
+    }
+}
+
+fn hash(topic: &Topic) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    topic.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry").field("position", &self.position).finish_non_exhaustive()
+    }
+}
