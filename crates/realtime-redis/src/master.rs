@@ -203,15 +203,6 @@ impl MasterLookup {
         Arc::new(keys.into_iter().zip(answers).collect())
     }
 
-    /// Opens a connection with a time limit for its commands.
-    pub(crate) async fn open(
-        &self,
-        server: ConnectionInfo,
-        timeout: impl Into<Option<Duration>>,
-    ) -> RedisResult<MultiplexedConnection> {
-        open(server, timeout.into()).await
-    }
-
     async fn ask_sentinel(
         &self,
         sentinel: &Arc<LookupNode>,
@@ -252,7 +243,7 @@ impl MasterLookup {
         // instead would open another one for each question.
         let (opening, timeout) = (Arc::clone(node), self.timeout);
         let opened = tokio::spawn(async move {
-            let connection = open(opening.info.clone(), Some(timeout)).await?;
+            let connection = open(opening.info.clone(), timeout).await?;
             opening.keep(connection.clone(), 1);
             RedisResult::Ok(connection)
         });
@@ -263,10 +254,14 @@ impl MasterLookup {
     }
 }
 
-async fn open(server: ConnectionInfo, timeout: Option<Duration>) -> RedisResult<MultiplexedConnection> {
+/// Opens a connection with a time limit for its commands.
+pub(crate) async fn open(
+    server: ConnectionInfo,
+    timeout: impl Into<Option<Duration>>,
+) -> RedisResult<MultiplexedConnection> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT_TIMEOUT))
-        .set_response_timeout(timeout)
+        .set_response_timeout(timeout.into())
         .set_pipeline_buffer_size(1024);
     Client::open(server)?.get_multiplexed_async_connection_with_config(&config).await
 }

@@ -4,7 +4,10 @@ use std::{fmt, time::Duration};
 
 use redis::{ConnectionAddr, RedisResult, aio::MultiplexedConnection};
 
-use crate::{master::MasterLookup, shared_connection::SharedConnection};
+use crate::{
+    master::{MasterLookup, open},
+    shared_connection::SharedConnection,
+};
 
 /// A connection to the server that was the master of a key when it was opened.
 pub(crate) struct ServerConnection {
@@ -17,7 +20,7 @@ impl ServerConnection {
     pub(crate) async fn open(lookup: &MasterLookup, key: &str, timeout: Duration) -> RedisResult<Self> {
         let server = lookup.master(key).await?;
         let addr = server.addr().clone();
-        Ok(Self { connection: lookup.open(server, timeout).await?, addr })
+        Ok(Self { connection: open(server, timeout).await?, addr })
     }
 }
 

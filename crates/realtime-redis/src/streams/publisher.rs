@@ -27,6 +27,7 @@ use super::{
 use crate::{
     batcher::Batcher,
     error::{bus_error, is_refusal, publish_error},
+    master::open,
 };
 
 /// The result of an attempt to add an entry.
@@ -246,7 +247,7 @@ impl StreamsShared {
         let server = self.lookup.master(&self.keys.log).await?;
         let addr = server.addr().clone();
         // Each publish has a time limit of its own; a second one would only cost a timer.
-        let mut connection = self.lookup.open(server, None).await?;
+        let mut connection = open(server, None).await?;
         let Claimed { last: Position { epoch, .. }, time } =
             claim(self, &mut connection, self.seen()).await?;
         self.see(epoch);

@@ -20,7 +20,7 @@ use super::{
     start::start,
     tail_state::TailState,
 };
-use crate::backoff::Backoff;
+use crate::{backoff::Backoff, master::open};
 
 /// The most entries of one read.
 const COUNT: usize = 1000;
@@ -75,7 +75,7 @@ impl Tail {
         let text = |error: redis::RedisError| error.to_string();
         shared.counters.connects.increment();
         let server = shared.lookup.master(&shared.keys.log).await.map_err(text)?;
-        let mut connection = shared.lookup.open(server, READ_TIMEOUT).await.map_err(text)?;
+        let mut connection = open(server, READ_TIMEOUT).await.map_err(text)?;
         let claimed = claim(&shared, &mut connection, shared.seen()).await.map_err(text)?;
         shared.see(claimed.last.epoch);
         self.state.claimed(claimed.last, claimed.time, shared.config.max_age);
