@@ -1,6 +1,6 @@
 //! [`Generated`]: the part of a page that a program writes.
 
-use std::fs;
+use std::{env, fs, process::ExitCode};
 
 /// The lines of a page between `<!-- The tests write this table: name -->` and `<!-- end of name -->`.
 #[derive(Debug)]
@@ -39,6 +39,18 @@ impl Generated {
     pub fn replace(&self, text: &str) -> Result<(), String> {
         let Self { path, before, after, .. } = self;
         fs::write(path, format!("{before}{text}{after}")).map_err(|error| format!("{path}: {error}"))
+    }
+}
+
+/// Runs a program that writes such a part, or with `--check` only compares it.
+#[allow(clippy::print_stderr, reason = "it is a program's")]
+pub fn run_generator(name: &str, run: impl FnOnce(bool) -> Result<(), String>) -> ExitCode {
+    match run(env::args().nth(1).is_some_and(|argument| argument == "--check")) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("{name}: {problem}");
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -34,7 +34,7 @@ pub use descriptors::{descriptors, until};
 pub use dev_server::DevServer;
 pub use embedded::Embedded;
 pub use faults::{Fault, Part};
-pub use generated::{Generated, difference};
+pub use generated::{Generated, difference, run_generator};
 pub use hub::{publish, session};
 pub use java::{JAVA_SECRET, JavaLogins, Payload};
 pub use own_process::in_own_process;

@@ -1,20 +1,12 @@
 //! Writes the rows that the tests have recorded into docs/operations.md; with `--check` it only checks that they are
 //! there, ignoring their figures.
 
-use std::{env, process::ExitCode};
+use std::process::ExitCode;
 
-use realtime_tests::{Fault, Generated, difference};
+use realtime_tests::{Fault, Generated, difference, run_generator};
 
-#[allow(clippy::print_stderr, reason = "it is a program")]
 fn main() -> ExitCode {
-    let check = env::args().nth(1).is_some_and(|argument| argument == "--check");
-    match run(check) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => {
-            eprintln!("fault-table: {problem}");
-            ExitCode::FAILURE
-        }
-    }
+    run_generator("fault-table", run)
 }
 
 fn run(check: bool) -> Result<(), String> {

@@ -1,19 +1,11 @@
 //! Writes the promises of the tests into docs/testing.md; with `--check` it only compares them.
 
-use std::{env, process::ExitCode};
+use std::process::ExitCode;
 
-use realtime_tests::{Generated, Suite, difference};
+use realtime_tests::{Generated, Suite, difference, run_generator};
 
-#[allow(clippy::print_stderr, reason = "it is a program")]
 fn main() -> ExitCode {
-    let check = env::args().nth(1).is_some_and(|argument| argument == "--check");
-    match run(check) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => {
-            eprintln!("promises: {problem}");
-            ExitCode::FAILURE
-        }
-    }
+    run_generator("promises", run)
 }
 
 fn run(check: bool) -> Result<(), String> {
