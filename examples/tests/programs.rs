@@ -325,3 +325,17 @@ async fn a_bus_of_ones_own_connects_two_nodes() {
     assert_eq!(server.post("/push/42", "paid").await.status(), 204);
     assert_eq!(stream.data().await, "paid");
 }
+
+#[test]
+fn the_readmes_show_the_examples_as_they_are() {
+    let read =
+        |path: &str| std::fs::read_to_string(format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    for page in ["README.md", "README.zh-CN.md"].map(read) {
+        for example in [
+            "crates/realtime-websocket/examples/websocket_only.rs",
+            "crates/realtime-sse/examples/sse_only.rs",
+        ] {
+            assert!(page.contains(&format!("```rust\n{}```", read(example))), "{example}");
+        }
+    }
+}
