@@ -48,7 +48,8 @@ pub enum CloseReason {
     SlowConsumer,
     /// The client sent more messages than it may.
     RateLimited,
-    /// An application-defined reason. The client does not reconnect.
+    /// An application-defined reason. A WebSocket client should not reconnect. An `EventSource` does not receive the
+    /// reason and reconnects: only its login can keep it out.
     Application {
         /// The code of the WebSocket's Close frame.
         code: CloseCode,
