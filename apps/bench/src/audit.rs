@@ -45,7 +45,7 @@ pub(crate) use self::fault::Fault;
 use self::{
     api::Api,
     check::{Verdict, check},
-    client::chain::Client,
+    client::{chain::Client, program},
     cluster::{Cluster, OwnedServers},
     history::{Behaviour, Event, History, Target, Transport},
     node::Node,
@@ -142,10 +142,15 @@ async fn audit(arguments: &cli::Audit, seed: u64) -> anyhow::Result<Verdict> {
     });
 
     let mut tasks = JoinSet::new();
-    for client in clients(&site, secret)? {
-        tasks.spawn(client.run());
+    let clients = clients(&site, secret)?;
+    let count = clients.len();
+    if let Some(command) = arguments.client.clone() {
+        tasks.spawn(program::run(Arc::clone(&site), command, clients));
+    } else {
+        for client in clients {
+            tasks.spawn(client.run());
+        }
     }
-    let count = tasks.len();
     tasks.spawn(kicks::run(Arc::clone(&site), secret.to_owned()));
     tasks.spawn(publisher::run(Arc::clone(&site), arguments.rate.0));
     let mut cluster =

@@ -241,6 +241,10 @@ pub(crate) struct Audit {
     /// lag, partition, failover. All by default.
     #[arg(long, value_delimiter = ',')]
     pub(crate) faults: Vec<Fault>,
+    /// Command of a program that runs the clients, such as `node apps/web-client/test/audit.js` for those of the browser
+    /// client.
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) client: Option<String>,
     /// Number of injections of each fault; by default as many as the duration allows.
     #[arg(long)]
     pub(crate) times: Option<u32>,

@@ -2,6 +2,7 @@
 
 pub(crate) mod chain;
 pub(crate) mod connection;
+pub(crate) mod program;
 pub(crate) mod sse;
 pub(crate) mod ws;
 

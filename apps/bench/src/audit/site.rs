@@ -2,13 +2,17 @@
 
 use std::{
     net::SocketAddr,
-    sync::atomic::{AtomicU32, AtomicU64, AtomicUsize},
+    sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
     time::Duration,
 };
 
 use tokio::sync::{broadcast, watch};
 
-use crate::audit::history::History;
+use crate::audit::{
+    client::excerpt,
+    history::{Cursor, Event, History},
+    message_text::{MessageText, Parsed},
+};
 
 /// State shared by all tasks of an audit.
 #[derive(Debug)]
@@ -62,6 +66,33 @@ impl Site {
     /// The topic in a user's token.
     pub(crate) fn topic_of(&self, user: u32) -> u32 {
         user % self.topics
+    }
+
+    /// The record of a message that a client has received. `first` is called for the run's last message, and returns whether
+    /// the client has it for the first time.
+    pub(crate) fn message(
+        &self,
+        chain: u32,
+        event: &str,
+        data: &str,
+        cursor: Option<Cursor>,
+        first: impl FnOnce() -> bool,
+    ) -> Event {
+        match MessageText::read(data, self.run) {
+            Parsed::Ours(MessageText { n, target, .. }) if event == "message" => {
+                if n == self.last.load(Ordering::Acquire) && first() {
+                    self.caught_up.fetch_add(1, Ordering::Relaxed);
+                }
+                Event::Message { chain, n, target, cursor }
+            }
+            Parsed::Foreign if self.shared => Event::Beat { chain, cursor },
+            _ => {
+                let text = format!("event {event:?}, {:?}", excerpt(data));
+                // A browser keeps its id all the same.
+                self.history.push(Event::Malformed { chain, text });
+                Event::Beat { chain, cursor }
+            }
+        }
     }
 
     /// The first users have clients that read slowly.

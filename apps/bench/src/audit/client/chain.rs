@@ -10,10 +10,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::{
     ServerEvent,
     connection::{Connection, Request},
+    program::Task,
 };
 use crate::audit::{
     history::{Behaviour, Cursor, End, Event, Transport},
-    message_text::{MessageText, Parsed},
     rng::Rng,
     site::{ClientCommand, Phase, Site},
 };
@@ -108,6 +108,18 @@ impl Client {
                 _ = phase.wait_for(|phase| *phase != Phase::Running), if *phase.borrow() == Phase::Running => {}
             }
         }
+    }
+
+    /// Hands the client to a program, which has habits for the connected time only and always brings its cursor.
+    pub(crate) fn into_task(mut self) -> Task {
+        self.behaviour = match self.behaviour {
+            Behaviour::Fresh => Behaviour::Eager,
+            Behaviour::Slow => Behaviour::Steady,
+            other => other,
+        };
+        let client = self.chain();
+        let Self { token, transport, behaviour, .. } = self;
+        Task { client, token, transport, behaviour }
     }
 
     fn chain(&mut self) -> u32 {
@@ -256,7 +268,9 @@ impl Client {
                 }
                 ServerEvent::Gap { reason, cursor } => (Event::Gap { chain, reason, cursor }, cursor),
                 ServerEvent::Message { event, data, cursor } => {
-                    (self.message(chain, &event, &data, cursor), cursor)
+                    let caught_up = &mut self.caught_up;
+                    let first = || !std::mem::replace(caught_up, true);
+                    (site.message(chain, &event, &data, cursor, first), cursor)
                 }
                 ServerEvent::Malformed(text) => (Event::Malformed { chain, text }, None),
                 ServerEvent::Retry(retry) => {
@@ -278,25 +292,6 @@ impl Client {
         }
         end
     }
-
-    fn message(&mut self, chain: u32, event: &str, data: &str, cursor: Option<Cursor>) -> Event {
-        match MessageText::read(data, self.site.run) {
-            Parsed::Ours(MessageText { n, target, .. }) if event == "message" => {
-                if n == self.site.last.load(Ordering::Acquire) && !self.caught_up {
-                    self.caught_up = true;
-                    self.site.caught_up.fetch_add(1, Ordering::Relaxed);
-                }
-                Event::Message { chain, n, target, cursor }
-            }
-            Parsed::Foreign if self.site.shared => Event::Beat { chain, cursor },
-            _ => {
-                let text = format!("event {event:?}, {:?}", super::excerpt(data));
-                // A browser keeps its id all the same.
-                self.site.history.push(Event::Malformed { chain, text });
-                Event::Beat { chain, cursor }
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -309,7 +304,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        audit::history::{Record, Target},
+        audit::{
+            history::{Record, Target},
+            message_text::MessageText,
+        },
         frame,
         head::WEBSOCKET_ACCEPT,
     };
