@@ -197,6 +197,16 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", json!({ "features": features })).await;
     }
 
+    /// Pretends to be set to another language, a BCP 47 tag.
+    pub async fn speak(&self, language: &str) {
+        let agent = self.run("return navigator.userAgent;", &[]).await;
+        self.devtools(
+            "Emulation.setUserAgentOverride",
+            json!({ "userAgent": agent, "acceptLanguage": language }),
+        )
+        .await;
+    }
+
     /// Console output since the last call: errors, and complaints of the browser itself, such
     /// as a request that failed or that the page's content security policy forbids.
     pub async fn complaints(&self) -> Vec<String> {

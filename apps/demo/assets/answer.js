@@ -1,4 +1,4 @@
-import { authQuery } from './api.js';
+import { t } from './i18n.js';
 import { byId } from './ui.js';
 
 /**
@@ -22,19 +22,19 @@ export function mountAnswer(session) {
     answer.textContent = '';
     answer.setAttribute('aria-busy', 'true');
     delete result.dataset.failed;
-    result.textContent = 'Streaming…';
+    result.textContent = t('Streaming…');
 
-    source = new EventSource(`/demo/ai?prompt=${encodeURIComponent(prompt)}&${authQuery(session.token)}`);
+    source = new EventSource(`demo/ai?${new URLSearchParams({ prompt, Authorization: session.token })}`);
     source.addEventListener('token', (event) => {
       answer.append(JSON.parse(event.data).data.text);
       answer.scrollTop = answer.scrollHeight;
       tokens += 1;
     });
-    source.addEventListener('done', () => finish(`Done, ${tokens} tokens.`));
+    source.addEventListener('done', () => finish(t('Done, {0} tokens.', tokens)));
     // Without this the browser would reconnect and the answer would start all over again.
     source.onerror = () => {
       result.dataset.failed = '';
-      finish('The stream has ended early.');
+      finish(t('The stream has ended early.'));
     };
   }
 

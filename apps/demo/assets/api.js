@@ -1,3 +1,5 @@
+import { t } from './i18n.js';
+
 const TIMEOUT_MS = 10_000;
 
 /** A request which the server refused or which did not reach it (status 0). */
@@ -34,22 +36,13 @@ export async function request(method, path, { token, body } = {}) {
       signal: AbortSignal.timeout(TIMEOUT_MS),
     });
   } catch {
-    throw new ApiError(0, 'The server cannot be reached.');
+    throw new ApiError(0, t('The server cannot be reached.'));
   }
   const reply = await response.json().catch(() => null);
   // With `auth.errorStatus: 200` a refused login shows in the reply alone.
   const status = response.ok ? (reply?.code ?? response.status) : response.status;
-  if (status !== 200) throw new ApiError(status, reply?.msg || `The server answered with status ${status}.`);
+  if (status !== 200) throw new ApiError(status, reply?.msg || t('The server answered with status {0}.', status));
   return reply;
-}
-
-/**
- * The query string which authenticates requests that cannot carry headers.
- * @param {string} token
- * @returns {string}
- */
-export function authQuery(token) {
-  return `Authorization=${encodeURIComponent(bearer(token))}`;
 }
 
 /** @param {string} token */

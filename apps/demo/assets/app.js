@@ -1,14 +1,18 @@
 import { request } from './api.js';
+import { language, t, translate } from './i18n.js';
 import { hideLogin, mountLogin, showLogin } from './login.js';
 import { Session, forgetSignIn, storeSignIn, storedSignIn } from './session.js';
 import { byId, setText } from './ui.js';
 import { Workspace } from './workspace.js';
 
 const CONFIG_RETRY_MS = 3_000;
-const SESSION_OVER = 'Your session has ended, or you signed in elsewhere. Please sign in again.';
 
 let session = null;
 let workspace = null;
+
+document.documentElement.lang = language;
+translate(document);
+translate(byId('workspace-template').content);
 
 const config = await loadConfig();
 mountLogin(config, (token, username) => {
@@ -18,24 +22,19 @@ mountLogin(config, (token, username) => {
 });
 resume();
 
-document.addEventListener('visibilitychange', () => {
-  if (document.visibilityState === 'visible') workspace?.wake();
-});
-addEventListener('online', () => workspace?.wake());
 addEventListener('pagehide', () => workspace?.stop());
 addEventListener('pageshow', (event) => {
   if (event.persisted) workspace?.start();
-  else workspace?.wake();
 });
 
 /** @returns {Promise<import('./session.js').Config>} */
 async function loadConfig() {
   for (;;) {
     try {
-      return await request('GET', '/demo/config');
+      return await request('GET', 'demo/config');
     } catch (error) {
       showLogin('');
-      setText(byId('login-error'), `${error.message} Trying again…`);
+      setText(byId('login-error'), `${error.message} ${t('Trying again…')}`);
       await new Promise((resolve) => setTimeout(resolve, CONFIG_RETRY_MS));
     }
   }
@@ -53,14 +52,21 @@ function enter(token, username) {
     showLogin('');
     return;
   }
-  const onSessionOver = () => leave(SESSION_OVER);
+  const onSessionOver = (why) => leave(sessionOver(why));
   hideLogin();
   session = new Session(config, token, user, onSessionOver);
   workspace = new Workspace(session, { onSignOut: () => leave(''), onSessionOver });
   workspace.start();
 }
 
+function sessionOver(why) {
+  const ended = why ? t('Your session has ended: {0}.', t(why)) : t('Your session has ended.');
+  return `${ended} ${t('Please sign in again.')}`;
+}
+
 function leave(notice) {
+  // Both connections may say so.
+  if (!session) return;
   forgetSignIn();
   session.end();
   workspace.remove();

@@ -1,3 +1,4 @@
+import { t } from './i18n.js';
 import { showToast } from './toast.js';
 import { byId, perform } from './ui.js';
 
@@ -9,19 +10,20 @@ export function mountApproval(session) {
   const applicant = byId('approval-applicant');
   const title = byId('approval-title');
   applicant.append(...session.config.users.map((user) => new Option(user.name, user.id)));
-  applicant.value = session.config.users.findLast((user) => user.id !== session.user.id).id;
+  // The last of the others, or oneself on a page of one user.
+  applicant.value = (session.config.users.findLast((user) => user.id !== session.user.id) ?? session.user).id;
 
   for (const button of document.querySelectorAll('[data-result]')) {
     button.addEventListener('click', () => perform(byId('approval-result'), () => send(button.dataset.result)));
   }
 
   async function send(result) {
-    const id = Number(applicant.value);
-    await session.call('POST', '/demo/approval', { applicant: id, title: title.value, result });
-    return `Sent to ${session.nameOf(id)}.`;
+    const { id, name } = session.userOf(applicant.value);
+    await session.call('POST', 'demo/approval', { applicant: id, title: title.value, result });
+    return t('Sent to {0}.', name);
   }
 
   return ({ data }, transport) => {
-    showToast({ transport, title: `${data.title} ${data.result}`, text: `Decided by ${data.by?.name}` });
+    showToast({ transport, title: `${data.title} ${t(data.result)}`, text: t('Decided by {0}', data.by?.name) });
   };
 }

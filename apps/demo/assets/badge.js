@@ -1,3 +1,4 @@
+import { t } from './i18n.js';
 import { announce, byId, create } from './ui.js';
 
 /** @typedef {'connected' | 'connecting' | 'reconnecting' | 'disabled' | 'closed'} ConnectionState */
@@ -28,18 +29,19 @@ export class Badge {
    */
   show(state, detail) {
     // Every further attempt is a change of the count only, which nobody wants to hear.
-    if (this.#root.dataset.state !== state) announce(`${this.#name} ${state}`);
+    if (this.#root.dataset.state !== state) announce(`${this.#name} ${t(state)}`);
     this.#root.dataset.state = state;
-    this.#label.textContent = state === 'reconnecting' ? `reconnecting (${detail})` : state;
+    this.#label.textContent = state === 'reconnecting' ? t('reconnecting ({0})', detail) : t(state);
+    this.#root.title = `${this.#name}: ${this.#label.textContent}`;
     this.#alert?.remove();
     if (state === 'closed') this.#offerReconnect(detail);
   }
 
   #offerReconnect(reason) {
-    const button = create('button', { class: 'button button-small', text: 'Reconnect' });
+    const button = create('button', { class: 'button button-small', text: t('Reconnect') });
     button.type = 'button';
     button.addEventListener('click', this.#onReconnect);
-    const text = create('p', { text: `${this.#name} is closed: ${reason}.` });
+    const text = create('p', { text: t('{0} is closed: {1}.', this.#name, reason) });
     this.#alert = create('div', { class: 'alert' }, text, button);
     byId('connection-alerts').append(this.#alert);
   }

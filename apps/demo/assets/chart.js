@@ -1,3 +1,5 @@
+import { t } from './i18n.js';
+
 const POINTS = 60;
 const STEP_MS = 1_000;
 
@@ -25,7 +27,7 @@ export class Chart {
     this.#values = [...this.#values, percent].slice(-POINTS - 1);
     this.#draw();
     this.#scroll();
-    this.#svg.setAttribute('aria-label', `CPU load, last value ${percent} percent`);
+    this.#svg.setAttribute('aria-label', t('CPU load, last value {0} percent', percent));
   }
 
   #draw() {

@@ -1,18 +1,19 @@
+import { t } from './i18n.js';
 import { byId, create, createTime, perform } from './ui.js';
 
 const LIMIT = 200;
 
 /**
  * @param {import('./session.js').Session} session
- * @param {(data: string) => boolean} sendData hands a message to the WebSocket
+ * @param {(text: string) => void} sendText sends over the WebSocket; throws when there is none
  * @returns {(message: import('./message.js').Message) => void} shows one chat message
  */
-export function mountChat(session, sendData) {
+export function mountChat(session, sendText) {
   const log = byId('chat-log');
   const to = byId('chat-to');
   const text = byId('chat-text');
   const others = session.config.users.filter((user) => user.id !== session.user.id);
-  to.append(new Option('Everyone', ''), ...others.map((user) => new Option(user.name, user.id)));
+  to.append(new Option(t('Everyone'), ''), ...others.map((user) => new Option(user.name, user.id)));
 
   byId('chat-form').addEventListener('submit', (event) => {
     event.preventDefault();
@@ -20,18 +21,20 @@ export function mountChat(session, sendData) {
   });
 
   async function send() {
-    const recipient = to.value === '' ? null : Number(to.value);
-    if (!sendData(JSON.stringify({ type: 'chat', to: recipient, text: text.value }))) {
-      throw new Error('Not sent: the WebSocket is not connected.');
+    const recipient = to.value === '' ? null : session.userOf(to.value).id;
+    try {
+      sendText(JSON.stringify({ type: 'chat', to: recipient, text: text.value }));
+    } catch {
+      throw new Error(t('Not sent: the WebSocket is not connected.'));
     }
     text.value = '';
     return '';
   }
 
   function route(data) {
-    const sender = data.from.id === session.user.id ? 'You' : data.from.name;
-    if (data.to === null) return `${sender} to everyone`;
-    return `${sender} to ${data.to === session.user.id ? 'you' : session.nameOf(data.to)}`;
+    const sender = data.from.id === session.user.id ? t('You') : data.from.name;
+    if (data.to === null) return t('{0} to everyone', sender);
+    return t('{0} to {1}', sender, data.to === session.user.id ? t('you') : session.nameOf(data.to));
   }
 
   return ({ data, time }) => {

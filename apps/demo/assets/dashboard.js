@@ -1,4 +1,5 @@
 import { Chart } from './chart.js';
+import { t } from './i18n.js';
 import { formatAmount, formatNumber } from './message.js';
 import { byId, perform } from './ui.js';
 
@@ -16,17 +17,19 @@ export function mountDashboard(session) {
 
   function showLive(isLive) {
     live.hidden = !isLive;
-    start.textContent = isLive ? 'Restart the minute' : 'Start updates';
+    start.textContent = isLive ? t('Restart the minute') : t('Start updates');
   }
 
   start.addEventListener('click', () =>
     perform(byId('dashboard-result'), async () => {
-      await session.call('POST', '/demo/dashboard', {});
-      return 'Updates arrive for one minute.';
+      await session.call('POST', 'demo/dashboard', {});
+      return t('Updates arrive for one minute.');
     }),
   );
 
   return ({ data }) => {
+    // Whoever may publish may publish anything.
+    if (![data.orders, data.revenue, data.online, data.cpu].every(Number.isFinite)) return;
     byId('tile-orders').textContent = formatNumber(data.orders);
     byId('tile-revenue').textContent = formatAmount(data.revenue);
     byId('tile-online').textContent = formatNumber(data.online);

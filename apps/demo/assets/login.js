@@ -1,4 +1,5 @@
 import { request } from './api.js';
+import { t } from './i18n.js';
 import { byId, setText } from './ui.js';
 
 /**
@@ -10,12 +11,12 @@ export function mountLogin(config, onToken) {
   const user = byId('login-user');
   const password = byId('login-password');
   const submit = byId('login-submit');
-  user.append(...config.users.map((each) => new Option(`${each.name}, ${each.role}`, each.username)));
+  user.append(...config.users.map((each) => new Option(`${each.name}, ${t(each.role)}`, each.username)));
   if (config.passwordHint) {
-    byId('login-hint').textContent = `The password of every demo user is “${config.passwordHint}”.`;
+    byId('login-hint').textContent = t('The password of every demo user is “{0}”.', config.passwordHint);
     password.placeholder = config.passwordHint;
   } else if (config.users.length === 0) {
-    byId('login-hint').textContent = 'Nobody can sign in here: auth.users names no users.';
+    byId('login-hint').textContent = t('Nobody can sign in here: auth.users names no users.');
   }
 
   byId('login-form').addEventListener('submit', async (event) => {
@@ -24,7 +25,7 @@ export function mountLogin(config, onToken) {
     submit.disabled = true;
     try {
       const credentials = { username: user.value, password: password.value, clientId: 'web' };
-      const reply = await request('POST', '/auth/login', { body: credentials });
+      const reply = await request('POST', 'auth/login', { body: credentials });
       password.value = '';
       onToken(reply.data.access_token, user.value);
     } catch (error) {

@@ -1,3 +1,4 @@
+import { t } from './i18n.js';
 import { showToast } from './toast.js';
 import { byId, perform } from './ui.js';
 
@@ -15,9 +16,9 @@ export function mountNotice(session) {
   async function send() {
     const title = byId('notice-title').value;
     const content = byId('notice-content').value;
-    await session.call('POST', '/demo/notice', { title, content });
+    await session.call('POST', 'demo/notice', { title, content });
     form.reset();
-    return 'Sent to everybody.';
+    return t('Sent to everybody.');
   }
 
   return ({ data }, transport) => showToast({ transport, title: data.title, text: data.content });

@@ -1,4 +1,5 @@
 import { TRANSPORT_TAGS, byId, create, createTag, initials, setText } from './ui.js';
+import { t } from './i18n.js';
 import { formatNumber } from './message.js';
 
 const REFRESH_MS = 5_000;
@@ -18,9 +19,9 @@ export function mountOnline(session) {
   async function refresh() {
     const mine = ++asked;
     try {
-      const online = await session.call('GET', '/demo/online');
+      const online = await session.call('GET', 'demo/online');
       if (mine !== asked) return;
-      total.textContent = `${online.total} online`;
+      total.textContent = t('{0} online', online.total);
       list.replaceChildren(...online.items.map(createPerson));
       setText(failure, '');
     } catch (error) {
@@ -30,8 +31,8 @@ export function mountOnline(session) {
 
   function createPerson(item) {
     const you = item.userId === session.user.id;
-    const name = you ? `${item.name} (you)` : item.name;
-    const left = item.sessions === 0 && !you ? [create('span', { class: 'person-note', text: 'just left' })] : [];
+    const name = you ? t('{0} (you)', item.name) : item.name;
+    const left = item.sessions === 0 && !you;
     return create(
       'li',
       { class: 'person', data: { user: item.userId } },
@@ -42,8 +43,24 @@ export function mountOnline(session) {
         .map(([transport, sessions]) =>
           createTag(transport, `${TRANSPORT_TAGS[transport]} ${formatNumber(sessions)}`),
         ),
-      ...left,
+      left ? create('span', { class: 'person-note', text: t('just left') }) : createKick(item),
     );
+  }
+
+  function createKick({ userId, name }) {
+    const kick = create('button', { class: 'button button-small', text: t('Kick'), data: { kick: userId } });
+    kick.type = 'button';
+    kick.setAttribute('aria-label', t('End all sessions of {0}', name));
+    kick.addEventListener('click', async () => {
+      kick.disabled = true;
+      try {
+        await session.call('POST', 'demo/kick', { userId });
+      } catch (error) {
+        setText(failure, error.message);
+        kick.disabled = false;
+      }
+    });
+    return kick;
   }
 
   // Both connections tell of the same change, and changes come in crowds.

@@ -1,3 +1,4 @@
+import { t } from './i18n.js';
 import { byId, perform } from './ui.js';
 
 /**
@@ -15,9 +16,11 @@ export function mountOrder(session) {
   /** A payment opens a new order; the later steps continue the last one. */
   async function send(status) {
     const body = status === 'paid' || !orderNo ? { status } : { status, orderNo };
-    const sent = await session.call('POST', '/demo/order', body);
+    const sent = await session.call('POST', 'demo/order', body);
     orderNo = sent.orderNo;
-    return sent.position ? `${sent.orderNo} sent at position ${sent.position}.` : `${sent.orderNo} sent.`;
+    return sent.position
+      ? t('{0} sent at position {1}.', sent.orderNo, sent.position)
+      : t('{0} sent.', sent.orderNo);
   }
 
   return ({ data }) => {

@@ -1,8 +1,9 @@
 import { request } from './api.js';
+import { t } from './i18n.js';
 
 const STORAGE_KEY = 'realtime.session';
 
-/** @typedef {{id: number, username: string, name: string, role: string}} User */
+/** @typedef {{id: import('./message.js').UserId, username: string, name: string, role: string}} User */
 
 /**
  * @typedef {object} Config
@@ -23,7 +24,7 @@ export class Session {
    * @param {Config} config
    * @param {string} token
    * @param {User} user
-   * @param {() => void} onUnauthorized the server does not accept the token any more
+   * @param {(why?: string) => void} onUnauthorized the server does not accept the token any more
    */
   constructor(config, token, user, onUnauthorized) {
     this.config = config;
@@ -58,9 +59,17 @@ export class Session {
     }
   }
 
+  /**
+   * @param {string} id as the value of an option has it
+   * @returns {User}
+   */
+  userOf(id) {
+    return this.config.users.find((user) => String(user.id) === id);
+  }
+
   /** @type {import('./message.js').NameOf} */
   nameOf(userId) {
-    return this.config.users.find((user) => user.id === userId)?.name ?? `user ${userId}`;
+    return this.config.users.find((user) => user.id === userId)?.name ?? t('user {0}', userId);
   }
 }
 

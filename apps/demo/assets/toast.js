@@ -1,3 +1,4 @@
+import { t } from './i18n.js';
 import { byId, create, createTag } from './ui.js';
 
 const LIFETIME_MS = 7_000;
@@ -27,7 +28,7 @@ export function showToast({ transport, title, text }) {
 function createToast(key, transport, title, text) {
   const close = create('button', { class: 'toast-close', text: '×' });
   close.type = 'button';
-  close.setAttribute('aria-label', `Dismiss: ${title}`);
+  close.setAttribute('aria-label', t('Dismiss: {0}', title));
   const toast = create(
     'div',
     { class: 'toast', data: { key } },

@@ -71,10 +71,14 @@ export function announce(text) {
  */
 export async function perform(output, action) {
   delete output.dataset.failed;
+  output.textContent = '…';
+  output.setAttribute('aria-busy', 'true');
   try {
     output.textContent = await action();
   } catch (error) {
     output.dataset.failed = '';
     output.textContent = error.message;
+  } finally {
+    output.removeAttribute('aria-busy');
   }
 }

@@ -1,19 +1,22 @@
 import { mountAnswer } from './answer.js';
 import { mountApproval } from './approval.js';
 import { Badge } from './badge.js';
+import { Channel } from './channel.js';
 import { mountChat } from './chat.js';
 import { mountDashboard } from './dashboard.js';
 import { Feed } from './feed.js';
+import { t } from './i18n.js';
 import { parseMessage, summarize } from './message.js';
 import { mountNotice } from './notice.js';
 import { mountOnline } from './online.js';
 import { mountOrder } from './order.js';
-import { SseConnection } from './sse.js';
 import { announce, byId, initials } from './ui.js';
-import { WebSocketConnection } from './websocket.js';
 
 /** Types which are too frequent to be read aloud, or which their own card already reads aloud. */
 const SILENT_TYPES = new Set(['dashboard', 'presence', 'chat']);
+
+/** Types whose cards go on after a reload where they were. */
+const KEPT_TYPES = new Set(['order', 'chat']);
 
 /** The page of a signed-in user: made anew for every session, so nothing of the last user stays. */
 export class Workspace {
@@ -21,12 +24,11 @@ export class Workspace {
   #root;
   #feed;
   #scenes;
-  #websocket = null;
-  #sse = null;
+  #channels = new Map();
 
   /**
    * @param {import('./session.js').Session} session
-   * @param {{onSignOut: () => void, onSessionOver: () => void}} events
+   * @param {{onSignOut: () => void, onSessionOver: (why?: string) => void}} events
    */
   constructor(session, { onSignOut, onSessionOver }) {
     this.#session = session;
@@ -34,92 +36,91 @@ export class Workspace {
     this.#root = page.firstElementChild;
     document.body.append(page);
 
-    this.#feed = new Feed((id) => session.nameOf(id));
+    this.#feed = new Feed((id) => session.nameOf(id), `realtime.feed.${session.user.id}`);
     this.#scenes = new Map([
       ['order', mountOrder(session)],
       ['notice', mountNotice(session)],
       ['approval', mountApproval(session)],
       ['dashboard', mountDashboard(session)],
       ['presence', mountOnline(session)],
-      ['chat', mountChat(session, (data) => this.#websocket?.send(data) ?? false)],
+      ['chat', mountChat(session, (text) => this.#channels.get('websocket').send(text))],
     ]);
-    mountAnswer(session);
+
+    for (const message of this.#feed.messages) {
+      if (KEPT_TYPES.has(message.type)) this.#play(message);
+    }
 
     this.#showHeader();
     byId('sign-out').addEventListener('click', onSignOut);
-    this.#createConnections(onSessionOver);
+    for (const [transport, name] of [['websocket', 'WebSocket'], ['sse', 'SSE']]) {
+      this.#open(transport, name, onSessionOver);
+    }
+    mountAnswer(session);
   }
 
   start() {
-    this.#websocket?.start();
-    this.#sse?.start();
+    for (const channel of this.#channels.values()) channel.start();
   }
 
   stop() {
-    this.#websocket?.stop();
-    this.#sse?.stop();
-  }
-
-  wake() {
-    this.#websocket?.wake();
+    this.#feed.store();
+    for (const channel of this.#channels.values()) channel.stop();
   }
 
   remove() {
-    this.stop();
+    for (const channel of this.#channels.values()) channel.stop();
     this.#root.remove();
   }
 
   #showHeader() {
     const { config, user } = this.#session;
     document.title = `${user.name} · realtime`;
-    byId('node').textContent = `node ${config.node} · v${config.version}`;
+    byId('node').textContent = t('node {0} · v{1}', config.node, config.version);
     byId('current-user').textContent = user.name;
     this.#root.querySelector('.account .avatar').textContent = initials(user.name);
   }
 
-  #createConnections(onSessionOver) {
-    const { config, token } = this.#session;
-    const websocketBadge = new Badge('websocket', 'WebSocket', () => this.#websocket.start());
-    const sseBadge = new Badge('sse', 'SSE', () => this.#sse.start());
-
-    if (config.websocket.enabled) {
-      this.#websocket = new WebSocketConnection({
-        path: config.websocket.path,
-        token,
-        onSessionOver,
-        ...this.#handlers('websocket', websocketBadge),
-      });
-    } else {
-      websocketBadge.show('disabled');
+  #open(transport, name, onSessionOver) {
+    const { enabled, path } = this.#session.config[transport];
+    const badge = new Badge(transport, name, () => this.#channels.get(transport).start());
+    if (!enabled) {
+      badge.show('disabled');
+      return;
     }
-    if (config.sse.enabled) {
-      this.#sse = new SseConnection({ path: config.sse.path, token, ...this.#handlers('sse', sseBadge) });
-    } else {
-      sseBadge.show('disabled');
-    }
-  }
-
-  #handlers(transport, badge) {
-    return {
+    const channel = new Channel({
+      transport,
+      path,
+      session: this.#session,
+      onSessionOver,
       onState: (state, detail) => {
         badge.show(state, detail);
         // Who came and went meanwhile is not replayed, and one's own new session is no news to others.
         if (state === 'connected') this.#scenes.get('presence')();
       },
-      onMessage: (payload) => this.#receive(transport, payload),
+      onMessage: (message) => this.#receive(transport, message),
       onGap: (reason) => {
         this.#feed.addGap(transport, reason);
-        announce('Some messages may have been missed');
+        announce(t('Some messages may have been missed'));
       },
-    };
+    });
+    this.#channels.set(transport, channel);
   }
 
-  #receive(transport, payload) {
-    const message = parseMessage(payload);
-    this.#feed.addMessage(transport, message);
-    this.#scenes.get(message.type)?.(message, transport);
+  /** Hands a message to its card. Whoever may publish may publish what no card can show. */
+  #play(message, transport) {
+    try {
+      this.#scenes.get(message.type)?.(message, transport);
+    } catch (error) {
+      console.warn('realtime: the card cannot show', message, error);
+    }
+  }
+
+  #receive(transport, { id, data }) {
+    const message = parseMessage(data);
+    this.#feed.addMessage(transport, id, message);
+    this.#play(message, transport);
     if (!SILENT_TYPES.has(message.type)) {
-      announce(summarize(message, (id) => this.#session.nameOf(id)));
+      announce(summarize(message, (user) => this.#session.nameOf(user)));
     }
   }
 }

@@ -1,18 +1,23 @@
-//! List of online users for the page, which reloads it on messages of the topic `presence`.
+//! List of online users for the page, which reloads it on messages of the topic `presence`; and kicks of these users.
 
 use std::collections::BTreeMap;
 
-use actix_web::web::{self, Data, Json, ServiceConfig};
-use realtime_core::{UserId, presence::OnlineCount, ruoyi::Reply};
-use serde::Serialize;
+use actix_web::{
+    http::StatusCode,
+    web::{self, Data, Json, ServiceConfig},
+};
+use realtime_core::{UserId, control::CommandResult, presence::OnlineCount, ruoyi::Reply};
+use serde::{Deserialize, Serialize};
 
-use crate::{api_error::ApiError, caller::Caller, state::State};
+use crate::{api_error::ApiError, body::Body, caller::Caller, state::State};
 
 /// The page shows no more users than this.
 const SHOWN: usize = 50;
 
 pub(crate) fn routes(services: &mut ServiceConfig) {
-    services.service(web::resource("/demo/online").get(online));
+    services
+        .service(web::resource("/demo/online").get(online))
+        .service(web::resource("/demo/kick").post(kick));
 }
 
 #[derive(Serialize)]
@@ -44,4 +49,28 @@ async fn online(_: Caller, state: Data<State>) -> Result<Json<Reply<OnlineList>>
         items.push(Item { user_id, name, sessions: user.sessions, transports });
     }
     Ok(Json(Reply::data(OnlineList { total, sessions, items })))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct KickRequest {
+    user_id: UserId,
+}
+
+#[derive(Serialize)]
+struct Kicked {
+    closed: usize,
+}
+
+/// Ends a user's sessions on every node. Users of `auth.users` may, who are there for the demo; other logins may not.
+async fn kick(
+    caller: Caller,
+    state: Data<State>,
+    body: Body<KickRequest>,
+) -> Result<Json<Reply<Kicked>>, ApiError> {
+    if state.user(&caller.id).is_none() {
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "only users of auth.users may kick"));
+    }
+    let CommandResult { closed, .. } = state.hub.kick(&body.0.user_id).await?;
+    Ok(Json(Reply::data(Kicked { closed })))
 }

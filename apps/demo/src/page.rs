@@ -34,12 +34,14 @@ const ASSETS: &[Asset] = assets![
     "app.js",
     "approval.js",
     "badge.js",
+    "channel.js",
     "chart.js",
     "chat.js",
     "dashboard.js",
     "favicon.svg",
     "feed.js",
     "frame.css",
+    "i18n.js",
     "index.html",
     "login.css",
     "login.js",
@@ -48,25 +50,31 @@ const ASSETS: &[Asset] = assets![
     "notice.js",
     "online.js",
     "order.js",
+    "realtime.js",
     "scenes.css",
     "session.js",
-    "sse.js",
     "style.css",
     "toast.js",
     "ui.js",
-    "websocket.js",
     "workspace.js",
+    "zh.js",
 ];
 
 pub(crate) fn routes(services: &mut ServiceConfig) {
     services
         .service(web::resource("/").get(index))
         .service(web::resource("/assets/{name}").get(asset))
+        .service(web::resource("/realtime.js").get(client))
         .service(web::resource("/demo/config").get(config));
 }
 
 async fn index() -> Result<HttpResponse, ApiError> {
     serve("index.html")
+}
+
+/// The client, at an address for pages of others, too.
+async fn client() -> Result<HttpResponse, ApiError> {
+    serve("realtime.js")
 }
 
 async fn asset(name: Path<String>) -> Result<HttpResponse, ApiError> {

@@ -1,10 +1,10 @@
 //! A login on the page survives reloads and restarts of the server, and ends with a kick.
 
-use realtime_tests::{Browser, Demo, Server};
+use realtime_tests::{Browser, Demo, DevServer, Server, token};
 use reqwest::Method;
 use serde_json::json;
 
-use super::{ALICE, connected, fill_in, signed_in};
+use super::{ALICE, BOB, alice_and_bob, connected, fill_in, signed_in};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_password_is_reported_and_the_right_one_still_works() {
@@ -45,7 +45,7 @@ async fn a_kick_leads_back_to_the_login_and_a_new_login_works() {
     let alice = signed_in(&demo, "alice").await;
     let (status, answer) = demo.api(Method::DELETE, &format!("/api/online/{ALICE}"), None).await;
     assert_eq!((status, &answer["closed"]), (200, &json!(2)));
-    alice.sees("#login-notice", "Your session has ended").await;
+    alice.sees("#login-notice", "Your session has ended: an administrator ended it.").await;
     assert_eq!(alice.count(".workspace", "").await, 0);
     demo.until_sessions(ALICE, 0).await;
     alice.screenshot("page-kicked").await;
@@ -54,9 +54,25 @@ async fn a_kick_leads_back_to_the_login_and_a_new_login_works() {
     connected(&alice).await;
     demo.publish_to(ALICE, "welcome back").await;
     for transport in ["websocket", "sse"] {
-        alice.sees(&format!("#feed [data-transport={transport}]"), "welcome back").await;
+        alice.sees(&format!("#feed [data-message]:has([data-transport={transport}])"), "welcome back").await;
     }
     assert_eq!(demo.sessions(ALICE).await, 2, "nothing of the kicked login came back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kick_from_the_list_ends_the_other_users_page() {
+    let demo = Demo::start().await;
+    let (alice, bob) = alice_and_bob(&demo).await;
+    alice.click(&format!("[data-kick='{BOB}']")).await;
+    bob.sees("#login-notice", "Your session has ended: an administrator ended it.").await;
+    alice.sees("#online-total", "1 online").await;
+    demo.until_sessions(BOB, 0).await;
+
+    let kick = json!({ "userId": ALICE }).to_string();
+    let url = demo.url(&format!("/demo/kick?Authorization={}", token(77)));
+    let (status, answer) = demo.call(Method::POST, url, Some(&kick)).await;
+    assert_eq!((status, &answer["msg"]), (403, &json!("only users of auth.users may kick")));
+    assert_eq!(demo.sessions(ALICE).await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,9 +92,47 @@ async fn a_reload_keeps_the_login_and_leaves_no_connection_behind() {
     demo.until_sessions(ALICE, 2).await;
     demo.publish_to(ALICE, "after the reload").await;
     for transport in ["websocket", "sse"] {
-        alice.sees(&format!("#feed [data-transport={transport}]"), "after the reload").await;
+        alice
+            .sees(&format!("#feed [data-message]:has([data-transport={transport}])"), "after the reload")
+            .await;
     }
-    assert_eq!(alice.count("#feed [data-message]", "after the reload").await, 2);
+    assert_eq!(alice.count("#feed [data-message]", "after the reload").await, 1);
+    assert_eq!(alice.complaints().await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_in_the_middle_of_a_burst_loses_and_doubles_nothing() {
+    let demo = Demo::start().await;
+    let alice = signed_in(&demo, "alice").await;
+    for number in 0..60 {
+        demo.publish_to(ALICE, &format!("message {number}.")).await;
+        if number % 20 == 10 {
+            alice.reload().await;
+        }
+    }
+    connected(&alice).await;
+    for number in 0..60 {
+        let message = format!("message {number}.");
+        let both = "#feed [data-message]:has([data-transport=websocket]):has([data-transport=sse])";
+        alice.sees(both, &message).await;
+        assert_eq!(alice.count("#feed [data-message]", &message).await, 1);
+    }
+    assert_eq!(alice.count("#feed [data-gap]", "").await, 0);
+    assert_eq!(alice.complaints().await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_works_behind_a_path_of_its_own() {
+    let dev = DevServer::start().await;
+    let demo = Demo::start_with(&[("REALTIME__WEBSOCKET__ALLOWEDORIGINS", &dev.origin())]).await;
+    dev.pass_to(&demo);
+    let alice = Browser::start().await;
+    alice.open(&format!("{}/dev-api/", dev.origin())).await;
+    fill_in(&alice, "alice", "demo").await;
+    connected(&alice).await;
+    demo.publish_to(ALICE, "through the proxy").await;
+    alice.sees("#feed [data-message]", "through the proxy").await;
+    alice.sees("#online-list", "Alice Chen").await;
     assert_eq!(alice.complaints().await, [""; 0]);
 }
 
@@ -95,8 +149,12 @@ async fn a_page_reconnects_when_its_server_is_back() {
     connected(&alice).await;
     demo.publish_to(ALICE, "after the restart").await;
     for transport in ["websocket", "sse"] {
-        alice.sees(&format!("#feed [data-gap][data-transport={transport}]"), "may have been missed").await;
-        alice.sees(&format!("#feed [data-message][data-transport={transport}]"), "after the restart").await;
+        alice
+            .sees(&format!("#feed [data-gap]:has([data-transport={transport}])"), "may have been missed")
+            .await;
+        alice
+            .sees(&format!("#feed [data-message]:has([data-transport={transport}])"), "after the restart")
+            .await;
     }
 }
 
@@ -112,7 +170,7 @@ async fn a_module_that_is_off_shows_as_disabled_while_the_other_works() {
         alice.sees(&format!("#badge-{off}[data-state=disabled]"), "disabled").await;
         alice.sees(&format!("#badge-{on}[data-state=connected]"), "connected").await;
         demo.publish_to(ALICE, "one way is enough").await;
-        alice.sees(&format!("#feed [data-transport={on}]"), "one way is enough").await;
+        alice.sees(&format!("#feed [data-message]:has([data-transport={on}])"), "one way is enough").await;
         alice.screenshot(&format!("page-without-{off}")).await;
         assert_eq!(alice.complaints().await, [""; 0], "without {off}");
     }

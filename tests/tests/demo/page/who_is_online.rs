@@ -71,7 +71,9 @@ async fn pages_of_two_nodes_on_one_redis_show_each_others_users_and_messages() {
     bob.sees("#chat-log [data-chat][data-own=false]", "Is the parcel on its way?").await;
     node_b.publish(json!({ "broadcast": true, "message": "from the other node" })).await;
     for transport in ["websocket", "sse"] {
-        alice.sees(&format!("#feed [data-message][data-transport={transport}]"), "from the other node").await;
+        alice
+            .sees(&format!("#feed [data-message]:has([data-transport={transport}])"), "from the other node")
+            .await;
     }
     alice.screenshot("page-two-nodes").await;
 }
