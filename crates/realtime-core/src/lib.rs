@@ -63,6 +63,7 @@ pub mod facade;
 mod frame_queue;
 mod global;
 mod hub;
+mod initial;
 mod interest;
 mod log;
 mod message;

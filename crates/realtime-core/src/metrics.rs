@@ -33,7 +33,7 @@ pub struct MetricsSnapshot {
     pub published: u64,
     /// Envelopes that this node received from the bus.
     pub received: u64,
-    /// Frames of the live pass and of local sends that entered an outbox.
+    /// Frames of the live pass, of local sends and of initial entries that entered an outbox.
     pub delivered: u64,
     /// Frames that sessions read from the log to catch up.
     pub replayed: u64,
@@ -43,7 +43,7 @@ pub struct MetricsSnapshot {
     pub gaps: u64,
     /// Gaps of sessions whose wire format cannot announce them (raw WebSocket).
     pub gaps_unreported: u64,
-    /// Local sends that were dropped because an outbox was full.
+    /// Local sends and initial entries that were dropped because an outbox was full.
     pub local_dropped: u64,
     /// Sessions that were opened.
     pub opened: u64,

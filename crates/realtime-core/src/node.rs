@@ -14,6 +14,7 @@ use crate::{
     Position, Settings, Topic, UserId,
     directory::Directory,
     error::ConnectError,
+    initial::InitialSource,
     interest::Interest,
     log::Log,
     metrics::Metrics,
@@ -41,6 +42,8 @@ pub(crate) struct Node {
     wires: RwLock<Vec<WireFormatId>>,
     /// Functions of the application that run when sessions open and end.
     pub(crate) hooks: Hooks,
+    /// Sources of what sessions get first of a topic; added before the hub starts.
+    pub(crate) initial: Vec<Arc<dyn InitialSource>>,
 }
 
 impl Node {
@@ -57,6 +60,7 @@ impl Node {
             acknowledged: Mutex::default(),
             wires: RwLock::default(),
             hooks: Hooks::default(),
+            initial: Vec::new(),
         }
     }
 
@@ -102,6 +106,11 @@ impl Node {
     pub(crate) fn acknowledge(&self, position: Option<Position>) {
         let mut newest = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
         *newest = position.max(*newest);
+    }
+
+    /// Returns `true` if sessions may have to get initial entries of their topics.
+    pub(crate) fn has_initial(&self) -> bool {
+        self.initial.iter().any(|source| !source.is_empty())
     }
 
     /// The cell of a wire format in the log's entries.

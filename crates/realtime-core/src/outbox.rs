@@ -28,6 +28,10 @@ use crate::{
     sync::{Mutex, MutexGuard, lock},
 };
 
+/// Maximum number of bytes that wait for one socket when frames are sent to it that have no other copy and come at
+/// once: the first frames of a topic.
+pub(crate) const INITIAL_BYTES: usize = 8 << 20;
+
 /// Frames that wait for one socket, and the state that decides the next step when there are none.
 #[derive(Debug)]
 pub(crate) struct Outbox {
@@ -256,6 +260,22 @@ impl Outbox {
         }
     }
 
+    /// Sends the frames that a session gets first of a topic, beyond the bound but not beyond [`INITIAL_BYTES`] queued
+    /// bytes. Returns the number of those that did not fit.
+    pub(crate) fn send_initial(&self, frames: &[Bytes]) -> usize {
+        let mut state = self.lock();
+        if state.is_closed() {
+            return 0;
+        }
+        for (index, frame) in frames.iter().enumerate() {
+            if state.frames.bytes() > 0 && state.frames.bytes() + frame.len() > INITIAL_BYTES {
+                return frames.len() - index;
+            }
+            state.send(frame, &mut WriteBuffer::default());
+        }
+        0
+    }
+
     /// Writes the queued frames, if frames are written directly.
     pub(crate) fn flush(&self, gather: &mut WriteBuffer) {
         self.lock().flush(gather);
@@ -412,6 +432,11 @@ impl Outbox {
         } else {
             SendDirect::Write(frame)
         }
+    }
+
+    /// The next sequence number of a session that reads the log itself.
+    pub(crate) fn catching_up(&self) -> Option<u64> {
+        self.lock().catching_up()
     }
 
     /// Makes the session read the log itself from `seq`.

@@ -33,6 +33,7 @@ use crate::{
     CloseReason, Position, Principal, Topic, Transport,
     direct::WriteBuffer,
     error::{ConnectError, CursorError, SendError},
+    initial::StartPoint,
     log::Entry,
     node::Node,
     outbox::{OutboxGroup, Ticked},
@@ -42,7 +43,7 @@ use crate::{
     },
     settings::Limits,
     shard::{
-        members::{Held, Member, Members, Parked},
+        members::{Held, Member, Members, Parked, initial_entries, send_initial},
         pass_stats::PassStats,
     },
     sync::{Mutex, MutexGuard, lock},
@@ -179,7 +180,7 @@ impl Shard {
                 members.expiring.insert((end, slot));
             }
             let parked = Parked { slot, cursor, since, came, ticks: 0 };
-            if members.up && members.try_begin(&parked, log, &mut stats) {
+            if members.up && members.try_begin(&parked, &self.node, &mut stats) {
                 drop(members);
             } else {
                 members.parked.push(parked);
@@ -300,7 +301,7 @@ impl Shard {
     /// Fans out local sends and new entries of the log. Never waits.
     pub(crate) fn pass(&self) -> Pass {
         let mut stats = PassStats::new(self.node.settings.drain.spread);
-        let more = self.lock().pass(&self.node.log, &self.local, &mut stats);
+        let more = self.lock().pass(&self.node, &self.local, &mut stats);
         stats.record(&self.node.metrics);
         Pass { more }
     }
@@ -430,6 +431,31 @@ impl Shard {
         lock(&self.members)
     }
 
+    /// Adds a session to a topic. Returns `true` if it was not in it.
+    fn enter(&self, members: &mut Members, session: &SessionState, stage: Stage, topic: &Topic) -> bool {
+        let (slot, is_registered) = (session.slot(), stage == Stage::Registered);
+        if topic.is_all() {
+            return false;
+        }
+        if session.is_of_topic(topic) {
+            let new = !session.in_own_topic.swap(true, Ordering::Relaxed);
+            if new && is_registered && members.link(slot) {
+                self.begin_interest(|| topic.clone());
+            }
+            return new;
+        }
+        let mut named = session.named_mut();
+        if named.iter().any(|named| named.topic == *topic) {
+            return false;
+        }
+        let index = if is_registered { members.index(topic.clone(), slot) } else { 0 };
+        named.push(Named { topic: topic.clone(), index });
+        if is_registered && index == 0 {
+            self.begin_interest(|| topic.clone());
+        }
+        true
+    }
+
     /// The first session of this worker is in a topic. Under the lock, as is the end.
     fn begin_interest(&self, topic: impl FnOnce() -> Topic) {
         if let Some(interest) = self.node.interest.get() {
@@ -446,34 +472,38 @@ impl Shard {
 }
 
 impl SessionHost for Shard {
-    fn subscribe(&self, session: &SessionState, topic: Topic) {
+    fn subscribe(
+        &self,
+        session: &SessionState,
+        topics: &[Topic],
+        answer: &mut dyn FnMut(Option<Position>) -> Option<Bytes>,
+    ) {
+        let mut stats = PassStats::new(self.node.settings.drain.spread);
         let mut members = self.lock();
         // Checked under the lock, so that a slot that now belongs to another session is never touched.
         let stage = session.stage();
-        if topic.is_all() || stage == Stage::Removed {
+        if stage == Stage::Removed {
             return;
         }
-        let slot = session.slot();
-        if session.is_of_topic(&topic) {
-            if !session.in_own_topic.swap(true, Ordering::Relaxed)
-                && stage == Stage::Registered
-                && members.link(slot)
-            {
-                self.begin_interest(|| topic);
-            }
-            return;
+        let new = topics.iter().filter(|topic| self.enter(&mut members, session, stage, topic));
+        let new: SmallVec<[&Topic; 1]> = new.collect();
+        // One that has yet to begin gets the initial entries then.
+        let start = (stage == Stage::Registered && session.begin().is_some()).then(|| {
+            let seq = members.next_of(session);
+            StartPoint { seq, position: self.node.log.cursor_at(seq) }
+        });
+        if let Some(frame) = answer(start.and_then(|start| start.position)) {
+            session.outbox.force(&frame);
         }
-        let mut named = session.named_mut();
-        if !named.iter().any(|named| named.topic == topic) {
-            let is_registered = stage == Stage::Registered;
-            let index = if is_registered { members.index(topic.clone(), slot) } else { 0 };
-            named.push(Named { topic: topic.clone(), index });
-            if is_registered && index == 0 {
-                self.begin_interest(|| topic.clone());
-            }
+        if let Some(start) = start
+            && self.node.has_initial()
+        {
+            let entries = initial_entries(&self.node, session, new.iter().copied(), start);
+            send_initial(session, &entries, &mut stats);
         }
-        drop((named, members));
-        self.node.entered(&[topic]);
+        drop(members);
+        stats.record(&self.node.metrics);
+        self.node.entered(topics);
     }
 
     fn unsubscribe(&self, session: &SessionState, topic: &Topic) {

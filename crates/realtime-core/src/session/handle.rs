@@ -101,7 +101,7 @@ impl SessionHandle {
     /// topics.
     pub fn subscribe(&self, topic: Topic) {
         if let Some(host) = self.0.host() {
-            host.subscribe(&self.0, topic);
+            host.subscribe(&self.0, &[topic], &mut |_| None);
         }
     }
 

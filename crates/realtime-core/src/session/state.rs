@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use bytes::Bytes;
 use once_cell::race::OnceBox;
 
 use super::id::SessionId;
@@ -77,8 +78,15 @@ pub(crate) struct SessionKind {
 
 /// Host of sessions: keeps them in its index and writes published messages to them.
 pub(crate) trait SessionHost: fmt::Debug + Send + Sync {
-    /// Adds a session to a topic, unless it is in it already.
-    fn subscribe(&self, session: &SessionState, topic: Topic);
+    /// Adds a session to topics, unless it is in them already, and sends it their initial entries. `answer` gets the
+    /// position from which on the session gets everything in these topics, if it is known; what it returns is sent
+    /// before the initial entries and before every message of the topics that the session was added to.
+    fn subscribe(
+        &self,
+        session: &SessionState,
+        topics: &[Topic],
+        answer: &mut dyn FnMut(Option<Position>) -> Option<Bytes>,
+    );
 
     /// Removes a session from a topic.
     fn unsubscribe(&self, session: &SessionState, topic: &Topic);

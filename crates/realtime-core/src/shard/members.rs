@@ -17,13 +17,15 @@ use crate::{
     Envelope, Position, Topic,
     direct::WriteBuffer,
     error::CursorError,
-    log::{Content, Entry, Log, Resume, Start},
+    initial::{InitialEntries, StartPoint},
+    log::{Content, Entry, Resume, Start},
+    node::Node,
     outbox::{Accepted, TrySendError},
     session::state::{Begin, Named, SessionKind, SessionState, Stage},
     shard::{encoded_run::EncodedRun, pass_stats::PassStats},
     sync::{Mutex, lock},
     user::UserRef,
-    wire::GapReason,
+    wire::{BusState, GapReason},
 };
 
 #[derive(Debug, Default)]
@@ -131,7 +133,13 @@ const PASS_WRITES: usize = 8192;
 
 impl Members {
     /// Fans out local sends and new entries of the log, up to the limits of one pass. Returns `true` if there is more.
-    pub(super) fn pass(&mut self, log: &Log, local: &Mutex<Vec<Arc<Entry>>>, stats: &mut PassStats) -> bool {
+    pub(super) fn pass(
+        &mut self,
+        node: &Node,
+        local: &Mutex<Vec<Arc<Entry>>>,
+        stats: &mut PassStats,
+    ) -> bool {
+        let log = &node.log;
         if !self.unflushed.is_empty() && !self.flush(stats) {
             return true;
         }
@@ -143,7 +151,7 @@ impl Members {
             // Earlier entries are history.
             self.up = true;
             self.seq = self.seq.max(up);
-            self.settle(log, stats);
+            self.settle(node, stats);
         }
         let read = log.read(self.seq, PASS_ENTRIES);
         if read.first > self.seq {
@@ -163,7 +171,7 @@ impl Members {
             self.deliver(self.seq, run, entries.is_empty() || visits >= PASS_VISITS, stats);
             self.seq += run.len() as u64;
         }
-        self.settle(log, stats);
+        self.settle(node, stats);
         let flushed = self.flush(stats);
         !flushed || more_local || self.seq < log.end()
     }
@@ -242,6 +250,13 @@ impl Members {
         successors(first, next).count()
     }
 
+    /// The sequence number of the first entry that a session has yet to be served, in a pass or by reading the log.
+    pub(super) fn next_of(&self, session: &SessionState) -> u64 {
+        let member = &self.sessions[session.slot() as usize];
+        let reading = session.outbox.catching_up().filter(|_| !member.is_live());
+        reading.unwrap_or_else(|| member.next().max(self.seq))
+    }
+
     /// Adds a session to a named topic. Returns its index there.
     pub(super) fn index(&mut self, topic: Topic, slot: u32) -> u32 {
         let slots = self.topics.entry(topic).or_default();
@@ -280,7 +295,8 @@ impl Members {
     }
 
     /// Begins a session if its first position is known. Returns `true` if it has begun.
-    pub(super) fn try_begin(&mut self, parked: &Parked, log: &Log, stats: &mut PassStats) -> bool {
+    pub(super) fn try_begin(&mut self, parked: &Parked, node: &Node, stats: &mut PassStats) -> bool {
+        let log = &node.log;
         if log.up().is_none() {
             return false;
         }
@@ -300,12 +316,12 @@ impl Members {
                 }
             }
         };
-        self.begin(parked, start, log, stats);
+        self.begin(parked, start, node, stats);
         true
     }
 
-    fn begin(&mut self, parked: &Parked, start: Start, log: &Log, stats: &mut PassStats) {
-        let seq = self.seq;
+    fn begin(&mut self, parked: &Parked, start: Start, node: &Node, stats: &mut PassStats) {
+        let (seq, log) = (self.seq, &node.log);
         let member = &mut self.sessions[parked.slot as usize];
         member.set_next(start.seq);
         member.set_live(start.seq >= seq);
@@ -313,23 +329,41 @@ impl Members {
         if !member.is_live() {
             session.outbox.catch_up_from(start.seq);
         }
+        let start_point = StartPoint { seq: start.seq, position: log.cursor_at(start.seq) };
+        let initial = if start.recovered || !node.has_initial() {
+            InitialEntries::new()
+        } else {
+            let topics = session.topics();
+            initial_entries(node, &session, topics.iter().chain([&Topic::all()]), start_point)
+        };
+        // It gets no new cursor before its initial entries: a connection that breaks in between must get them again.
+        let cursor = start_point.position.filter(|_| initial.is_empty());
         let begin = match parked.cursor {
-            None => Begin { cursor: log.cursor_at(start.seq), recovered: None },
+            None => Begin { cursor, recovered: None },
             // Its own cursor until the gap has been sent: a connection that breaks before that must not lose the gap.
             Some(cursor) => Begin { cursor: cursor.ok(), recovered: Some(start.recovered) },
         };
         session.set_begin(begin);
         if let Some(reason) = start.gap {
-            stats.announce(&session, reason, log.cursor_at(start.seq));
+            stats.announce(&session, reason, cursor);
+        }
+        if !initial.is_empty() {
+            send_initial(&session, &initial, stats);
+            let own = parked.cursor.and_then(Result::ok).filter(|_| start.gap.is_none());
+            if let Some(cursor) = start_point.position.max(own) {
+                let bus = node.bus_down().map_or(BusState::Up, BusState::Down);
+                session.outbox.force(&session.wire().wire.heartbeat(Some(cursor), bus));
+            }
         }
         session.outbox.wake();
     }
 
     /// Begins the sessions whose first position is known by now, and wakes those whose end waits for the log.
-    pub(super) fn settle(&mut self, log: &Log, stats: &mut PassStats) {
+    pub(super) fn settle(&mut self, node: &Node, stats: &mut PassStats) {
+        let log = &node.log;
         if !self.parked.is_empty() {
             let mut parked = mem::take(&mut self.parked);
-            parked.retain(|parked| !self.try_begin(parked, log, stats));
+            parked.retain(|parked| !self.try_begin(parked, node, stats));
             self.parked = parked;
         }
         for held in &mut self.held {
@@ -530,6 +564,42 @@ impl Members {
         });
         self.unflushed = unflushed;
         visits
+    }
+}
+
+/// The entries that a session gets first of topics that it enters at `start`.
+pub(super) fn initial_entries<'a>(
+    node: &Node,
+    session: &SessionState,
+    topics: impl IntoIterator<Item = &'a Topic>,
+    start: StartPoint,
+) -> InitialEntries {
+    let mut entries = InitialEntries::new();
+    for topic in topics {
+        let mut of_topic = InitialEntries::new();
+        node.initial.iter().for_each(|source| source.entries(topic, start, &mut of_topic));
+        for entry in of_topic {
+            let Content::Envelope(envelope) = &entry.content else { continue };
+            let is_for =
+                envelope.scope().covers(session.transport()) && envelope.excluded() != Some(session.id);
+            // It may be in several of the topics.
+            if is_for && !entries.iter().any(|other| Arc::ptr_eq(other, &entry)) {
+                entries.push(entry);
+            }
+        }
+    }
+    entries
+}
+
+/// Sends a session its initial entries. If there are more than its outbox may hold, that is announced as a gap.
+pub(super) fn send_initial(session: &SessionState, entries: &[Arc<Entry>], stats: &mut PassStats) {
+    let frames = entries.iter().filter_map(|entry| entry.encode(session.wire()).cloned());
+    let frames: SmallVec<[_; 1]> = frames.collect();
+    let dropped = session.outbox.send_initial(&frames);
+    stats.delivered += (frames.len() - dropped) as u64;
+    if dropped > 0 {
+        stats.local_dropped += dropped as u64;
+        stats.announce(session, GapReason::Overflow, None);
     }
 }
 

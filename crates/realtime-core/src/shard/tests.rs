@@ -1,5 +1,7 @@
 //! Tests of a shard's guarantees, pass by pass.
 
+mod initial;
+
 use std::{
     collections::HashMap,
     io,
@@ -66,6 +68,10 @@ fn connect(shard: &Arc<Shard>, user: i64, cursor: Option<Position>) -> Session {
 }
 
 fn drain(session: &mut Session) -> Vec<String> {
+    drain_text(session).lines().map(str::to_owned).collect()
+}
+
+fn drain_text(session: &mut Session) -> String {
     let mut text = String::new();
     let mut cx = Context::from_waker(Waker::noop());
     // A session that read many entries in vain, or has returned many bytes, asks to be polled again.
@@ -83,7 +89,7 @@ fn drain(session: &mut Session) -> Vec<String> {
             Poll::Pending => {}
         }
     }
-    text.lines().map(str::to_owned).collect()
+    text
 }
 
 fn publish(node: &Node, offset: u64, envelope: Envelope) {

@@ -1,0 +1,173 @@
+//! What a session gets first of the topics that it enters.
+
+use super::*;
+use crate::{
+    initial::{InitialEntries, InitialSource, StartPoint},
+    outbox::INITIAL_BYTES,
+};
+
+/// A source with entries of one topic, which records the points at which it was asked for them.
+#[derive(Debug)]
+struct Kept {
+    topic: Topic,
+    entries: Vec<Arc<Entry>>,
+    asked: Mutex<Vec<StartPoint>>,
+}
+
+impl InitialSource for Kept {
+    fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn entries(&self, topic: &Topic, start: StartPoint, entries: &mut InitialEntries) {
+        if *topic == self.topic {
+            lock(&self.asked).push(start);
+            entries.extend(self.entries.iter().cloned());
+        }
+    }
+}
+
+fn order() -> Topic {
+    Topic::new("order:7").unwrap()
+}
+
+fn to_order(text: &str) -> Envelope {
+    Envelope::to_topic(order(), Scope::Both, text.to_owned().into())
+}
+
+/// A node whose source keeps these texts of a topic.
+fn keeping(settings: Settings, topic: Topic, texts: &[&str]) -> (Arc<Node>, Arc<Shard>, Arc<Kept>) {
+    let entry = |text: &&str| {
+        let envelope = Envelope::to_topic(topic.clone(), Scope::Both, (*text).to_owned().into());
+        Arc::new(Entry::new(None, Content::Envelope(Arc::new(envelope))))
+    };
+    let entries = texts.iter().map(entry).collect();
+    let kept = Arc::new(Kept { topic, entries, asked: Mutex::default() });
+    let mut node = Node::new(settings);
+    node.initial.push(Arc::clone(&kept) as Arc<dyn InitialSource>);
+    node.log.begin(Some(Position { epoch: 1, offset: 0 }));
+    let node = Arc::new(node);
+    (Arc::clone(&node), Shard::new(node), kept)
+}
+
+fn subscribe(session: &Session, topics: &[Topic]) -> Option<Position> {
+    let mut at = None;
+    let state = &session.handle().0;
+    state.host().unwrap().subscribe(state, topics, &mut |position| {
+        at = position;
+        Some(format!("s{}\n", cursor_text(position)).into())
+    });
+    at
+}
+
+#[test]
+fn a_session_that_begins_gets_them_first_and_a_cursor_only_behind_them() {
+    let (node, shard, kept) = keeping(Settings::default(), Topic::user(&1.into()), &["a", "b"]);
+    publish(&node, 1, to_all("before"));
+    let (mut session, mut other) = (connect(&shard, 1, None), connect(&shard, 2, None));
+    publish(&node, 2, to_all("after"));
+    shard.pass();
+    assert_eq!(session.begin(), Some(Begin { cursor: None, recovered: None }));
+    assert_eq!(drain(&mut session), ["m- a", "m- b", "h1.1", "m1.2 after"]);
+    assert_eq!(other.cursor(), Some(at(1, 1)));
+    assert_eq!(drain(&mut other), ["m1.2 after"]);
+    assert_eq!(*lock(&kept.asked), [StartPoint { seq: 1, position: Some(at(1, 1)) }]);
+}
+
+#[test]
+fn a_session_that_gets_everything_since_its_cursor_gets_none_and_one_with_a_gap_does() {
+    let history = History { max_messages: 2, ..History::default() };
+    let (node, shard, _) = keeping(Settings { history, ..Settings::default() }, Topic::all(), &["a"]);
+    for offset in 1..=4 {
+        publish(&node, offset, to_all("x"));
+    }
+    shard.pass();
+    let (mut kept, mut lost) = (connect(&shard, 1, Some(at(1, 3))), connect(&shard, 1, Some(at(1, 1))));
+    assert_eq!(kept.begin(), Some(Begin { cursor: Some(at(1, 3)), recovered: Some(true) }));
+    assert_eq!(drain(&mut kept), ["m1.4 x"]);
+    assert_eq!(lost.begin(), Some(Begin { cursor: Some(at(1, 1)), recovered: Some(false) }));
+    // A connection that breaks behind the gap comes back with the old cursor.
+    assert_eq!(drain(&mut lost), ["g-", "m- a", "h1.2", "m1.3 x", "m1.4 x"]);
+}
+
+#[test]
+fn a_subscription_is_answered_then_come_the_initial_entries_then_the_topics_messages() {
+    let (node, shard, kept) = keeping(Settings::default(), order(), &["state"]);
+    let mut session = connect(&shard, 1, None);
+    publish(&node, 1, to_order("before"));
+    shard.pass();
+    assert_eq!(subscribe(&session, &[order()]), Some(at(1, 1)));
+    publish(&node, 2, to_order("after"));
+    shard.pass();
+    assert_eq!(subscribe(&session, &[order()]), Some(at(1, 2)), "it is in the topic already");
+    assert_eq!(drain(&mut session), ["s1.1", "m- state", "m1.2 after", "s1.2"]);
+    assert_eq!(lock(&kept.asked).len(), 1);
+}
+
+#[test]
+fn the_entries_that_a_lagging_worker_has_yet_to_deliver_follow_the_answer() {
+    let (node, shard, _) = keeping(Settings::default(), order(), &["state"]);
+    let mut session = connect(&shard, 1, None);
+    shard.pass();
+    publish(&node, 1, to_order("not delivered yet"));
+    assert_eq!(subscribe(&session, &[order()]), Some(at(1, 0)));
+    shard.pass();
+    assert_eq!(drain(&mut session), ["s1.0", "m- state", "m1.1 not delivered yet"]);
+}
+
+#[test]
+fn a_session_that_reads_the_log_enters_a_topic_where_it_reads() {
+    let outbox = OutboxLimits { max_messages: 2, ..OutboxLimits::default() };
+    let (node, shard, _) = keeping(Settings { outbox, ..Settings::default() }, order(), &["state"]);
+    let mut session = connect(&shard, 1, None);
+    for offset in 1..=4 {
+        publish(&node, offset, if offset < 4 { to_all("x") } else { to_order("y") });
+    }
+    shard.pass();
+    // Its outbox is full, and it continues at the third message.
+    assert_eq!(subscribe(&session, &[order()]), Some(at(1, 2)));
+    assert_eq!(drain(&mut session), ["m1.1 x", "m1.2 x", "s1.2", "m- state", "m1.3 x", "m1.4 y"]);
+}
+
+#[test]
+fn they_may_exceed_the_outbox_and_what_exceeds_their_own_bound_is_announced() {
+    let outbox = OutboxLimits { max_messages: 1, max_bytes: 10, ..OutboxLimits::default() };
+    let (half, settings) = ("x".repeat(INITIAL_BYTES / 2), Settings { outbox, ..Settings::default() });
+    let (node, shard, _) = keeping(settings, order(), &[&half, "y", "z", &half, &half]);
+    let mut session = connect(&shard, 1, None);
+    shard.pass();
+    subscribe(&session, &[order()]);
+    publish(&node, 1, to_order("live"));
+    shard.pass();
+    // 8 MiB leave in many pieces.
+    let pieces = std::iter::repeat_with(|| drain_text(&mut session)).take_while(|text| !text.is_empty());
+    let text: String = pieces.collect();
+    let kinds: Vec<_> = text.lines().map(|line| &line[..4.min(line.len())]).collect();
+    assert_eq!(kinds, ["s1.0", "m- x", "m- y", "m- z", "g-", "m1.1"]);
+    assert_eq!((node.metrics.local_dropped.value(), node.metrics.gaps.value()), (2, 1));
+}
+
+#[test]
+fn one_for_another_transport_is_left_out_and_one_in_two_topics_comes_once() {
+    let mut node = Node::new(Settings::default());
+    let entry = |scope, text: &str| {
+        let topics = [order(), Topic::all()];
+        let envelope = Envelope::to_topics(topics, scope, text.to_owned().into()).unwrap();
+        Arc::new(Entry::new(None, Content::Envelope(Arc::new(envelope))))
+    };
+    let other = entry(Scope::Only(Transport::new("other")), "not for us");
+    let both = entry(Scope::Both, "x");
+    for topic in [order(), Topic::all()] {
+        let entries = vec![Arc::clone(&other), Arc::clone(&both)];
+        node.initial.push(Arc::new(Kept { topic, entries, asked: Mutex::default() }));
+    }
+    node.log.begin(Some(Position { epoch: 1, offset: 0 }));
+    let shard = Shard::new(Arc::new(node));
+    let wire: Arc<dyn WireFormat> = Arc::new(PlainWire);
+    let wire = shard.node.wire(&wire).unwrap();
+    let mut principal = Principal::new(1.into(), "t");
+    principal.topics = vec![order()];
+    let mut session = Session::new(shard.register(principal, TRANSPORT, wire, None).unwrap());
+    shard.pass();
+    assert_eq!(drain(&mut session), ["m- x", "h1.0"]);
+}
