@@ -36,7 +36,7 @@ impl WireFormat for Plain {
         "plain"
     }
 
-    fn message(&self, message: &Message, _: Option<Position>) -> Bytes {
+    fn message(&self, message: &Message, _: Option<&Topic>, _: Option<Position>) -> Bytes {
         Bytes::copy_from_slice(message.data.as_bytes())
     }
 

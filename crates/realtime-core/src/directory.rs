@@ -360,7 +360,7 @@ mod tests {
             "none"
         }
 
-        fn message(&self, _: &Message, _: Option<Position>) -> Bytes {
+        fn message(&self, _: &Message, _: Option<&crate::Topic>, _: Option<Position>) -> Bytes {
             Bytes::new()
         }
 

@@ -286,6 +286,14 @@ impl Envelope {
         &self.topics
     }
 
+    /// The topic, if it is a single [named](Topic::is_named) one: clients are told it with the message.
+    pub fn named_topic(&self) -> Option<&Topic> {
+        match &self.topics[..] {
+            [topic] if topic.is_named() => Some(topic),
+            _ => None,
+        }
+    }
+
     /// Transports that it is for.
     pub fn scope(&self) -> Scope {
         self.scope

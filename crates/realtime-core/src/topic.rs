@@ -82,6 +82,11 @@ impl Topic {
         *self.0 == *Self::ALL
     }
 
+    /// Returns `true` for the topic of a group: neither a user's nor `all`.
+    pub fn is_named(&self) -> bool {
+        !self.is_all() && self.as_user().is_none()
+    }
+
     /// The topic's text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -163,6 +168,8 @@ mod tests {
             assert_eq!(Topic::user(&user).as_user(), Some((&user).into()), "{id}");
         }
         assert_eq!(Topic::new("role:admin").unwrap().as_user(), None);
+        assert!(Topic::new("role:admin").unwrap().is_named() && Topic::new("users").unwrap().is_named());
+        assert!(!Topic::user(&7.into()).is_named() && !Topic::all().is_named());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{fs, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use realtime_core::{
-    Hub, Message, Position, Session, Transport,
+    Hub, Message, Position, Session, Topic, Transport,
     auth::{Claims, JwtAlgorithm, JwtAuthenticator},
     wire::{BusState, GapReason, WireFormat},
 };
@@ -20,7 +20,7 @@ impl WireFormat for Plain {
         "plain"
     }
 
-    fn message(&self, message: &Message, _: Option<Position>) -> Bytes {
+    fn message(&self, message: &Message, _: Option<&Topic>, _: Option<Position>) -> Bytes {
         Bytes::copy_from_slice(message.data.as_bytes())
     }
 

@@ -27,7 +27,7 @@ impl WireFormat for Lines {
         "lines"
     }
 
-    fn message(&self, message: &Message, _: Option<Position>) -> Bytes {
+    fn message(&self, message: &Message, _: Option<&Topic>, _: Option<Position>) -> Bytes {
         format!("{}\n", message.data).into()
     }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use realtime_core::{
-    CloseReason, EventName, Message, Position,
+    CloseReason, EventName, Message, Position, Topic,
     wire::{BusState, GapReason, WireFormat},
 };
 use realtime_server::Takeover;
@@ -56,9 +56,9 @@ impl WireFormat for SseFormat {
         }
     }
 
-    fn message(&self, message: &Message, position: Option<Position>) -> Bytes {
+    fn message(&self, message: &Message, topic: Option<&Topic>, position: Option<Position>) -> Bytes {
         self.0.frame(match message.data.as_text() {
-            Some(text) => block(message.event.as_str(), position, text),
+            Some(text) => block(message.event.as_str(), position, topic, text),
             // The hub refuses to publish such a message to streams. One of another origin moves the cursor on.
             None => format!(":binary message left out\n{}\n", id_line(position)).into(),
         })
@@ -66,7 +66,7 @@ impl WireFormat for SseFormat {
 
     fn gap(&self, reason: GapReason, cursor: Option<Position>, spread: Duration) -> Option<Bytes> {
         let data = format!(r#"{{"reason":"{}","spread":{}}}"#, reason.name(), spread.as_millis());
-        Some(self.0.frame(block(EventName::GAP, cursor, &data)))
+        Some(self.0.frame(block(EventName::GAP, cursor, None, &data)))
     }
 
     fn heartbeat(&self, cursor: Option<Position>, bus: BusState) -> Bytes {
@@ -74,9 +74,9 @@ impl WireFormat for SseFormat {
         self.0.frame(match bus {
             BusState::Up => format!(":heartbeat\n{}\n", id_line(cursor)).into(),
             // Pages do not see comments.
-            BusState::Restored => block(EventName::BUS, cursor, r#"{"downSince":null}"#),
+            BusState::Restored => block(EventName::BUS, cursor, None, r#"{"downSince":null}"#),
             BusState::Down(time) => {
-                block(EventName::BUS, cursor, &format!(r#"{{"downSince":{}}}"#, since(time)))
+                block(EventName::BUS, cursor, None, &format!(r#"{{"downSince":{}}}"#, since(time)))
             }
         })
     }
@@ -114,12 +114,18 @@ fn id_line(cursor: Option<Position>) -> String {
 }
 
 /// An event. CRLF, CR and LF all end a line of an event stream, so each line of the text gets a field of its own.
-fn block(event: &str, id: Option<Position>, data: &str) -> Bytes {
+fn block(event: &str, id: Option<Position>, topic: Option<&Topic>, data: &str) -> Bytes {
     let mut block = String::with_capacity(data.len() + event.len() + 64);
     block.push_str("event:");
     block.push_str(event);
     block.push('\n');
     block.push_str(&id_line(id));
+    if let Some(topic) = topic {
+        // Parsers ignore fields that they do not know.
+        block.push_str("topic:");
+        block.push_str(topic.as_str());
+        block.push('\n');
+    }
     let mut rest = data;
     loop {
         let end = rest.find(['\r', '\n']);
@@ -152,10 +158,13 @@ mod tests {
     #[test]
     fn blocks_are_the_seeds_with_an_id() {
         let wire = SseFormat(Framing::Plain);
-        let message = wire.message(&Message::text("a\nb\r\nc\rd"), at(1));
+        let message = wire.message(&Message::text("a\nb\r\nc\rd"), None, at(1));
         assert_eq!(message, "event:message\nid:7.1\ndata:a\ndata:b\ndata:c\ndata:d\n\n");
-        assert_eq!(wire.message(&Message::text(""), None), "event:message\ndata:\n\n");
-        assert_eq!(wire.message(&Message::text(" x"), None), "event:message\ndata:  x\n\n");
+        let topic = Topic::new("order:7").unwrap();
+        let named = wire.message(&Message::text("x"), Some(&topic), at(1));
+        assert_eq!(named, "event:message\nid:7.1\ntopic:order:7\ndata:x\n\n");
+        assert_eq!(wire.message(&Message::text(""), None, None), "event:message\ndata:\n\n");
+        assert_eq!(wire.message(&Message::text(" x"), None, None), "event:message\ndata:  x\n\n");
         assert_eq!(wire.heartbeat(at(2), BusState::Up), ":heartbeat\nid:7.2\n\n");
         assert_eq!(wire.heartbeat(None, BusState::Up), ":heartbeat\n\n");
         let down = wire.heartbeat(at(2), BusState::Down(UNIX_EPOCH + Duration::from_secs(9)));
@@ -171,7 +180,7 @@ mod tests {
     #[test]
     fn chunks_hold_one_block_each_and_the_last_one_ends_the_response() {
         let wire = SseFormat(Framing::Chunked);
-        let message = wire.message(&Message::text("a"), at(1));
+        let message = wire.message(&Message::text("a"), None, at(1));
         assert_eq!(message, "1d\r\nevent:message\nid:7.1\ndata:a\n\n\r\n");
         let end = Framing::Chunked.end(disconnected(CloseReason::Kicked));
         assert_eq!(end, "f\r\n:disconnected\n\n\r\n0\r\n\r\n");
@@ -192,13 +201,21 @@ mod tests {
     proptest! {
         /// No text ever becomes another field or another event, and each comes back whole.
         #[test]
-        fn framing_never_yields_an_extra_field(text in "(?s)[ \r\n:a-cé😀\u{0}\u{2028}]{0,40}|(?s).{0,80}") {
-            let block = SseFormat(Framing::Plain).message(&Message::text(text.clone()), at(1));
+        fn framing_never_yields_an_extra_field(
+            text in "(?s)[ \r\n:a-cé😀\u{0}\u{2028}]{0,40}|(?s).{0,80}",
+            topic in "(?s).{0,30}",
+        ) {
+            // What is no topic is refused where it is parsed.
+            let topic = Topic::new(&topic).ok();
+            let block = SseFormat(Framing::Plain).message(&Message::text(text.clone()), topic.as_ref(), at(1));
             let fields = parse(std::str::from_utf8(&block).unwrap());
             prop_assert_eq!(&fields[0], &("event".to_owned(), "message".to_owned()));
             prop_assert_eq!(&fields[1], &("id".to_owned(), "7.1".to_owned()));
-            prop_assert!(fields[2..].iter().all(|(name, _)| name == "data"));
-            let lines: Vec<_> = fields[2..].iter().map(|(_, value)| value.as_str()).collect();
+            let (topics, data) = fields[2..].split_at(usize::from(topic.is_some()));
+            prop_assert!(topic.iter().map(Topic::as_str).eq(topics.iter().map(|(_, value)| value.as_str())));
+            prop_assert!(topics.iter().all(|(name, _)| name == "topic"));
+            prop_assert!(data.iter().all(|(name, _)| name == "data"));
+            let lines: Vec<_> = data.iter().map(|(_, value)| value.as_str()).collect();
             prop_assert_eq!(lines.join("\n"), text.replace("\r\n", "\n").replace('\r', "\n"));
         }
     }

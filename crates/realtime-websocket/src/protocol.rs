@@ -9,7 +9,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
 use bytestring::ByteString;
 use realtime_core::{
-    CloseReason, EventName, Message, Payload, Position, Session,
+    CloseReason, EventName, Message, Payload, Position, Session, Topic,
     wire::{Begin, BusState, GapReason, WireFormat},
 };
 use serde::{Deserialize, Serialize};
@@ -76,7 +76,7 @@ impl Protocol {
     pub(crate) fn answer(self, data: &Payload) -> Bytes {
         match self {
             Self::Raw => raw(data),
-            Self::V1 => v1(&V1Outbound::message(None, EventName::default().as_str(), data)),
+            Self::V1 => v1(&V1Outbound::message(None, EventName::default().as_str(), None, data)),
         }
     }
 
@@ -129,6 +129,8 @@ enum V1Outbound<'a> {
         id: Option<String>,
         event: &'a str,
         #[serde(skip_serializing_if = "Option::is_none")]
+        topic: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         data: Option<&'a str>,
         /// The bytes of a message that is no text.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -154,9 +156,10 @@ enum V1Outbound<'a> {
 }
 
 impl<'a> V1Outbound<'a> {
-    fn message(id: Option<String>, event: &'a str, data: &'a Payload) -> Self {
+    fn message(id: Option<String>, event: &'a str, topic: Option<&'a Topic>, data: &'a Payload) -> Self {
         let base64 = data.as_text().is_none().then(|| BASE64_STANDARD.encode(data.as_bytes()));
-        Self::Message { id, event, data: data.as_text(), base64 }
+        let topic = topic.map(Topic::as_str);
+        Self::Message { id, event, topic, data: data.as_text(), base64 }
     }
 }
 
@@ -192,7 +195,7 @@ impl WireFormat for RawFormat {
         "websocket"
     }
 
-    fn message(&self, message: &Message, _: Option<Position>) -> Bytes {
+    fn message(&self, message: &Message, _: Option<&Topic>, _: Option<Position>) -> Bytes {
         raw(&message.data)
     }
 
@@ -218,8 +221,8 @@ impl WireFormat for V1Format {
         SUBPROTOCOL
     }
 
-    fn message(&self, message: &Message, position: Option<Position>) -> Bytes {
-        v1(&V1Outbound::message(text(position), message.event.as_str(), &message.data))
+    fn message(&self, message: &Message, topic: Option<&Topic>, position: Option<Position>) -> Bytes {
+        v1(&V1Outbound::message(text(position), message.event.as_str(), topic, &message.data))
     }
 
     fn gap(&self, reason: GapReason, cursor: Option<Position>, spread: Duration) -> Option<Bytes> {
@@ -259,9 +262,15 @@ mod tests {
         let at = Some(Position { epoch: 7, offset: 3 });
         let message = Message::new(EventName::new("order").unwrap(), "{\"a\":1}");
         assert_eq!(
-            payload(&V1Format.message(&message, at)),
+            payload(&V1Format.message(&message, None, at)),
             r#"{"type":"message","id":"7.3","event":"order","data":"{\"a\":1}"}"#
         );
+        let topic = Topic::new(r#"order:"7""#).unwrap();
+        assert_eq!(
+            payload(&V1Format.message(&"x".into(), Some(&topic), at)),
+            r#"{"type":"message","id":"7.3","event":"message","topic":"order:\"7\"","data":"x"}"#
+        );
+        assert_eq!(payload(&RawFormat.message(&"x".into(), Some(&topic), at)), "x");
         assert_eq!(payload(&V1Format.heartbeat(at, BusState::Up)), r#"{"type":"ping","cursor":"7.3"}"#);
         let down = BusState::Down(UNIX_EPOCH + Duration::from_secs(9));
         assert_eq!(

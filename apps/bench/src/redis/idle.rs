@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, ensure};
 use bytes::Bytes;
 use realtime_core::{
-    Hub, Message, Position, Principal, Session, Settings, Transport,
+    Hub, Message, Position, Principal, Session, Settings, Topic, Transport,
     wire::{BusState, GapReason, WireFormat},
 };
 use realtime_redis::{RedisCluster, RedisConfig};
@@ -234,7 +234,7 @@ impl WireFormat for NoWire {
         "none"
     }
 
-    fn message(&self, _: &Message, _: Option<Position>) -> Bytes {
+    fn message(&self, _: &Message, _: Option<&Topic>, _: Option<Position>) -> Bytes {
         Bytes::new()
     }
 

@@ -100,7 +100,7 @@ impl Entry {
         let Content::Envelope(envelope) = &self.content else { return None };
         let cell = &self.encoded[slot.index];
         let bytes = cell.get().or_else(|| {
-            let bytes = slot.wire.message(envelope.message(), self.position);
+            let bytes = slot.wire.message(envelope.message(), envelope.named_topic(), self.position);
             let len = bytes.len();
             // Another worker may have been first: all use its bytes then.
             if cell.set(Box::new(bytes)).is_ok()

@@ -355,7 +355,7 @@ impl WireFormat for Upper {
         "upper"
     }
 
-    fn message(&self, _: &Message, _: Option<Position>) -> Bytes {
+    fn message(&self, _: &Message, _: Option<&Topic>, _: Option<Position>) -> Bytes {
         vec![b'X'; Entry::new(None, Content::Envelope(envelope("x"))).footprint].into()
     }
 

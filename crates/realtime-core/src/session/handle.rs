@@ -92,7 +92,7 @@ impl SessionHandle {
             return Err(NotText.into());
         }
         TooLarge::check(&message.data, host.limits())?;
-        self.0.outbox.offer(&self.0.wire().wire.message(&message, None))?;
+        self.0.outbox.offer(&self.0.wire().wire.message(&message, None, None))?;
         Ok(())
     }
 

@@ -36,7 +36,7 @@ impl WireFormat for LineWire {
         "line"
     }
 
-    fn message(&self, message: &Message, _: Option<Position>) -> Bytes {
+    fn message(&self, message: &Message, _: Option<&Topic>, _: Option<Position>) -> Bytes {
         format!("{}\n", message.data).into()
     }
 

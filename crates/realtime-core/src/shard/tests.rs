@@ -36,7 +36,7 @@ impl WireFormat for PlainWire {
         "plain"
     }
 
-    fn message(&self, message: &Message, position: Option<Position>) -> Bytes {
+    fn message(&self, message: &Message, _: Option<&Topic>, position: Option<Position>) -> Bytes {
         format!("m{} {}\n", cursor_text(position), message.data).into()
     }
 
@@ -475,9 +475,9 @@ impl WireFormat for FaultyWire {
         "faulty"
     }
 
-    fn message(&self, message: &Message, position: Option<Position>) -> Bytes {
+    fn message(&self, message: &Message, _: Option<&Topic>, position: Option<Position>) -> Bytes {
         assert!(message.data != *"bad", "this text has no frame");
-        PlainWire.message(message, position)
+        PlainWire.message(message, None, position)
     }
 
     fn gap(&self, reason: GapReason, cursor: Option<Position>, spread: Duration) -> Option<Bytes> {

@@ -59,6 +59,8 @@ pub enum TestEvent {
 pub struct TestMessage {
     /// The name of its event.
     pub event: String,
+    /// The topic that it was published to, if that is a single named one.
+    pub topic: Option<Topic>,
     /// Its text or bytes.
     pub data: Payload,
     /// Its position; `None` for local sends and on a bus without positions.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::session::{TestEvent, TestMessage};
 use crate::{
-    Message, Payload, Position,
+    Message, Payload, Position, Topic,
     wire::{BusState, GapReason, WireFormat},
 };
 
@@ -16,7 +16,7 @@ pub(super) struct TestWire;
 
 #[derive(Serialize, Deserialize)]
 enum Frame<'a> {
-    Message { event: Cow<'a, str>, data: Data<'a>, cursor: Option<String> },
+    Message { event: Cow<'a, str>, topic: Option<Cow<'a, str>>, data: Data<'a>, cursor: Option<String> },
     Gap { reason: Cow<'a, str>, cursor: Option<String> },
     Heartbeat { cursor: Option<String>, bus_up: bool },
 }
@@ -41,8 +41,9 @@ pub(super) fn decode(line: &[u8]) -> TestEvent {
         cursor.map(|cursor| cursor.parse().expect("it was a position"))
     };
     match serde_json::from_slice(line).expect("what `TestWire` wrote") {
-        Frame::Message { event, data, cursor } => TestEvent::Message(TestMessage {
+        Frame::Message { event, topic, data, cursor } => TestEvent::Message(TestMessage {
             event: event.into_owned(),
+            topic: topic.map(|topic| topic.parse().expect("it was a topic")),
             data: match data {
                 Data::Text(text) => Payload::Text(text.into_owned().into()),
                 Data::Binary(bytes) => Payload::Binary(bytes.into_owned().into()),
@@ -64,13 +65,14 @@ impl WireFormat for TestWire {
         "testkit"
     }
 
-    fn message(&self, message: &Message, position: Option<Position>) -> Bytes {
+    fn message(&self, message: &Message, topic: Option<&Topic>, position: Option<Position>) -> Bytes {
         let data = match &message.data {
             Payload::Text(text) => Data::Text(Cow::Borrowed(text)),
             Payload::Binary(bytes) => Data::Binary(Cow::Borrowed(bytes)),
         };
         let event = message.event.as_str().into();
-        Frame::Message { event, data, cursor: position.map(|position| position.to_string()) }.encode()
+        let topic = topic.map(|topic| topic.as_str().into());
+        Frame::Message { event, topic, data, cursor: position.map(|position| position.to_string()) }.encode()
     }
 
     fn gap(&self, reason: GapReason, cursor: Option<Position>, _: Duration) -> Option<Bytes> {

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::{Message, Position};
+use crate::{Message, Position, Topic};
 
 /// Encoding of frames for clients: raw WebSocket text, `realtime.v1`, an event stream.
 ///
@@ -20,7 +20,9 @@ pub trait WireFormat: Send + Sync + 'static {
 
     /// Encodes a message, with its position if the bus has positions. If the result is empty, clients of this format do
     /// not get the message.
-    fn message(&self, message: &Message, position: Option<Position>) -> Bytes;
+    ///
+    /// `topic` is the topic that it was published to, if that is a single [named](Topic::is_named) one.
+    fn message(&self, message: &Message, topic: Option<&Topic>, position: Option<Position>) -> Bytes;
 
     /// Encodes the notice that messages may be missing up to `cursor`; `None` if the format has none.
     ///

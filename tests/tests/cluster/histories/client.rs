@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use realtime_core::{
-    CloseReason, Message, Position, Session, Transport, UserId,
+    CloseReason, Message, Position, Session, Topic, Transport, UserId,
     sim::Node,
     wire::{BusState, GapReason, Outbound, WireFormat},
 };
@@ -38,7 +38,7 @@ impl WireFormat for Lines {
         "lines"
     }
 
-    fn message(&self, message: &Message, position: Option<Position>) -> Bytes {
+    fn message(&self, message: &Message, _: Option<&Topic>, position: Option<Position>) -> Bytes {
         format!("m {} {}\n", text(position), message.data).into()
     }
 

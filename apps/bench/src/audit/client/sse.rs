@@ -67,6 +67,8 @@ impl EventStream {
             "retry" if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) => {
                 self.retry = value.parse().ok().map(Duration::from_millis);
             }
+            // Parsers that do not know it ignore it.
+            "topic" => {}
             // A browser ignores it; a server that sends it has cut or glued something.
             _ => events.push(ServerEvent::Malformed(format!("line {:?}", excerpt(line)))),
         }
