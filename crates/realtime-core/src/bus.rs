@@ -7,6 +7,6 @@ mod contract;
 mod memory;
 
 pub use self::{
-    contract::{Bus, BusError, BusEvent, Published},
+    contract::{Bus, BusError, BusEvent, Published, RetainedMessage},
     memory::MemoryBus,
 };

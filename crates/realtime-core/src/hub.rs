@@ -24,7 +24,7 @@ use crate::{
     auth::TokenHash,
     bus::{Bus, Published},
     control::Control,
-    error::{ConnectError, NotText, PublishError, SendError, TooLarge},
+    error::{ConnectError, NotRetainable, NotText, PublishError, SendError, TooLarge},
     log::{Content, Entry},
     metrics::MetricsSnapshot,
     node::Node,
@@ -78,11 +78,14 @@ impl Hub {
     /// ```
     ///
     /// # Errors
-    /// [`PublishError`] if the message is too large, or if the bus did not accept it, or may not have
+    /// [`PublishError`] if the message is too large or cannot be retained, or if the bus did not accept it, or may not have
     /// ([`BusError::OutcomeUnknown`](crate::bus::BusError::OutcomeUnknown)).
     pub async fn publish(&self, envelope: Envelope) -> Result<Published, PublishError> {
         Self::check_scope(&envelope)?;
         self.check_size(&envelope)?;
+        if envelope.is_retained() && envelope.named_topic().is_none() {
+            return Err(NotRetainable.into());
+        }
         let envelope = Arc::new(envelope);
         match self.0.bus.publish(&envelope).await {
             Ok(published) => {
@@ -148,12 +151,21 @@ impl Hub {
     /// A session with a full outbox misses it, and gets a gap notice if its wire format has one.
     ///
     /// # Errors
-    /// [`SendError::TooLarge`], or [`SendError::Overloaded`] if a worker's queue is full; the sessions of other workers
+    /// [`SendError::TooLarge`], [`SendError::Unsupported`] for an envelope that is to be retained or has a collapse key,
+    /// or [`SendError::Overloaded`] if a worker's queue is full; the sessions of other workers
     /// may have received it then.
     pub fn send_local(&self, envelope: Envelope) -> Result<(), SendError> {
         Self::check_scope(&envelope)?;
         self.check_size(&envelope)?;
-        let entry = Arc::new(Entry::new(None, Content::Envelope(Arc::new(envelope))));
+        if envelope.is_retained() {
+            return Err(SendError::Unsupported("retain"));
+        }
+        if envelope.collapse_key().is_some() {
+            return Err(SendError::Unsupported("collapse key"));
+        }
+        let end = envelope.end(Duration::ZERO);
+        let entry = Entry::new(None, Content::Envelope(Arc::new(envelope))).with_end(end);
+        let entry = Arc::new(entry);
         let mut result = Ok(());
         for shard in self.0.registry.shards() {
             if shard.send_local(Arc::clone(&entry)) == Err(SendError::Overloaded) {
@@ -326,7 +338,8 @@ impl Hub {
 
     /// The counters of this node.
     pub fn metrics(&self) -> MetricsSnapshot {
-        self.0.registry.node.metrics.snapshot()
+        let Node { metrics, log, .. } = &*self.0.registry.node;
+        MetricsSnapshot { retained_dropped: log.retained().dropped(), ..metrics.snapshot() }
     }
 
     /// The settings that the hub was started with.

@@ -51,6 +51,7 @@
 pub mod auth;
 pub mod bus;
 mod close;
+mod collapse_key;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod connect_error;
@@ -65,6 +66,7 @@ mod global;
 mod hub;
 mod initial;
 mod interest;
+mod key_text;
 mod log;
 mod message;
 pub mod metrics;
@@ -100,6 +102,7 @@ pub use futures_core::future::BoxFuture;
 pub use auth::{Authenticator, Principal};
 pub use bus::MemoryBus;
 pub use close::{CloseCode, CloseReason};
+pub use collapse_key::CollapseKey;
 pub use envelope_id::EnvelopeId;
 pub use global::{hub, install};
 pub use hub::{

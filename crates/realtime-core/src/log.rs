@@ -4,23 +4,30 @@
 //! numbers; clients hold a [`Position`], which the bus assigns and which is the same on all nodes.
 
 mod entry;
+pub(crate) mod retained;
 #[cfg(test)]
 mod tests;
 
 use std::{
     collections::VecDeque,
+    hash::RandomState,
     sync::{
         Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
+use hashbrown::HashTable;
 use smallvec::SmallVec;
 
-use self::entry::Charge;
-pub(crate) use self::entry::{Content, Entry, OwnTopics};
-use crate::{Envelope, Position, settings::History, wire::GapReason};
+pub(crate) use self::entry::{Content, Entry, LeftOut, OwnTopics};
+use self::{entry::Charge, retained::Retained};
+use crate::{
+    Envelope, Position, Topic, Transport,
+    settings::{History, RetainedLimits},
+    wire::GapReason,
+};
 
 /// The window of recent envelopes of one node.
 #[derive(Debug)]
@@ -33,6 +40,7 @@ pub(crate) struct Log {
     /// The bytes of the encodings of the window's entries.
     encoded: Arc<AtomicUsize>,
     limits: History,
+    retained: Retained,
 }
 
 #[derive(Debug, Default)]
@@ -46,6 +54,9 @@ struct Window {
     segments: VecDeque<Segment>,
     /// Everything that was acknowledged before this instant is in the log.
     caught_up: Option<Instant>,
+    /// The sequence numbers of the newest messages of each collapse key and targets.
+    replaceable: HashTable<u64>,
+    hasher: RandomState,
 }
 
 /// From `seq` on, entries have the positions `start`, `start.next()`, ...
@@ -112,14 +123,31 @@ impl Start {
 }
 
 impl Log {
-    pub(crate) fn new(limits: History) -> Self {
+    pub(crate) fn new(limits: History, retained: RetainedLimits) -> Self {
         Self {
             window: RwLock::default(),
             end: AtomicU64::new(0),
             up: AtomicU64::new(0),
             encoded: Arc::default(),
             limits,
+            retained: Retained::new(retained),
         }
+    }
+
+    /// The messages that a session of a transport is sent when it enters a topic and its next entry is `seq`, oldest
+    /// first, in entries without a position. Those that come later are not among them: they reach it as new.
+    pub(crate) fn retained_of(
+        &self,
+        topic: &Topic,
+        transport: Transport,
+        seq: u64,
+    ) -> SmallVec<[Arc<Entry>; 1]> {
+        self.retained.of(topic, transport, seq, || self.cursor_at(seq))
+    }
+
+    /// The messages for sessions that enter their topics.
+    pub(crate) fn retained(&self) -> &Retained {
+        &self.retained
     }
 
     /// The sequence number after the newest entry.
@@ -153,7 +181,20 @@ impl Log {
 
     /// Appends an envelope. If its position is not the one after the last, a gap is announced before it.
     pub(crate) fn push(&self, position: Option<Position>, envelope: Arc<Envelope>) {
-        self.append(position, position, Content::Envelope(envelope));
+        let end = envelope.end(Duration::ZERO);
+        self.push_until(position, envelope, end);
+    }
+
+    /// Appends an envelope that is not sent any more from `end` on.
+    pub(crate) fn push_until(
+        &self,
+        position: Option<Position>,
+        envelope: Arc<Envelope>,
+        end: Option<Instant>,
+    ) {
+        let is_replaceable = envelope.collapse_key().is_some();
+        let entry = Entry::new(position, Content::Envelope(envelope)).with_end(end);
+        self.append(position, if is_replaceable { entry.replaceable() } else { entry });
     }
 
     /// Appends positions that are no messages as one entry, with the same check of the first.
@@ -162,12 +203,12 @@ impl Log {
             tracing::error!(%from, %through, "the bus skips a range that is none; it is announced as a gap");
             return self.push_gap(GapReason::Bus);
         }
-        self.append(Some(from), Some(through), Content::Skip);
+        self.append(Some(from), Entry::new(Some(through), Content::Skip));
     }
 
-    /// Appends an entry for the positions from `from` to `position`.
-    fn append(&self, from: Option<Position>, position: Option<Position>, content: Content) {
-        let mut entry = Entry::new(position, content);
+    /// Appends an entry for the positions from `from` to its own.
+    fn append(&self, from: Option<Position>, mut entry: Entry) {
+        let position = entry.position;
         entry.charge = Some(Charge::new(Arc::clone(&self.encoded)));
         let mut window = self.write();
         if let Some(from) = from
@@ -180,6 +221,16 @@ impl Log {
             window.start_run(from);
         }
         let now = entry.at;
+        if let Content::Envelope(envelope) = &entry.content
+            && envelope.has_options()
+        {
+            let seq = window.end();
+            window.collapse(envelope, seq);
+            if envelope.is_retained() {
+                // Before any shard sees the entry: a session that enters behind it gets it from there.
+                self.retained.insert(seq, position, envelope, entry.end());
+            }
+        }
         window.push(entry);
         if let (Some(from), Some(through)) = (from, position)
             && from != through
@@ -219,6 +270,7 @@ impl Log {
 
     /// Drops expired entries, a bounded number at a time. Returns `true` if there are more.
     pub(crate) fn trim(&self) -> bool {
+        self.retained.trim();
         let exceeds = || self.read_window().exceeds(&self.limits, &self.encoded, Instant::now());
         if !exceeds() {
             return false;
@@ -331,6 +383,39 @@ impl Window {
         self.entries.push_back(Arc::new(entry));
     }
 
+    /// Has an envelope that is about to get a sequence number replace the older one with its key and targets.
+    fn collapse(&mut self, envelope: &Envelope, seq: u64) {
+        let Some(hash) = envelope.replaceable_hash(&self.hasher) else { return };
+        let Self { entries, first, replaceable, hasher, .. } = self;
+        let of = |seq: u64| match usize::try_from(seq - *first).ok().and_then(|index| entries.get(index)) {
+            Some(entry) => entry.envelope().map(|envelope| (entry, envelope)),
+            None => None,
+        };
+        match replaceable.find_mut(hash, |seq| of(*seq).is_some_and(|(_, older)| envelope.replaces(older))) {
+            Some(newest) => {
+                if let Some((older, _)) = of(*newest) {
+                    older.replace_by(seq);
+                }
+                *newest = seq;
+            }
+            None => {
+                let rehash = |seq: &u64| {
+                    of(*seq).and_then(|(_, envelope)| envelope.replaceable_hash(hasher)).unwrap_or_default()
+                };
+                replaceable.insert_unique(hash, seq, rehash);
+            }
+        }
+    }
+
+    /// Forgets an entry that leaves the window, the first one: nothing can replace it any more.
+    fn forget(&mut self, oldest: &Entry) {
+        if let Some(hash) = oldest.envelope().and_then(|envelope| envelope.replaceable_hash(&self.hasher))
+            && let Ok(newest) = self.replaceable.find_entry(hash, |seq| *seq == self.first)
+        {
+            newest.remove();
+        }
+    }
+
     fn exceeds(&self, limits: &History, encoded: &AtomicUsize, now: Instant) -> bool {
         self.entries.front().is_some_and(|oldest| {
             self.entries.len() > limits.max_messages
@@ -345,6 +430,7 @@ impl Window {
         while gone.len() < TRIM_ENTRIES && self.exceeds(limits, encoded, now) {
             let Some(oldest) = self.entries.pop_front() else { break };
             self.bytes -= oldest.footprint;
+            self.forget(&oldest);
             if let Some(charge) = &oldest.charge {
                 charge.close();
             }

@@ -1,13 +1,17 @@
 //! [`Message`], [`Payload`], [`Envelope`] and [`Scope`].
 
-use std::fmt;
+use std::{
+    fmt,
+    hash::BuildHasher,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use bytestring::ByteString;
 use serde::{Deserialize, Deserializer, Serialize};
 use smallvec::{SmallVec, smallvec};
 
-use crate::{EnvelopeId, SessionId, Topic, Transport, UserId};
+use crate::{CollapseKey, EnvelopeId, SessionId, Topic, Transport, UserId};
 
 /// Message to clients: text or bytes, with the name of its event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -209,6 +213,15 @@ pub struct Envelope {
     message: Message,
     excluded: Option<SessionId>,
     id: Option<EnvelopeId>,
+    options: Option<Box<Options>>,
+}
+
+/// Options that few envelopes have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Options {
+    ttl: Option<Duration>,
+    collapse: Option<CollapseKey>,
+    retain: bool,
 }
 
 /// Error of an empty list of targets. Nothing was sent.
@@ -224,7 +237,7 @@ impl Envelope {
 
     /// Creates an envelope to one topic.
     pub fn to_topic(topic: Topic, scope: Scope, message: Message) -> Self {
-        Self { topics: smallvec![topic], scope, message, excluded: None, id: None }
+        Self { topics: smallvec![topic], scope, message, excluded: None, id: None, options: None }
     }
 
     /// Creates an envelope to all sessions of some users.
@@ -252,7 +265,7 @@ impl Envelope {
         if topics.is_empty() {
             Err(EmptyTargets)
         } else {
-            Ok(Self { topics, scope, message, excluded: None, id: None })
+            Ok(Self { topics, scope, message, excluded: None, id: None, options: None })
         }
     }
 
@@ -279,6 +292,82 @@ impl Envelope {
     /// The id, if the publisher set one.
     pub fn id(&self) -> Option<&EnvelopeId> {
         self.id.as_ref()
+    }
+
+    /// Sets the time after which the message is worthless, counted from when the bus accepts it. No session is sent it
+    /// later: neither live, nor from the log, nor by a replay. What a session's outbox has taken counts as sent: up to
+    /// `outbox.maxMessages` that a client has not read may still reach it.
+    ///
+    /// Buses carry whole milliseconds and round up. On a bus of several nodes its own clock decides.
+    #[must_use]
+    pub fn with_ttl(mut self, ttl: Duration) -> Self {
+        self.options_mut().ttl = Some(ttl);
+        self
+    }
+
+    /// The time after which the message is worthless, if it has one.
+    pub fn ttl(&self) -> Option<Duration> {
+        self.options.as_ref()?.ttl
+    }
+
+    /// The end of its time, for an envelope that the bus accepted `age` ago. An end beyond all times is none.
+    pub(crate) fn end(&self, age: Duration) -> Option<Instant> {
+        Instant::now().checked_add(self.ttl()?.saturating_sub(age))
+    }
+
+    /// Has this message replace an older one with the same key, topics (in the same order), scope and excluded session,
+    /// for sessions that have not been sent that one yet. A client that reads slowly, or that reconnects, receives the
+    /// newest alone; one that keeps up receives most of them.
+    #[must_use]
+    pub fn collapse(mut self, key: CollapseKey) -> Self {
+        self.options_mut().collapse = Some(key);
+        self
+    }
+
+    /// The key of what this message replaces, if it has one.
+    pub fn collapse_key(&self) -> Option<&CollapseKey> {
+        self.options.as_ref()?.collapse.as_ref()
+    }
+
+    /// Keeps the message for sessions that enter its topic later: they are sent the last one of each
+    /// [collapse key](Self::collapse) at once, unless its [time](Self::with_ttl) is over. An empty message clears what was
+    /// kept under its key.
+    ///
+    /// It needs exactly one topic, and a named one: neither a user's nor `all`. See
+    /// [`Settings::retained`](crate::Settings::retained) for the bounds.
+    #[must_use]
+    pub fn retain(mut self) -> Self {
+        self.options_mut().retain = true;
+        self
+    }
+
+    /// Returns `true` if the message is kept for sessions that enter its topic later.
+    pub fn is_retained(&self) -> bool {
+        self.options.as_ref().is_some_and(|options| options.retain)
+    }
+
+    fn options_mut(&mut self) -> &mut Options {
+        self.options.get_or_insert_default()
+    }
+
+    /// Returns `true` if a message replaces an older one: both have the same key, targets and excluded session.
+    pub(crate) fn replaces(&self, older: &Self) -> bool {
+        self.collapse_key().is_some()
+            && self.collapse_key() == older.collapse_key()
+            && self.topics == older.topics
+            && self.scope == older.scope
+            && self.excluded == older.excluded
+    }
+
+    /// Hash of what [`Self::replaces`] compares; `None` without a collapse key.
+    pub(crate) fn replaceable_hash(&self, hasher: &impl BuildHasher) -> Option<u64> {
+        let key = self.collapse_key()?;
+        Some(hasher.hash_one((key, &self.topics, self.scope, self.excluded)))
+    }
+
+    /// Returns `true` if it has a ttl or a collapse key, or is to be retained.
+    pub(crate) fn has_options(&self) -> bool {
+        self.options.is_some()
     }
 
     /// Targets of the message; never empty.
@@ -308,8 +397,11 @@ impl Envelope {
     pub(crate) fn footprint(&self) -> usize {
         let topics: usize = self.topics.iter().map(|topic| topic.as_str().len() + 32).sum();
         let id = self.id.as_ref().map_or(0, |id| id.as_str().len());
+        let options = self.options.as_ref().map_or(0, |options| {
+            size_of::<Options>() + options.collapse.as_ref().map_or(0, |key| key.as_str().len())
+        });
         let data = self.message.data.as_bytes().len();
-        data + self.message.event.as_str().len() + topics + id + size_of::<Self>()
+        options + data + self.message.event.as_str().len() + topics + id + size_of::<Self>()
     }
 }
 
@@ -321,6 +413,30 @@ mod tests {
     fn an_empty_list_never_becomes_a_broadcast() {
         assert_eq!(Envelope::to_users([0_i64; 0], Scope::Both, Message::text("x")), Err(EmptyTargets));
         assert_eq!(Envelope::to_topics([], Scope::Both, Message::text("x")), Err(EmptyTargets));
+    }
+
+    #[test]
+    fn only_a_newer_message_with_the_same_key_and_recipients_replaces_one() {
+        let price = |topic: &str, key: &str| {
+            let envelope = Envelope::to_topic(Topic::new(topic).unwrap(), Scope::Both, Message::text("1"));
+            envelope.collapse(CollapseKey::new(key).unwrap())
+        };
+        let plain = Envelope::to_topic(Topic::new("a").unwrap(), Scope::Both, Message::text("1"));
+        assert!(price("a", "x").replaces(&price("a", "x").with_ttl(Duration::from_secs(1))));
+        assert!(!price("a", "x").replaces(&price("a", "y")) && !price("a", "x").replaces(&price("b", "x")));
+        assert!(!price("a", "x").replaces(&plain) && !plain.replaces(&plain));
+        assert!(!price("a", "x").replaces(&price("a", "x").except(SessionId::random())));
+    }
+
+    #[test]
+    fn a_named_topic_is_one_and_neither_a_users_nor_all() {
+        let to =
+            |topics: &[Topic]| Envelope::to_topics(topics.to_vec(), Scope::Both, Message::text("x")).unwrap();
+        let (named, user) = (Topic::new("order:7").unwrap(), Topic::user(&7.into()));
+        assert_eq!(to(std::slice::from_ref(&named)).named_topic(), Some(&named));
+        for topics in [&[user][..], &[Topic::all()], &[named.clone(), Topic::new("x").unwrap()]] {
+            assert_eq!(to(topics).named_topic(), None, "{topics:?}");
+        }
     }
 
     #[test]

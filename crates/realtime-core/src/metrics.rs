@@ -15,6 +15,8 @@ pub(crate) struct Metrics {
     pub(crate) gaps: Counter,
     pub(crate) gaps_unreported: Counter,
     pub(crate) local_dropped: Counter,
+    pub(crate) expired: Counter,
+    pub(crate) collapsed: Counter,
     pub(crate) opened: Counter,
     pub(crate) closed: Counter,
     pub(crate) taken_over: Counter,
@@ -45,6 +47,12 @@ pub struct MetricsSnapshot {
     pub gaps_unreported: u64,
     /// Local sends and initial entries that were dropped because an outbox was full.
     pub local_dropped: u64,
+    /// Messages that were not sent to a session because their time was over, counted for each session.
+    pub expired: u64,
+    /// Messages that were not sent to a session because a newer one had replaced them, counted for each session.
+    pub collapsed: u64,
+    /// Retained messages that were dropped because of the bounds.
+    pub retained_dropped: u64,
     /// Sessions that were opened.
     pub opened: u64,
     /// Sessions that ended.
@@ -72,6 +80,10 @@ impl Metrics {
             gaps: self.gaps.value(),
             gaps_unreported: self.gaps_unreported.value(),
             local_dropped: self.local_dropped.value(),
+            expired: self.expired.value(),
+            collapsed: self.collapsed.value(),
+            // Counted by the table itself.
+            retained_dropped: 0,
             opened: self.opened.value(),
             closed: self.closed.value(),
             taken_over: self.taken_over.value(),

@@ -49,7 +49,7 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn new(settings: Settings) -> Self {
         Self {
-            log: Log::new(settings.history.clone()),
+            log: Log::new(settings.history.clone(), settings.retained.clone()),
             settings,
             directory: Directory::default(),
             metrics: Metrics::default(),

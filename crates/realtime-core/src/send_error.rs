@@ -12,6 +12,9 @@ pub enum PublishError {
     /// A message of bytes is for a transport that carries texts only.
     #[error(transparent)]
     NotText(#[from] NotText),
+    /// The message is to be retained and has other targets than one named topic.
+    #[error(transparent)]
+    NotRetainable(#[from] NotRetainable),
     /// The topic's name is invalid.
     #[error(transparent)]
     Topic(#[from] TopicError),
@@ -31,7 +34,7 @@ impl PublishError {
         match self {
             Self::TooLarge(error) => error.status(),
             Self::NotText(error) => error.status(),
-            Self::Topic(_) => 400,
+            Self::NotRetainable(_) | Self::Topic(_) => 400,
             Self::Bus { source, .. } => source.status(),
         }
     }
@@ -76,6 +79,9 @@ pub enum SendError {
     /// A message of bytes is for a transport that carries texts only.
     #[error(transparent)]
     NotText(#[from] NotText),
+    /// The message has an option that only published messages have: retain, or a collapse key.
+    #[error("a local send has no {0}")]
+    Unsupported(&'static str),
 }
 
 impl SendError {
@@ -85,9 +91,15 @@ impl SendError {
             Self::Overloaded | Self::Closed => 503,
             Self::TooLarge(error) => error.status(),
             Self::NotText(error) => error.status(),
+            Self::Unsupported(_) => 422,
         }
     }
 }
+
+/// A message that is to be retained has other targets than one named topic. Nothing was published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a retained message needs exactly one topic, and a named one: neither a user's nor `all`")]
+pub struct NotRetainable;
 
 /// A message of bytes is for a transport that carries texts only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

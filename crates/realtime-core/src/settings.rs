@@ -13,6 +13,8 @@ use serde::Deserialize;
 pub struct Settings {
     /// The window of recent envelopes.
     pub history: History,
+    /// The messages that are kept for sessions that enter their topics.
+    pub retained: RetainedLimits,
     /// Batching of bursts.
     pub fanout: Fanout,
     /// The buffer between a session and its socket.
@@ -47,6 +49,28 @@ pub struct History {
 impl Default for History {
     fn default() -> Self {
         Self { max_age: Duration::from_secs(300), max_messages: 100_000, max_bytes: 64 << 20 }
+    }
+}
+
+/// The bounds of the messages that are kept for sessions that enter their topics: see
+/// [`Envelope::retain`](crate::Envelope::retain). Beyond them the oldest messages go first, and are counted.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct RetainedLimits {
+    /// Maximum number of messages. Default: 10,000.
+    pub max_messages: usize,
+    /// Maximum size of the messages in bytes. Default: 16 MiB. Their encodings come on top: about as much again for each
+    /// wire format in which they were sent.
+    pub max_bytes: usize,
+    /// Maximum number of messages of one topic, each with a collapse key of its own: all of them are sent to a session that
+    /// enters it. Default: 256.
+    pub max_per_topic: usize,
+}
+
+impl Default for RetainedLimits {
+    fn default() -> Self {
+        Self { max_messages: 10_000, max_bytes: 16 << 20, max_per_topic: 256 }
     }
 }
 
@@ -263,6 +287,9 @@ impl Settings {
         for (key, value) in [
             ("history.maxMessages", self.history.max_messages),
             ("history.maxBytes", self.history.max_bytes),
+            ("retained.maxMessages", self.retained.max_messages),
+            ("retained.maxBytes", self.retained.max_bytes),
+            ("retained.maxPerTopic", self.retained.max_per_topic),
             ("outbox.maxMessages", self.outbox.max_messages),
             ("outbox.maxBytes", self.outbox.max_bytes),
         ] {

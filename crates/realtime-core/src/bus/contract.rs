@@ -1,6 +1,9 @@
 //! [`Bus`]: what carries envelopes between nodes.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_core::{future::BoxFuture, stream::BoxStream};
 use futures_util::future::ready;
@@ -19,6 +22,10 @@ use crate::{Envelope, Position, Topic};
 /// **Delivery.** An envelope that [`publish`](Self::publish) has acknowledged is emitted to every subscription that is up,
 /// unchanged, or a [`Gap`](BusEvent::Gap) is emitted in its place. An envelope whose outcome is unknown may or may not be
 /// emitted. A bus must never lose an acknowledged envelope without a gap.
+///
+/// **Options.** What it cannot carry of an envelope ([ttl](Envelope::ttl), [collapse key](Envelope::collapse_key),
+/// [retain](Envelope::is_retained), [excluded session](Envelope::excluded)) it refuses as [`BusError::Unsupported`]. A ttl
+/// begins when the bus accepts the envelope; a bus that delays messages, or replays them, emits [`BusEvent::Timed`].
 ///
 /// **Up and down.** A subscription emits [`Up`](BusEvent::Up) before the first new envelope. Envelopes before the first
 /// `Up` are history: they are replayed to clients that reconnect, and are not sent to anybody as new. `Down` means that
@@ -39,7 +46,7 @@ pub trait Bus: Send + Sync + 'static {
     ///
     /// An envelope with an [id](Envelope::id) may be published again, on this node or another one. A bus that recognizes
     /// ids emits it once within a time that it documents, and returns the position of the first one. Other buses ignore
-    /// the id.
+    /// the id, or refuse it.
     ///
     /// If the future is dropped, the envelope may or may not have been published.
     ///
@@ -132,6 +139,21 @@ pub enum BusEvent {
     Up(Option<Position>),
     /// An envelope, with its position on a bus that has positions.
     Message(Option<Position>, Arc<Envelope>),
+    /// An envelope with a [ttl](Envelope::ttl), and the time at which that is over, on this node's clock. It may be over
+    /// already. If such an envelope is emitted as `Message`, its time begins on arrival. See [`Self::message`].
+    Timed {
+        /// The position, on a bus that has positions.
+        position: Option<Position>,
+        /// The envelope.
+        envelope: Arc<Envelope>,
+        /// No session is sent it from then on.
+        end: Instant,
+    },
+    /// The messages that the bus [retains](Envelope::retain): all of them, as they were at some time after the previous
+    /// event. They replace what the hub had retained before, and are sent to nobody as new.
+    ///
+    /// A bus that keeps them emits this before the first `Up`, and again where it may have missed some.
+    Retained(Vec<RetainedMessage>),
     /// Positions of one epoch that are not messages and never will be: those that the bus uses itself, or has compacted or
     /// filtered. If `from` is not the position after the previous event, there is a gap.
     Skip {
@@ -154,10 +176,38 @@ pub enum BusEvent {
     Down(String),
 }
 
+/// A message that the bus retains for the sessions that enter its topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetainedMessage {
+    /// The position at which it was published.
+    pub position: Option<Position>,
+    /// The envelope.
+    pub envelope: Arc<Envelope>,
+    /// The end of its [ttl](Envelope::ttl), if it has one.
+    pub end: Option<Instant>,
+}
+
 impl BusEvent {
+    /// An envelope that the bus accepted `age` ago: [`Self::Timed`] if it has a [ttl](Envelope::ttl), else
+    /// [`Self::Message`].
+    pub fn message(position: Option<Position>, envelope: Arc<Envelope>, age: Duration) -> Self {
+        match envelope.end(age) {
+            Some(end) => Self::Timed { position, envelope, end },
+            None => Self::Message(position, envelope),
+        }
+    }
+
     /// The skip of a single position.
     pub fn skip(position: Position) -> Self {
         Self::Skip { from: position, through: position }
+    }
+}
+
+impl RetainedMessage {
+    /// A message that the bus accepted `age` ago.
+    pub fn new(position: Option<Position>, envelope: Arc<Envelope>, age: Duration) -> Self {
+        let end = envelope.end(age);
+        Self { position, envelope, end }
     }
 }
 

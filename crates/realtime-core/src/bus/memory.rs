@@ -169,7 +169,8 @@ impl State {
             self.ids.insert(id.clone(), self.last, now);
         }
         for (_, queue) in &mut self.queues {
-            queue.events.push_back(BusEvent::Message(Some(self.last), Arc::clone(envelope)));
+            let event = BusEvent::message(Some(self.last), Arc::clone(envelope), Duration::ZERO);
+            queue.events.push_back(event);
             if queue.events.len() == 1 {
                 queue.arrived.notify_one();
             }

@@ -81,6 +81,11 @@ pub(crate) fn apply(event: BusEvent, node: &Node) {
             node.metrics.received.add(1);
             node.log.push(position, envelope);
         }
+        BusEvent::Timed { position, envelope, end } => {
+            node.metrics.received.add(1);
+            node.log.push_until(position, envelope, Some(end));
+        }
+        BusEvent::Retained(messages) => node.log.retained().replace(messages),
         BusEvent::Skip { from, through } => node.log.push_skip(from, through),
         BusEvent::Up(position) => {
             node.log.begin(position);

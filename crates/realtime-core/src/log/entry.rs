@@ -5,7 +5,7 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Instant,
 };
@@ -30,6 +30,25 @@ pub(crate) struct Entry {
     /// Hashes of the topics, ascending; computed for the first session that searches many topics for its own.
     hashes: OnceBox<Vec<u64>>,
     pub(super) charge: Option<Charge>,
+    rare: Option<Box<Rare>>,
+}
+
+/// State that few entries have.
+#[derive(Debug, Default)]
+struct Rare {
+    /// The message is not sent any more from then on.
+    end: Option<Instant>,
+    /// The sequence number of the newer message that replaces it; 0 if there is none.
+    replaced_by: AtomicU64,
+}
+
+/// Reason why a message is not sent to a session that it is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LeftOut {
+    /// Its time is over.
+    Expired,
+    /// The newer message with this sequence number replaces it.
+    Collapsed(u64),
 }
 
 /// Accounting of an entry's encodings, which count while the entry is in the window.
@@ -91,6 +110,59 @@ impl Entry {
             encoded: Default::default(),
             hashes: OnceBox::new(),
             charge: None,
+            rare: None,
+        }
+    }
+
+    /// Sets the time from which on the message is not sent any more.
+    pub(crate) fn with_end(mut self, end: Option<Instant>) -> Self {
+        if end.is_some() {
+            self.rare_mut().end = end;
+        }
+        self
+    }
+
+    /// Prepares for a newer message that replaces this one.
+    pub(super) fn replaceable(mut self) -> Self {
+        self.rare_mut();
+        self
+    }
+
+    fn rare_mut(&mut self) -> &mut Rare {
+        let footprint = &mut self.footprint;
+        self.rare.get_or_insert_with(|| {
+            *footprint += size_of::<Rare>();
+            Box::default()
+        })
+    }
+
+    /// The time from which on the message is not sent any more.
+    pub(super) fn end(&self) -> Option<Instant> {
+        self.rare.as_ref()?.end
+    }
+
+    /// The envelope, unless it is a gap or a skip.
+    pub(super) fn envelope(&self) -> Option<&Envelope> {
+        match &self.content {
+            Content::Envelope(envelope) => Some(envelope),
+            Content::Skip | Content::Gap(_) => None,
+        }
+    }
+
+    /// Records that a newer message replaces this one.
+    pub(super) fn replace_by(&self, seq: u64) {
+        if let Some(rare) = &self.rare {
+            rare.replaced_by.store(seq, Ordering::Release);
+        }
+    }
+
+    /// Reason why the message is not to be sent any more; `None` for most.
+    pub(crate) fn left_out(&self) -> Option<LeftOut> {
+        let rare = self.rare.as_ref()?;
+        match rare.replaced_by.load(Ordering::Acquire) {
+            0 if rare.end.is_some_and(|end| end <= Instant::now()) => Some(LeftOut::Expired),
+            0 => None,
+            seq => Some(LeftOut::Collapsed(seq)),
         }
     }
 

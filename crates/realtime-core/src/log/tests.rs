@@ -18,7 +18,7 @@ fn at(epoch: u64, offset: u64) -> Position {
 }
 
 fn log(max_messages: usize) -> Log {
-    Log::new(History { max_messages, ..History::default() })
+    Log::new(History { max_messages, ..History::default() }, RetainedLimits::default())
 }
 
 fn fill(log: &Log, epoch: u64, offsets: std::ops::RangeInclusive<u64>) {
@@ -209,11 +209,13 @@ fn a_bus_without_positions_has_no_cursor() {
 #[test]
 fn the_window_is_bounded_by_bytes_and_age() {
     let entry = Entry::new(None, Content::Envelope(envelope("x"))).footprint;
-    let by_bytes = Log::new(History { max_bytes: entry * 2, ..History::default() });
+    let by_bytes =
+        Log::new(History { max_bytes: entry * 2, ..History::default() }, RetainedLimits::default());
     fill(&by_bytes, 1, 1..=5);
     assert_eq!(by_bytes.read(0, 10).entries.len(), 2);
 
-    let by_age = Log::new(History { max_age: Duration::ZERO, ..History::default() });
+    let by_age =
+        Log::new(History { max_age: Duration::ZERO, ..History::default() }, RetainedLimits::default());
     by_age.begin(Some(at(1, 0)));
     by_age.push(Some(at(1, 1)), envelope("x"));
     while by_age.trim() {}
@@ -259,7 +261,7 @@ fn history_ends_where_the_bus_was_first_up() {
 fn encodings_count_for_as_long_as_their_entry_is_kept() {
     let slot = WireFormatId { wire: Arc::new(Upper), index: 0 };
     let plain = Entry::new(None, Content::Envelope(envelope("x"))).footprint;
-    let log = Log::new(History { max_bytes: plain * 10, ..History::default() });
+    let log = Log::new(History { max_bytes: plain * 10, ..History::default() }, RetainedLimits::default());
     for offset in 1..=200 {
         log.push(Some(at(1, offset)), envelope("x"));
         for entry in log.read(0, 1000).entries {

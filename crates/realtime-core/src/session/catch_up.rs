@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 use super::state::SessionState;
 use crate::{
     Position,
-    log::{Content, OwnTopics},
+    log::{Content, LeftOut, OwnTopics, Read},
     node::Node,
     shard::{Join, Shard, pass_stats::PassStats},
     wire::GapReason,
@@ -56,6 +56,7 @@ fn read_on(
     let topics = OwnTopics::new(session.topics());
     let mut frames: Vec<(u64, Bytes)> = Vec::new();
     let mut gaps: SmallVec<[usize; 4]> = SmallVec::new();
+    let mut left_out: Vec<(u64, LeftOut)> = Vec::new();
     let (mut next, mut bytes) = (read.first, 0);
     for entry in &read.entries {
         if until.is_some() && entry.position > until {
@@ -63,7 +64,13 @@ fn read_on(
         }
         let frame = match &entry.content {
             Content::Envelope(_) if entry.is_for(session.id, session.transport(), &topics) => {
-                entry.encode(session.wire()).cloned()
+                match entry.left_out().filter(|reason| is_in_time(*reason, &read, until)) {
+                    None => entry.encode(session.wire()).cloned(),
+                    Some(reason) => {
+                        left_out.push((next, reason));
+                        None
+                    }
+                }
             }
             Content::Envelope(_) | Content::Skip => None,
             Content::Gap(reason) => {
@@ -85,10 +92,22 @@ fn read_on(
         }
     }
     let taken = session.outbox.refill(&frames, next);
+    // What follows a frame that was not taken is read again.
+    let end = frames.get(taken).map_or(next, |(seq, _)| *seq);
+    for (_, reason) in left_out.into_iter().filter(|(seq, _)| *seq < end) {
+        stats.leave_out(reason, 1);
+    }
     let told = gaps.iter().filter(|index| **index < taken).count();
     stats.gaps += told as u64;
     let found = taken > 0 || stats.gaps > 0 || read.entries.len() < CATCH_UP_ENTRIES;
     metrics.replayed.add((taken - told) as u64);
     stats.record(metrics);
     if found { CatchUp::GoOn } else { CatchUp::Yield }
+}
+
+/// Returns `false` for a message whose replacement comes behind the session's end.
+fn is_in_time(reason: LeftOut, read: &Read, until: Option<Position>) -> bool {
+    let (LeftOut::Collapsed(seq), Some(_)) = (reason, until) else { return true };
+    let index = seq.checked_sub(read.first).and_then(|index| usize::try_from(index).ok());
+    index.and_then(|index| read.entries.get(index)).is_some_and(|newer| newer.position <= until)
 }

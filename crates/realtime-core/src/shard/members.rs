@@ -462,8 +462,13 @@ impl Members {
                 encoded.push(EncodedRun::new(&session.kind, first, run, is_last));
                 encoded.len() - 1
             });
+            for reason in encoded[index].left_out(member.next()) {
+                stats.leave_out(reason, 1);
+            }
             let (frames, joined) = encoded[index].since(member.next());
             if frames.is_empty() {
+                // Not twice, for a session in two of the topics.
+                member.set_next(end);
                 return;
             }
             let (taken, sent) = if is_last && stats.writes < PASS_WRITES {
@@ -532,6 +537,7 @@ impl Members {
         let Content::Envelope(envelope) = &entry.content else {
             return 0;
         };
+        let left_out = entry.left_out();
         let mut unflushed = mem::take(&mut self.unflushed);
         let mut served: Vec<u32> = Vec::new();
         let several = envelope.topics().len() > 1;
@@ -546,6 +552,9 @@ impl Members {
                     Ok(_) => return,
                     Err(index) => served.insert(index, slot),
                 }
+            }
+            if let Some(reason) = left_out {
+                return stats.leave_out(reason, 1);
             }
             let Some(frame) = entry.encode(session.wire()) else {
                 return;

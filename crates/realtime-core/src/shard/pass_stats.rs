@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Position, metrics::Metrics, session::state::SessionState, wire::GapReason};
+use crate::{Position, log::LeftOut, metrics::Metrics, session::state::SessionState, wire::GapReason};
 
 /// Counters of one pass, added to the node's metrics at its end.
 #[derive(Debug, Default)]
@@ -12,6 +12,8 @@ pub(crate) struct PassStats {
     pub(crate) gaps: u64,
     pub(crate) gaps_unreported: u64,
     pub(crate) local_dropped: u64,
+    pub(crate) expired: u64,
+    pub(crate) collapsed: u64,
     /// Visited sessions, counted for each entry.
     pub(super) visits: usize,
     /// Sockets that were written to.
@@ -42,6 +44,14 @@ impl PassStats {
         }
     }
 
+    /// Counts a message that was not sent to some sessions.
+    pub(crate) fn leave_out(&mut self, reason: LeftOut, sessions: u64) {
+        match reason {
+            LeftOut::Expired => self.expired += sessions,
+            LeftOut::Collapsed(_) => self.collapsed += sessions,
+        }
+    }
+
     /// Adds everything to the metrics.
     pub(crate) fn record(self, metrics: &Metrics) {
         metrics.delivered.add(self.delivered);
@@ -49,5 +59,7 @@ impl PassStats {
         metrics.gaps.add(self.gaps);
         metrics.gaps_unreported.add(self.gaps_unreported);
         metrics.local_dropped.add(self.local_dropped);
+        metrics.expired.add(self.expired);
+        metrics.collapsed.add(self.collapsed);
     }
 }

@@ -21,6 +21,8 @@ use crate::{
     wire::{Begin, DirectWrite, GapReason, Outbound, WireFormat},
 };
 
+mod message_options;
+
 const TRANSPORT: Transport = Transport::new("test");
 
 /// WireFormat format for tests, with a line for each frame: `m<epoch>.<offset> <text>`, `g<cursor>`, `h<cursor>`.
