@@ -4,7 +4,7 @@ use std::{
     cell::RefCell,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, Waker},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use actix_web::body::MessageBody;
@@ -40,7 +40,7 @@ impl WireFormat for Plain {
         Bytes::copy_from_slice(message.data.as_bytes())
     }
 
-    fn gap(&self, _: GapReason, _: Option<Position>, _: Duration) -> Option<Bytes> {
+    fn gap(&self, _: GapReason, _: Option<Position>, _: Option<SystemTime>, _: Duration) -> Option<Bytes> {
         Some(Bytes::from_static(b"gap"))
     }
 

@@ -364,7 +364,13 @@ mod tests {
             Bytes::new()
         }
 
-        fn gap(&self, _: GapReason, _: Option<Position>, _: Duration) -> Option<Bytes> {
+        fn gap(
+            &self,
+            _: GapReason,
+            _: Option<Position>,
+            _: Option<SystemTime>,
+            _: Duration,
+        ) -> Option<Bytes> {
             None
         }
 

@@ -54,10 +54,31 @@ struct Window {
     segments: VecDeque<Segment>,
     /// Everything that was acknowledged before this instant is in the log.
     caught_up: Option<Instant>,
+    /// The bus was up: what arrived before is history, and says nothing about times.
+    up: bool,
+    /// The time at which the last entry arrived.
+    arrived: Option<Instant>,
+    /// The time at which the bus became unavailable.
+    down: Option<Instant>,
+    /// Times of entries, also of some that have left the window.
+    marks: VecDeque<Mark>,
     /// The sequence numbers of the newest messages of each collapse key and targets.
     replaceable: HashTable<u64>,
     hasher: RandomState,
 }
+
+/// What comes at `seq` or later was published after `at`.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    seq: u64,
+    at: Instant,
+    /// The time at which this was noted.
+    made: Instant,
+}
+
+/// Time between two marks, and their number: more than a quarter of an hour.
+const MARK_EVERY: Duration = Duration::from_secs(1);
+const MARKS: usize = 1024;
 
 /// From `seq` on, entries have the positions `start`, `start.next()`, ...
 #[derive(Debug, Clone, Copy)]
@@ -173,6 +194,7 @@ impl Log {
             }
             window.start_run(last.next());
         }
+        (window.up, window.down) = (true, None);
         self.publish_end(&window);
         if self.up().is_none() {
             self.up.store(window.end() + 1, Ordering::Release);
@@ -256,6 +278,23 @@ impl Log {
         self.publish_end(&window);
         drop(window);
         drop(gone);
+    }
+
+    /// Records that the bus is unavailable.
+    pub(crate) fn set_down(&self) {
+        self.write().down.get_or_insert_with(Instant::now);
+    }
+
+    /// The time after which everything at `seq` or later was published, if it is known.
+    pub(crate) fn since(&self, seq: u64) -> Option<Instant> {
+        self.read_window().since(seq)
+    }
+
+    /// The time after which everything that follows a cursor was published, if it is known.
+    pub(crate) fn since_cursor(&self, cursor: Position) -> Option<Instant> {
+        let window = self.read_window();
+        let segment = window.segments.iter().rev().find(|segment| segment.covers(cursor))?;
+        window.since(segment.seq_after(cursor)?)
     }
 
     /// Records that everything that was acknowledged before this instant is in the log.
@@ -375,10 +414,27 @@ impl Window {
     }
 
     fn push_gap(&mut self, reason: GapReason, cursor: Option<Position>) {
-        self.push(Entry::new(cursor, Content::Gap(reason)));
+        let since = self.known_until();
+        self.push(Entry::new(cursor, Content::Gap(reason)).with_since(since));
+    }
+
+    /// The time up to which nothing that was published is missing, if it is known.
+    fn known_until(&self) -> Option<Instant> {
+        self.caught_up.or(self.arrived).or(self.down).filter(|_| self.up)
+    }
+
+    /// The time after which everything at `seq` or later was published, if it is known.
+    fn since(&self, seq: u64) -> Option<Instant> {
+        let index = self.marks.partition_point(|mark| mark.seq <= seq).checked_sub(1)?;
+        Some(self.marks[index].at)
     }
 
     fn push(&mut self, entry: Entry) {
+        self.arrived = Some(entry.at);
+        let is_due = |last: &Mark| entry.at.saturating_duration_since(last.made) >= MARK_EVERY;
+        if self.up && self.marks.back().is_none_or(is_due) {
+            self.mark(entry.at);
+        }
         self.bytes += entry.footprint;
         self.entries.push_back(Arc::new(entry));
     }
@@ -414,6 +470,16 @@ impl Window {
         {
             newest.remove();
         }
+    }
+
+    /// Records the time of the next entry, which has just arrived.
+    fn mark(&mut self, now: Instant) {
+        if self.marks.len() >= MARKS {
+            self.marks.pop_front();
+        }
+        // A node that lags reads entries long after they were published.
+        let at = self.caught_up.unwrap_or(now);
+        self.marks.push_back(Mark { seq: self.end(), at, made: now });
     }
 
     fn exceeds(&self, limits: &History, encoded: &AtomicUsize, now: Instant) -> bool {

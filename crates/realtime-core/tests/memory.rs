@@ -4,7 +4,11 @@
 #![cfg(all(target_os = "linux", feature = "jwt"))]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that prints a table")]
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{
+    fs,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use realtime_core::{
@@ -24,7 +28,7 @@ impl WireFormat for Plain {
         Bytes::copy_from_slice(message.data.as_bytes())
     }
 
-    fn gap(&self, _: GapReason, _: Option<Position>, _: Duration) -> Option<Bytes> {
+    fn gap(&self, _: GapReason, _: Option<Position>, _: Option<SystemTime>, _: Duration) -> Option<Bytes> {
         None
     }
 

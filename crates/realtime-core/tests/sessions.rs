@@ -4,7 +4,7 @@
 use std::{
     future::poll_fn,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -31,7 +31,13 @@ impl WireFormat for Lines {
         format!("{}\n", message.data).into()
     }
 
-    fn gap(&self, reason: GapReason, _: Option<Position>, _: Duration) -> Option<Bytes> {
+    fn gap(
+        &self,
+        reason: GapReason,
+        _: Option<Position>,
+        _: Option<SystemTime>,
+        _: Duration,
+    ) -> Option<Bytes> {
         Some(format!("gap {}\n", reason.name()).into())
     }
 

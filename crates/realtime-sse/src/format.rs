@@ -64,19 +64,26 @@ impl WireFormat for SseFormat {
         })
     }
 
-    fn gap(&self, reason: GapReason, cursor: Option<Position>, spread: Duration) -> Option<Bytes> {
-        let data = format!(r#"{{"reason":"{}","spread":{}}}"#, reason.name(), spread.as_millis());
+    fn gap(
+        &self,
+        reason: GapReason,
+        cursor: Option<Position>,
+        since: Option<SystemTime>,
+        spread: Duration,
+    ) -> Option<Bytes> {
+        let since = since.map_or_else(|| "null".to_owned(), |since| millis(since).to_string());
+        let (reason, spread) = (reason.name(), spread.as_millis());
+        let data = format!(r#"{{"reason":"{reason}","since":{since},"spread":{spread}}}"#);
         Some(self.0.frame(block(EventName::GAP, cursor, None, &data)))
     }
 
     fn heartbeat(&self, cursor: Option<Position>, bus: BusState) -> Bytes {
-        let since = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         self.0.frame(match bus {
             BusState::Up => format!(":heartbeat\n{}\n", id_line(cursor)).into(),
             // Pages do not see comments.
             BusState::Restored => block(EventName::BUS, cursor, None, r#"{"downSince":null}"#),
             BusState::Down(time) => {
-                block(EventName::BUS, cursor, None, &format!(r#"{{"downSince":{}}}"#, since(time)))
+                block(EventName::BUS, cursor, None, &format!(r#"{{"downSince":{}}}"#, millis(time)))
             }
         })
     }
@@ -84,6 +91,11 @@ impl WireFormat for SseFormat {
     fn answers_heartbeat(&self) -> bool {
         false
     }
+}
+
+/// Milliseconds since 1970.
+fn millis(time: SystemTime) -> u128 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
 }
 
 /// The first block: it sets the client's cursor and reconnection time and fires no event.
@@ -169,8 +181,15 @@ mod tests {
         assert_eq!(wire.heartbeat(None, BusState::Up), ":heartbeat\n\n");
         let down = wire.heartbeat(at(2), BusState::Down(UNIX_EPOCH + Duration::from_secs(9)));
         assert_eq!(down, "event:realtime.bus\nid:7.2\ndata:{\"downSince\":9000}\n\n");
-        let gap = wire.gap(GapReason::History, at(3), Duration::from_millis(70)).unwrap();
-        assert_eq!(gap, "event:gap\nid:7.3\ndata:{\"reason\":\"history\",\"spread\":70}\n\n");
+        let gap = wire
+            .gap(
+                GapReason::History,
+                at(3),
+                Some(UNIX_EPOCH + Duration::from_millis(9)),
+                Duration::from_millis(70),
+            )
+            .unwrap();
+        assert_eq!(gap, "event:gap\nid:7.3\ndata:{\"reason\":\"history\",\"since\":9,\"spread\":70}\n\n");
         assert_eq!(connected(Duration::from_secs(3), at(0)), ":connected\nretry:3000\nid:7.0\n\n");
         let drain = CloseReason::Drain { retry: Duration::from_millis(1200) };
         assert_eq!(disconnected(drain), ":disconnected\nretry:1200\n\n");

@@ -139,6 +139,8 @@ enum V1Outbound<'a> {
     Gap {
         reason: &'static str,
         cursor: Option<String>,
+        /// Milliseconds since 1970.
+        since: Option<u128>,
         /// Milliseconds to wait before the client reloads its state.
         spread: u128,
     },
@@ -181,6 +183,11 @@ fn text(position: Option<Position>) -> Option<String> {
     position.map(|position| position.to_string())
 }
 
+/// Milliseconds since 1970.
+fn millis(time: SystemTime) -> u128 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
+}
+
 fn raw(data: &Payload) -> Bytes {
     let kind = if data.as_text().is_some() { Kind::Text } else { Kind::Binary };
     frame::encode(kind, data.as_bytes())
@@ -199,7 +206,7 @@ impl WireFormat for RawFormat {
         raw(&message.data)
     }
 
-    fn gap(&self, _: GapReason, _: Option<Position>, _: Duration) -> Option<Bytes> {
+    fn gap(&self, _: GapReason, _: Option<Position>, _: Option<SystemTime>, _: Duration) -> Option<Bytes> {
         None
     }
 
@@ -225,15 +232,25 @@ impl WireFormat for V1Format {
         v1(&V1Outbound::message(text(position), message.event.as_str(), topic, &message.data))
     }
 
-    fn gap(&self, reason: GapReason, cursor: Option<Position>, spread: Duration) -> Option<Bytes> {
-        let gap = V1Outbound::Gap { reason: reason.name(), cursor: text(cursor), spread: spread.as_millis() };
+    fn gap(
+        &self,
+        reason: GapReason,
+        cursor: Option<Position>,
+        since: Option<SystemTime>,
+        spread: Duration,
+    ) -> Option<Bytes> {
+        let gap = V1Outbound::Gap {
+            reason: reason.name(),
+            cursor: text(cursor),
+            since: since.map(millis),
+            spread: spread.as_millis(),
+        };
         Some(v1(&gap))
     }
 
     fn heartbeat(&self, cursor: Option<Position>, bus: BusState) -> Bytes {
-        let since = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let bus_down_since = match bus {
-            BusState::Down(time) => Some(since(time)),
+            BusState::Down(time) => Some(millis(time)),
             BusState::Up | BusState::Restored => None,
         };
         v1(&V1Outbound::Ping { cursor: text(cursor), bus_down_since })
@@ -278,8 +295,8 @@ mod tests {
             r#"{"type":"ping","cursor":null,"busDownSince":9000}"#
         );
         assert_eq!(
-            payload(&V1Format.gap(GapReason::History, None, Duration::from_millis(70)).unwrap()),
-            r#"{"type":"gap","reason":"history","cursor":null,"spread":70}"#
+            payload(&V1Format.gap(GapReason::History, None, None, Duration::from_millis(70)).unwrap()),
+            r#"{"type":"gap","reason":"history","cursor":null,"since":null,"spread":70}"#
         );
         assert_eq!(
             payload(&Protocol::V1.answer(&Payload::Text("hi".into()))),

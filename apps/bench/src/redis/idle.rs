@@ -5,7 +5,7 @@ use std::{
     fmt,
     sync::Arc,
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context, ensure};
@@ -238,7 +238,7 @@ impl WireFormat for NoWire {
         Bytes::new()
     }
 
-    fn gap(&self, _: GapReason, _: Option<Position>, _: Duration) -> Option<Bytes> {
+    fn gap(&self, _: GapReason, _: Option<Position>, _: Option<SystemTime>, _: Duration) -> Option<Bytes> {
         None
     }
 

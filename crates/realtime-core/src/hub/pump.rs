@@ -93,7 +93,10 @@ pub(crate) fn apply(event: BusEvent, node: &Node) {
         }
         BusEvent::Gap => node.log.push_gap(GapReason::Bus),
         BusEvent::CaughtUp(at) => node.log.set_caught_up(at),
-        BusEvent::Down(_) => node.set_bus_down(true),
+        BusEvent::Down(_) => {
+            node.log.set_down();
+            node.set_bus_down(true);
+        }
     }
 }
 

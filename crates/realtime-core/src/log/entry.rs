@@ -40,6 +40,8 @@ struct Rare {
     end: Option<Instant>,
     /// The sequence number of the newer message that replaces it; 0 if there is none.
     replaced_by: AtomicU64,
+    /// In a gap: messages may be missing from then on.
+    since: Option<Instant>,
 }
 
 /// Reason why a message is not sent to a session that it is for.
@@ -128,6 +130,14 @@ impl Entry {
         self
     }
 
+    /// Sets the time since when messages may be missing at this gap.
+    pub(super) fn with_since(mut self, since: Option<Instant>) -> Self {
+        if since.is_some() {
+            self.rare_mut().since = since;
+        }
+        self
+    }
+
     fn rare_mut(&mut self) -> &mut Rare {
         let footprint = &mut self.footprint;
         self.rare.get_or_insert_with(|| {
@@ -147,6 +157,11 @@ impl Entry {
             Content::Envelope(envelope) => Some(envelope),
             Content::Skip | Content::Gap(_) => None,
         }
+    }
+
+    /// The time since when messages may be missing at this gap, if it is known.
+    pub(crate) fn since(&self) -> Option<Instant> {
+        self.rare.as_ref()?.since
     }
 
     /// Records that a newer message replaces this one.

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -54,6 +54,58 @@ fn a_known_cursor_resumes_right_after_itself() {
     assert_eq!(log.resume(at(1, 4)), from(4));
     assert_eq!(log.cursor_at(0), Some(at(1, 0)));
     assert_eq!(log.cursor_at(4), Some(at(1, 4)));
+}
+
+/// The times since when messages may be missing at the gaps of a log.
+fn sinces(log: &Log) -> Vec<Option<Instant>> {
+    let read = log.read(0, usize::MAX);
+    read.entries
+        .iter()
+        .filter(|entry| matches!(entry.content, Content::Gap(_)))
+        .map(|entry| entry.since())
+        .collect()
+}
+
+#[test]
+fn a_gap_knows_since_when_messages_may_be_missing() {
+    let log = log(100);
+    fill(&log, 1, 1..=1);
+    fill(&log, 1, 3..=3);
+    log.begin(Some(at(1, 3)));
+    let before = Instant::now();
+    fill(&log, 1, 4..=4);
+    let after = Instant::now();
+    fill(&log, 1, 6..=6);
+    log.set_caught_up(before);
+    fill(&log, 2, 1..=1);
+    let [history, arrived, caught_up] = sinces(&log)[..] else { panic!("{:?}", sinces(&log)) };
+    assert_eq!(history, None, "what was read at the start may be of any age");
+    assert!(arrived.is_some_and(|since| before <= since && since <= after), "the last entry before it");
+    assert_eq!(caught_up, Some(before), "everything from before that time was here");
+}
+
+#[test]
+fn an_outage_without_earlier_messages_is_a_gap_since_its_begin() {
+    let log = log(100);
+    log.begin(None);
+    let before = Instant::now();
+    log.set_down();
+    let after = Instant::now();
+    log.set_down();
+    log.push_gap(GapReason::Bus);
+    assert!(sinces(&log)[0].is_some_and(|since| before <= since && since <= after));
+}
+
+#[test]
+fn the_times_of_entries_that_left_the_window_are_known_for_a_while() {
+    let log = log(1);
+    log.begin(Some(at(1, 0)));
+    let before = Instant::now();
+    fill(&log, 1, 1..=5);
+    for since in [log.since(0), log.since(3), log.since_cursor(at(1, 2))] {
+        assert!(since.is_some_and(|since| before <= since && since <= Instant::now()));
+    }
+    assert_eq!(log.since_cursor(at(0, 2)), None, "another history");
 }
 
 #[test]
@@ -361,7 +413,7 @@ impl WireFormat for Upper {
         vec![b'X'; Entry::new(None, Content::Envelope(envelope("x"))).footprint].into()
     }
 
-    fn gap(&self, _: GapReason, _: Option<Position>, _: Duration) -> Option<Bytes> {
+    fn gap(&self, _: GapReason, _: Option<Position>, _: Option<SystemTime>, _: Duration) -> Option<Bytes> {
         None
     }
 

@@ -8,7 +8,10 @@ use crate::{
     Position,
     log::{Content, LeftOut, OwnTopics, Read},
     node::Node,
-    shard::{Join, Shard, pass_stats::PassStats},
+    shard::{
+        Join, Shard,
+        pass_stats::{PassStats, wall_time},
+    },
     wire::GapReason,
 };
 
@@ -51,7 +54,7 @@ fn read_on(
     let read = log.read(seq, entries);
     let mut stats = PassStats::new(settings.drain.spread);
     if read.first > seq {
-        stats.announce(session, GapReason::History, log.cursor_at(read.first));
+        stats.announce(session, GapReason::History, log.cursor_at(read.first), log.since(seq));
     }
     let topics = OwnTopics::new(session.topics());
     let mut frames: Vec<(u64, Bytes)> = Vec::new();
@@ -74,7 +77,8 @@ fn read_on(
             }
             Content::Envelope(_) | Content::Skip => None,
             Content::Gap(reason) => {
-                let frame = session.wire().wire.gap(*reason, entry.position, stats.delay());
+                let since = entry.since().and_then(wall_time);
+                let frame = session.wire().wire.gap(*reason, entry.position, since, stats.delay());
                 match &frame {
                     Some(_) => gaps.push(frames.len()),
                     None => stats.gaps_unreported += 1,

@@ -40,7 +40,7 @@ impl WireFormat for LineWire {
         format!("{}\n", message.data).into()
     }
 
-    fn gap(&self, _: GapReason, _: Option<Position>, _: Duration) -> Option<Bytes> {
+    fn gap(&self, _: GapReason, _: Option<Position>, _: Option<SystemTime>, _: Duration) -> Option<Bytes> {
         Some(Bytes::from_static(b"gap\n"))
     }
 

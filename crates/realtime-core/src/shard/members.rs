@@ -22,7 +22,10 @@ use crate::{
     node::Node,
     outbox::{Accepted, TrySendError},
     session::state::{Begin, Named, SessionKind, SessionState, Stage},
-    shard::{encoded_run::EncodedRun, pass_stats::PassStats},
+    shard::{
+        encoded_run::EncodedRun,
+        pass_stats::{PassStats, wall_time},
+    },
     sync::{Mutex, lock},
     user::UserRef,
     wire::{BusState, GapReason},
@@ -157,9 +160,10 @@ impl Members {
         if read.first > self.seq {
             // This worker was so late that its next entries have left the window.
             let cursor = log.cursor_at(read.first);
+            let since = log.since(self.seq);
             let missed = |member: &Member| member.is_live() && member.next() < read.first;
             for (_, member) in self.sessions.iter().filter(|(_, member)| missed(member)) {
-                stats.announce(&member.session, GapReason::History, cursor);
+                stats.announce(&member.session, GapReason::History, cursor, since);
             }
         }
         self.seq = read.first;
@@ -345,7 +349,11 @@ impl Members {
         };
         session.set_begin(begin);
         if let Some(reason) = start.gap {
-            stats.announce(&session, reason, cursor);
+            let since = match parked.cursor {
+                Some(Ok(cursor)) if reason == GapReason::History => node.log.since_cursor(cursor),
+                _ => None,
+            };
+            stats.announce(&session, reason, cursor, since);
         }
         if !initial.is_empty() {
             send_initial(&session, &initial, stats);
@@ -442,7 +450,7 @@ impl Members {
         let envelope = match &run[0].content {
             Content::Envelope(envelope) => envelope,
             Content::Skip => return,
-            Content::Gap(reason) => return self.deliver_gap(first, *reason, run[0].position, stats),
+            Content::Gap(reason) => return self.deliver_gap(first, *reason, &run[0], stats),
         };
         let (end, excluded) = (first + run.len() as u64, envelope.excluded());
         let (mut gather, mut unflushed) = (mem::take(&mut self.gather), mem::take(&mut self.unflushed));
@@ -492,12 +500,13 @@ impl Members {
 
     /// Announces a gap in the log to every live session, each in a frame of its own, so that they do not reload their
     /// state at the same moment.
-    fn deliver_gap(&mut self, seq: u64, reason: GapReason, cursor: Option<Position>, stats: &mut PassStats) {
+    fn deliver_gap(&mut self, seq: u64, reason: GapReason, entry: &Entry, stats: &mut PassStats) {
+        let since = entry.since().and_then(wall_time);
         stats.visits += self.sessions.len();
         let waiting = |member: &&mut Member| member.is_live() && member.next() <= seq;
         for member in self.sessions.iter_mut().map(|(_, member)| member).filter(waiting) {
             let session = &member.session;
-            let Some(frame) = session.wire().wire.gap(reason, cursor, stats.delay()) else {
+            let Some(frame) = session.wire().wire.gap(reason, entry.position, since, stats.delay()) else {
                 member.set_next(seq + 1);
                 stats.gaps_unreported += 1;
                 continue;
@@ -559,7 +568,10 @@ impl Members {
             let Some(frame) = entry.encode(session.wire()) else {
                 return;
             };
-            let notice = || session.wire().wire.gap(GapReason::Overflow, None, stats.delay());
+            let notice = || {
+                let since = Some(SystemTime::now());
+                session.wire().wire.gap(GapReason::Overflow, None, since, stats.delay())
+            };
             match session.outbox.queue_or_notice(frame, notice) {
                 Ok(accepted) => {
                     stats.delivered += 1;
@@ -608,7 +620,7 @@ pub(super) fn send_initial(session: &SessionState, entries: &[Arc<Entry>], stats
     stats.delivered += (frames.len() - dropped) as u64;
     if dropped > 0 {
         stats.local_dropped += dropped as u64;
-        stats.announce(session, GapReason::Overflow, None);
+        stats.announce(session, GapReason::Overflow, None, None);
     }
 }
 

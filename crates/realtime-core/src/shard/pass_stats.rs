@@ -1,6 +1,6 @@
 //! [`PassStats`]: counters of one pass over a shard's sessions.
 
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::{Position, log::LeftOut, metrics::Metrics, session::state::SessionState, wire::GapReason};
 
@@ -34,8 +34,14 @@ impl PassStats {
     }
 
     /// Announces a gap to a session, or counts it if the wire format has no gaps.
-    pub(crate) fn announce(&mut self, session: &SessionState, reason: GapReason, cursor: Option<Position>) {
-        match session.wire().wire.gap(reason, cursor, self.delay()) {
+    pub(crate) fn announce(
+        &mut self,
+        session: &SessionState,
+        reason: GapReason,
+        cursor: Option<Position>,
+        since: Option<Instant>,
+    ) {
+        match session.wire().wire.gap(reason, cursor, since.and_then(wall_time), self.delay()) {
             Some(frame) => {
                 session.outbox.force(&frame);
                 self.gaps += 1;
@@ -62,4 +68,9 @@ impl PassStats {
         metrics.expired.add(self.expired);
         metrics.collapsed.add(self.collapsed);
     }
+}
+
+/// The time of day at an instant.
+pub(crate) fn wall_time(at: Instant) -> Option<SystemTime> {
+    SystemTime::now().checked_sub(at.elapsed())
 }

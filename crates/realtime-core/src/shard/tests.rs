@@ -42,7 +42,13 @@ impl WireFormat for PlainWire {
         format!("m{} {}\n", cursor_text(position), message.data).into()
     }
 
-    fn gap(&self, _: GapReason, cursor: Option<Position>, _: Duration) -> Option<Bytes> {
+    fn gap(
+        &self,
+        _: GapReason,
+        cursor: Option<Position>,
+        _: Option<SystemTime>,
+        _: Duration,
+    ) -> Option<Bytes> {
         Some(format!("g{}\n", cursor_text(cursor)).into())
     }
 
@@ -482,8 +488,14 @@ impl WireFormat for FaultyWire {
         PlainWire.message(message, None, position)
     }
 
-    fn gap(&self, reason: GapReason, cursor: Option<Position>, spread: Duration) -> Option<Bytes> {
-        PlainWire.gap(reason, cursor, spread)
+    fn gap(
+        &self,
+        reason: GapReason,
+        cursor: Option<Position>,
+        since: Option<SystemTime>,
+        spread: Duration,
+    ) -> Option<Bytes> {
+        PlainWire.gap(reason, cursor, since, spread)
     }
 
     fn heartbeat(&self, cursor: Option<Position>, bus: BusState) -> Bytes {

@@ -1,6 +1,6 @@
 //! [`TestSession`]: a session that a test reads.
 
-use std::{fmt, future::poll_fn, sync::Arc};
+use std::{fmt, future::poll_fn, sync::Arc, time::SystemTime};
 
 use super::{
     wire::{TestWire, decode},
@@ -41,6 +41,8 @@ pub enum TestEvent {
         reason: GapReason,
         /// The position up to which nothing else is missing.
         cursor: Option<Position>,
+        /// Time since when messages may be missing, if it is known.
+        since: Option<SystemTime>,
     },
     /// A heartbeat.
     Heartbeat {

@@ -1,6 +1,9 @@
 //! [`TestWire`]: the wire format of sessions in tests, one line of JSON for each frame.
 
-use std::{borrow::Cow, time::Duration};
+use std::{
+    borrow::Cow,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -17,7 +20,7 @@ pub(super) struct TestWire;
 #[derive(Serialize, Deserialize)]
 enum Frame<'a> {
     Message { event: Cow<'a, str>, topic: Option<Cow<'a, str>>, data: Data<'a>, cursor: Option<String> },
-    Gap { reason: Cow<'a, str>, cursor: Option<String> },
+    Gap { reason: Cow<'a, str>, cursor: Option<String>, since: Option<u64> },
     Heartbeat { cursor: Option<String>, bus_up: bool },
 }
 
@@ -50,9 +53,10 @@ pub(super) fn decode(line: &[u8]) -> TestEvent {
             },
             position: position(cursor),
         }),
-        Frame::Gap { reason, cursor } => {
+        Frame::Gap { reason, cursor, since } => {
             let reason = REASONS.into_iter().find(|known| known.name() == reason);
-            TestEvent::Gap { reason: reason.expect("one of the reasons"), cursor: position(cursor) }
+            let since = since.map(|millis| UNIX_EPOCH + Duration::from_millis(millis));
+            TestEvent::Gap { reason: reason.expect("one of the reasons"), cursor: position(cursor), since }
         }
         Frame::Heartbeat { cursor, bus_up } => TestEvent::Heartbeat { cursor: position(cursor), bus_up },
     }
@@ -75,9 +79,17 @@ impl WireFormat for TestWire {
         Frame::Message { event, topic, data, cursor: position.map(|position| position.to_string()) }.encode()
     }
 
-    fn gap(&self, reason: GapReason, cursor: Option<Position>, _: Duration) -> Option<Bytes> {
+    fn gap(
+        &self,
+        reason: GapReason,
+        cursor: Option<Position>,
+        since: Option<SystemTime>,
+        _: Duration,
+    ) -> Option<Bytes> {
         let cursor = cursor.map(|cursor| cursor.to_string());
-        Some(Frame::Gap { reason: reason.name().into(), cursor }.encode())
+        let since = since.map(|since| since.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis());
+        let since = since.and_then(|millis| u64::try_from(millis).ok());
+        Some(Frame::Gap { reason: reason.name().into(), cursor, since }.encode())
     }
 
     fn heartbeat(&self, cursor: Option<Position>, bus: BusState) -> Bytes {

@@ -26,8 +26,15 @@ pub trait WireFormat: Send + Sync + 'static {
 
     /// Encodes the notice that messages may be missing up to `cursor`; `None` if the format has none.
     ///
+    /// They may be missing since `since`: everything published before has been sent; `None` where that is not known.
     /// `spread` is this client's share of the time over which clients reload their state.
-    fn gap(&self, reason: GapReason, cursor: Option<Position>, spread: Duration) -> Option<Bytes>;
+    fn gap(
+        &self,
+        reason: GapReason,
+        cursor: Option<Position>,
+        since: Option<SystemTime>,
+        spread: Duration,
+    ) -> Option<Bytes>;
 
     /// Encodes the heartbeat, with the position up to which the client has everything (`None`: not known) and the state
     /// of the bus.

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::Arc,
     task::{Context, Poll, Waker},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -42,7 +42,13 @@ impl WireFormat for Lines {
         format!("m {} {}\n", text(position), message.data).into()
     }
 
-    fn gap(&self, reason: GapReason, cursor: Option<Position>, _: Duration) -> Option<Bytes> {
+    fn gap(
+        &self,
+        reason: GapReason,
+        cursor: Option<Position>,
+        _: Option<SystemTime>,
+        _: Duration,
+    ) -> Option<Bytes> {
         Some(format!("g {} {}\n", text(cursor), reason.name()).into())
     }
 
