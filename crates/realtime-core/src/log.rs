@@ -24,7 +24,7 @@ use smallvec::SmallVec;
 pub(crate) use self::entry::{Content, Entry, LeftOut, OwnTopics};
 use self::{entry::Charge, retained::Retained};
 use crate::{
-    Envelope, Position, Topic, Transport,
+    Envelope, Position,
     settings::{History, RetainedLimits},
     wire::GapReason,
 };
@@ -40,7 +40,7 @@ pub(crate) struct Log {
     /// The bytes of the encodings of the window's entries.
     encoded: Arc<AtomicUsize>,
     limits: History,
-    retained: Retained,
+    retained: Arc<Retained>,
 }
 
 #[derive(Debug, Default)]
@@ -151,23 +151,12 @@ impl Log {
             up: AtomicU64::new(0),
             encoded: Arc::default(),
             limits,
-            retained: Retained::new(retained),
+            retained: Arc::new(Retained::new(retained)),
         }
     }
 
-    /// The messages that a session of a transport is sent when it enters a topic and its next entry is `seq`, oldest
-    /// first, in entries without a position. Those that come later are not among them: they reach it as new.
-    pub(crate) fn retained_of(
-        &self,
-        topic: &Topic,
-        transport: Transport,
-        seq: u64,
-    ) -> SmallVec<[Arc<Entry>; 1]> {
-        self.retained.of(topic, transport, seq, || self.cursor_at(seq))
-    }
-
     /// The messages for sessions that enter their topics.
-    pub(crate) fn retained(&self) -> &Retained {
+    pub(crate) fn retained(&self) -> &Arc<Retained> {
         &self.retained
     }
 

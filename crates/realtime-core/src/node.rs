@@ -48,8 +48,10 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn new(settings: Settings) -> Self {
+        let log = Log::new(settings.history.clone(), settings.retained.clone());
         Self {
-            log: Log::new(settings.history.clone(), settings.retained.clone()),
+            initial: vec![Arc::clone(log.retained()) as Arc<dyn InitialSource>],
+            log,
             settings,
             directory: Directory::default(),
             metrics: Metrics::default(),
@@ -60,7 +62,6 @@ impl Node {
             acknowledged: Mutex::default(),
             wires: RwLock::default(),
             hooks: Hooks::default(),
-            initial: Vec::new(),
         }
     }
 

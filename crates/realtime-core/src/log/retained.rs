@@ -11,8 +11,9 @@ use smallvec::SmallVec;
 
 use super::entry::{Content, Entry};
 use crate::{
-    CollapseKey, Envelope, Position, Scope, Topic, Transport,
+    CollapseKey, Envelope, Position, Topic,
     bus::RetainedMessage,
+    initial::{InitialEntries, InitialSource, StartPoint},
     settings::RetainedLimits,
     sync::{Mutex, lock},
 };
@@ -47,7 +48,6 @@ struct Value {
     published: Published,
     end: Option<Instant>,
     bytes: usize,
-    scope: Scope,
     entry: Arc<Entry>,
 }
 
@@ -62,35 +62,6 @@ struct Published {
 impl Retained {
     pub(crate) fn new(limits: RetainedLimits) -> Self {
         Self { table: Mutex::default(), limits }
-    }
-
-    /// The messages of a topic for a session of a transport whose next entry is `seq`, oldest first. `cursor` is the
-    /// position before that entry. It is called without the lock.
-    pub(super) fn of(
-        &self,
-        topic: &Topic,
-        transport: Transport,
-        seq: u64,
-        cursor: impl FnOnce() -> Option<Position>,
-    ) -> SmallVec<[Arc<Entry>; 1]> {
-        let is_known = lock(&self.table).topics.contains_key(topic);
-        // The log's lock is taken before this one, never after.
-        let cursor = if is_known { cursor() } else { return SmallVec::new() };
-        let table = lock(&self.table);
-        let Some(values) = table.topics.get(topic) else { return SmallVec::new() };
-        let is_before = |published: Published| match published.seq {
-            Some(at) => at < seq,
-            None => published.position <= cursor,
-        };
-        let now = Instant::now();
-        let mut found: SmallVec<[(u64, Arc<Entry>); 1]> = values
-            .values()
-            .filter(|value| is_before(value.published) && value.end.is_none_or(|end| end > now))
-            .filter(|value| value.scope.covers(transport))
-            .map(|value| (value.number, Arc::clone(&value.entry)))
-            .collect();
-        found.sort_unstable_by_key(|(number, _)| *number);
-        found.into_iter().map(|(_, entry)| entry).collect()
     }
 
     /// Takes a published envelope that is to be retained.
@@ -134,6 +105,30 @@ impl Retained {
     }
 }
 
+impl InitialSource for Retained {
+    fn is_empty(&self) -> bool {
+        lock(&self.table).topics.is_empty()
+    }
+
+    /// Adds the messages of a topic. One that was published at or after `start` is not among them: it reaches the session
+    /// as new.
+    fn entries(&self, topic: &Topic, start: StartPoint, entries: &mut InitialEntries) {
+        let table = lock(&self.table);
+        let Some(values) = table.topics.get(topic) else { return };
+        let now = Instant::now();
+        let is_due = |value: &&Value| {
+            let is_before = match value.published.seq {
+                Some(seq) => seq < start.seq,
+                None => value.published.position <= start.position,
+            };
+            is_before && value.end.is_none_or(|end| end > now)
+        };
+        let mut values: SmallVec<[&Value; 4]> = values.values().filter(is_due).collect();
+        values.sort_unstable_by_key(|value| value.number);
+        entries.extend(values.into_iter().map(|value| Arc::clone(&value.entry)));
+    }
+}
+
 impl Table {
     fn insert(
         &mut self,
@@ -157,12 +152,12 @@ impl Table {
         let number = self.next;
         self.next += 1;
         let entry = Arc::new(Entry::new(None, Content::Envelope(Arc::clone(envelope))));
-        let (bytes, scope) = (entry.footprint + size_of::<Value>(), envelope.scope());
+        let bytes = entry.footprint + size_of::<Value>();
         self.order.insert(number, (topic.clone(), key.clone()));
         self.ends.extend(end.map(|end| (end, number)));
         self.bytes += bytes;
         let values = self.topics.entry(topic.clone()).or_default();
-        values.insert(key, Value { number, published, end, bytes, scope, entry });
+        values.insert(key, Value { number, published, end, bytes, entry });
         if values.len() > limits.max_per_topic
             && let Some(oldest) = values.values().map(|value| value.number).min()
         {

@@ -1,7 +1,11 @@
 //! A ttl, a collapse key and `retain` of a message, pass by pass.
 
 use super::*;
-use crate::{CollapseKey, SessionId, bus::RetainedMessage};
+use crate::{
+    CollapseKey, SessionId,
+    bus::RetainedMessage,
+    initial::{InitialEntries, InitialSource},
+};
 
 const KEPT: Duration = Duration::from_secs(3600);
 
@@ -27,7 +31,9 @@ fn publish_expired(node: &Node, offset: u64, envelope: Envelope) {
 }
 
 fn retained(node: &Node, seq: u64) -> Vec<String> {
-    let entries = node.log.retained_of(&topic(), TRANSPORT, seq);
+    let mut entries = InitialEntries::new();
+    let start = StartPoint { seq, position: node.log.cursor_at(seq) };
+    node.log.retained().entries(&topic(), start, &mut entries);
     let text = |entry: &Arc<Entry>| match (&entry.content, entry.position) {
         (Content::Envelope(envelope), None) => envelope.message().data.to_string(),
         _ => panic!("{entry:?}"),
@@ -174,9 +180,6 @@ fn the_last_message_of_each_key_is_retained() {
     assert_eq!(retained(&node, 2), ["plain"], "what is new to a session at 2 comes as a message");
     publish(&node, 5, price("").retain());
     assert_eq!(retained(&node, 5), ["plain"], "an empty text clears it");
-    let other = Scope::Only(Transport::new("other"));
-    publish(&node, 6, Envelope::to_topic(topic(), other, Message::text("elsewhere")).retain());
-    assert!(retained(&node, 6).is_empty());
 }
 
 #[test]
@@ -227,4 +230,31 @@ fn what_the_bus_retains_counts_from_its_position_on() {
     // After a loss it is what the bus still has.
     node.log.retained().replace(vec![old]);
     assert_eq!(retained(&node, 3), ["before the window"]);
+}
+
+#[test]
+fn a_session_that_enters_a_topic_gets_what_is_retained_and_then_what_is_new() {
+    let (node, shard) = new_node(Settings::default());
+    let mut session = connect(&shard, 1, None);
+    while shard.pass().more {}
+    publish(&node, 1, price("one").retain());
+    while shard.pass().more {}
+    publish(&node, 2, price("two").retain());
+    session.handle().subscribe(topic());
+    while shard.pass().more {}
+    assert_eq!(drain(&mut session), ["m1.2 two"], "the shard had not delivered it: it comes once, as new");
+    let mut second = connect_to_prices(&shard);
+    publish(&node, 3, price("three").retain());
+    while shard.pass().more {}
+    assert_eq!(drain(&mut second), ["m- two", "m1.3 three"]);
+    let other = Scope::Only(Transport::new("other"));
+    publish(&node, 4, Envelope::to_topic(topic(), other, Message::text("elsewhere")).retain());
+    let excluded = connect_to_prices(&shard);
+    publish(&node, 5, price("mine").except(excluded.handle().id()).retain());
+    while shard.pass().more {}
+    excluded.handle().unsubscribe(&topic());
+    let mut excluded = excluded;
+    drain(&mut excluded);
+    excluded.handle().subscribe(topic());
+    assert!(drain(&mut excluded).is_empty(), "of another transport, and of its own");
 }
