@@ -19,8 +19,8 @@ use std::{
 use tokio::{task::JoinSet, time::sleep};
 
 use crate::{
-    CloseReason, Envelope, Message, Principal, Scope, Session, SessionHandle, SessionId, Settings, Topic,
-    Transport, UserId,
+    CloseReason, Envelope, Message, Position, Principal, Scope, Session, SessionHandle, SessionId, Settings,
+    Topic, Transport, UserId,
     auth::TokenHash,
     bus::{Bus, Published},
     control::Control,
@@ -173,6 +173,34 @@ impl Hub {
             }
         }
         result
+    }
+
+    /// A cursor for state that is loaded after this call: a client that applies the state and then subscribes from the
+    /// cursor on misses nothing.
+    ///
+    /// Every envelope at or before it was given to the bus before this call, by any node, and every envelope whose
+    /// publishing begins later lies behind it. So take the cursor first, then query, and let writers commit first, then
+    /// publish: what is not in the state lies behind the cursor. An envelope may be both, since a writer may have
+    /// committed before the query and not published yet, or this node may lag; the client recognizes it by a version in
+    /// state and message.
+    ///
+    /// `None` on a bus without positions, and before this node has heard from its bus. A client then connects first and
+    /// loads its state afterwards. It never waits.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use realtime_core::Hub;
+    /// # struct Database;
+    /// # impl Database { async fn orders(&self) -> Vec<u64> { vec![] } }
+    /// # let (hub, database) = (Hub::builder().start()?, Database);
+    /// let cursor = hub.cursor();
+    /// let orders = database.orders().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn cursor(&self) -> Option<Position> {
+        self.0.registry.node.cursor()
     }
 
     /// Accepts a connection on the calling worker's shard.

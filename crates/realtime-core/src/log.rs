@@ -323,6 +323,12 @@ impl Log {
         self.read_window().cursor_at(seq)
     }
 
+    /// The position of the last entry; `None` before the first position is known.
+    pub(crate) fn cursor(&self) -> Option<Position> {
+        let window = self.read_window();
+        window.cursor_at(window.end())
+    }
+
     /// The point at which a client resumes that has everything up to and including `cursor`.
     pub(crate) fn resume(&self, cursor: Position) -> Resume {
         let window = self.read_window();

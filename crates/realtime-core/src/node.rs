@@ -114,6 +114,15 @@ impl Node {
         self.initial.iter().any(|source| !source.is_empty())
     }
 
+    /// A position at or after everything that this node has read or has had acknowledged, and before every envelope
+    /// whose publishing has yet to begin.
+    pub(crate) fn cursor(&self) -> Option<Position> {
+        let read = self.log.cursor()?;
+        // After a change of the epoch an acknowledged position may belong to a history that no node continues.
+        let own = self.acknowledged().filter(|own| own.epoch == read.epoch);
+        own.max(Some(read))
+    }
+
     /// The cell of a wire format in the log's entries.
     pub(crate) fn wire(&self, wire: &Arc<dyn WireFormat>) -> Result<WireFormatId, ConnectError> {
         let find =

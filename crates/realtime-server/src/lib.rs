@@ -40,6 +40,7 @@ mod body;
 mod chunks;
 mod connection;
 mod counts;
+mod cursor;
 mod gate;
 mod io;
 #[cfg(target_os = "linux")]
@@ -54,6 +55,7 @@ mod takeover;
 pub use actix_server::{Server, ServerHandle};
 pub use body::ConnectionBody;
 pub use connection::{Aborted, Connection, Step};
+pub use cursor::{CURSOR_HEADER, CursorHeader, WithCursor, cursor_header};
 #[cfg(target_os = "linux")]
 pub use lane::Socket;
 pub use options::socket_options;

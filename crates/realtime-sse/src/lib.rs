@@ -81,7 +81,9 @@ pub use realtime_core::{
     SessionId, Settings, Topic, Transport, UserId, auth, bus, control, error, facade, hub, install, metrics,
     presence, ruoyi, settings, wire,
 };
-pub use realtime_server::{HttpServer, socket_options};
+pub use realtime_server::{
+    CURSOR_HEADER, CursorHeader, HttpServer, WithCursor, cursor_header, socket_options,
+};
 pub use refusal::EmitterError;
 pub use routes::routes;
 pub use stream::{SseStream, StreamAborted};

@@ -17,6 +17,7 @@ mod refused_logins;
 mod replay;
 mod same_answers;
 mod slow_readers;
+mod snapshots;
 mod takeover;
 mod tls_and_http2;
 mod websockets;
