@@ -1,13 +1,16 @@
 //! Authentication: the user and the login behind each connection.
 //!
 //! An [`Authenticator`] turns a [`Handshake`] into a [`Principal`]. `JwtAuthenticator` (feature `jwt`) verifies JSON
-//! Web Tokens; `realtime-redis` has an authenticator for Sa-Token.
+//! Web Tokens; `realtime-redis` has an authenticator for Sa-Token. A [`TopicPolicy`] decides which topics clients may
+//! subscribe to.
 
 mod authenticator;
 mod extensions;
 #[cfg(feature = "jwt")]
 mod jwt;
 mod proxies;
+mod topic_pattern;
+mod topics;
 
 #[cfg(feature = "jwt")]
 pub use self::jwt::{Claims, EmptySecret, JwtAlgorithm, JwtAuthenticator, UnknownAlgorithm};
@@ -15,4 +18,6 @@ pub use self::{
     authenticator::{AuthError, Authenticator, ClientIdPolicy, Credential, Handshake, Principal, TokenHash},
     extensions::Extensions,
     proxies::{TrustedProxies, TrustedProxiesError},
+    topic_pattern::TopicPattern,
+    topics::{RefusedTopic, TopicDecision, TopicPolicy, TopicRefusal},
 };

@@ -6,6 +6,7 @@ pub(crate) mod kicks;
 mod outage;
 pub(crate) mod pump;
 mod tasks;
+mod topics;
 
 use std::{
     fmt,
@@ -19,9 +20,8 @@ use std::{
 use tokio::{task::JoinSet, time::sleep};
 
 use crate::{
-    CloseReason, Envelope, Message, Position, Principal, Scope, Session, SessionHandle, SessionId, Settings,
-    Topic, Transport, UserId,
-    auth::TokenHash,
+    CloseReason, Envelope, Message, Position, Principal, Scope, Session, SessionHandle, SessionId, Settings, Topic, Transport, UserId,
+    auth::{TokenHash, TopicPolicy},
     bus::{Bus, Published},
     control::Control,
     error::{ConnectError, NotRetainable, NotText, PublishError, SendError, TooLarge},
@@ -32,7 +32,7 @@ use crate::{
     registry::Registry,
     revocation_list::RevocationList,
     settings::Limits,
-    wire::{Shard, WireFormat},
+    wire::{ConnectTopics, Shard, WireFormat},
 };
 
 use outage::Outage;
@@ -50,6 +50,7 @@ struct Inner {
     presence: Arc<dyn Presence>,
     revoked: Arc<RevocationList>,
     control: Arc<dyn Control>,
+    topic_policy: Option<Arc<dyn TopicPolicy>>,
     draining: AtomicBool,
     outage: Arc<Outage>,
     health: Arc<Health>,
@@ -216,8 +217,24 @@ impl Hub {
         wire: &Arc<dyn WireFormat>,
         cursor: Option<&str>,
     ) -> Result<Session, ConnectError> {
+        self.connect_to(principal, transport, wire, cursor, &ConnectTopics::default())
+    }
+
+    /// Accepts a connection as [`Self::connect`] does, with topics that its client asked for: its session is in them from
+    /// its begin, so that a replay includes their messages.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub fn connect_to(
+        &self,
+        principal: Principal,
+        transport: Transport,
+        wire: &Arc<dyn WireFormat>,
+        cursor: Option<&str>,
+        topics: &ConnectTopics<'_>,
+    ) -> Result<Session, ConnectError> {
         let user = principal.user.clone();
-        let session = self.register(principal, transport, wire, cursor).inspect_err(|error| {
+        let session = self.register(principal, transport, wire, cursor, topics).inspect_err(|error| {
             self.0.registry.node.metrics.refused.add(1);
             tracing::debug!(%user, %transport, %error, "connection refused");
         })?;
@@ -240,11 +257,12 @@ impl Hub {
         transport: Transport,
         wire: &Arc<dyn WireFormat>,
         cursor: Option<&str>,
+        topics: &ConnectTopics<'_>,
     ) -> Result<Session, ConnectError> {
         self.check_admission(&principal)?;
         let wire = self.0.registry.node.wire(wire)?;
         let shard = self.0.registry.shard();
-        shard.register(principal, transport, wire, cursor.map(str::parse)).map(Session::new)
+        shard.register_in(principal, transport, wire, cursor.map(str::parse), topics).map(Session::new)
     }
 
     /// The calling worker's shard, created on first use. It exists while a reference to it is held.

@@ -113,8 +113,8 @@ impl<T: Into<ByteString>> From<T> for Message {
 
 /// The name of an event: 1 to 64 printable characters without white space.
 ///
-/// Such a name cannot break out of its line in an event stream. `gap` and `realtime.bus` are reserved, since they
-/// announce a gap and the state of the bus. `open` and `error` are reserved too, since every `EventSource` fires them
+/// Such a name cannot break out of its line in an event stream. `gap`, `realtime.bus`, `realtime.hello` and
+/// `realtime.refused` are reserved, since they announce a gap, the state of the bus and the begin of a session. `open` and `error` are reserved too, since every `EventSource` fires them
 /// itself.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct EventName(ByteString);
@@ -139,6 +139,10 @@ impl EventName {
     pub const GAP: &'static str = "gap";
     /// Event for SSE clients: the bus is unavailable, or available again.
     pub const BUS: &'static str = "realtime.bus";
+    /// Event for SSE clients that ask for it: the begin of the session.
+    pub const HELLO: &'static str = "realtime.hello";
+    /// Event for SSE clients: topics that they asked for and may not be in.
+    pub const REFUSED: &'static str = "realtime.refused";
 
     /// Parses an event's name.
     ///
@@ -151,7 +155,7 @@ impl EventName {
         if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
             return Err(EventNameError::BadCharacter(text.to_owned()));
         }
-        if [Self::GAP, Self::BUS, "open", "error"].contains(&text) {
+        if [Self::GAP, Self::BUS, Self::HELLO, Self::REFUSED, "open", "error"].contains(&text) {
             return Err(EventNameError::Reserved(text.to_owned()));
         }
         Ok(Self(text.into()))

@@ -260,6 +260,11 @@ impl Outbox {
         }
     }
 
+    /// Returns `true` if the queued frames have fewer bytes than the bound.
+    pub(crate) fn has_bytes_left(&self) -> bool {
+        self.lock().frames.bytes() < self.group.max_bytes
+    }
+
     /// Sends the frames that a session gets first of a topic, beyond the bound but not beyond [`INITIAL_BYTES`] queued
     /// bytes. Returns the number of those that did not fit.
     pub(crate) fn send_initial(&self, frames: &[Bytes]) -> usize {

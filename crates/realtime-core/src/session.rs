@@ -21,7 +21,7 @@ use self::{
     state::{Begin, SessionState},
 };
 use crate::{
-    CloseReason, Position,
+    CloseReason, Position, Topic,
     node::Node,
     outbox::{Pull, SendDirect},
     shard::Registration,
@@ -170,6 +170,38 @@ impl Session {
     /// the caller to write, now or once [`Self::poll_next`] has returned the rest of another frame.
     pub fn send_direct(&self, frame: Bytes) -> SendDirect {
         self.state().outbox.send_direct(frame)
+    }
+
+    /// Subscribes the session to topics, for a client that asked for them and [may](crate::Hub::decide_topics) be in
+    /// them.
+    ///
+    /// `answer` makes the frame that answers the client, from the position behind which the session gets everything in
+    /// these topics; `None` if that is not known, or on a bus without positions. The answer is sent in order with
+    /// everything else: messages of topics that the session was not in follow it.
+    ///
+    /// Call it from the task that polls the session, and while it [has room](Self::has_room): the answer is queued beyond
+    /// the outbox's bound.
+    pub fn subscribe(&self, topics: &[Topic], answer: impl FnOnce(Option<Position>) -> Bytes) {
+        let state = self.state();
+        let mut answer = Some(answer);
+        if let Some(host) = state.host() {
+            host.subscribe(state, topics, &mut |position| answer.take().map(|answer| answer(position)));
+        }
+    }
+
+    /// Returns `true` if fewer bytes wait for the socket than the outbox may hold.
+    pub fn has_room(&self) -> bool {
+        self.state().outbox.has_bytes_left()
+    }
+
+    /// Unsubscribes the session from topics. No message of theirs follows the answer, unless it was published to another
+    /// topic of the session as well. To be called as [`Self::subscribe`].
+    pub fn unsubscribe(&self, topics: &[Topic], answer: &Bytes) {
+        let state = self.state();
+        if let Some(host) = state.host() {
+            topics.iter().for_each(|topic| host.unsubscribe(state, topic));
+        }
+        state.outbox.force(answer);
     }
 
     /// Records that bytes came from the client, so that it counts as alive.

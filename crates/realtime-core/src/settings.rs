@@ -166,6 +166,8 @@ pub struct Limits {
     pub max_inbound_bytes: usize,
     /// Messages per second from one client, averaged over ten seconds. Default: 50.
     pub max_inbound_rate: u32,
+    /// Named topics of one session, as far as its client subscribes to them. Default: 100.
+    pub max_topics_per_session: usize,
 }
 
 impl Default for Limits {
@@ -177,6 +179,7 @@ impl Default for Limits {
             max_targets: 100_000,
             max_inbound_bytes: 64 << 10,
             max_inbound_rate: 50,
+            max_topics_per_session: 100,
         }
     }
 }

@@ -39,7 +39,7 @@ use crate::{
     outbox::{OutboxGroup, Ticked},
     session::{
         handle::SessionHandle,
-        state::{Named, SessionHost, SessionKind, SessionState, Stage},
+        state::{ConnectTopics, Named, SessionHost, SessionKind, SessionState, Stage},
     },
     settings::Limits,
     shard::{
@@ -142,6 +142,7 @@ impl Shard {
     }
 
     /// Registers a connection. With a cursor it resumes there.
+    #[cfg(any(test, feature = "sim"))]
     pub(crate) fn register(
         self: &Arc<Self>,
         principal: Principal,
@@ -149,10 +150,22 @@ impl Shard {
         wire: WireFormatId,
         cursor: Option<Result<Position, CursorError>>,
     ) -> Result<Registration, ConnectError> {
+        self.register_in(principal, transport, wire, cursor, &ConnectTopics::default())
+    }
+
+    /// Registers a connection that is in some topics besides its login's. With a cursor it resumes there.
+    pub(crate) fn register_in(
+        self: &Arc<Self>,
+        principal: Principal,
+        transport: Transport,
+        wire: WireFormatId,
+        cursor: Option<Result<Position, CursorError>>,
+        topics: &ConnectTopics<'_>,
+    ) -> Result<Registration, ConnectError> {
         let Node { log, settings, directory, metrics, .. } = &*self.node;
         let (since, came) = (Instant::now(), log.end());
         let kind = self.kind(transport, wire);
-        let state = Arc::new(SessionState::new(directory.share(principal), kind));
+        let state = Arc::new(SessionState::new(directory.share(principal), kind, topics.topics));
         directory.insert(&state, &settings.limits)?;
         // From here on, dropping it removes the session.
         let registration = Registration { state: Arc::clone(&state), shard: Arc::clone(self) };
@@ -179,7 +192,7 @@ impl Shard {
             if let Some(end) = self.soon(&state, SystemTime::now()) {
                 members.expiring.insert((end, slot));
             }
-            let parked = Parked { slot, cursor, since, came, ticks: 0 };
+            let parked = Parked { slot, cursor, since, came, ticks: 0, fresh: topics.fresh.into() };
             if members.up && members.try_begin(&parked, &self.node, &mut stats) {
                 drop(members);
             } else {
@@ -190,7 +203,7 @@ impl Shard {
             }
         }
         stats.record(&self.node.metrics);
-        self.node.entered(&state.principal.topics);
+        self.node.entered(state.principal.topics.iter().chain(topics.topics));
         metrics.opened.add(1);
         self.node.changed(&state.principal.user);
         tracing::debug!(session = %state.id, user = %state.principal.user, %transport, "session opened");

@@ -11,6 +11,9 @@ pub use crate::{
     direct::DirectWrite,
     outbox::SendDirect,
     retry::random_retry,
-    session::{Outbound, state::Begin},
+    session::{
+        Outbound,
+        state::{Begin, ConnectTopics},
+    },
     shard::Shard,
 };

@@ -13,7 +13,7 @@ use std::{
 use futures_core::future::BoxFuture;
 use sha2::{Digest, Sha256};
 
-use super::{extensions::Extensions, proxies::TrustedProxies};
+use super::{extensions::Extensions, proxies::TrustedProxies, topic_pattern::TopicPattern};
 use crate::{Topic, Transport, UserId};
 
 /// Identifies the user of a connection before the connection is upgraded or streamed.
@@ -51,6 +51,8 @@ pub struct Principal {
     pub expires_at: Option<SystemTime>,
     /// Named topics that its sessions are subscribed to when they open.
     pub topics: Vec<Topic>,
+    /// Named topics that its clients may subscribe to.
+    pub grants: Vec<TopicPattern>,
     /// The credential itself, kept if the login has to be checked again while its sessions are open.
     pub credential: Option<Credential>,
     /// Application data that every session of the login can read: see
@@ -72,6 +74,7 @@ impl Principal {
             issued_at: None,
             expires_at: None,
             topics: Vec::new(),
+            grants: Vec::new(),
             credential: None,
             extensions: Extensions::new(),
         }
@@ -359,6 +362,23 @@ impl Handshake {
             _ => value,
         };
         Some(bare.trim()).filter(|token| !token.is_empty())
+    }
+
+    /// The topics that the client asks for: those in the query parameter `topics`, separated by commas. `None` without
+    /// the parameter. A topic whose name contains a comma cannot be asked for in this way.
+    pub fn topics(&self) -> Option<impl Iterator<Item = &str>> {
+        self.list("topics")
+    }
+
+    /// Those of [`Self::topics`] of which the client has had nothing yet, in the query parameter `fresh`. A session that
+    /// is replayed everything since its client's cursor gets what is kept for newcomers of these topics only.
+    pub fn fresh_topics(&self) -> Option<impl Iterator<Item = &str>> {
+        self.list("fresh")
+    }
+
+    fn list(&self, name: &str) -> Option<impl Iterator<Item = &str>> {
+        let list = self.query(name)?;
+        Some(list.split(',').filter(move |_| !list.is_empty()))
     }
 
     /// Cursor of a reconnecting client: `Last-Event-ID`, else `lastEventId` or `cursor` in the query.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Authenticator, Principal, Topic, UserId,
-    auth::{AuthError, ClientIdPolicy, Extensions, Handshake, TokenHash},
+    auth::{AuthError, ClientIdPolicy, Extensions, Handshake, TokenHash, TopicPattern},
 };
 use times::{check_times, time};
 use verified::{Login, VerifiedTokens};
@@ -24,7 +24,7 @@ use verified::{Login, VerifiedTokens};
 ///
 /// The algorithm is fixed when the authenticator is created and never taken from the token. `exp` is required and
 /// enforced to the second, also for open sessions. Claims: `userId` or else `sub` (number or string), and optionally
-/// `nbf`, `iat`, `clientid` and `topics` (a list of names). Times are seconds since 1970, whole or with a fraction (RFC
+/// `nbf`, `iat`, `clientid`, `topics` (a list of names) and `grants` (a list of [patterns](TopicPattern)). Times are seconds since 1970, whole or with a fraction (RFC
 /// 7519, section 2); a fraction of `exp` and `iat` is rounded down. A header with `crit` is rejected (RFC 7515, section
 /// 4.1.11: no extension is supported), and so is one with `zip`, `enc` or `b64: false`.
 ///
@@ -73,6 +73,9 @@ pub struct Claims {
     /// Named topics that its sessions are subscribed to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub topics: Vec<Topic>,
+    /// Named topics that its clients may subscribe to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<TopicPattern>,
     /// Expiry, in seconds since 1970.
     pub exp: u64,
     /// Time of issue, in seconds since 1970; [`Hub::revoke_user`](crate::Hub::revoke_user) compares it.
@@ -102,6 +105,8 @@ struct Received {
     client_id: Option<String>,
     #[serde(default)]
     topics: Vec<Topic>,
+    #[serde(default)]
+    grants: Vec<TopicPattern>,
     #[serde(default)]
     exp: Option<f64>,
     #[serde(default)]
@@ -196,7 +201,7 @@ impl JwtAuthenticator {
             })
         })?;
         self.header.get_or_init(|| encoded_header.into());
-        let Received { user_id, sub, client_id, topics, exp, nbf, iat } = data.claims;
+        let Received { user_id, sub, client_id, topics, grants, exp, nbf, iat } = data.claims;
         let exp = exp.ok_or_else(|| unauthorized("token has no exp"))?;
         let expires_at =
             time(exp.floor()).ok_or_else(|| unauthorized("token has an exp that is out of range"))?;
@@ -209,6 +214,7 @@ impl JwtAuthenticator {
             issued_at: iat.and_then(|iat| time(iat.floor())),
             expires_at: Some(expires_at),
             topics,
+            grants,
             credential: None,
             extensions: Extensions::new(),
         };
@@ -303,6 +309,7 @@ mod tests {
             sub: Some("other".parse().unwrap()),
             client_id: Some("web".into()),
             topics: vec![Topic::new("role:admin").unwrap()],
+            grants: vec![TopicPattern::new("order:*").unwrap()],
             exp: now() + 60,
             iat: Some(7),
             jti: None,
@@ -311,7 +318,7 @@ mod tests {
         let principal = jwt.verify(&token).unwrap();
         assert_eq!(principal.user, UserId::from(7));
         assert_eq!(principal.client_id.as_deref(), Some("web"));
-        assert_eq!(principal.topics, claims.topics);
+        assert_eq!((principal.topics, principal.grants), (claims.topics, claims.grants));
         assert_eq!(principal.expires_at, Some(UNIX_EPOCH + Duration::from_secs(claims.exp)));
         assert_eq!(principal.issued_at, Some(UNIX_EPOCH + Duration::from_secs(7)));
         assert_eq!(principal.token, TokenHash::of(&token));

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     CloseReason, MemoryBus, SessionHandle, Settings,
+    auth::TopicPolicy,
     bus::Bus,
     control::{Control, LocalControl},
     interest::Interest,
@@ -66,6 +67,7 @@ pub struct HubBuilder {
     control: Option<MakeControl>,
     node: String,
     hooks: Hooks,
+    topic_policy: Option<Arc<dyn TopicPolicy>>,
 }
 
 /// Creates the cluster's control from this node's.
@@ -91,6 +93,7 @@ impl HubBuilder {
             control: None,
             node: format!("{:08x}", rand::random::<u32>()),
             hooks: Hooks::default(),
+            topic_policy: None,
         }
     }
 
@@ -167,6 +170,14 @@ impl HubBuilder {
         self
     }
 
+    /// Sets the policy that decides which topics clients may subscribe to, beyond those that their logins name. Default:
+    /// none of them.
+    #[must_use]
+    pub fn topic_policy(mut self, policy: impl TopicPolicy) -> Self {
+        self.topic_policy = Some(Arc::new(policy));
+        self
+    }
+
     /// Starts the hub on the current tokio runtime.
     ///
     /// # Errors
@@ -176,7 +187,7 @@ impl HubBuilder {
     /// Outside a tokio runtime.
     pub fn start(self) -> Result<Hub, SettingsError> {
         self.settings.check()?;
-        let Self { settings, bus, presence, control, node: name, hooks } = self;
+        let Self { settings, bus, presence, control, node: name, hooks, topic_policy } = self;
         let name: Arc<str> = name.into();
         let mut node = Node::new(settings);
         node.hooks = hooks;
@@ -221,6 +232,7 @@ impl HubBuilder {
             presence,
             revoked,
             control,
+            topic_policy,
             draining,
             outage,
             health,

@@ -112,6 +112,24 @@ pub struct Begin {
     pub recovered: Option<bool>,
 }
 
+/// Topics that a session is in from its begin, besides those of its login.
+#[derive(Debug, Clone, Copy, Default)]
+#[non_exhaustive]
+pub struct ConnectTopics<'a> {
+    /// The topics, which the client may be in: see [`Hub::decide_topics`](crate::Hub::decide_topics).
+    pub topics: &'a [Topic],
+    /// Those of them of which the client has had nothing yet. If it is replayed everything since its cursor, it gets what
+    /// is kept for newcomers of these topics; else it gets that of all of its topics.
+    pub fresh: &'a [Topic],
+}
+
+impl<'a> ConnectTopics<'a> {
+    /// Topics of which `fresh` are new to the client.
+    pub fn new(topics: &'a [Topic], fresh: &'a [Topic]) -> Self {
+        Self { topics, fresh }
+    }
+}
+
 /// A topic that a session is in, and its index among the topic's sessions.
 #[derive(Debug)]
 pub(crate) struct Named {
@@ -133,9 +151,10 @@ pub(crate) enum Stage {
 
 impl SessionState {
     /// Creates a session that is not in its shard yet.
-    pub(crate) fn new(principal: Arc<Principal>, kind: Arc<SessionKind>) -> Self {
+    pub(crate) fn new(principal: Arc<Principal>, kind: Arc<SessionKind>, topics: &[Topic]) -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let mut topics: Vec<_> = principal.topics.iter().filter(|topic| !topic.is_all()).collect();
+        let mut topics: Vec<_> =
+            principal.topics.iter().chain(topics).filter(|topic| !topic.is_all()).collect();
         topics.retain(|topic| topic.as_user() != Some((&principal.user).into()));
         topics.sort();
         topics.dedup();

@@ -76,6 +76,8 @@ pub(super) struct Parked {
     /// The end of the log when it connected.
     pub(super) came: u64,
     pub(super) ticks: u32,
+    /// Topics of which the client has had nothing yet.
+    pub(super) fresh: Box<[Topic]>,
 }
 
 #[derive(Debug)]
@@ -334,8 +336,12 @@ impl Members {
             session.outbox.catch_up_from(start.seq);
         }
         let start_point = StartPoint { seq: start.seq, position: log.cursor_at(start.seq) };
-        let initial = if start.recovered || !node.has_initial() {
+        let initial = if !node.has_initial() {
             InitialEntries::new()
+        } else if start.recovered {
+            let topics = session.topics();
+            let fresh = parked.fresh.iter().filter(|topic| topics.contains(topic));
+            initial_entries(node, &session, fresh, start_point)
         } else {
             let topics = session.topics();
             initial_entries(node, &session, topics.iter().chain([&Topic::all()]), start_point)
