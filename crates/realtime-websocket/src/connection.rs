@@ -4,6 +4,7 @@
 //! after the previous one has been answered, so a client cannot make the server queue anything.
 
 use std::{
+    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -18,7 +19,8 @@ use actix_web::rt::{
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
 use realtime_core::{
-    CloseReason, Payload, Session,
+    CloseReason, Payload, Session, Topic,
+    auth::TopicDecision,
     wire::{Outbound, SendDirect},
 };
 use realtime_server::{Aborted, Connection, Step};
@@ -43,6 +45,8 @@ pub(crate) struct WebSocketConnection {
     protocol: Protocol,
     /// The first frame has yet to be written.
     hello: bool,
+    /// The topics that the request asked for, until the first frame has been written.
+    topics: Option<Box<TopicDecision>>,
     /// Nothing more can come from the client.
     gone: bool,
 }
@@ -54,6 +58,8 @@ enum Answer {
     Awaited(Box<Handling>),
     /// A frame of this connection's own, written before those of the session.
     Ready(Box<Bytes>),
+    /// A change of the session's topics that is made, and answered, once its outbox has room for the answer.
+    Topics(Box<TopicChange>),
 }
 
 enum Stage {
@@ -70,9 +76,23 @@ enum ReadHalf {
     Closed(Option<Box<Bytes>>),
 }
 
-/// A running handler in a task of its own. It makes progress while the client reads nothing, and is aborted with the
+/// A running handler or topic policy in a task of its own. It makes progress while the client reads nothing, and is aborted with the
 /// connection.
-struct Handling(JoinHandle<Option<Payload>>);
+struct Handling(JoinHandle<Handled>);
+
+/// Result of what a frame of the client asked for.
+enum Handled {
+    /// The frame that answers it, if there is one.
+    Answer(Option<Bytes>),
+    /// A change of the session's topics, which has an answer of its own.
+    Topics(TopicChange),
+}
+
+/// Change of the topics that a client asked for.
+enum TopicChange {
+    Subscribe(TopicDecision),
+    Unsubscribe(Vec<Topic>),
+}
 
 impl Drop for Handling {
     fn drop(&mut self) {
@@ -84,7 +104,12 @@ impl Drop for Handling {
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl WebSocketConnection {
-    pub(crate) fn new(session: Session, protocol: Protocol, endpoint: Arc<Endpoint>) -> Self {
+    pub(crate) fn new(
+        session: Session,
+        protocol: Protocol,
+        endpoint: Arc<Endpoint>,
+        topics: Option<TopicDecision>,
+    ) -> Self {
         Self {
             session,
             inbound: Reader::default(),
@@ -94,6 +119,7 @@ impl WebSocketConnection {
             stage: Stage::Open,
             protocol,
             hello: protocol.has_hello(),
+            topics: topics.filter(|_| protocol.has_hello()).map(Box::new),
             gone: false,
             endpoint,
         }
@@ -106,7 +132,8 @@ impl WebSocketConnection {
                     Poll::Ready(Some(begin)) => {
                         self.hello = false;
                         let ping_interval = self.endpoint.hub.settings().heartbeat.interval.as_millis();
-                        let hello = Protocol::hello(&self.session, begin, ping_interval);
+                        let topics = self.topics.take();
+                        let hello = Protocol::hello(&self.session, begin, ping_interval, topics.as_deref());
                         return Poll::Ready(Step::Write(hello));
                     }
                     // The session ends before it has begun.
@@ -118,7 +145,7 @@ impl WebSocketConnection {
                 }
             }
             if let Answer::Ready(frame) = &mut self.answer {
-                match self.session.send_direct(std::mem::take(frame)) {
+                match self.session.send_direct(mem::take(frame)) {
                     SendDirect::Sent => self.answer = Answer::None,
                     SendDirect::Write(frame) => {
                         self.answer = Answer::None;
@@ -169,15 +196,22 @@ impl WebSocketConnection {
         match &mut self.answer {
             Answer::None => {}
             Answer::Awaited(handling) => {
-                let answer = ready!(Pin::new(&mut handling.0).poll(cx));
+                let handled = ready!(Pin::new(&mut handling.0).poll(cx));
                 self.session.set_reading(true);
                 // A handler that panicked has no answer; the runtime has reported it.
-                let answer = answer.ok().flatten().map(|data| self.protocol.answer(&data));
-                self.answer = Answer::of(answer);
+                self.finish(handled.unwrap_or(Handled::Answer(None)));
                 return Poll::Ready(());
             }
             // It has to wait until the rest of a frame has been written.
             Answer::Ready(_) => return Poll::Pending,
+            // A client that asks for much and reads little must not make the server queue its answers.
+            Answer::Topics(_) if !self.session.has_room() => return Poll::Pending,
+            Answer::Topics(_) => {
+                if let Answer::Topics(change) = mem::replace(&mut self.answer, Answer::None) {
+                    self.change_topics(*change);
+                }
+                return Poll::Ready(());
+            }
         }
         let max = self.endpoint.hub.settings().limits.max_inbound_bytes;
         let message = match self.inbound.next(input, max) {
@@ -215,37 +249,88 @@ impl WebSocketConnection {
             ClientMessage::Text(text) => match self.protocol.read(text)? {
                 Inbound::Text(text) => {
                     let handling = self.endpoint.inbound.on_text(self.session.handle(), text);
-                    self.run(cx, handling, Payload::Text);
+                    self.run_handler(cx, handling, Payload::Text);
                 }
                 Inbound::Ping => self.answer = Answer::of(Some(Protocol::pong())),
                 Inbound::Pong => {}
+                Inbound::Subscribe(names) => self.subscribe(cx, names),
+                Inbound::Unsubscribe(names) => self.unsubscribe(&names),
             },
             ClientMessage::Ping(payload) => {
                 self.answer = Answer::of(Some(frame::encode(Kind::Pong, &payload)))
             }
             ClientMessage::Binary(data) => {
                 let handling = self.endpoint.inbound.on_binary(self.session.handle(), data);
-                self.run(cx, handling.ok_or(CloseReason::Unsupported)?, Payload::Binary);
+                self.run_handler(cx, handling.ok_or(CloseReason::Unsupported)?, Payload::Binary);
             }
             ClientMessage::Pong(_) | ClientMessage::Close(_) => {}
         }
         Ok(())
     }
 
-    /// Runs a handler. Most complete at once and need no task.
+    /// Runs a handler of the application.
+    fn run_handler<T: Send + 'static>(
+        &mut self,
+        cx: &mut Context<'_>,
+        handling: BoxFuture<'static, Option<T>>,
+        payload: fn(T) -> Payload,
+    ) {
+        let protocol = self.protocol;
+        self.run(cx, handling, move |answer| {
+            Handled::Answer(answer.map(|data| protocol.answer(&payload(data))))
+        });
+    }
+
+    /// Runs what a frame of the client asks for. Most of it completes at once and needs no task.
     fn run<T: Send + 'static>(
         &mut self,
         cx: &mut Context<'_>,
-        mut handling: BoxFuture<'static, Option<T>>,
-        payload: fn(T) -> Payload,
+        mut handling: BoxFuture<'static, T>,
+        handled: impl FnOnce(T) -> Handled + Send + 'static,
     ) {
-        if let Poll::Ready(answer) = handling.as_mut().poll(cx) {
-            self.answer = Answer::of(answer.map(|data| self.protocol.answer(&payload(data))));
+        if let Poll::Ready(result) = handling.as_mut().poll(cx) {
+            self.finish(handled(result));
         } else {
             // Pongs are not read while the handler runs.
             self.session.set_reading(false);
-            let handling = rt::spawn(async move { handling.await.map(payload) });
+            let handling = rt::spawn(async move { handled(handling.await) });
             self.answer = Answer::Awaited(Box::new(Handling(handling)));
+        }
+    }
+
+    /// Answers a frame of the client.
+    fn finish(&mut self, handled: Handled) {
+        self.answer = match handled {
+            Handled::Answer(frame) => Answer::of(frame),
+            Handled::Topics(change) => Answer::Topics(Box::new(change)),
+        };
+    }
+
+    /// Subscribes the client to those of the topics that it may be in.
+    fn subscribe(&mut self, cx: &mut Context<'_>, names: Vec<String>) {
+        let (hub, session) = (self.endpoint.hub.clone(), self.session.handle());
+        let deciding = async move { hub.decide_topics(session.principal(), &session.topics(), names).await };
+        self.run(cx, Box::pin(deciding), |topics| Handled::Topics(TopicChange::Subscribe(topics)));
+    }
+
+    /// Unsubscribes the client. It is in none of the topics that the answer names, even if it was not in them before.
+    fn unsubscribe(&mut self, names: &[String]) {
+        let topics = names.iter().filter_map(|name| Topic::new(name).ok()).filter(|topic| !topic.is_all());
+        self.finish(Handled::Topics(TopicChange::Unsubscribe(topics.collect())));
+    }
+
+    fn change_topics(&self, change: TopicChange) {
+        if self.session.closing().is_some() {
+            // A login that was kicked or revoked meanwhile is not served any more.
+            return;
+        }
+        match change {
+            TopicChange::Subscribe(topics) => {
+                self.session.subscribe(&topics.granted, |cursor| Protocol::subscribed(&topics, cursor));
+            }
+            TopicChange::Unsubscribe(topics) => {
+                self.session.unsubscribe(&topics, &Protocol::unsubscribed(&topics));
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use realtime_core::{
     CloseReason, EventName, Message, Payload, Position, Session, Topic,
+    auth::{RefusedTopic, TopicDecision},
     wire::{Begin, BusState, GapReason, WireFormat},
 };
 use serde::{Deserialize, Serialize};
@@ -47,6 +48,10 @@ pub(crate) enum Inbound {
     Ping,
     /// The answer to a heartbeat.
     Pong,
+    /// The names of topics that the client wants to be in.
+    Subscribe(Vec<String>),
+    /// The names of topics that the client wants to leave.
+    Unsubscribe(Vec<String>),
 }
 
 impl Protocol {
@@ -62,13 +67,20 @@ impl Protocol {
         self == Self::V1
     }
 
-    /// The first frame of a connection where [`Self::has_hello`] is true.
-    pub(crate) fn hello(session: &Session, begin: Begin, ping_interval_ms: u128) -> Bytes {
+    /// The first frame of a connection where [`Self::has_hello`] is true. `topics` are those that its request asked for.
+    pub(crate) fn hello(
+        session: &Session,
+        begin: Begin,
+        ping_interval_ms: u128,
+        topics: Option<&TopicDecision>,
+    ) -> Bytes {
         v1(&V1Outbound::Hello {
             session: session.handle().id().to_string(),
             recovered: begin.recovered,
             cursor: text(begin.cursor),
             ping_interval: ping_interval_ms,
+            subscribed: topics.map(|topics| &topics.granted[..]),
+            refused: topics.map(|topics| &topics.refused[..]),
         })
     }
 
@@ -83,6 +95,17 @@ impl Protocol {
     /// The answer to [`Inbound::Ping`].
     pub(crate) fn pong() -> Bytes {
         v1(&V1Outbound::Pong)
+    }
+
+    /// The answer to [`Inbound::Subscribe`], with the position behind which the client gets everything in these topics.
+    pub(crate) fn subscribed(topics: &TopicDecision, cursor: Option<Position>) -> Bytes {
+        let TopicDecision { granted: topics, refused, .. } = topics;
+        v1(&V1Outbound::Subscribed { topics, refused, cursor: text(cursor) })
+    }
+
+    /// The answer to [`Inbound::Unsubscribe`].
+    pub(crate) fn unsubscribed(topics: &[Topic]) -> Bytes {
+        v1(&V1Outbound::Unsubscribed { topics })
     }
 
     /// The frames that end a connection; `None` when the client is gone.
@@ -110,6 +133,8 @@ impl Protocol {
                 Ok(V1Inbound::Message { data }) => Ok(Inbound::Text(data.into())),
                 Ok(V1Inbound::Ping {}) => Ok(Inbound::Ping),
                 Ok(V1Inbound::Pong {}) => Ok(Inbound::Pong),
+                Ok(V1Inbound::Subscribe { topics }) => Ok(Inbound::Subscribe(topics)),
+                Ok(V1Inbound::Unsubscribe { topics }) => Ok(Inbound::Unsubscribe(topics)),
                 Err(_) => Err(CloseReason::InvalidPayload),
             },
         }
@@ -124,6 +149,10 @@ enum V1Outbound<'a> {
         recovered: Option<bool>,
         cursor: Option<String>,
         ping_interval: u128,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        subscribed: Option<&'a [Topic]>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        refused: Option<&'a [RefusedTopic]>,
     },
     Message {
         id: Option<String>,
@@ -151,6 +180,14 @@ enum V1Outbound<'a> {
         bus_down_since: Option<u128>,
     },
     Pong,
+    Subscribed {
+        topics: &'a [Topic],
+        refused: &'a [RefusedTopic],
+        cursor: Option<String>,
+    },
+    Unsubscribed {
+        topics: &'a [Topic],
+    },
     Bye {
         reason: &'static str,
         retry: Option<u128>,
@@ -172,6 +209,8 @@ enum V1Inbound {
     // With braces: serde would accept unknown fields of a unit variant.
     Ping {},
     Pong {},
+    Subscribe { topics: Vec<String> },
+    Unsubscribe { topics: Vec<String> },
 }
 
 fn v1(object: &V1Outbound<'_>) -> Bytes {
@@ -303,6 +342,16 @@ mod tests {
             r#"{"type":"message","id":null,"event":"message","data":"hi"}"#
         );
         assert_eq!(payload(&Protocol::pong()), r#"{"type":"pong"}"#);
+        let refused = vec![RefusedTopic { topic: "x\n".into(), reason: "no".into() }];
+        let topics = TopicDecision { granted: vec![topic.clone()], refused };
+        assert_eq!(
+            payload(&Protocol::subscribed(&topics, at)),
+            r#"{"type":"subscribed","topics":["order:\"7\""],"refused":[{"topic":"x\n","reason":"no"}],"cursor":"7.3"}"#
+        );
+        assert_eq!(
+            payload(&Protocol::unsubscribed(&[topic])),
+            r#"{"type":"unsubscribed","topics":["order:\"7\""]}"#
+        );
     }
 
     #[test]
@@ -333,11 +382,24 @@ mod tests {
             Ok(Inbound::Text("x".into()))
         );
         assert_eq!(Protocol::V1.read(r#"{"type":"pong"}"#.into()), Ok(Inbound::Pong));
+        // Names are judged one by one.
+        let names = || vec!["order:7".to_owned(), "a b".to_owned()];
+        assert_eq!(
+            Protocol::V1.read(r#"{"type":"subscribe","topics":["order:7","a b"]}"#.into()),
+            Ok(Inbound::Subscribe(names()))
+        );
+        assert_eq!(
+            Protocol::V1.read(r#"{"type":"unsubscribe","topics":["order:7","a b"]}"#.into()),
+            Ok(Inbound::Unsubscribe(names()))
+        );
         for bad in [
             "ping",
             "{}",
             r#"{"type":"pong","x":1}"#,
             r#"{"type":"message"}"#,
+            r#"{"type":"subscribe"}"#,
+            r#"{"type":"subscribe","topics":"a"}"#,
+            r#"{"type":"unsubscribe","topics":[1]}"#,
             r#"{"type":"message","data":{}}"#,
             r#"{"type":"x"}"#,
         ] {

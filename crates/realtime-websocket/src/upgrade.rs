@@ -10,12 +10,12 @@ use actix_web::{
     rt::time::timeout,
     web,
 };
-use realtime_core::{Principal, auth::Handshake, error::ConnectError};
+use realtime_core::{Principal, auth::Handshake, error::ConnectError, wire::ConnectTopics};
 use realtime_server::{ConnectionBody, Takeover};
 
 use crate::{
     RAW_SUBPROTOCOL, SUBPROTOCOL, TRANSPORT, UpgradeError, connection::WebSocketConnection,
-    endpoint::Endpoint, protocol::Protocol,
+    endpoint::Endpoint, handshake::handshake, protocol::Protocol,
 };
 
 /// A valid handshake of RFC 6455, section 4.2.
@@ -62,11 +62,14 @@ fn offers_token(request: &HttpRequest) -> bool {
     entries.any(|entry| entry.trim().starts_with(Handshake::BEARER_PROTOCOL))
 }
 
+/// Name of the parameter that asks for topics. Most requests have none, and are not parsed for it.
+const TOPICS: &str = "topics=";
+
 /// Time that a handshake waits for the node to start.
 const START: Duration = Duration::from_secs(5);
 
 impl Upgrade {
-    /// Opens a session for a principal, from the client's cursor on.
+    /// Opens a session for a principal, from the client's cursor on, in the topics that the request asks for.
     pub(crate) async fn open(
         self,
         endpoint: &Arc<Endpoint>,
@@ -83,12 +86,27 @@ impl Upgrade {
         };
         // A starting node does not know yet which logins were kicked; mostly it will in a moment.
         timeout(START, endpoint.hub.started()).await.ok();
-        let session = endpoint.hub.connect(principal, TRANSPORT, wire, cursor)?;
+        let (mut topics, mut fresh) = (None, Vec::new());
+        if request.query_string().contains(TOPICS) {
+            let handshake = handshake(request);
+            if let Some(names) = handshake.topics() {
+                topics = Some(endpoint.hub.decide_topics(&principal, &principal.topics, names).await);
+                fresh = handshake
+                    .fresh_topics()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|name| name.parse().ok())
+                    .collect();
+            }
+        }
+        let granted = topics.as_ref().map_or(&[][..], |topics| &topics.granted);
+        let granted = ConnectTopics::new(granted, &fresh);
+        let session = endpoint.hub.connect_to(principal, TRANSPORT, wire, cursor, &granted)?;
         // A client gets everything that is published after its upgrade, so the session's position has to be known before.
         if timeout(START, session.begun()).await.is_err() {
             return Err(ConnectError::Behind.into());
         }
-        let connection = WebSocketConnection::new(session, protocol, Arc::clone(endpoint));
+        let connection = WebSocketConnection::new(session, protocol, Arc::clone(endpoint), topics);
         let body = ConnectionBody::new(connection, Takeover::claim(request), payload.into_inner());
         Ok(response.set_body(BoxBody::new(body)))
     }
