@@ -8,11 +8,14 @@ use std::{
 use bytes::Bytes;
 use realtime_core::{
     CloseReason, Session,
-    wire::{Outbound, random_retry},
+    wire::{Begin, Outbound, random_retry},
 };
 use realtime_server::{Aborted, Connection, Step};
 
-use crate::format::{self, Framing};
+use crate::{
+    format::{self, Framing},
+    greeting::Greeting,
+};
 
 /// A live connection.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub(crate) struct SseConnection {
     pub(crate) session: Session,
     stage: Stage,
     framing: Framing,
+    /// Until it has been sent.
+    greeting: Option<Box<Greeting>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -33,8 +38,18 @@ enum Stage {
 }
 
 impl SseConnection {
-    pub(crate) fn new(session: Session, retry: Duration, framing: Framing) -> Self {
-        Self { session, stage: Stage::New(random_retry(retry)), framing }
+    pub(crate) fn new(
+        session: Session,
+        retry: Duration,
+        framing: Framing,
+        greeting: Option<Box<Greeting>>,
+    ) -> Self {
+        Self { session, stage: Stage::New(random_retry(retry)), framing, greeting }
+    }
+
+    /// The greeting, once the session has begun.
+    fn greeting(&mut self, begin: Option<Begin>) -> Option<Bytes> {
+        Some(self.greeting.take_if(|_| begin.is_some())?.block(&self.session, begin?))
     }
 
     fn write(&self, block: Bytes) -> Poll<Step> {
@@ -50,7 +65,12 @@ impl Connection for SseConnection {
             Stage::New(retry) => {
                 let begin = self.session.begin();
                 self.stage = if begin.is_some() { Stage::Open } else { Stage::Waiting };
-                return self.write(format::connected(retry, begin.and_then(|begin| begin.cursor)));
+                let connected = format::connected(retry, begin.and_then(|begin| begin.cursor));
+                let first = match self.greeting(begin) {
+                    Some(greeting) => [connected, greeting].concat().into(),
+                    None => connected,
+                };
+                return self.write(first);
             }
             Stage::Waiting => {
                 // The cursor precedes everything that has a position. Local sends and heartbeats do not wait for it.
@@ -58,8 +78,11 @@ impl Connection for SseConnection {
                     && let Poll::Ready(begin) = self.session.poll_begin(cx)
                 {
                     self.stage = Stage::Open;
-                    if let Some(block) = format::cursor(begin.and_then(|begin| begin.cursor)) {
-                        return self.write(block);
+                    let cursor = format::cursor(begin.and_then(|begin| begin.cursor));
+                    let blocks = [cursor, self.greeting(begin)].map(Option::unwrap_or_default).concat();
+                    // An empty chunk would end the response.
+                    if !blocks.is_empty() {
+                        return self.write(blocks.into());
                     }
                 }
             }

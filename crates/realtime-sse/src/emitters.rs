@@ -4,12 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use delegate::delegate;
 use realtime_core::{
-    ByteString, Hub, Principal, SessionHandle, UserId,
-    auth::TokenHash,
+    ByteString, Hub, Principal, SessionHandle, Topic, UserId,
+    auth::{Handshake, TokenHash},
     bus::Published,
     facade::{Facade, FacadeError},
     ruoyi::SseMessageDto,
-    wire::WireFormat,
+    wire::{ConnectTopics, WireFormat},
 };
 
 use actix_web::HttpRequest;
@@ -18,6 +18,8 @@ use realtime_server::Takeover;
 use crate::{
     EmitterError, SseStream, TRANSPORT,
     format::{Framing, SseFormat},
+    greeting::Greeting,
+    handshake::handshake,
     refusal::RETRY,
 };
 
@@ -28,6 +30,15 @@ pub struct SseEmitters {
     plain: Arc<dyn WireFormat>,
     chunked: Arc<dyn WireFormat>,
     retry: Duration,
+}
+
+/// What a request asks for besides a stream.
+#[derive(Default)]
+struct Asked {
+    /// Topics that its client may be in.
+    topics: Vec<Topic>,
+    fresh: Vec<Topic>,
+    greeting: Option<Greeting>,
 }
 
 /// Minimum age of the streams that `disconnect` and the close endpoint end: when a page is reloaded, the close request of
@@ -86,7 +97,7 @@ impl SseEmitters {
     /// # Errors
     /// As [`Self::connect`].
     pub fn open(&self, principal: Principal, cursor: Option<&str>) -> Result<SseStream, EmitterError> {
-        self.open_on(None, principal, cursor)
+        self.open_on(None, principal, cursor, Asked::default())
     }
 
     /// Opens a stream for a principal as the response to `request`. Its connection is taken over where possible: see
@@ -100,7 +111,42 @@ impl SseEmitters {
         principal: Principal,
         cursor: Option<&str>,
     ) -> Result<SseStream, EmitterError> {
-        self.open_on(Takeover::claim(request), principal, cursor)
+        self.open_on(Takeover::claim(request), principal, cursor, Asked::default())
+    }
+
+    /// Opens a stream for a principal with all that its request asks for, as [`routes`](crate::routes) do: from the
+    /// client's cursor on, in the topics that it names and [may](Hub::decide_topics) be in, with the event
+    /// `realtime.hello`.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn open_request(
+        &self,
+        request: &HttpRequest,
+        principal: Principal,
+    ) -> Result<SseStream, EmitterError> {
+        self.open_asked(request, &handshake(request), principal).await
+    }
+
+    pub(crate) async fn open_asked(
+        &self,
+        request: &HttpRequest,
+        handshake: &Handshake,
+        principal: Principal,
+    ) -> Result<SseStream, EmitterError> {
+        let hub = self.hub()?;
+        let topics = match handshake.topics() {
+            Some(names) => Some(hub.decide_topics(&principal, &principal.topics, names).await),
+            None => None,
+        };
+        let granted = topics.as_ref().map(|topics| topics.granted.clone()).unwrap_or_default();
+        let fresh = handshake.fresh_topics().into_iter().flatten().filter_map(|name| name.parse().ok());
+        let asked = Asked {
+            fresh: fresh.collect(),
+            greeting: Greeting::of(handshake, topics, hub.settings().heartbeat.interval),
+            topics: granted,
+        };
+        self.open_on(Takeover::claim(request), principal, handshake.cursor(), asked)
     }
 
     fn open_on(
@@ -108,10 +154,12 @@ impl SseEmitters {
         takeover: Option<Takeover>,
         principal: Principal,
         cursor: Option<&str>,
+        asked: Asked,
     ) -> Result<SseStream, EmitterError> {
         let wire = if takeover.is_some() { &self.chunked } else { &self.plain };
-        let session = self.hub()?.connect(principal, TRANSPORT, wire, cursor)?;
-        Ok(SseStream::new(session, self.retry, takeover))
+        let topics = ConnectTopics::new(&asked.topics, &asked.fresh);
+        let session = self.hub()?.connect_to(principal, TRANSPORT, wire, cursor, &topics)?;
+        Ok(SseStream::new(session, self.retry, takeover, asked.greeting))
     }
 
     /// Ends the streams of a user and token on this node, except those younger than two seconds. Returns how many.

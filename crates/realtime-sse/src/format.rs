@@ -8,6 +8,7 @@ use realtime_core::{
     wire::{BusState, GapReason, WireFormat},
 };
 use realtime_server::Takeover;
+use serde::Serialize;
 
 /// WireFormat format `text/event-stream`.
 #[derive(Debug, Clone, Copy)]
@@ -119,6 +120,12 @@ pub(crate) fn disconnected(reason: CloseReason) -> Bytes {
 /// The only block for a client that has to reconnect later.
 pub(crate) fn unavailable(retry: Duration) -> Bytes {
     format!(":disconnected\nretry:{}\n\n", retry.as_millis()).into()
+}
+
+/// An event that moves no cursor.
+pub(crate) fn event(name: &str, data: &impl Serialize) -> Bytes {
+    let json = serde_json::to_string(data).expect("strings, numbers and booleans are always JSON");
+    block(name, None, None, &json)
 }
 
 fn id_line(cursor: Option<Position>) -> String {

@@ -67,6 +67,7 @@ mod config;
 mod connection;
 mod emitters;
 mod format;
+mod greeting;
 mod handshake;
 mod refusal;
 mod routes;

@@ -76,7 +76,7 @@ async fn connect(state: Rc<State>, request: HttpRequest) -> HttpResponse {
         // A starting node does not know yet which logins were kicked; mostly it will in a moment.
         timeout(START, hub.started()).await.ok();
     }
-    match state.emitters.open_for(&request, principal, handshake.cursor()) {
+    match state.emitters.open_asked(&request, &handshake, principal).await {
         // A client gets everything that is published after the response's head, so the position has to be known before.
         Ok(stream) if timeout(START, stream.begun()).await.is_err() => {
             refuse(&EmitterError::Connect(ConnectError::Behind), state.retry, state.error_status)

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use realtime_core::{Session, SessionHandle};
 use realtime_server::{Aborted, Connection, ConnectionBody, Step, Takeover};
 
-use crate::{connection::SseConnection, format::Framing};
+use crate::{connection::SseConnection, format::Framing, greeting::Greeting};
 
 /// Event stream of one client, as a response. Dropping it ends the session.
 #[derive(Debug)]
@@ -41,9 +41,15 @@ impl std::error::Error for StreamAborted {}
 
 impl SseStream {
     /// With a takeover, the session's wire format has to include the chunked framing.
-    pub(crate) fn new(session: Session, retry: Duration, takeover: Option<Takeover>) -> Self {
+    pub(crate) fn new(
+        session: Session,
+        retry: Duration,
+        takeover: Option<Takeover>,
+        greeting: Option<Greeting>,
+    ) -> Self {
         let framing = Framing::of(takeover.as_ref());
-        Self { connection: SseConnection::new(session, retry, framing), takeover }
+        let greeting = greeting.map(Box::new);
+        Self { connection: SseConnection::new(session, retry, framing, greeting), takeover }
     }
 
     /// Waits until the session's first position is known, on a node that is starting or behind the client's cursor. A stream

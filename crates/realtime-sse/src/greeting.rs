@@ -1,0 +1,82 @@
+//! [`Greeting`]: what a client asks to be told when its stream begins.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use realtime_core::{
+    EventName, Principal, Session, Topic,
+    auth::{Handshake, RefusedTopic, TopicDecision},
+    wire::Begin,
+};
+use serde::Serialize;
+
+use crate::format;
+
+/// What a client asks to be told when its stream begins, and the topics that it asked for.
+#[derive(Debug)]
+pub(crate) struct Greeting {
+    /// It asked for the event `realtime.hello`.
+    hello: bool,
+    topics: Option<TopicDecision>,
+    ping_interval: Duration,
+}
+
+/// Data of the event `realtime.hello`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Hello<'a> {
+    session: String,
+    recovered: Option<bool>,
+    /// Milliseconds, as are all times.
+    ping_interval: u128,
+    expires_in: Option<u128>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subscribed: Option<&'a [Topic]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<&'a [RefusedTopic]>,
+}
+
+/// Data of the event `realtime.refused`.
+#[derive(Serialize)]
+struct Refused<'a> {
+    refused: &'a [RefusedTopic],
+}
+
+impl Greeting {
+    /// The greeting that a request asks for; `None` for most, whose streams are as they always were.
+    pub(crate) fn of(
+        handshake: &Handshake,
+        topics: Option<TopicDecision>,
+        ping_interval: Duration,
+    ) -> Option<Self> {
+        let hello = handshake.query("hello") == Some("1");
+        let refuses = topics.as_ref().is_some_and(|topics| !topics.refused.is_empty());
+        (hello || refuses).then_some(Self { hello, topics, ping_interval })
+    }
+
+    /// The block that tells it.
+    pub(crate) fn block(&self, session: &Session, begin: Begin) -> Bytes {
+        let topics = self.topics.as_ref();
+        let refused = topics.map(|topics| &topics.refused[..]);
+        if !self.hello {
+            let refused = Refused { refused: refused.unwrap_or_default() };
+            return format::event(EventName::REFUSED, &refused);
+        }
+        let handle = session.handle();
+        let hello = Hello {
+            session: handle.id().to_string(),
+            recovered: begin.recovered,
+            ping_interval: self.ping_interval.as_millis(),
+            expires_in: expires_in(handle.principal()),
+            subscribed: topics.map(|topics| &topics.granted[..]),
+            refused,
+        };
+        format::event(EventName::HELLO, &hello)
+    }
+}
+
+/// Milliseconds until the login expires.
+fn expires_in(principal: &Principal) -> Option<u128> {
+    let left = principal.expires_at?.duration_since(SystemTime::now());
+    Some(left.unwrap_or_default().as_millis())
+}
