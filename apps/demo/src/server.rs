@@ -9,7 +9,7 @@ use actix_web::{
 };
 use anyhow::{Context, bail};
 use futures_util::future::{OptionFuture, try_join};
-use realtime_core::{Authenticator, Hub, HubBuilder, presence::NoPresence};
+use realtime_core::{Authenticator, Hub, HubBuilder, Principal, Topic, presence::NoPresence};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
@@ -150,7 +150,9 @@ async fn stop(mut signals: Signals, hub: Hub, server: ServerHandle, internal: Op
 
 /// The hub as configured; without Redis its bus is in memory.
 fn hub(config: &Config) -> anyhow::Result<HubBuilder> {
-    let mut hub = Hub::builder().settings(config.settings());
+    let public = config.topics.public.clone();
+    let policy = move |_: &Principal, topic: &Topic| public.iter().any(|pattern| pattern.includes(topic));
+    let mut hub = Hub::builder().settings(config.settings()).topic_policy(policy);
     if let Some(node) = &config.server.node {
         hub = hub.node(node.clone());
     }

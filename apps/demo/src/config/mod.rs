@@ -30,7 +30,7 @@ pub use auth::{Auth, AuthMode, Jwt, User};
 pub use error::{ConfigError, Source};
 pub use presence::{Presence, PresenceMode};
 pub use secret::Secret;
-pub use sections::{Api, Log, Server, ServerKind};
+pub use sections::{Api, Log, Server, ServerKind, Topics};
 
 #[cfg(not(feature = "sse"))]
 pub use absent::Transport as Sse;
@@ -65,6 +65,8 @@ pub struct Config {
     /// Redis of the cluster; `None` for a single node.
     #[serde(deserialize_with = "Redis::optional")]
     pub redis: Option<Redis>,
+    /// Topics that clients may subscribe to.
+    pub topics: Topics,
     /// Log settings.
     pub log: Log,
     /// Implementation and times of presence.
@@ -120,6 +122,8 @@ impl Config {
             // A configured server does not get the four demo logins, whose password is public.
             layers.set_default("auth.users", Vec::<config::Value>::new());
             layers.set_default("auth.passwordHint", config::ValueKind::Nil);
+            // Nor a topic for everybody that its applications may use for something else.
+            layers.set_default("topics.public", Vec::<config::Value>::new());
         }
         if let Some((path, text)) = file {
             layers.add_file(path, text)?;
@@ -223,6 +227,23 @@ mod tests {
         assert_eq!(
             refused(Some("auth: {users: eve}"), &[]).split(": ").nth(1),
             Some("expected a list whose items have keys, found text")
+        );
+    }
+
+    #[test]
+    fn a_file_makes_only_those_topics_public_that_it_names() {
+        let public = |file, variables: &[(&str, &str)]| {
+            let patterns = load(file, variables).topics.public;
+            patterns.iter().map(|pattern| pattern.as_str().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(public(None, &[]), ["news"]);
+        assert_eq!(public(Some("server: {port: 1}"), &[]), [""; 0]);
+        assert_eq!(public(Some("topics: {public: ['a', 'b:*']}"), &[]), ["a", "b:*"]);
+        assert_eq!(public(None, &[("REALTIME__TOPICS__PUBLIC", "a, b:*")]), ["a", "b:*"]);
+        assert_eq!(
+            refused(None, &[("REALTIME__TOPICS__PUBLIC", "a b")]),
+            "topics.public[0] (environment variable REALTIME__TOPICS__PUBLIC): \
+             topic \"a b\" holds white space or a control character"
         );
     }
 

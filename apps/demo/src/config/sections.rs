@@ -1,7 +1,8 @@
-//! [`Server`], [`Api`] and [`Log`]: the small sections.
+//! [`Server`], [`Api`], [`Topics`] and [`Log`]: the small sections.
 
 use std::{fmt::Display, str::FromStr};
 
+use realtime_core::auth::TopicPattern;
 use serde::{Deserialize, Deserializer, de::Error};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
@@ -74,6 +75,14 @@ pub struct Api {
     /// Key of the API's callers: at least 16 visible ASCII characters; `None` for a random one.
     #[serde(deserialize_with = "api_key")]
     pub key: Option<Secret>,
+}
+
+/// The section `topics`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Topics {
+    /// Named topics that every user may subscribe to.
+    pub public: Vec<TopicPattern>,
 }
 
 /// The section `log`.
