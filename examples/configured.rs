@@ -50,7 +50,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let mut hub = Hub::builder();
     if let Some(redis) = redis {
-        hub = hub.cluster(RedisCluster::new(redis.history(&push.history), "orders-1")?);
+        hub = hub
+            .cluster(RedisCluster::new(redis.history(&push.history).retained(&push.retained), "orders-1")?);
     }
     let hub = hub.settings(push).start()?;
     let jwt = Arc::new(JwtAuthenticator::new(JwtAlgorithm::Hs256, "a secret of at least 32 bytes ....")?);

@@ -1,12 +1,14 @@
 //! `/api`: publishing and presence for backends, with the key.
 
+use std::{num::NonZeroU64, time::Duration};
+
 use actix_web::{
     FromRequest, HttpRequest,
     dev::Payload,
     web::{self, Data, Json, Path, Query, ServiceConfig},
 };
 use realtime_core::{
-    Envelope, EnvelopeId, EventName, Message, Scope, SessionId, Topic, UserId,
+    CollapseKey, Envelope, EnvelopeId, EventName, Message, Scope, SessionId, Topic, UserId,
     control::CommandResult,
     presence::{OnlineSession, OnlineUser},
 };
@@ -59,6 +61,13 @@ struct Publish {
     idempotency_key: Option<String>,
     /// The id of a session that is left out.
     except_session: Option<SessionId>,
+    /// Milliseconds after which the message is not sent any more.
+    ttl: Option<NonZeroU64>,
+    /// A newer message with the same key and recipients replaces this one.
+    collapse_key: Option<String>,
+    /// Keeps it for newcomers of its topic.
+    #[serde(default)]
+    retain: bool,
 }
 
 #[derive(Deserialize, Clone, Copy)]
@@ -78,8 +87,19 @@ async fn publish(
     state: Data<State>,
     body: Body<Publish>,
 ) -> Result<Json<PublishAnswer>, ApiError> {
-    let Publish { transport, user_ids, broadcast, topics, message, event, idempotency_key, except_session } =
-        body.0;
+    let Publish {
+        transport,
+        user_ids,
+        broadcast,
+        topics,
+        message,
+        event,
+        idempotency_key,
+        except_session,
+        ttl,
+        collapse_key,
+        retain,
+    } = body.0;
     let scope = match transport {
         None => Scope::Both,
         Some(name) => {
@@ -109,10 +129,22 @@ async fn publish(
             ));
         }
     };
-    let envelope = except_session.into_iter().fold(envelope, Envelope::except);
+    let mut envelope = except_session.into_iter().fold(envelope, Envelope::except);
     let id = idempotency_key.map(|key| EnvelopeId::new(&key)).transpose();
     let id = id.map_err(|error| ApiError::bad_request(format_args!("idempotencyKey: {error}")))?;
-    let envelope = id.into_iter().fold(envelope, Envelope::with_id);
+    if let Some(id) = id {
+        envelope = envelope.with_id(id);
+    }
+    if let Some(ttl) = ttl {
+        envelope = envelope.with_ttl(Duration::from_millis(ttl.get()));
+    }
+    let key = collapse_key.map(|key| CollapseKey::new(&key)).transpose();
+    if let Some(key) = key.map_err(|error| ApiError::bad_request(format_args!("collapseKey: {error}")))? {
+        envelope = envelope.collapse(key);
+    }
+    if retain {
+        envelope = envelope.retain();
+    }
     let published = state.hub.publish(envelope).await?;
     Ok(Json(PublishAnswer { position: published.position.map(|position| position.to_string()) }))
 }

@@ -18,7 +18,8 @@ pub(crate) fn sa_token(config: &Config) -> anyhow::Result<SaTokenAuthenticator> 
 /// Connects the hub with the other nodes.
 pub(crate) fn join(hub: HubBuilder, redis: &Redis, config: &Config) -> anyhow::Result<HubBuilder> {
     let node = config.server.node.clone().unwrap_or_else(|| format!("{:08x}", rand::random::<u32>()));
-    let redis = redis.clone().history(&config.settings().history);
+    let settings = config.settings();
+    let redis = redis.clone().history(&settings.history).retained(&settings.retained);
     let hub = hub.cluster(RedisCluster::new(redis, node).map_err(|error| at("redis", &error))?);
     Ok(match config.presence_mode() {
         PresenceMode::Redis => hub,

@@ -5,7 +5,7 @@ mod section;
 
 use std::{fmt, time::Duration};
 
-use realtime_core::settings::History;
+use realtime_core::settings::{History, RetainedLimits};
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, io::tcp::TcpSettings};
 use serde::Deserialize;
 
@@ -61,6 +61,10 @@ pub struct RedisConfig {
     pub max_age: Duration,
     /// Approximate size of the stream in bytes, as counted by the nodes. Default 64 MiB.
     pub max_bytes: usize,
+    /// Maximum number of retained messages. Default 10,000.
+    pub retained_messages: usize,
+    /// Maximum size of the retained messages in bytes. Default 16 MiB.
+    pub retained_bytes: usize,
 }
 
 /// Arrangement of the Redis servers.
@@ -112,6 +116,8 @@ impl RedisConfig {
             max_len: 100_000,
             max_age: Duration::from_secs(300),
             max_bytes: 64 << 20,
+            retained_messages: 10_000,
+            retained_bytes: 16 << 20,
         }
     }
 
@@ -173,6 +179,14 @@ impl RedisConfig {
         self
     }
 
+    /// Sets [`Self::retained_messages`] and [`Self::retained_bytes`] to what the nodes keep.
+    #[must_use]
+    pub fn retained(mut self, limits: &RetainedLimits) -> Self {
+        self.retained_messages = limits.max_messages;
+        self.retained_bytes = limits.max_bytes;
+        self
+    }
+
     /// Returns the hash tag of a component's keys: `{[<prefix>:]<name>}`. It includes the prefix, so that a cluster distributes
     /// several applications, and each component has its own, so that they can be on different masters.
     pub(crate) fn tag(&self, name: &str) -> String {
@@ -212,6 +226,8 @@ impl fmt::Debug for RedisConfig {
             .field("max_len", &self.max_len)
             .field("max_age", &self.max_age)
             .field("max_bytes", &self.max_bytes)
+            .field("retained_messages", &self.retained_messages)
+            .field("retained_bytes", &self.retained_bytes)
             .finish()
     }
 }

@@ -29,8 +29,8 @@ use crate::config::{RedisConfig, RedisConfigError};
 /// keeps its order; an envelope for both transports is one message on each.
 ///
 /// The format supports users with numeric ids or all users, in the event `message`. Anything else is
-/// [`BusError::Unsupported`]. It has no room for an [id](realtime_core::EnvelopeId): a retry after an unknown outcome may
-/// be delivered twice. Clones share the same bus.
+/// [`BusError::Unsupported`]: an [id](realtime_core::EnvelopeId), so that a retry after an unknown outcome may be delivered
+/// twice, a ttl, a collapse key, retain, an excluded session. Clones share the same bus.
 #[derive(Debug, Clone)]
 pub struct RedisPubSubBus(Arc<PubSubShared>);
 
@@ -94,6 +94,16 @@ impl PubSubShared {
         let text = message.data.as_text().ok_or_else(|| BusError::Unsupported("bytes, only texts".into()))?;
         if envelope.excluded().is_some() {
             return Err(BusError::Unsupported("a message that leaves a session out".into()));
+        }
+        for (option, has) in [
+            ("an idempotency key", envelope.id().is_some()),
+            ("a ttl", envelope.ttl().is_some()),
+            ("a collapse key", envelope.collapse_key().is_some()),
+            ("retain", envelope.is_retained()),
+        ] {
+            if has {
+                return Err(BusError::Unsupported(format!("{option}: RuoYi's messages have no room for it")));
+            }
         }
         let users = users(envelope.topics())?;
         let mut commands = redis::pipe();

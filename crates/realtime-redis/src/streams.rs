@@ -11,6 +11,7 @@ mod entry;
 mod heartbeat;
 mod own;
 mod publisher;
+mod retained;
 mod shared;
 mod start;
 mod tail;
@@ -48,6 +49,9 @@ use crate::{
 /// An envelope with an [id](realtime_core::EnvelopeId) is published once within five minutes, however often and on however
 /// many nodes that is tried: later attempts return the position of the first one. It is added by a script, which takes Redis
 /// about four times as long, and keeps a key of about 180 bytes for that time; envelopes without an id cost neither.
+///
+/// An envelope that is [retained](realtime_core::Envelope::retain) is added by a script as well, together with its copy for
+/// nodes that start later; [`RedisConfig::retained`] has the bounds of these copies.
 #[derive(Debug, Clone)]
 pub struct RedisStreamsBus(Arc<StreamsShared>);
 

@@ -78,7 +78,8 @@ pub trait Bus: Send + Sync + 'static {
     /// [`Self::wants_interest`] returns `true`, and never for [`Topic::all`], which interests every node.
     ///
     /// A bus without positions may omit envelopes none of whose topics interests this node. It documents how soon interest
-    /// takes effect; an envelope before that is not a loss. A bus with positions omits nothing: this node's log replays to
+    /// takes effect; an envelope before that is not a loss. It refuses what is to be [retained](Envelope::retain), which a node
+    /// without sessions in the topic would not have. A bus with positions omits nothing: this node's log replays to
     /// clients what was sent while they were connected to other nodes.
     ///
     /// The implementation must not block and must not call the hub, since a lock of the hub is held.

@@ -1,12 +1,16 @@
 //! The suite for [`Bus`].
 
-use std::{fmt, sync::Arc, time::Instant};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::{FutureExt, future::join_all};
 
 use super::{Subscriber, broken, check, within};
 use crate::{
-    Envelope, EnvelopeId, Message, Position, Scope, Topic, Transport, UserId,
+    CollapseKey, Envelope, EnvelopeId, Message, Position, Scope, Topic, Transport, UserId,
     bus::{Bus, BusError, BusEvent},
 };
 
@@ -77,6 +81,7 @@ const POSITIONS: &str = "each message or skip begins at the position after the l
 const PUBLISHED: &str = "the position in `Published` is that of the message";
 const BOUNDED: &str = "no method waits for ever";
 const IDS: &str = "an envelope with an id is emitted once, and later attempts get the first one's position";
+const OPTIONS: &str = "what an envelope asks for arrives with it, or is `Unsupported`";
 const DROPPED: &str = "a publish that is dropped has published the envelope or not";
 const UNSUPPORTED: &str = "what a bus cannot carry is `Unsupported` and not taken";
 const CAUGHT_UP: &str = "`CaughtUp` comes behind everything that was acknowledged before its instant";
@@ -98,6 +103,7 @@ pub async fn bus_conforms<B: Bus>(make: impl Fn() -> B, terms: &BusTerms) {
     suite.order().await;
     suite.concurrency().await;
     suite.as_published().await;
+    suite.options().await;
     suite.ids().await;
     suite.dropped().await;
     suite.unsupported().await;
@@ -120,7 +126,13 @@ fn express_interest(bus: &impl Bus, terms: &BusTerms) {
         for user in &terms.users {
             bus.interest(&Topic::user(user), true);
         }
+        bus.interest(&named_topic(), true);
     }
+}
+
+/// A topic for what needs a named one.
+fn named_topic() -> Topic {
+    Topic::new("conformance").expect("it is a topic")
 }
 
 /// Two nodes.
@@ -193,9 +205,48 @@ impl<B: Bus> Suite<'_, B> {
         }
     }
 
+    async fn options(&mut self) {
+        let plain = || (*self.terms.envelope("option")).clone();
+        let key = CollapseKey::new("a-key").expect("it is a key");
+        let retained = Envelope::to_topic(named_topic(), self.terms.scope, Message::text("option")).retain();
+        let hour = Duration::from_secs(3600);
+        for envelope in [
+            plain().with_ttl(hour),
+            plain().collapse(key.clone()),
+            retained.clone(),
+            retained.with_ttl(hour).collapse(key),
+        ] {
+            let envelope = Arc::new(envelope);
+            let began = Instant::now();
+            match within(BOUNDED, "an answer", self.a.publish(&envelope)).await {
+                Err(BusError::Unsupported(_)) => continue,
+                answer => {
+                    check(OPTIONS, answer.is_ok(), || format!("{envelope:?} was answered with {answer:?}"))
+                }
+            }
+            for on in [&mut self.on_a, &mut self.on_b] {
+                let seen = on.message(OPTIONS).await;
+                check(OPTIONS, seen == envelope, || format!("{envelope:?} arrived as {seen:?}"));
+                let in_time = on.last_end.is_none_or(|end| {
+                    let slack = Duration::from_secs(60);
+                    envelope.ttl().is_some_and(|ttl| began + ttl - slack < end && end < began + ttl + slack)
+                });
+                check(OPTIONS, in_time, || {
+                    format!("its end is {:?}, and it was published at {began:?}", on.last_end)
+                });
+            }
+        }
+    }
+
     async fn ids(&mut self) {
         let id = EnvelopeId::random();
         let named = Arc::new((*self.terms.envelope("named")).clone().with_id(id));
+        if !self.terms.recognizes_ids
+            && let Err(BusError::Unsupported(_)) = within(BOUNDED, "an answer", self.a.publish(&named)).await
+        {
+            return;
+        }
+        let wanted = if self.terms.recognizes_ids { 1 } else { 4 };
         let mut positions = Vec::new();
         for bus in [&self.a, &self.a, &self.b] {
             positions.push(publish(bus, &named).await);
@@ -210,7 +261,6 @@ impl<B: Bus> Suite<'_, B> {
                     other => broken(ORDER, format_args!("{other:?} came again")),
                 }
             }
-            let wanted = if self.terms.recognizes_ids { 1 } else { 3 };
             check(IDS, seen == wanted, || format!("it came {seen} times and not {wanted}"));
         }
         if self.terms.recognizes_ids {
@@ -277,7 +327,7 @@ impl<B: Bus> Suite<'_, B> {
                 loop {
                     match on.next(CAUGHT_UP).await {
                         BusEvent::CaughtUp(instant) if instant >= acknowledged => break,
-                        BusEvent::Message(..) => seen += 1,
+                        BusEvent::Message(..) | BusEvent::Timed { .. } => seen += 1,
                         _ => {}
                     }
                 }
@@ -364,13 +414,16 @@ struct Follower {
     up: bool,
     last: Option<Position>,
     last_message: Option<Position>,
+    /// The end of the last message's ttl, if the bus gave one.
+    last_end: Option<Instant>,
 }
 
 impl Follower {
     async fn up(bus: &impl Bus, terms: &BusTerms) -> Self {
         let subscriber = Subscriber::start(bus);
         let positions = terms.positions;
-        let mut follower = Self { subscriber, positions, up: false, last: None, last_message: None };
+        let mut follower =
+            Self { subscriber, positions, up: false, last: None, last_message: None, last_end: None };
         while !follower.up {
             follower.next(UP).await;
         }
@@ -387,10 +440,14 @@ impl Follower {
                 check(UP, *position >= self.last, || format!("{position:?} behind {:?}", self.last));
                 (self.up, self.last) = (true, *position);
             }
-            BusEvent::Message(position, _) => {
+            BusEvent::Message(position, _) | BusEvent::Timed { position, .. } => {
                 check(POSITIONS, position.is_some() == self.positions, || format!("{event:?}"));
                 self.advance(*position, *position);
                 self.last_message = *position;
+                self.last_end = match &event {
+                    BusEvent::Timed { end, .. } => Some(*end),
+                    _ => None,
+                };
             }
             BusEvent::Skip { from, through } => {
                 let is_range = from.epoch == through.epoch && from <= through && self.positions;
@@ -416,7 +473,8 @@ impl Follower {
 
     async fn message(&mut self, clause: &str) -> Arc<Envelope> {
         loop {
-            if let BusEvent::Message(_, envelope) = self.next(clause).await {
+            if let BusEvent::Message(_, envelope) | BusEvent::Timed { envelope, .. } = self.next(clause).await
+            {
                 return envelope;
             }
         }

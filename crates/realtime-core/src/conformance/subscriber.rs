@@ -67,10 +67,10 @@ impl Subscriber {
     pub async fn message(&mut self) -> (Option<Position>, String) {
         loop {
             match self.next().await {
-                BusEvent::Message(position, envelope) => {
+                BusEvent::Message(position, envelope) | BusEvent::Timed { position, envelope, .. } => {
                     return (position, envelope.message().data.to_string());
                 }
-                BusEvent::Skip { .. } | BusEvent::CaughtUp(_) => {}
+                BusEvent::Skip { .. } | BusEvent::CaughtUp(_) | BusEvent::Retained(_) => {}
                 other => panic!("no envelope but {other:?}"),
             }
         }

@@ -208,7 +208,7 @@ impl Bus for PerTopic {
         let events = self.bus.subscribe().filter_map(move |event| {
             ready(match event {
                 BusEvent::Up(_) => Some(BusEvent::Up(None)),
-                BusEvent::Message(_, envelope) => {
+                BusEvent::Message(_, envelope) | BusEvent::Timed { envelope, .. } => {
                     let is_wanted = envelope.topics().iter().any(&wanted);
                     is_wanted.then_some(BusEvent::Message(None, envelope))
                 }

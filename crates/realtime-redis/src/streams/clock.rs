@@ -31,6 +31,12 @@ impl RedisTime {
     pub(super) fn new((seconds, micros): (u64, u64), asked: Instant) -> Self {
         Self { millis: seconds.saturating_mul(1000).saturating_add(micros / 1000), asked }
     }
+
+    /// The age of an entry at an instant on this node's clock.
+    pub(super) fn age(self, at: u64, now: Instant) -> Duration {
+        let passed = millis(now.saturating_duration_since(self.asked));
+        Duration::from_millis(self.millis.saturating_add(passed).saturating_sub(at))
+    }
 }
 
 impl RedisClock {

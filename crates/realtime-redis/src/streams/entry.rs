@@ -1,15 +1,19 @@
 //! The entries of the stream: field `v` is the format's version, `e` the envelope as JSON. Unknown fields are ignored, in
-//! the JSON, too: `topics`, `scope` (absent: both transports), `event`, `data`, `id` (absent: none), `at`.
+//! the JSON, too: `topics`, `scope` (absent: both transports), `event`, `data`, `at`, and what few have: `base64`, `except`, `id`,
+//! `ttl` (milliseconds), `collapse`, `retain`.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytestring::ByteString;
 use realtime_core::{
-    Envelope, EnvelopeId, EventName, Message, Payload, Position, Scope, SessionId, Topic, Transport,
+    CollapseKey, Envelope, EnvelopeId, EventName, Message, Payload, Position, Scope, SessionId, Topic,
+    Transport,
 };
 use redis::{Cmd, RedisWrite, ToRedisArgs, Value};
 use serde::{Deserialize, Serialize};
+
+use super::retained::{Place, ttl_millis};
 
 /// The version of the format that this code writes and reads.
 pub(super) const VERSION: &str = "1";
@@ -56,6 +60,12 @@ pub(super) trait Fields {
     fn id(&self) -> Option<&EnvelopeId> {
         None
     }
+
+    /// Returns the place among the retained messages, if it is one.
+    fn place(&self, at: u64) -> Option<Place> {
+        let _ = at;
+        None
+    }
 }
 
 impl Fields for Envelope {
@@ -65,6 +75,10 @@ impl Fields for Envelope {
 
     fn id(&self) -> Option<&EnvelopeId> {
         self.id()
+    }
+
+    fn place(&self, at: u64) -> Option<Place> {
+        Place::of(self, at)
     }
 }
 
@@ -105,6 +119,13 @@ struct Json<'a> {
     except: Option<SessionId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     id: Option<Cow<'a, str>>,
+    /// Milliseconds from `at` on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ttl: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    collapse: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "<&bool as std::ops::Not>::not")]
+    retain: bool,
     /// Milliseconds since 1970.
     at: u64,
 }
@@ -133,6 +154,9 @@ impl ToRedisArgs for Encoded<'_> {
             base64,
             except: self.envelope.excluded(),
             id: self.envelope.id().map(|id| Cow::Borrowed(id.as_str())),
+            ttl: self.envelope.ttl().map(ttl_millis),
+            collapse: self.envelope.collapse_key().map(|key| Cow::Borrowed(key.as_str())),
+            retain: self.envelope.is_retained(),
             at: self.at,
         };
         serde_json::to_writer(out.writer_for_next_arg(), &json).expect("strings and numbers are always JSON");
@@ -161,30 +185,48 @@ pub(super) fn decode(fields: &[Value]) -> Entry {
         return Entry { content: Content::Claim, at: number(TIME_FIELD) };
     }
     let Some(json) = field(ENVELOPE_FIELD) else { return unknown("no envelope") };
-    let Ok(Json { topics, scope, event, data, base64, except, id, at }) = serde_json::from_slice(json) else {
-        return unknown("malformed envelope");
-    };
+    match decode_envelope(json) {
+        Ok((envelope, at)) => Entry { content: Content::Envelope(envelope), at: Some(at) },
+        Err(problem) => unknown(problem),
+    }
+}
+
+/// Decodes an envelope and its time.
+///
+/// # Errors
+/// The reason why this version does not understand it.
+pub(super) fn decode_envelope(json: &[u8]) -> Result<(Arc<Envelope>, u64), &'static str> {
+    let json = serde_json::from_slice(json).map_err(|_| "malformed envelope")?;
+    let Json { topics, scope, event, data, base64, except, id, ttl, collapse, retain, at } = json;
     let scope = match scope.as_deref().map(Transport::parse) {
         None => Scope::Both,
         Some(Some(transport)) => Scope::Only(transport),
-        Some(None) => return unknown("invalid scope"),
+        Some(None) => return Err("invalid scope"),
     };
     let data = match (data, base64.map(|text| BASE64_STANDARD.decode(&*text))) {
         (Some(text), None) => Payload::Text(text.into_owned()),
         (None, Some(Ok(bytes))) => Payload::Binary(bytes.into()),
-        _ => return unknown("malformed message"),
+        _ => return Err("malformed message"),
     };
     let message = Message { event: event.into_owned(), data };
-    match Envelope::to_topics(topics.into_owned(), scope, message) {
-        Ok(envelope) => {
-            let envelope = except.into_iter().fold(envelope, Envelope::except);
-            // The id has served its purpose: an invalid one does not cost anybody the message.
-            let id = id.and_then(|id| EnvelopeId::new(&id).ok());
-            let envelope = id.into_iter().fold(envelope, Envelope::with_id);
-            Entry { content: Content::Envelope(Arc::new(envelope)), at: Some(at) }
-        }
-        Err(_) => unknown("no topics"),
+    let mut envelope = Envelope::to_topics(topics.into_owned(), scope, message).map_err(|_| "no topics")?;
+    if let Some(session) = except {
+        envelope = envelope.except(session);
     }
+    // The id has served its purpose: an invalid one does not cost anybody the message.
+    if let Some(id) = id.and_then(|id| EnvelopeId::new(&id).ok()) {
+        envelope = envelope.with_id(id);
+    }
+    if let Some(ttl) = ttl {
+        envelope = envelope.with_ttl(Duration::from_millis(ttl));
+    }
+    if let Some(key) = collapse.and_then(|key| CollapseKey::new(&key).ok()) {
+        envelope = envelope.collapse(key);
+    }
+    if retain {
+        envelope = envelope.retain();
+    }
+    Ok((Arc::new(envelope), at))
 }
 
 /// Splits an element of an answer into an entry's position and its fields; `None` if it is not an entry.
@@ -224,11 +266,17 @@ mod tests {
             let message = Message::new(event.clone(), "a \"text\"\n😀\u{0}");
             let mut envelope = Envelope::to_topics(topics.clone(), scope, message).unwrap();
             if scope == Scope::Both {
-                envelope = envelope.with_id(EnvelopeId::new("an-id").unwrap());
+                envelope = envelope
+                    .with_id(EnvelopeId::new("an-id").unwrap())
+                    .with_ttl(Duration::from_secs(10))
+                    .collapse(CollapseKey::new("a-key").unwrap())
+                    .retain();
             }
             let written = Encoded { envelope: &envelope, at: 1_795_492_719_616 }.to_redis_args().remove(0);
             let written = String::from_utf8(written).unwrap();
-            assert_eq!(written.contains(r#""id":"an-id""#), scope == Scope::Both, "{written}");
+            let options = r#""id":"an-id","ttl":10000,"collapse":"a-key","retain":true,"#;
+            assert_eq!(written.contains(options), scope == Scope::Both, "{written}");
+            assert_eq!(written.contains("retain"), scope == Scope::Both, "{written}");
             let entry = decode(&fields(&[("v", "1"), ("e", &written), ("later", "ignored")]));
             let Content::Envelope(read) = &entry.content else { panic!("{entry:?}") };
             assert_eq!((&**read, entry.at), (&envelope, Some(1_795_492_719_616)));

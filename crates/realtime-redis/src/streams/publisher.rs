@@ -165,18 +165,22 @@ impl StreamsShared {
     ) -> RedisResult<Value> {
         // Capacity for a short message, so that most buffers never grow.
         let mut command = Cmd::with_capacity(11, self.keys.log.len() + 448);
-        match fields.id() {
-            None => command.arg("XADD").arg(&self.keys.log),
-            Some(id) => {
-                let window = ID_WINDOW.as_millis().to_string();
-                command.arg("EVAL").arg(ADD_ONCE).arg(2).arg(&self.keys.log).arg(self.keys.id(id)).arg(window)
+        let now = connection.clock.now();
+        match (fields.id().map(|id| self.keys.id(id)), fields.place(now)) {
+            (None, None) => {
+                command.arg("XADD").arg(&self.keys.log);
             }
-        };
+            (Some(id), None) => {
+                let window = ID_WINDOW.as_millis().to_string();
+                command.arg("EVAL").arg(ADD_ONCE).arg(2).arg(&self.keys.log).arg(id).arg(window);
+            }
+            (id, Some(place)) => place.command(self, id.as_deref(), ID_WINDOW, now, &mut command),
+        }
         command.arg("NOMKSTREAM");
         // One entry can trim in one way only.
         let by_window =
             self.trim_by_window.load(Ordering::Relaxed) && self.trim_by_window.swap(false, Ordering::Relaxed);
-        match by_window.then(|| self.window.begin(connection.clock.now())).flatten() {
+        match by_window.then(|| self.window.begin(now)).flatten() {
             Some(begin) => {
                 command.arg("MINID").arg("~").arg(format!("{}-{}", begin.epoch, begin.offset));
             }
@@ -185,7 +189,7 @@ impl StreamsShared {
             }
         }
         command.arg(format!("{epoch}-*")).arg(VERSION_FIELD).arg(VERSION);
-        fields.write(&mut command, connection.clock.now());
+        fields.write(&mut command, now);
         connection.batcher.run(command).await
     }
 

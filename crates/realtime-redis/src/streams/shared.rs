@@ -10,7 +10,7 @@ use std::{
 
 use realtime_core::{EnvelopeId, bus::BusError};
 
-use super::{connection::PublishConnection, own::OwnEntry, window::Window};
+use super::{connection::PublishConnection, own::OwnEntry, retained::RetainedKeys, window::Window};
 use crate::{
     config::{RedisConfig, RedisConfigError},
     counter::Counter,
@@ -46,6 +46,7 @@ pub(super) struct StreamsShared {
 pub(super) struct Keys {
     pub(super) log: String,
     pub(super) epoch: String,
+    pub(super) retained: RetainedKeys,
     ids: String,
 }
 
@@ -71,6 +72,7 @@ impl StreamsShared {
             keys: Keys {
                 log: format!("{tag}:log"),
                 epoch: format!("{tag}:epoch"),
+                retained: RetainedKeys::new(&tag),
                 ids: format!("{tag}:id:"),
             },
             incarnation: format!("{:032x}", rand::random::<u128>()),

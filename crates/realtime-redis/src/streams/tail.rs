@@ -15,6 +15,7 @@ use tokio::{sync::mpsc::Sender, time::sleep};
 
 use super::{
     claim::claim,
+    clock::RedisTime,
     entry::{Content, decode, size, split},
     shared::StreamsShared,
     start::start,
@@ -40,7 +41,7 @@ const READ_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Reads until the receiver of the events is dropped.
 pub(super) async fn run(shared: Arc<StreamsShared>, events: Sender<BusEvent>) {
     let state = TailState::new(shared.incarnation.clone(), shared.created);
-    let mut tail = Tail { shared, events, state, count: FEW, warned: Vec::new() };
+    let mut tail = Tail { shared, events, state, count: FEW, warned: Vec::new(), retains: false };
     let mut backoff = Backoff::default();
     loop {
         let problem = match tail.follow(&mut backoff).await {
@@ -63,6 +64,8 @@ struct Tail {
     count: usize,
     /// The kinds of unreadable entries that were logged.
     warned: Vec<&'static str>,
+    /// The hub may have retained messages.
+    retains: bool,
 }
 
 /// The receiver of the events was dropped.
@@ -129,6 +132,14 @@ impl Tail {
                 // Only this proves that the connection works.
                 backoff.reset();
             }
+            if let Some(time) = self.state.take_missed() {
+                // What is read next is newer, or is known to be older by its position.
+                let retained = shared.read_retained(&mut connection, time).await.map_err(text)?;
+                self.retains |= !retained.is_empty();
+                if self.retains && self.events.send(BusEvent::Retained(retained)).await.is_err() {
+                    return Ok(Ended);
+                }
+            }
             if self.send(settled.events).await.is_none() {
                 return Ok(Ended);
             }
@@ -145,12 +156,18 @@ impl Tail {
 
     /// Sends the events of entries to the hub, in order.
     async fn process(&mut self, entries: &[(Position, &[Value])]) -> Option<()> {
+        if let Some(connection) = self.shared.connection.current() {
+            let asked = Instant::now();
+            self.state.set_time(RedisTime { millis: connection.clock.now(), asked });
+        }
         for (position, fields) in entries {
             self.shared.see(position.epoch);
             let entry = decode(fields);
             self.shared.window.read(*position, entry.at, size(fields));
-            if let Content::Unknown(problem) = entry.content {
-                self.warn(*position, fields, problem);
+            match &entry.content {
+                Content::Unknown(problem) => self.warn(*position, fields, problem),
+                Content::Envelope(envelope) => self.retains |= envelope.is_retained(),
+                Content::Heartbeat { .. } | Content::Claim => {}
             }
             let events = self.state.read(*position, entry, Instant::now());
             self.send(events).await?;

@@ -2,7 +2,10 @@
 //!
 //! It reads no clock and no socket: events and times come in, [`BusEvent`]s come out, so that a simulation can drive it.
 
-use std::time::{Duration, Instant};
+use std::{
+    mem,
+    time::{Duration, Instant},
+};
 
 use realtime_core::{Position, bus::BusEvent};
 
@@ -30,6 +33,10 @@ pub(crate) struct TailState {
     filter: Option<AgeFilter>,
     /// Set once the hub has received something.
     started: bool,
+    /// Redis' time, by which the ages of entries are computed; `None` before the first claim.
+    time: Option<RedisTime>,
+    /// Set when retained messages may have been missed, until they are read.
+    missed: bool,
     /// The end of the stream when the connection was claimed.
     end: Option<Position>,
     /// Set when everything up to that end was read over this connection.
@@ -60,6 +67,8 @@ impl TailState {
             up: false,
             filter: None,
             started: false,
+            time: None,
+            missed: false,
             end: None,
             caught_up: false,
             last_heartbeat: created,
@@ -88,6 +97,17 @@ impl TailState {
             None => self.filter = Some(AgeFilter::new(time, max_age)),
         }
         (self.end, self.caught_up) = (Some(end), false);
+        (self.time, self.missed) = (Some(time), true);
+    }
+
+    /// Adjusts Redis' time to a newer answer.
+    pub(crate) fn set_time(&mut self, time: RedisTime) {
+        self.time = Some(time);
+    }
+
+    /// Returns Redis' time if the retained messages have to be read: after a claim, and after a gap.
+    pub(crate) fn take_missed(&mut self) -> Option<RedisTime> {
+        self.time.filter(|_| mem::take(&mut self.missed))
     }
 
     /// Skips the entries up to `before` on a starting node, whose log would not keep them.
@@ -97,6 +117,7 @@ impl TailState {
 
     /// Handles an entry. Returns the events for the hub, in this order.
     pub(crate) fn read(&mut self, position: Position, entry: Entry, now: Instant) -> [Option<BusEvent>; 2] {
+        self.missed |= self.last.is_some_and(|last| last.next() != position);
         self.last = Some(position);
         if let Content::Heartbeat { incarnation, began } = &entry.content
             && *incarnation == self.incarnation
@@ -115,7 +136,13 @@ impl TailState {
         }
         self.started = true;
         match entry.content {
-            Content::Envelope(envelope) => [Some(BusEvent::Message(Some(position), envelope)), None],
+            Content::Envelope(envelope) => {
+                let age = match (self.time, entry.at) {
+                    (Some(time), Some(at)) if envelope.ttl().is_some() => time.age(at, now),
+                    _ => Duration::ZERO,
+                };
+                [Some(BusEvent::message(Some(position), envelope, age)), None]
+            }
             Content::Heartbeat { .. } | Content::Claim => [Some(BusEvent::skip(position)), None],
             Content::Unknown(_) => [Some(BusEvent::skip(position)), Some(BusEvent::Gap)],
         }
@@ -135,6 +162,7 @@ impl TailState {
     pub(crate) fn settle(&mut self, drained: bool, now: Instant) -> Result<Settled, String> {
         if drained && self.last < self.end {
             // The entries in between were trimmed.
+            self.missed = true;
             self.last = self.end;
         }
         if !self.caught_up && (drained || self.last >= self.end) {

@@ -3,7 +3,7 @@
 use std::{process::Stdio, sync::Arc, time::Duration};
 
 use realtime_core::{
-    Envelope, EventName, Hub, Message, Scope, Topic, UserId,
+    CollapseKey, Envelope, EnvelopeId, EventName, Hub, Message, Scope, Topic, UserId,
     bus::{Bus, BusError},
     ruoyi::{SSE_TOPIC, WEBSOCKET_TOPIC},
 };
@@ -171,6 +171,16 @@ async fn envelopes_that_those_bytes_cannot_express_are_refused_by_name() {
         (topics(&["user:1", "all"]), "`all` together with other topics"),
         (topics(&["all", "role:admin"]), "`all` together with other topics"),
         (Envelope::broadcast(Scope::Both, order), "event `order`, only `message`"),
+        (
+            topics(&["all"]).with_id(EnvelopeId::random()),
+            "an idempotency key: RuoYi's messages have no room for it",
+        ),
+        (topics(&["all"]).with_ttl(Duration::from_secs(1)), "a ttl: RuoYi's messages have no room for it"),
+        (
+            topics(&["all"]).collapse(CollapseKey::new("a-key").unwrap()),
+            "a collapse key: RuoYi's messages have no room for it",
+        ),
+        (topics(&["order:42"]).retain(), "retain: RuoYi's messages have no room for it"),
         (
             Envelope::broadcast(only("carrier-pigeon"), Message::text("x")),
             "transport `carrier-pigeon`, only `websocket` and `sse`",

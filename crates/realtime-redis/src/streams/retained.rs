@@ -1,0 +1,201 @@
+//! Retained messages: the last one of each topic and collapse key, kept beside the stream for nodes that start later.
+//!
+//! A hash has them by topic and key, each as `<position> <envelope>`, and their total size under the empty name. Two sorted
+//! sets have the order in which they were published, and the times at which some of them end. All are written together with
+//! the message's entry, by one script.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use realtime_core::{Envelope, Position, bus::RetainedMessage};
+use redis::{Cmd, RedisResult, aio::MultiplexedConnection};
+
+use super::{
+    clock::{RedisTime, millis},
+    entry::{decode_envelope, parse_position},
+    shared::StreamsShared,
+};
+
+/// Adds an entry, and keeps its envelope or clears the one that was kept; nothing of that if an entry with the same id was
+/// added before, whose position is returned in a list then. Removes what has ended, and the oldest beyond the bounds.
+///
+/// KEYS: stream, hash, order, ends, and the key of the id if there is one. ARGV: time in milliseconds for which the id is
+/// kept, name in the hash, `1` to clear it, the end in milliseconds or nothing, Redis' time, the most messages, the most
+/// bytes, arguments of XADD, the last of which is the envelope.
+///
+/// Few are removed at a time: the next publish continues.
+const ADD_RETAINED: &str = r"
+if KEYS[5] then
+  local known = redis.call('GET', KEYS[5])
+  if known then return { known } end
+end
+local added = redis.call('XADD', KEYS[1], unpack(ARGV, 8))
+if not added then return added end
+if KEYS[5] then redis.call('SET', KEYS[5], added, 'PX', ARGV[1]) end
+local function remove(name)
+  local size = redis.call('HSTRLEN', KEYS[2], name)
+  if size > 0 then
+    redis.call('HDEL', KEYS[2], name)
+    redis.call('HINCRBY', KEYS[2], '', -(size + #name + 64))
+  end
+  redis.call('ZREM', KEYS[3], name)
+  redis.call('ZREM', KEYS[4], name)
+end
+local name = ARGV[2]
+remove(name)
+if ARGV[3] ~= '1' then
+  local value = added .. ' ' .. ARGV[#ARGV]
+  redis.call('HSET', KEYS[2], name, value)
+  redis.call('HINCRBY', KEYS[2], '', #value + #name + 64)
+  local newest = redis.call('ZRANGE', KEYS[3], -1, -1, 'WITHSCORES')
+  redis.call('ZADD', KEYS[3], tonumber(newest[2] or '0') + 1, name)
+  if ARGV[4] ~= '' then redis.call('ZADD', KEYS[4], ARGV[4], name) end
+end
+for _, ended in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', ARGV[5], 'LIMIT', 0, 64)) do
+  remove(ended)
+end
+for _ = 1, 64 do
+  local bytes = tonumber(redis.call('HGET', KEYS[2], '') or '0')
+  if redis.call('ZCARD', KEYS[3]) <= tonumber(ARGV[6]) and bytes <= tonumber(ARGV[7]) then break end
+  local oldest = redis.call('ZRANGE', KEYS[3], 0, 0)[1]
+  if not oldest then break end
+  remove(oldest)
+end
+return added
+";
+
+/// Number of messages that one step of a read asks for.
+const STEP: usize = 128;
+
+/// The keys of retained messages.
+#[derive(Debug)]
+pub(super) struct RetainedKeys {
+    values: String,
+    order: String,
+    ends: String,
+}
+
+impl RetainedKeys {
+    pub(super) fn new(tag: &str) -> Self {
+        Self {
+            values: format!("{tag}:retained"),
+            order: format!("{tag}:retained:order"),
+            ends: format!("{tag}:retained:ends"),
+        }
+    }
+}
+
+/// Place of a message among the retained ones.
+pub(super) struct Place {
+    name: String,
+    clears: bool,
+    /// Its end, in milliseconds of Redis' clock.
+    end: Option<u64>,
+}
+
+impl Place {
+    /// The place of an envelope that is published at `at`; `None` if it is not to be retained.
+    pub(super) fn of(envelope: &Envelope, at: u64) -> Option<Self> {
+        let topic = envelope.named_topic().filter(|_| envelope.is_retained())?;
+        // Neither of them contains a space.
+        let name = match envelope.collapse_key() {
+            Some(key) => format!("{topic} {key}"),
+            None => topic.to_string(),
+        };
+        let clears = envelope.message().data.as_bytes().is_empty();
+        Some(Self { name, clears, end: envelope.ttl().map(|ttl| at.saturating_add(ttl_millis(ttl))) })
+    }
+
+    /// Begins a command that adds an entry; the arguments of XADD follow. `id` is the key of the envelope's id, which is
+    /// kept for `window`.
+    pub(super) fn command(
+        &self,
+        shared: &StreamsShared,
+        id: Option<&str>,
+        window: Duration,
+        at: u64,
+        command: &mut Cmd,
+    ) {
+        let RetainedKeys { values, order, ends } = &shared.keys.retained;
+        command.arg("EVAL").arg(ADD_RETAINED).arg(4 + usize::from(id.is_some()));
+        command.arg(&shared.keys.log).arg(values).arg(order).arg(ends).arg(id);
+        command.arg(millis(window)).arg(&self.name).arg(u8::from(self.clears));
+        command.arg(self.end.map_or_else(String::new, |end| end.to_string())).arg(at);
+        command.arg(shared.config.retained_messages).arg(shared.config.retained_bytes);
+    }
+}
+
+/// A ttl in whole milliseconds, rounded up.
+pub(super) fn ttl_millis(ttl: Duration) -> u64 {
+    u64::try_from(ttl.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
+impl StreamsShared {
+    /// Reads the retained messages over the connection of a tail, whose clock shows `time`. Those that change during the read
+    /// are among what the tail reads next.
+    pub(super) async fn read_retained(
+        &self,
+        connection: &mut MultiplexedConnection,
+        time: RedisTime,
+    ) -> RedisResult<Vec<RetainedMessage>> {
+        let mut found: HashMap<Vec<u8>, RetainedMessage> = HashMap::new();
+        let mut cursor = "0".to_owned();
+        loop {
+            let (next, pairs): (String, Vec<(Vec<u8>, Vec<u8>)>) = redis::cmd("HSCAN")
+                .arg(&self.keys.retained.values)
+                .arg(&cursor)
+                .arg("COUNT")
+                .arg(STEP)
+                .query_async(connection)
+                .await?;
+            // The empty name has the total size.
+            for (name, value) in pairs.into_iter().filter(|(name, _)| !name.is_empty()) {
+                match decode(&value, time) {
+                    Ok(message) => {
+                        found.insert(name, message);
+                    }
+                    Err(problem) => {
+                        self.counters.undecodable.increment();
+                        tracing::warn!(problem, "skipped an unreadable retained message");
+                    }
+                }
+            }
+            if next == "0" {
+                return Ok(found.into_values().collect());
+            }
+            cursor = next;
+        }
+    }
+}
+
+fn decode(value: &[u8], time: RedisTime) -> Result<RetainedMessage, &'static str> {
+    let space = value.iter().position(|byte| *byte == b' ').ok_or("no position")?;
+    let (position, json) = value.split_at(space);
+    let position: Position = str::from_utf8(position).ok().and_then(parse_position).ok_or("no position")?;
+    let (envelope, at) = decode_envelope(&json[1..])?;
+    let age = time.age(at, Instant::now());
+    Ok(RetainedMessage::new(Some(position), envelope, age))
+}
+
+#[cfg(test)]
+mod tests {
+    use realtime_core::{CollapseKey, Message, Scope, Topic};
+
+    use super::*;
+
+    #[test]
+    fn a_place_is_that_of_a_topic_and_a_key() {
+        let envelope =
+            |text| Envelope::to_topic(Topic::new("order:7").unwrap(), Scope::Both, Message::text(text));
+        assert!(Place::of(&envelope("x"), 5).is_none());
+        let place = Place::of(&envelope("x").retain(), 5).unwrap();
+        assert_eq!((place.name.as_str(), place.clears, place.end), ("order:7", false, None));
+        let keyed = envelope("").retain().collapse(CollapseKey::new("a:b").unwrap());
+        let place = Place::of(&keyed.with_ttl(Duration::from_micros(1500)), 5).unwrap();
+        assert_eq!((place.name.as_str(), place.clears, place.end), ("order:7 a:b", true, Some(7)));
+        let to_all = Envelope::broadcast(Scope::Both, Message::text("x")).retain();
+        assert!(Place::of(&to_all, 5).is_none());
+    }
+}
