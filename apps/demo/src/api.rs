@@ -242,7 +242,7 @@ async fn kick(
     body: OptionalBody<KickMessage>,
 ) -> Result<Json<KickAnswer>, ApiError> {
     let user = parse_user(&user)?;
-    let CommandResult { closed, unconfirmed } = match (&query.session_id, body.0) {
+    let CommandResult { closed, unconfirmed, .. } = match (&query.session_id, body.0) {
         (None, None) => state.hub.kick(&user).await?,
         (None, Some(KickMessage { message, event })) => {
             state.hub.kick_with(&user, Message::new(event, message)).await?

@@ -116,7 +116,7 @@ impl Directory {
         if Limits::exceeds(state.connections + 1, limits.max_connections) {
             return Err(ConnectError::Full(limits.max_connections));
         }
-        let user = &session.principal.user;
+        let user = session.user();
         let own = state.users.get(user).map(|own| own.sessions().len());
         let evicted = state.evicted.get(user).copied().unwrap_or(0);
         if Limits::exceeds(own.unwrap_or(0) + evicted + 1, limits.max_connections_per_user) {
@@ -147,9 +147,9 @@ impl Directory {
     pub(crate) fn share(&self, mut principal: Principal) -> Arc<Principal> {
         let state = self.read();
         let sessions = state.users.get(&principal.user).map_or(&[][..], UserEntry::sessions);
-        let known = sessions.iter().rev().take(SHARED_AMONG).find(|session| *session.principal == principal);
-        if let Some(known) = known {
-            return Arc::clone(&known.principal);
+        let mut known = sessions.iter().rev().take(SHARED_AMONG).map(|session| session.login());
+        if let Some(known) = known.find(|login| **login == principal) {
+            return known;
         }
         drop(state);
         if let Some(client_id) = &mut principal.client_id {
@@ -186,14 +186,14 @@ impl Directory {
         let retry = retry_of(session);
         let mut state = self.write();
         if self.take_out(&mut state, session, retry) {
-            *state.evicted.entry(session.principal.user.clone()).or_default() += 1;
+            *state.evicted.entry(session.user().clone()).or_default() += 1;
         }
     }
 
     /// Releases the connection of an evicted session.
     pub(crate) fn release(&self, session: &SessionState) {
         let mut state = self.write();
-        if let Entry::Occupied(mut evicted) = state.evicted.entry(session.principal.user.clone()) {
+        if let Entry::Occupied(mut evicted) = state.evicted.entry(session.user().clone()) {
             *evicted.get_mut() -= 1;
             if *evicted.get() == 0 {
                 evicted.remove();
@@ -204,7 +204,7 @@ impl Directory {
 
     fn take_out(&self, state: &mut State, session: &SessionState, retry: Option<Duration>) -> bool {
         let State { users, leaving, sessions, .. } = state;
-        let user = &session.principal.user;
+        let user = session.user();
         let Some(own) = users.get_mut(user) else {
             return false;
         };

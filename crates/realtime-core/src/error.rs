@@ -8,6 +8,7 @@ pub use crate::{
     hub::kicks::KickError,
     message::{EmptyTargets, EventNameError},
     position::CursorError,
+    renewal::RenewError,
     send_error::{NotRetainable, NotText, PublishError, SendError, TooLarge},
     session::id::SessionIdError,
     topic::TopicError,

@@ -5,6 +5,7 @@ pub(crate) mod builder;
 pub(crate) mod kicks;
 mod outage;
 pub(crate) mod pump;
+mod renewals;
 mod tasks;
 mod topics;
 
@@ -20,7 +21,8 @@ use std::{
 use tokio::{task::JoinSet, time::sleep};
 
 use crate::{
-    CloseReason, Envelope, Message, Position, Principal, Scope, Session, SessionHandle, SessionId, Settings, Topic, Transport, UserId,
+    CloseReason, Envelope, Message, Position, Principal, Scope, Session, SessionHandle, SessionId, Settings,
+    Topic, Transport, UserId,
     auth::{TokenHash, TopicPolicy},
     bus::{Bus, Published},
     control::Control,
@@ -240,11 +242,11 @@ impl Hub {
         })?;
         let handle = session.handle();
         // Check again: a concurrent kick or drain may have run before the session was registered.
-        match self.check_admission(handle.principal()) {
+        match self.check_admission(&handle.principal()) {
             Ok(()) => {}
             Err(ConnectError::Draining | ConnectError::BusDown) => handle.close(self.drain_reason()),
             Err(_) => {
-                let reason = self.0.revoked.reason(handle.principal());
+                let reason = self.0.revoked.reason(&handle.principal());
                 handle.close(reason.unwrap_or(CloseReason::Kicked));
             }
         }

@@ -75,6 +75,7 @@ mod outbox;
 mod position;
 pub mod presence;
 mod registry;
+mod renewal;
 mod retry;
 mod revocation_list;
 pub mod ruoyi;

@@ -113,8 +113,8 @@ impl<T: Into<ByteString>> From<T> for Message {
 
 /// The name of an event: 1 to 64 printable characters without white space.
 ///
-/// Such a name cannot break out of its line in an event stream. `gap`, `realtime.bus`, `realtime.hello` and
-/// `realtime.refused` are reserved, since they announce a gap, the state of the bus and the begin of a session. `open` and `error` are reserved too, since every `EventSource` fires them
+/// Such a name cannot break out of its line in an event stream. `gap` and the names that begin an event of the framework,
+/// `realtime.bus`, `realtime.hello`, `realtime.refused` and `realtime.expiring`, are reserved. `open` and `error` are reserved too, since every `EventSource` fires them
 /// itself.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct EventName(ByteString);
@@ -143,6 +143,8 @@ impl EventName {
     pub const HELLO: &'static str = "realtime.hello";
     /// Event for SSE clients: topics that they asked for and may not be in.
     pub const REFUSED: &'static str = "realtime.refused";
+    /// Event for SSE clients: the session's login ends soon.
+    pub const EXPIRING: &'static str = "realtime.expiring";
 
     /// Parses an event's name.
     ///
@@ -155,7 +157,8 @@ impl EventName {
         if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
             return Err(EventNameError::BadCharacter(text.to_owned()));
         }
-        if [Self::GAP, Self::BUS, Self::HELLO, Self::REFUSED, "open", "error"].contains(&text) {
+        if [Self::GAP, Self::BUS, Self::HELLO, Self::REFUSED, Self::EXPIRING, "open", "error"].contains(&text)
+        {
             return Err(EventNameError::Reserved(text.to_owned()));
         }
         Ok(Self(text.into()))

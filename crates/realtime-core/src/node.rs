@@ -40,6 +40,8 @@ pub(crate) struct Node {
     /// The newest position that the bus has acknowledged to this node.
     acknowledged: Mutex<Option<Position>>,
     wires: RwLock<Vec<WireFormatId>>,
+    /// Held while a session's login is replaced.
+    pub(crate) renewals: Mutex<()>,
     /// Functions of the application that run when sessions open and end.
     pub(crate) hooks: Hooks,
     /// Sources of what sessions get first of a topic; added before the hub starts.
@@ -61,6 +63,7 @@ impl Node {
             bus_down: Mutex::default(),
             acknowledged: Mutex::default(),
             wires: RwLock::default(),
+            renewals: Mutex::default(),
             hooks: Hooks::default(),
         }
     }

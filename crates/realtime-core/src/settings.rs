@@ -23,6 +23,8 @@ pub struct Settings {
     pub heartbeat: Heartbeat,
     /// Times of presence.
     pub presence: PresenceTimes,
+    /// Times of logins.
+    pub auth: LoginTimes,
     /// Limits of a node and of a user.
     pub limits: Limits,
     /// Graceful shutdown.
@@ -146,6 +148,23 @@ pub struct PresenceTimes {
 impl Default for PresenceTimes {
     fn default() -> Self {
         Self { grace: Duration::from_secs(2) }
+    }
+}
+
+/// Times of logins.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct LoginTimes {
+    /// Time before the end of a session's login at which its client is told, so that it renews the login. A login that
+    /// is shorter is told at once. Default: 30 s; 0 tells nobody.
+    #[serde(with = "humantime_serde")]
+    pub expiring_notice: Duration,
+}
+
+impl Default for LoginTimes {
+    fn default() -> Self {
+        Self { expiring_notice: Duration::from_secs(30) }
     }
 }
 

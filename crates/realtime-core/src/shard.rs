@@ -4,7 +4,8 @@
 //! and reads the log itself. It changes between the two only under the shard's lock and only at the shard's sequence
 //! number, so nothing is lost or duplicated in between.
 //!
-//! Lock order: shard, then a session's topics, then its outbox or the node's interest. The directory's lock is never held with another.
+//! Lock order: shard, then a session's topics, then its outbox or the node's interest. The directory's lock is never held with
+//! another, except that of a session's login, under which nothing is locked.
 
 mod encoded_run;
 #[cfg(all(test, feature = "shuttle"))]
@@ -18,7 +19,7 @@ use std::{
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, PoisonError, Weak, atomic::Ordering},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -179,7 +180,7 @@ impl Shard {
             state.set_stage(Stage::Registered);
             // Topics that it was subscribed to since it is in the directory are among these.
             if state.in_own_topic.load(Ordering::Relaxed) && members.link(slot) {
-                self.begin_interest(|| Topic::user(&state.principal.user));
+                self.begin_interest(|| Topic::user(state.user()));
             }
             if let Some(mut named) = state.named() {
                 for Named { topic, index } in named.iter_mut() {
@@ -203,10 +204,10 @@ impl Shard {
             }
         }
         stats.record(&self.node.metrics);
-        self.node.entered(state.principal.topics.iter().chain(topics.topics));
+        self.node.entered(state.login().topics.iter().chain(topics.topics));
         metrics.opened.add(1);
-        self.node.changed(&state.principal.user);
-        tracing::debug!(session = %state.id, user = %state.principal.user, %transport, "session opened");
+        self.node.changed(state.user());
+        tracing::debug!(session = %state.id, user = %state.user(), %transport, "session opened");
         self.node.hooks.opened(|| SessionHandle(Arc::clone(&state)));
         Ok(registration)
     }
@@ -251,7 +252,7 @@ impl Shard {
         if stage == Stage::Registered {
             let slot = session.slot();
             if session.in_own_topic.load(Ordering::Relaxed) && members.unlink(slot) {
-                self.end_interest(|| Topic::user(&session.principal.user));
+                self.end_interest(|| Topic::user(session.user()));
             }
             let named = session.named().map(|mut named| mem::take(&mut *named));
             for named in named.into_iter().flatten() {
@@ -260,9 +261,7 @@ impl Shard {
                 }
             }
             members.forget(slot);
-            if let Some(end) = session.principal.expires_at {
-                members.expiring.remove(&(end, slot));
-            }
+            self.forget_expiry(&mut members, session);
             members.sessions.remove(slot as usize);
         }
         stage != Stage::Removed
@@ -270,7 +269,7 @@ impl Shard {
 
     fn report_end(&self, session: &Arc<SessionState>) {
         let metrics = &self.node.metrics;
-        self.node.changed(&session.principal.user);
+        self.node.changed(session.user());
         let reason = session.outbox.closing().unwrap_or(CloseReason::Gone);
         metrics.closed.add(1);
         metrics.slow_consumers.add(u64::from(reason == CloseReason::SlowConsumer));
@@ -397,12 +396,7 @@ impl Shard {
                 session.outbox.close(CloseReason::NoPong);
             }
         }
-        while let Some(&(end, slot)) = members.expiring.first()
-            && end <= now
-        {
-            members.expiring.pop_first();
-            members.sessions[slot as usize].session.outbox.close(CloseReason::TokenExpired);
-        }
+        self.expire(members, now);
         let cursor = log.cursor_at(members.seq);
         let mut heartbeats = Heartbeats::default();
         let buckets = usize::try_from(ticks.per_heartbeat).unwrap_or(usize::MAX);
@@ -434,10 +428,57 @@ impl Shard {
         }
     }
 
-    /// The expiry of a session's token, if it may come before the session's next turn.
+    /// Time at which a session's login is looked at: that of its notice, or its end. `None` unless it may come before
+    /// the session's next turn.
     fn soon(&self, session: &SessionState, now: SystemTime) -> Option<SystemTime> {
         let turn = self.node.settings.heartbeat.interval.saturating_mul(2).saturating_add(TURN_SLACK);
-        session.principal.expires_at.filter(|end| end.duration_since(now).map_or(true, |left| left <= turn))
+        let end = session.expires_at()?;
+        let at = if session.told_expiring.load(Ordering::Relaxed) { end } else { self.notice_of(end) };
+        Some(at).filter(|at| at.duration_since(now).map_or(true, |left| left <= turn))
+    }
+
+    /// Time at which a client is told that its login ends at `end`.
+    fn notice_of(&self, end: SystemTime) -> SystemTime {
+        end.checked_sub(self.node.settings.auth.expiring_notice).unwrap_or(UNIX_EPOCH)
+    }
+
+    /// Tells sessions that their logins end soon, and ends those whose logins have ended.
+    fn expire(&self, members: &mut Members, now: SystemTime) {
+        // Each slot is looked at once in a tick: one that cannot be told yet is kept for the next.
+        let mut later = Vec::new();
+        while let Some(&(at, slot)) = members.expiring.first()
+            && at <= now
+        {
+            members.expiring.pop_first();
+            let session = &members.sessions[slot as usize].session;
+            let Some(end) = session.expires_at() else { continue };
+            let left = end.duration_since(now).unwrap_or_default();
+            if left.is_zero() {
+                session.outbox.close(CloseReason::TokenExpired);
+                continue;
+            }
+            // A session that has yet to begin has not answered its request yet.
+            if session.begin().is_none() {
+                later.push((at, slot));
+                continue;
+            }
+            if !session.told_expiring.swap(true, Ordering::Relaxed)
+                && let Some(notice) = session.wire().wire.expiring(left)
+            {
+                session.outbox.force(&notice);
+            }
+            later.push((end, slot));
+        }
+        members.expiring.extend(later);
+    }
+
+    /// Removes what is kept of the times of a session's login.
+    fn forget_expiry(&self, members: &mut Members, session: &SessionState) {
+        if let Some(end) = session.expires_at() {
+            for at in [end, self.notice_of(end)] {
+                members.expiring.remove(&(at, session.slot()));
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Members> {
@@ -543,6 +584,22 @@ impl SessionHost for Shard {
         {
             self.end_interest(|| named.topic);
         }
+    }
+
+    fn renew(&self, session: &SessionState, login: Arc<Principal>) -> Option<Arc<Principal>> {
+        let mut members = self.lock();
+        if session.stage() == Stage::Removed || session.outbox.closing().is_some() {
+            return None;
+        }
+        self.forget_expiry(&mut members, session);
+        let old = session.set_login(login);
+        session.told_expiring.store(false, Ordering::Relaxed);
+        if session.stage() == Stage::Registered
+            && let Some(at) = self.soon(session, SystemTime::now())
+        {
+            members.expiring.insert((at, session.slot()));
+        }
+        Some(old)
     }
 
     fn close_after(&self, session: &SessionState, reason: CloseReason, after: Option<Position>) {

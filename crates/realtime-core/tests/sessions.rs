@@ -116,7 +116,7 @@ async fn a_session_has_the_data_of_its_login_and_is_found_by_its_id() {
     principal.extensions.insert(Tenant(7));
     let session = connect(&hub, SOCKET, principal);
     let other = connect(&hub, SOCKET, login(2));
-    assert_eq!(session.handle().get(), Some(&Tenant(7)));
+    assert_eq!(session.handle().get().as_deref(), Some(&Tenant(7)));
     assert_eq!(other.handle().get::<Tenant>(), None);
     let id = session.handle().id();
     let found = hub.session(id.to_string().parse().unwrap()).unwrap();

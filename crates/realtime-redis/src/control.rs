@@ -157,8 +157,9 @@ impl RedisControl {
             if ids.len() > known {
                 continue;
             }
-            let closed = receipts.iter().flat_map(|of_order| of_order.values()).map(|receipt| receipt.closed);
-            let closed = closed.sum();
+            let all = || receipts.iter().flat_map(|of_order| of_order.values());
+            let closed = all().map(|receipt| receipt.closed).sum();
+            let changed = all().map(|receipt| receipt.changed).sum();
             let confirmed = |node: &String| receipts.iter().all(|of_order| of_order.contains_key(node));
             let missing: HashSet<_> = nodes.union(&waited).filter(|node| !confirmed(node)).collect();
             // Nodes without a lease renew it in less than the timeout.
@@ -166,7 +167,7 @@ impl RedisControl {
                 let mut unconfirmed: Vec<_> =
                     missing.into_iter().map(|node| Incarnation::node(node).to_owned()).collect();
                 unconfirmed.sort();
-                return Ok(CommandResult { closed, unconfirmed });
+                return Ok(CommandResult { closed, changed, unconfirmed });
             }
             timeout_at(deadline, sleep(POLL_EVERY)).await.ok();
         }

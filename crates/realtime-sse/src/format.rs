@@ -89,6 +89,11 @@ impl WireFormat for SseFormat {
         })
     }
 
+    fn expiring(&self, left: Duration) -> Option<Bytes> {
+        let data = format!(r#"{{"in":{}}}"#, left.as_millis());
+        Some(self.0.frame(block(EventName::EXPIRING, None, None, &data)))
+    }
+
     fn answers_heartbeat(&self) -> bool {
         false
     }
@@ -198,6 +203,8 @@ mod tests {
             .unwrap();
         assert_eq!(gap, "event:gap\nid:7.3\ndata:{\"reason\":\"history\",\"since\":9,\"spread\":70}\n\n");
         assert_eq!(connected(Duration::from_secs(3), at(0)), ":connected\nretry:3000\nid:7.0\n\n");
+        let expiring = wire.expiring(Duration::from_secs(30)).unwrap();
+        assert_eq!(expiring, "event:realtime.expiring\ndata:{\"in\":30000}\n\n");
         let drain = CloseReason::Drain { retry: Duration::from_millis(1200) };
         assert_eq!(disconnected(drain), ":disconnected\nretry:1200\n\n");
         assert_eq!(disconnected(CloseReason::Kicked), ":disconnected\n\n");

@@ -1,10 +1,10 @@
 //! [`Greeting`]: what a client asks to be told when its stream begins.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use realtime_core::{
-    EventName, Principal, Session, Topic,
+    EventName, Session, Topic,
     auth::{Handshake, RefusedTopic, TopicDecision},
     wire::Begin,
 };
@@ -67,16 +67,10 @@ impl Greeting {
             session: handle.id().to_string(),
             recovered: begin.recovered,
             ping_interval: self.ping_interval.as_millis(),
-            expires_in: expires_in(handle.principal()),
+            expires_in: handle.expires_in().map(|left| left.as_millis()),
             subscribed: topics.map(|topics| &topics.granted[..]),
             refused,
         };
         format::event(EventName::HELLO, &hello)
     }
-}
-
-/// Milliseconds until the login expires.
-fn expires_in(principal: &Principal) -> Option<u128> {
-    let left = principal.expires_at?.duration_since(SystemTime::now());
-    Some(left.unwrap_or_default().as_millis())
 }

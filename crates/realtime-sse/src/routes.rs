@@ -1,6 +1,10 @@
 //! [`routes`]: the stream and its close endpoint.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -14,6 +18,7 @@ use realtime_core::{
     ruoyi::{ErrorStatus, Reply},
     wire::Shard,
 };
+use serde::Serialize;
 
 use crate::{
     EmitterError, SseConfig, SseEmitters,
@@ -21,7 +26,7 @@ use crate::{
     refusal::{answer, reconnect_later, refuse},
 };
 
-/// Routes of the endpoint, `GET {path}` and `GET|POST {path}/close`, for `App::configure`; none when it is not
+/// Routes of the endpoint, `GET {path}`, `GET|POST {path}/close` and `POST {path}/refresh`, for `App::configure`; none when it is not
 /// [enabled](SseConfig::enabled).
 ///
 /// Build the hub outside of `HttpServer::new`: its closure runs once per worker.
@@ -48,7 +53,11 @@ pub fn routes(
         let close = web::resource(format!("{}/close", config.path))
             .get(with(&state, close))
             .post(with(&state, close));
-        services.service(web::resource(config.path).get(with(&state, connect))).service(close);
+        let refresh = web::resource(format!("{}/refresh", config.path)).post(with(&state, refresh));
+        services
+            .service(web::resource(config.path).get(with(&state, connect)))
+            .service(close)
+            .service(refresh);
     }
 }
 
@@ -93,6 +102,42 @@ async fn close(state: Rc<State>, request: HttpRequest) -> HttpResponse {
         state.emitters.end(&principal.user, principal.token);
     }
     HttpResponse::Ok().json(Reply::ok())
+}
+
+/// Renews the login of a stream with the token of the request.
+async fn refresh(state: Rc<State>, request: HttpRequest) -> HttpResponse {
+    let handshake = handshake(&request).behind(&state.trusted_proxies);
+    let refuse = |code: u16, problem: &dyn std::fmt::Display| {
+        answer(state.error_status.of(code), code, &problem.to_string())
+    };
+    let Some(session) = handshake.query("session").and_then(|id| id.parse().ok()) else {
+        return refuse(400, &"session: the id of the stream's session is missing");
+    };
+    let principal = match state.authenticator.authenticate(&handshake).await {
+        Ok(principal) => principal,
+        Err(error) => {
+            error.report();
+            return refuse(error.status(), &error.answer());
+        }
+    };
+    let Ok(hub) = state.emitters.hub() else { return refuse(404, &"the module is disabled") };
+    let expires_at = principal.expires_at;
+    match hub.renew_session(session, principal).await {
+        Ok(()) => {
+            let left = |end: SystemTime| end.duration_since(SystemTime::now()).unwrap_or_default();
+            let expires_in = expires_at.map(|end| left(end).as_millis());
+            HttpResponse::Ok().json(Reply::data(Refreshed { expires_in }))
+        }
+        Err(error) => refuse(error.status(), &error),
+    }
+}
+
+/// Answer to a renewed login.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Refreshed {
+    /// Milliseconds until the login ends; `None`: it never does.
+    expires_in: Option<u128>,
 }
 
 fn refuse_login(error: &AuthError, state: &State) -> HttpResponse {

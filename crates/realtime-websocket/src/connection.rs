@@ -31,6 +31,7 @@ use crate::{
     protocol::{Inbound, Protocol},
     rate::Rate,
     reader::{ClientMessage, Reader},
+    refresh,
 };
 
 /// A live connection.
@@ -76,8 +77,8 @@ enum ReadHalf {
     Closed(Option<Box<Bytes>>),
 }
 
-/// A running handler or topic policy in a task of its own. It makes progress while the client reads nothing, and is aborted with the
-/// connection.
+/// A running handler, topic policy or check of a token in a task of its own. It makes progress while the client reads
+/// nothing, and is aborted with the connection.
 struct Handling(JoinHandle<Handled>);
 
 /// Result of what a frame of the client asked for.
@@ -255,6 +256,7 @@ impl WebSocketConnection {
                 Inbound::Pong => {}
                 Inbound::Subscribe(names) => self.subscribe(cx, names),
                 Inbound::Unsubscribe(names) => self.unsubscribe(&names),
+                Inbound::Refresh(token) => self.refresh(token),
             },
             ClientMessage::Ping(payload) => {
                 self.answer = Answer::of(Some(frame::encode(Kind::Pong, &payload)))
@@ -309,7 +311,7 @@ impl WebSocketConnection {
     /// Subscribes the client to those of the topics that it may be in.
     fn subscribe(&mut self, cx: &mut Context<'_>, names: Vec<String>) {
         let (hub, session) = (self.endpoint.hub.clone(), self.session.handle());
-        let deciding = async move { hub.decide_topics(session.principal(), &session.topics(), names).await };
+        let deciding = async move { hub.decide_topics(&session.principal(), &session.topics(), names).await };
         self.run(cx, Box::pin(deciding), |topics| Handled::Topics(TopicChange::Subscribe(topics)));
     }
 
@@ -332,6 +334,17 @@ impl WebSocketConnection {
                 self.session.unsubscribe(&topics, &Protocol::unsubscribed(&topics));
             }
         }
+    }
+
+    /// Checks a token and renews the session's login with it.
+    fn refresh(&mut self, token: String) {
+        self.session.set_reading(false);
+        let (endpoint, session) = (Arc::clone(&self.endpoint), self.session.handle());
+        let refreshing = rt::spawn(async move {
+            let answer = refresh::refresh(&endpoint, &session, &token).await;
+            Handled::Answer(Some(answer))
+        });
+        self.answer = Answer::Awaited(Box::new(Handling(refreshing)));
     }
 
     /// Waits for the client's Close frame and discards everything before it.

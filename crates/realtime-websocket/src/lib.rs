@@ -75,6 +75,7 @@ mod origin;
 mod protocol;
 mod rate;
 mod reader;
+mod refresh;
 mod refusal;
 mod routes;
 mod sockets;

@@ -52,6 +52,8 @@ pub(crate) enum Inbound {
     Subscribe(Vec<String>),
     /// The names of topics that the client wants to leave.
     Unsubscribe(Vec<String>),
+    /// A token that renews the session's login.
+    Refresh(String),
 }
 
 impl Protocol {
@@ -81,6 +83,7 @@ impl Protocol {
             ping_interval: ping_interval_ms,
             subscribed: topics.map(|topics| &topics.granted[..]),
             refused: topics.map(|topics| &topics.refused[..]),
+            expires_in: session.handle().expires_in().map(|left| left.as_millis()),
         })
     }
 
@@ -106,6 +109,16 @@ impl Protocol {
     /// The answer to [`Inbound::Unsubscribe`].
     pub(crate) fn unsubscribed(topics: &[Topic]) -> Bytes {
         v1(&V1Outbound::Unsubscribed { topics })
+    }
+
+    /// The answer to [`Inbound::Refresh`]: the login was renewed, and expires after this time.
+    pub(crate) fn refreshed(expires_in: Option<Duration>) -> Bytes {
+        v1(&V1Outbound::Refreshed { expires_in: expires_in.map(|left| left.as_millis()) })
+    }
+
+    /// The answer to [`Inbound::Refresh`]: the session keeps its login.
+    pub(crate) fn refresh_refused(reason: &str) -> Bytes {
+        v1(&V1Outbound::RefreshRefused { reason })
     }
 
     /// The frames that end a connection; `None` when the client is gone.
@@ -135,6 +148,7 @@ impl Protocol {
                 Ok(V1Inbound::Pong {}) => Ok(Inbound::Pong),
                 Ok(V1Inbound::Subscribe { topics }) => Ok(Inbound::Subscribe(topics)),
                 Ok(V1Inbound::Unsubscribe { topics }) => Ok(Inbound::Unsubscribe(topics)),
+                Ok(V1Inbound::Refresh { token }) => Ok(Inbound::Refresh(token)),
                 Err(_) => Err(CloseReason::InvalidPayload),
             },
         }
@@ -153,6 +167,8 @@ enum V1Outbound<'a> {
         subscribed: Option<&'a [Topic]>,
         #[serde(skip_serializing_if = "Option::is_none")]
         refused: Option<&'a [RefusedTopic]>,
+        /// Milliseconds until the login ends.
+        expires_in: Option<u128>,
     },
     Message {
         id: Option<String>,
@@ -188,6 +204,17 @@ enum V1Outbound<'a> {
     Unsubscribed {
         topics: &'a [Topic],
     },
+    Refreshed {
+        expires_in: Option<u128>,
+    },
+    #[serde(rename = "refresh-refused")]
+    RefreshRefused {
+        reason: &'a str,
+    },
+    Expiring {
+        /// Milliseconds.
+        r#in: u128,
+    },
     Bye {
         reason: &'static str,
         retry: Option<u128>,
@@ -211,6 +238,7 @@ enum V1Inbound {
     Pong {},
     Subscribe { topics: Vec<String> },
     Unsubscribe { topics: Vec<String> },
+    Refresh { token: String },
 }
 
 fn v1(object: &V1Outbound<'_>) -> Bytes {
@@ -295,6 +323,10 @@ impl WireFormat for V1Format {
         v1(&V1Outbound::Ping { cursor: text(cursor), bus_down_since })
     }
 
+    fn expiring(&self, left: Duration) -> Option<Bytes> {
+        Some(v1(&V1Outbound::Expiring { r#in: left.as_millis() }))
+    }
+
     fn answers_heartbeat(&self) -> bool {
         true
     }
@@ -352,6 +384,14 @@ mod tests {
             payload(&Protocol::unsubscribed(&[topic])),
             r#"{"type":"unsubscribed","topics":["order:\"7\""]}"#
         );
+        let hour = Duration::from_secs(3600);
+        assert_eq!(payload(&V1Format.expiring(hour).unwrap()), r#"{"type":"expiring","in":3600000}"#);
+        assert_eq!(payload(&Protocol::refreshed(Some(hour))), r#"{"type":"refreshed","expiresIn":3600000}"#);
+        assert_eq!(payload(&Protocol::refreshed(None)), r#"{"type":"refreshed","expiresIn":null}"#);
+        assert_eq!(
+            payload(&Protocol::refresh_refused("token has expired")),
+            r#"{"type":"refresh-refused","reason":"token has expired"}"#
+        );
     }
 
     #[test]
@@ -392,6 +432,8 @@ mod tests {
             Protocol::V1.read(r#"{"type":"unsubscribe","topics":["order:7","a b"]}"#.into()),
             Ok(Inbound::Unsubscribe(names()))
         );
+        let refresh = Protocol::V1.read(r#"{"type":"refresh","token":"t"}"#.into());
+        assert_eq!(refresh, Ok(Inbound::Refresh("t".into())));
         for bad in [
             "ping",
             "{}",

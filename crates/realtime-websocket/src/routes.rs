@@ -46,7 +46,10 @@ pub fn routes(
         }
         let state = Rc::new(State {
             _shard: hub.shard(),
-            endpoint: Arc::new(Endpoint::new(hub, inbound)),
+            endpoint: Arc::new(Endpoint {
+                authenticator: Some(Arc::clone(&authenticator)),
+                ..Endpoint::new(hub, inbound)
+            }),
             authenticator,
             allowed_origins,
             error_status,

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use actix_web::{HttpRequest, HttpResponse, web};
 use delegate::delegate;
 use realtime_core::{
-    ByteString, Hub, Principal, SessionHandle, UserId,
+    Authenticator, ByteString, Hub, Principal, SessionHandle, UserId,
     bus::Published,
     facade::{Facade, FacadeError},
     ruoyi::WebSocketMessageDto,
@@ -35,7 +35,21 @@ impl WebSockets {
     /// Sets the handler of the texts of clients that [`Self::upgrade`] connects.
     #[must_use]
     pub fn inbound(self, handler: impl InboundHandler) -> Self {
-        let endpoint = self.facade.hub().ok().map(|hub| Endpoint::new(hub.clone(), Arc::new(handler)));
+        self.with(|endpoint| endpoint.inbound = Arc::new(handler))
+    }
+
+    /// Sets the authenticator of the tokens by which clients that [`Self::upgrade`] connects refresh their logins: see
+    /// [`Handshake::renews`](realtime_core::auth::Handshake::renews). Without one, a refresh is refused.
+    #[must_use]
+    pub fn authenticator(self, authenticator: Arc<dyn Authenticator>) -> Self {
+        self.with(|endpoint| endpoint.authenticator = Some(authenticator))
+    }
+
+    fn with(self, change: impl FnOnce(&mut Endpoint)) -> Self {
+        let mut endpoint = self.endpoint.map(Arc::unwrap_or_clone);
+        if let Some(endpoint) = &mut endpoint {
+            change(endpoint);
+        }
         Self { endpoint: endpoint.map(Arc::new), ..self }
     }
 

@@ -11,6 +11,7 @@ mod last_words;
 mod presence;
 mod pubsub;
 mod redis_over_tls;
+mod refreshed_logins;
 mod refusing_redis;
 mod several_nodes;
 mod starting_nodes;

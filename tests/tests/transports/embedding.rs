@@ -55,7 +55,7 @@ async fn the_seeds_verbs_reach_their_own_transport() {
     assert_eq!(sockets.sessions_all(), [1.into(), 2.into()]);
     assert_eq!(emitters.sessions_all(), [1.into()]);
     let sessions = sockets.sessions(2);
-    assert_eq!((sessions.len(), sessions[0].client_id()), (1, Some("web")));
+    assert_eq!((sessions.len(), sessions[0].client_id().as_deref()), (1, Some("web")));
     sessions[0].send_local("to this one").unwrap();
     assert_eq!(two.text().await, "to this one");
     sessions[0].close(CloseReason::Policy);

@@ -13,6 +13,7 @@ mod nothing_left_behind;
 mod one_order;
 mod own_applications;
 mod pipelining;
+mod refreshed_logins;
 mod refused_logins;
 mod replay;
 mod same_answers;

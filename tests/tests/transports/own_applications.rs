@@ -59,7 +59,7 @@ impl InboundHandler for Reverse {
     }
 
     fn on_binary(&self, session: SessionHandle, data: Bytes) -> Option<BoxFuture<'static, Option<Bytes>>> {
-        assert_eq!(session.get::<String>().map(String::as_str), Some("a b"));
+        assert_eq!(session.get::<String>().as_deref().map(String::as_str), Some("a b"));
         Some(Box::pin(async move { Some(data.iter().rev().copied().collect()) }))
     }
 }
@@ -129,7 +129,7 @@ async fn a_login_sees_path_parameters_and_what_middleware_has_left() {
     let stream = reqwest::get(url).await.unwrap();
     assert_eq!(stream.status(), 200);
     let tenants: Vec<_> =
-        [7, 8].map(|user| server.hub.sessions(&user.into())[0].get::<String>().cloned().unwrap()).into();
+        [7, 8].map(|user| server.hub.sessions(&user.into())[0].get::<String>().unwrap().to_string()).into();
     assert_eq!(tenants, ["a b", "c"]);
     assert_eq!(*server.logins.0.lock().unwrap(), ["a b Some(Visitor(7)) None", "c None Some(\"8\")"]);
     drop(socket);

@@ -128,6 +128,7 @@ async fn a_session_ends_with_its_token() {
     let token = sign(&json!({ "sub": "9", "clientid": "web", "exp": now + 2 }));
     let mut socket = Socket::open(&demo, &token, &["realtime.v1"], None).await.unwrap();
     assert_eq!(socket.json().await["type"], "hello");
+    assert_eq!(socket.json().await["type"], "expiring");
     assert_eq!(socket.json().await, json!({ "type": "bye", "reason": "token-expired", "retry": null }));
     assert_eq!(socket.close_code().await, 4401);
     assert_eq!(Socket::open(&demo, &token, &[], None).await.unwrap_err(), 401);

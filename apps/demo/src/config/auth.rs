@@ -4,6 +4,7 @@ use std::{
     fmt::{self, Display},
     net::IpAddr,
     str::FromStr,
+    time::Duration,
 };
 
 use argon2::{Algorithm, Params, PasswordHash};
@@ -34,6 +35,9 @@ pub struct Auth {
     pub error_status: ErrorStatus,
     /// Requires a connection to name its `clientid`.
     pub require_client_id: bool,
+    /// Time before the end of a login at which its sessions' clients are told.
+    #[serde(with = "humantime_serde")]
+    pub expiring_notice: Duration,
     /// Password hint that the login page shows, if any.
     #[serde(deserialize_with = "hint")]
     pub password_hint: Option<String>,

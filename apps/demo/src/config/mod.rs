@@ -143,6 +143,7 @@ impl Config {
         settings.outbox.clone_from(&self.outbox);
         settings.heartbeat.clone_from(&self.heartbeat);
         settings.presence.grace = self.presence.grace;
+        settings.auth.expiring_notice = self.auth.expiring_notice;
         settings.limits.clone_from(&self.limits);
         settings.drain.clone_from(&self.drain);
         settings.bus.clone_from(&self.bus);

@@ -205,6 +205,14 @@ pub struct Handshake {
     peer: Option<SocketAddr>,
     client: Option<IpAddr>,
     extensions: Extensions,
+    renewal: Option<Box<Renewal>>,
+}
+
+/// A token that is to renew the login of a live session.
+#[derive(Clone)]
+struct Renewal {
+    token: String,
+    login: Arc<Principal>,
 }
 
 /// Names and values in their original order, stored in one string: a handshake has too many for an allocation each.
@@ -268,7 +276,28 @@ impl Handshake {
         form_urlencoded::parse(query.as_bytes()).for_each(|(name, value)| pairs.push(&name, &value));
         let client = peer.map(|peer| peer.ip().to_canonical());
         let params = Pairs::default();
-        Self { transport, query: pairs, headers, params, peer, client, extensions: Extensions::new() }
+        let extensions = Extensions::new();
+        Self { transport, query: pairs, headers, params, peer, client, extensions, renewal: None }
+    }
+
+    /// Creates a handshake for a token that a client sends over its open connection, to renew the login of its session.
+    ///
+    /// [`Self::authorization`] and [`Self::token`] are that token, the header `Authorization` is the token after
+    /// `Bearer `, and the header `clientid` is that of the session's login. Nothing else of the first request is known:
+    /// an authenticator that needs more has [`Self::renews`].
+    pub fn renewal(transport: Transport, token: &str, login: Arc<Principal>) -> Self {
+        let bearer = format!("Bearer {}", bare(token));
+        let client_id = login.client_id.clone();
+        let client_id = client_id.as_deref().map(|id| (Self::CLIENT_ID, id.as_bytes()));
+        let headers = [(Self::AUTHORIZATION, bearer.as_bytes())].into_iter().chain(client_id);
+        let mut handshake = Self::new(transport, "", headers, None);
+        handshake.renewal = Some(Box::new(Renewal { token: token.to_owned(), login }));
+        handshake
+    }
+
+    /// The login of the live session that the token is to renew; `None` for a new connection.
+    pub fn renews(&self) -> Option<&Principal> {
+        self.renewal.as_ref().map(|renewal| &*renewal.login)
     }
 
     /// Adds the path parameters of the request: for the resource `/rooms/{room}`, the value of `room`.
@@ -344,6 +373,9 @@ impl Handshake {
     /// The raw `Authorization` value. A non-empty query parameter takes precedence over the header, as in Sa-Token.
     /// Without either, it is the token that a page offers as a subprotocol: see [`Self::BEARER_PROTOCOL`].
     pub fn authorization(&self) -> Option<&str> {
+        if let Some(renewal) = &self.renewal {
+            return Some(&renewal.token);
+        }
         let given = [self.query(Self::AUTHORIZATION), self.header(Self::AUTHORIZATION)];
         let mut given = given.into_iter().flatten();
         given.find(|value| !value.is_empty()).or_else(|| self.offered_token())
@@ -356,12 +388,7 @@ impl Handshake {
 
     /// The token: [`Self::authorization`] without a leading `Bearer `.
     pub fn token(&self) -> Option<&str> {
-        let value = self.authorization()?;
-        let bare = match value.split_at_checked(7) {
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer ") => rest,
-            _ => value,
-        };
-        Some(bare.trim()).filter(|token| !token.is_empty())
+        Some(bare(self.authorization()?)).filter(|token| !token.is_empty())
     }
 
     /// The topics that the client asks for: those in the query parameter `topics`, separated by commas. `None` without
@@ -418,6 +445,15 @@ impl fmt::Debug for Handshake {
             .field("peer", &self.peer)
             .finish_non_exhaustive()
     }
+}
+
+/// A token without a leading `Bearer `.
+fn bare(value: &str) -> &str {
+    let bare = match value.split_at_checked(7) {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer ") => rest,
+        _ => value,
+    };
+    bare.trim()
 }
 
 const COOKIE: &str = "cookie";

@@ -40,8 +40,22 @@ impl Extensions {
 
     /// Returns the value of a type, if there is one.
     pub fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.find::<T>()?.downcast_ref()
+    }
+
+    /// Returns the value of a type, to be kept, if there is one.
+    pub fn get_shared<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        Arc::clone(self.find::<T>()?).downcast().ok()
+    }
+
+    /// Returns `true` if there is no value.
+    pub fn is_empty(&self) -> bool {
+        self.0.as_ref().is_none_or(|all| all.is_empty())
+    }
+
+    fn find<T: 'static>(&self) -> Option<&Arc<dyn Any + Send + Sync>> {
         let found = self.0.as_ref()?.iter().find(|extension| extension.id == TypeId::of::<T>())?;
-        found.value.downcast_ref()
+        Some(&found.value)
     }
 }
 

@@ -9,7 +9,7 @@ use futures_core::future::BoxFuture;
 use futures_util::future::ready;
 use serde::{Deserialize, Serialize};
 
-use crate::{Position, UserId, auth::TokenHash};
+use crate::{Position, Topic, UserId, auth::TokenHash};
 
 /// A command that every node of a cluster carries out.
 ///
@@ -78,6 +78,35 @@ pub enum Command {
         )]
         after: Option<Position>,
     },
+    /// Replaces the login of a session by another one of the same user.
+    Renew {
+        /// The user.
+        user: UserId,
+        /// The session's id.
+        session: String,
+        /// The hash of the new login's token.
+        token: TokenHash,
+        /// Time when the new login was issued, in whole seconds.
+        #[serde(
+            default,
+            with = "super::encoding::optional_seconds",
+            skip_serializing_if = "Option::is_none"
+        )]
+        issued_at: Option<SystemTime>,
+        /// Time when it expires.
+        #[serde(
+            default,
+            with = "super::encoding::optional_seconds",
+            skip_serializing_if = "Option::is_none"
+        )]
+        expires_at: Option<SystemTime>,
+        /// Its client id.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        client_id: Option<String>,
+        /// Its topics.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        topics: Vec<Topic>,
+    },
 }
 
 impl Command {
@@ -85,7 +114,7 @@ impl Command {
     /// [`LocalResult::revoked`](crate::control::LocalResult::revoked).
     pub fn revocations(&self) -> Vec<Revocation> {
         match self {
-            Self::Kick { .. } => Vec::new(),
+            Self::Kick { .. } | Self::Renew { .. } => Vec::new(),
             Self::Revoke { user, tokens, .. } => {
                 let of =
                     |token: &RevokedToken| Revocation::Token { user: user.clone(), token: token.clone() };
@@ -195,6 +224,8 @@ impl<C: Control + ?Sized> Control for Arc<C> {
 pub struct CommandResult {
     /// Number of sessions that it ended.
     pub closed: usize,
+    /// Number of sessions that it changed.
+    pub changed: usize,
     /// Live nodes that have not confirmed the command in time.
     pub unconfirmed: Vec<String>,
 }
@@ -236,6 +267,24 @@ mod tests {
                 user: 5.into(),
                 issued_before: UNIX_EPOCH + Duration::from_secs(7),
                 after: None,
+            },
+            Command::Renew {
+                user: 5.into(),
+                session: "0a".into(),
+                token: TokenHash::of("b"),
+                issued_at: Some(UNIX_EPOCH + Duration::from_secs(7)),
+                expires_at: until,
+                client_id: Some("web".into()),
+                topics: vec![Topic::new("role:seller").unwrap()],
+            },
+            Command::Renew {
+                user: 5.into(),
+                session: "0a".into(),
+                token: TokenHash::of("b"),
+                issued_at: None,
+                expires_at: None,
+                client_id: None,
+                topics: Vec::new(),
             },
         ] {
             let json = serde_json::to_string(&command).unwrap();

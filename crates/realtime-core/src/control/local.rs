@@ -6,8 +6,8 @@ use futures_core::future::BoxFuture;
 
 use super::{Command, CommandResult, Control, ControlError, Revocation, RevokedToken};
 use crate::{
-    CloseReason, Position, UserId, auth::TokenHash, node::Node, revocation_list::RevocationList,
-    session::state::SessionState,
+    CloseReason, Position, Principal, UserId, auth::TokenHash, node::Node, renewal::renew,
+    revocation_list::RevocationList, session::state::SessionState,
 };
 
 /// Carries out commands on this node.
@@ -23,6 +23,8 @@ pub struct LocalControl {
 pub struct LocalResult {
     /// Number of sessions that it ended.
     pub closed: usize,
+    /// Number of sessions that it changed.
+    pub changed: usize,
     /// The tokens of the kicked user's sessions on this node, from this kick and earlier ones. The other nodes have to
     /// refuse them too.
     pub revoked: Vec<RevokedToken>,
@@ -52,19 +54,30 @@ impl LocalControl {
                     hashes.insert(*token);
                 }
                 let mut sessions = self.sessions(user.as_ref());
-                sessions.retain(|session| hashes.contains(&session.principal.token));
+                sessions.retain(|session| hashes.contains(&session.token()));
                 LocalResult { closed: end(sessions, CloseReason::Kicked, *after), ..LocalResult::default() }
             }
             Command::RevokeToken { token: RevokedToken { token, until }, after } => {
                 self.revoked.revoke(None, *token, *until);
-                let sessions = self.node.directory.filter(|session| session.principal.token == *token);
+                let sessions = self.node.directory.filter(|session| session.token() == *token);
                 LocalResult { closed: end(sessions, CloseReason::Revoked, *after), ..LocalResult::default() }
             }
             Command::RevokeUser { user, issued_before, after } => {
                 self.revoked.revoke_before(user, *issued_before);
                 let mut sessions = self.sessions(Some(user));
-                sessions.retain(|session| self.revoked.is_too_old(&session.principal));
+                sessions.retain(|session| self.revoked.is_too_old(&session.login()));
                 LocalResult { closed: end(sessions, CloseReason::Revoked, *after), ..LocalResult::default() }
+            }
+            Command::Renew { user, session, token, issued_at, expires_at, client_id, topics } => {
+                let login = Principal {
+                    client_id: client_id.as_deref().map(Into::into),
+                    token: *token,
+                    issued_at: *issued_at,
+                    expires_at: *expires_at,
+                    topics: topics.clone(),
+                    ..Principal::new(user.clone(), "")
+                };
+                LocalResult { changed: self.renew(session, login), ..LocalResult::default() }
             }
         }
     }
@@ -87,9 +100,9 @@ impl LocalControl {
             };
         }
         if news {
-            let refused = |session: &SessionState| self.revoked.is_revoked(&session.principal);
+            let refused = |session: &SessionState| self.revoked.is_revoked(&session.login());
             for session in self.node.directory.filter(refused) {
-                if let Some(reason) = self.revoked.reason(&session.principal) {
+                if let Some(reason) = self.revoked.reason(&session.login()) {
                     end(vec![session], reason, None);
                 }
             }
@@ -100,18 +113,38 @@ impl LocalControl {
         let mut meant = self.sessions(Some(user));
         meant.retain(|state| session.is_none_or(|session| session == state.id.to_string()));
         // Closing sessions too: their clients may have been asked to reconnect.
-        let tokens: HashSet<TokenHash> =
-            meant.iter().map(|state| state.principal.token).filter(|token| !token.is_of_nothing()).collect();
-        for state in &meant {
-            if tokens.contains(&state.principal.token) {
-                self.revoked.revoke_own(user, state.principal.token, state.principal.expires_at);
-            }
-        }
+        let tokens = self.refuse(user, &meant);
         // Looked up again: a session may have been registered before the tokens were refused.
         let ids: HashSet<_> = meant.iter().map(|state| state.id).collect();
         let mut sessions = self.sessions(Some(user));
-        sessions.retain(|state| ids.contains(&state.id) || tokens.contains(&state.principal.token));
-        LocalResult { closed: end(sessions, CloseReason::Kicked, after), revoked: self.revoked.own_of(user) }
+        sessions.retain(|state| ids.contains(&state.id) || tokens.contains(&state.token()));
+        let closed = end(sessions, CloseReason::Kicked, after);
+        // A login may have been renewed before its session was closed; none is renewed afterwards.
+        self.refuse(user, &meant);
+        LocalResult { closed, revoked: self.revoked.own_of(user), ..LocalResult::default() }
+    }
+
+    /// Refuses the tokens of sessions. Returns them.
+    fn refuse(&self, user: &UserId, sessions: &[Arc<SessionState>]) -> HashSet<TokenHash> {
+        let logins = sessions.iter().map(|session| session.login());
+        let logins: Vec<_> = logins.filter(|login| !login.token.is_of_nothing()).collect();
+        for login in &logins {
+            self.revoked.revoke_own(user, login.token, login.expires_at);
+        }
+        logins.iter().map(|login| login.token).collect()
+    }
+
+    /// Replaces the login of a session of this node. Returns the number of sessions that it changed.
+    fn renew(&self, id: &str, login: Principal) -> usize {
+        let sessions = self.sessions(Some(&login.user));
+        let Some(session) = sessions.iter().find(|session| session.id.to_string() == id) else { return 0 };
+        match renew(&self.node, &self.revoked, session, login) {
+            Ok(()) => 1,
+            Err(error) => {
+                tracing::debug!(session = id, %error, "a login was not renewed");
+                0
+            }
+        }
     }
 
     fn sessions(&self, user: Option<&UserId>) -> Vec<Arc<SessionState>> {
@@ -131,7 +164,7 @@ fn end(mut sessions: Vec<Arc<SessionState>>, reason: CloseReason, after: Option<
 
 impl Control for LocalControl {
     fn dispatch(&self, command: Command) -> BoxFuture<'_, Result<CommandResult, ControlError>> {
-        let LocalResult { closed, .. } = self.apply(&command);
-        Box::pin(async move { Ok(CommandResult { closed, unconfirmed: Vec::new() }) })
+        let LocalResult { closed, changed, .. } = self.apply(&command);
+        Box::pin(async move { Ok(CommandResult { closed, changed, unconfirmed: Vec::new() }) })
     }
 }

@@ -51,7 +51,7 @@ impl LocalPresence {
         OnlineSession {
             session_id: session.id.to_string(),
             transport: session.transport().to_string(),
-            client_id: session.principal.client_id.as_deref().map(str::to_owned),
+            client_id: session.login().client_id.as_deref().map(str::to_owned),
             node: self.name.to_string(),
             since: session.since(),
         }

@@ -4,7 +4,7 @@ use std::{
     fmt,
     hash::{Hash, Hasher},
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use super::{id::SessionId, state::SessionState};
@@ -41,29 +41,35 @@ impl SessionHandle {
         self.0.transport()
     }
 
-    /// The principal that it belongs to.
-    pub fn principal(&self) -> &Principal {
-        &self.0.principal
+    /// The login that it belongs to now: the one that it was opened with, or the last one that it was renewed to
+    /// ([`Hub::renew`](crate::Hub::renew)).
+    pub fn principal(&self) -> Arc<Principal> {
+        self.0.login()
+    }
+
+    /// Time until its login expires; `None` if it never does.
+    pub fn expires_in(&self) -> Option<Duration> {
+        self.0.expires_at().map(|end| end.duration_since(SystemTime::now()).unwrap_or_default())
     }
 
     /// The value of a type in the login's [`Extensions`](crate::auth::Extensions).
-    pub fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
-        self.0.principal.extensions.get()
+    pub fn get<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.0.login().extensions.get_shared()
     }
 
     /// The user.
     pub fn user(&self) -> &UserId {
-        &self.0.principal.user
+        self.0.user()
     }
 
     /// The kind of application, if the login has one.
-    pub fn client_id(&self) -> Option<&str> {
-        self.0.principal.client_id.as_deref()
+    pub fn client_id(&self) -> Option<Arc<str>> {
+        self.0.login().client_id.clone()
     }
 
     /// The hash of the login's token.
     pub fn token(&self) -> TokenHash {
-        self.0.principal.token
+        self.0.token()
     }
 
     /// Time when it was opened.

@@ -17,7 +17,8 @@ use once_cell::race::OnceBox;
 
 use super::id::SessionId;
 use crate::{
-    CloseReason, Position, Principal, Topic, Transport,
+    CloseReason, Position, Principal, Topic, Transport, UserId,
+    auth::TokenHash,
     outbox::{Outbox, OutboxGroup},
     settings::Limits,
     sync::{Mutex, MutexGuard, lock},
@@ -34,13 +35,14 @@ pub(crate) struct SessionState {
     /// user has none.
     number: i64,
     pub(crate) outbox: Outbox,
-    pub(crate) principal: Arc<Principal>,
+    /// The login that it was opened with. Its user stays; the rest may have been renewed since: see [`Self::login`].
+    first: Arc<Principal>,
     pub(crate) id: SessionId,
     pub(crate) opened: Opened,
     /// Time when it was opened, in nanoseconds since 1970.
     since: u64,
-    /// The topics besides `all` and the user's own; few sessions have any.
-    named: OnceBox<Mutex<Vec<Named>>>,
+    /// State that few sessions have.
+    extra: OnceBox<Extra>,
     /// The cursor of its [`Begin`], if `begin_flags` has one.
     begin_epoch: AtomicU64,
     begin_offset: AtomicU64,
@@ -51,6 +53,8 @@ pub(crate) struct SessionState {
     pub(crate) unread: AtomicBool,
     /// Its last heartbeat reported an outage of the bus.
     pub(crate) told_down: AtomicBool,
+    /// Its client was told that its login ends soon.
+    pub(crate) told_expiring: AtomicBool,
     /// It is in its user's topic; changed only under the shard's lock.
     pub(crate) in_own_topic: AtomicBool,
     /// A [`Stage`].
@@ -95,6 +99,10 @@ pub(crate) trait SessionHost: fmt::Debug + Send + Sync {
     /// position, until now. The session reads the log itself until then.
     fn close_after(&self, session: &SessionState, reason: CloseReason, after: Option<Position>);
 
+    /// Replaces a session's login by another one of the same user. Returns the former one; `None` if the session is
+    /// ending.
+    fn renew(&self, session: &SessionState, login: Arc<Principal>) -> Option<Arc<Principal>>;
+
     /// The newest position that the bus has acknowledged to this node.
     fn acknowledged(&self) -> Option<Position>;
 
@@ -137,6 +145,15 @@ pub(crate) struct Named {
     pub(crate) index: u32,
 }
 
+/// State that few sessions have.
+#[derive(Debug, Default)]
+struct Extra {
+    /// The topics besides `all` and the user's own.
+    named: Mutex<Vec<Named>>,
+    /// The login that has replaced the first one.
+    renewed: Mutex<Option<Arc<Principal>>>,
+}
+
 /// Registration of a session in its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -158,36 +175,72 @@ impl SessionState {
         topics.retain(|topic| topic.as_user() != Some((&principal.user).into()));
         topics.sort();
         topics.dedup();
-        let named = OnceBox::new();
+        let extra = OnceBox::new();
         if !topics.is_empty() {
             let topics = topics.into_iter().map(|topic| Named { topic: topic.clone(), index: 0 });
-            named.set(Box::new(Mutex::new(topics.collect()))).ok();
+            extra.set(Box::new(Extra { named: Mutex::new(topics.collect()), ..Extra::default() })).ok();
         }
         Self {
             outbox: Outbox::new(Arc::clone(&kind.outboxes)),
             kind,
             number: principal.user.as_number().unwrap_or(NO_NUMBER),
-            principal,
+            first: principal,
             id: SessionId::random(),
             opened: Opened::default(),
             since: u64::try_from(since).unwrap_or(u64::MAX),
-            named,
+            extra,
             begin_epoch: AtomicU64::default(),
             begin_offset: AtomicU64::default(),
             begin_flags: AtomicU8::default(),
             active: AtomicBool::new(true),
             unread: AtomicBool::default(),
             told_down: AtomicBool::default(),
+            told_expiring: AtomicBool::default(),
             in_own_topic: AtomicBool::new(true),
             stage: AtomicU8::new(Stage::New as u8),
         }
+    }
+
+    /// The user.
+    pub(crate) fn user(&self) -> &UserId {
+        &self.first.user
+    }
+
+    /// The login that it belongs to now.
+    pub(crate) fn login(&self) -> Arc<Principal> {
+        let renewed = self.extra.get().and_then(|extra| lock(&extra.renewed).clone());
+        renewed.unwrap_or_else(|| Arc::clone(&self.first))
+    }
+
+    /// The hash of its login's token.
+    pub(crate) fn token(&self) -> TokenHash {
+        self.with_login(|login| login.token)
+    }
+
+    /// Time when its login expires.
+    pub(crate) fn expires_at(&self) -> Option<SystemTime> {
+        self.with_login(|login| login.expires_at)
+    }
+
+    /// Runs a function on its login, which locks nothing.
+    fn with_login<T>(&self, read: impl FnOnce(&Principal) -> T) -> T {
+        match self.extra.get().map(|extra| lock(&extra.renewed)) {
+            Some(renewed) => read(renewed.as_ref().unwrap_or(&self.first)),
+            None => read(&self.first),
+        }
+    }
+
+    /// Replaces its login by another one of the same user; only under the shard's lock. Returns the former one.
+    pub(crate) fn set_login(&self, login: Arc<Principal>) -> Arc<Principal> {
+        let renewed = lock(&self.extra.get_or_init(Box::default).renewed).replace(login);
+        renewed.unwrap_or_else(|| Arc::clone(&self.first))
     }
 
     /// Returns `true` for a session of the user.
     pub(crate) fn is_of(&self, user: UserRef<'_>) -> bool {
         match user {
             UserRef::Number(number) if number != NO_NUMBER => number == self.number,
-            user => user == (&self.principal.user).into(),
+            user => user == self.user().into(),
         }
     }
 
@@ -248,17 +301,17 @@ impl SessionState {
 
     /// Its topics besides `all` and its user's own, if it has had any.
     pub(crate) fn named(&self) -> Option<MutexGuard<'_, Vec<Named>>> {
-        self.named.get().map(lock)
+        self.extra.get().map(|extra| lock(&extra.named))
     }
 
     /// Like [`Self::named`], but creates the list if there is none.
     pub(crate) fn named_mut(&self) -> MutexGuard<'_, Vec<Named>> {
-        lock(self.named.get_or_init(Box::default))
+        lock(&self.extra.get_or_init(Box::default).named)
     }
 
     /// All of its topics besides `all`, its user's first.
     pub(crate) fn topics(&self) -> Vec<Topic> {
-        let own = self.in_own_topic.load(Ordering::Relaxed).then(|| Topic::user(&self.principal.user));
+        let own = self.in_own_topic.load(Ordering::Relaxed).then(|| Topic::user(self.user()));
         let named = self.named();
         let named = named.iter().flat_map(|named| named.iter()).map(|named| named.topic.clone());
         own.into_iter().chain(named).collect()
@@ -305,7 +358,7 @@ impl fmt::Debug for SessionState {
         f.debug_struct("SessionState")
             .field("id", &self.id)
             .field("transport", &self.transport())
-            .field("user", &self.principal.user)
+            .field("user", self.user())
             .finish_non_exhaustive()
     }
 }

@@ -202,12 +202,11 @@ impl Members {
     /// Adds a session to its user's topic. Returns `true` if it is the only one there.
     pub(super) fn link(&mut self, slot: u32) -> bool {
         let Self { users, sessions, hasher, .. } = self;
-        let user = UserRef::from(&sessions[slot as usize].session.principal.user);
+        let user = UserRef::from(sessions[slot as usize].session.user());
         let found =
             users.find_mut(hasher.hash_one(user), |slot| sessions[*slot as usize].session.is_of(user));
         let Some(first) = found else {
-            let hash =
-                |slot: &u32| hasher.hash_one(UserRef::from(&sessions[*slot as usize].session.principal.user));
+            let hash = |slot: &u32| hasher.hash_one(UserRef::from(sessions[*slot as usize].session.user()));
             users.insert_unique(hash(&slot), slot, hash);
             return true;
         };
@@ -231,7 +230,7 @@ impl Members {
             sessions[before as usize].after = after;
             return false;
         }
-        let user = UserRef::from(&sessions[slot as usize].session.principal.user);
+        let user = UserRef::from(sessions[slot as usize].session.user());
         if let Ok(mut first) = users.find_entry(hasher.hash_one(user), |first| *first == slot) {
             if after == NO_SLOT {
                 first.remove();

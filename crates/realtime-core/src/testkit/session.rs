@@ -113,7 +113,7 @@ impl TestSession {
     /// # Panics
     /// As [`Self::open`].
     pub async fn reconnect(self, hub: &Hub) -> Result<Self, ConnectError> {
-        let (principal, transport) = (self.handle.principal().clone(), self.handle.transport());
+        let (principal, transport) = ((*self.handle.principal()).clone(), self.handle.transport());
         let cursor = self.cursor.map(|cursor| cursor.to_string());
         drop(self);
         Self::open(hub, principal, transport, cursor.as_deref()).await

@@ -40,6 +40,13 @@ pub trait WireFormat: Send + Sync + 'static {
     /// of the bus.
     fn heartbeat(&self, cursor: Option<Position>, bus: BusState) -> Bytes;
 
+    /// Encodes the notice that the session's login ends after `left`, so that the client renews it; `None`, the default,
+    /// if the format has none.
+    fn expiring(&self, left: Duration) -> Option<Bytes> {
+        let _ = left;
+        None
+    }
+
     /// Returns `true` if clients answer the heartbeat, so that a silent one counts as disconnected.
     fn answers_heartbeat(&self) -> bool;
 }

@@ -196,7 +196,7 @@ impl Follower {
             tracing::warn!(id, "skipped a command that this version does not support");
             return;
         };
-        let LocalResult { closed, revoked } = self.shared.local.apply(&command);
+        let LocalResult { closed, changed, revoked } = self.shared.local.apply(&command);
         let refuse = match command {
             // Only this node knows the tokens of its sessions.
             Command::Kick { user, after, .. } if !revoked.is_empty() => {
@@ -204,7 +204,7 @@ impl Follower {
             }
             _ => None,
         };
-        let receipt = Receipt { closed, refuse: None };
+        let receipt = Receipt { closed, changed, refuse: None };
         self.reports.push(Report { id, at: Instant::now(), receipt, refuse });
     }
 

@@ -118,6 +118,9 @@ pub(super) struct Added {
 pub(super) struct Receipt {
     /// Number of sessions that it ended.
     pub(super) closed: usize,
+    /// Number of sessions that it changed; absent from older nodes.
+    #[serde(default)]
+    pub(super) changed: usize,
     /// The id of the command by which this node revoked further tokens on the others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) refuse: Option<String>,

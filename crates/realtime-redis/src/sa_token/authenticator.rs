@@ -131,6 +131,9 @@ impl SaTokenShared {
     /// Finds the token as `StpLogic.getTokenValue` does: a parameter that is not empty hides the header, and either must start
     /// with exactly the prefix.
     fn token<'a>(&self, handshake: &'a Handshake) -> Result<&'a str, LoginRejection> {
+        if handshake.renews().is_some() {
+            return handshake.token().ok_or_else(|| LoginRejection::Missing(self.token_name.clone()));
+        }
         let given = |value: &&str| !value.is_empty();
         let value = handshake.query(&self.token_name).filter(given);
         let value = value.or_else(|| handshake.header(&self.token_name)).filter(given);
