@@ -94,7 +94,9 @@ export class Connection implements AsyncIterable<Message> {
     this.#pingInterval = options.heartbeat ?? 20_000;
     this.#sleepless = this.#platform.wake(() => this.#wake());
     // Handlers that are set right after `connect` miss nothing.
-    queueMicrotask(() => this.#status.state === 'idle' && this.#open());
+    Promise.resolve().then(() => {
+      if (this.#status.state === 'idle') this.#open();
+    });
   }
 
   get status(): Status {
@@ -152,7 +154,7 @@ export class Connection implements AsyncIterable<Message> {
     try {
       const { token } = this.#options;
       if (typeof token === 'string') this.#token = token;
-      else if (!this.#token || isExpired(this.#token, this.#platform.now())) this.#token = await token();
+      else if (!this.#token || isExpired(this.#token, this.#platform)) this.#token = await token();
     } catch (error) {
       if (round === this.#round) this.#retry({ reason: `no token: ${error}`, verdict: 'retry' });
       return;

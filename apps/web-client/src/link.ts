@@ -66,6 +66,12 @@ export function endpoint({ url }: Options, transport: Transport): string | undef
   return typeof url === 'string' ? `${url.replace(/\/$/, '')}/${transport}` : url[transport];
 }
 
+/** Headers of a request with its token; `undefined` when the options have none. */
+export function headersOf({ options, token }: Request): Record<string, string> | undefined {
+  const { headers, tokenName = 'Authorization' } = options;
+  return headers && { [tokenName]: `Bearer ${token.replace(/^Bearer /i, '')}`, ...headers };
+}
+
 /** Address of an endpoint with its query. */
 export function address(
   { options, cursor, token }: Request,

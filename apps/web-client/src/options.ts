@@ -12,7 +12,10 @@ export interface Options {
   token: string | (() => string | Promise<string>);
   /** The kind of application, the claim `clientid` of the token. */
   clientId?: string;
-  /** Headers of event streams. With them the token goes into a header there, too, and not into the URL. */
+  /**
+   * Headers of event streams, and of WebSockets where the platform can. With them the token goes into a header there,
+   * too, and not into the URL.
+   */
   headers?: Record<string, string>;
   /** Transports in order of preference. Default `['websocket', 'sse']`. */
   transports?: Transport[];
@@ -40,11 +43,16 @@ export interface Options {
   dial?: Dial;
 }
 
-/** Sockets, requests, timers and chance. What is absent is taken from the global object. */
+/** Sockets, requests, timers, chance and codecs. What is absent is taken from the global object. */
 export interface Dial {
-  WebSocket?: new (url: string, protocols: string[]) => SocketLike;
+  WebSocket?: new (url: string, protocols: string[], init?: { headers: Record<string, string> }) => SocketLike;
+  /** Whether this `WebSocket` takes headers, which a browser's does not: `headers` are for both transports then. */
+  socketHeaders?: boolean;
   EventSource?: new (url: string) => EventSourceLike;
   fetch?: (url: string, init: RequestInit) => Promise<Response>;
+  AbortController?: new () => Pick<AbortController, 'abort' | 'signal'>;
+  TextDecoder?: new () => Pick<TextDecoder, 'decode'>;
+  atob?: (base64: string) => string;
   setTimeout?: (run: () => void, ms: number) => unknown;
   clearTimeout?: (timer: any) => void;
   /** Milliseconds since 1970. */
@@ -74,8 +82,9 @@ export interface EventSourceLike {
   close(): void;
 }
 
-export type Platform = Required<Omit<Dial, 'WebSocket' | 'EventSource' | 'fetch'>> &
-  Pick<Dial, 'WebSocket' | 'EventSource' | 'fetch'>;
+type Optional = 'WebSocket' | 'socketHeaders' | 'EventSource' | 'fetch';
+
+export type Platform = Required<Omit<Dial, Optional>> & Pick<Dial, Optional>;
 
 /** The given parts and the global object's in place of the others. */
 export function platform(dial: Dial = {}): Platform {
@@ -84,6 +93,9 @@ export function platform(dial: Dial = {}): Platform {
     WebSocket: g.WebSocket,
     EventSource: g.EventSource,
     fetch: g.fetch && ((url, init) => g.fetch(url, init)),
+    AbortController: g.AbortController,
+    TextDecoder: g.TextDecoder,
+    atob: base64 => g.atob(base64),
     setTimeout: (run, ms) => g.setTimeout(run, ms),
     clearTimeout: timer => g.clearTimeout(timer),
     now: () => Date.now(),

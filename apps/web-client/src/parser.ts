@@ -16,7 +16,7 @@ export interface Block {
  */
 export class EventParser {
   /** Decodes UTF-8 over chunks, and drops a byte order mark. */
-  readonly #decoder = new TextDecoder();
+  readonly #decoder: Pick<TextDecoder, 'decode'>;
   readonly #deliver: (block: Block) => void;
   #line = '';
   #afterCr = false;
@@ -24,8 +24,9 @@ export class EventParser {
   #block: Block = { event: '' };
   #blank = true;
 
-  constructor(deliver: (block: Block) => void) {
+  constructor(deliver: (block: Block) => void, decoder: Pick<TextDecoder, 'decode'> = new TextDecoder()) {
     this.#deliver = deliver;
+    this.#decoder = decoder;
   }
 
   push(bytes: Uint8Array): void {

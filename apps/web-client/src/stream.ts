@@ -1,11 +1,11 @@
 import { type End, verdictOfStatus } from './end.js';
-import { address, type Link, type Request, type Sink } from './link.js';
+import { address, headersOf, type Link, type Request, type Sink } from './link.js';
 import { type Block, EventParser } from './parser.js';
 
 /** Opens an event stream that is read with `fetch`. */
 export function openStream(request: Request, sink: Sink): Link {
-  const { options, platform, token } = request;
-  const abort = new AbortController();
+  const { platform } = request;
+  const abort = new platform.AbortController();
   let retry: number | undefined;
   let live = false;
   let broken = true;
@@ -44,11 +44,11 @@ export function openStream(request: Request, sink: Sink): Link {
     }
   };
   const run = async () => {
-    const { headers, tokenName = 'Authorization' } = options;
+    const headers = headersOf(request);
     const response = await platform.fetch!(address(request, 'sse', !headers), {
       headers: {
         Accept: 'text/event-stream',
-        ...(headers && { [tokenName]: `Bearer ${token.replace(/^Bearer /i, '')}`, ...headers }),
+        ...headers,
       },
       cache: 'no-store',
       signal: abort.signal,
@@ -57,7 +57,7 @@ export function openStream(request: Request, sink: Sink): Link {
       end(await refusal(response, platform.now()));
       return;
     }
-    const parser = new EventParser(take);
+    const parser = new EventParser(take, new platform.TextDecoder());
     const reader = response.body!.getReader();
     for (;;) {
       const { value, done } = await reader.read();

@@ -1,14 +1,16 @@
 import { verdictOfClose } from './end.js';
-import { address, type Link, type Request, type Sink } from './link.js';
+import { address, headersOf, type Link, type Request, type Sink } from './link.js';
 
 /** Opens a WebSocket that speaks `realtime.v1`. */
 export function openWebSocket(request: Request, sink: Sink): Link {
+  const { platform, options } = request;
   const token = request.token.replace(/^Bearer /i, '');
+  const headers = platform.socketHeaders ? headersOf(request) : undefined;
   // Only the characters of an HTTP token may stand in a subprotocol.
-  const asProtocol = request.options.websocketToken !== 'query' && /^[\w!#$%&'*+.^`|~-]+$/.test(token);
-  const url = address(request, 'websocket', !asProtocol).replace(/^http/, 'ws');
+  const asProtocol = !headers && options.websocketToken !== 'query' && /^[\w!#$%&'*+.^`|~-]+$/.test(token);
+  const url = address(request, 'websocket', !headers && !asProtocol).replace(/^http/, 'ws');
   const protocols = ['realtime.v1', ...(asProtocol ? [`bearer.${token}`] : [])];
-  const socket = new request.platform.WebSocket!(url, protocols);
+  const socket = new platform.WebSocket!(url, protocols, headers && { headers });
   const send = (frame: object) => socket.send(JSON.stringify(frame));
   const close = () => {
     socket.onmessage = socket.onclose = null;
@@ -35,7 +37,7 @@ export function openWebSocket(request: Request, sink: Sink): Link {
           id: frame.id ?? null,
           event: frame.event,
           data: frame.data ?? '',
-          ...(frame.base64 === undefined ? {} : { bytes: bytes(frame.base64) }),
+          ...(frame.base64 === undefined ? {} : { bytes: bytes(platform.atob(frame.base64)) }),
         });
         break;
       case 'gap':
@@ -71,6 +73,6 @@ export function openWebSocket(request: Request, sink: Sink): Link {
   };
 }
 
-function bytes(base64: string): Uint8Array {
-  return Uint8Array.from(atob(base64), character => character.charCodeAt(0));
+function bytes(binary: string): Uint8Array {
+  return Uint8Array.from(binary, character => character.charCodeAt(0));
 }

@@ -18,6 +18,7 @@ after(async () => {
 const WAYS = {
   websocket: { transports: ['websocket'] },
   'websocket with the token in the query': { transports: ['websocket'], websocketToken: 'query' },
+  'websocket with headers': { transports: ['websocket'], headers: { 'X-Of-The-Test': 'yes' }, dial: { socketHeaders: true } },
   'fetch stream': { transports: ['sse'] },
   'fetch stream with headers': { transports: ['sse'], headers: { 'X-Of-The-Test': 'yes' } },
   EventSource: { transports: ['sse'], sse: 'eventsource' },
