@@ -1,8 +1,7 @@
 import { StoredCursor, order } from './cursor.js';
 import type { End } from './end.js';
-import { openEventSource } from './eventsource.js';
 import { Inbox } from './inbox.js';
-import { type Bus, type Gap, type Link, type Message, type Sink, endpoint } from './link.js';
+import { type Bus, type Gap, type Link, type Message, type Open, type Sink, type Topics, endpoint } from './link.js';
 import { type Options, type Platform, type Transport, defaultStorage, platform } from './options.js';
 import { openStream } from './stream.js';
 import { isExpired } from './token.js';
@@ -15,6 +14,8 @@ export interface Status {
    */
   state: 'idle' | 'connecting' | 'live' | 'waiting' | 'refused' | 'closed';
   transport?: Transport;
+  /** Whether the connection is another tab's. */
+  shared?: boolean;
   /** Time of the next attempt, in ms since 1970; absent while an `EventSource` reconnects by itself. */
   until?: number;
   /** Close code of the WebSocket or HTTP status of the event stream that has ended. */
@@ -29,13 +30,23 @@ export type EventOf<E extends string> = E extends 'gap'
     ? Status
     : E extends 'bus'
       ? Bus
-      : Message;
+      : E extends 'topics'
+        ? Topics
+        : Message;
+
 
 interface Attempt {
   transport: Transport;
   /** The cursor that it began behind. */
   cursor: string | null;
+  /** The topics that it has asked for. */
+  topics: string[];
+  granted: Set<string>;
+  /** Whether it is an attempt at another tab's connection. */
+  shared: boolean;
   link?: Link;
+  /** Ends it for a reason of its own or of this side. */
+  fail(end: End): void;
   /** When its session began, and when something came last. */
   liveAt?: number;
   heardAt: number;
@@ -56,7 +67,7 @@ export class Connection implements AsyncIterable<Message> {
   #pingInterval: number;
 
   #attempt: Attempt | undefined;
-  /** Attempt at the preferred transport beside a live one. */
+  /** Attempt beside a live one: at the preferred transport, with other topics or another token, or at another tab's. */
   #trial: Attempt | undefined;
   #trialTimer: unknown;
   #trials = 0;
@@ -70,6 +81,11 @@ export class Connection implements AsyncIterable<Message> {
   /** Failures in a row to open the preferred transport. */
   #unopened = 0;
   #token: string | undefined;
+  /** How many want each topic. */
+  readonly #wanted = new Map<string, number>();
+  /** When the cursor was last moved by something that came. */
+  #upTo: number | null = null;
+  #sharing = false;
   /** The token that was refused, once another one has been asked for. */
   #refused: string | undefined;
 
@@ -79,7 +95,7 @@ export class Connection implements AsyncIterable<Message> {
     this.#transports = (options.transports ?? ['websocket', 'sse']).filter(
       transport =>
         endpoint(options, transport) &&
-        (transport === 'websocket' ? this.#platform.WebSocket : this.#platform.fetch || this.#platform.EventSource),
+        (transport === 'websocket' ? this.#platform.WebSocket : this.#platform.fetch || options.sse),
     );
     if (!this.#transports.length) throw new Error('realtime: no transport has an address and is supported here');
     const { url, name = '', storage = defaultStorage() } = options;
@@ -92,6 +108,7 @@ export class Connection implements AsyncIterable<Message> {
       }, 0),
     );
     this.#pingInterval = options.heartbeat ?? 20_000;
+    this.subscribe(...(options.topics ?? []));
     this.#sleepless = this.#platform.wake(() => this.#wake());
     // Handlers that are set right after `connect` miss nothing.
     Promise.resolve().then(() => {
@@ -113,14 +130,43 @@ export class Connection implements AsyncIterable<Message> {
     return this.#inbox.duplicates;
   }
 
+  /** The topics that were asked for and granted. */
+  get topics(): string[] {
+    return [...(this.#attempt?.granted ?? [])];
+  }
+
   /**
    * Calls a handler with each message of an event, with all messages (`*`), gaps (`gap`), states of the connection
-   * (`status`) or of the bus behind it (`bus`). Returns what ends that.
+   * (`status`) or of the bus behind it (`bus`), and with what the server says to topics (`topics`). With a topic, with its
+   * messages only, and the topic is subscribed to meanwhile. Returns what ends that.
    */
-  on<E extends string>(event: E, handler: (value: EventOf<E>) => void): () => void {
-    const off = this.#inbox.on(event, handler);
+  on<E extends string>(event: E, handler: (value: EventOf<E>) => void, topic?: string): () => void {
+    const end = topic === undefined ? undefined : this.subscribe(topic);
+    const off = this.#inbox.on(event, end ? value => value.topic === topic && handler(value) : handler);
     for (const name of this.#inbox.events) this.#attempt?.link?.listen?.(name);
-    return off;
+    return () => {
+      off();
+      end?.();
+    };
+  }
+
+  /** Asks for topics until the returned function is called. A topic that several ask for stays until the last one ends. */
+  subscribe(...topics: string[]): () => void {
+    const count = (by: number) => {
+      for (const topic of topics) {
+        const wanted = (this.#wanted.get(topic) ?? 0) + by;
+        if (wanted) this.#wanted.set(topic, wanted);
+        else this.#wanted.delete(topic);
+      }
+      // All changes of a turn at once.
+      Promise.resolve().then(() => this.#sync());
+    };
+    count(1);
+    let on = true;
+    return () => {
+      if (on) count(-1);
+      on = false;
+    };
   }
 
   /** The messages that come from now on. */
@@ -152,9 +198,7 @@ export class Connection implements AsyncIterable<Message> {
     this.#set({ state: 'connecting', transport });
     if (round !== this.#round) return;
     try {
-      const { token } = this.#options;
-      if (typeof token === 'string') this.#token = token;
-      else if (!this.#token || isExpired(this.#token, this.#platform)) this.#token = await token();
+      if (!this.#token || isExpired(this.#token, this.#platform)) this.#token = await this.#ask();
     } catch (error) {
       if (round === this.#round) this.#retry({ reason: `no token: ${error}`, verdict: 'retry' });
       return;
@@ -167,53 +211,114 @@ export class Connection implements AsyncIterable<Message> {
     this.#dial(transport, false);
   }
 
+  /** A token, in time. */
+  #ask(): string | Promise<string> {
+    const { token } = this.#options;
+    if (typeof token === 'string') return token;
+    let timer: unknown;
+    const late = (_: unknown, reject: (reason: string) => void) => {
+      timer = this.#platform.setTimeout(() => reject('no answer'), TOKEN_LIMIT);
+    };
+    return Promise.race([token(), new Promise<string>(late)]).finally(() => this.#platform.clearTimeout(timer));
+  }
+
+  /** Brings a live session another token. */
+  async #refresh(attempt: Attempt): Promise<void> {
+    if (typeof this.#options.token === 'string') return;
+    // Where there is none, the session's end asks again.
+    const token = await Promise.resolve(this.#ask()).catch(() => '');
+    if (attempt !== this.#attempt || !token || token === this.#token) return;
+    this.#token = token;
+    if (attempt.link?.refresh) attempt.link.refresh(token);
+    else this.#redial();
+  }
+
+  /** Makes the topics of the live session those that are wanted. */
+  #sync(): void {
+    const attempt = this.#attempt;
+    if (this.#status.state !== 'live' || !attempt || this.#trial) return;
+    const wanted = [...this.#wanted.keys()];
+    const added = wanted.filter(topic => !attempt.topics.includes(topic));
+    const removed = attempt.topics.filter(topic => !this.#wanted.has(topic));
+    if (!added.length && !removed.length) return;
+    if (!attempt.link?.topics) {
+      this.#redial();
+      return;
+    }
+    for (const topic of removed) attempt.granted.delete(topic);
+    attempt.topics = wanted;
+    attempt.link.topics(added, removed);
+  }
+
+  /** Opens a session beside the live one, which takes its place. Returns whether it can now. */
+  #redial(other?: Open): boolean {
+    const can = this.#status.state === 'live' && !this.#trial;
+    if (can) this.#dial(this.#attempt!.transport, true, other);
+    return can;
+  }
+
   /** Begins to open a session, which is told to the attempt's own sink while the attempt counts. */
-  #dial(transport: Transport, trial: boolean): void {
+  #dial(transport: Transport, trial: boolean, other?: Open): void {
     const { setTimeout, now } = this.#platform;
     const { cursor, events } = this.#inbox;
-    const attempt: Attempt = { transport, cursor, heardAt: now() };
-    if (trial) this.#trial = attempt;
-    else this.#attempt = attempt;
-    const counts = () => attempt === this.#attempt || attempt === this.#trial;
+    const topics = [...this.#wanted.keys()];
+    const inbox = this.#inbox;
+    const mine = () => attempt === this.#attempt;
+    const moved = (_: void) => {
+      this.#upTo = now();
+    };
+    const counts = () => mine() || attempt === this.#trial;
     const fail = (end: End) => {
       if (!counts()) return;
       this.#release(attempt);
       if (attempt === this.#trial) {
         this.#trial = undefined;
-        this.#planTrial();
-      } else {
-        this.#attempt = undefined;
-        this.#ended(attempt, end);
+        if (other || transport !== this.#attempt!.transport) {
+          this.#planTrial();
+          this.#sync();
+          return;
+        }
+        this.#release(this.#attempt!);
       }
+      this.#attempt = undefined;
+      this.#ended(attempt, end);
     };
+    const shared = !!other;
+    const attempt: Attempt = { transport, cursor, topics, granted: new Set(), shared, heardAt: now(), fail };
+    if (trial) this.#trial = attempt;
+    else this.#attempt = attempt;
     const sink: Sink = {
-      live: (cursor, pingInterval) => counts() && this.#live(attempt, cursor, pingInterval),
+      live: cursor => counts() && this.#live(attempt, cursor),
+      told: ({ pingInterval, subscribed, refused = [] }) => {
+        this.#pingInterval = pingInterval ?? this.#pingInterval;
+        if (!mine() || !subscribed) return;
+        for (const topic of subscribed) attempt.granted.add(topic);
+        this.#inbox.emit('topics', { subscribed, refused });
+      },
       broken: () => {
-        if (attempt !== this.#attempt) return;
+        if (!mine()) return;
         this.#set({ state: 'waiting', transport, reason: 'broken off' });
-        this.#limit(attempt, fail);
+        this.#limit(attempt);
       },
       heard: () => {
         attempt.heardAt = now();
         this.#platform.clearTimeout(attempt.pinged);
         attempt.pinged = undefined;
       },
-      message: message => attempt === this.#attempt && this.#inbox.message(message),
-      gap: gap => attempt === this.#attempt && this.#inbox.gap(gap, attempt.cursor),
-      cursor: cursor => attempt === this.#attempt && this.#inbox.advance(cursor),
-      bus: downSince => attempt === this.#attempt && this.#inbox.bus(downSince),
+      message: message => mine() && moved(inbox.message(message)),
+      gap: (gap, begun = cursor) =>
+        mine() && moved(inbox.gap({ ...gap, since: gap.since ?? this.#upTo }, begun)),
+      cursor: cursor => mine() && moved(inbox.advance(cursor)),
+      expiring: () => mine() && this.#refresh(attempt),
+      unrefreshed: () => mine() && this.#redial(),
+      bus: downSince => mine() && inbox.bus(downSince),
       end: fail,
     };
-    this.#limit(attempt, fail);
-    const open =
-      transport === 'websocket'
-        ? openWebSocket
-        : this.#platform.fetch && (this.#options.sse !== 'eventsource' || !this.#platform.EventSource)
-          ? openStream
-          : openEventSource;
+    this.#limit(attempt);
+    const open = other ?? (transport === 'websocket' ? openWebSocket : (this.#options.sse ?? openStream));
     try {
       attempt.link = open(
-        { platform: this.#platform, options: this.#options, token: this.#token!, cursor, events },
+        { platform: this.#platform, options: this.#options, token: this.#token!, cursor, topics, events },
         sink,
       );
     } catch (error) {
@@ -222,15 +327,15 @@ export class Connection implements AsyncIterable<Message> {
   }
 
   /** Gives an attempt so long to begin its session. A server may take 5 s to tell where it begins. */
-  #limit(attempt: Attempt, fail: (end: End) => void): void {
+  #limit(attempt: Attempt): void {
     this.#platform.clearTimeout(attempt.timer);
     attempt.timer = this.#platform.setTimeout(
-      () => fail({ reason: 'no answer', verdict: 'retry', stale: true }),
+      () => attempt.fail({ reason: 'no answer', verdict: 'retry', stale: true }),
       OPEN_LIMIT,
     );
   }
 
-  #live(attempt: Attempt, cursor: string | null, pingInterval?: number): void {
+  #live(attempt: Attempt, cursor: string | null): void {
     if (attempt === this.#trial) {
       // Begun in a history that has ended meanwhile: what it replays cannot be told from what is known.
       const { cursor: known } = this.#inbox;
@@ -245,12 +350,25 @@ export class Connection implements AsyncIterable<Message> {
     }
     const { transport } = attempt;
     attempt.liveAt = this.#platform.now();
-    this.#pingInterval = pingInterval ?? this.#pingInterval;
     if (transport === this.#transports[0]) this.#unopened = this.#trials = 0;
     else this.#planTrial();
     this.#inbox.advance(cursor);
     this.#watch(attempt);
-    this.#set({ state: 'live', transport });
+    this.#set({ state: 'live', transport, ...(attempt.shared && { shared: true }) });
+    this.#sync();
+    this.#share(attempt);
+  }
+
+  /** Lets the tabs of one login have one connection. */
+  #share({ transport, link }: Attempt): void {
+    const { shared = 'auto' } = this.#options;
+    if (!shared || this.#sharing || link?.listen || !globalThis.navigator?.locks) return;
+    if (shared !== true && transport !== 'sse') return;
+    this.#sharing = true;
+    import('./tabs.js').then(
+      ({ share }) => share(this, this.#options, this.#platform, this.#token!, open => this.#redial(open)),
+      error => console.warn('realtime: tabs do not share a connection:', error),
+    );
   }
 
   /** Redials when nothing has come for longer than heartbeats take. */
@@ -262,16 +380,9 @@ export class Connection implements AsyncIterable<Message> {
     const limit = this.#pingInterval + SLACK;
     const silent = now() - attempt.heardAt;
     // A clock that was put back says nothing about the silence.
-    if (silent >= limit) this.#silent(attempt);
+    if (silent >= limit) attempt.fail({ reason: 'silence', verdict: 'retry' });
     else attempt.timer = setTimeout(() => this.#watch(attempt), silent < 0 ? limit : limit - silent);
     if (silent < 0) attempt.heardAt = now();
-  }
-
-  #silent(attempt: Attempt): void {
-    if (attempt !== this.#attempt) return;
-    this.#release(attempt);
-    this.#attempt = undefined;
-    this.#ended(attempt, { reason: 'silence', verdict: 'retry' });
   }
 
   #wake(): void {
@@ -326,9 +437,11 @@ export class Connection implements AsyncIterable<Message> {
 
   #planTrial(): void {
     this.#platform.clearTimeout(this.#trialTimer);
+    if (this.#attempt?.transport === this.#transports[0]) return;
     const after = (this.#options.upgradeAfter ?? 60_000) * Math.min(10, 2 ** this.#trials++);
     this.#trialTimer = this.#platform.setTimeout(() => {
-      if (this.#status.state === 'live') this.#dial(this.#transports[0]!, true);
+      if (this.#trial) this.#planTrial();
+      else if (this.#status.state === 'live') this.#dial(this.#transports[0]!, true);
     }, after);
   }
 
@@ -354,15 +467,11 @@ export class Connection implements AsyncIterable<Message> {
   }
 
   #finish(status: Status): void {
-    if (this.#over) return;
+    if (/closed|refused/.test(this.#status.state)) return;
     this.#drop();
     this.#sleepless();
     this.#set(status);
     this.#inbox.readers.close();
-  }
-
-  get #over(): boolean {
-    return this.#status.state === 'closed' || this.#status.state === 'refused';
   }
 
   #set(status: Status): void {
@@ -373,6 +482,8 @@ export class Connection implements AsyncIterable<Message> {
 
 /** Milliseconds: for the beginning of a session. */
 const OPEN_LIMIT = 10_000;
+/** Milliseconds for a token, which a user may have to log in for. */
+const TOKEN_LIMIT = 30_000;
 /** Milliseconds that a heartbeat may be late. */
 const SLACK = 5000;
 /** Milliseconds for an answer after waking up. */

@@ -23,7 +23,7 @@ export function verdictOfClose(code: number, bye?: { reason: string; retry: numb
   if (code === 4401 || bye?.reason === 'token-expired' || bye?.reason === 'revoked') return 'token';
   if (bye && bye.retry !== null) return 'retry';
   if (code === 1000) return 'closed';
-  if (bye || FINAL.has(code) || (code >= 4000 && code !== 4408 && code !== 4429)) return 'refused';
+  if (bye || (/^(100[23789]|4)/.test(`${code}`) && code !== 4408 && code !== 4429)) return 'refused';
   return 'retry';
 }
 
@@ -32,5 +32,3 @@ export function verdictOfStatus(status: number): Verdict {
   if (status === 401) return 'token';
   return status === 204 || status === 403 ? 'refused' : 'retry';
 }
-
-const FINAL = new Set([1002, 1003, 1007, 1008, 1009]);

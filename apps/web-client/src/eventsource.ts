@@ -1,11 +1,14 @@
 import { address, type Link, type Request, type Sink } from './link.js';
+import { TOLD, tell } from './told.js';
 
 /**
- * Opens a native `EventSource`, which reconnects by itself after the server's `retry`. It shows neither heartbeats nor
- * statuses, and events only to who asked for them by name.
+ * Reader of event streams by a native `EventSource`, for the option `sse`. It reconnects by itself after the server's
+ * `retry`. It shows neither heartbeats nor statuses nor topics, and events only to who asked for them by name.
  */
-export function openEventSource(request: Request, sink: Sink): Link {
-  const source = new request.platform.EventSource!(address(request, 'sse', true));
+export function eventSource(request: Request, sink: Sink): Link {
+  const EventSource = request.options.dial?.EventSource ?? globalThis.EventSource;
+  const source = new EventSource(address(request, 'sse', true));
+  const teller = tell(request, sink);
   const names = new Set<string>();
   let last = request.cursor ?? '';
 
@@ -15,13 +18,7 @@ export function openEventSource(request: Request, sink: Sink): Link {
     names.add(event);
     source.addEventListener(event, ({ data, lastEventId }: { data: string; lastEventId: string }) => {
       sink.heard();
-      if (event === 'gap') {
-        const { reason, spread = 0 } = JSON.parse(data);
-        sink.gap({ reason, cursor: lastEventId || null, spread });
-      } else if (event === 'realtime.bus') {
-        sink.cursor(lastEventId);
-        sink.bus(JSON.parse(data).downSince);
-      } else {
+      if (!teller.take(event, data, lastEventId || null)) {
         // A message without an id of its own comes with the one before it.
         sink.message({ id: lastEventId === last ? null : lastEventId || null, event, data });
       }
@@ -29,7 +26,7 @@ export function openEventSource(request: Request, sink: Sink): Link {
     });
   };
 
-  for (const event of ['message', 'gap', 'realtime.bus', ...request.events]) listen(event);
+  for (const event of ['message', ...TOLD, ...request.events]) listen(event);
   source.onopen = () => {
     sink.heard();
     sink.live(null);
@@ -42,6 +39,7 @@ export function openEventSource(request: Request, sink: Sink): Link {
   };
   return {
     listen,
+    refresh: teller.refresh,
     close: () => source.close(),
   };
 }

@@ -96,4 +96,4 @@ export class Inbox {
 }
 
 /** Names of events that are no messages. */
-const OWN = new Set(['gap', 'status', 'bus', '*']);
+const OWN = new Set(['gap', 'status', 'bus', 'topics', '*']);

@@ -11,5 +11,5 @@ export function connect(options: Options): Connection {
 
 export type { Connection, EventOf, Status } from './connection.js';
 export type { CursorStorage } from './cursor.js';
-export type { Bus, Gap, Message } from './link.js';
+export type { Bus, Gap, Link, Message, Open, Request, Sink, Topics } from './link.js';
 export type { Dial, EventSourceLike, Options, SocketLike, Transport } from './options.js';

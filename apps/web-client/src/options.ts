@@ -1,4 +1,5 @@
 import type { CursorStorage } from './cursor.js';
+import type { Open } from './link.js';
 
 export type Transport = 'websocket' | 'sse';
 
@@ -6,10 +7,12 @@ export interface Options {
   /** Address of the endpoints' folder, such as `https://example.com/resource`, or of each endpoint. */
   url: string | { websocket?: string; sse?: string };
   /**
-   * The token, or a function that gets one. The function is asked at the first attempt, and again when the server no
-   * longer takes the last one.
+   * The token, or a function that gets one within 30 s. The function is asked at the first attempt, again before the
+   * login ends, and when the server no longer takes the last one.
    */
   token: string | (() => string | Promise<string>);
+  /** Topics that are asked for at every connect. */
+  topics?: string[];
   /** The kind of application, the claim `clientid` of the token. */
   clientId?: string;
   /**
@@ -23,8 +26,8 @@ export interface Options {
   tokenName?: string;
   /** Where a WebSocket's token goes: as subprotocol (default, kept out of logs) or into the query. */
   websocketToken?: 'protocol' | 'query';
-  /** How event streams are read. Default `fetch`, and `eventsource` where there is no fetch. */
-  sse?: 'fetch' | 'eventsource';
+  /** Reader of event streams in place of `fetch`: `eventSource` of `@realtime/client/eventsource`. */
+  sse?: Open;
   /** Cursor to begin behind. It beats the stored one. */
   cursor?: string;
   /** Where the cursor survives a reload. Default `sessionStorage`, where there is one; `null` for nowhere. */
@@ -37,6 +40,11 @@ export interface Options {
   heartbeat?: number;
   /** Milliseconds on another transport until the preferred one is tried again; doubles up to ten times. Default 60000. */
   upgradeAfter?: number;
+  /**
+   * Whether the tabs of one login share one connection. `auto`, the default: over event streams on HTTP/1.1, where a
+   * browser has six connections for all its tabs. `true`: over any transport.
+   */
+  shared?: boolean | 'auto';
   /** Messages that a reader may lie behind before its iteration fails. Default 10000. */
   maxBehind?: number;
   /** The platform, where it is no browser. */
@@ -82,16 +90,15 @@ export interface EventSourceLike {
   close(): void;
 }
 
-type Optional = 'WebSocket' | 'socketHeaders' | 'EventSource' | 'fetch';
+type Optional = 'WebSocket' | 'socketHeaders' | 'fetch';
 
-export type Platform = Required<Omit<Dial, Optional>> & Pick<Dial, Optional>;
+export type Platform = Required<Omit<Dial, Optional | 'EventSource'>> & Pick<Dial, Optional>;
 
 /** The given parts and the global object's in place of the others. */
 export function platform(dial: Dial = {}): Platform {
   const g = globalThis;
   return {
     WebSocket: g.WebSocket,
-    EventSource: g.EventSource,
     fetch: g.fetch && ((url, init) => g.fetch(url, init)),
     AbortController: g.AbortController,
     TextDecoder: g.TextDecoder,
@@ -116,13 +123,9 @@ export function defaultStorage(): CursorStorage | null {
 
 function wake(awake: () => void): () => void {
   if (typeof document === 'undefined') return () => {};
-  const visible = () => document.visibilityState === 'visible' && awake();
-  addEventListener('online', awake);
-  addEventListener('pageshow', awake);
-  document.addEventListener('visibilitychange', visible);
-  return () => {
-    removeEventListener('online', awake);
-    removeEventListener('pageshow', awake);
-    document.removeEventListener('visibilitychange', visible);
-  };
+  const abort = new AbortController();
+  addEventListener('online', awake, abort);
+  addEventListener('pageshow', awake, abort);
+  document.addEventListener('visibilitychange', () => document.hidden || awake(), abort);
+  return () => abort.abort();
 }

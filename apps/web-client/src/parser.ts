@@ -5,6 +5,8 @@ export interface Block {
   data?: string;
   /** The `id` of this very block, not an inherited one. */
   id?: string;
+  /** The topic of a message to a single one; other parsers leave the field out. */
+  topic?: string;
   retry?: number;
   /** The last comment. */
   comment?: string;
@@ -55,7 +57,7 @@ export class EventParser {
     const value = colon < 0 ? '' : line.slice(colon + (line[colon + 1] === ' ' ? 2 : 1));
     if (field === '') this.#block.comment = value;
     else if (field === 'data') this.#data.push(value);
-    else if (field === 'event') this.#block.event = value;
+    else if (field === 'event' || field === 'topic') this.#block[field] = value;
     else if (field === 'id' && !value.includes('\0')) this.#block.id = value;
     else if (field === 'retry' && /^\d+$/.test(value)) this.#block.retry = +value;
     else return;

@@ -8,6 +8,14 @@ interface Waiting {
   before: string | null;
 }
 
+interface Reader {
+  /** The first message that it is not through with. */
+  pending(): Waiting | undefined;
+  push(waiting: Waiting): void;
+  /** Lets it come to its end. */
+  close(): void;
+}
+
 /** Iterations over the messages of a connection, each with a queue of its own. */
 export class Readers {
   readonly #limit: number;
@@ -24,11 +32,58 @@ export class Readers {
 
   /** A new iteration: over what comes from now on. */
   open(): AsyncIterableIterator<Message> {
-    const reader = new Reader(this.#limit, () => this.#moved());
-    reader.onReturn = () => this.#readers.delete(reader);
-    if (this.#closed) reader.close();
-    else this.#readers.add(reader);
-    return reader;
+    const limit = this.#limit;
+    const moved = this.#moved;
+    const readers = this.#readers;
+    let queue: Waiting[] = [];
+    /** The message that the loop's body has. */
+    let taken: Waiting | undefined;
+    let wanted: ((result: IteratorResult<Message>) => void)[] = [];
+    let closed = this.#closed;
+    let overrun = false;
+
+    const reader: Reader = {
+      pending: () => taken ?? queue[0],
+      push(waiting) {
+        if (closed) return;
+        const want = wanted.shift();
+        if (want) {
+          taken = waiting;
+          want({ value: waiting.message, done: false });
+        } else if (queue.length < limit) queue.push(waiting);
+        else overrun = closed = true;
+      },
+      close() {
+        closed = true;
+        for (const want of wanted) want({ value: undefined, done: true });
+        wanted = [];
+      },
+    };
+    readers.add(reader);
+
+    return {
+      async next() {
+        taken = queue.shift();
+        moved();
+        if (taken) return { value: taken.message, done: false };
+        if (overrun) {
+          readers.delete(reader);
+          throw new Error(`realtime: the reader was ${limit} messages behind`);
+        }
+        return closed ? this.return!() : new Promise(want => wanted.push(want));
+      },
+      async return() {
+        taken = undefined;
+        queue = [];
+        reader.close();
+        readers.delete(reader);
+        moved();
+        return { value: undefined, done: true };
+      },
+      [Symbol.asyncIterator]() {
+        return this;
+      },
+    };
   }
 
   push(message: Message, before: string | null): void {
@@ -39,7 +94,8 @@ export class Readers {
   /** Cursor in front of the first message that a reader is not through with; `undefined` when there is none. */
   behind(): string | null | undefined {
     let first: Waiting | undefined;
-    for (const { pending } of this.#readers) {
+    for (const reader of this.#readers) {
+      const pending = reader.pending();
       if (pending && (!first || pending.number < first.number)) first = pending;
     }
     return first?.before;
@@ -49,78 +105,5 @@ export class Readers {
   close(): void {
     this.#closed = true;
     for (const reader of this.#readers) reader.close();
-  }
-}
-
-class Reader implements AsyncIterableIterator<Message> {
-  readonly #limit: number;
-  readonly #moved: () => void;
-  #queue: Waiting[] = [];
-  #head = 0;
-  /** The message that the loop's body has. */
-  #taken: Waiting | undefined;
-  #wanted: ((result: IteratorResult<Message>) => void)[] = [];
-  #closed = false;
-  #overrun = false;
-  onReturn = () => {};
-
-  constructor(limit: number, moved: () => void) {
-    this.#limit = limit;
-    this.#moved = moved;
-  }
-
-  get pending(): Waiting | undefined {
-    return this.#taken ?? this.#queue[this.#head];
-  }
-
-  push(waiting: Waiting): void {
-    if (this.#closed) return;
-    const wanted = this.#wanted.shift();
-    if (wanted) {
-      this.#taken = waiting;
-      wanted({ value: waiting.message, done: false });
-    } else if (this.#queue.length - this.#head < this.#limit) {
-      this.#queue.push(waiting);
-    } else {
-      this.#overrun = this.#closed = true;
-    }
-  }
-
-  close(): void {
-    this.#closed = true;
-    for (const wanted of this.#wanted.splice(0)) wanted({ value: undefined, done: true });
-  }
-
-  async next(): Promise<IteratorResult<Message>> {
-    this.#taken = this.#queue[this.#head];
-    if (this.#taken) {
-      if (++this.#head > 1000) {
-        this.#queue = this.#queue.slice(this.#head);
-        this.#head = 0;
-      }
-      this.#moved();
-      return { value: this.#taken.message, done: false };
-    }
-    this.#moved();
-    if (this.#overrun) {
-      this.onReturn();
-      throw new Error(`realtime: the reader was ${this.#limit} messages behind`);
-    }
-    if (this.#closed) return this.return();
-    return new Promise(wanted => this.#wanted.push(wanted));
-  }
-
-  async return(): Promise<IteratorResult<Message>> {
-    this.#taken = undefined;
-    this.#queue = [];
-    this.#head = 0;
-    this.close();
-    this.onReturn();
-    this.#moved();
-    return { value: undefined, done: true };
-  }
-
-  [Symbol.asyncIterator](): this {
-    return this;
   }
 }

@@ -1,6 +1,7 @@
 import { type End, verdictOfStatus } from './end.js';
 import { address, headersOf, type Link, type Request, type Sink } from './link.js';
 import { type Block, EventParser } from './parser.js';
+import { tell } from './told.js';
 
 /** Opens an event stream that is read with `fetch`. */
 export function openStream(request: Request, sink: Sink): Link {
@@ -10,6 +11,7 @@ export function openStream(request: Request, sink: Sink): Link {
   let live = false;
   let broken = true;
   let ended = false;
+  const teller = tell(request, sink);
 
   const end = (end: End) => {
     if (ended) return;
@@ -19,7 +21,7 @@ export function openStream(request: Request, sink: Sink): Link {
   };
   const take = (block: Block) => {
     if (ended) return;
-    const { event, data, id = null } = block;
+    const { event, data, topic, id = null } = block;
     retry = block.retry ?? retry;
     // The server's farewell, and its whole answer when it has no room now.
     if (block.comment === 'disconnected') {
@@ -29,18 +31,12 @@ export function openStream(request: Request, sink: Sink): Link {
     if (!live) {
       live = true;
       sink.live(id);
-    }
-    if (data === undefined) {
+    } else if (data === undefined) {
       sink.cursor(id);
       if (block.comment === 'heartbeat') sink.bus(null);
-    } else if (event === 'gap') {
-      const { reason, spread = 0 } = JSON.parse(data);
-      sink.gap({ reason, cursor: id, spread });
-    } else if (event === 'realtime.bus') {
-      sink.cursor(id);
-      sink.bus(JSON.parse(data).downSince);
-    } else {
-      sink.message({ id, event, data });
+    }
+    if (data !== undefined && !teller.take(event, data, id)) {
+      sink.message({ id, event, ...(topic && { topic }), data });
     }
   };
   const run = async () => {
@@ -71,6 +67,7 @@ export function openStream(request: Request, sink: Sink): Link {
   run().catch(error => end({ reason: String(error?.message ?? error), retry, broken, verdict: 'retry' }));
 
   return {
+    refresh: teller.refresh,
     close() {
       ended = true;
       abort.abort();

@@ -1,5 +1,5 @@
 import { verdictOfClose } from './end.js';
-import { address, headersOf, type Link, type Request, type Sink } from './link.js';
+import { address, gapOf, headersOf, type Link, type Request, type Sink } from './link.js';
 
 /** Opens a WebSocket that speaks `realtime.v1`. */
 export function openWebSocket(request: Request, sink: Sink): Link {
@@ -30,18 +30,30 @@ export function openWebSocket(request: Request, sink: Sink): Link {
     }
     switch (frame.type) {
       case 'hello':
-        sink.live(frame.cursor, frame.pingInterval);
+        sink.live(frame.cursor);
+        sink.told(frame);
         break;
       case 'message':
         sink.message({
           id: frame.id ?? null,
           event: frame.event,
+          ...(frame.topic && { topic: frame.topic }),
           data: frame.data ?? '',
-          ...(frame.base64 === undefined ? {} : { bytes: bytes(platform.atob(frame.base64)) }),
+          ...(frame.base64 !== undefined && { bytes: bytes(platform.atob(frame.base64)) }),
         });
         break;
       case 'gap':
-        sink.gap({ reason: frame.reason, cursor: frame.cursor ?? null, spread: frame.spread ?? 0 });
+        sink.gap(gapOf(frame, frame.cursor));
+        break;
+      case 'subscribed':
+        sink.cursor(frame.cursor);
+        sink.told({ subscribed: frame.topics, refused: frame.refused });
+        break;
+      case 'expiring':
+        sink.expiring();
+        break;
+      case 'refresh-refused':
+        sink.unrefreshed();
         break;
       case 'ping':
         send({ type: 'pong' });
@@ -69,6 +81,11 @@ export function openWebSocket(request: Request, sink: Sink): Link {
       send({ type: 'message', data: text });
     },
     ping: () => send({ type: 'ping' }),
+    topics(added, removed) {
+      if (removed.length) send({ type: 'unsubscribe', topics: removed });
+      if (added.length) send({ type: 'subscribe', topics: added });
+    },
+    refresh: token => send({ type: 'refresh', token: token.replace(/^Bearer /i, '') }),
     close,
   };
 }

@@ -48,7 +48,7 @@ export async function until(client, what, condition, ms = 15_000) {
         const told = { seen, gaps: client.gaps, states: client.states.slice(-10) };
         reject(new Error(`${what}: not within ${ms} ms; ${JSON.stringify(told)}`));
       }, ms);
-      for (const event of ['*', 'gap', 'status', 'bus']) stop.push(client.on(event, look));
+      for (const event of ['*', 'gap', 'status', 'bus', 'topics']) stop.push(client.on(event, look));
       look();
     });
   } finally {

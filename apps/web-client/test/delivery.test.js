@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import { eventSource } from '../dist/eventsource.js';
 import { Storage, live, open, texts, until } from './client.js';
 import { Demo, token } from './demo.js';
 import { Proxy } from './proxy.js';
@@ -21,7 +22,7 @@ const WAYS = {
   'websocket with headers': { transports: ['websocket'], headers: { 'X-Of-The-Test': 'yes' }, dial: { socketHeaders: true } },
   'fetch stream': { transports: ['sse'] },
   'fetch stream with headers': { transports: ['sse'], headers: { 'X-Of-The-Test': 'yes' } },
-  EventSource: { transports: ['sse'], sse: 'eventsource' },
+  EventSource: { transports: ['sse'], sse: eventSource },
 };
 const many = Array.from({ length: 200 }, (_, i) => `message ${i}\nsecond line, 你好 ${i}`);
 

@@ -3,65 +3,8 @@ import { test } from 'node:test';
 import { createServer } from 'node:http';
 import { once } from 'node:events';
 import { live, open, state, texts, until } from './client.js';
+import { fake, sockets, streams } from './fakes.js';
 import { token } from './demo.js';
-
-/** WebSockets whose server is the test: `opened` gives the next one that the client opens. */
-function sockets() {
-  const made = [];
-  const wanted = [];
-  class Socket {
-    readyState = 1;
-    sent = [];
-    constructor(url, protocols) {
-      Object.assign(this, { url, protocols });
-      const next = wanted.shift();
-      if (next) next(this);
-      else made.push(this);
-    }
-    send(text) {
-      this.sent.push(JSON.parse(text));
-    }
-    close() {
-      this.closed = true;
-    }
-    say(...frames) {
-      for (const frame of frames) this.onmessage?.({ data: JSON.stringify(frame) });
-    }
-    hello(cursor = '7.0', more = {}) {
-      this.say({ type: 'hello', session: 's', recovered: null, cursor, pingInterval: 20_000, ...more });
-    }
-    message(id, data = id, event = 'message') {
-      this.say({ type: 'message', id, event, data });
-    }
-    end(code, reason = '') {
-      this.onclose?.({ code, reason });
-    }
-  }
-  const opened = () => made.shift() ?? new Promise(resolve => wanted.push(resolve));
-  return { Socket, opened };
-}
-
-/** Event streams whose server is the test. */
-function streams() {
-  const made = [];
-  const wanted = [];
-  const fetch = async (url, { signal }) => {
-    let controller;
-    const body = new ReadableStream({ start: given => void (controller = given) });
-    const stream = {
-      url,
-      signal,
-      say: text => controller.enqueue(new TextEncoder().encode(text)),
-      end: () => controller.close(),
-    };
-    const next = wanted.shift();
-    if (next) next(stream);
-    else made.push(stream);
-    return new Response(body, { headers: { 'content-type': 'text/event-stream' } });
-  };
-  const opened = () => made.shift() ?? new Promise(resolve => wanted.push(resolve));
-  return { fetch, opened };
-}
 
 /** A client that is live over a stream at `7.5` and has begun to open a WebSocket beside it. */
 async function switching(t) {
@@ -82,20 +25,6 @@ async function switching(t) {
   const trial = await opened();
   assert.match(trial.url, /cursor=7.5/);
   return { client, stream, trial, opened };
-}
-
-function fake(t, options = {}) {
-  const { Socket, opened } = sockets();
-  const { dial, ...rest } = options;
-  const client = open(t, {
-    url: 'https://example.com/resource/',
-    token: 'the-token',
-    transports: ['websocket'],
-    backoff: { base: 1, cap: 1 },
-    dial: { WebSocket: Socket, ...dial },
-    ...rest,
-  });
-  return { client, opened };
 }
 
 test('the token goes into the subprotocol, and into the query when it has other characters', async t => {
@@ -245,7 +174,7 @@ test('a gap that both transports tell in a switch is told once', async t => {
   trial.message('7.10', 'one');
   trial.message('7.11', 'two');
   assert.deepEqual(texts(client), ['one', 'two']);
-  assert.deepEqual(client.gaps, [{ reason: 'history', cursor: '7.9', spread: 5 }]);
+  assert.deepEqual(client.gaps, [{ reason: 'history', cursor: '7.9', spread: 5, since: client.gaps[0].since }]);
   assert.equal(client.duplicates, 1);
 });
 
@@ -336,7 +265,7 @@ test('a token in a header has the name that the server goes by', async t => {
   const options = { url: 'https://example.com', token: 'x', tokenName: 'satoken', headers: {}, transports: ['sse'] };
   await state(open(t, { ...options, dial: { fetch } }), 'refused');
   assert.deepEqual(asked, [
-    ['https://example.com/sse?clientid=web', { Accept: 'text/event-stream', satoken: 'Bearer x' }],
+    ['https://example.com/sse?clientid=web&hello=1', { Accept: 'text/event-stream', satoken: 'Bearer x' }],
   ]);
 });
 

@@ -5,13 +5,15 @@ import { createServer, request as ask } from 'node:http';
 import { connect } from 'node:net';
 
 const PAGE = `<!doctype html><title>test</title><script type="module">
-import { connect } from '/client.js';
+import { connect } from '/dist/index.js';
+import { eventSource } from '/dist/eventsource.js';
 const query = new URLSearchParams(location.search);
 window.states = [];
 window.gaps = 0;
 window.got = JSON.parse(sessionStorage.getItem('got') ?? '[]');
 window.here = 0;
-window.client = connect({ url: '/resource', clientId: 'web', ...JSON.parse(query.get('options')) });
+const { sse, ...options } = JSON.parse(query.get('options'));
+window.client = connect({ url: '/resource', clientId: 'web', ...options, ...(sse && { sse: eventSource }) });
 client.on('*', ({ data }) => {
   here++;
   got.push(data);
@@ -24,9 +26,9 @@ client.on('status', status => states.push(status));
 export class Origin {
   static async start(port) {
     const origin = new Origin();
-    const client = await readFile(new URL('../../dist/index.js', import.meta.url));
-    origin.server = createServer((request, response) => {
-      if (request.url === '/client.js') response.writeHead(200, { 'content-type': 'text/javascript' }).end(client);
+    origin.server = createServer(async (request, response) => {
+      const file = /^\/(dist\/[\w-]+\.js)$/.exec(request.url)?.[1];
+      if (file) response.writeHead(200, { 'content-type': 'text/javascript' }).end(await readFile(new URL(`../../${file}`, import.meta.url)));
       else if (request.url.startsWith('/page')) response.writeHead(200, { 'content-type': 'text/html' }).end(PAGE);
       else origin.#forward(request, response, port);
     });

@@ -1,0 +1,22 @@
+/** The entries of the package, and how many bytes of its own each may have, minified and under gzip. */
+export const ENTRIES = {
+  index: 6144,
+  tabs: 2560,
+  state: 1280,
+  'text-stream': 1024,
+  eventsource: 1152,
+};
+
+/**
+ * Options of esbuild for one file without the packages that it is used with, without the core if it is another, and
+ * without the part for tabs, which the core loads when it is needed.
+ */
+export function bundled(entry) {
+  const setup = ({ onResolve }) => onResolve({ filter: /^\.\/(index|tabs)\.js$/ }, ({ path }) => ({ path, external: true }));
+  return {
+    entryPoints: [`src/${entry}.ts`],
+    bundle: true,
+    packages: 'external',
+    plugins: [{ name: 'parts', setup }],
+  };
+}

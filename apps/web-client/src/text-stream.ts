@@ -1,0 +1,189 @@
+import type { Connection } from './connection.js';
+
+/** End of a stream: by its writer, by a stop, by a fault of the writer, or because the writer's node is gone. */
+export type StreamState = 'done' | 'stopped' | 'failed' | 'interrupted';
+
+/** What came of a stream. */
+export interface Part {
+  /** What comes behind the text so far. */
+  text: string;
+  /** The writer has begun afresh: `text` is the whole of it so far. */
+  reset?: true;
+  /** The end. No part comes after it. */
+  state?: StreamState;
+}
+
+/** The options of a stream. */
+export interface StreamOptions {
+  /** The stream's topic, where it is not in one of the session's own; subscribed to until the end. */
+  topic?: string;
+}
+
+/** A text that grows. */
+export interface TextStream extends AsyncIterable<Part> {
+  readonly id: string;
+  /** The text so far. */
+  readonly text: string;
+  /** The end; `undefined` while text may come. */
+  readonly state: StreamState | undefined;
+  /** Calls a handler with each part that comes from now on. Returns what ends that. */
+  on(part: (part: Part) => void): () => void;
+  /** Takes nothing any more. Iterations come to their ends. */
+  close(): void;
+}
+
+/**
+ * A stream of a text, such as the answer of a model. An iteration begins with the text so far, whenever it begins, and
+ * ends with the stream's end.
+ */
+export function stream(connection: Connection, id: string, { topic }: StreamOptions = {}): TextStream {
+  let text = '';
+  /** Bytes of the text in UTF-8. */
+  let length = 0;
+  let run = -1;
+  let state: StreamState | undefined;
+  let closed = false;
+  /** Parts behind bytes that are missing yet. */
+  let early: Frame[] = [];
+  const handlers = new Set<(part: Part) => void>();
+  const readers = new Set<Reader>();
+
+  const close = () => {
+    if (closed) return;
+    closed = true;
+    off();
+    unsubscribe?.();
+    for (const reader of readers) reader.wake();
+  };
+  const tell = (part: Part) => {
+    for (const reader of readers) reader.push(part);
+    for (const handler of [...handlers]) {
+      try {
+        handler(part);
+      } catch (error) {
+        // As any uncaught error.
+        setTimeout(() => {
+          throw error;
+        }, 0);
+      }
+    }
+  };
+  const take = (frame: Frame) => {
+    if (frame.run < run || (frame.run === run && state)) return;
+    const reset = frame.run > run;
+    const first = run < 0;
+    if (reset) {
+      run = frame.run;
+      text = '';
+      length = 0;
+      state = undefined;
+      early = [];
+    }
+    if (frame.at > length) {
+      // What is between comes with the prefix.
+      early.push(frame);
+      if (reset && !first) tell({ text: '', reset });
+      return;
+    }
+    const bytes = encoder.encode(frame.text ?? '');
+    // Bytes that are known already. Both texts are whole characters, so that no cut is inside of one.
+    const added = length === frame.at ? (frame.text ?? '') : decoder.decode(bytes.subarray(length - frame.at));
+    text += added;
+    length = Math.max(length, frame.at + bytes.length);
+    state = frame.state;
+    const part: Part = { text: added };
+    if (reset && !first) part.reset = reset;
+    if (state) part.state = state;
+    if (added || state || part.reset) tell(part);
+    const waiting = early.sort((a, b) => a.at - b.at);
+    early = [];
+    for (const next of waiting) take(next);
+  };
+  const off = connection.on('realtime.stream', ({ data }) => {
+    const frame = JSON.parse(data);
+    if (frame.stream === id) take(frame);
+  });
+  const unsubscribe = topic === undefined ? undefined : connection.subscribe(topic);
+
+  return {
+    id,
+    get text() {
+      return text;
+    },
+    get state() {
+      return state;
+    },
+    on(part) {
+      handlers.add(part);
+      return () => void handlers.delete(part);
+    },
+    close,
+    [Symbol.asyncIterator]() {
+      const reader = new Reader(() => closed);
+      if (text || state) reader.push(state ? { text, state } : { text });
+      readers.add(reader);
+      reader.onReturn = () => readers.delete(reader);
+      return reader;
+    },
+  };
+}
+
+/** What the server sends of a stream. */
+interface Frame {
+  run: number;
+  /** Bytes in front of it. */
+  at: number;
+  text?: string;
+  state?: StreamState;
+}
+
+/** One iteration. What it is behind is put together to one part. */
+class Reader implements AsyncIterableIterator<Part> {
+  readonly #closed: () => boolean;
+  #next: Part | undefined;
+  #ended = false;
+  #wanted: (() => void)[] = [];
+  onReturn = () => {};
+
+  constructor(closed: () => boolean) {
+    this.#closed = closed;
+  }
+
+  push(part: Part): void {
+    const before = this.#next;
+    this.#next = !before || part.reset ? part : { ...before, ...part, text: before.text + part.text };
+    this.wake();
+  }
+
+  wake(): void {
+    for (const wanted of this.#wanted.splice(0)) wanted();
+  }
+
+  async next(): Promise<IteratorResult<Part>> {
+    for (;;) {
+      const part = this.#next;
+      if (part && !this.#ended) {
+        this.#next = undefined;
+        this.#ended = part.state !== undefined;
+        return { value: part, done: false };
+      }
+      if (this.#ended || this.#closed()) return this.return();
+      await new Promise<void>(wanted => this.#wanted.push(wanted));
+    }
+  }
+
+  async return(): Promise<IteratorResult<Part>> {
+    this.#ended = true;
+    this.#next = undefined;
+    this.onReturn();
+    this.wake();
+    return { value: undefined, done: true };
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+}
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();

@@ -1,0 +1,235 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { live, open, texts, until } from './client.js';
+import { fake, streams } from './fakes.js';
+
+const turn = () => new Promise(setImmediate);
+
+test('topics are asked for at the connect, and those that are refused are told', async t => {
+  const { client, opened } = fake(t, { topics: ['order:7', 'a b,c'] });
+  const told = [];
+  client.on('topics', value => told.push(value));
+  const socket = await opened();
+  assert.equal(new URL(socket.url).searchParams.get('topics'), 'order:7,a b,c');
+  const refused = [{ topic: 'a b,c', reason: 'not allowed' }];
+  socket.hello('7.0', { subscribed: ['order:7'], refused });
+  assert.deepEqual(told, [{ subscribed: ['order:7'], refused }]);
+  assert.deepEqual(client.topics, ['order:7']);
+  socket.end(1006);
+  assert.equal(new URL((await opened()).url).searchParams.get('topics'), 'order:7,a b,c');
+});
+
+test('a live WebSocket changes its topics by one frame a turn', async t => {
+  const { client, opened } = fake(t);
+  const socket = await opened();
+  socket.hello();
+  const end = client.subscribe('a');
+  client.subscribe('b', 'c');
+  await turn();
+  assert.deepEqual(socket.sent, [{ type: 'subscribe', topics: ['a', 'b', 'c'] }]);
+  socket.say({ type: 'subscribed', topics: ['a', 'b', 'c'], refused: [], cursor: '7.4' });
+  assert.deepEqual(client.topics, ['a', 'b', 'c']);
+  assert.equal(client.cursor, '7.4');
+  end();
+  end();
+  client.subscribe('d');
+  await turn();
+  assert.deepEqual(socket.sent.slice(1), [
+    { type: 'unsubscribe', topics: ['a'] },
+    { type: 'subscribe', topics: ['d'] },
+  ]);
+  assert.deepEqual(client.topics, ['b', 'c']);
+});
+
+test('a topic stays until the last who wants it ends', async t => {
+  const { client, opened } = fake(t);
+  const socket = await opened();
+  socket.hello();
+  const ends = [client.subscribe('a'), client.on('*', () => {}, 'a')];
+  await turn();
+  ends[0]();
+  await turn();
+  ends[1]();
+  client.subscribe('b')();
+  await turn();
+  assert.deepEqual(socket.sent, [
+    { type: 'subscribe', topics: ['a'] },
+    { type: 'unsubscribe', topics: ['a'] },
+  ]);
+});
+
+test('a handler of a topic gets the messages of that topic only', async t => {
+  const { client, opened } = fake(t);
+  const got = [];
+  client.on('changed', ({ data }) => got.push(['changed', data]), 'order:7');
+  client.on('*', ({ data }) => got.push(['*', data]), 'order:8');
+  const socket = await opened();
+  assert.equal(new URL(socket.url).searchParams.get('topics'), 'order:7,order:8');
+  socket.hello('7.0', { subscribed: ['order:7', 'order:8'], refused: [] });
+  const say = (id, topic) => socket.say({ type: 'message', id, event: 'changed', topic, data: id });
+  say('7.1', 'order:7');
+  say('7.2', 'order:8');
+  say('7.3', undefined);
+  assert.deepEqual(got, [['changed', '7.1'], ['*', '7.2']]);
+  assert.deepEqual(client.seen.map(({ topic }) => topic), ['order:7', 'order:8', undefined]);
+});
+
+async function streaming(t, options) {
+  const { fetch, opened, posts } = streams();
+  const client = open(t, {
+    url: 'https://example.com',
+    token: 'x',
+    transports: ['sse'],
+    backoff: { base: 1, cap: 1 },
+    dial: { fetch },
+    ...options,
+  });
+  const first = await opened();
+  first.say(':connected\nretry:1\nid:7.5\n\nevent:realtime.hello\ndata:{"session":"s","pingInterval":20000}\n\n');
+  await live(client);
+  return { client, first, opened, posts };
+}
+
+test('an event stream changes its topics by a second stream that takes its place', async t => {
+  const { client, first, opened } = await streaming(t);
+  client.subscribe('a');
+  const second = await opened();
+  assert.match(second.url, /cursor=7.5&topics=a&hello=1$/);
+  client.subscribe('b');
+  first.say('id:7.6\ndata:one\n\n');
+  await until(client, 'one', () => client.seen.length === 1);
+  second.say(':connected\nretry:1\nid:7.5\n\nevent:realtime.hello\ndata:{"session":"t","subscribed":["a"],"refused":[]}\n\n');
+  second.say('id:7.6\ndata:one\n\ntopic:a\nid:7.7\ndata:two\n\n');
+  // A topic that came meanwhile has its turn.
+  const third = await opened();
+  await until(client, 'two', () => client.seen.length === 2);
+  assert.match(third.url, /topics=a%2Cb&/);
+  assert.equal(first.signal.aborted, true);
+  third.say(':connected\nid:7.7\n\nevent:realtime.hello\ndata:{"session":"u","subscribed":["a","b"]}\n\n');
+  await until(client, 'b', () => client.topics.length === 2);
+  assert.deepEqual(texts(client), ['one', 'two']);
+  assert.deepEqual(client.seen.map(({ topic }) => topic), [undefined, 'a']);
+  assert.ok(client.states.every(({ state }) => state !== 'waiting'));
+});
+
+test('a second stream that cannot be opened leaves it to a redial', async t => {
+  const { client, first, opened } = await streaming(t);
+  client.subscribe('a');
+  const second = await opened();
+  second.end();
+  await until(client, 'waiting', () => client.states.some(({ state }) => state === 'waiting'));
+  assert.equal(first.signal.aborted, true);
+  const third = await opened();
+  assert.match(third.url, /cursor=7.5&topics=a/);
+  third.say(':connected\nid:7.5\n\n');
+  await live(client);
+});
+
+test('a gap tells since when: by the server, or else by what came last', async t => {
+  let now = 1000;
+  const { client, opened } = fake(t, { dial: { now: () => now } });
+  const socket = await opened();
+  socket.hello('7.0');
+  socket.say({ type: 'gap', reason: 'slow', cursor: '7.2', spread: 3, since: 900 });
+  now = 2000;
+  socket.message('7.3');
+  now = 3000;
+  socket.end(1006);
+  now = 4000;
+  const second = await opened();
+  second.hello('7.3');
+  second.say({ type: 'gap', reason: 'history', cursor: '7.9' });
+  assert.deepEqual(client.gaps, [
+    { reason: 'slow', cursor: '7.2', spread: 3, since: 900 },
+    { reason: 'history', cursor: '7.9', spread: 0, since: 2000 },
+  ]);
+});
+
+test('a gap at the very beginning has no time', async t => {
+  const { client, opened } = fake(t, { cursor: '6.1' });
+  const socket = await opened();
+  socket.hello('6.1');
+  socket.say({ type: 'gap', reason: 'bus', cursor: '7.9' });
+  assert.equal(client.gaps[0].since, null);
+});
+
+test('a token that ends soon is replaced in the live WebSocket', async t => {
+  let asked = 0;
+  const { client, opened } = fake(t, { token: () => `token-${++asked}` });
+  const socket = await opened();
+  socket.hello();
+  socket.say({ type: 'expiring', in: 30_000 });
+  await turn();
+  assert.deepEqual(socket.sent, [{ type: 'refresh', token: 'token-2' }]);
+  socket.say({ type: 'refreshed', expiresIn: 3_600_000 });
+  assert.equal(client.status.state, 'live');
+  socket.end(1006);
+  assert.equal((await opened()).protocols[1], 'bearer.token-2');
+  assert.equal(asked, 2);
+});
+
+test('a refresh that is refused is followed by a second session with the new token', async t => {
+  let asked = 0;
+  const { client, opened } = fake(t, { token: () => `token-${++asked}` });
+  const first = await opened();
+  first.hello();
+  first.say({ type: 'expiring', in: 30_000 });
+  await turn();
+  first.say({ type: 'refresh-refused', reason: 'of another user' });
+  const second = await opened();
+  assert.equal(second.protocols[1], 'bearer.token-2');
+  assert.equal(first.closed, undefined);
+  second.hello();
+  assert.equal(first.closed, true);
+  assert.ok(client.states.every(({ state }) => state !== 'waiting'));
+});
+
+test('a token that is the same, or that cannot be had, is left to the session\'s end', async t => {
+  const answers = ['one', 'one', Promise.reject(new Error('the login service is away')), 'two'];
+  answers[2].catch(() => {});
+  const { client, opened } = fake(t, { token: () => answers.shift() });
+  const socket = await opened();
+  socket.hello();
+  for (let i = 0; i < 2; i++) {
+    socket.say({ type: 'expiring', in: 30_000 });
+    await turn();
+  }
+  assert.deepEqual(socket.sent, []);
+  assert.equal(client.status.state, 'live');
+  socket.end(4401);
+  assert.equal((await opened()).protocols[1], 'bearer.two');
+});
+
+for (const headers of [undefined, { 'X-Of-The-Test': 'yes' }]) {
+  test(`an event stream is refreshed by a request, ${headers ? 'with headers' : 'without headers'}`, async t => {
+    let asked = 0;
+    const { client, first, opened, posts } = await streaming(t, { token: () => `token-${++asked}`, headers });
+    const expire = async () => {
+      first.say('event:realtime.expiring\ndata:{"in":30000}\n\n');
+      while (!posts.length) await turn();
+      return posts.shift();
+    };
+    const post = await expire();
+    const query = headers ? '' : 'Authorization=token-2&';
+    assert.equal(post.url, `https://example.com/sse/refresh?${query}clientid=web&session=s`);
+    assert.deepEqual(post.headers, headers && { Authorization: 'Bearer token-2', ...headers });
+    post.answer({ code: 200, data: { expiresIn: 3_600_000 } });
+    // The status is in the body, too.
+    (await expire()).answer({ code: 401 });
+    const second = await opened();
+    second.say(':connected\nid:7.5\n\n');
+    await until(client, 'the second stream', () => first.signal.aborted);
+    assert.ok(client.states.every(({ state }) => state !== 'waiting'));
+  });
+}
+
+test('a token that does not come in time is asked for again', async t => {
+  let asked = 0;
+  let late;
+  const dial = { setTimeout: (run, ms) => (ms === 30_000 ? ((late = run), 0) : setTimeout(run, ms)) };
+  const { client, opened } = fake(t, { token: () => (asked++ ? 'two' : new Promise(() => {})), dial });
+  await until(client, 'connecting', () => late);
+  late();
+  await until(client, 'waiting', () => client.states.some(({ reason }) => /no token: no answer/.test(reason)));
+  assert.equal((await opened()).protocols[1], 'bearer.two');
+});
