@@ -51,10 +51,14 @@ export function state<T>(
   const handlers = new Set<(state: State<T>) => void>();
   let value: T | undefined;
   let error: unknown;
+  /** The cursor of the last load. */
+  let place: string | null = null;
   let fresh = false;
   let failures = 0;
   /** Messages that came since the load began. */
   let buffer: Message[] | undefined;
+  /** Whether a load waits for the connection. */
+  let waiting = false;
   let abort: AbortController | undefined;
   let timer: ReturnType<typeof setTimeout> | undefined;
   let closed = false;
@@ -127,10 +131,9 @@ export function state<T>(
       if (cursor !== null && (known === null || (order(cursor, known) ?? -1) < 0)) {
         throw new Error(`the load, at ${cursor}, is older than the connection, at ${known}`);
       }
+      place = cursor;
       let next = loaded;
-      for (const message of buffer!) {
-        if (cursor === null || message.id === null || (order(message.id, cursor) ?? 1) > 0) next = apply(next, message);
-      }
+      for (const message of buffer!) if (isBehind(message)) next = apply(next, message);
       value = next;
       fresh = true;
       failures = 0;
@@ -140,11 +143,11 @@ export function state<T>(
       if (mine === abort) fail(reason);
     }
   };
-  let waiting = false;
+  const isBehind = ({ id }: Message) => id === null || place === null || (order(id, place) ?? 1) > 0;
   const take = (message: Message) => {
     if (buffer) {
       if (buffer.push(message) > LIMIT) fail(new Error(`more than ${LIMIT} messages came during the load`));
-    } else if (fresh) {
+    } else if (fresh && isBehind(message)) {
       try {
         value = apply(value!, message);
       } catch (reason) {

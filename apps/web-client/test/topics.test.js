@@ -228,7 +228,7 @@ test('a token that does not come in time is asked for again', async t => {
   let late;
   const dial = { setTimeout: (run, ms) => (ms === 30_000 ? ((late = run), 0) : setTimeout(run, ms)) };
   const { client, opened } = fake(t, { token: () => (asked++ ? 'two' : new Promise(() => {})), dial });
-  await until(client, 'connecting', () => late);
+  while (!late) await turn();
   late();
   await until(client, 'waiting', () => client.states.some(({ reason }) => /no token: no answer/.test(reason)));
   assert.equal((await opened()).protocols[1], 'bearer.two');

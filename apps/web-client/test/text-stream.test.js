@@ -1,0 +1,141 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { stream } from '../dist/text-stream.js';
+import { fake } from './fakes.js';
+
+let offset = 0;
+async function open(t, options) {
+  const { client, opened } = fake(t);
+  const text = stream(client, 'answer-7', options);
+  t.after(() => text.close());
+  const socket = await opened();
+  socket.hello('7.0');
+  const say = (at, piece, more = {}) => {
+    const data = JSON.stringify({ stream: 'answer-7', run: 1, at, text: piece, ...more });
+    socket.say({ type: 'message', id: more.prefix ? null : `7.${++offset}`, event: 'realtime.stream', data });
+  };
+  return { client, socket, text, say };
+}
+
+const drain = async text => {
+  const parts = [];
+  for await (const part of text) parts.push(part);
+  return parts;
+};
+
+test('the parts of a stream come one by one, and end with its end', async t => {
+  const { text, say } = await open(t);
+  const iteration = text[Symbol.asyncIterator]();
+  say(0, 'Hel');
+  assert.deepEqual(await iteration.next(), { value: { text: 'Hel' }, done: false });
+  const waiting = iteration.next();
+  say(3, 'lo');
+  assert.deepEqual(await waiting, { value: { text: 'lo' }, done: false });
+  say(5, undefined, { state: 'done' });
+  assert.deepEqual(await iteration.next(), { value: { text: '', state: 'done' }, done: false });
+  assert.equal((await iteration.next()).done, true);
+  assert.deepEqual([text.text, text.state], ['Hello', 'done']);
+});
+
+test('a late iteration begins with the text so far, and one that is behind gets it in one part', async t => {
+  const { text, say } = await open(t);
+  say(0, 'Hel');
+  const iteration = text[Symbol.asyncIterator]();
+  say(3, 'lo');
+  assert.equal((await iteration.next()).value.text, 'Hello');
+  say(5, '!', { state: 'stopped' });
+  assert.deepEqual(await drain(text), [{ text: 'Hello!', state: 'stopped' }]);
+  assert.deepEqual(await drain({ [Symbol.asyncIterator]: () => iteration }), [{ text: '!', state: 'stopped' }]);
+});
+
+test('what a prefix and appends both bring is taken once, at any cut', async t => {
+  const whole = 'aé你😀 b\u0301漢字 end';
+  const letters = [...whole];
+  const bytes = text => Buffer.byteLength(text);
+  for (let cut = 0; cut <= letters.length; cut++) {
+    const { text, say } = await open(t);
+    const before = letters.slice(0, cut).join('');
+    // The appends may come in front of the prefix, too.
+    let at = 0;
+    const appends = [];
+    for (let i = 0; i < letters.length; i += 3) {
+      const piece = letters.slice(i, i + 3).join('');
+      appends.push([at, piece]);
+      at += bytes(piece);
+    }
+    const early = appends.filter(([at, piece]) => at + bytes(piece) > bytes(before) - 4);
+    if (cut % 2) for (const append of early) say(...append);
+    say(0, before, { prefix: true });
+    if (cut % 2 === 0) for (const append of early) say(...append);
+    say(bytes(whole), undefined, { state: 'done' });
+    assert.equal(text.text, whole, `cut ${cut}`);
+    assert.equal(text.state, 'done');
+  }
+});
+
+test('a prefix may bring the end', async t => {
+  const { text, say } = await open(t);
+  say(0, 'Hello', { prefix: true, state: 'failed' });
+  assert.deepEqual(await drain(text), [{ text: 'Hello', state: 'failed' }]);
+});
+
+test('text after the end, and of an earlier run, is ignored', async t => {
+  const { text, say } = await open(t);
+  say(0, 'two', { run: 2 });
+  say(3, 'one', { run: 1 });
+  say(3, undefined, { run: 2, state: 'interrupted' });
+  say(3, ' more', { run: 2 });
+  assert.deepEqual([text.text, text.state], ['two', 'interrupted']);
+});
+
+test('a new run starts the text afresh, and an iteration is told', async t => {
+  const { text, say } = await open(t);
+  say(0, 'Hello');
+  const iteration = text[Symbol.asyncIterator]();
+  assert.deepEqual((await iteration.next()).value, { text: 'Hello' });
+  say(5, ' wor');
+  say(0, 'Good', { run: 2 });
+  say(4, ' day', { run: 2, state: 'done' });
+  assert.deepEqual((await iteration.next()).value, { text: 'Good day', reset: true, state: 'done' });
+  assert.equal(text.text, 'Good day');
+});
+
+test('a run of which only a later piece is known shows nothing of the earlier run', async t => {
+  const { text, say } = await open(t);
+  say(0, 'old');
+  const iteration = text[Symbol.asyncIterator]();
+  await iteration.next();
+  say(2, 'ew', { run: 2 });
+  assert.equal(text.text, '');
+  assert.deepEqual((await iteration.next()).value, { text: '', reset: true });
+  say(0, 'ne', { run: 2, prefix: true });
+  assert.equal(text.text, 'neew');
+});
+
+test('other streams, and iterations that are broken off, do not disturb', async t => {
+  const { text, say } = await open(t);
+  say(0, 'other', { stream: 'answer-8' });
+  assert.equal(text.text, '');
+  say(0, 'a');
+  for await (const part of text) {
+    assert.equal(part.text, 'a');
+    break;
+  }
+  const waiting = text[Symbol.asyncIterator]();
+  await waiting.next();
+  const last = waiting.next();
+  text.close();
+  assert.equal((await last).done, true);
+  say(1, 'b');
+  assert.equal(text.text, 'a');
+});
+
+test('the topic of a stream is subscribed to until its close', async t => {
+  const { socket, text } = await open(t, { topic: 'room:1' });
+  const turn = () => new Promise(setImmediate);
+  await turn();
+  assert.equal(new URL(socket.url).searchParams.get('topics'), 'room:1');
+  text.close();
+  await turn();
+  assert.deepEqual(socket.sent, [{ type: 'unsubscribe', topics: ['room:1'] }]);
+});
