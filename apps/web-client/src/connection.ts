@@ -248,6 +248,7 @@ export class Connection implements AsyncIterable<Message> {
     for (const topic of removed) attempt.granted.delete(topic);
     attempt.topics = wanted;
     attempt.link.topics(added, removed);
+    if (removed.length) this.#inbox.emit('topics', { subscribed: [], refused: [] });
   }
 
   /** Opens a session beside the live one, which takes its place. Returns whether it can now. */
@@ -284,16 +285,17 @@ export class Connection implements AsyncIterable<Message> {
       this.#ended(attempt, end);
     };
     const shared = !!other;
-    const attempt: Attempt = { transport, cursor, topics, granted: new Set(), shared, heardAt: now(), fail };
+    const granted = shared ? this.#attempt!.granted : new Set<string>();
+    const attempt: Attempt = { transport, cursor, topics, granted, shared, heardAt: now(), fail };
     if (trial) this.#trial = attempt;
     else this.#attempt = attempt;
     const sink: Sink = {
       live: cursor => counts() && this.#live(attempt, cursor),
-      told: ({ pingInterval, subscribed, refused = [] }) => {
+      told: ({ pingInterval, subscribed = [], refused = [] }) => {
         this.#pingInterval = pingInterval ?? this.#pingInterval;
-        if (!mine() || !subscribed) return;
-        for (const topic of subscribed) attempt.granted.add(topic);
-        this.#inbox.emit('topics', { subscribed, refused });
+        if (!mine()) return;
+        for (const topic of subscribed) granted.add(topic);
+        inbox.emit('topics', { subscribed, refused });
       },
       broken: () => {
         if (!mine()) return;
@@ -365,10 +367,16 @@ export class Connection implements AsyncIterable<Message> {
     if (!shared || this.#sharing || link?.listen || !globalThis.navigator?.locks) return;
     if (shared !== true && transport !== 'sse') return;
     this.#sharing = true;
-    import('./tabs.js').then(
-      ({ share }) => share(this, this.#options, this.#platform, this.#token!, open => this.#redial(open)),
-      error => console.warn('realtime: tabs do not share a connection:', error),
-    );
+    const given = {
+      connection: this,
+      options: this.#options,
+      platform: this.#platform,
+      token: () => this.#token!,
+      attach: (open: Open) => this.#redial(open),
+    };
+    import('./tabs.js')
+      .then(({ share }) => share(given))
+      .catch(error => console.warn('realtime: tabs do not share a connection:', error));
   }
 
   /** Redials when nothing has come for longer than heartbeats take. */

@@ -32,6 +32,28 @@ export class Browser {
     return this.call('POST', '/url', { url });
   }
 
+  /** Opens a tab and goes there. Returns its handle. */
+  async open() {
+    const { handle } = await this.call('POST', '/window/new', { type: 'tab' });
+    await this.to(handle);
+    return handle;
+  }
+
+  /** Goes to a tab. */
+  to(handle) {
+    return this.call('POST', '/window', { handle });
+  }
+
+  /** Closes the tab that it is in. */
+  close() {
+    return this.call('DELETE', '/window');
+  }
+
+  /** A command of Chromium's own protocol. */
+  cdp(cmd, params = {}) {
+    return this.call('POST', '/goog/cdp/execute', { cmd, params });
+  }
+
   reload() {
     return this.call('POST', '/refresh', {});
   }
