@@ -81,8 +81,10 @@ export class Connection implements AsyncIterable<Message> {
   /** Failures in a row to open the preferred transport. */
   #unopened = 0;
   #token: string | undefined;
-  /** How many want each topic. */
-  readonly #wanted = new Map<string, number>();
+  /** The topics that each subscription wants. */
+  readonly #wanted = new Set<string[]>();
+  /** The topics of which it has had what newcomers get; `*` for those of the login. */
+  readonly #had = new Set<string>();
   /** When the cursor was last moved by something that came. */
   #upTo: number | null = null;
   #sharing = false;
@@ -152,20 +154,12 @@ export class Connection implements AsyncIterable<Message> {
 
   /** Asks for topics until the returned function is called. A topic that several ask for stays until the last one ends. */
   subscribe(...topics: string[]): () => void {
-    const count = (by: number) => {
-      for (const topic of topics) {
-        const wanted = (this.#wanted.get(topic) ?? 0) + by;
-        if (wanted) this.#wanted.set(topic, wanted);
-        else this.#wanted.delete(topic);
-      }
-      // All changes of a turn at once.
-      Promise.resolve().then(() => this.#sync());
-    };
-    count(1);
-    let on = true;
+    // All changes of a turn at once.
+    const changed = () => void Promise.resolve().then(() => this.#sync());
+    this.#wanted.add(topics);
+    changed();
     return () => {
-      if (on) count(-1);
-      on = false;
+      if (this.#wanted.delete(topics)) changed();
     };
   }
 
@@ -233,13 +227,17 @@ export class Connection implements AsyncIterable<Message> {
     else this.#redial();
   }
 
+  #topics(): string[] {
+    return [...new Set([...this.#wanted].flat())];
+  }
+
   /** Makes the topics of the live session those that are wanted. */
   #sync(): void {
     const attempt = this.#attempt;
     if (this.#status.state !== 'live' || !attempt || this.#trial) return;
-    const wanted = [...this.#wanted.keys()];
+    const wanted = this.#topics();
     const added = wanted.filter(topic => !attempt.topics.includes(topic));
-    const removed = attempt.topics.filter(topic => !this.#wanted.has(topic));
+    const removed = attempt.topics.filter(topic => !wanted.includes(topic));
     if (!added.length && !removed.length) return;
     if (!attempt.link?.topics) {
       this.#redial();
@@ -262,11 +260,14 @@ export class Connection implements AsyncIterable<Message> {
   #dial(transport: Transport, trial: boolean, other?: Open): void {
     const { setTimeout, now } = this.#platform;
     const { cursor, events } = this.#inbox;
-    const topics = [...this.#wanted.keys()];
+    const topics = this.#topics();
+    const fresh = ['*', ...topics].filter(topic => !this.#had.has(topic));
     const inbox = this.#inbox;
     const mine = () => attempt === this.#attempt;
-    const moved = (_: void) => {
+    const moved = (_: void, cursor: string | null | undefined) => {
       this.#upTo = now();
+      // What newcomers get comes in front of everything that has a position.
+      if (cursor) for (const topic of ['*', ...granted]) this.#had.add(topic);
     };
     const counts = () => mine() || attempt === this.#trial;
     const fail = (end: End) => {
@@ -307,10 +308,10 @@ export class Connection implements AsyncIterable<Message> {
         this.#platform.clearTimeout(attempt.pinged);
         attempt.pinged = undefined;
       },
-      message: message => mine() && moved(inbox.message(message)),
+      message: message => mine() && moved(inbox.message(message), message.id),
       gap: (gap, begun = cursor) =>
-        mine() && moved(inbox.gap({ ...gap, since: gap.since ?? this.#upTo }, begun)),
-      cursor: cursor => mine() && moved(inbox.advance(cursor)),
+        mine() && moved(inbox.gap({ ...gap, since: gap.since ?? this.#upTo }, begun), gap.cursor),
+      cursor: cursor => mine() && moved(inbox.advance(cursor), cursor),
       expiring: () => mine() && this.#refresh(attempt),
       unrefreshed: () => mine() && this.#redial(),
       bus: downSince => mine() && inbox.bus(downSince),
@@ -320,7 +321,7 @@ export class Connection implements AsyncIterable<Message> {
     const open = other ?? (transport === 'websocket' ? openWebSocket : (this.#options.sse ?? openStream));
     try {
       attempt.link = open(
-        { platform: this.#platform, options: this.#options, token: this.#token!, cursor, topics, events },
+        { platform: this.#platform, options: this.#options, token: this.#token!, cursor, topics, fresh, events },
         sink,
       );
     } catch (error) {
@@ -367,15 +368,8 @@ export class Connection implements AsyncIterable<Message> {
     if (!shared || this.#sharing || link?.listen || !globalThis.navigator?.locks) return;
     if (shared !== true && transport !== 'sse') return;
     this.#sharing = true;
-    const given = {
-      connection: this,
-      options: this.#options,
-      platform: this.#platform,
-      token: () => this.#token!,
-      attach: (open: Open) => this.#redial(open),
-    };
     import('./tabs.js')
-      .then(({ share }) => share(given))
+      .then(({ share }) => share(this, this.#options, this.#platform, () => this.#token!, open => this.#redial(open)))
       .catch(error => console.warn('realtime: tabs do not share a connection:', error));
   }
 

@@ -1,5 +1,5 @@
 import { address, type Link, type Request, type Sink } from './link.js';
-import { TOLD, tell } from './told.js';
+import { tell } from './told.js';
 
 /**
  * Reader of event streams by a native `EventSource`, for the option `sse`. It reconnects by itself after the server's
@@ -43,3 +43,6 @@ export function eventSource(request: Request, sink: Sink): Link {
     close: () => source.close(),
   };
 }
+
+/** Events that are no messages. */
+const TOLD = ['gap', 'realtime.bus', 'realtime.hello', 'realtime.expiring'];

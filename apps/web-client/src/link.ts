@@ -90,6 +90,8 @@ export interface Request {
   token: string;
   cursor: string | null;
   topics: string[];
+  /** Those of them of which nothing has come yet; `*` for those of the login. */
+  fresh: string[];
   /** Message events with a handler. */
   events: Iterable<string>;
 }
@@ -107,13 +109,14 @@ export function headersOf({ options, token }: Request): Record<string, string> |
 
 /** Address of an endpoint with its query, or of what is below it. */
 export function address(
-  { options, cursor, token, topics }: Request,
+  { options, cursor, token, topics, fresh }: Request,
   transport: Transport,
   withToken: boolean,
   below = '',
   more: Record<string, string | null | false> = {
     cursor,
     topics: topics.join(),
+    fresh: cursor && fresh.join(),
     hello: transport === 'sse' && '1',
   },
 ): string {

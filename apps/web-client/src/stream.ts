@@ -49,7 +49,7 @@ export function openStream(request: Request, sink: Sink): Link {
       cache: 'no-store',
       signal: abort.signal,
     });
-    if (response.status !== 200 || !/^text\/event-stream/i.test(response.headers.get('content-type') ?? '')) {
+    if (response.status !== 200 || !/^text\/event-stream/i.test(response.headers.get('content-type')!)) {
       end(await refusal(response, platform.now()));
       return;
     }
@@ -79,9 +79,8 @@ export function openStream(request: Request, sink: Sink): Link {
 async function refusal(response: Response, now: number): Promise<End> {
   const body: { code?: number; msg?: string } = await response.json().catch(() => ({}));
   const code = (response.status === 200 && body?.code) || response.status;
-  const after = response.headers.get('retry-after');
-  const seconds = after === null ? NaN : +after;
-  const retry = Number.isNaN(seconds) ? Date.parse(after ?? '') - now : seconds * 1000;
+  const after = response.headers.get('retry-after') ?? NaN;
+  const retry = +after >= 0 ? +after * 1000 : Date.parse(`${after}`) - now;
   return {
     code,
     reason: body?.msg ?? `HTTP ${code}`,

@@ -16,14 +16,12 @@ type Word =
   | { type: 'send'; leader: number; text: string }
   | { type: 'end'; leader: number; code?: number; reason: string; verdict: 'refused' | 'closed' };
 
-/** What a connection lets its tab do. */
-export interface Share {
+/** A connection, and what it lets its tab do. */
+interface Share {
   connection: Connection;
   options: Options;
   platform: Platform;
-  /** The token of the last session. */
   token(): string;
-  /** Tries to go over to another link. Returns whether it can be tried now. */
   attach(open: Open): boolean;
 }
 
@@ -31,8 +29,21 @@ export interface Share {
  * Lets the tabs of one login share one connection. Each tab opens its own at first, with what a newcomer gets. One of
  * them leads; the others go over to its connection once it covers what they have had, and close their own. The lock of
  * the leader passes on when its tab ends; a leader that does not answer is overtaken.
+ *
+ * `token` returns the token of the last session. `attach` tries to go over to another link, and returns whether that can
+ * be tried now.
  */
-export async function share(share: Share): Promise<void> {
+export function share(
+  connection: Connection,
+  options: Options,
+  platform: Platform,
+  token: () => string,
+  attach: (open: Open) => boolean,
+): Promise<void> {
+  return begin({ connection, options, platform, token, attach });
+}
+
+async function begin(share: Share): Promise<void> {
   if (share.options.shared === true || isLimited(share.options)) new Tab(share, await groupOf(share));
 }
 
@@ -174,7 +185,7 @@ class Tab {
     } else if (state === 'live' && !shared && loginOf(token()) !== this.#login) {
       // Another user, and so other tabs.
       this.#close();
-      void share(this.#share);
+      void begin(this.#share);
     } else if (this.#leading !== undefined) this.#announce();
     else if (state === 'live' && !shared) {
       this.#post({ type: 'ask' });

@@ -94,7 +94,7 @@ test('an event stream changes its topics by a second stream that takes its place
   const { client, first, opened } = await streaming(t);
   client.subscribe('a');
   const second = await opened();
-  assert.match(second.url, /cursor=7.5&topics=a&hello=1$/);
+  assert.match(second.url, /cursor=7.5&topics=a&fresh=\*%2Ca&hello=1$/);
   client.subscribe('b');
   first.say('id:7.6\ndata:one\n\n');
   await until(client, 'one', () => client.seen.length === 1);
@@ -103,13 +103,32 @@ test('an event stream changes its topics by a second stream that takes its place
   // A topic that came meanwhile has its turn.
   const third = await opened();
   await until(client, 'two', () => client.seen.length === 2);
-  assert.match(third.url, /topics=a%2Cb&/);
+  assert.match(third.url, /topics=a%2Cb&fresh=a%2Cb&/);
   assert.equal(first.signal.aborted, true);
   third.say(':connected\nid:7.7\n\nevent:realtime.hello\ndata:{"session":"u","subscribed":["a","b"]}\n\n');
   await until(client, 'b', () => client.topics.length === 2);
   assert.deepEqual(texts(client), ['one', 'two']);
   assert.deepEqual(client.seen.map(({ topic }) => topic), [undefined, 'a']);
   assert.ok(client.states.every(({ state }) => state !== 'waiting'));
+});
+
+test('a page that comes back with a cursor asks for what newcomers get, until it has had it', async t => {
+  const { client, opened } = fake(t, { cursor: '7.3', topics: ['a'] });
+  const fresh = socket => new URL(socket.url).searchParams.get('fresh');
+  const first = await opened();
+  assert.equal(fresh(first), '*,a');
+  first.hello('7.3', { subscribed: ['a'], refused: [] });
+  first.say({ type: 'message', id: null, event: 'message', topic: 'a', data: 'retained' });
+  // It breaks before the rest of it has come.
+  first.end(1006);
+  const second = await opened();
+  assert.equal(fresh(second), '*,a');
+  second.hello('7.3', { subscribed: ['a'], refused: [] });
+  second.say({ type: 'ping', cursor: '7.4' });
+  client.subscribe('b');
+  second.end(1006);
+  const third = await opened();
+  assert.equal(fresh(third), 'b');
 });
 
 test('a second stream that cannot be opened leaves it to a redial', async t => {
