@@ -1,0 +1,313 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { open, until } from './client.js';
+import { token } from './demo.js';
+
+/** Web Locks, as far as they are used. */
+class Locks {
+  #queues = new Map();
+
+  request(name, options, run = options) {
+    return new Promise((resolve, reject) => {
+      const queue = this.#queues.get(name) ?? [];
+      this.#queues.set(name, queue);
+      const entry = { run, resolve, reject };
+      options.signal?.addEventListener('abort', () => {
+        const at = queue.indexOf(entry);
+        // It does not end what holds the lock.
+        if (at > 0) queue.splice(at, 1);
+        if (at) reject(options.signal.reason);
+      });
+      if (options.steal) {
+        queue.shift()?.reject(new DOMException('stolen', 'AbortError'));
+        queue.unshift(entry);
+        this.#begin(queue);
+      } else if (queue.push(entry) === 1) this.#begin(queue);
+    });
+  }
+
+  #begin(queue) {
+    const entry = queue[0];
+    queueMicrotask(async () => {
+      const result = await entry.run({});
+      entry.resolve(result);
+      if (queue[0] !== entry) return;
+      queue.shift();
+      if (queue.length) this.#begin(queue);
+    });
+  }
+}
+Object.defineProperty(globalThis, 'navigator', { value: { locks: new Locks() }, configurable: true });
+
+/** A server of event streams, of which the test knows all: who is connected, and in which topics. */
+class Server {
+  connections = new Set();
+  opened = 0;
+  #log = [];
+
+  fetch = async (url, { signal }) => {
+    const query = new URL(url).searchParams;
+    const topics = query.get('topics')?.split(',') ?? [];
+    const cursor = query.get('cursor');
+    let controller;
+    const body = new ReadableStream({ start: given => void (controller = given) });
+    const connection = {
+      topics,
+      say: text => controller.enqueue(new TextEncoder().encode(text)),
+      end: () => {
+        if (this.connections.delete(connection)) controller.close();
+      },
+    };
+    signal.addEventListener('abort', () => this.connections.delete(connection));
+    this.connections.add(connection);
+    this.opened++;
+    connection.say(`:connected\nretry:1\nid:${cursor ?? `7.${this.#log.length}`}\n\n`);
+    const hello = { session: `s${this.opened}`, pingInterval: 20_000, ...(topics.length && { subscribed: topics, refused: [] }) };
+    connection.say(`event:realtime.hello\ndata:${JSON.stringify(hello)}\n\n`);
+    if (cursor) for (const message of this.#log.slice(Number(cursor.split('.')[1]))) this.#send(connection, message);
+    return new Response(body, { headers: { 'content-type': 'text/event-stream' } });
+  };
+
+  #send(connection, { id, topic, data }) {
+    if (!topic || connection.topics.includes(topic)) connection.say(`${topic ? `topic:${topic}\n` : ''}id:${id}\ndata:${data}\n\n`);
+  }
+
+  publish(data, topic) {
+    const message = { id: `7.${this.#log.length + 1}`, topic, data };
+    this.#log.push(message);
+    for (const connection of this.connections) this.#send(connection, message);
+  }
+
+  heartbeat() {
+    for (const connection of this.connections) connection.say(`:heartbeat\nid:7.${this.#log.length}\n\n`);
+  }
+
+  gap() {
+    for (const connection of this.connections) {
+      connection.say(`event:gap\nid:7.${this.#log.length}\ndata:{"reason":"slow","spread":5,"since":17}\n\n`);
+    }
+  }
+}
+
+let user = 900;
+function tab(t, server, me, options = {}) {
+  const { dial, ...rest } = options;
+  return open(t, {
+    url: 'https://example.com',
+    token: token(me),
+    transports: ['sse'],
+    shared: true,
+    backoff: { base: 1, cap: 1 },
+    dial: { fetch: server.fetch, ...dial },
+    ...rest,
+  });
+}
+const follows = client => until(client, 'following', () => client.status.shared && client.status.state === 'live');
+const data = client => client.seen.map(({ data }) => data);
+const pause = ms => new Promise(resolve => setTimeout(resolve, ms));
+
+test('tabs follow the first one, and each has all messages once', async t => {
+  const server = new Server();
+  const me = user++;
+  const first = tab(t, server, me);
+  await until(first, 'live', () => first.status.state === 'live');
+  const others = [1, 2, 3].map(() => tab(t, server, me));
+  for (const other of others) await follows(other);
+  assert.equal(server.connections.size, 1);
+  for (let i = 0; i < 5; i++) server.publish(`${i}`);
+  server.gap();
+  server.publish('5');
+  for (const client of [first, ...others]) {
+    await until(client, 'all', () => client.seen.length === 6);
+    assert.deepEqual(data(client), ['0', '1', '2', '3', '4', '5']);
+    assert.deepEqual(client.gaps, [{ reason: 'slow', cursor: '7.5', spread: 5, since: 17 }]);
+  }
+});
+
+test('a tab that is behind gets what the leader has kept, and one that is further behind asks the server', async t => {
+  const server = new Server();
+  const me = user++;
+  const first = tab(t, server, me);
+  await until(first, 'live', () => first.status.state === 'live');
+  for (let i = 1; i <= 300; i++) server.publish(`${i}`);
+  await until(first, 'all', () => first.seen.length === 300);
+  for (const cursor of [50, 250, 300]) {
+    const other = tab(t, server, me, { cursor: `7.${cursor}` });
+    await until(other, 'all', () => other.seen.length === 300 - cursor);
+    await follows(other);
+    server.publish('end');
+    await until(other, 'the end', () => other.seen.at(-1)?.data === 'end');
+    assert.equal(new Set(other.seen.map(({ id }) => id)).size, other.seen.length);
+  }
+});
+
+test('the leader closes, and another tab takes over without loss', async t => {
+  const server = new Server();
+  const me = user++;
+  const clients = [tab(t, server, me)];
+  await until(clients[0], 'live', () => clients[0].status.state === 'live');
+  for (let i = 0; i < 3; i++) await follows(clients[clients.push(tab(t, server, me)) - 1]);
+  const sent = [];
+  for (let round = 0; round < 3; round++) {
+    server.publish(`${sent.push(`${sent.length}`) - 1}`);
+    clients.shift().close();
+    server.publish(`${sent.push(`${sent.length}`) - 1}`);
+    for (const client of clients) {
+      await until(client, 'all', () => client.seen.length === sent.length);
+      assert.deepEqual(data(client), sent);
+    }
+  }
+  assert.equal(server.connections.size, 1);
+});
+
+test('the topics of all tabs are in the one connection, and each tab has its own', async t => {
+  const server = new Server();
+  const me = user++;
+  const first = tab(t, server, me, { topics: ['a'] });
+  await until(first, 'live', () => first.status.state === 'live');
+  const second = tab(t, server, me);
+  const got = [];
+  second.on('*', ({ data }) => got.push(data), 'b');
+  await follows(second);
+  const [connection] = server.connections;
+  assert.equal(server.connections.size, 1);
+  assert.deepEqual(connection.topics, ['a', 'b']);
+  assert.deepEqual(second.topics, ['b']);
+  server.publish('of a', 'a');
+  server.publish('of b', 'b');
+  await until(second, 'of b', () => got.length);
+  assert.deepEqual(got, ['of b']);
+  // A topic that comes later.
+  const later = [];
+  second.on('*', ({ data }) => later.push(data), 'c');
+  await until(second, 'c', () => second.topics.includes('c'));
+  server.publish('first of c', 'c');
+  await until(second, 'first of c', () => later.length);
+  server.heartbeat();
+  await follows(second);
+  server.publish('second of c', 'c');
+  await until(second, 'second of c', () => later.length === 2);
+  assert.deepEqual(later, ['first of c', 'second of c']);
+  second.close();
+  await until(first, 'a alone', () => server.connections.size === 1 && [...server.connections][0].topics.length === 1);
+});
+
+test('messages of a new topic are never missing, whenever a tab goes over', async t => {
+  const server = new Server();
+  const me = user++;
+  const clients = [tab(t, server, me)];
+  await until(clients[0], 'live', () => clients[0].status.state === 'live');
+  for (let i = 0; i < 3; i++) clients.push(tab(t, server, me));
+  const got = clients.map(() => new Map());
+  const sent = new Map();
+  const topics = ['t0', 't1', 't2', 't3', 't4', 't5'];
+  const since = new Map();
+  /** A tab has the messages of a topic from where it is granted, and from where somebody listens. */
+  const note = i => {
+    for (const topic of clients[i].topics) {
+      if (got[i].has(topic) && !since.has(`${i} ${topic}`)) since.set(`${i} ${topic}`, clients[i].cursor);
+    }
+  };
+  for (const [i, client] of clients.entries()) client.on('topics', () => note(i));
+  for (const topic of topics) sent.set(topic, []);
+  let number = 0;
+  for (let step = 0; step < 120; step++) {
+    if (step % 10 === 0) {
+      const i = (step / 10) % 4;
+      const topic = topics[(step / 10) % 6];
+      if (!got[i].has(topic)) {
+        got[i].set(topic, []);
+        clients[i].on('*', ({ id }) => got[i].get(topic).push(id), topic);
+        note(i);
+      }
+    }
+    const topic = topics[step % 6];
+    server.publish('x', topic);
+    sent.get(topic).push(`7.${++number}`);
+    if (step % 7 === 0) server.heartbeat();
+    await pause(Math.random() * 4);
+  }
+  server.heartbeat();
+  for (const [i, client] of clients.entries()) {
+    for (const [topic, ids] of got[i]) {
+      const from = Number(since.get(`${i} ${topic}`).split('.')[1]);
+      const expected = sent.get(topic).filter(id => Number(id.split('.')[1]) > from);
+      await until(client, `${i} ${topic}`, () => ids.length >= expected.length);
+      assert.deepEqual(ids.slice(-expected.length), expected, `${i} ${topic} since ${from}`);
+      assert.equal(new Set(ids).size, ids.length);
+    }
+  }
+});
+
+test('a leader that does not answer is overtaken', async t => {
+  const server = new Server();
+  const me = user++;
+  const Channel = globalThis.BroadcastChannel;
+  let silent = false;
+  // The first tab's channel.
+  globalThis.BroadcastChannel = class extends Channel {
+    set onmessage(handler) {
+      super.onmessage = event => silent || handler(event);
+    }
+    postMessage(word) {
+      if (!silent) super.postMessage(word);
+    }
+  };
+  const first = tab(t, server, me);
+  await until(first, 'live', () => first.status.state === 'live');
+  await pause(20);
+  globalThis.BroadcastChannel = Channel;
+  const others = [tab(t, server, me), tab(t, server, me)];
+  for (const other of others) await follows(other);
+  silent = true;
+  server.publish('one');
+  for (const other of others) await until(other, 'one', () => other.seen.length === 1);
+  silent = false;
+  await follows(first);
+  server.publish('two');
+  for (const client of [first, ...others]) {
+    await until(client, 'two', () => client.seen.length === 2);
+    assert.deepEqual(data(client), ['one', 'two']);
+  }
+  assert.equal(server.connections.size, 1);
+});
+
+test('a leader whose connection breaks takes its followers along, and their state says so', async t => {
+  const server = new Server();
+  const me = user++;
+  let down = false;
+  const dial = { fetch: (...request) => (down ? Promise.reject(new Error('down')) : server.fetch(...request)) };
+  const first = tab(t, server, me, { dial, backoff: { base: 50, cap: 50 } });
+  await until(first, 'live', () => first.status.state === 'live');
+  const second = tab(t, server, me, { dial });
+  await follows(second);
+  const opened = server.opened;
+  down = true;
+  for (const connection of server.connections) connection.end();
+  await until(second, 'waiting', () => second.status.state === 'waiting');
+  server.publish('meanwhile');
+  down = false;
+  await until(second, 'meanwhile', () => second.seen.length === 1);
+  await follows(second);
+  assert.equal(server.opened, opened + 1);
+});
+
+test('a tab whose token becomes another user\'s leaves the others', async t => {
+  const server = new Server();
+  const [one, two] = [user++, user++];
+  const first = tab(t, server, one);
+  await until(first, 'live', () => first.status.state === 'live');
+  const tokens = [token(one, 1), token(two)];
+  let now = Date.now();
+  const second = tab(t, server, one, { token: () => tokens.shift(), dial: { now: () => now } });
+  await follows(second);
+  now += 3_600_000;
+  first.close();
+  // It takes over, with the next token.
+  await until(second, 'live', () => second.status.state === 'live' && !second.status.shared && !tokens.length);
+  const third = tab(t, server, one);
+  await until(third, 'live', () => third.status.state === 'live');
+  await pause(100);
+  assert.equal(third.status.shared, undefined);
+  assert.equal(server.connections.size, 2);
+});
