@@ -5,6 +5,7 @@ export const ENTRIES = {
   state: 1280,
   'text-stream': 1024,
   eventsource: 1152,
+  uni: 1792,
 };
 
 /**

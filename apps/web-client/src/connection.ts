@@ -295,6 +295,7 @@ export class Connection implements AsyncIterable<Message> {
       told: ({ pingInterval, subscribed = [], refused = [] }) => {
         this.#pingInterval = pingInterval ?? this.#pingInterval;
         if (!mine()) return;
+        this.#watch(attempt);
         for (const topic of subscribed) granted.add(topic);
         inbox.emit('topics', { subscribed, refused });
       },

@@ -119,7 +119,8 @@ export function state<T>(
       return;
     }
     waiting = false;
-    const mine = new AbortController();
+    // Mini-programs have none.
+    const mine = globalThis.AbortController ? new AbortController() : NO_ABORT();
     abort = mine;
     buffer = [];
     try {
@@ -190,5 +191,6 @@ function report(error: unknown): void {
   }, 0);
 }
 
+const NO_ABORT = () => ({ signal: undefined as unknown as AbortSignal, abort() {} }) as AbortController;
 /** Messages that may come during a load. */
 const LIMIT = 10_000;

@@ -85,11 +85,9 @@ export function stream(connection: Connection, id: string, { topic }: StreamOpti
       if (reset && !first) tell({ text: '', reset });
       return;
     }
-    const bytes = encoder.encode(frame.text ?? '');
-    // Bytes that are known already. Both texts are whole characters, so that no cut is inside of one.
-    const added = length === frame.at ? (frame.text ?? '') : decoder.decode(bytes.subarray(length - frame.at));
+    const { bytes, rest: added } = behind(frame.text ?? '', length - frame.at);
     text += added;
-    length = Math.max(length, frame.at + bytes.length);
+    length = Math.max(length, frame.at + bytes);
     state = frame.state;
     const part: Part = { text: added };
     if (reset && !first) part.reset = reset;
@@ -185,5 +183,17 @@ class Reader implements AsyncIterableIterator<Part> {
   }
 }
 
-const encoder = new TextEncoder();
-const decoder = new TextDecoder();
+/**
+ * Bytes of a text in UTF-8, and what is left of it behind those that are known already. Both texts are whole characters,
+ * so that no cut is inside of one. Mini-programs have no `TextEncoder`.
+ */
+function behind(text: string, known: number): { bytes: number; rest: string } {
+  let bytes = 0;
+  let rest = known ? '' : text;
+  for (const character of text) {
+    if (known && bytes >= known) rest += character;
+    const point = character.codePointAt(0)!;
+    bytes += point < 0x80 ? 1 : point < 0x800 ? 2 : point < 0x10000 ? 3 : 4;
+  }
+  return { bytes, rest };
+}

@@ -6,7 +6,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
 const SECRET = 'the secret of the tests, 32 bytes';
-const API_KEY = 'the-key-of-the-tests';
+export const API_KEY = 'the-key-of-the-tests';
 const target = process.env.CARGO_TARGET_DIR ?? fileURLToPath(new URL('../../../target', import.meta.url));
 const binary = process.env.REALTIME_DEMO ?? `${target}/debug/realtime-demo`;
 
