@@ -1,7 +1,7 @@
 // Builds dist/: an ES module of each entry with its declarations. And build/: the files one by one, for the tests of the
 // parts.
 import { execFileSync } from 'node:child_process';
-import { rmSync } from 'node:fs';
+import { copyFileSync, rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { ENTRIES, bundled } from './entries.js';
@@ -12,3 +12,4 @@ const common = { format: 'esm', target: 'es2022', logLevel: 'warning' };
 for (const entry of Object.keys(ENTRIES)) await build({ ...common, ...bundled(entry), outfile: `dist/${entry}.js` });
 await build({ ...common, entryPoints: ['src/*.ts'], outdir: 'build' });
 execFileSync('node_modules/.bin/tsc', ['--emitDeclarationOnly'], { stdio: 'inherit' });
+for (const license of ['LICENSE-MIT', 'LICENSE-APACHE']) copyFileSync(`../../${license}`, `dist/${license}`);

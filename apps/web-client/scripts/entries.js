@@ -6,6 +6,8 @@ export const ENTRIES = {
   'text-stream': 1024,
   eventsource: 1152,
   uni: 1792,
+  vue: 1024,
+  react: 1024,
 };
 
 /**
