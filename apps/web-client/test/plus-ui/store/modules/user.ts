@@ -1,0 +1,2 @@
+export const user = { userId: '' as string | number };
+export default () => user;
