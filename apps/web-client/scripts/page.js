@@ -4,8 +4,13 @@ import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
 const file = fileURLToPath(new URL('../../demo/assets/realtime.js', import.meta.url));
+const contents = `
+  export * from './index.js';
+  export { snapshot, state } from './state.js';
+  export { stream } from './text-stream.js';
+`;
 const { outputFiles } = await build({
-  entryPoints: [fileURLToPath(new URL('../src/index.ts', import.meta.url))],
+  stdin: { contents, resolveDir: fileURLToPath(new URL('../src', import.meta.url)), loader: 'ts' },
   banner: { js: '// @realtime/client, built by `npm run page` in apps/web-client.' },
   bundle: true,
   minify: true,
