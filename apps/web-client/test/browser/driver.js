@@ -2,9 +2,22 @@
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 
-export class Browser {
+/** What pages of any browser are asked. */
+export class Page {
+  /** Waits until an expression in the page is true. */
+  async until(expression, ms = 15_000) {
+    const end = Date.now() + ms;
+    for (;;) {
+      const value = await this.run(expression);
+      if (value) return value;
+      if (Date.now() > end) throw new Error(`not within ${ms} ms: ${expression}; ${await this.run('JSON.stringify(window.states)')}`);
+    }
+  }
+}
+
+export class Chromium extends Page {
   static async start() {
-    const browser = new Browser();
+    const browser = new Chromium();
     browser.driver = spawn('chromedriver', ['--port=0'], { stdio: ['ignore', 'pipe', 'inherit'] });
     const port = await new Promise((resolve, reject) => {
       browser.driver.on('error', reject);
@@ -49,6 +62,10 @@ export class Browser {
     return this.call('DELETE', '/window');
   }
 
+  tabs() {
+    return this.call('GET', '/window/handles');
+  }
+
   /** A command of Chromium's own protocol. */
   cdp(cmd, params = {}) {
     return this.call('POST', '/goog/cdp/execute', { cmd, params });
@@ -61,16 +78,6 @@ export class Browser {
   /** The value of an expression in the page. */
   run(expression) {
     return this.call('POST', '/execute/sync', { script: `return ${expression}`, args: [] });
-  }
-
-  /** Waits until an expression in the page is true. */
-  async until(expression, ms = 15_000) {
-    const end = Date.now() + ms;
-    for (;;) {
-      const value = await this.run(expression);
-      if (value) return value;
-      if (Date.now() > end) throw new Error(`not within ${ms} ms: ${expression}; ${await this.run('JSON.stringify(window.states)')}`);
-    }
   }
 
   /** Cuts the page off from the network, and gives it back. */
