@@ -8,11 +8,11 @@ export interface MiniApp {
   getStorageSync(key: string): any;
   setStorageSync(key: string, value: any): void;
   onAppShow?(run: (event: any) => void): void;
-  offAppShow?(run: (event: any) => void): void;
+  offAppShow?(run: any): void;
   onAppHide?(run: (event: any) => void): void;
-  offAppHide?(run: (event: any) => void): void;
-  onNetworkStatusChange?(run: (event: { isConnected: boolean }) => void): void;
-  offNetworkStatusChange?(run: (event: { isConnected: boolean }) => void): void;
+  offAppHide?(run: any): void;
+  onNetworkStatusChange?(run: (event: any) => void): void;
+  offNetworkStatusChange?(run: any): void;
 }
 
 declare const uni: MiniApp | undefined;
@@ -37,17 +37,17 @@ export function miniApp(
 }
 
 function dial(app: MiniApp): Dial {
-  /** What ends the sockets and requests that are open. */
+  /** The functions that end the open sockets and requests. */
   const open = new Set<(reason: string) => void>();
   /**
-   * Sockets that were told to close and have not said that they did, and whether there was a network then: without one,
-   * `close` does nothing. On some platforms what they get comes to the newest socket, where nobody can tell it apart.
+   * Sockets that have been closed and have not reported it yet, and whether there was a network at that time: without
+   * one, `close` has no effect. On some platforms their events reach the handlers of the newest socket.
    */
   const lingering = new Map<any, boolean>();
 
   function Socket(url: string, protocols: string[], init?: { headers: Record<string, string> }): SocketLike {
     const socket: SocketLike & { readyState: number } = {
-      /** 0: opens. 1: open. 2: told to close. 3: lost. */
+      /** 0: opening. 1: open. 2: closed by the client. 3: lost. */
       readyState: 0,
       onmessage: null,
       onclose: null,
@@ -66,7 +66,7 @@ function dial(app: MiniApp): Dial {
     };
     const lose = (reason: string, code = 1006) => {
       if (socket.readyState > 1) return;
-      // What has been heard may have been meant for an older one.
+      // It is closed here in any case: the event may have been another socket's.
       leave(3, true);
       socket.onclose?.({ code, reason });
     };
@@ -77,28 +77,28 @@ function dial(app: MiniApp): Dial {
 
     for (const old of lingering.keys()) old.close(OURS);
     open.add(lose);
-    // Without a callback it is a promise.
+    // Without a callback uni-app returns a promise.
     const task = app.connectSocket({ url, protocols, header: init?.headers, success() {}, fail });
     task?.onOpen(() => {
-      // It could not be closed while it opened.
+      // Some platforms cannot close a socket that is opening.
       if (socket.readyState) return task.close(OURS);
       const late = [...lingering].filter(([, told]) => !told);
       for (const [old] of late) {
         lingering.set(old, true);
         old.close(OURS);
       }
-      if (late.length) return lose('an older socket was open');
+      if (late.length) return lose('an older socket is open');
       lingering.clear();
       socket.readyState = 1;
     });
     task?.onMessage((event: { data: string }) => socket.readyState === 1 && socket.onmessage?.(event));
-    // On some platforms no `onClose` follows.
+    // In apps no `onClose` follows.
     task?.onError(({ errMsg }: Failure) => {
       lose(errMsg);
       lingering.delete(task);
     });
     task?.onClose(({ code, reason }: { code: number; reason: string }) => {
-      // While it opens it may be the end of an older one.
+      // During the opening it may be the event of an older socket. If it is not, the time limit ends the attempt.
       if (!lingering.has(task) && !socket.readyState && lingering.size) return;
       lose(reason, code);
       lingering.delete(task);
@@ -124,11 +124,17 @@ function dial(app: MiniApp): Dial {
         if (data?.byteLength) chunks.push(new Uint8Array(data));
         moved();
       };
-      const begin = ({ statusCode, header }: Answer) =>
+      // Old versions of WeChat leave the status out; the server has it in the body of an error, too.
+      const begin = ({ statusCode = 200, header }: Answer) =>
         resolve({
           status: statusCode,
           ok: statusCode > 199 && statusCode < 300,
-          headers: { get: (name: string) => header[Object.keys(header).find(key => key.toLowerCase() === name.toLowerCase())!] ?? null },
+          headers: {
+            get: (name: string) => {
+              for (const key in header) if (key.toLowerCase() === name.toLowerCase()) return header[key];
+              return null;
+            },
+          },
           body: { getReader: () => ({ read }) },
           async json() {
             const decoder = new Utf8Decoder();
@@ -185,8 +191,8 @@ function dial(app: MiniApp): Dial {
       const listeners: Record<string, (event: any) => void> = {
         AppHide: () => (hidden = Date.now()),
         AppShow() {
-          // In the background the platform has ended what was open, or made it hang.
-          if (Date.now() - hidden! >= GRACE) for (const lose of open) lose('in the background');
+          // The platform has ended sockets and requests, with or without an event.
+          if (Date.now() - hidden! >= GRACE) for (const lose of open) lose('in background');
           hidden = undefined;
           setTimeout(awake, 0);
         },
@@ -213,14 +219,14 @@ interface Failure {
 }
 
 interface Answer {
-  statusCode: number;
+  statusCode?: number;
   header: Record<string, string>;
   data?: ArrayBuffer;
 }
 
-/** Milliseconds: time limit of a stream. The platform's default ends one after a minute. */
+/** Milliseconds: time limit of an event stream. The platform's default is one minute. */
 const DAY = 86_400_000;
-/** Milliseconds that the platform leaves to an application in the background. */
+/** Milliseconds in the background after which the platform ends sockets and requests. */
 const GRACE = 5000;
-/** What our closes say. Should it come to a newer socket, it is no order of the server. */
-const OURS = { code: 3999 };
+/** The client's close. Its code is none of the server's, in case that the event reaches a newer socket. */
+const OURS = { code: 3999, fail() {} };

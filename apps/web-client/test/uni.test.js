@@ -20,7 +20,8 @@ before(async () => {
     `,
     resolveDir: new URL('../dist', import.meta.url).pathname,
   };
-  const { outputFiles } = await build({ stdin, bundle: true, write: false, format: 'iife', globalName: 'realtime' });
+  const iife = { format: 'iife', globalName: 'realtime' };
+  const { outputFiles } = await build({ stdin, bundle: true, write: false, target: 'es2018', ...iife });
   code = outputFiles[0].text;
 });
 after(() => demo.stop());
@@ -193,6 +194,11 @@ test('the origin of a mini-game on iOS is refused until it is listed', async t =
   const { client, app } = open(t, { ...options, url: lenient.url() });
   app.origin = origin;
   await live(client);
+});
+
+test('in a browser everything is left to it', () => {
+  const context = vm.createContext({ uni: new FakeUni(), document: {} });
+  assert.equal(vm.runInContext(`${code}; Object.keys(realtime.miniApp()).length`, context), 0);
 });
 
 test('a restarted application goes on behind the stored cursor', async t => {
