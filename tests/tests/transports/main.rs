@@ -9,6 +9,7 @@ mod every_broadcast_once;
 mod handshakes;
 mod independent_sessions;
 mod limits_and_stops;
+mod message_options;
 mod nothing_left_behind;
 mod one_order;
 mod own_applications;
