@@ -128,8 +128,20 @@ impl fmt::Debug for EventStream {
 impl EventStream {
     /// Opens a stream, with the `Last-Event-ID` of a browser that comes back. On refusal, the status.
     pub async fn open(server: &impl Server, token: &str, last_event_id: Option<&str>) -> Result<Self, u16> {
+        Self::open_query(server, token, "", last_event_id).await
+    }
+
+    /// Opens a stream with more parameters behind the token, such as `&topics=news`. On refusal, the status.
+    pub async fn open_query(
+        server: &impl Server,
+        token: &str,
+        query: &str,
+        last_event_id: Option<&str>,
+    ) -> Result<Self, u16> {
         let port = server.port();
-        let url = format!("http://127.0.0.1:{port}/resource/sse?Authorization=Bearer%20{token}&clientid=web");
+        let url = format!(
+            "http://127.0.0.1:{port}/resource/sse?Authorization=Bearer%20{token}&clientid=web{query}"
+        );
         let mut request = reqwest::Client::new().get(url);
         if let Some(id) = last_event_id {
             request = request.header("Last-Event-ID", id);

@@ -61,13 +61,15 @@ impl fmt::Debug for Interest {
 mod tests {
     use std::{thread, time::Duration};
 
+    use bytes::Bytes;
     use futures_core::{future::BoxFuture, stream::BoxStream};
 
     use super::*;
     use crate::{
-        Envelope, Hub, MemoryBus, UserId,
+        Envelope, Hub, MemoryBus, Principal, Transport, UserId,
         bus::{BusError, BusEvent, Published},
-        testkit::{TestSession, ready},
+        testkit::{TestSession, TestWire, ready},
+        wire::{ConnectTopics, WireFormat},
     };
 
     /// A bus that records the calls.
@@ -151,6 +153,25 @@ mod tests {
         assert_eq!(ended, [off("user:1"), off("user:2")]);
         drop(first);
         assert_eq!(take(&told), []);
+    }
+
+    #[tokio::test]
+    async fn the_topics_that_a_client_chooses_are_told_as_well() {
+        let (hub, told, _) = hub(true);
+        ready(&hub).await;
+        let (on, off) = (|name: &str| (name.to_owned(), true), |name: &str| (name.to_owned(), false));
+        let names = ["a", "b"].map(|name| Topic::new(name).unwrap());
+        let wire: Arc<dyn WireFormat> = Arc::new(TestWire);
+        let topics = ConnectTopics::new(&names[..1], &[]);
+        let principal = Principal::new(user(), "t");
+        let session = hub.connect_to(principal, Transport::new("test"), &wire, None, &topics).unwrap();
+        assert_eq!(take(&told), [on("user:1"), on("a")]);
+        session.subscribe(&names, |_| Bytes::new());
+        assert_eq!(take(&told), [on("b")]);
+        session.unsubscribe(&names, &Bytes::new());
+        assert_eq!(take(&told), [off("a"), off("b")]);
+        drop(session);
+        assert_eq!(take(&told), [off("user:1")]);
     }
 
     #[tokio::test]

@@ -34,6 +34,8 @@ mod session;
 mod tests;
 mod wire;
 
+#[cfg(test)]
+pub(crate) use self::wire::TestWire;
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};

@@ -16,3 +16,4 @@ mod refusing_redis;
 mod several_nodes;
 mod starting_nodes;
 mod streams;
+mod topics;

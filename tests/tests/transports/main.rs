@@ -22,4 +22,5 @@ mod slow_readers;
 mod snapshots;
 mod takeover;
 mod tls_and_http2;
+mod topics;
 mod websockets;

@@ -13,7 +13,8 @@ impl Hub {
     /// and those that the [policy](crate::HubBuilder::topic_policy) grants. `present` are the topics that its session is
     /// in; it stays in them.
     ///
-    /// A session may be in `limits.maxTopicsPerSession` named topics, and of one request not more are looked at.
+    /// A session may be in `limits.maxTopicsPerSession` named topics. Once as many of one request have been refused, the
+    /// others are refused unseen.
     pub async fn decide_topics(
         &self,
         principal: &Principal,
@@ -21,15 +22,14 @@ impl Hub {
         names: impl IntoIterator<Item = impl AsRef<str>>,
     ) -> TopicDecision {
         let limit = self.settings().limits.max_topics_per_session;
-        let (mut decision, mut asked) = (TopicDecision::default(), 0);
+        let (mut decision, mut refusals) = (TopicDecision::default(), 0);
         let mut count = present.iter().filter(|topic| topic.is_named()).count();
         for name in names {
             let name = name.as_ref();
-            asked += 1;
             let decided = match Topic::new(name) {
                 Ok(topic) if decision.granted.contains(&topic) => continue,
                 Ok(topic) if present.contains(&topic) => Ok(topic),
-                Ok(_) if Limits::exceeds(asked, limit) || Limits::exceeds(count + 1, limit) => {
+                Ok(_) if Limits::exceeds(refusals + 1, limit) || Limits::exceeds(count + 1, limit) => {
                     Err("too many topics".to_owned())
                 }
                 Ok(topic) => match self.may_subscribe(principal, &topic).await {
@@ -37,7 +37,10 @@ impl Hub {
                         count += usize::from(topic.is_named());
                         Ok(topic)
                     }
-                    Err(refusal) => Err(refusal.to_string()),
+                    Err(refusal) => {
+                        refusals += 1;
+                        Err(refusal.to_string())
+                    }
                 },
                 Err(error) => Err(error.to_string()),
             };

@@ -15,7 +15,7 @@ use crate::{
 };
 
 #[derive(Debug)]
-pub(super) struct TestWire;
+pub(crate) struct TestWire;
 
 #[derive(Serialize, Deserialize)]
 enum Frame<'a> {
