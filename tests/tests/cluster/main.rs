@@ -8,6 +8,7 @@ mod final_kicks;
 mod histories;
 mod java_logins;
 mod last_words;
+mod message_options;
 mod presence;
 mod pubsub;
 mod redis_over_tls;

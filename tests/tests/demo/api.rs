@@ -1,6 +1,6 @@
 //! The HTTP API publishes, lists who is online, kicks and logs in; a wrong request gets an error that names the field.
 
-use realtime_tests::{Demo, EventStream, Socket, token, within};
+use realtime_tests::{Demo, EventStream, Socket, sign, token, within};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -181,6 +181,43 @@ async fn many_logins_at_once_take_the_memory_of_a_few() {
     assert!(statuses.iter().all(|status| [401, 503].contains(status)), "{statuses:?}");
     let grown = demo.peak_memory() - before;
     assert!(grown < 120 * 1024, "8 MiB each, and the node grew by {grown} KiB");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publish_has_a_ttl_a_collapse_key_and_is_retained() {
+    let demo = Demo::start().await;
+    let of_topic = |user: u64| {
+        sign(&json!({ "userId": user, "clientid": "web", "exp": 4_000_000_000_u64, "topics": ["prices"] }))
+    };
+    let price = |message: &str| json!({ "topics": ["prices"], "message": message, "collapseKey": "XAU", "ttl": 60_000, "retain": true });
+    let mut reader = Socket::open(&demo, &of_topic(1), &[], None).await.unwrap();
+    demo.publish(price("1")).await;
+    demo.publish(json!({ "topics": ["prices"], "message": "of no key", "retain": true })).await;
+    demo.publish(price("2")).await;
+    while reader.text().await != "2" {}
+    let mut newcomer = Socket::open(&demo, &of_topic(2), &["realtime.v1"], None).await.unwrap();
+    assert_eq!(newcomer.json().await["type"], "hello");
+    for data in ["of no key", "2"] {
+        let frame = newcomer.message().await;
+        assert_eq!((&frame["data"], &frame["id"]), (&json!(data), &json!(null)));
+    }
+    demo.publish(price("")).await;
+    while !reader.text().await.is_empty() {}
+    let mut stream = EventStream::open(&demo, &of_topic(3), None).await.unwrap();
+    assert_eq!(stream.data().await, "of no key", "the other one was cleared");
+    for (field, value, problem) in [
+        ("collapseKey", json!("a b"), "collapseKey: a collapse key has 1 to 64"),
+        ("ttl", json!(0), "ttl: invalid value: integer `0`"),
+        ("ttl", json!(-1), "ttl: invalid value: integer `-1`"),
+        ("topics", json!(["prices", "others"]), "a retained message needs exactly one topic"),
+        ("topics", json!(["user:1"]), "a retained message needs exactly one topic"),
+    ] {
+        let mut body = price("x");
+        body[field] = value;
+        let (status, answer) = demo.try_publish(&body.to_string()).await;
+        let msg = answer["msg"].as_str().unwrap();
+        assert!(status == 400 && msg.starts_with(problem), "{status} {msg}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,7 @@
 //! A client that comes back with a cursor receives what it missed, or a gap in its place.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use realtime_tests::{Demo, EventStream, Server, Socket, token, within};
 use serde_json::json;
 
@@ -46,6 +48,7 @@ async fn a_cursor_that_cannot_be_honoured_is_a_gap() {
         assert_eq!(socket.json().await["recovered"], json!(false), "{cursor}");
         let gap = socket.json().await;
         assert_eq!((&gap["type"], &gap["reason"]), (&json!("gap"), &json!(reason)), "{cursor}");
+        assert_eq!(gap["since"].is_u64(), reason == "history", "of others the node knows nothing: {gap}");
         if let Some(data) = first_message {
             assert_eq!(socket.message().await["data"], data, "what is left follows the gap");
         }
@@ -88,6 +91,7 @@ async fn one_cursor_serves_both_transports() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_left_the_window_is_announced_by_an_event_of_its_own() {
+    let began = SystemTime::now();
     let demo = Demo::start_with(&[("REALTIME__HISTORY__MAXMESSAGES", "2")]).await;
     let first = demo.publish_to(1, "0").await;
     for n in 1..=4 {
@@ -98,6 +102,9 @@ async fn what_left_the_window_is_announced_by_an_event_of_its_own() {
     let notice: serde_json::Value = serde_json::from_str(&gap.data).unwrap();
     assert_eq!((gap.event.as_str(), &notice["reason"]), ("gap", &serde_json::json!("history")));
     assert!(notice["spread"].as_u64().is_some_and(|spread| spread <= 5000), "{notice}");
+    let since = notice["since"].as_u64().map(|since| UNIX_EPOCH + Duration::from_millis(since));
+    let slack = Duration::from_millis(1);
+    assert!(since.is_some_and(|since| began <= since + slack && since <= SystemTime::now()), "{notice}");
     assert_eq!(stream.data().await, "3");
     assert_eq!(stream.data().await, "4");
 }

@@ -19,7 +19,7 @@ use std::{fs, path::Path};
 
 use realtime_core::{
     Settings,
-    settings::{BusOutage, Drain, Fanout, Heartbeat, History, Limits, OutboxLimits},
+    settings::{BusOutage, Drain, Fanout, Heartbeat, History, Limits, OutboxLimits, RetainedLimits},
 };
 use serde::Deserialize;
 
@@ -72,6 +72,7 @@ pub struct Config {
     /// Implementation and times of presence.
     pub presence: Presence,
     history: History,
+    retained: RetainedLimits,
     fanout: Fanout,
     outbox: OutboxLimits,
     heartbeat: Heartbeat,
@@ -139,6 +140,7 @@ impl Config {
     pub fn settings(&self) -> Settings {
         let mut settings = Settings::default();
         settings.history.clone_from(&self.history);
+        settings.retained.clone_from(&self.retained);
         settings.fanout.clone_from(&self.fanout);
         settings.outbox.clone_from(&self.outbox);
         settings.heartbeat.clone_from(&self.heartbeat);

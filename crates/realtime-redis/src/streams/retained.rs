@@ -35,10 +35,10 @@ local added = redis.call('XADD', KEYS[1], unpack(ARGV, 8))
 if not added then return added end
 if KEYS[5] then redis.call('SET', KEYS[5], added, 'PX', ARGV[1]) end
 local function remove(name)
-  local size = redis.call('HSTRLEN', KEYS[2], name)
-  if size > 0 then
+  local old = redis.call('HGET', KEYS[2], name)
+  if old then
     redis.call('HDEL', KEYS[2], name)
-    redis.call('HINCRBY', KEYS[2], '', -(size + #name + 64))
+    redis.call('HINCRBY', KEYS[2], '', -(#old + #name + 64))
   end
   redis.call('ZREM', KEYS[3], name)
   redis.call('ZREM', KEYS[4], name)
