@@ -35,6 +35,7 @@
 //! | publish | [`Hub`], [`Envelope`], [`Message`], [`Topic`], [`Scope`] |
 //! | reach the sessions of this node | [`Hub::sessions`], [`SessionHandle`] |
 //! | identify users | [`Authenticator`], [`Principal`], [`auth`] |
+//! | let clients choose topics | [`auth::TopicPolicy`], [`HubBuilder::topic_policy`] |
 //! | configure a node | [`HubBuilder`], [`Settings`], [`settings`] |
 //! | connect nodes | [`Cluster`], [`bus`], [`presence`], [`control`] |
 //! | write a transport | [`Session`], [`wire`] |

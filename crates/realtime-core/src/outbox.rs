@@ -81,6 +81,8 @@ struct Rare {
     closing: Option<CloseReason>,
     /// Set while the session reads the log itself: the next sequence number. Nothing is written directly then.
     catching_up: Option<u64>,
+    /// The session has entered a topic since it last began to read the log.
+    has_new_topics: bool,
     /// The session is closing, but is first served everything that the bus acknowledged up to here.
     hold: Option<Position>,
     /// Value of `taken` at the last tick.
@@ -444,6 +446,21 @@ impl Outbox {
         self.lock().catching_up()
     }
 
+    /// Notes that the session begins to read the log, for the topics that it is in from now on.
+    pub(crate) fn begin_read(&self) {
+        if let Some(rare) = &mut self.lock().rare {
+            rare.has_new_topics = false;
+        }
+    }
+
+    /// Notes that the session has entered a topic. What it is reading from the log is discarded and read again: it was
+    /// selected without that topic.
+    pub(crate) fn read_again(&self) {
+        if let Some(rare) = &mut self.lock().rare {
+            rare.has_new_topics = rare.catching_up.is_some();
+        }
+    }
+
     /// Makes the session read the log itself from `seq`.
     pub(crate) fn catch_up_from(&self, seq: u64) {
         let mut state = self.lock();
@@ -452,11 +469,15 @@ impl Outbox {
     }
 
     /// Queues frames that a catching-up session has read from the log, each with its sequence number, as far as there
-    /// is room. The session continues at the first that does not fit, else at `next`. Returns the number of queued
-    /// frames.
-    pub(crate) fn refill(&self, frames: &[(u64, Bytes)], next: u64) -> usize {
+    /// is room. The session continues at the first that does not fit, else at `next`; at `first` if it has entered a topic
+    /// meanwhile. Returns the number of queued frames.
+    pub(crate) fn refill(&self, frames: &[(u64, Bytes)], first: u64, next: u64) -> usize {
         let mut state = self.lock();
         let mut taken = 0;
+        if state.rare.as_ref().is_some_and(|rare| rare.has_new_topics && rare.catching_up.is_some()) {
+            state.rare().catching_up = Some(first);
+            return 0;
+        }
         for (_, frame) in frames {
             if self.refuse(&mut state, frame).is_some() {
                 break;

@@ -541,6 +541,9 @@ impl SessionHost for Shard {
         }
         let new = topics.iter().filter(|topic| self.enter(&mut members, session, stage, topic));
         let new: SmallVec<[&Topic; 1]> = new.collect();
+        if !new.is_empty() {
+            session.outbox.read_again();
+        }
         // One that has yet to begin gets the initial entries then.
         let start = (stage == Stage::Registered && session.begin().is_some()).then(|| {
             let seq = members.next_of(session);

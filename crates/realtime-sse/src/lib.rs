@@ -32,7 +32,8 @@
 //!
 //! Each message is an event with its position as `id`, so that a browser's `EventSource` reconnects with its cursor on
 //! its own. Conditions that pass are answered with 200, `retry:` and an end, since an `EventSource` stops for good on
-//! anything else.
+//! anything else. Clients may choose topics, as far as their tokens and the hub's [`TopicPolicy`](auth::TopicPolicy) let
+//! them.
 //!
 //! # Guarantees
 //!

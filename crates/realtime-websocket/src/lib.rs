@@ -33,7 +33,8 @@
 //! # What goes over the wire
 //!
 //! A client that asks for the subprotocol [`SUBPROTOCOL`] receives JSON frames with positions, gaps and heartbeats; any
-//! other client receives the bare texts. What clients send goes to an [`InboundHandler`], by default [`Echo`].
+//! other client receives the bare texts. What clients send goes to an [`InboundHandler`], by default [`Echo`]. Clients may
+//! choose topics, as far as their tokens and the hub's [`TopicPolicy`](auth::TopicPolicy) let them.
 //!
 //! # Guarantees
 //!

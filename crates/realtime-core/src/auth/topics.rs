@@ -1,5 +1,7 @@
 //! [`TopicPolicy`]: decides which topics a client may subscribe to.
 
+use std::sync::Arc;
+
 use futures_core::future::BoxFuture;
 use serde::Serialize;
 
@@ -49,6 +51,17 @@ where
     ) -> BoxFuture<'a, Result<(), TopicRefusal>> {
         let decision = if self(principal, topic) { Ok(()) } else { Err(TopicRefusal::default()) };
         Box::pin(std::future::ready(decision))
+    }
+}
+
+/// A policy that is chosen at run time: `Arc<dyn TopicPolicy>`.
+impl<P: TopicPolicy + ?Sized> TopicPolicy for Arc<P> {
+    fn may_subscribe<'a>(
+        &'a self,
+        principal: &'a Principal,
+        topic: &'a Topic,
+    ) -> BoxFuture<'a, Result<(), TopicRefusal>> {
+        (**self).may_subscribe(principal, topic)
     }
 }
 

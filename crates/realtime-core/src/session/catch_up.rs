@@ -56,6 +56,7 @@ fn read_on(
     if read.first > seq {
         stats.announce(session, GapReason::History, log.cursor_at(read.first), log.since(seq));
     }
+    session.outbox.begin_read();
     let topics = OwnTopics::new(session.topics());
     let mut frames: Vec<(u64, Bytes)> = Vec::new();
     let mut gaps: SmallVec<[usize; 4]> = SmallVec::new();
@@ -95,7 +96,7 @@ fn read_on(
             }
         }
     }
-    let taken = session.outbox.refill(&frames, next);
+    let taken = session.outbox.refill(&frames, read.first, next);
     // What follows a frame that was not taken is read again.
     let end = frames.get(taken).map_or(next, |(seq, _)| *seq);
     for (_, reason) in left_out.into_iter().filter(|(seq, _)| *seq < end) {

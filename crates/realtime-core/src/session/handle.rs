@@ -104,7 +104,7 @@ impl SessionHandle {
 
     /// Subscribes the session to a named topic: it gets the messages published there from now on. A client that
     /// reconnects gets a new session, which has to be subscribed again; permanent topics belong in the login's own
-    /// topics.
+    /// topics, and a client may ask for topics itself: see [`TopicPolicy`](crate::auth::TopicPolicy).
     pub fn subscribe(&self, topic: Topic) {
         if let Some(host) = self.0.host() {
             host.subscribe(&self.0, &[topic], &mut |_| None);

@@ -130,6 +130,26 @@ fn a_session_that_reads_the_log_enters_a_topic_where_it_reads() {
 }
 
 #[test]
+fn a_session_that_enters_a_topic_while_it_reads_reads_again() {
+    let outbox = OutboxLimits { max_messages: 1, ..OutboxLimits::default() };
+    let (node, shard, _) = keeping(Settings { outbox, ..Settings::default() }, order(), &["state"]);
+    let mut session = connect(&shard, 1, None);
+    for (offset, envelope) in (1..).zip([to_all("a"), to_all("b"), to_order("y"), to_all("c")]) {
+        publish(&node, offset, envelope);
+    }
+    shard.pass();
+    let handle = session.handle();
+    let outbox = &handle.0.outbox;
+    assert_eq!(outbox.catching_up(), Some(1));
+    // It has read the rest for the topics that it is in, when another task puts it into one more.
+    outbox.begin_read();
+    let read: Vec<_> = [(1, "m1.2 b\n"), (3, "m1.4 c\n")].map(|(seq, text)| (seq, Bytes::from(text))).into();
+    assert_eq!(subscribe(&session, &[order()]), Some(at(1, 1)));
+    assert_eq!((outbox.refill(&read, 1, 4), outbox.catching_up()), (0, Some(1)));
+    assert_eq!(drain(&mut session), ["m1.1 a", "s1.1", "m- state", "m1.2 b", "m1.3 y", "m1.4 c"]);
+}
+
+#[test]
 fn they_may_exceed_the_outbox_and_what_exceeds_their_own_bound_is_announced() {
     let outbox = OutboxLimits { max_messages: 1, max_bytes: 10, ..OutboxLimits::default() };
     let (half, settings) = ("x".repeat(INITIAL_BYTES / 2), Settings { outbox, ..Settings::default() });
