@@ -1,6 +1,7 @@
 //! Named topics: a user who follows an order sees its changes. `cargo run -p realtime-examples --bin topics`.
 //!
-//! The application decides which topics a user may follow, so clients ask a route of its own, not the framework.
+//! The application decides which topics a user may follow: by a policy, where clients name topics when they connect, or by a
+//! route of its own, which puts open sessions into a topic.
 
 use std::{env, error::Error, sync::Arc, time::SystemTime};
 
@@ -9,7 +10,7 @@ use actix_web::{
     web::{self, Data, Path},
 };
 use realtime_sse::{
-    Authenticator, Envelope, EventName, HttpServer, Hub, Message, Scope, SseConfig, Topic, UserId,
+    Authenticator, Envelope, EventName, HttpServer, Hub, Message, Principal, Scope, SseConfig, Topic, UserId,
     auth::{Claims, JwtAlgorithm, JwtAuthenticator},
     handshake, routes,
 };
@@ -24,7 +25,7 @@ struct Order {
 
 #[actix_web::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let hub = Hub::builder().start()?;
+    let hub = Hub::builder().topic_policy(may_follow).start()?;
     let jwt = Arc::new(JwtAuthenticator::new(JwtAlgorithm::Hs256, "a secret of at least 32 bytes ....")?);
 
     let server = HttpServer::new(move || {
@@ -42,10 +43,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
     eprintln!("listening on {address}");
     eprintln!("get a token of user 42: curl -X POST http://{address}/login/42");
     eprintln!("open the stream: curl -N 'http://{address}/resource/sse?Authorization=<token>'");
+    eprintln!("or with orders: curl -N 'http://{address}/resource/sse?Authorization=<token>&topics=order:7'");
     eprintln!("follow an order: curl -X POST 'http://{address}/orders/7/follow?Authorization=<token>'");
     eprintln!("change it: curl -X PUT -d shipped http://{address}/orders/7");
     server.run().await?;
     Ok(())
+}
+
+/// Yours: may this user see this order?
+fn may_follow(_: &Principal, topic: &Topic) -> bool {
+    topic.as_str().strip_prefix("order:").is_some_and(|order| order.parse::<u64>().is_ok())
 }
 
 /// Stands for your login. Every session of the token is in the topic `role:buyer`.
@@ -66,8 +73,10 @@ async fn follow(
     let Ok(principal) = jwt.authenticate(&handshake(&request)).await else {
         return Ok(HttpResponse::Unauthorized().finish());
     };
-    // Yours: may this user see this order?
     let topic = Topic::new(&format!("order:{order}"))?;
+    if !may_follow(&principal, &topic) {
+        return Ok(HttpResponse::Forbidden().finish());
+    }
     for session in hub.sessions(&principal.user) {
         session.subscribe(topic.clone());
     }

@@ -203,6 +203,14 @@ async fn whoever_follows_an_order_sees_what_becomes_of_it() {
         let event = within("an event", stream.next()).await.unwrap();
         assert_eq!(event.data, r#"{"id":7,"status":"delivered"}"#);
     }
+    // Or a client names it when it connects.
+    let query = "&topics=order:9,order:x";
+    let mut stream = EventStream::open_query(&server, &streams[0].1, query, None).await.unwrap();
+    let refused = within("an event", stream.next()).await.unwrap();
+    assert_eq!(refused.data, r#"{"refused":[{"topic":"order:x","reason":"not allowed"}]}"#);
+    change("9", "paid").await;
+    let event = within("an event", stream.next()).await.unwrap();
+    assert_eq!(event.data, r#"{"id":9,"status":"paid"}"#);
 }
 
 #[tokio::test(flavor = "multi_thread")]
