@@ -83,7 +83,7 @@ export class Connection implements AsyncIterable<Message> {
   #token: string | undefined;
   /** The topics that each subscription wants. */
   readonly #wanted = new Set<string[]>();
-  /** The topics of which it has had what newcomers get; `*` for those of the login. */
+  /** The topics of which it has had what newcomers get; `*` for those that it need not ask for. */
   readonly #had = new Set<string>();
   /** When the cursor was last moved by something that came. */
   #upTo: number | null = null;
@@ -99,7 +99,7 @@ export class Connection implements AsyncIterable<Message> {
         endpoint(options, transport) &&
         (transport === 'websocket' ? this.#platform.WebSocket : this.#platform.fetch || options.sse),
     );
-    if (!this.#transports.length) throw new Error('realtime: no transport has an address and is supported here');
+    if (!this.#transports.length) throw new Error('realtime: no transport is supported');
     const { url, name = '', storage = defaultStorage() } = options;
     const address = typeof url === 'string' ? url : (url.websocket ?? url.sse);
     const stored = new StoredCursor(storage, `realtime:${address}:${name}`);
@@ -161,6 +161,15 @@ export class Connection implements AsyncIterable<Message> {
     return () => {
       if (this.#wanted.delete(topics)) changed();
     };
+  }
+
+  /**
+   * Opens a session beside the live one, which gets what newcomers get, as if the page had been loaded just now: what its
+   * topics retain, and the texts of streams so far.
+   */
+  renew(): void {
+    this.#had.clear();
+    this.#redial();
   }
 
   /** The messages that come from now on. */
@@ -371,7 +380,7 @@ export class Connection implements AsyncIterable<Message> {
     this.#sharing = true;
     import('./tabs.js')
       .then(({ share }) => share(this, this.#options, this.#platform, () => this.#token!, open => this.#redial(open)))
-      .catch(error => console.warn('realtime: tabs do not share a connection:', error));
+      .catch(error => console.warn('realtime: tabs share nothing:', error));
   }
 
   /** Redials when nothing has come for longer than heartbeats take. */

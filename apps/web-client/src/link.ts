@@ -90,7 +90,7 @@ export interface Request {
   token: string;
   cursor: string | null;
   topics: string[];
-  /** Those of them of which nothing has come yet; `*` for those of the login. */
+  /** Those of which the page has had nothing yet; `*` for all of the session's. */
   fresh: string[];
   /** Message events with a handler. */
   events: Iterable<string>;

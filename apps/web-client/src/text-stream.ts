@@ -17,6 +17,8 @@ export interface Part {
 export interface StreamOptions {
   /** The stream's topic, where it is not in one of the session's own; subscribed to until the end. */
   topic?: string;
+  /** Whether it may have begun before this call; the text so far is asked for, then. */
+  begun?: boolean;
 }
 
 /** A text that grows. */
@@ -36,7 +38,7 @@ export interface TextStream extends AsyncIterable<Part> {
  * A stream of a text, such as the answer of a model. An iteration begins with the text so far, whenever it begins, and
  * ends with the stream's end.
  */
-export function stream(connection: Connection, id: string, { topic }: StreamOptions = {}): TextStream {
+export function stream(connection: Connection, id: string, { topic, begun }: StreamOptions = {}): TextStream {
   let text = '';
   /** Bytes of the text in UTF-8. */
   let length = 0;
@@ -45,12 +47,15 @@ export function stream(connection: Connection, id: string, { topic }: StreamOpti
   let closed = false;
   /** Parts behind bytes that are missing yet. */
   let early: Frame[] = [];
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let tries = 0;
   const handlers = new Set<(part: Part) => void>();
   const readers = new Set<Reader>();
 
   const close = () => {
     if (closed) return;
     closed = true;
+    clearTimeout(timer);
     off();
     unsubscribe?.();
     for (const reader of readers) reader.wake();
@@ -82,6 +87,7 @@ export function stream(connection: Connection, id: string, { topic }: StreamOpti
     if (frame.at > length) {
       // What is between comes with the prefix.
       early.push(frame);
+      timer ??= setTimeout(seek, PATIENCE);
       if (reset && !first) tell({ text: '', reset });
       return;
     }
@@ -97,11 +103,20 @@ export function stream(connection: Connection, id: string, { topic }: StreamOpti
     early = [];
     for (const next of waiting) take(next);
   };
+  /** Asks for the text so far while it is missing: after a gap, or where nobody has listened before. */
+  const seek = () => {
+    clearTimeout(timer);
+    timer = undefined;
+    if (closed || tries > 5 || !(early.length || (begun && run < 0))) return;
+    connection.renew();
+    timer = setTimeout(seek, PATIENCE * 2 ** ++tries);
+  };
   const off = connection.on('realtime.stream', ({ data }) => {
     const frame = JSON.parse(data);
     if (frame.stream === id) take(frame);
   });
   const unsubscribe = topic === undefined ? undefined : connection.subscribe(topic);
+  if (begun && connection.status.state === 'live') seek();
 
   return {
     id,
@@ -197,3 +212,6 @@ function behind(text: string, known: number): { bytes: number; rest: string } {
   }
   return { bytes, rest };
 }
+
+/** Milliseconds for the prefix to come by itself. */
+const PATIENCE = 1000;

@@ -139,3 +139,30 @@ test('the topic of a stream is subscribed to until its close', async t => {
   await turn();
   assert.deepEqual(socket.sent, [{ type: 'unsubscribe', topics: ['room:1'] }]);
 });
+
+test('a text with a hole is asked for anew', async t => {
+  const { client, opened } = fake(t);
+  const text = stream(client, 'answer-7');
+  t.after(() => text.close());
+  const first = await opened();
+  const frame = (id, data) => ({ type: 'message', id, event: 'realtime.stream', data: JSON.stringify({ stream: 'answer-7', run: 1, ...data }) });
+  first.hello('7.0');
+  first.say(frame('7.1', { at: 0, text: 'Hel' }));
+  first.say({ type: 'gap', reason: 'slow', cursor: '7.3', spread: 0 });
+  first.say(frame('7.4', { at: 6, text: 'wor' }));
+  const second = await opened();
+  assert.equal(new URL(second.url).searchParams.get('fresh'), '*');
+  second.hello('7.4', { recovered: true });
+  second.say(frame(null, { at: 0, text: 'Hello wor', prefix: true }), frame('7.5', { at: 9, text: 'ld', state: 'done' }));
+  assert.deepEqual([text.text, text.state], ['Hello world', 'done']);
+  assert.equal(first.closed, true);
+});
+
+test('a stream that has begun before is asked for at once', async t => {
+  const { client, opened } = fake(t);
+  (await opened()).hello('7.0');
+  const text = stream(client, 'answer-7', { begun: true });
+  t.after(() => text.close());
+  const second = await opened();
+  assert.equal(new URL(second.url).searchParams.get('fresh'), '*');
+});
