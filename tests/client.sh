@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The tests of the browser client, apps/web-client: types, its behaviour against the demo, its size, and pages in
-# Chromium. tests/run.sh has installed what they need.
+# Chromium and Firefox. tests/run.sh has installed what they need.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

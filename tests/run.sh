@@ -13,6 +13,7 @@ command -v openssl >/dev/null || need+=(openssl)
 { command -v nginx || [ -x /usr/sbin/nginx ]; } >/dev/null || need+=(nginx-light)
 command -v chromium >/dev/null || need+=(chromium)
 command -v chromedriver >/dev/null || need+=(chromium-driver)
+command -v firefox >/dev/null || need+=(firefox-esr)
 command -v npm >/dev/null || need+=(npm)
 if [ ${#need[@]} -gt 0 ]; then
     if ! command -v apt-get >/dev/null; then
