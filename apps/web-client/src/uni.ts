@@ -98,8 +98,6 @@ function dial(app: MiniApp): Dial {
       lingering.delete(task);
     });
     task?.onClose(({ code, reason }: { code: number; reason: string }) => {
-      // During the opening it may be the event of an older socket. If it is not, the time limit ends the attempt.
-      if (!lingering.has(task) && !socket.readyState && lingering.size) return;
       lose(reason, code);
       lingering.delete(task);
     });

@@ -86,7 +86,8 @@ export class FakeUni {
       },
       close: ({ code }) => {
         this.calls.push(['close', task]);
-        if (this.online && this.foreground) task.socket?.close(code);
+        // Nor does it close what is opening.
+        if (this.online && this.foreground && task.socket?.readyState) task.socket.close(code);
       },
     };
     const begin = () => {

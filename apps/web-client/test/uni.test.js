@@ -148,9 +148,9 @@ for (const crossed of [false, true]) {
       }
       assert.deepEqual(client.seen.map(({ id }) => id), sent);
       assert.deepEqual(client.gaps, []);
-      const others = async () => (await demo.sessions(me)).length !== 1 || app.sockets.length !== 1;
-      for (const end = Date.now() + 10_000; await others(); ) assert.ok(Date.now() < end, 'old sockets stay');
-      await live(client);
+      const settled = async () =>
+        (await demo.sessions(me)).length === 1 && app.sockets.length === 1 && client.status.state === 'live';
+      for (const end = Date.now() + 10_000; !(await settled()); ) assert.ok(Date.now() < end, 'old sockets stay');
       const sessions = client.states.length;
       for (let i = 0; i < 20; i++) await demo.publish(me, 'calm');
       await got(client, sent.length + 20);
@@ -158,6 +158,17 @@ for (const crossed of [false, true]) {
     });
   }
 }
+
+test('a socket that cannot be closed while it opens is closed then', async t => {
+  const { client, app } = open(t, { token: token(user++), transports: ['websocket'] });
+  while (!app.sockets.length) await null;
+  const opened = new Promise(resolve => app.sockets[0].onOpen(resolve));
+  client.close();
+  await opened;
+  for (const end = Date.now() + 5000; app.sockets.length; await new Promise(setImmediate)) {
+    assert.ok(Date.now() < end, 'it stays open');
+  }
+});
 
 test('no more than five sockets are asked for, and a full platform is tried again', async t => {
   const me = user++;
