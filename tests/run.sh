@@ -6,10 +6,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # Redis over TLS has certificates made by openssl. The browser tests drive Chromium through its driver, one of them with
-# packages from npm; the client's have an nginx of their own in between; the others start Redis servers of their own.
+# packages from npm; the client's, and some of the demo's, have proxies in between; the others start Redis servers of
+# their own.
 need=()
 command -v redis-server >/dev/null || need+=(redis-server)
 command -v openssl >/dev/null || need+=(openssl)
+{ command -v haproxy || [ -x /usr/sbin/haproxy ]; } >/dev/null || need+=(haproxy)
 { command -v nginx || [ -x /usr/sbin/nginx ]; } >/dev/null || need+=(nginx-light)
 command -v chromium >/dev/null || need+=(chromium)
 command -v chromedriver >/dev/null || need+=(chromium-driver)

@@ -126,7 +126,8 @@ impl fmt::Debug for EventStream {
 }
 
 impl EventStream {
-    /// Opens a stream, with the `Last-Event-ID` of a browser that comes back. On refusal, the status.
+    /// Opens a stream, with the `Last-Event-ID` of a browser that comes back. On refusal, the status, which is 200 where
+    /// the client is asked to come back.
     pub async fn open(server: &impl Server, token: &str, last_event_id: Option<&str>) -> Result<Self, u16> {
         Self::open_query(server, token, "", last_event_id).await
     }
@@ -156,6 +157,9 @@ impl EventStream {
         let head = within("the first block", bytes.next()).await.unwrap().unwrap();
         let head = String::from_utf8(head.to_vec()).unwrap();
         let (block, rest) = head.split_once("\n\n").unwrap_or_else(|| panic!("{head:?} is no block"));
+        if block.starts_with(":disconnected\nretry:") {
+            return Err(200);
+        }
         assert!(block.starts_with(":connected\nretry:"), "{block:?}");
         let last_id = block.lines().find_map(|line| line.strip_prefix("id:")).unwrap_or_default().to_owned();
         let rest = futures_util::stream::iter([Ok(rest.to_owned().into())]).chain(bytes);

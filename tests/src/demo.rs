@@ -14,7 +14,7 @@ use tokio::{
     process::{Child, ChildStderr},
 };
 
-use crate::{EventStream, Server, ServerKind, Socket, within};
+use crate::{EventStream, Server, ServerKind, Socket, Upstream, within};
 
 /// The secret that every demo here signs its tokens with.
 pub const SECRET: &str = "the secret of the tests, 32 bytes";
@@ -128,6 +128,11 @@ impl Demo {
     /// An address on its internal server, or on the public one where it has no other.
     pub fn api_url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.internal.unwrap_or(self.port))
+    }
+
+    /// Its ports, for a proxy in front of it.
+    pub fn upstream(&self) -> Upstream {
+        Upstream { public: self.port, internal: self.internal.unwrap_or(self.port) }
     }
 
     /// The process, to wait for its end.

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "tests may")]
 
 mod api;
+mod behind_proxies;
 mod configuration;
+mod deployment;
 mod internal_address;
 mod page;
 mod plus_ui;
