@@ -9,7 +9,7 @@ use actix_web::{
 };
 use realtime_core::{
     CollapseKey, Envelope, EnvelopeId, EventName, Message, Scope, SessionId, Topic, UserId,
-    control::CommandResult,
+    control::{CommandResult, Confirmation, NodeDelivery},
     presence::{OnlineSession, OnlineUser},
 };
 use serde::{Deserialize, Serialize};
@@ -68,6 +68,8 @@ struct Publish {
     /// Keeps it for newcomers of its topic.
     #[serde(default)]
     retain: bool,
+    /// Milliseconds for which every node is waited for.
+    confirm: Option<u64>,
 }
 
 #[derive(Deserialize, Clone, Copy)]
@@ -80,7 +82,20 @@ enum TransportName {
 #[derive(Serialize)]
 struct PublishAnswer {
     position: Option<String>,
+    #[serde(flatten)]
+    confirmed: Option<Confirmed>,
 }
+
+/// How far a message has got.
+#[derive(Serialize)]
+struct Confirmed {
+    nodes: Vec<NodeDelivery>,
+    /// The live nodes that have not answered in time.
+    missing: Vec<String>,
+}
+
+/// Maximum of `confirm`.
+const MAX_CONFIRM: u64 = 30_000;
 
 async fn publish(
     _: ApiKey,
@@ -99,6 +114,7 @@ async fn publish(
         ttl,
         collapse_key,
         retain,
+        confirm,
     } = body.0;
     let scope = match transport {
         None => Scope::Both,
@@ -145,8 +161,18 @@ async fn publish(
     if retain {
         envelope = envelope.retain();
     }
-    let published = state.hub.publish(envelope).await?;
-    Ok(Json(PublishAnswer { position: published.position.map(|position| position.to_string()) }))
+    let Some(millis) = confirm else {
+        let published = state.hub.publish(envelope).await?;
+        let position = published.position.map(|position| position.to_string());
+        return Ok(Json(PublishAnswer { position, confirmed: None }));
+    };
+    if !(1..=MAX_CONFIRM).contains(&millis) {
+        return Err(ApiError::bad_request(format_args!("confirm: must be from 1 to {MAX_CONFIRM}")));
+    }
+    let timeout = Duration::from_millis(millis);
+    let Confirmation { position, nodes, missing } = state.hub.publish_and_confirm(envelope, timeout).await?;
+    let confirmed = Some(Confirmed { nodes, missing });
+    Ok(Json(PublishAnswer { position: Some(position.to_string()), confirmed }))
 }
 
 #[derive(Deserialize)]

@@ -6,7 +6,7 @@ use actix_web::{HttpResponse, ResponseError, http::StatusCode};
 use realtime_core::{
     auth::AuthError,
     control::ControlError,
-    error::{KickError, PublishError, TooLarge},
+    error::{ConfirmError, KickError, PublishError, TooLarge},
     facade::FacadeError,
     presence::PresenceError,
     ruoyi::{ErrorStatus, Reply},
@@ -66,6 +66,15 @@ impl From<AuthError> for ApiError {
     fn from(error: AuthError) -> Self {
         error.report();
         Self::of_status(error.status(), error.answer())
+    }
+}
+
+impl From<ConfirmError> for ApiError {
+    fn from(error: ConfirmError) -> Self {
+        match error {
+            ConfirmError::Publish(error) => error.into(),
+            _ => Self::of_status(error.status(), error),
+        }
     }
 }
 

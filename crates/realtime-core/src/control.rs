@@ -11,3 +11,4 @@ pub use self::{
     contract::{Command, CommandResult, Control, ControlError, Revocation, RevokedToken},
     local::{LocalControl, LocalResult},
 };
+pub use crate::delivery::{Confirmation, Delivery, DeliveryReport, NodeDelivery};

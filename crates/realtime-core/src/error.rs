@@ -5,7 +5,7 @@ pub use crate::{
     connect_error::ConnectError,
     envelope_id::EnvelopeIdError,
     global::AlreadyInstalled,
-    hub::kicks::KickError,
+    hub::{confirmations::ConfirmError, kicks::KickError},
     message::{EmptyTargets, EventNameError},
     position::CursorError,
     renewal::RenewError,

@@ -2,6 +2,7 @@
 
 mod announcer;
 pub(crate) mod builder;
+pub(crate) mod confirmations;
 pub(crate) mod kicks;
 mod outage;
 pub(crate) mod pump;

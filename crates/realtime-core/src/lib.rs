@@ -57,6 +57,7 @@ mod collapse_key;
 pub mod conformance;
 mod connect_error;
 pub mod control;
+mod delivery;
 mod direct;
 mod directory;
 mod envelope_id;

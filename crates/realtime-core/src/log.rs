@@ -5,6 +5,7 @@
 
 mod entry;
 pub(crate) mod retained;
+pub(crate) mod tally;
 #[cfg(test)]
 mod tests;
 
@@ -327,6 +328,19 @@ impl Log {
     pub(crate) fn cursor(&self) -> Option<Position> {
         let window = self.read_window();
         window.cursor_at(window.end())
+    }
+
+    /// The entry at a position, with its sequence number, if it is in the window.
+    pub(crate) fn find(&self, position: Position) -> Option<(u64, Arc<Entry>)> {
+        let window = self.read_window();
+        let starts = |segment: &&Segment| {
+            segment.start.epoch == position.epoch && segment.start.offset <= position.offset
+        };
+        let segment = window.segments.iter().rev().find(starts)?;
+        let seq = segment.seq.checked_add(position.offset - segment.start.offset)?;
+        let index = usize::try_from(seq.checked_sub(window.first)?).ok()?;
+        let entry = window.entries.get(index).filter(|entry| entry.position == Some(position))?;
+        Some((seq, Arc::clone(entry)))
     }
 
     /// The point at which a client resumes that has everything up to and including `cursor`.

@@ -220,6 +220,7 @@ pub struct Envelope {
     message: Message,
     excluded: Option<SessionId>,
     id: Option<EnvelopeId>,
+    confirm: bool,
     options: Option<Box<Options>>,
 }
 
@@ -244,7 +245,15 @@ impl Envelope {
 
     /// Creates an envelope to one topic.
     pub fn to_topic(topic: Topic, scope: Scope, message: Message) -> Self {
-        Self { topics: smallvec![topic], scope, message, excluded: None, id: None, options: None }
+        Self {
+            topics: smallvec![topic],
+            scope,
+            message,
+            excluded: None,
+            id: None,
+            confirm: false,
+            options: None,
+        }
     }
 
     /// Creates an envelope to all sessions of some users.
@@ -272,7 +281,7 @@ impl Envelope {
         if topics.is_empty() {
             Err(EmptyTargets)
         } else {
-            Ok(Self { topics, scope, message, excluded: None, id: None, options: None })
+            Ok(Self { topics, scope, message, excluded: None, id: None, confirm: false, options: None })
         }
     }
 
@@ -375,6 +384,19 @@ impl Envelope {
     /// Returns `true` if it has a ttl or a collapse key, or is to be retained.
     pub(crate) fn has_options(&self) -> bool {
         self.options.is_some()
+    }
+
+    /// Has each node count the sessions that it is for: see
+    /// [`Hub::publish_and_confirm`](crate::Hub::publish_and_confirm), which sets this.
+    #[must_use]
+    pub fn with_confirmation(mut self) -> Self {
+        self.confirm = true;
+        self
+    }
+
+    /// Returns `true` if each node counts the sessions that it is for.
+    pub fn wants_confirmation(&self) -> bool {
+        self.confirm
     }
 
     /// Targets of the message; never empty.

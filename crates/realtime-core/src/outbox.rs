@@ -412,6 +412,17 @@ impl Outbox {
         }
     }
 
+    /// Number of bytes that have left, in either way.
+    pub(crate) fn taken(&self) -> u64 {
+        self.lock().taken
+    }
+
+    /// Number of bytes that will have left once everything that is queued has.
+    pub(crate) fn end(&self) -> u64 {
+        let state = self.lock();
+        state.taken + state.frames.bytes() as u64
+    }
+
     /// Returns `true` if the last pulled bytes end within a frame, whose rest is queued.
     pub(crate) fn is_cut(&self) -> bool {
         self.lock().frames.is_cut()

@@ -283,6 +283,12 @@ impl Shard {
         members.topics.contains_key(topic) || topic.as_user().is_some_and(|user| members.has_user(user))
     }
 
+    /// Returns `true` if its sessions have been served the log's entry at a sequence number, except for those that read
+    /// the log themselves.
+    pub(crate) fn has_passed(&self, seq: u64) -> bool {
+        self.lock().seq > seq
+    }
+
     /// Number of its sessions that are in the topic.
     pub(crate) fn subscribers(&self, topic: &Topic) -> usize {
         let members = self.lock();

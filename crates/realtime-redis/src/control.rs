@@ -22,7 +22,13 @@ use std::{
 };
 
 use futures_core::future::BoxFuture;
-use realtime_core::control::{Command, CommandResult, Control, ControlError, LocalControl, LocalResult};
+use realtime_core::{
+    Position,
+    control::{
+        Command, CommandResult, Control, ControlError, DeliveryReport, LocalControl, LocalResult,
+        NodeDelivery,
+    },
+};
 use tokio::{
     sync::watch,
     task::JoinHandle,
@@ -47,6 +53,9 @@ pub struct RedisControl {
     task: JoinHandle<()>,
     started: watch::Receiver<bool>,
 }
+
+/// Time for the answers of the nodes to be read.
+const ANSWER_TIME: Duration = Duration::from_millis(500);
 
 /// Time between two queries for receipts.
 const POLL_EVERY: Duration = Duration::from_millis(10);
@@ -103,6 +112,22 @@ impl Control for RedisControl {
         })
     }
 
+    fn report(
+        &self,
+        position: Position,
+        timeout: Duration,
+    ) -> BoxFuture<'_, Result<DeliveryReport, ControlError>> {
+        Box::pin(async move {
+            let deadline = Instant::now() + timeout;
+            // A node answers in time for its answer to be read.
+            let within = timeout - (timeout / 4).min(ANSWER_TIME);
+            let within = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+            let command = Command::Report { position, within };
+            let added = self.shared.store.add(slice::from_ref(&command), true).await.map_err(ControlError)?;
+            self.collect(added, deadline).await.map_err(ControlError)
+        })
+    }
+
     fn started(&self) -> BoxFuture<'_, ()> {
         let mut started = self.started.clone();
         Box::pin(async move {
@@ -132,21 +157,53 @@ impl Control for RedisControl {
 }
 
 impl RedisControl {
-    /// Waits until every live node has applied a command, and the revocations that follow from it.
-    async fn confirm(&self, added: Added) -> Result<CommandResult, String> {
+    /// Waits for the deliveries on every live node.
+    async fn collect(&self, added: Added, deadline: Instant) -> Result<DeliveryReport, String> {
+        let ControlShared { store, .. } = &*self.shared;
+        let (waited, _) = self.waited(&added);
+        let began = Instant::now();
+        loop {
+            let (nodes, receipts) = store.confirmed(&added.ids).await?;
+            let answers = receipts.into_iter().next().unwrap_or_default();
+            let silent = nodes.union(&waited).any(|node| !answers.contains_key(node));
+            if silent && Instant::now() < deadline {
+                let pause = (began.elapsed() / 10).clamp(POLL_EVERY, 10 * POLL_EVERY);
+                timeout_at(deadline, sleep(pause)).await.ok();
+                continue;
+            }
+            let name = |node: &str| Incarnation::node(node).to_owned();
+            let delivered = |node: &String| answers.get(node).is_some_and(|answer| answer.delivery.is_some());
+            let mut missing: Vec<_> =
+                nodes.union(&waited).filter(|node| !delivered(node)).map(|node| name(node)).collect();
+            missing.sort();
+            let answered = answers.iter().filter_map(|(node, answer)| {
+                Some(NodeDelivery { node: name(node), delivery: answer.delivery? })
+            });
+            let mut nodes: Vec<_> = answered.collect();
+            nodes.sort_by(|a, b| a.node.cmp(&b.node));
+            return Ok(DeliveryReport { nodes, missing });
+        }
+    }
+
+    /// Returns the nodes that a command waits for besides those with a lease, and whether others may be alive.
+    fn waited(&self, added: &Added) -> (HashSet<String>, bool) {
         let ControlShared { store, peers, unsynced, .. } = &*self.shared;
-        let deadline = Instant::now() + CONFIRM_TIMEOUT;
         // The own receipt is always waited for, also before the first lease.
         let mut waited = HashSet::from([store.incarnation().to_owned()]);
-        let in_doubt = {
-            let mut peers = peers.lock().unwrap_or_else(PoisonError::into_inner);
-            if !added.has_lease && *self.started.borrow() {
-                peers.doubt();
-                unsynced.store(true, Ordering::Release);
-            }
-            waited.extend(peers.doubted().cloned());
-            peers.is_in_doubt()
-        };
+        let mut peers = peers.lock().unwrap_or_else(PoisonError::into_inner);
+        if !added.has_lease && *self.started.borrow() {
+            peers.doubt();
+            unsynced.store(true, Ordering::Release);
+        }
+        waited.extend(peers.doubted().cloned());
+        (waited, peers.is_in_doubt())
+    }
+
+    /// Waits until every live node has applied a command, and the revocations that follow from it.
+    async fn confirm(&self, added: Added) -> Result<CommandResult, String> {
+        let ControlShared { store, .. } = &*self.shared;
+        let deadline = Instant::now() + CONFIRM_TIMEOUT;
+        let (waited, in_doubt) = self.waited(&added);
         let mut ids = added.ids;
         loop {
             let (nodes, receipts) = store.confirmed(&ids).await?;

@@ -30,7 +30,7 @@ use crate::config::{RedisConfig, RedisConfigError};
 ///
 /// The format supports users with numeric ids or all users, in the event `message`. Anything else is
 /// [`BusError::Unsupported`]: an [id](realtime_core::EnvelopeId), so that a retry after an unknown outcome may be delivered
-/// twice, a ttl, a collapse key, retain, an excluded session. Clones share the same bus.
+/// twice, a ttl, a collapse key, retain, an excluded session, a confirmation. Clones share the same bus.
 #[derive(Debug, Clone)]
 pub struct RedisPubSubBus(Arc<PubSubShared>);
 
@@ -100,6 +100,7 @@ impl PubSubShared {
             ("a ttl", envelope.ttl().is_some()),
             ("a collapse key", envelope.collapse_key().is_some()),
             ("retain", envelope.is_retained()),
+            ("a confirmation of the nodes", envelope.wants_confirmation()),
         ] {
             if has {
                 return Err(BusError::Unsupported(format!("{option}: RuoYi's messages have no room for it")));

@@ -3,6 +3,7 @@
 
 mod agreeing_parts;
 mod confirmed_kicks;
+mod confirmed_publishes;
 mod failover;
 mod final_kicks;
 mod histories;

@@ -9,7 +9,7 @@ use futures_core::future::BoxFuture;
 use futures_util::future::ready;
 use serde::{Deserialize, Serialize};
 
-use crate::{Position, Topic, UserId, auth::TokenHash};
+use crate::{Position, Topic, UserId, auth::TokenHash, delivery::DeliveryReport};
 
 /// A command that every node of a cluster carries out.
 ///
@@ -107,6 +107,14 @@ pub enum Command {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         topics: Vec<Topic>,
     },
+    /// Reports how far an envelope has got on each node: see [`Control::report`].
+    Report {
+        /// The envelope's position.
+        #[serde(with = "super::encoding::position")]
+        position: Position,
+        /// Milliseconds that a node waits for its sockets.
+        within: u64,
+    },
 }
 
 impl Command {
@@ -114,7 +122,7 @@ impl Command {
     /// [`LocalResult::revoked`](crate::control::LocalResult::revoked).
     pub fn revocations(&self) -> Vec<Revocation> {
         match self {
-            Self::Kick { .. } | Self::Renew { .. } => Vec::new(),
+            Self::Kick { .. } | Self::Renew { .. } | Self::Report { .. } => Vec::new(),
             Self::Revoke { user, tokens, .. } => {
                 let of =
                     |token: &RevokedToken| Revocation::Token { user: user.clone(), token: token.clone() };
@@ -184,6 +192,21 @@ pub trait Control: Send + Sync + 'static {
     /// [`ControlError`] if the command could not be sent; it may or may not have been carried out then.
     fn dispatch(&self, command: Command) -> BoxFuture<'_, Result<CommandResult, ControlError>>;
 
+    /// Asks every live node for the deliveries of an envelope that was published with
+    /// [`Envelope::with_confirmation`](crate::Envelope::with_confirmation). A node answers once the sockets of all
+    /// sessions that the envelope is for have accepted it, and in time for this to return within the timeout.
+    ///
+    /// # Errors
+    /// [`ControlError`] if the nodes could not be asked. A control that has no such command, the default, always fails.
+    fn report(
+        &self,
+        position: Position,
+        timeout: Duration,
+    ) -> BoxFuture<'_, Result<DeliveryReport, ControlError>> {
+        let _ = (position, timeout);
+        Box::pin(ready(Err(ControlError("this control cannot ask the nodes for deliveries".to_owned()))))
+    }
+
     /// Resolves when this node knows the logins that the cluster refuses. Until then its hub refuses connections.
     fn started(&self) -> BoxFuture<'_, ()> {
         Box::pin(ready(()))
@@ -204,6 +227,14 @@ pub trait Control: Send + Sync + 'static {
 impl<C: Control + ?Sized> Control for Arc<C> {
     fn dispatch(&self, command: Command) -> BoxFuture<'_, Result<CommandResult, ControlError>> {
         (**self).dispatch(command)
+    }
+
+    fn report(
+        &self,
+        position: Position,
+        timeout: Duration,
+    ) -> BoxFuture<'_, Result<DeliveryReport, ControlError>> {
+        (**self).report(position, timeout)
     }
 
     fn started(&self) -> BoxFuture<'_, ()> {
@@ -277,6 +308,7 @@ mod tests {
                 client_id: Some("web".into()),
                 topics: vec![Topic::new("role:seller").unwrap()],
             },
+            Command::Report { position: Position { epoch: 7, offset: 3 }, within: 500 },
             Command::Renew {
                 user: 5.into(),
                 session: "0a".into(),

@@ -59,6 +59,20 @@ pub(super) mod optional_seconds {
     }
 }
 
+/// A cursor.
+pub(super) mod position {
+    use super::{Deserialize, Deserializer, Serializer};
+    use crate::Position;
+
+    pub(crate) fn serialize<S: Serializer>(position: &Position, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(position)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Position, D::Error> {
+        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// Optional cursor. A string that is not a cursor of this version becomes `None`, so that the command still applies.
 pub(super) mod optional_position {
     use super::{Deserialize, Deserializer, Serializer};

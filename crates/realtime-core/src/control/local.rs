@@ -1,19 +1,24 @@
 //! [`LocalControl`]: carries out commands on this node.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures_core::future::BoxFuture;
+use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{Command, CommandResult, Control, ControlError, Revocation, RevokedToken};
+use super::{
+    Command, CommandResult, Control, ControlError, Delivery, DeliveryReport, NodeDelivery, Revocation,
+    RevokedToken,
+};
 use crate::{
-    CloseReason, Position, Principal, UserId, auth::TokenHash, node::Node, renewal::renew,
-    revocation_list::RevocationList, session::state::SessionState,
+    CloseReason, Position, Principal, UserId, auth::TokenHash, node::Node, registry::Registry,
+    renewal::renew, revocation_list::RevocationList, session::state::SessionState,
 };
 
 /// Carries out commands on this node.
 #[derive(Debug, Clone)]
 pub struct LocalControl {
     node: Arc<Node>,
+    registry: Arc<Registry>,
     revoked: Arc<RevocationList>,
     name: Arc<str>,
 }
@@ -31,8 +36,8 @@ pub struct LocalResult {
 }
 
 impl LocalControl {
-    pub(crate) fn new(node: Arc<Node>, revoked: Arc<RevocationList>, name: Arc<str>) -> Self {
-        Self { node, revoked, name }
+    pub(crate) fn new(registry: Arc<Registry>, revoked: Arc<RevocationList>, name: Arc<str>) -> Self {
+        Self { node: Arc::clone(&registry.node), registry, revoked, name }
     }
 
     /// The node's name.
@@ -79,6 +84,35 @@ impl LocalControl {
                 };
                 LocalResult { changed: self.renew(session, login), ..LocalResult::default() }
             }
+            // It takes its time: see `delivered`.
+            Command::Report { .. } => LocalResult::default(),
+        }
+    }
+
+    /// Carries out [`Command::Report`]: waits until the sockets of all sessions of this node that the envelope is for have
+    /// accepted it, up to `within`. Returns the numbers until then; `None` if the envelope was not counted here, or has
+    /// not been served in time.
+    pub async fn delivered(&self, position: Position, within: Duration) -> Option<Delivery> {
+        let deadline = Instant::now() + within;
+        loop {
+            let found = self.node.log.find(position);
+            let is_late = Instant::now() >= deadline;
+            if let Some((seq, entry)) = &found {
+                let tally = entry.tally()?;
+                if self.registry.shards().iter().all(|shard| shard.has_passed(*seq)) {
+                    let (delivery, is_final) = tally.count();
+                    if is_final || is_late {
+                        tally.close();
+                        return Some(delivery);
+                    }
+                }
+            } else if self.node.log.cursor() >= Some(position) {
+                return None;
+            }
+            if is_late {
+                return None;
+            }
+            timeout_at(deadline, sleep(LOOK)).await.ok();
         }
     }
 
@@ -153,6 +187,9 @@ impl LocalControl {
     }
 }
 
+/// Interval at which the sockets are looked at that have yet to accept an envelope.
+const LOOK: Duration = Duration::from_millis(5);
+
 /// Ends sessions. Returns the number of those that were not closing already.
 fn end(mut sessions: Vec<Arc<SessionState>>, reason: CloseReason, after: Option<Position>) -> usize {
     sessions.retain(|session| session.outbox.closing().is_none());
@@ -166,5 +203,21 @@ impl Control for LocalControl {
     fn dispatch(&self, command: Command) -> BoxFuture<'_, Result<CommandResult, ControlError>> {
         let LocalResult { closed, changed, .. } = self.apply(&command);
         Box::pin(async move { Ok(CommandResult { closed, changed, unconfirmed: Vec::new() }) })
+    }
+
+    fn report(
+        &self,
+        position: Position,
+        timeout: Duration,
+    ) -> BoxFuture<'_, Result<DeliveryReport, ControlError>> {
+        Box::pin(async move {
+            let node = self.name.to_string();
+            Ok(match self.delivered(position, timeout).await {
+                Some(delivery) => {
+                    DeliveryReport { nodes: vec![NodeDelivery { node, delivery }], missing: Vec::new() }
+                }
+                None => DeliveryReport { nodes: Vec::new(), missing: vec![node] },
+            })
+        })
     }
 }

@@ -220,7 +220,7 @@ impl HubBuilder {
             outage::watch(Arc::clone(&watched), Arc::clone(&watching))
         }));
         let revoked = Arc::new(RevocationList::default());
-        let local = LocalControl::new(Arc::clone(&node), Arc::clone(&revoked), Arc::clone(&name));
+        let local = LocalControl::new(Arc::clone(&registry), Arc::clone(&revoked), Arc::clone(&name));
         let control: Arc<dyn Control> = match control {
             Some(make) => make(local),
             None => Arc::new(local),

@@ -13,6 +13,7 @@ use std::{
 use bytes::Bytes;
 use once_cell::race::OnceBox;
 
+use super::tally::Tally;
 use crate::{
     Envelope, Position, SessionId, Topic, Transport,
     wire::{GapReason, MAX_WIRES, WireFormatId},
@@ -31,6 +32,8 @@ pub(crate) struct Entry {
     hashes: OnceBox<Vec<u64>>,
     pub(super) charge: Option<Charge>,
     rare: Option<Box<Rare>>,
+    /// Counter of its deliveries, for an envelope whose publisher asks for it.
+    tally: Option<Box<Tally>>,
 }
 
 /// State that few entries have.
@@ -99,6 +102,10 @@ pub(crate) enum Content {
 
 impl Entry {
     pub(crate) fn new(position: Option<Position>, content: Content) -> Self {
+        let tally = match &content {
+            Content::Envelope(envelope) if envelope.wants_confirmation() => Some(Box::default()),
+            _ => None,
+        };
         let footprint = size_of::<Self>()
             + match &content {
                 Content::Envelope(envelope) => envelope.footprint(),
@@ -113,7 +120,13 @@ impl Entry {
             hashes: OnceBox::new(),
             charge: None,
             rare: None,
+            tally,
         }
+    }
+
+    /// Counter of its deliveries, if its publisher asks for it.
+    pub(crate) fn tally(&self) -> Option<&Tally> {
+        self.tally.as_deref()
     }
 
     /// Sets the time from which on the message is not sent any more.

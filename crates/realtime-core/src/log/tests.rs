@@ -441,3 +441,24 @@ fn many_targets_are_found_as_few_are() {
     assert!(entry(others().chain([Topic::all()]).collect()).is_for(id, transport, &own));
     assert!(entry(vec![session[1].clone()]).is_for(id, transport, &own));
 }
+
+#[test]
+fn an_entry_is_found_by_its_position_while_it_is_in_the_window() {
+    let log = log(6);
+    log.begin(Some(at(1, 0)));
+    fill(&log, 1, 1..=3);
+    log.push_skip(at(1, 4), at(1, 9));
+    fill(&log, 1, 10..=11);
+    fill(&log, 2, 1..=1);
+    let found = |position| log.find(position).map(|(seq, entry)| (seq, entry.position.unwrap()));
+    // The first entry has left, and the gap before the second epoch is an entry of its own.
+    for (position, seq) in [(at(1, 3), 2), (at(1, 10), 4), (at(1, 11), 5), (at(2, 1), 7)] {
+        assert_eq!(found(position), Some((seq, position)));
+    }
+    for absent in
+        [at(1, 0), at(1, 1), at(1, 2), at(1, 5), at(1, 12), at(2, 0), at(2, 2), at(3, 1), at(1, u64::MAX)]
+    {
+        assert_eq!(found(absent), None, "{absent}");
+    }
+    assert_eq!(log.cursor(), Some(at(2, 1)));
+}

@@ -61,6 +61,7 @@ fn read_on(
     let mut frames: Vec<(u64, Bytes)> = Vec::new();
     let mut gaps: SmallVec<[usize; 4]> = SmallVec::new();
     let mut left_out: Vec<(u64, LeftOut)> = Vec::new();
+    let mut tally = None;
     let (mut next, mut bytes) = (read.first, 0);
     for entry in &read.entries {
         if until.is_some() && entry.position > until {
@@ -91,12 +92,22 @@ fn read_on(
         if let Some(frame) = frame {
             bytes += frame.len();
             frames.push((next - 1, frame));
-            if frames.len() > settings.outbox.max_messages || bytes > settings.outbox.max_bytes {
+            // The outbox then ends with it.
+            tally = entry.tally();
+            if tally.is_some()
+                || frames.len() > settings.outbox.max_messages
+                || bytes > settings.outbox.max_bytes
+            {
                 break;
             }
         }
     }
     let taken = session.outbox.refill(&frames, read.first, next);
+    if let Some(tally) = tally
+        && taken == frames.len()
+    {
+        tally.caught_up(session.id, session.outbox.end());
+    }
     // What follows a frame that was not taken is read again.
     let end = frames.get(taken).map_or(next, |(seq, _)| *seq);
     for (_, reason) in left_out.into_iter().filter(|(seq, _)| *seq < end) {

@@ -19,6 +19,7 @@ use super::id::SessionId;
 use crate::{
     CloseReason, Position, Principal, Topic, Transport, UserId,
     auth::TokenHash,
+    log::tally::Recipient,
     outbox::{Outbox, OutboxGroup},
     settings::Limits,
     sync::{Mutex, MutexGuard, lock},
@@ -350,6 +351,16 @@ impl SessionState {
     /// Returns `true` if the client was active since the last call, or is not read from.
     pub(crate) fn take_activity(&self) -> bool {
         self.active.swap(false, Ordering::Relaxed) | self.unread.load(Ordering::Relaxed)
+    }
+}
+
+impl Recipient for SessionState {
+    fn written(&self) -> u64 {
+        self.outbox.taken()
+    }
+
+    fn has_ended(&self) -> bool {
+        self.stage() == Stage::Removed
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     direct::WriteBuffer,
     error::CursorError,
     initial::{InitialEntries, StartPoint},
-    log::{Content, Entry, Resume, Start},
+    log::{Content, Entry, Resume, Start, tally::Tally},
     node::Node,
     outbox::{Accepted, TrySendError},
     session::state::{Begin, Named, SessionKind, SessionState, Stage},
@@ -436,11 +436,16 @@ impl Members {
     /// get them within `visits` visits.
     fn run(&self, entries: &[Arc<Entry>], visits: usize) -> usize {
         let Content::Envelope(first) = &entries[0].content else { return 1 };
+        // Its place in each outbox is counted.
+        if entries[0].tally().is_some() {
+            return 1;
+        }
         let same = |entry: &&Arc<Entry>| match &entry.content {
             Content::Envelope(other) => {
                 other.scope() == first.scope()
                     && other.topics() == first.topics()
                     && other.excluded() == first.excluded()
+                    && entry.tally().is_none()
             }
             Content::Skip | Content::Gap(_) => false,
         };
@@ -460,9 +465,13 @@ impl Members {
         let (end, excluded) = (first + run.len() as u64, envelope.excluded());
         let (mut gather, mut unflushed) = (mem::take(&mut self.gather), mem::take(&mut self.unflushed));
         let mut encoded: SmallVec<[EncodedRun<'_>; 2]> = SmallVec::new();
+        let tally = run[0].tally();
         let visits = self.each(envelope, |member| {
             // A session in two of the topics has `next` past this sequence number at the second visit.
             if !member.is_live() || member.next() >= end {
+                if let Some(tally) = tally.filter(|_| !member.is_live()) {
+                    count_behind(tally, &run[0], &member.session);
+                }
                 return;
             }
             let session = &member.session;
@@ -491,6 +500,13 @@ impl Members {
                 session.outbox.queue_run(frames)
             };
             stats.delivered += taken as u64;
+            if let Some(tally) = tally {
+                match sent {
+                    Ok(_) => tally.queued(Arc::clone(session) as _, session.outbox.end()),
+                    Err(TrySendError::Full) => tally.behind(session.id, Arc::clone(session) as _),
+                    Err(TrySendError::Closed) => {}
+                }
+            }
             match sent {
                 Ok(Accepted::Done) | Err(TrySendError::Closed) => {}
                 Ok(Accepted::NeedsFlush) => unflushed.push(session.slot()),
@@ -626,6 +642,18 @@ pub(super) fn send_initial(session: &SessionState, entries: &[Arc<Entry>], stats
     if dropped > 0 {
         stats.local_dropped += dropped as u64;
         stats.announce(session, GapReason::Overflow, None, None);
+    }
+}
+
+/// Counts a session that reads the log itself among those that an entry is for.
+fn count_behind(tally: &Tally, entry: &Entry, session: &Arc<SessionState>) {
+    let Content::Envelope(envelope) = &entry.content else { return };
+    let is_meant = envelope.excluded() != Some(session.id)
+        && session.begin().is_some()
+        && session.outbox.closing().is_none()
+        && entry.encode(session.wire()).is_some();
+    if is_meant {
+        tally.behind(session.id, Arc::clone(session) as _);
     }
 }
 

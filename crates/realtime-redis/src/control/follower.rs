@@ -7,9 +7,13 @@ use std::{
     time::Duration,
 };
 
-use realtime_core::control::{Command, LocalResult};
+use realtime_core::{
+    Position,
+    control::{Command, LocalResult},
+};
 use tokio::{
     sync::watch,
+    task::JoinSet,
     time::{Instant, sleep},
 };
 
@@ -24,6 +28,9 @@ const RENEW_EVERY: Duration = Duration::from_secs(3);
 /// Pause before the next write when Redis accepts reads but no writes.
 const WRITE_RETRY: Duration = Duration::from_secs(1);
 
+/// Number of questions for deliveries that a node answers at once.
+const MAX_ANSWERS: usize = 1000;
+
 /// Reads commands, applies them, and writes receipts.
 pub(super) struct Follower {
     shared: Arc<ControlShared>,
@@ -37,6 +44,8 @@ pub(super) struct Follower {
     in_sync: bool,
     /// The time of the next attempt to write revocations, after a failed one.
     retry_at: Option<Instant>,
+    /// The tasks that answer questions for deliveries.
+    answers: JoinSet<()>,
     /// The time of the next renewal of the lease.
     renew_at: Instant,
     /// Set once the lease was taken, until it is in doubt.
@@ -65,6 +74,7 @@ impl Follower {
             renew_at: Instant::now(),
             has_lease: false,
             reports: Vec::new(),
+            answers: JoinSet::new(),
         }
     }
 
@@ -196,6 +206,9 @@ impl Follower {
             tracing::warn!(id, "skipped a command that this version does not support");
             return;
         };
+        if let Command::Report { position, within } = command {
+            return self.ask(id, position, Duration::from_millis(within));
+        }
         let LocalResult { closed, changed, revoked } = self.shared.local.apply(&command);
         let refuse = match command {
             // Only this node knows the tokens of its sessions.
@@ -204,8 +217,25 @@ impl Follower {
             }
             _ => None,
         };
-        let receipt = Receipt { closed, changed, refuse: None };
+        let receipt = Receipt { closed, changed, ..Receipt::default() };
         self.reports.push(Report { id, at: Instant::now(), receipt, refuse });
+    }
+
+    /// Answers a question for deliveries in a task of its own, since the answer takes its time.
+    fn ask(&mut self, id: String, position: Position, within: Duration) {
+        while self.answers.try_join_next().is_some() {}
+        if self.answers.len() >= MAX_ANSWERS {
+            tracing::warn!(id, "too many deliveries are asked for at once; this node does not answer");
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        self.answers.spawn(async move {
+            let delivery = shared.local.delivered(position, within).await;
+            let receipt = Receipt { delivery, ..Receipt::default() };
+            if let Err(error) = shared.store.write_receipts([(id.as_str(), &receipt)].into_iter()).await {
+                tracing::debug!(id, error, "failed to answer a question for deliveries");
+            }
+        });
     }
 
     /// Adds the commands that follow from those that were applied, and writes receipts. After a failure the revocations are

@@ -20,7 +20,7 @@ use std::{
 use realtime_core::{
     UserId,
     auth::TokenHash,
-    control::{Command, Revocation, RevokedToken},
+    control::{Command, Delivery, Revocation, RevokedToken},
 };
 use redis::aio::MultiplexedConnection;
 use serde::{
@@ -114,13 +114,16 @@ pub(super) struct Added {
 }
 
 /// The record of a node that has applied a command.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Receipt {
     /// Number of sessions that it ended.
     pub(super) closed: usize,
     /// Number of sessions that it changed; absent from older nodes.
     #[serde(default)]
     pub(super) changed: usize,
+    /// The deliveries that the command asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) delivery: Option<Delivery>,
     /// The id of the command by which this node revoked further tokens on the others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) refuse: Option<String>,

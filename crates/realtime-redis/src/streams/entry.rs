@@ -1,6 +1,6 @@
 //! The entries of the stream: field `v` is the format's version, `e` the envelope as JSON. Unknown fields are ignored, in
 //! the JSON, too: `topics`, `scope` (absent: both transports), `event`, `data`, `at`, and what few have: `base64`, `except`, `id`,
-//! `ttl` (milliseconds), `collapse`, `retain`.
+//! `ttl` (milliseconds), `collapse`, `retain`, `confirm`.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
@@ -126,6 +126,9 @@ struct Json<'a> {
     collapse: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "<&bool as std::ops::Not>::not")]
     retain: bool,
+    /// Each node counts the sessions that it is for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    confirm: bool,
     /// Milliseconds since 1970.
     at: u64,
 }
@@ -157,6 +160,7 @@ impl ToRedisArgs for Encoded<'_> {
             ttl: self.envelope.ttl().map(ttl_millis),
             collapse: self.envelope.collapse_key().map(|key| Cow::Borrowed(key.as_str())),
             retain: self.envelope.is_retained(),
+            confirm: self.envelope.wants_confirmation(),
             at: self.at,
         };
         serde_json::to_writer(out.writer_for_next_arg(), &json).expect("strings and numbers are always JSON");
@@ -197,7 +201,7 @@ pub(super) fn decode(fields: &[Value]) -> Entry {
 /// The reason why this version does not understand it.
 pub(super) fn decode_envelope(json: &[u8]) -> Result<(Arc<Envelope>, u64), &'static str> {
     let json = serde_json::from_slice(json).map_err(|_| "malformed envelope")?;
-    let Json { topics, scope, event, data, base64, except, id, ttl, collapse, retain, at } = json;
+    let Json { topics, scope, event, data, base64, except, id, ttl, collapse, retain, confirm, at } = json;
     let scope = match scope.as_deref().map(Transport::parse) {
         None => Scope::Both,
         Some(Some(transport)) => Scope::Only(transport),
@@ -212,6 +216,9 @@ pub(super) fn decode_envelope(json: &[u8]) -> Result<(Arc<Envelope>, u64), &'sta
     let mut envelope = Envelope::to_topics(topics.into_owned(), scope, message).map_err(|_| "no topics")?;
     if let Some(session) = except {
         envelope = envelope.except(session);
+    }
+    if confirm {
+        envelope = envelope.with_confirmation();
     }
     // The id has served its purpose: an invalid one does not cost anybody the message.
     if let Some(id) = id.and_then(|id| EnvelopeId::new(&id).ok()) {
@@ -270,6 +277,7 @@ mod tests {
                     .with_id(EnvelopeId::new("an-id").unwrap())
                     .with_ttl(Duration::from_secs(10))
                     .collapse(CollapseKey::new("a-key").unwrap())
+                    .with_confirmation()
                     .retain();
             }
             let written = Encoded { envelope: &envelope, at: 1_795_492_719_616 }.to_redis_args().remove(0);
