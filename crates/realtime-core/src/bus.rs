@@ -4,9 +4,13 @@
 //! feature `conformance` has a suite that tests it clause by clause.
 
 mod contract;
+mod error;
 mod memory;
+mod stream_store;
 
 pub use self::{
-    contract::{Bus, BusError, BusEvent, Published, RetainedMessage},
+    contract::{Bus, BusEvent, Published, RetainedMessage},
+    error::BusError,
     memory::MemoryBus,
+    stream_store::{StreamHead, StreamStore, StreamWrite, StreamWritten, WriteCondition},
 };

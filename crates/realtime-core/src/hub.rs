@@ -7,13 +7,14 @@ pub(crate) mod kicks;
 mod outage;
 pub(crate) mod pump;
 mod renewals;
+mod streams;
 mod tasks;
 mod topics;
 
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -25,7 +26,7 @@ use crate::{
     CloseReason, Envelope, Message, Position, Principal, Scope, Session, SessionHandle, SessionId, Settings,
     Topic, Transport, UserId,
     auth::{TokenHash, TopicPolicy},
-    bus::{Bus, Published},
+    bus::{Bus, Published, StreamStore},
     control::Control,
     error::{ConnectError, NotRetainable, NotText, PublishError, SendError, TooLarge},
     log::{Content, Entry},
@@ -35,6 +36,7 @@ use crate::{
     registry::Registry,
     revocation_list::RevocationList,
     settings::Limits,
+    streams::keeper,
     wire::{ConnectTopics, Shard, WireFormat},
 };
 
@@ -50,6 +52,10 @@ pub struct Hub(Arc<Inner>);
 struct Inner {
     registry: Arc<Registry>,
     bus: Arc<dyn Bus>,
+    /// The bus's account of text streams.
+    streams: Option<Arc<dyn StreamStore>>,
+    /// The tasks that publish text streams, which are aborted with the hub.
+    writing: Mutex<JoinSet<()>>,
     presence: Arc<dyn Presence>,
     revoked: Arc<RevocationList>,
     control: Arc<dyn Control>,
@@ -333,8 +339,8 @@ impl Hub {
     }
 
     /// Stops accepting connections and closes all sessions, each after the messages that this node has published and
-    /// with a random time after which its client should reconnect. Returns the number of connections left after
-    /// `drain.timeout`.
+    /// with a random time after which its client should reconnect. Then ends the text streams that are still written on
+    /// this node as interrupted. Returns the number of connections left after `drain.timeout`.
     pub async fn drain(&self) -> usize {
         let Node { directory, settings, .. } = &*self.0.registry.node;
         self.0.draining.store(true, Ordering::SeqCst);
@@ -348,6 +354,7 @@ impl Hub {
         };
         tokio::time::timeout(settings.drain.timeout, left).await.ok();
         let left = directory.connections();
+        keeper::leave(&self.0.registry.node).await;
         if left == 0 {
             self.0.presence.leave().await;
             self.0.control.leave().await;

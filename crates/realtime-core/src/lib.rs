@@ -33,6 +33,7 @@
 //! | to | see |
 //! |---|---|
 //! | publish | [`Hub`], [`Envelope`], [`Message`], [`Topic`], [`Scope`] |
+//! | push a text while it is being written, such as the answer of a language model | [`Hub::stream`], [`streams`] |
 //! | reach the sessions of this node | [`Hub::sessions`], [`SessionHandle`] |
 //! | identify users | [`Authenticator`], [`Principal`], [`auth`] |
 //! | let clients choose topics | [`auth::TopicPolicy`], [`HubBuilder::topic_policy`] |
@@ -88,6 +89,7 @@ mod shard;
 #[cfg(feature = "sim")]
 #[doc(hidden)]
 pub mod sim;
+pub mod streams;
 mod sync;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;

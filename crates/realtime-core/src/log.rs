@@ -191,44 +191,48 @@ impl Log {
         }
     }
 
-    /// Appends an envelope. If its position is not the one after the last, a gap is announced before it.
-    pub(crate) fn push(&self, position: Option<Position>, envelope: Arc<Envelope>) {
+    /// Appends an envelope. If its position is not the one after the last, a gap is announced before it, and the result
+    /// is `true`.
+    pub(crate) fn push(&self, position: Option<Position>, envelope: Arc<Envelope>) -> bool {
         let end = envelope.end(Duration::ZERO);
-        self.push_until(position, envelope, end);
+        self.push_until(position, envelope, end)
     }
 
-    /// Appends an envelope that is not sent any more from `end` on.
+    /// Appends an envelope that is not sent any more from `end` on, with the same result.
     pub(crate) fn push_until(
         &self,
         position: Option<Position>,
         envelope: Arc<Envelope>,
         end: Option<Instant>,
-    ) {
+    ) -> bool {
         let is_replaceable = envelope.collapse_key().is_some();
         let entry = Entry::new(position, Content::Envelope(envelope)).with_end(end);
-        self.append(position, if is_replaceable { entry.replaceable() } else { entry });
+        self.append(position, if is_replaceable { entry.replaceable() } else { entry })
     }
 
     /// Appends positions that are no messages as one entry, with the same check of the first.
-    pub(crate) fn push_skip(&self, from: Position, through: Position) {
+    pub(crate) fn push_skip(&self, from: Position, through: Position) -> bool {
         if from.epoch != through.epoch || from > through {
             tracing::error!(%from, %through, "the bus skips a range that is none; it is announced as a gap");
-            return self.push_gap(GapReason::Bus);
+            self.push_gap(GapReason::Bus);
+            return true;
         }
-        self.append(Some(from), Entry::new(Some(through), Content::Skip));
+        self.append(Some(from), Entry::new(Some(through), Content::Skip))
     }
 
-    /// Appends an entry for the positions from `from` to its own.
-    fn append(&self, from: Option<Position>, mut entry: Entry) {
+    /// Appends an entry for the positions from `from` to its own. Returns `true` if a gap was announced before it.
+    fn append(&self, from: Option<Position>, mut entry: Entry) -> bool {
         let position = entry.position;
         entry.charge = Some(Charge::new(Arc::clone(&self.encoded)));
         let mut window = self.write();
+        let mut gap = false;
         if let Some(from) = from
             && window.expected() != Some(from)
         {
             if window.expected().is_some() {
                 let before = Position { offset: from.offset.saturating_sub(1), ..from };
                 window.push_gap(GapReason::Bus, Some(before));
+                gap = true;
             }
             window.start_run(from);
         }
@@ -253,6 +257,7 @@ impl Log {
         self.publish_end(&window);
         drop(window);
         drop(gone);
+        gap
     }
 
     /// Appends the notice that something is missing here.

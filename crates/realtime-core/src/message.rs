@@ -114,8 +114,9 @@ impl<T: Into<ByteString>> From<T> for Message {
 /// The name of an event: 1 to 64 printable characters without white space.
 ///
 /// Such a name cannot break out of its line in an event stream. `gap` and the names that begin an event of the framework,
-/// `realtime.bus`, `realtime.hello`, `realtime.refused` and `realtime.expiring`, are reserved. `open` and `error` are reserved too, since every `EventSource` fires them
-/// itself.
+/// `realtime.bus`, `realtime.hello`, `realtime.refused`, `realtime.expiring` and `realtime.stream` (which carries
+/// [text streams](crate::streams)), are reserved. `open` and `error` are reserved too, since every `EventSource` fires
+/// them itself.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct EventName(ByteString);
 
@@ -145,6 +146,8 @@ impl EventName {
     pub const REFUSED: &'static str = "realtime.refused";
     /// Event for SSE clients: the session's login ends soon.
     pub const EXPIRING: &'static str = "realtime.expiring";
+    /// Event of the messages of [text streams](crate::streams).
+    pub const STREAM: &'static str = "realtime.stream";
 
     /// Parses an event's name.
     ///
@@ -157,11 +160,24 @@ impl EventName {
         if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
             return Err(EventNameError::BadCharacter(text.to_owned()));
         }
-        if [Self::GAP, Self::BUS, Self::HELLO, Self::REFUSED, Self::EXPIRING, "open", "error"].contains(&text)
-        {
+        let own = [Self::GAP, Self::BUS, Self::HELLO, Self::REFUSED, Self::EXPIRING, Self::STREAM];
+        if own.contains(&text) || ["open", "error"].contains(&text) {
             return Err(EventNameError::Reserved(text.to_owned()));
         }
         Ok(Self(text.into()))
+    }
+
+    /// Parses the name of a message that a bus carries: also [`Self::STREAM`], which only the hub publishes.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of_bus(text: &str) -> Result<Self, EventNameError> {
+        if text == Self::STREAM { Ok(Self::stream()) } else { Self::new(text) }
+    }
+
+    /// The name of the messages of text streams.
+    pub(crate) fn stream() -> Self {
+        Self(ByteString::from_static(Self::STREAM))
     }
 
     /// The name's text.
@@ -470,9 +486,11 @@ mod tests {
 
     #[test]
     fn an_event_name_cannot_leave_its_line() {
-        for bad in ["", "a b", "a\nb", "a\rb", "a\0b", "gap", "open", "error"] {
+        for bad in ["", "a b", "a\nb", "a\rb", "a\0b", "gap", "open", "error", "realtime.stream"] {
             assert!(EventName::new(bad).is_err(), "{bad:?}");
         }
+        assert_eq!(EventName::of_bus(EventName::STREAM), Ok(EventName::stream()));
+        assert!(EventName::of_bus("gap").is_err());
         assert_eq!(EventName::new("order").unwrap().as_str(), "order");
         assert_eq!(EventName::default().as_str(), "message");
     }

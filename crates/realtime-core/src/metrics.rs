@@ -24,6 +24,7 @@ pub(crate) struct Metrics {
     pub(crate) slow_consumers: Counter,
     pub(crate) refused: Counter,
     pub(crate) panics: Counter,
+    pub(crate) streams_dropped: Counter,
 }
 
 /// Snapshot of the counters. Each counts from the node's start.
@@ -67,6 +68,8 @@ pub struct MetricsSnapshot {
     pub refused: u64,
     /// Delivery passes that panicked and were restarted.
     pub panics: u64,
+    /// Text streams that had ended and were forgotten before `streams.keep`, to make room.
+    pub streams_dropped: u64,
 }
 
 impl Metrics {
@@ -91,6 +94,7 @@ impl Metrics {
             slow_consumers: self.slow_consumers.value(),
             refused: self.refused.value(),
             panics: self.panics.value(),
+            streams_dropped: self.streams_dropped.value(),
         }
     }
 }

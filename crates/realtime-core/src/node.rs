@@ -20,6 +20,7 @@ use crate::{
     metrics::Metrics,
     presence::{Presence, PresenceEvent, watch::PresenceWatch},
     session::hooks::Hooks,
+    streams::local::NodeStreams,
     wire::{MAX_WIRES, WireFormat, WireFormatId},
 };
 
@@ -33,6 +34,8 @@ pub(crate) struct Node {
     pub(crate) presence: OnceCell<Weak<dyn Presence>>,
     /// Reporter of this node's topics, for a bus that wants them; set once, when the hub starts.
     pub(crate) interest: OnceCell<Interest>,
+    /// The text streams that the node knows.
+    pub(crate) streams: Arc<NodeStreams>,
     /// Reader of presence changes, while a session is in the topic `presence`.
     pub(crate) watch: PresenceWatch,
     /// Time at which the bus became unavailable after it was up.
@@ -54,6 +57,7 @@ impl Node {
         Self {
             initial: vec![Arc::clone(log.retained()) as Arc<dyn InitialSource>],
             log,
+            streams: Arc::new(NodeStreams::new(settings.streams.clone())),
             settings,
             directory: Directory::default(),
             metrics: Metrics::default(),

@@ -31,6 +31,8 @@ pub struct Settings {
     pub drain: Drain,
     /// Behaviour while the bus is unavailable.
     pub bus: BusOutage,
+    /// Bounds of text streams.
+    pub streams: Streams,
 }
 
 /// A node's window of recent envelopes: the queue of all sessions and the source of replay.
@@ -273,6 +275,36 @@ impl TryFrom<String> for OnDown {
     }
 }
 
+/// Bounds of [text streams](crate::streams).
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Streams {
+    /// Maximum size of one text in bytes. A stream that would become longer fails. Default: 1 MiB.
+    pub max_bytes: usize,
+    /// Maximum size of all texts in bytes, the same on all nodes, since each keeps all of them. Streams that have ended
+    /// are forgotten early for it; a stream that does not fit beside the others that are being written fails. Default:
+    /// 64 MiB.
+    pub max_node_bytes: usize,
+    /// Time for which a stream is kept after its end, for clients that come late. Default: 10 minutes.
+    #[serde(with = "humantime_serde")]
+    pub keep: Duration,
+    /// Time after a publish in which what is appended is published together. Default: 20 ms, at most 1 s; 0 means none.
+    #[serde(with = "humantime_serde")]
+    pub max_delay: Duration,
+}
+
+impl Default for Streams {
+    fn default() -> Self {
+        Self {
+            max_bytes: 1 << 20,
+            max_node_bytes: 64 << 20,
+            keep: Duration::from_secs(600),
+            max_delay: Duration::from_millis(20),
+        }
+    }
+}
+
 /// Error of settings that contradict each other.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {problem}")]
@@ -314,6 +346,8 @@ impl Settings {
             ("retained.maxPerTopic", self.retained.max_per_topic),
             ("outbox.maxMessages", self.outbox.max_messages),
             ("outbox.maxBytes", self.outbox.max_bytes),
+            ("streams.maxBytes", self.streams.max_bytes),
+            ("streams.maxNodeBytes", self.streams.max_node_bytes),
         ] {
             if value == 0 {
                 return fail(key, "must be at least 1".into());
@@ -330,6 +364,16 @@ impl Settings {
         }
         if self.fanout.max_delay > tenth {
             return fail("fanout.maxDelay", "must be at most 100ms".into());
+        }
+        if self.streams.max_bytes > self.streams.max_node_bytes {
+            let problem = format!(
+                "must be at most streams.maxNodeBytes ({}), is {}",
+                self.streams.max_node_bytes, self.streams.max_bytes
+            );
+            return fail("streams.maxBytes", problem);
+        }
+        if self.streams.max_delay > Duration::from_secs(1) {
+            return fail("streams.maxDelay", "must be at most 1s".into());
         }
         if self.outbox.max_stall < tenth {
             return fail("outbox.maxStall", "must be at least 100ms".into());
@@ -373,6 +417,13 @@ mod tests {
     }
 
     #[test]
+    fn a_text_that_no_node_could_keep_is_refused() {
+        let mut settings = Settings::default();
+        settings.streams.max_node_bytes = settings.streams.max_bytes - 1;
+        assert_eq!(settings.check().unwrap_err().key, "streams.maxBytes");
+    }
+
+    #[test]
     fn the_longest_durations_do_not_panic() {
         let mut settings = Settings::default();
         settings.heartbeat.interval = Duration::MAX;
@@ -381,6 +432,7 @@ mod tests {
         settings.heartbeat.interval = Duration::from_secs(20);
         settings.heartbeat.timeout = Duration::MAX;
         settings.outbox.max_stall = Duration::MAX;
+        settings.streams.keep = Duration::MAX;
         settings.check().unwrap();
         crate::ticks::Ticks::new(&settings);
     }

@@ -14,8 +14,11 @@ use futures_util::{
 use slab::Slab;
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 
-use self::recent_ids::RecentIds;
-use super::{Bus, BusError, BusEvent, Published};
+use self::{
+    recent_ids::RecentIds,
+    streams::{Checked, MemoryStreams, Record, Records, check},
+};
+use super::{Bus, BusError, BusEvent, Published, StreamStore, StreamWrite, StreamWritten};
 use crate::{
     Envelope, Position,
     sync::{Mutex, MutexGuard, Schedule, lock, timeout},
@@ -48,6 +51,7 @@ struct Shared {
 struct State {
     last: Position,
     ids: RecentIds,
+    streams: Records,
     queues: Slab<Queue>,
     ended: bool,
 }
@@ -78,7 +82,13 @@ impl MemoryBus {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let epoch = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         let last = Position { epoch, offset: 0 };
-        let state = State { last, ids: RecentIds::default(), queues: Slab::new(), ended: false };
+        let state = State {
+            last,
+            ids: RecentIds::default(),
+            streams: Records::new(),
+            queues: Slab::new(),
+            ended: false,
+        };
         let shared = Shared { state: Mutex::new(state), turn: AsyncMutex::default(), room: Notify::new() };
         Self(Arc::new(Owner(Arc::new(shared))))
     }
@@ -118,6 +128,10 @@ impl Bus for MemoryBus {
         }))
     }
 
+    fn streams(&self) -> Option<Arc<dyn StreamStore>> {
+        Some(Arc::new(MemoryStreams(Arc::clone(&self.0.0))))
+    }
+
     fn fence(&self) -> BoxFuture<'_, Result<Option<Position>, BusError>> {
         let last: Ready<_> = future::ready(Ok(Some(self.0.0.state().last)));
         Box::pin(last)
@@ -137,6 +151,25 @@ impl Drop for Owner {
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+
+    /// Publishes an entry of a text stream, if it continues the stream.
+    async fn publish_stream(
+        &self,
+        envelope: &Arc<Envelope>,
+        write: &StreamWrite<'_>,
+    ) -> Result<StreamWritten, BusError> {
+        let in_turn = async {
+            let _turn = self.turn.lock().await;
+            loop {
+                if let Some(written) = self.state().publish_stream(envelope, write) {
+                    return written;
+                }
+                self.room.notified().await;
+            }
+        };
+        let late = || BusError::Throttled(format!("a subscriber has left no room for {PUBLISH_TIMEOUT:?}"));
+        timeout(PUBLISH_TIMEOUT, in_turn).await.ok_or_else(late)
     }
 
     /// Waits for its turn, then for room. Dropped at any time it has published nothing.
@@ -176,6 +209,22 @@ impl State {
             }
         }
         Some(self.last)
+    }
+}
+
+impl State {
+    /// Publishes an entry of a text stream if it continues the stream. `None` if a queue is full.
+    fn publish_stream(&mut self, envelope: &Arc<Envelope>, write: &StreamWrite<'_>) -> Option<StreamWritten> {
+        if write.entry.at == 0 {
+            let now = Instant::now();
+            self.streams.retain(|_, record| record.is_kept(now));
+        }
+        if let Checked::Answered(answer) = check(self.streams.get(&write.entry.key), write) {
+            return Some(answer);
+        }
+        let position = self.publish(envelope)?;
+        self.streams.insert(write.entry.key.clone(), Record::after(write, position));
+        Some(StreamWritten::Added(position))
     }
 }
 
@@ -244,6 +293,7 @@ impl Drop for Subscriber {
 }
 
 mod recent_ids;
+mod streams;
 #[cfg(all(test, not(feature = "shuttle")))]
 mod tests;
 

@@ -9,7 +9,7 @@ use futures_core::future::BoxFuture;
 use futures_util::future::ready;
 use serde::{Deserialize, Serialize};
 
-use crate::{Position, Topic, UserId, auth::TokenHash, delivery::DeliveryReport};
+use crate::{Position, Topic, UserId, auth::TokenHash, delivery::DeliveryReport, streams::StreamId};
 
 /// A command that every node of a cluster carries out.
 ///
@@ -115,6 +115,13 @@ pub enum Command {
         /// Milliseconds that a node waits for its sockets.
         within: u64,
     },
+    /// Asks the writer of a text stream to stop.
+    StopStream {
+        /// The stream's topic.
+        topic: Topic,
+        /// The stream.
+        id: StreamId,
+    },
 }
 
 impl Command {
@@ -122,7 +129,9 @@ impl Command {
     /// [`LocalResult::revoked`](crate::control::LocalResult::revoked).
     pub fn revocations(&self) -> Vec<Revocation> {
         match self {
-            Self::Kick { .. } | Self::Renew { .. } | Self::Report { .. } => Vec::new(),
+            Self::Kick { .. } | Self::Renew { .. } | Self::Report { .. } | Self::StopStream { .. } => {
+                Vec::new()
+            }
             Self::Revoke { user, tokens, .. } => {
                 let of =
                     |token: &RevokedToken| Revocation::Token { user: user.clone(), token: token.clone() };
@@ -255,7 +264,7 @@ impl<C: Control + ?Sized> Control for Arc<C> {
 pub struct CommandResult {
     /// Number of sessions that it ended.
     pub closed: usize,
-    /// Number of sessions that it changed.
+    /// Number of sessions or text streams that it changed without ending them.
     pub changed: usize,
     /// Live nodes that have not confirmed the command in time.
     pub unconfirmed: Vec<String>,
@@ -318,6 +327,7 @@ mod tests {
                 client_id: None,
                 topics: Vec::new(),
             },
+            Command::StopStream { topic: Topic::user(&5.into()), id: StreamId::new("answer-7").unwrap() },
         ] {
             let json = serde_json::to_string(&command).unwrap();
             assert_eq!(serde_json::from_str::<Command>(&json).unwrap(), command, "{json}");

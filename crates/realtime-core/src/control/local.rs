@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     CloseReason, Position, Principal, UserId, auth::TokenHash, node::Node, registry::Registry,
-    renewal::renew, revocation_list::RevocationList, session::state::SessionState,
+    renewal::renew, revocation_list::RevocationList, session::state::SessionState, streams::StreamKey,
 };
 
 /// Carries out commands on this node.
@@ -28,7 +28,7 @@ pub struct LocalControl {
 pub struct LocalResult {
     /// Number of sessions that it ended.
     pub closed: usize,
-    /// Number of sessions that it changed.
+    /// Number of sessions or text streams that it changed without ending them.
     pub changed: usize,
     /// The tokens of the kicked user's sessions on this node, from this kick and earlier ones. The other nodes have to
     /// refuse them too.
@@ -83,6 +83,10 @@ impl LocalControl {
                     ..Principal::new(user.clone(), "")
                 };
                 LocalResult { changed: self.renew(session, login), ..LocalResult::default() }
+            }
+            Command::StopStream { topic, id } => {
+                let key = StreamKey { topic: topic.clone(), id: id.clone() };
+                LocalResult { changed: self.node.streams.stop(&key), ..LocalResult::default() }
             }
             // It takes its time: see `delivered`.
             Command::Report { .. } => LocalResult::default(),

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, Mutex, atomic::AtomicBool},
 };
 
 use tokio::task::JoinSet;
@@ -26,6 +26,7 @@ use crate::{
     revocation_list::RevocationList,
     session::hooks::Hooks,
     settings::SettingsError,
+    streams::{keeper::keep, loader::Loader},
 };
 
 /// The parts that connect a node to the others: a bus, a presence and a control that agree, and the node's name.
@@ -191,6 +192,7 @@ impl HubBuilder {
         let name: Arc<str> = name.into();
         let mut node = Node::new(settings);
         node.hooks = hooks;
+        node.initial.push(Arc::clone(&node.streams) as _);
         let node = Arc::new(node);
         let registry = Arc::new(Registry::new(Arc::clone(&node)));
         node.set_bus_down(true);
@@ -199,7 +201,9 @@ impl HubBuilder {
         }
         let health = Arc::new(Health::new("the bus has not answered yet"));
         let mut tasks = JoinSet::new();
-        let pump = pump(bus.subscribe(), Arc::clone(&registry), Arc::clone(&health));
+        let store = bus.streams();
+        let loader = Loader::new(store.clone());
+        let pump = pump(bus.subscribe(), Arc::clone(&registry), loader, Arc::clone(&health));
         tasks.spawn(essential("pump", pump, Arc::clone(&health)));
         let local = LocalPresence::new(Arc::clone(&node), Arc::clone(&name));
         let presence: Arc<dyn Presence> = match presence {
@@ -214,6 +218,10 @@ impl HubBuilder {
             let node = Arc::clone(&leaving);
             async move { node.directory.expire_offline(node.settings.presence.grace).await }
         }));
+        if let Some(store) = &store {
+            let (store, keeping) = (Arc::clone(store), Arc::clone(&node));
+            tasks.spawn(restarting("text streams", move || keep(Arc::clone(&keeping), Arc::clone(&store))));
+        }
         let outage = Arc::<Outage>::default();
         let (watched, watching) = (Arc::clone(&outage), Arc::clone(&node));
         tasks.spawn(restarting("bus outage", move || {
@@ -229,6 +237,8 @@ impl HubBuilder {
         let inner = Inner {
             registry,
             bus,
+            streams: store,
+            writing: Mutex::default(),
             presence,
             revoked,
             control,

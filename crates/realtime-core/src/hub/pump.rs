@@ -1,12 +1,15 @@
 //! The pump: moves what comes over the bus into the log, and knows whether anything comes.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures_core::stream::BoxStream;
 use futures_util::StreamExt;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
 
-use crate::{bus::BusEvent, node::Node, registry::Registry, wire::GapReason};
+use crate::{bus::BusEvent, node::Node, registry::Registry, streams::loader::Loader, wire::GapReason};
 
 /// State of the arrival of envelopes.
 #[derive(Debug)]
@@ -45,7 +48,15 @@ impl Health {
 }
 
 /// Moves what comes over the bus into the log and wakes the shards.
-pub(super) async fn pump(events: BoxStream<'static, BusEvent>, registry: Arc<Registry>, health: Arc<Health>) {
+///
+/// Text streams of which something may be missing are read before anything else is moved: no session begins on a node
+/// that does not know them, and what the sessions lack reaches them before what follows.
+pub(super) async fn pump(
+    events: BoxStream<'static, BusEvent>,
+    registry: Arc<Registry>,
+    mut streams: Loader,
+    health: Arc<Health>,
+) {
     let mut events = events.ready_chunks(PUMP_EVENTS);
     while let Some(chunk) = events.next().await {
         for event in chunk {
@@ -64,7 +75,13 @@ pub(super) async fn pump(events: BoxStream<'static, BusEvent>, registry: Arc<Reg
                 }
                 _ => {}
             }
+            if let BusEvent::Up(_) = event {
+                load(&mut streams, &registry).await;
+            }
             apply(event, &registry.node);
+            if streams.is_due(&registry.node) && registry.node.log.up().is_some() {
+                load(&mut streams, &registry).await;
+            }
         }
         // Entries before the bus is up for the first time are history, and no session is served.
         if registry.node.log.up().is_some() {
@@ -74,24 +91,48 @@ pub(super) async fn pump(events: BoxStream<'static, BusEvent>, registry: Arc<Reg
     registry.node.set_bus_down(true);
 }
 
+/// Reads the text streams of which this node may have missed something, and sends them to its sessions.
+async fn load(streams: &mut Loader, registry: &Registry) {
+    for prefix in streams.load(&registry.node).await {
+        for shard in registry.shards() {
+            while shard.send_local(Arc::clone(&prefix)).is_err() {
+                sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
 /// Takes an event of the bus into the log.
 pub(crate) fn apply(event: BusEvent, node: &Node) {
     match event {
         BusEvent::Message(position, envelope) => {
             node.metrics.received.add(1);
-            node.log.push(position, envelope);
+            // Before the log, so that a session never gets a text that is older than what it reads next.
+            node.metrics.streams_dropped.add(node.streams.apply(&envelope) as u64);
+            if node.log.push(position, envelope) {
+                node.streams.doubt();
+            }
+        }
+        BusEvent::Skip { from, through } => {
+            if node.log.push_skip(from, through) {
+                node.streams.doubt();
+            }
         }
         BusEvent::Timed { position, envelope, end } => {
             node.metrics.received.add(1);
-            node.log.push_until(position, envelope, Some(end));
+            if node.log.push_until(position, envelope, Some(end)) {
+                node.streams.doubt();
+            }
         }
         BusEvent::Retained(messages) => node.log.retained().replace(messages),
-        BusEvent::Skip { from, through } => node.log.push_skip(from, through),
         BusEvent::Up(position) => {
             node.log.begin(position);
             node.set_bus_down(false);
         }
-        BusEvent::Gap => node.log.push_gap(GapReason::Bus),
+        BusEvent::Gap => {
+            node.log.push_gap(GapReason::Bus);
+            node.streams.doubt();
+        }
         BusEvent::CaughtUp(at) => node.log.set_caught_up(at),
         BusEvent::Down(_) => {
             node.log.set_down();
@@ -99,6 +140,9 @@ pub(crate) fn apply(event: BusEvent, node: &Node) {
         }
     }
 }
+
+/// Pause while a worker's queue of local sends is full.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Events that are taken from the bus before the shards are woken.
 const PUMP_EVENTS: usize = 256;

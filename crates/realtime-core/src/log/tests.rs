@@ -375,7 +375,9 @@ proptest! {
                     log.push(Some(next), envelope("x"));
                     history.push(Some(next));
                 }
-                Step::Skip(_) => log.push_skip(next, through),
+                Step::Skip(_) => {
+                    log.push_skip(next, through);
+                }
                 Step::Hole(_) => {}
             }
             let seen = history.len();

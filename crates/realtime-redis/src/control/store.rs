@@ -118,7 +118,7 @@ pub(super) struct Added {
 pub(super) struct Receipt {
     /// Number of sessions that it ended.
     pub(super) closed: usize,
-    /// Number of sessions that it changed; absent from older nodes.
+    /// Number of sessions or text streams that it changed without ending them; absent from older nodes.
     #[serde(default)]
     pub(super) changed: usize,
     /// The deliveries that the command asks for.
