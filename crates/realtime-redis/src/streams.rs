@@ -16,6 +16,8 @@ mod shared;
 mod start;
 mod tail;
 mod tail_state;
+mod text_scripts;
+mod text_store;
 mod window;
 
 use std::sync::Arc;
@@ -24,17 +26,17 @@ use futures_core::{future::BoxFuture, stream::BoxStream};
 use futures_util::stream;
 use realtime_core::{
     Envelope, Position,
-    bus::{Bus, BusError, BusEvent, Published},
+    bus::{Bus, BusError, BusEvent, Published, StreamStore},
 };
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
-use self::shared::StreamsShared;
 #[cfg(feature = "sim")]
 pub(crate) use self::{
     clock::RedisTime,
     entry::{Content, Entry},
     tail_state::TailState,
 };
+use self::{shared::StreamsShared, text_store::TextStore};
 use crate::{
     config::{RedisConfig, RedisConfigError},
     task::restarting,
@@ -52,6 +54,9 @@ use crate::{
 ///
 /// An envelope that is [retained](realtime_core::Envelope::retain) is added by a script as well, together with its copy for
 /// nodes that start later; [`RedisConfig::retained`] has the bounds of these copies.
+///
+/// It carries [text streams](realtime_core::streams): their entries are added by a script, too, which decides about them in
+/// the same step, and their texts are kept beside the stream until some minutes after their ends.
 #[derive(Debug, Clone)]
 pub struct RedisStreamsBus(Arc<StreamsShared>);
 
@@ -109,6 +114,10 @@ impl Bus for RedisStreamsBus {
             let event = receiver.recv().await?;
             Some((event, (receiver, tasks)))
         }))
+    }
+
+    fn streams(&self) -> Option<Arc<dyn StreamStore>> {
+        Some(Arc::new(TextStore(Arc::clone(&self.0))))
     }
 
     fn fence(&self) -> BoxFuture<'_, Result<Option<Position>, BusError>> {

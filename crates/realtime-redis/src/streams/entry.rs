@@ -8,10 +8,10 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use bytestring::ByteString;
 use realtime_core::{
     CollapseKey, Envelope, EnvelopeId, EventName, Message, Payload, Position, Scope, SessionId, Topic,
-    Transport,
+    Transport, bus::StreamWrite,
 };
 use redis::{Cmd, RedisWrite, ToRedisArgs, Value};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::retained::{Place, ttl_millis};
 
@@ -66,6 +66,11 @@ pub(super) trait Fields {
         let _ = at;
         None
     }
+
+    /// Returns the entry of a text stream that it is, which is added only if it continues the stream.
+    fn stream(&self) -> Option<&StreamWrite<'_>> {
+        None
+    }
 }
 
 impl Fields for Envelope {
@@ -79,6 +84,22 @@ impl Fields for Envelope {
 
     fn place(&self, at: u64) -> Option<Place> {
         Place::of(self, at)
+    }
+}
+
+/// An entry of a text stream, with its envelope.
+pub(super) struct StreamFields<'a> {
+    pub(super) write: &'a StreamWrite<'a>,
+    pub(super) envelope: Envelope,
+}
+
+impl Fields for StreamFields<'_> {
+    fn write(&self, command: &mut Cmd, at: u64) {
+        self.envelope.write(command, at);
+    }
+
+    fn stream(&self) -> Option<&StreamWrite<'_>> {
+        Some(self.write)
     }
 }
 
@@ -106,7 +127,7 @@ struct Json<'a> {
     /// Absent: both transports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     scope: Option<Cow<'a, str>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "event_name")]
     event: Cow<'a, EventName>,
     /// The text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -131,6 +152,12 @@ struct Json<'a> {
     confirm: bool,
     /// Milliseconds since 1970.
     at: u64,
+}
+
+/// The name of an event, the hub's own included.
+fn event_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cow<'static, EventName>, D::Error> {
+    let text = Cow::<str>::deserialize(deserializer)?;
+    EventName::of_bus(&text).map(Cow::Owned).map_err(serde::de::Error::custom)
 }
 
 /// An envelope as the value of field `e`; it is serialized directly into the command.

@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant as StdInstant},
 };
 
-use realtime_core::{Envelope, Position, bus::BusError};
+use realtime_core::{
+    Envelope, Position,
+    bus::{BusError, StreamWritten},
+};
 use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 use tokio::{
     sync::Mutex,
@@ -21,8 +24,9 @@ use super::{
     claim::{Claimed, claim},
     clock::{HEARTBEAT_INTERVAL, RedisClock},
     connection::{LOOKUP_TIMEOUT, LastLookup, PublishConnection},
-    entry::{Fields, VERSION, VERSION_FIELD, parse_position},
+    entry::{Fields, StreamFields, VERSION, VERSION_FIELD, parse_position},
     shared::StreamsShared,
+    text_scripts::{ScriptForm, refused},
 };
 use crate::{
     batcher::Batcher,
@@ -33,6 +37,8 @@ use crate::{
 /// The result of an attempt to add an entry.
 enum AddOutcome {
     Added(Position),
+    /// It does not continue its text stream; nothing was added.
+    Discontinuous(StreamWritten),
     /// An entry with the same id had been added before.
     Known(Position),
     /// The stream is gone or has a newer epoch; nothing was added.
@@ -51,6 +57,13 @@ pub(super) struct Added {
     /// A time before which everything that was acknowledged on any node precedes the entry. Where the master can change,
     /// that is the start of the lookup that confirmed it. `None` for an entry that was added before.
     began: Option<StdInstant>,
+}
+
+/// The final answer to an entry.
+enum Answer {
+    Added(Added),
+    /// It does not continue its text stream.
+    Discontinuous(StreamWritten),
 }
 
 /// Adds an entry unless one with the same id was added before, whose position is returned in a list then.
@@ -87,6 +100,22 @@ impl StreamsShared {
         Ok(position)
     }
 
+    /// Adds an entry of a text stream, if it continues the stream.
+    pub(super) async fn publish_stream(
+        self: &Arc<Self>,
+        fields: &StreamFields<'_>,
+    ) -> Result<StreamWritten, BusError> {
+        match self.add_within_limit(fields).await? {
+            Answer::Added(Added { position, began }) => {
+                if let Some(began) = began {
+                    self.own.sent(position, began, StdInstant::now());
+                }
+                Ok(StreamWritten::Added(position))
+            }
+            Answer::Discontinuous(answer) => Ok(answer),
+        }
+    }
+
     /// Looks the master up where it can change, and discards a connection that leads elsewhere.
     pub(super) async fn look_up_master(self: &Arc<Self>) {
         if let Some(connection) = self.connection.current().filter(|_| self.lookup.can_change()) {
@@ -97,6 +126,15 @@ impl StreamsShared {
 
     /// Adds an entry, unless one with the same id was added before.
     pub(super) async fn add(self: &Arc<Self>, fields: &impl Fields) -> Result<Added, BusError> {
+        match self.add_within_limit(fields).await? {
+            Answer::Added(added) => Ok(added),
+            Answer::Discontinuous(_) => {
+                Err(BusError::OutcomeUnknown("Redis takes the entry for one of a text stream".into()))
+            }
+        }
+    }
+
+    async fn add_within_limit(self: &Arc<Self>, fields: &impl Fields) -> Result<Answer, BusError> {
         let limit = self.config.command_timeout;
         let mut attempt = Attempt::default();
         match timeout(limit, self.try_add(fields, &mut attempt)).await {
@@ -120,7 +158,7 @@ impl StreamsShared {
         self: &Arc<Self>,
         fields: &impl Fields,
         attempt: &mut Attempt,
-    ) -> Result<Added, BusError> {
+    ) -> Result<Answer, BusError> {
         loop {
             let connection = self.master_connection().await?;
             let connection = attempt.connection.insert(connection);
@@ -136,11 +174,15 @@ impl StreamsShared {
             match outcome {
                 AddOutcome::Added(position) => {
                     self.connection.record_success();
-                    return Ok(Added { position, began: Some(began) });
+                    return Ok(Answer::Added(Added { position, began: Some(began) }));
                 }
                 AddOutcome::Known(position) => {
                     self.connection.record_success();
-                    return Ok(Added { position, began: None });
+                    return Ok(Answer::Added(Added { position, began: None }));
+                }
+                AddOutcome::Discontinuous(answer) => {
+                    self.connection.record_success();
+                    return Ok(Answer::Discontinuous(answer));
                 }
                 // Boxed: it is rare, and would otherwise enlarge the future of every publish.
                 AddOutcome::Stale => Box::pin(self.reclaim(connection, epoch)).await?,
@@ -163,18 +205,38 @@ impl StreamsShared {
         epoch: u64,
         fields: &impl Fields,
     ) -> RedisResult<Value> {
+        let answer =
+            connection.batcher.run(self.xadd_command(connection, epoch, fields, ScriptForm::Hash)).await;
+        match answer {
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                connection.batcher.run(self.xadd_command(connection, epoch, fields, ScriptForm::Text)).await
+            }
+            answer => answer,
+        }
+    }
+
+    fn xadd_command(
+        &self,
+        connection: &PublishConnection,
+        epoch: u64,
+        fields: &impl Fields,
+        form: ScriptForm,
+    ) -> Cmd {
         // Capacity for a short message, so that most buffers never grow.
         let mut command = Cmd::with_capacity(11, self.keys.log.len() + 448);
         let now = connection.clock.now();
-        match (fields.id().map(|id| self.keys.id(id)), fields.place(now)) {
-            (None, None) => {
+        match (fields.stream(), fields.id().map(|id| self.keys.id(id)), fields.place(now)) {
+            (Some(write), ..) => {
+                self.keys.text_streams.begin_add(&mut command, &self.keys.log, write, form);
+            }
+            (None, None, None) => {
                 command.arg("XADD").arg(&self.keys.log);
             }
-            (Some(id), None) => {
+            (None, Some(id), None) => {
                 let window = ID_WINDOW.as_millis().to_string();
                 command.arg("EVAL").arg(ADD_ONCE).arg(2).arg(&self.keys.log).arg(id).arg(window);
             }
-            (id, Some(place)) => place.command(self, id.as_deref(), ID_WINDOW, now, &mut command),
+            (None, id, Some(place)) => place.command(self, id.as_deref(), ID_WINDOW, now, &mut command),
         }
         command.arg("NOMKSTREAM");
         // One entry can trim in one way only.
@@ -190,11 +252,11 @@ impl StreamsShared {
         }
         command.arg(format!("{epoch}-*")).arg(VERSION_FIELD).arg(VERSION);
         fields.write(&mut command, now);
-        connection.batcher.run(command).await
+        command
     }
 
     /// Returns a connection that leads to the master as far as is known.
-    async fn master_connection(self: &Arc<Self>) -> Result<Arc<PublishConnection>, BusError> {
+    pub(super) async fn master_connection(self: &Arc<Self>) -> Result<Arc<PublishConnection>, BusError> {
         let connection = self.connection.get(|| self.open()).await?;
         if !self.lookup.can_change() || self.may_lead_to_master(&connection).await {
             return Ok(connection);
@@ -298,10 +360,11 @@ fn outcome(answer: RedisResult<Value>) -> AddOutcome {
     match answer {
         // NOMKSTREAM: there is no stream.
         Ok(Value::Nil) => AddOutcome::Stale,
-        Ok(answer) => match (added(&answer), known(&answer)) {
-            (Some(position), _) => AddOutcome::Added(position),
-            (None, Some(position)) => AddOutcome::Known(position),
-            (None, None) => AddOutcome::Unknown(
+        Ok(answer) => match (added(&answer), known(&answer), refused(&answer)) {
+            (Some(position), ..) => AddOutcome::Added(position),
+            (None, Some(position), _) => AddOutcome::Known(position),
+            (None, None, Some(answer)) => AddOutcome::Discontinuous(answer),
+            (None, None, None) => AddOutcome::Unknown(
                 (ErrorKind::UnexpectedReturnType, "the id of an added entry is not a position").into(),
             ),
         },
@@ -337,7 +400,8 @@ fn added(answer: &Value) -> Option<Position> {
 /// Returns the id of an entry that had been added before.
 fn known(answer: &Value) -> Option<Position> {
     match answer {
-        Value::Array(answer) => added(answer.first()?),
+        // The last element: the script for text streams says so before it.
+        Value::Array(answer) => added(answer.last()?),
         _ => None,
     }
 }

@@ -10,7 +10,10 @@ use std::{
 
 use realtime_core::{EnvelopeId, bus::BusError};
 
-use super::{connection::PublishConnection, own::OwnEntry, retained::RetainedKeys, window::Window};
+use super::{
+    connection::PublishConnection, own::OwnEntry, retained::RetainedKeys, text_scripts::TextStreamKeys,
+    window::Window,
+};
 use crate::{
     config::{RedisConfig, RedisConfigError},
     counter::Counter,
@@ -48,6 +51,7 @@ pub(super) struct Keys {
     pub(super) epoch: String,
     pub(super) retained: RetainedKeys,
     ids: String,
+    pub(super) text_streams: TextStreamKeys,
 }
 
 impl Keys {
@@ -74,6 +78,7 @@ impl StreamsShared {
                 epoch: format!("{tag}:epoch"),
                 retained: RetainedKeys::new(&tag),
                 ids: format!("{tag}:id:"),
+                text_streams: TextStreamKeys::new(&tag),
             },
             incarnation: format!("{:032x}", rand::random::<u128>()),
             created: Instant::now(),
