@@ -10,6 +10,7 @@ use realtime_core::{
     facade::FacadeError,
     presence::PresenceError,
     ruoyi::{ErrorStatus, Reply},
+    streams::StreamError,
 };
 
 /// A status, RuoYi's code and a text for people.
@@ -32,6 +33,10 @@ impl ApiError {
 
     pub(crate) fn bad_request(msg: impl fmt::Display) -> Self {
         Self::new(StatusCode::BAD_REQUEST, msg)
+    }
+
+    pub(crate) fn not_found(msg: impl fmt::Display) -> Self {
+        Self::new(StatusCode::NOT_FOUND, msg)
     }
 
     pub(crate) fn unauthorized(msg: impl fmt::Display) -> Self {
@@ -87,6 +92,12 @@ impl From<PublishError> for ApiError {
             PublishError::TooLarge(_) => Self::bad_request(error),
             _ => Self::of_status(error.status(), error),
         }
+    }
+}
+
+impl From<StreamError> for ApiError {
+    fn from(error: StreamError) -> Self {
+        Self::of_status(error.status(), error)
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use realtime_core::{Authenticator, Hub, Transport, UserId, auth::JwtAuthenticator, facade::Facade};
 
 use crate::{
+    answers::Answers,
     config::{Config, User},
     dashboard::Dashboard,
     passwords::Passwords,
@@ -28,6 +29,7 @@ pub(crate) struct State {
     pub(crate) api_key: String,
     pub(crate) passwords: Passwords,
     pub(crate) dashboard: Dashboard,
+    pub(crate) answers: Answers,
 }
 
 impl State {
@@ -46,6 +48,7 @@ impl State {
             api_key: config.api.key.as_deref().map_or_else(token::random_secret, str::to_owned),
             passwords: Passwords::default(),
             dashboard: Dashboard::default(),
+            answers: Answers::default(),
             hub,
             config,
         }

@@ -1,4 +1,4 @@
-//! The AI scene: a canned answer that comes in tokens, on a stream of its own.
+//! The AI scene: a canned answer in tokens, and the request that is answered by a stream of its own.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -26,7 +26,7 @@ const ANSWER: &str = "This answer is canned, but the way it reaches you is real:
     it and nothing else has to change.";
 
 /// Pause of the simulated model between tokens.
-const PACE: Duration = Duration::from_millis(45);
+pub(crate) const PACE: Duration = Duration::from_millis(45);
 
 /// Characters of the prompt that the answer repeats.
 const QUOTED: usize = 120;
@@ -36,16 +36,20 @@ pub(crate) async fn tell(
     _: Caller,
     query: Query<Prompt>,
 ) -> Sse<impl Stream<Item = Result<sse::Event, Infallible>>> {
-    let quoted: String = query.prompt.trim().chars().take(QUOTED).collect();
-    let answer =
-        if quoted.is_empty() { ANSWER.to_owned() } else { format!("You asked: “{quoted}”. {ANSWER}") };
-    let tokens: Vec<String> = split(&answer);
-    let tokens = stream::iter(tokens).then(|text| async move {
+    let tokens = stream::iter(tokens(&query.prompt)).then(|text| async move {
         sleep(PACE).await;
         sse::Data::new(Event::new("token", Token { text: &text }).json()).event("token")
     });
     let done = stream::once(async { sse::Data::new(Event::new("done", ()).json()).event("done") });
     Sse::from_stream(tokens.chain(done).map(|data| Ok(data.into())))
+}
+
+/// The answer to a prompt, in tokens.
+pub(crate) fn tokens(prompt: &str) -> Vec<String> {
+    let quoted: String = prompt.trim().chars().take(QUOTED).collect();
+    let answer =
+        if quoted.is_empty() { ANSWER.to_owned() } else { format!("You asked: “{quoted}”. {ANSWER}") };
+    split(&answer)
 }
 
 /// Cuts a text into pieces of about four characters, as models do.

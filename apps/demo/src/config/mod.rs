@@ -19,7 +19,7 @@ use std::{fs, path::Path};
 
 use realtime_core::{
     Settings,
-    settings::{BusOutage, Drain, Fanout, Heartbeat, History, Limits, OutboxLimits, RetainedLimits},
+    settings::{BusOutage, Drain, Fanout, Heartbeat, History, Limits, OutboxLimits, RetainedLimits, Streams},
 };
 use serde::Deserialize;
 
@@ -79,6 +79,7 @@ pub struct Config {
     limits: Limits,
     drain: Drain,
     bus: BusOutage,
+    streams: Streams,
     /// Warnings about settings that are allowed.
     #[serde(skip)]
     pub warnings: Vec<String>,
@@ -149,6 +150,7 @@ impl Config {
         settings.limits.clone_from(&self.limits);
         settings.drain.clone_from(&self.drain);
         settings.bus.clone_from(&self.bus);
+        settings.streams.clone_from(&self.streams);
         settings
     }
 
