@@ -18,4 +18,5 @@ mod refusing_redis;
 mod several_nodes;
 mod starting_nodes;
 mod streams;
+mod text_streams;
 mod topics;
