@@ -18,6 +18,7 @@ use subtle::ConstantTimeEq;
 use crate::{
     api_error::ApiError,
     body::{Body, OptionalBody},
+    client::Client,
     state::State,
 };
 
@@ -40,7 +41,7 @@ impl FromRequest for ApiKey {
         let given = request.headers().get("X-API-Key").map(|key| key.as_bytes());
         std::future::ready(match given {
             Some(given) if given.ct_eq(state.api_key.as_bytes()).into() => Ok(Self),
-            Some(_) => Err(ApiError::unauthorized("header X-API-Key: wrong key")),
+            Some(_) => Err(state.throttles.wrong_key(&Client::of(request, state))),
             None => Err(ApiError::unauthorized("header X-API-Key is missing")),
         })
     }

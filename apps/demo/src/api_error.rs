@@ -1,8 +1,11 @@
 //! [`ApiError`]: the error of a request, as RuoYi's reply.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
-use actix_web::{HttpResponse, ResponseError, http::StatusCode};
+use actix_web::{
+    HttpResponse, ResponseError,
+    http::{StatusCode, header::RETRY_AFTER},
+};
 use realtime_core::{
     auth::AuthError,
     control::ControlError,
@@ -19,11 +22,12 @@ pub(crate) struct ApiError {
     status: StatusCode,
     code: StatusCode,
     msg: String,
+    retry_after: Option<Duration>,
 }
 
 impl ApiError {
     pub(crate) fn new(status: StatusCode, msg: impl fmt::Display) -> Self {
-        Self { status, code: status, msg: msg.to_string() }
+        Self { status, code: status, msg: msg.to_string(), retry_after: None }
     }
 
     /// The answer to an error of the crates, which have their statuses.
@@ -41,6 +45,18 @@ impl ApiError {
 
     pub(crate) fn unauthorized(msg: impl fmt::Display) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, msg)
+    }
+
+    /// The answer to a caller that has to wait.
+    pub(crate) fn too_many(msg: impl fmt::Display, wait: Duration) -> Self {
+        let error =
+            Self::new(StatusCode::TOO_MANY_REQUESTS, format_args!("{msg}; try again in {} s", seconds(wait)));
+        error.retry_after(wait)
+    }
+
+    /// The same with the time after which a retry may help (`Retry-After`).
+    pub(crate) fn retry_after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
     }
 
     /// The same for a refused login, whose status is configurable.
@@ -63,7 +79,11 @@ impl ResponseError for ApiError {
     }
 
     fn error_response(&self) -> HttpResponse {
-        HttpResponse::build(self.status).json(Reply::error(self.code.as_u16(), &self.msg))
+        let mut response = HttpResponse::build(self.status);
+        if let Some(wait) = self.retry_after {
+            response.insert_header((RETRY_AFTER, seconds(wait)));
+        }
+        response.json(Reply::error(self.code.as_u16(), &self.msg))
     }
 }
 
@@ -129,6 +149,11 @@ impl From<PresenceError> for ApiError {
     fn from(error: PresenceError) -> Self {
         Self::of_status(error.status(), error)
     }
+}
+
+/// Whole seconds, at least as long as `wait`.
+fn seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
 #[cfg(test)]

@@ -24,7 +24,8 @@ impl FromRequest for Caller {
             let state = request.app_data::<Data<State>>().expect("the server sets the state of every app");
             let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
             let peer = request.peer_addr();
-            let handshake = Handshake::new(Transport::new("http"), request.query_string(), headers, peer);
+            let handshake = Handshake::new(Transport::new("http"), request.query_string(), headers, peer)
+                .behind(&state.config.server.trusted_proxies);
             let login = login(state, &handshake).await;
             login.map_err(|fault| fault.of_login(state.config.auth.error_status))
         })

@@ -10,6 +10,7 @@ mod body;
 mod caller;
 #[cfg(feature = "websocket")]
 mod chat;
+mod client;
 #[cfg(feature = "redis")]
 mod cluster;
 pub mod config;
@@ -26,6 +27,8 @@ mod scenes;
 mod server;
 mod state;
 mod story;
+mod throttle;
+mod throttles;
 pub mod token;
 
 pub use server::{check, run};

@@ -4,18 +4,21 @@ use std::time::Duration;
 
 use actix_web::{
     http::StatusCode,
-    web::{self, Data, Json, ServiceConfig},
+    web::{self, Data, Json, PayloadConfig, ServiceConfig},
 };
 use realtime_core::{Topic, ruoyi::Reply};
 use serde::{Deserialize, Serialize};
 
-use crate::{api_error::ApiError, body::Body, state::State, token};
+use crate::{api_error::ApiError, body::Body, client::Client, state::State, token};
 
 /// Lifetime of a login.
 const TTL: Duration = Duration::from_secs(3600);
 
+/// Bytes of a login: anybody can send one.
+const MAX_BODY: usize = 4 << 10;
+
 pub(crate) fn routes(services: &mut ServiceConfig) {
-    services.service(web::resource("/auth/login").post(login));
+    services.service(web::resource("/auth/login").app_data(PayloadConfig::new(MAX_BODY)).post(login));
 }
 
 #[derive(Deserialize)]
@@ -34,7 +37,11 @@ struct Token {
     client_id: String,
 }
 
-async fn login(state: Data<State>, login: Body<Login>) -> Result<Json<Reply<Token>>, ApiError> {
+async fn login(
+    state: Data<State>,
+    client: Client,
+    login: Body<Login>,
+) -> Result<Json<Reply<Token>>, ApiError> {
     let Some(jwt) = &state.jwt else {
         return Err(ApiError::new(StatusCode::CONFLICT, "logins are not made here (auth.mode: sa-token)"));
     };
@@ -45,10 +52,16 @@ async fn login(state: Data<State>, login: Body<Login>) -> Result<Json<Reply<Toke
     let Some(hash) = hash else {
         return Err(ApiError::new(StatusCode::CONFLICT, "nobody can log in here: auth.users names no users"));
     };
-    let verified = state.passwords.verify(password, hash).await?;
-    let wrong =
-        || ApiError::unauthorized("wrong user name or password").of_login(state.config.auth.error_status);
-    let user = user.filter(|_| verified).ok_or_else(wrong)?;
+    let may_try = || state.throttles.check_login(&client, &username);
+    may_try()?;
+    let turn = state.passwords.turn().await?;
+    // Others of the same client or name may have failed during the wait.
+    may_try()?;
+    let verified = turn.verify(password, hash).await?;
+    let user = user.filter(|_| verified).ok_or_else(|| {
+        state.throttles.wrong_password(&client, &username);
+        ApiError::unauthorized("wrong user name or password").of_login(state.config.auth.error_status)
+    })?;
     let topics = ["dashboard".to_owned(), Topic::PRESENCE.to_owned(), format!("role:{}", user.role)];
     let topics = topics.iter().filter_map(|topic| Topic::new(topic).ok()).collect();
     let access_token = token::sign(jwt, user.id, &client_id, TTL, topics)

@@ -1,81 +1,101 @@
 //! [`Passwords`]: compares passwords with their hashes, a few at once.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
-        mpsc::{Receiver, SyncSender, sync_channel},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
     },
-    thread::{self, available_parallelism},
+    thread::available_parallelism,
     time::Duration,
 };
 
-use actix_web::http::StatusCode;
+use actix_web::{http::StatusCode, web};
 use argon2::{Algorithm, Argon2, Block, Params, PasswordHash, Version};
 use subtle::ConstantTimeEq;
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
 use crate::api_error::ApiError;
 
-/// Threads that compare passwords, started at the first login.
+/// Comparisons of passwords, a few of them at once.
 ///
-/// A comparison takes the memory that its hash asks for (8 MiB and more), and the allocator keeps it: on the runtime's
-/// pool of blocking threads some hundred logins in one moment would take gigabytes for good. So each thread here has one
-/// piece of memory, which it uses again.
-#[derive(Default)]
-pub(crate) struct Passwords(OnceLock<SyncSender<Comparison>>);
-
-struct Comparison {
-    password: String,
-    hash: PasswordHash,
-    equal: oneshot::Sender<bool>,
+/// A comparison takes the memory that its hash asks for (8 MiB and more), and the allocator keeps it: some hundred
+/// logins in one moment would take gigabytes for good. So those at work are bounded, and each has a piece of memory that
+/// was used before.
+pub(crate) struct Passwords {
+    turns: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    memory: Arc<Mutex<Vec<Vec<Block>>>>,
 }
 
-/// The most threads, however many cores there are.
-const MOST_THREADS: usize = 4;
+/// Permission for one comparison.
+pub(crate) struct Turn {
+    permit: OwnedSemaphorePermit,
+    memory: Arc<Mutex<Vec<Vec<Block>>>>,
+}
+
+/// The most comparisons at once. Half the cores are left to everything else.
+const MOST_AT_ONCE: usize = 4;
 
 /// Logins that wait for their turn; more are refused at once.
-const QUEUE: usize = 1024;
+const MOST_WAITING: usize = 1024;
 
-/// Time that a login waits for a free thread.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time that a login waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+impl Default for Passwords {
+    fn default() -> Self {
+        let cores = available_parallelism().map_or(1, usize::from);
+        Self {
+            turns: Arc::new(Semaphore::new((cores / 2).clamp(1, MOST_AT_ONCE))),
+            waiting: AtomicUsize::new(0),
+            memory: Arc::default(),
+        }
+    }
+}
+
+/// A login that waits.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 impl Passwords {
+    /// Waits for a turn; a login that would wait too long is refused with 429.
+    pub(crate) async fn turn(&self) -> Result<Turn, ApiError> {
+        let busy = || ApiError::too_many("too many logins at once", Duration::from_secs(1));
+        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let waiting = Waiting(&self.waiting);
+        if before >= MOST_WAITING {
+            return Err(busy());
+        }
+        let permit =
+            timeout(PATIENCE, Arc::clone(&self.turns).acquire_owned()).await.ok().and_then(Result::ok);
+        drop(waiting);
+        Ok(Turn { permit: permit.ok_or_else(busy)?, memory: Arc::clone(&self.memory) })
+    }
+}
+
+impl Turn {
     /// Checks a password against a hash.
-    pub(crate) async fn verify(&self, password: String, hash: PasswordHash) -> Result<bool, ApiError> {
-        let busy = || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too many logins at once; try again");
-        let (equal, answer) = oneshot::channel();
-        let queue = self.0.get_or_init(start);
-        queue.try_send(Comparison { password, hash, equal }).map_err(|_| busy())?;
-        timeout(PATIENCE, answer).await.ok().and_then(Result::ok).ok_or_else(busy)
-    }
-}
-
-fn start() -> SyncSender<Comparison> {
-    let (queue, comparisons) = sync_channel(QUEUE);
-    let comparisons = Arc::new(Mutex::new(comparisons));
-    for _ in 0..available_parallelism().map_or(1, usize::from).min(MOST_THREADS) {
-        let comparisons = Arc::clone(&comparisons);
-        let thread = thread::Builder::new().name("passwords".to_owned()).spawn(move || compare(&comparisons));
-        if let Err(error) = thread {
-            tracing::error!(%error, "no thread to compare passwords");
-        }
-    }
-    queue
-}
-
-fn compare(comparisons: &Mutex<Receiver<Comparison>>) {
-    let mut memory = Vec::new();
-    loop {
-        let next = comparisons.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Comparison { password, hash, equal }) = next else { return };
-        // A login that timed out is skipped.
-        if !equal.is_closed() {
-            let verified = catch_unwind(AssertUnwindSafe(|| verify(&password, &hash, &mut memory)));
-            if let Ok(verified) = verified {
-                equal.send(verified.unwrap_or(false)).ok();
-            }
-        }
+    pub(crate) async fn verify(self, password: String, hash: PasswordHash) -> Result<bool, ApiError> {
+        let Self { permit, memory } = self;
+        let verified = web::block(move || {
+            // Held by the thread, which goes on when the client has left.
+            let _permit = permit;
+            let pool = || memory.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut blocks = pool().pop().unwrap_or_default();
+            let verified = verify(&password, &hash, &mut blocks);
+            pool().push(blocks);
+            verified.unwrap_or(false)
+        });
+        let failed = |_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the password was not compared");
+        verified.await.map_err(failed)
     }
 }
 

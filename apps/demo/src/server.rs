@@ -205,13 +205,20 @@ fn routes(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) {
 #[cfg(feature = "websocket")]
 fn websocket(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) + use<> {
     let config = state.config.websocket.clone().inbound(crate::chat::Chat(state.clone()));
-    let config = config.error_status(state.config.auth.error_status);
+    let config = config
+        .error_status(state.config.auth.error_status)
+        .trusted_proxies(state.config.server.trusted_proxies.clone());
     realtime_websocket::routes(state.hub.clone(), Arc::clone(&state.authenticator), config)
 }
 
 #[cfg(feature = "sse")]
 fn sse(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) + use<> {
-    let config = state.config.sse.clone().error_status(state.config.auth.error_status);
+    let config = state
+        .config
+        .sse
+        .clone()
+        .error_status(state.config.auth.error_status)
+        .trusted_proxies(state.config.server.trusted_proxies.clone());
     realtime_sse::routes(state.hub.clone(), Arc::clone(&state.authenticator), config)
 }
 

@@ -9,6 +9,7 @@ use crate::{
     config::{Config, User},
     dashboard::Dashboard,
     passwords::Passwords,
+    throttles::Throttles,
     token,
 };
 
@@ -28,6 +29,7 @@ pub(crate) struct State {
     pub(crate) sse: Facade,
     pub(crate) api_key: String,
     pub(crate) passwords: Passwords,
+    pub(crate) throttles: Throttles,
     pub(crate) dashboard: Dashboard,
     pub(crate) answers: Answers,
 }
@@ -47,6 +49,7 @@ impl State {
             sse: facade(config.sse.enabled, SSE),
             api_key: config.api.key.as_deref().map_or_else(token::random_secret, str::to_owned),
             passwords: Passwords::default(),
+            throttles: Throttles::default(),
             dashboard: Dashboard::default(),
             answers: Answers::default(),
             hub,

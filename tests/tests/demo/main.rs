@@ -6,6 +6,7 @@ mod behind_proxies;
 mod configuration;
 mod deployment;
 mod internal_address;
+mod login_floods;
 mod page;
 mod plus_ui;
 mod ruoyi_snippets;

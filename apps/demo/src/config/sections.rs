@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, str::FromStr};
 
-use realtime_core::auth::TopicPattern;
+use realtime_core::auth::{TopicPattern, TrustedProxies};
 use serde::{Deserialize, Deserializer, de::Error};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
@@ -25,6 +25,8 @@ pub struct Server {
     /// This node's name; `None` asks for a random one.
     #[serde(deserialize_with = "node")]
     pub node: Option<String>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: TrustedProxies,
     /// Separate address of the publish API; `None` to serve it with everything else.
     #[serde(deserialize_with = "optional")]
     pub internal: Option<Address>,

@@ -1,0 +1,56 @@
+//! [`Client`]: the address that a request comes from.
+
+use std::{
+    future::{Ready, ready},
+    net::{IpAddr, Ipv6Addr},
+};
+
+use actix_web::{FromRequest, HttpRequest, dev::Payload, web::Data};
+use realtime_core::{Transport, auth::Handshake};
+
+use crate::state::State;
+
+/// The client's address, behind proxies that the configuration trusts; `None` without one. Of an IPv6 address it is the
+/// network of 64 bits, since a client has all addresses of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Client(Option<IpAddr>);
+
+impl Client {
+    fn new(address: Option<IpAddr>) -> Self {
+        Self(address.map(|address| match address.to_canonical() {
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+            address @ IpAddr::V4(_) => address,
+        }))
+    }
+
+    /// The client of a request.
+    pub(crate) fn of(request: &HttpRequest, state: &State) -> Self {
+        let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+        let handshake = Handshake::new(Transport::new("http"), "", headers, request.peer_addr());
+        Self::new(handshake.behind(&state.config.server.trusted_proxies).client_ip())
+    }
+}
+
+impl FromRequest for Client {
+    type Error = actix_web::Error;
+    type Future = Ready<Result<Self, Self::Error>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let state = request.app_data::<Data<State>>().expect("the server sets the state of every app");
+        ready(Ok(Self::of(request, state)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_one_network_are_one_client() {
+        let client = |text: &str| Client::new(Some(text.parse().unwrap()));
+        assert_eq!(client("2001:db8::1"), client("2001:db8::ffff:0:0:2"));
+        assert_ne!(client("2001:db8::1"), client("2001:db8:0:1::1"));
+        assert_eq!(client("::ffff:192.0.2.1"), client("192.0.2.1"));
+        assert_ne!(client("192.0.2.1"), client("192.0.2.2"));
+    }
+}
