@@ -96,6 +96,16 @@ impl Gate {
         matches!(self.input, Input::Head(_))
     }
 
+    /// Returns whether the request was answered before its body has ended.
+    pub(crate) fn is_answered_in_body(&self) -> bool {
+        self.answered && self.is_in_body()
+    }
+
+    /// Returns whether the client has to send more of a body.
+    pub(crate) fn is_in_body(&self) -> bool {
+        matches!(self.input, Input::Body(_) | Input::Chunked(_))
+    }
+
     /// Records that the service got the request whose head has passed.
     pub(crate) fn asked(&mut self, body: Announced) {
         if self.input == Input::Open {

@@ -9,7 +9,7 @@ use std::{
     fmt, io,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::{
     Aborted,
     gate::{Announced, Gate},
+    patience::{Patience, RequestTimes},
 };
 
 /// Bytes that are read ahead while a response is pending. A larger request head is read in pieces.
@@ -33,6 +34,16 @@ const READ_AHEAD_OF_STREAM: usize = 64 << 10;
 /// Bytes that are read and discarded at most before a connection is closed: with unread input the kernel would reset it, and
 /// the client would lose the last response.
 const READ_AT_END: usize = 128 << 10;
+
+/// The same for the rest of a body whose request was refused: clients read the response when they have sent it all.
+const READ_OF_REFUSED: usize = 16 << 20;
+
+/// Time for which the rest of such a body is read, besides that of `client_disconnect_timeout`.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Response to a client that takes too long to send its request: that of the dispatcher to the first one.
+pub(crate) const TOO_SLOW: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
 /// Socket of a connection, possibly within TLS.
 pub(crate) enum Stream {
@@ -78,6 +89,14 @@ struct State {
     discarded: bool,
     /// The socket did not take a write completely; no new request is read until it has taken the rest.
     blocked: bool,
+    times: RequestTimes,
+    patience: Patience,
+    /// The connection was given up: there is no more input, and what the dispatcher writes is discarded.
+    given_up: bool,
+    /// Bytes that may be read of the rest of a body whose request has been answered.
+    unwanted: usize,
+    /// Time for reading that rest once the response was sent.
+    linger: Option<Box<Patience>>,
     /// Woken when the gate opens.
     reader: Option<Waker>,
     takeover: Claim,
@@ -111,7 +130,7 @@ impl ServerIo {
 }
 
 impl Shared {
-    pub(crate) fn new(stream: Stream, is_http2: bool, half_closes: bool) -> Self {
+    pub(crate) fn new(stream: Stream, is_http2: bool, half_closes: bool, times: RequestTimes) -> Self {
         let gate = if is_http2 { Gate::open() } else { Gate::closed() };
         Self(Rc::new(RefCell::new(State {
             stream: Some(stream),
@@ -123,6 +142,11 @@ impl Shared {
             half_closes,
             discarded: false,
             blocked: false,
+            times,
+            patience: Patience::default(),
+            given_up: false,
+            unwanted: READ_OF_REFUSED,
+            linger: None,
             reader: None,
             takeover: Claim::None,
         })))
@@ -199,6 +223,11 @@ impl Shared {
         let mut state = self.0.borrow_mut();
         state.answering = false;
         state.gate.asked(body);
+        if state.gate.is_in_body() {
+            let limit = state.times.body;
+            state.patience.start(limit);
+            state.unwanted = READ_OF_REFUSED;
+        }
         state.wake();
     }
 
@@ -283,6 +312,7 @@ impl State {
     fn hand_out(&mut self, buf: &mut ReadBuf<'_>) {
         let most = self.ahead.len().min(buf.remaining());
         let passed = self.gate.pass(&self.ahead[..most]);
+        self.passed(passed);
         buf.put_slice(&self.ahead[..passed]);
         self.ahead.advance(passed);
         if self.ahead.is_empty() {
@@ -290,9 +320,49 @@ impl State {
         }
     }
 
+    /// Keeps the time of the request whose bytes have passed.
+    fn passed(&mut self, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        if self.gate.is_at_head() {
+            if self.patience.is_running() {
+                self.patience.received(bytes, false);
+            } else {
+                self.patience.start(self.times.head);
+            }
+        } else if self.gate.is_in_body() {
+            self.patience.received(bytes, true);
+            if self.gate.is_answered_in_body() {
+                self.unwanted = self.unwanted.saturating_sub(bytes);
+            }
+        } else {
+            self.patience.end();
+        }
+    }
+
+    /// Ends the input of a client that takes too long, with a response if none has begun.
+    fn give_up(&mut self, cx: &mut Context<'_>) {
+        self.patience.end();
+        self.eof = true;
+        if !self.answering
+            && !self.gate.is_answered_in_body()
+            && !self.blocked
+            && let Some(stream) = &mut self.stream
+        {
+            self.given_up = true;
+            // It is short and the only one, so that the kernel takes it.
+            if let Poll::Ready(Err(error)) = stream.poll_write(cx, TOO_SLOW) {
+                tracing::debug!(%error, "failed to answer a client that sends too slowly");
+            }
+        }
+    }
+
     /// Reads as far as the gate allows. The dispatcher calls it until it is pending.
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.gate.is_at_head() && self.discarded {
+        if (self.gate.is_at_head() && self.discarded)
+            || (self.gate.is_answered_in_body() && self.unwanted == 0)
+        {
             return Poll::Ready(Ok(()));
         }
         if self.gate.is_holding() || (self.gate.is_at_head() && self.blocked) {
@@ -308,11 +378,17 @@ impl State {
         let begin = buf.filled().len();
         match stream.poll_read(cx, buf) {
             Poll::Ready(Ok(())) => {}
+            Poll::Pending if self.patience.poll_exhausted(cx).is_ready() => {
+                self.give_up(cx);
+                return Poll::Ready(Ok(()));
+            }
             other => return other,
         }
         let read = &buf.filled()[begin..];
         self.eof = read.is_empty();
         let passed = self.gate.pass(read);
+        self.passed(passed);
+        let read = &buf.filled()[begin..];
         if passed < read.len() {
             self.ahead = BytesMut::from(&read[passed..]);
             buf.set_filled(begin + passed);
@@ -356,9 +432,39 @@ impl State {
                 Poll::Pending => return Poll::Pending,
             }
         }
-        // Complete requests are served before the end of the input is reported, unless the current response may never end.
-        let leaves = self.streaming && !self.half_closes;
-        if self.ahead.is_empty() || self.discarded || leaves { Poll::Ready(Ok(())) } else { Poll::Pending }
+        // Complete requests are served before the end of the input is reported: their clients may have closed one side
+        // only. But a response that may never end is for a client that has left.
+        let endless = self.streaming || !matches!(self.takeover, Claim::None);
+        if self.discarded || (endless && !self.half_closes) { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    /// Reads and discards what comes of a body whose request was refused, up to a limit and for some time.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.gate.is_in_body() || self.given_up {
+            return Poll::Ready(());
+        }
+        while !self.eof && self.unwanted > 0 && self.gate.is_in_body() {
+            let Some(stream) = &mut self.stream else { break };
+            let mut scratch = [std::mem::MaybeUninit::uninit(); READ_AHEAD];
+            let mut scratch = ReadBuf::uninit(&mut scratch);
+            let patience = self.linger.get_or_insert_with(|| {
+                let mut patience = Patience::default();
+                patience.start(LINGER);
+                Box::new(patience)
+            });
+            match stream.poll_read(cx, &mut scratch) {
+                Poll::Ready(Ok(())) => {
+                    let read = scratch.filled();
+                    patience.received(read.len(), false);
+                    self.eof = read.is_empty();
+                    self.unwanted = self.unwanted.saturating_sub(read.len());
+                    self.gate.pass(read);
+                }
+                Poll::Ready(Err(_)) => break,
+                Poll::Pending => return patience.poll_exhausted(cx),
+            }
+        }
+        Poll::Ready(())
     }
 
     /// Reads and discards the available input.
@@ -393,6 +499,9 @@ impl AsyncWrite for ServerIo {
             // The dispatcher ends a response whose connection was taken over.
             return Poll::Ready(Ok(bytes.len()));
         };
+        if state.given_up {
+            return Poll::Ready(Ok(bytes.len()));
+        }
         let written = stream.poll_write(cx, bytes);
         if written.is_pending() {
             state.blocked = true;
@@ -432,10 +541,10 @@ impl AsyncWrite for ServerIo {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.0.0.borrow_mut();
         state.discard_unread(cx);
-        match &mut state.stream {
-            Some(stream) => stream.poll_shutdown(cx),
-            None => Poll::Ready(Ok(())),
-        }
+        let Some(stream) = &mut state.stream else { return Poll::Ready(Ok(())) };
+        // Again and again while it lingers, which does no harm.
+        ready!(stream.poll_shutdown(cx))?;
+        state.poll_linger(cx).map(Ok)
     }
 }
 

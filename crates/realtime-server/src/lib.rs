@@ -38,15 +38,18 @@
 
 mod body;
 mod chunks;
+mod conform;
 mod connection;
 mod counts;
 mod cursor;
+mod expect;
 mod gate;
 mod io;
 #[cfg(target_os = "linux")]
 mod lane;
 mod options;
 mod path;
+mod patience;
 mod request;
 mod serve;
 mod server;
@@ -54,6 +57,7 @@ mod takeover;
 
 pub use actix_server::{Server, ServerHandle};
 pub use body::ConnectionBody;
+pub use conform::conform;
 pub use connection::{Aborted, Connection, Step};
 pub use cursor::{CURSOR_HEADER, CursorHeader, WithCursor, cursor_header};
 #[cfg(target_os = "linux")]

@@ -8,7 +8,7 @@ use std::{
 };
 
 use actix_http::{
-    HttpMessage, Method, Payload, Request, Response, StatusCode,
+    HttpMessage, Method, Payload, Request, Response, StatusCode, Version,
     body::{BodySize, BoxBody, MessageBody},
     error::PayloadError,
     header::{self, HeaderValue},
@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures_core::{Stream, future::LocalBoxFuture};
 use pin_project_lite::pin_project;
 
-use crate::{gate::Announced, io::Shared};
+use crate::{conform::conform, gate::Announced, io::Shared};
 
 /// Factory of [`Watch`].
 pub(crate) struct WatchFactory<F, B>(F, PhantomData<B>);
@@ -69,6 +69,7 @@ where
 
     fn call(&self, mut request: Request) -> Self::Future {
         let connection = request.conn_data::<Shared>().cloned();
+        let (version, upgrades) = (request.version(), request.head().upgrade());
         if let Some(connection) = &connection {
             let body = announced(&mut request);
             connection.asked(body);
@@ -78,7 +79,7 @@ where
                 *request.payload() = Payload::Stream { payload: Box::pin(rest) };
             }
         }
-        Answering { inner: self.0.call(request), connection, _body: PhantomData }
+        Answering { inner: self.0.call(request), connection, version, upgrades, _body: PhantomData }
     }
 }
 
@@ -126,6 +127,9 @@ pin_project! {
         #[pin]
         inner: F,
         connection: Option<Shared>,
+        version: Version,
+        // The request offers an upgrade.
+        upgrades: bool,
         _body: PhantomData<B>,
     }
 }
@@ -142,11 +146,13 @@ where
         let this = self.project();
         match ready!(this.inner.poll(cx)) {
             Ok(response) => {
-                let response: Response<B> = response.into();
+                let mut response: Response<B> = response.into();
+                let size = response.body().size();
+                conform(*this.version, *this.upgrades, size, response.head_mut());
                 let connection = this.connection.take();
                 if let Some(connection) = &connection {
                     let upgrades = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-                    let endless = response.body().size() == BodySize::Stream;
+                    let endless = size == BodySize::Stream;
                     connection.answering(!endless, upgrades);
                 }
                 Poll::Ready(Ok(response.map_body(|_, body| Answer { body, _end: AnswerEnd(connection) })))

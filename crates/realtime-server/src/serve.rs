@@ -19,7 +19,8 @@ use tokio::{select, time::timeout};
 
 use crate::{
     counts::Counts,
-    io::{ServerIo, Shared, Stream},
+    io::{ServerIo, Shared, Stream, TOO_SLOW},
+    patience::RequestTimes,
 };
 
 /// Protocols of a listener's sockets.
@@ -41,7 +42,7 @@ pub(crate) struct ServeFactory<F> {
     pub(crate) accept: Accept,
     pub(crate) nodelay: bool,
     pub(crate) max_connections: usize,
-    pub(crate) request_timeout: Duration,
+    pub(crate) times: RequestTimes,
     pub(crate) shutdown: GracefulShutdownSignal,
     pub(crate) half_closes: bool,
 }
@@ -68,12 +69,12 @@ where
     fn new_service(&self, (): ()) -> Self::Future {
         let http = self.http.new_service(());
         let (accept, nodelay, limit) = (self.accept.clone(), self.nodelay, self.max_connections);
-        let (request_timeout, shutdown) = (self.request_timeout, self.shutdown.clone());
+        let (times, shutdown) = (self.times, self.shutdown.clone());
         let half_closes = self.half_closes;
         Box::pin(async move {
             let (accept, http) = (Acceptor::new(accept).await?, Rc::new(http.await?));
             let counts = Counts::of_thread();
-            Ok(Serve { http, accept, nodelay, limit, request_timeout, shutdown, half_closes, counts })
+            Ok(Serve { http, accept, nodelay, limit, times, shutdown, half_closes, counts })
         })
     }
 }
@@ -84,7 +85,7 @@ pub(crate) struct Serve<S> {
     accept: Acceptor,
     nodelay: bool,
     limit: usize,
-    request_timeout: Duration,
+    times: RequestTimes,
     shutdown: GracefulShutdownSignal,
     half_closes: bool,
     counts: Rc<Counts>,
@@ -114,13 +115,13 @@ where
         {
             tracing::debug!(%error, "failed to set TCP_NODELAY");
         }
-        let half_closes = self.half_closes;
+        let (half_closes, times) = (self.half_closes, self.times);
         let dispatched = Dispatched::new(&self.counts);
-        let begin = Begin { limit: self.request_timeout, shutdown: self.shutdown.clone() };
+        let begin = Begin { limit: times.head, shutdown: self.shutdown.clone() };
         let accepted = self.accept.accept(tcp, begin);
         Box::pin(async move {
             let Some((stream, protocol)) = accepted.await.map_err(DispatchError::Io)? else { return Ok(()) };
-            let shared = Shared::new(stream, protocol == Protocol::Http2, half_closes);
+            let shared = Shared::new(stream, protocol == Protocol::Http2, half_closes, times);
             // Boxed, so that this future does not have the dispatcher's size.
             let mut serving = Box::pin(http.call((shared.io(), protocol, peer)));
             let served = poll_fn(|cx| match serving.as_mut().poll(cx) {
@@ -269,10 +270,7 @@ impl Begin {
         if let Ok(readable) = readable {
             return readable.map(|()| true);
         }
-        // The dispatcher's response to a slow request.
-        const ANSWER: &[u8] =
-            b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-        if let Err(error) = tcp.try_write(ANSWER) {
+        if let Err(error) = tcp.try_write(TOO_SLOW) {
             tracing::debug!(%error, "failed to answer a client that has sent nothing");
         }
         Ok(false)

@@ -16,7 +16,9 @@ use actix_web::{Error, dev::AppConfig};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
+    expect::Expect,
     io::ServerIo,
+    patience::RequestTimes,
     request::WatchFactory,
     serve::{Accept, ServeFactory},
 };
@@ -49,6 +51,12 @@ type OnConnect = Arc<dyn Fn(&dyn Any, &mut Extensions) + Send + Sync>;
 ///
 /// - A handler can take over a connection of plain HTTP/1.1 ([`Takeover`](crate::Takeover)); on Linux only. Taken
 ///   connections count in [`Self::max_connections`], and an orderly stop waits for them.
+/// - Requests have time limits on connections that are kept alive, too, and bodies as well
+///   ([`Self::client_body_timeout`]).
+/// - The rest of a body whose request was refused is read for up to 5 s after the response, 16 MiB at most, so that a
+///   client that sends all of it first gets the response.
+/// - A client that closes its side behind a request still gets the response, unless that is a stream.
+/// - Responses follow [`conform`](crate::conform).
 /// - Of a connection of HTTP/1.1, one request is read at a time: its head, its body, and then some KiB at most until it
 ///   has been answered. If a client sends more than 64 KiB behind a response without a known length, such as an event
 ///   stream, they are discarded, and the connection ends with the response.
@@ -77,6 +85,8 @@ struct Config {
     nodelay: bool,
     max_connections: usize,
     client_request_timeout: Duration,
+    client_body_timeout: Duration,
+    max_expected_body: u64,
     client_disconnect_timeout: Duration,
     h1_allow_half_closed: bool,
     h1_write_buffer_size: Option<usize>,
@@ -98,6 +108,8 @@ impl Default for Config {
             nodelay: true,
             max_connections: MAX_CONNECTIONS,
             client_request_timeout: Duration::from_secs(5),
+            client_body_timeout: Duration::from_secs(30),
+            max_expected_body: u64::MAX,
             client_disconnect_timeout: Duration::from_secs(1),
             h1_allow_half_closed: false,
             h1_write_buffer_size: None,
@@ -195,9 +207,23 @@ where
         self.build(|builder| builder.worker_max_blocking_threads(threads))
     }
 
-    /// Time for the first request's head to arrive, 0 for no limit. Default: 5 s.
+    /// Time for which a client may keep the server waiting for a request's head, 0 for no limit: from the begin of the
+    /// connection, and from the first byte of each further one. Default: 5 s. A client that takes longer gets 408.
     pub fn client_request_timeout(self, timeout: Duration) -> Self {
         self.set(|config| config.client_request_timeout = timeout)
+    }
+
+    /// Time for which a client may keep the server waiting for the body of an HTTP/1.1 request, 0 for no limit. Each KiB
+    /// that comes extends it by a second. Default: 30 s. A client that takes longer gets 408, or, once the response has
+    /// begun, the end of the connection.
+    pub fn client_body_timeout(self, timeout: Duration) -> Self {
+        self.set(|config| config.client_body_timeout = timeout)
+    }
+
+    /// Largest body that a client may announce in a request with `Expect: 100-continue`: a larger one is refused with
+    /// 413, without being sent. Default: no limit.
+    pub fn max_expected_body(self, bytes: u64) -> Self {
+        self.set(|config| config.max_expected_body = bytes)
     }
 
     /// Time for a connection to be closed in order, 0 for at once. Default: 1 s.
@@ -361,7 +387,8 @@ where
                 .client_request_timeout(config.client_request_timeout)
                 .client_disconnect_timeout(config.client_disconnect_timeout)
                 .h1_allow_half_closed(config.h1_allow_half_closed)
-                .local_addr(address);
+                .local_addr(address)
+                .expect(Expect { most: config.max_expected_body });
             if scheme == "https" {
                 http = http.secure();
             }
@@ -388,7 +415,7 @@ where
                 accept: accept.clone(),
                 nodelay: config.nodelay,
                 max_connections: config.max_connections,
-                request_timeout: config.client_request_timeout,
+                times: RequestTimes { head: config.client_request_timeout, body: config.client_body_timeout },
                 shutdown: stop,
                 half_closes: config.h1_allow_half_closed,
             }

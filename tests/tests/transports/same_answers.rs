@@ -5,7 +5,7 @@
 
 use std::{fmt::Write, time::Duration};
 
-use actix_web::{App, HttpResponse, Responder, web};
+use actix_web::{App, HttpResponse, Responder, body::MessageBody, dev::Service, web};
 use futures_util::{StreamExt, future::join, stream};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use realtime_tests::{Running, Server, ServerKind, start_server, within};
@@ -26,6 +26,17 @@ fn app() -> App<
 > {
     App::new()
         .app_data(web::PayloadConfig::new(1 << 20))
+        // What our server does on its own.
+        .wrap_fn(|request, service| {
+            let (version, upgrades) = (request.version(), request.head().upgrade());
+            let response = service.call(request);
+            async move {
+                let mut response = response.await?;
+                let size = response.response().body().size();
+                realtime_server::conform(version, upgrades, size, response.response_mut().head_mut());
+                Ok(response)
+            }
+        })
         .route("/plain", web::get().to(async || "plain"))
         .route("/plain", web::head().to(async || "plain"))
         .route("/empty", web::get().to(async || HttpResponse::NoContent()))
@@ -252,7 +263,8 @@ fn answer(bytes: &[u8], is_head: bool) -> Option<usize> {
     if head.contains("transfer-encoding: chunked") {
         return end(b"\r\n0\r\n\r\n");
     }
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+    // The answer to HTTP/1.0 may end with its connection.
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "))?;
     let end = begin + length.parse::<usize>().unwrap();
     (bytes.len() >= end).then_some(end)
 }
