@@ -69,6 +69,9 @@ return added
 /// Number of messages that one step of a read asks for.
 const STEP: usize = 128;
 
+/// A name in the hash, and its value.
+type Pair = (Vec<u8>, Vec<u8>);
+
 /// The keys of retained messages.
 #[derive(Debug)]
 pub(super) struct RetainedKeys {
@@ -143,7 +146,7 @@ impl StreamsShared {
         let mut found: HashMap<Vec<u8>, RetainedMessage> = HashMap::new();
         let mut cursor = "0".to_owned();
         loop {
-            let (next, pairs): (String, Vec<(Vec<u8>, Vec<u8>)>) = redis::cmd("HSCAN")
+            let (next, pairs): (String, Vec<Pair>) = redis::cmd("HSCAN")
                 .arg(&self.keys.retained.values)
                 .arg(&cursor)
                 .arg("COUNT")

@@ -13,8 +13,8 @@ fn topic() -> Topic {
     Topic::new("prices").unwrap()
 }
 
-fn price(text: impl ToString) -> Envelope {
-    let envelope = Envelope::to_topic(topic(), Scope::Both, Message::text(text.to_string()));
+fn price(text: &str) -> Envelope {
+    let envelope = Envelope::to_topic(topic(), Scope::Both, Message::text(text.to_owned()));
     envelope.collapse(CollapseKey::new("XAU").unwrap())
 }
 
@@ -92,10 +92,10 @@ fn messages_of_one_pass_collapse_to_the_newest() {
     let (node, shard) = new_node(Settings::default());
     let mut session = connect_to_prices(&shard);
     shard.pass();
-    publish(&node, 1, price(1));
+    publish(&node, 1, price("1"));
     shard.pass();
     for offset in 2..=5 {
-        publish(&node, offset, price(offset));
+        publish(&node, offset, price(&offset.to_string()));
     }
     publish(&node, 6, Envelope::to_topic(topic(), Scope::Both, Message::text("other")));
     while shard.pass().more {}
@@ -115,7 +115,7 @@ fn a_slow_session_gets_the_newest() {
     shard.pass();
     let mut seen = Vec::new();
     for offset in 1..=1000 {
-        publish(&node, offset, price(offset));
+        publish(&node, offset, price(&offset.to_string()));
         while shard.pass().more {}
         seen.extend(drain(&mut fast));
     }
@@ -145,12 +145,12 @@ fn a_replacement_behind_the_end_of_a_session_replaces_nothing_for_it() {
     let mut session = connect_to_prices(&shard);
     shard.pass();
     publish(&node, 1, to_all("x"));
-    publish(&node, 2, price(2));
-    publish(&node, 3, price(3));
+    publish(&node, 2, price("2"));
+    publish(&node, 3, price("3"));
     while shard.pass().more {}
     session.handle().0.close_after(CloseReason::Kicked, Some(at(1, 4)));
     publish(&node, 4, to_all("last"));
-    publish(&node, 5, price(5));
+    publish(&node, 5, price("5"));
     while shard.pass().more {}
     assert_eq!(drain(&mut session), ["m1.1 x", "m1.3 3", "m1.4 last", "ckicked"]);
 }
@@ -161,7 +161,7 @@ fn a_key_that_has_left_the_window_is_forgotten() {
     let (node, shard) = new_node(Settings { history, ..Settings::default() });
     for offset in 1..=20 {
         let key = CollapseKey::new(&format!("{}", offset % 7)).unwrap();
-        publish(&node, offset, price(offset).collapse(key));
+        publish(&node, offset, price(&offset.to_string()).collapse(key));
     }
     let mut session = connect(&shard, 2, Some(at(1, 17)));
     session.handle().subscribe(topic());
