@@ -76,7 +76,7 @@ mod tests {
     };
 
     fn topic(name: &str) -> Topic {
-        Topic::new(name).unwrap()
+        Topic::new(name).expect("a name")
     }
 
     fn refused(decision: &TopicDecision) -> Vec<(&str, &str)> {
