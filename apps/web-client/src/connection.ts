@@ -300,12 +300,14 @@ export class Connection implements AsyncIterable<Message> {
     if (trial) this.#trial = attempt;
     else this.#attempt = attempt;
     const sink: Sink = {
-      live: cursor => counts() && this.#live(attempt, cursor),
+      live: place => counts() && this.#live(attempt, place),
       told: ({ pingInterval, subscribed = [], refused = [] }) => {
         this.#pingInterval = pingInterval ?? this.#pingInterval;
         if (!mine()) return;
         this.#watch(attempt);
         for (const topic of subscribed) granted.add(topic);
+        // A newcomer that is told its place at once gets nothing else.
+        if (pingInterval && !cursor) moved(undefined, inbox.cursor);
         inbox.emit('topics', { subscribed, refused });
       },
       broken: () => {
@@ -379,7 +381,7 @@ export class Connection implements AsyncIterable<Message> {
     if (shared !== true && transport !== 'sse') return;
     this.#sharing = true;
     import('./tabs.js')
-      .then(({ share }) => share(this, this.#options, this.#platform, () => this.#token!, open => this.#redial(open)))
+      .then(({ share }) => share(this, this.#options, this.#platform, this.#had, () => this.#token!, open => this.#redial(open)))
       .catch(error => console.warn('realtime: tabs share nothing:', error));
   }
 

@@ -38,7 +38,7 @@ export class StoredCursor {
       return this.#storage ? use(this.#storage) : undefined;
     } catch (error) {
       this.#storage = null;
-      console.warn('realtime: the cursor is not kept over reloads:', error);
+      console.warn('realtime: cursor not kept:', error);
       return undefined;
     }
   }

@@ -21,6 +21,8 @@ interface Share {
   connection: Connection;
   options: Options;
   platform: Platform;
+  /** The topics of which the tab has had what newcomers get; `*` for those of the login. */
+  had: Set<string>;
   token(): string;
   attach(open: Open): boolean;
 }
@@ -37,10 +39,11 @@ export function share(
   connection: Connection,
   options: Options,
   platform: Platform,
+  had: Set<string>,
   token: () => string,
   attach: (open: Open) => boolean,
 ): Promise<void> {
-  return begin({ connection, options, platform, token, attach });
+  return begin({ connection, options, platform, had, token, attach });
 }
 
 async function begin(share: Share): Promise<void> {
@@ -298,8 +301,9 @@ class Tab {
   #follow({ leader, live, seq, cursor }: Word & { type: 'lead' }): void {
     const following = this.#following;
     if (!following) {
-      const { connection, attach } = this.#share;
-      if (live && this.#wants && !connection.status.shared) {
+      const { connection, had, attach } = this.#share;
+      const hasAll = ['*', ...connection.topics].every(topic => had.has(topic));
+      if (live && hasAll && this.#wants && !connection.status.shared) {
         attach((request, sink) => this.#open(leader, request.cursor, sink));
       }
       return;

@@ -10,11 +10,11 @@ export const API_KEY = 'the-key-of-the-tests';
 const target = process.env.CARGO_TARGET_DIR ?? fileURLToPath(new URL('../../../target', import.meta.url));
 const binary = process.env.REALTIME_DEMO ?? `${target}/debug/realtime-demo`;
 
-/** A token of a user, good for an hour unless it is said otherwise. */
-export function token(user, seconds = 3600) {
+/** A token of a user, good for an hour unless it is said otherwise, with more claims if need be. */
+export function token(user, seconds = 3600, more = {}) {
   const encode = value => Buffer.from(JSON.stringify(value)).toString('base64url');
   const exp = Date.now() / 1000 + seconds;
-  const claims = { userId: user, clientid: 'web', exp, jti: randomUUID() };
+  const claims = { userId: user, clientid: 'web', exp, jti: randomUUID(), ...more };
   const signed = `${encode({ alg: 'HS256', typ: 'JWT' })}.${encode(claims)}`;
   return `${signed}.${createHmac('sha256', SECRET).update(signed).digest('base64url')}`;
 }
@@ -61,6 +61,15 @@ export class Demo {
   /** Publishes a text to a user and returns its position. */
   async publish(user, message, more = {}) {
     return (await this.api('POST', '/api/publish', { userIds: [user], message, ...more })).position;
+  }
+
+  /** What a user asks the simulated model. */
+  async ai(token, method, path, body) {
+    const headers = { Authorization: `Bearer ${token}`, 'Content-Type': 'application/json' };
+    const response = await fetch(this.url(`/demo/ai${path}`), { method, headers, body: body && JSON.stringify(body) });
+    const answer = await response.json();
+    if (!response.ok) throw new Error(`${method} ${path}: ${JSON.stringify(answer)}`);
+    return answer.data ?? answer;
   }
 
   async sessions(user) {

@@ -64,6 +64,8 @@ class Server {
     connection.say(`:connected\nretry:1\nid:${cursor ?? `7.${this.#log.length}`}\n\n`);
     const hello = { session: `s${this.opened}`, pingInterval: 20_000, ...(topics.length && { subscribed: topics, refused: [] }) };
     connection.say(`event:realtime.hello\ndata:${JSON.stringify(hello)}\n\n`);
+    // What is kept for newcomers would be in front of it.
+    if (query.has('fresh')) connection.say(`:heartbeat\nid:${cursor}\n\n`);
     if (cursor) for (const message of this.#log.slice(Number(cursor.split('.')[1]))) this.#send(connection, message);
     return new Response(body, { headers: { 'content-type': 'text/event-stream' } });
   };

@@ -88,6 +88,21 @@ for (const [way, options] of Object.entries(WAYS)) {
     await until(again, 'the other one', () => again.seen.some(({ data }) => data === 'of another topic'));
   });
 
+  test(`${way}: a reloaded page gets what the topics of its login retain`, async t => {
+    const topic = `login:${user}`;
+    const storage = new Storage();
+    const mine = { url: demo.url(), token: token(user++, 3600, { topics: [topic] }), storage, ...options };
+    await publish(topic, 'retained', { retain: true });
+    for (let page = 0; page < 3; page++) {
+      const client = open(t, mine);
+      await until(client, 'the retained message', () => client.seen.length === 1);
+      // The heartbeat behind it.
+      while (!client.cursor) await new Promise(resolve => setTimeout(resolve, 2));
+      assert.equal(client.seen[0].data, 'retained');
+      client.close();
+    }
+  });
+
   test(`${way}: a state never misses an update, whatever races`, async t => {
     const proxy = await Proxy.start(demo.port);
     t.after(() => proxy.stop());

@@ -7,12 +7,13 @@ import { connect } from 'node:net';
 const PAGE = `<!doctype html><title>test</title><script type="module">
 import { connect } from '/dist/index.js';
 import { eventSource } from '/dist/eventsource.js';
+import { stream } from '/dist/text-stream.js';
 const query = new URLSearchParams(location.search);
 window.states = [];
 window.gaps = 0;
 window.got = JSON.parse(sessionStorage.getItem('got') ?? '[]');
 window.here = 0;
-const { sse, ...options } = JSON.parse(query.get('options'));
+const { sse, answer, ...options } = JSON.parse(query.get('options'));
 window.client = connect({ url: '/resource', clientId: 'web', ...options, ...(sse && { sse: eventSource }) });
 client.on('*', ({ data }) => {
   here++;
@@ -20,6 +21,7 @@ client.on('*', ({ data }) => {
   sessionStorage.setItem('got', JSON.stringify(got));
 });
 client.on('gap', () => gaps++);
+if (answer) window.answer = stream(client, answer);
 client.on('status', status => states.push(status));
 </script>`;
 

@@ -118,6 +118,22 @@ for (const [name, Browser] of Object.entries(BROWSERS)) {
       });
     }
 
+    for (const [way, options] of Object.entries(WAYS).slice(0, 2)) {
+      test(`${way}: reloads in the middle of an answer leave nothing of it out`, async () => {
+        const me = token(user++);
+        await browser.go(origin.url({ token: me, answer: 'answer-1', ...options }));
+        await browser.until('window.client?.status.state === "live"');
+        await demo.ai(me, 'POST', '', { prompt: '讲个故事 😀', id: 'answer-1' });
+        for (let i = 0; i < 5; i++) {
+          await browser.until('window.answer?.text.length > 20');
+          await browser.reload();
+        }
+        await browser.until('window.answer?.state', 30_000);
+        assert.equal(await browser.run('answer.state'), 'done');
+        assert.equal(await browser.run('answer.text'), (await demo.ai(me, 'GET', '/answer-1')).text);
+      });
+    }
+
     test('a kick is final', async () => {
       const me = user++;
       await open(me, {});
