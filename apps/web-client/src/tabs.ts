@@ -242,10 +242,10 @@ class Tab {
       this.#last = id;
       this.#from ??= id;
       this.#recent.push(message);
-      this.#size += message.data.length;
+      this.#size += sizeOf(message);
       while (this.#recent.length > RECENT || this.#size > RECENT_SIZE) {
         const first = this.#recent.shift()!;
-        this.#size -= first.data.length;
+        this.#size -= sizeOf(first);
         this.#from = first.id;
       }
     }
@@ -428,9 +428,13 @@ async function groupOf({ options, token }: Share): Promise<string> {
     const place = endpoint(options, transport);
     return place && new URL(place, globalThis.location?.href).href;
   });
-  const whole = new TextEncoder().encode(JSON.stringify([places, clientId, name, loginOf(token())]));
+  const whole = new TextEncoder().encode(JSON.stringify([WORDS, places, clientId, name, loginOf(token())]));
   const hash = new Uint8Array(await crypto.subtle.digest('SHA-256', whole));
   return `realtime:${[...hash].map(byte => byte.toString(16).padStart(2, '0')).join('')}`;
+}
+
+function sizeOf({ data, bytes }: Message): number {
+  return data.length + (bytes?.length ?? 0);
 }
 
 /** What tokens of one login have in common: of a JWT all claims but its times and its number, of others all. */
@@ -443,9 +447,11 @@ function loginOf(token: string): string {
   }
 }
 
+/** Version of what tabs tell each other: those of another one, as after a deploy, are strangers. */
+const WORDS = 1;
 /** Milliseconds between looks at the leader. */
 const BEAT = 2000;
 /** Messages that a tab keeps for those that follow it. */
 const RECENT = 200;
-/** Characters that these have at most. */
+/** Characters and bytes that these have at most. */
 const RECENT_SIZE = 1 << 18;
