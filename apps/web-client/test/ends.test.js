@@ -71,7 +71,8 @@ for (const [way, options] of Object.entries(WAYS)) {
     let asked = 0;
     const client = open(t, { url: demo.url(), token: async () => token(1, asked++ ? 3600 : 2), ...options });
     await live(client);
-    await until(client, 'the second session', () => asked === 2);
+    // The session may get it without an end.
+    while (asked < 2) await new Promise(setImmediate);
     await demo.publish(1, 'to the second token');
     await until(client, 'the message', () => client.seen.length === 1);
     assert.equal(client.status.state, 'live');

@@ -1,58 +1,19 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import vm from 'node:vm';
-import { build } from 'esbuild';
 import { until, live, texts } from './client.js';
 import { API_KEY, Demo, token } from './demo.js';
 import { FakeUni } from './fake-uni.js';
+import { code, openMini } from './mini.js';
 import { fromBase64, Utf8Decoder } from '../build/utf8.js';
 
-let demo, code;
+let demo;
 let user = 100;
-before(async () => {
-  demo = await Demo.start({ REALTIME__SSE__RETRY: '200ms' });
-  const stdin = {
-    contents: `
-      export { connect } from './index.js';
-      export { miniApp } from './uni.js';
-      export { state, snapshot } from './state.js';
-      export { stream } from './text-stream.js';
-    `,
-    resolveDir: new URL('../dist', import.meta.url).pathname,
-  };
-  const iife = { format: 'iife', globalName: 'realtime' };
-  const { outputFiles } = await build({ stdin, bundle: true, write: false, target: 'es2018', ...iife });
-  code = outputFiles[0].text;
-});
+before(async () => (demo = await Demo.start({ REALTIME__SSE__RETRY: '200ms' })));
 after(() => demo.stop());
 
-/** Connects in a context that has nothing of a browser, with a clock that the test sets. */
-function open(t, options) {
-  const app = new FakeUni();
-  const clock = { ahead: 0 };
-  const context = vm.createContext({ uni: app, setTimeout, clearTimeout, console, clock });
-  vm.runInContext(`${code}; const now = Date.now; Date.now = () => now() + clock.ahead;`, context);
-  const realtime = vm.runInContext('realtime', context);
-  const { connect, miniApp } = realtime;
-  const mini = miniApp();
-  const client = connect({
-    url: demo.url(),
-    clientId: 'web',
-    backoff: { base: 100, cap: 1000 },
-    ...mini,
-    ...options,
-    dial: { ...mini.dial, ...options.dial },
-  });
-  client.seen = [];
-  client.gaps = [];
-  client.states = [];
-  client.on('*', message => client.seen.push(message));
-  client.on('gap', gap => client.gaps.push(gap));
-  client.on('status', status => client.states.push({ ...status }));
-  t.after(() => client.close());
-  return { client, app, clock, dial: mini.dial, ...realtime };
-}
-
+/** Connects to the demo, in a mini-program. */
+const open = (t, options) => openMini(t, { url: demo.url(), ...options });
 const got = (client, count) => until(client, `${count} messages`, () => client.seen.length >= count);
 
 for (const transport of ['websocket', 'sse']) {
