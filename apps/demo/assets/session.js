@@ -52,7 +52,8 @@ export class Session {
   async call(method, path, body) {
     try {
       const reply = await request(method, path, { token: this.token, body });
-      return reply.data;
+      // Some answers are bare.
+      return reply.data === undefined ? reply : reply.data;
     } catch (error) {
       if (error.status === 401 && !this.signal.aborted) this.#onUnauthorized();
       throw error;

@@ -24,6 +24,7 @@ export class Workspace {
   #root;
   #feed;
   #scenes;
+  #follow;
   #channels = new Map();
 
   /**
@@ -55,11 +56,18 @@ export class Workspace {
     for (const [transport, name] of [['websocket', 'WebSocket'], ['sse', 'SSE']]) {
       this.#open(transport, name, onSessionOver);
     }
-    mountAnswer(session);
+    this.#follow = mountAnswer(session);
   }
 
   start() {
     for (const channel of this.#channels.values()) channel.start();
+    this.#followAnswer();
+  }
+
+  /** Either transport brings the answer. */
+  #followAnswer() {
+    const channel = this.#channels.get('sse') ?? this.#channels.get('websocket');
+    if (channel) this.#follow(channel.connection);
   }
 
   stop() {
@@ -82,7 +90,10 @@ export class Workspace {
 
   #open(transport, name, onSessionOver) {
     const { enabled, path } = this.#session.config[transport];
-    const badge = new Badge(transport, name, () => this.#channels.get(transport).start());
+    const badge = new Badge(transport, name, () => {
+      this.#channels.get(transport).start();
+      this.#followAnswer();
+    });
     if (!enabled) {
       badge.show('disabled');
       return;
@@ -115,7 +126,9 @@ export class Workspace {
     }
   }
 
-  #receive(transport, { id, data }) {
+  #receive(transport, { id, event, data }) {
+    // The answer's card shows these.
+    if (event === 'realtime.stream') return;
     const message = parseMessage(data);
     this.#feed.addMessage(transport, id, message);
     this.#play(message, transport);

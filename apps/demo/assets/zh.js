@@ -48,9 +48,8 @@ export const zh = {
 
   // AI answer
   'AI answer': 'AI 回答',
-  'No model behind it: a canned text, streamed in tokens.': '背后没有模型：一段固定文本逐词输出。',
-  'Done, {0} tokens.': '完成，共 {0} 个词元。',
-  'The stream has ended early.': '输出提前结束。',
+  'No model behind it: a canned text, in tokens. It goes on while you reload.':
+    '背后没有模型：一段固定文本逐词输出，刷新页面也不会中断。',
   Answer: '回答',
   'The answer appears here, token by token.': '回答会在这里逐词出现。',
   Prompt: '提问',
@@ -58,7 +57,7 @@ export const zh = {
   Ask: '提问',
   Stop: '停止',
   'Streaming…': '正在输出…',
-  'Done, {0} bytes.': '完成，共 {0} 字节。',
+  'Done, {0} characters.': '完成，共 {0} 个字符。',
   'Stopped.': '已停止。',
   'The answer failed.': '回答失败。',
   'The answer was interrupted: its server is gone.': '回答中断：生成它的服务器已下线。',
