@@ -39,6 +39,8 @@ interface Attempt {
   transport: Transport;
   /** The cursor that it began behind. */
   cursor: string | null;
+  /** The token that it was begun with. */
+  token: string | undefined;
   /** The topics that it has asked for. */
   topics: string[];
   granted: Set<string>;
@@ -208,7 +210,7 @@ export class Connection implements AsyncIterable<Message> {
     }
     if (round !== this.#round) return;
     if (!this.#token || this.#token === this.#refused) {
-      this.#finish({ state: 'refused', code: 401, reason: this.#token ? 'the token was refused' : 'no token' });
+      this.#finish({ state: 'refused', code: 401, reason: this.#token ? 'token refused' : 'no token' });
       return;
     }
     this.#dial(transport, false);
@@ -296,7 +298,7 @@ export class Connection implements AsyncIterable<Message> {
     };
     const shared = !!other;
     const granted = shared ? this.#attempt!.granted : new Set<string>();
-    const attempt: Attempt = { transport, cursor, topics, granted, shared, heardAt: now(), fail };
+    const attempt: Attempt = { transport, cursor, token: this.#token, topics, granted, shared, heardAt: now(), fail };
     if (trial) this.#trial = attempt;
     else this.#attempt = attempt;
     const sink: Sink = {
@@ -378,7 +380,7 @@ export class Connection implements AsyncIterable<Message> {
   #share({ transport, link }: Attempt): void {
     const { shared = 'auto' } = this.#options;
     if (!shared || this.#sharing || link?.listen || !globalThis.navigator?.locks) return;
-    if (shared !== true && transport !== 'sse') return;
+    if (shared === 'auto' && transport !== 'sse') return;
     this.#sharing = true;
     import('./tabs.js')
       .then(({ share }) => share(this, this.#options, this.#platform, this.#had, () => this.#token!, open => this.#redial(open)))
@@ -427,8 +429,9 @@ export class Connection implements AsyncIterable<Message> {
     const asked = typeof this.#options.token === 'function';
     const { code, reason, verdict } = end;
     if (verdict === 'token' && asked && this.#refused === undefined) {
-      this.#refused = this.#token;
-      this.#token = undefined;
+      this.#refused = attempt.token;
+      // One that came meanwhile has not been tried yet.
+      if (this.#token === attempt.token) this.#token = undefined;
       this.#open();
     } else if (verdict === 'retry') {
       if (end.stale && asked) this.#token = undefined;
@@ -481,7 +484,8 @@ export class Connection implements AsyncIterable<Message> {
   }
 
   #finish(status: Status): void {
-    if (/closed|refused/.test(this.#status.state)) return;
+    // `closed` and `refused`.
+    if (/ed$/.test(this.#status.state)) return;
     this.#drop();
     this.#sleepless();
     this.#set(status);

@@ -203,6 +203,20 @@ test('a refresh that is refused is followed by a second session with the new tok
   assert.ok(client.states.every(({ state }) => state !== 'waiting'));
 });
 
+test('a token that came for a refresh is tried when the session ends before it is taken', async t => {
+  let asked = 0;
+  const { opened } = fake(t, { token: () => (asked++ ? 'two' : 'one') });
+  const first = await opened();
+  first.hello();
+  first.say({ type: 'expiring', in: 30_000 });
+  await turn();
+  first.end(4401);
+  const second = await opened();
+  assert.equal(second.protocols[1], 'bearer.two');
+  second.hello();
+  assert.equal(asked, 2);
+});
+
 test('a token that is the same, or that cannot be had, is left to the session\'s end', async t => {
   const answers = ['one', 'one', Promise.reject(new Error('the login service is away')), 'two'];
   answers[2].catch(() => {});
