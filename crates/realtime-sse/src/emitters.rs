@@ -140,9 +140,8 @@ impl SseEmitters {
             None => None,
         };
         let granted = topics.as_ref().map(|topics| topics.granted.clone()).unwrap_or_default();
-        let fresh = handshake.fresh_topics().into_iter().flatten().filter_map(|name| name.parse().ok());
         let asked = Asked {
-            fresh: fresh.collect(),
+            fresh: handshake.fresh_topics(&principal),
             greeting: Greeting::of(handshake, topics, hub.settings().heartbeat.interval),
             topics: granted,
         };

@@ -64,6 +64,8 @@ fn offers_token(request: &HttpRequest) -> bool {
 
 /// Name of the parameter that asks for topics. Most requests have none, and are not parsed for it.
 const TOPICS: &str = "topics=";
+/// Query parameter with topics of which the client has had nothing yet.
+const FRESH: &str = "fresh=";
 
 /// Time that a handshake waits for the node to start.
 const START: Duration = Duration::from_secs(5);
@@ -87,16 +89,11 @@ impl Upgrade {
         // A starting node does not know yet which logins were kicked; mostly it will in a moment.
         timeout(START, endpoint.hub.started()).await.ok();
         let (mut topics, mut fresh) = (None, Vec::new());
-        if request.query_string().contains(TOPICS) {
+        if [TOPICS, FRESH].iter().any(|name| request.query_string().contains(name)) {
             let handshake = handshake(request);
+            fresh = handshake.fresh_topics(&principal);
             if let Some(names) = handshake.topics() {
                 topics = Some(endpoint.hub.decide_topics(&principal, &principal.topics, names).await);
-                fresh = handshake
-                    .fresh_topics()
-                    .into_iter()
-                    .flatten()
-                    .filter_map(|name| name.parse().ok())
-                    .collect();
             }
         }
         let granted = topics.as_ref().map_or(&[][..], |topics| &topics.granted);

@@ -397,10 +397,20 @@ impl Handshake {
         self.list("topics")
     }
 
-    /// Those of [`Self::topics`] of which the client has had nothing yet, in the query parameter `fresh`. A session that
-    /// is replayed everything since its client's cursor gets what is kept for newcomers of these topics only.
-    pub fn fresh_topics(&self) -> Option<impl Iterator<Item = &str>> {
-        self.list("fresh")
+    /// The topics of which the client has had nothing yet, in the query parameter `fresh`: some of [`Self::topics`], and
+    /// `*` for those of the login and the user's own, as after a reload of a page. A session that is replayed everything
+    /// since its client's cursor gets what is kept for newcomers of these topics only.
+    pub fn fresh_topics(&self, principal: &Principal) -> Vec<Topic> {
+        let mut topics = Vec::new();
+        for name in self.list("fresh").into_iter().flatten() {
+            if name == "*" {
+                topics.extend(principal.topics.iter().cloned());
+                topics.push(Topic::user(&principal.user));
+            } else {
+                topics.extend(name.parse());
+            }
+        }
+        topics
     }
 
     fn list(&self, name: &str) -> Option<impl Iterator<Item = &str>> {
@@ -491,6 +501,20 @@ mod tests {
             let headers: Vec<_> = header.map(|value| ("authorization", value)).into_iter().collect();
             assert_eq!(handshake(query, &headers).token(), token, "{query} {header:?}");
         }
+    }
+
+    #[test]
+    fn fresh_topics_are_those_named_and_for_an_asterisk_those_of_the_login() {
+        let mut principal = Principal::new(7.into(), "t");
+        principal.topics = vec![Topic::new("shop").unwrap()];
+        let fresh = |query| {
+            let topics = handshake(query, &[]).fresh_topics(&principal);
+            topics.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(fresh("fresh=a,b%2Cc"), "a b c");
+        assert_eq!(fresh("fresh=*,a"), "shop user:7 a");
+        assert_eq!(fresh("fresh="), "");
+        assert_eq!(fresh("fresh=no%20topic"), "");
     }
 
     #[test]

@@ -360,7 +360,8 @@ impl Members {
             };
             stats.announce(&session, reason, cursor, since);
         }
-        if !initial.is_empty() {
+        // A client that asked for them learns by the heartbeat that there are no more.
+        if !initial.is_empty() || !parked.fresh.is_empty() {
             send_initial(&session, &initial, stats);
             let own = parked.cursor.and_then(Result::ok).filter(|_| start.gap.is_none());
             if let Some(cursor) = start_point.position.max(own) {
