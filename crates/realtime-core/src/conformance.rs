@@ -1,7 +1,7 @@
 //! Suites that test the contracts of this crate's traits (feature `conformance`).
 //!
-//! One suite for each trait, for every implementation of it: [`bus_conforms`], [`presence_conforms`],
-//! [`control_conforms`] with [`late_node_conforms`], [`authenticator_conforms`]. Each is an asynchronous function that panics
+//! One suite for each trait, for every implementation of it: [`bus_conforms`], with [`streams_conform`] for a bus that carries
+//! text streams, [`presence_conforms`], [`control_conforms`] with [`late_node_conforms`], [`authenticator_conforms`]. Each is an asynchronous function that panics
 //! with the clause that is broken, under any test framework. They need a tokio runtime with time, and take seconds:
 //! some clauses are that something does not happen.
 //!
@@ -23,6 +23,7 @@ mod authenticator;
 mod bus;
 mod control;
 mod presence;
+mod streams;
 mod subscriber;
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,7 @@ pub use self::{
     bus::{BusTerms, bus_conforms},
     control::{control_conforms, late_node_conforms},
     presence::presence_conforms,
+    streams::streams_conform,
     subscriber::Subscriber,
 };
 

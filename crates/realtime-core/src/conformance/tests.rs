@@ -26,6 +26,12 @@ async fn the_memory_bus_conforms() {
     bus_conforms(|| Arc::clone(&bus), &BusTerms::full().with_ids()).await;
 }
 
+#[tokio::test]
+async fn the_text_streams_of_the_memory_bus_conform() {
+    let bus = MemoryBus::new();
+    streams_conform(|| bus.clone()).await;
+}
+
 /// What is wrong with a bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
