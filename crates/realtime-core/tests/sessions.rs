@@ -1,5 +1,5 @@
 //! Access of an application to the sessions of its node.
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
 use std::{
     future::poll_fn,
@@ -200,4 +200,35 @@ async fn bytes_go_only_where_they_can() {
     socket.handle().send_local(Message::binary(vec![0])).unwrap();
     assert_eq!(until(&mut socket, "1 bytes").await, "1 bytes\n");
     assert_eq!(SOCKET, Transport::new("socket").text_only(), "it is no part of the label");
+}
+
+#[tokio::test]
+async fn a_kick_refuses_the_token_that_a_session_is_renewed_to_at_the_same_moment() {
+    let hub = Hub::builder().start().unwrap();
+    while hub.ready().is_err() {
+        tokio::task::yield_now().await;
+    }
+    let (mut renewed, mut refused) = (0, 0);
+    for round in 0_i64..500 {
+        let with = |token: String| Principal::new(round.into(), &token);
+        let session = connect(&hub, SOCKET, with(format!("old {round}")));
+        let (handle, new) = (session.handle(), with(format!("new {round}")));
+        let renewal = std::thread::spawn({
+            let (hub, handle, new) = (hub.clone(), handle.clone(), new.clone());
+            move || hub.renew(&handle, new)
+        });
+        if round % 2 == 0 {
+            std::thread::yield_now();
+        }
+        assert_eq!(hub.kick(&round.into()).await.unwrap().closed, 1);
+        match renewal.join().unwrap() {
+            Ok(()) => {
+                renewed += 1;
+                assert!(hub.is_refused(&new), "the session had the token when it was kicked");
+            }
+            Err(_) => refused += 1,
+        }
+        assert!(handle.closing().is_some());
+    }
+    println!("{renewed} renewals came before the kick, {refused} after it");
 }

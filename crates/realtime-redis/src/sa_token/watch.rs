@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use realtime_core::{Hub, SessionHandle};
+use realtime_core::{Hub, SessionHandle, auth::Credential};
 use tokio::{task::JoinHandle, time::sleep};
 
 use super::{authenticator::SaTokenAuthenticator, store::StoreUnavailable};
@@ -78,9 +78,13 @@ impl SaTokenAuthenticator {
             }
             let records = self.0.store.look_up_all(ours.iter().map(|(token, ..)| *token)).await?;
             let now = SystemTime::now();
-            for ((_, login_id, sessions), record) in ours.iter().zip(records) {
+            for ((token, login_id, sessions), record) in ours.iter().zip(records) {
                 let Err(rejection) = record.check(Some(login_id), self.0.activity, now) else { continue };
                 for session in *sessions {
+                    // Its login may have been renewed since.
+                    if session.principal().credential.as_ref().map(Credential::expose) != Some(*token) {
+                        continue;
+                    }
                     tracing::debug!(session = %session.id(), user = %session.user(), %rejection, "login has ended");
                     session.close(rejection.close_reason());
                 }

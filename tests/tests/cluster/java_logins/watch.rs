@@ -55,6 +55,31 @@ async fn a_limit_for_all_logins_is_honoured() {
 }
 
 #[actix_web::test]
+async fn a_refreshed_session_ends_with_its_new_login_and_not_with_the_former_one() {
+    let java = JavaLogins::start().await;
+    let (server, authenticator) = serve(config(&java.redis));
+    let _watch = authenticator.watch(server.hub.clone(), PERIOD);
+    let (old, new) = (java.login(1), java.login(1));
+    let mut socket = Socket::open(&server, &old, &["realtime.v1"], None).await.unwrap();
+    assert_eq!(socket.json().await["type"], "hello");
+    let refresh = async |socket: &mut Socket, token: &str| {
+        socket.send(&json!({ "type": "refresh", "token": token }).to_string()).await;
+        socket.json().await
+    };
+    let refused = refresh(&mut socket, &java.login(2)).await;
+    assert_eq!(refused, json!({ "type": "refresh-refused", "reason": "the token is another user's" }));
+    let refreshed = refresh(&mut socket, &new).await;
+    assert_eq!(refreshed, json!({ "type": "refreshed", "expiresIn": null }));
+    java.log_out(&old);
+    rounds(&java.redis, 2).await;
+    server.sockets.send_message(1, "still here").unwrap();
+    assert_eq!(socket.message().await["data"], "still here");
+    assert_eq!(refresh(&mut socket, &old).await["type"], "refresh-refused");
+    java.log_out(&new);
+    assert_eq!(socket.message().await["reason"], "revoked");
+}
+
+#[actix_web::test]
 async fn the_user_of_an_opaque_token_is_in_redis() {
     let java = JavaLogins::start().await;
     let (server, authenticator) = serve(
