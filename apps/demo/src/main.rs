@@ -10,7 +10,11 @@ use std::{
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use realtime_core::UserId;
-use realtime_demo::{check, config::Config, log, run, token};
+use realtime_demo::{
+    check,
+    config::{Config, ConfigErrors},
+    log, run, token,
+};
 
 /// A push server with a page to try it: WebSocket and Server-Sent Events over one hub.
 #[derive(Parser)]
@@ -54,7 +58,10 @@ async fn main() -> ExitCode {
     match execute(Cli::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            log::line(format_args!("error: {error:#}"));
+            match error.downcast_ref::<ConfigErrors>() {
+                Some(errors) => errors.iter().for_each(|error| log::line(format_args!("error: {error}"))),
+                None => log::line(format_args!("error: {error:#}")),
+            }
             ExitCode::FAILURE
         }
     }

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::{
     api_error::ApiError,
+    caller::Caller,
     config::{AuthMode, User},
     state::State,
 };
@@ -62,9 +63,9 @@ const ASSETS: &[Asset] = assets![
 
 pub(crate) fn routes(services: &mut ServiceConfig) {
     services
-        .service(web::resource("/").get(index))
-        .service(web::resource("/assets/{name}").get(asset))
-        .service(web::resource("/realtime.js").get(client))
+        .service(web::resource("/").get(index).route(web::head().to(index)))
+        .service(web::resource("/assets/{name}").get(asset).route(web::head().to(asset)))
+        .service(web::resource("/realtime.js").get(client).route(web::head().to(client)))
         .service(web::resource("/demo/config").get(config));
 }
 
@@ -107,6 +108,8 @@ fn serve(name: &str) -> Result<HttpResponse, ApiError> {
 struct PageConfig<'a> {
     node: &'a str,
     version: &'static str,
+    /// Logins are made here.
+    login: bool,
     password_hint: Option<&'a str>,
     websocket: Module<'a>,
     sse: Module<'a>,
@@ -127,16 +130,19 @@ struct PageUser<'a> {
     role: &'a str,
 }
 
-async fn config(state: Data<State>) -> HttpResponse {
+/// Names users to those who have logged in, and to anybody where the configuration says so.
+async fn config(state: Data<State>, caller: Result<Caller, ApiError>) -> HttpResponse {
     let config = &state.config;
+    let public = config.auth.show_users;
     let hint = config.auth.password_hint.as_deref();
     // It is the hint of those who log in here.
-    let hint = hint.filter(|_| config.auth.mode == AuthMode::Jwt && !config.auth.users.is_empty());
-    let users = config.auth.users.iter();
+    let hint = hint.filter(|_| public && config.auth.mode == AuthMode::Jwt && !config.auth.users.is_empty());
+    let users = config.auth.users.iter().filter(|_| public || caller.is_ok());
     let users = users.map(|User { id, username, name, role, .. }| PageUser { id, username, name, role });
     HttpResponse::Ok().json(PageConfig {
         node: state.hub.node(),
         version: env!("CARGO_PKG_VERSION"),
+        login: config.auth.mode == AuthMode::Jwt && !config.auth.users.is_empty(),
         password_hint: hint,
         websocket: Module { enabled: config.websocket.enabled, path: &config.websocket.path },
         sse: Module { enabled: config.sse.enabled, path: &config.sse.path },

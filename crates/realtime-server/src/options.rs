@@ -17,6 +17,10 @@ use crate::io::Shared;
 #[cfg(target_os = "linux")]
 const UNSENT: u32 = 4 << 10;
 
+/// The longest `TCP_USER_TIMEOUT` that Linux takes, in whole days: it is a number of milliseconds of 31 bits.
+#[cfg(target_os = "linux")]
+const LONGEST: Duration = Duration::from_secs(24 * 24 * 60 * 60);
+
 /// Callback for `on_connect` of actix-web's `HttpServer`: it sets the options of a connection's socket for pushing.
 ///
 /// - `TCP_NODELAY`: a message leaves at once, without waiting until the client has confirmed the one before.
@@ -54,7 +58,7 @@ pub(crate) fn set_for_listener(listener: &TcpListener, max_stall: Duration) -> i
     let socket = SockRef::from(listener);
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_notsent_lowat(UNSENT)?;
-    socket.set_tcp_user_timeout(Some(max_stall))
+    socket.set_tcp_user_timeout(Some(max_stall.min(LONGEST)))
 }
 
 /// Takes back the time limit of a connection that its worker ends itself when it stalls. The kernel's
@@ -84,7 +88,7 @@ fn set_options(tcp: &TcpStream, max_stall: Duration, inherited: bool) -> io::Res
     #[cfg(target_os = "linux")]
     {
         let socket = SockRef::from(tcp);
-        socket.set_tcp_user_timeout(Some(max_stall))?;
+        socket.set_tcp_user_timeout(Some(max_stall.min(LONGEST)))?;
         if !inherited {
             socket.set_tcp_notsent_lowat(UNSENT)?;
         }

@@ -3,7 +3,8 @@
 use std::fmt;
 
 /// Checks the path of an endpoint that a configuration names: it starts with `/`, does not end with it, and has no white
-/// space, no control character and none of `?`, `#`, `{`, `}`.
+/// space, no control character, none of `?`, `#`, `{`, `}` and `\\`, and no segment that is empty, `.` or `..`: clients would
+/// send another path instead.
 ///
 /// A path in code may be a pattern of actix-web (`/rooms/{room}/socket`), so it is not checked.
 ///
@@ -16,6 +17,8 @@ pub fn check_path(path: &str) -> Result<(), PathError> {
         "ends with `/`"
     } else if path.contains(['?', '#', '{', '}']) {
         "holds one of `?`, `#`, `{` and `}`"
+    } else if path.contains('\\') || path[1..].split('/').any(|segment| matches!(segment, "" | "." | "..")) {
+        "is not as clients send it: it holds `\\`, or a segment that is empty, `.` or `..`"
     } else if path.contains(|c: char| c.is_whitespace() || c.is_control()) {
         "holds white space or a control character"
     } else {
@@ -55,6 +58,9 @@ mod tests {
             ("/ws/", "ends with `/`"),
             ("/{id}", "holds one of `?`, `#`, `{` and `}`"),
             ("/a?b", "holds one of `?`, `#`, `{` and `}`"),
+            ("/a//b", "is not as clients send it: it holds `\\`, or a segment that is empty, `.` or `..`"),
+            ("/../b", "is not as clients send it: it holds `\\`, or a segment that is empty, `.` or `..`"),
+            ("/a\\b", "is not as clients send it: it holds `\\`, or a segment that is empty, `.` or `..`"),
             ("/a b", "holds white space or a control character"),
             ("/a\n", "holds white space or a control character"),
         ] {

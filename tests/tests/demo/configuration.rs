@@ -72,7 +72,11 @@ async fn what_cannot_work_stops_the_start_with_its_name() {
             vec!["server.port", "REALTIME__SERVER__PORT", "many"],
         ),
         (vec![], Some(("REALTIME__HISTORY__MAXAGE", "30s")), vec!["heartbeat.interval", "history.maxAge"]),
-        (vec![], Some(("REALTIME__REDIS__URL", "nonsense")), vec!["redis: the server is no Redis URL"]),
+        (
+            vec![],
+            Some(("REALTIME__REDIS__URL", "nonsense")),
+            vec!["redis.url (environment variable REALTIME__REDIS__URL): is no Redis URL"],
+        ),
         (vec!["--config", "/nowhere.yml"], None, vec!["/nowhere.yml"]),
         (vec!["gen-token", "--user", "1"], None, vec!["auth.jwt.secret"]),
     ] {
@@ -107,6 +111,7 @@ async fn a_configuration_file_without_users_allows_no_login() {
     );
     let page = demo.get("/demo/config").await.1;
     assert!(page.contains(r#""passwordHint":null"#) && page.contains(r#""users":[]"#), "{page}");
+    assert!(page.contains(r#""login":false"#), "{page}");
     // The list of users does not matter for logins of another system.
     demo.socket(1).await;
 
@@ -115,11 +120,17 @@ async fn a_configuration_file_without_users_allows_no_login() {
     std::fs::write(&file, format!("auth:\n  users:\n    - {eve}\n")).unwrap();
     let demo = Demo::start_from(&["--config", path], &[]).await;
     assert_eq!(login(&demo).await.0, 401);
+    // Only those who have logged in see who can.
     let page = demo.get("/demo/config").await.1;
-    assert!(
-        page.contains(r#""passwordHint":null"#) && page.contains("Eve") && !page.contains("alice"),
-        "{page}"
-    );
+    assert!(page.contains(r#""login":true"#) && page.contains(r#""users":[]"#), "{page}");
+    let request = reqwest::Client::new().get(demo.url("/demo/config")).bearer_auth(token(7));
+    let page = request.send().await.unwrap().text().await.unwrap();
+    assert!(page.contains("Eve") && !page.contains("alice"), "{page}");
+    std::fs::write(&file, format!("auth:\n  showUsers: true\n  passwordHint: ask\n  users:\n    - {eve}\n"))
+        .unwrap();
+    let demo = Demo::start_from(&["--config", path], &[]).await;
+    let page = demo.get("/demo/config").await.1;
+    assert!(page.contains("Eve") && page.contains(r#""passwordHint":"ask""#), "{page}");
 }
 
 #[test]

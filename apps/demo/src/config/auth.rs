@@ -38,6 +38,8 @@ pub struct Auth {
     /// Time before the end of a login at which its sessions' clients are told.
     #[serde(with = "humantime_serde")]
     pub expiring_notice: Duration,
+    /// Names users and password hint to those who have not logged in.
+    pub show_users: bool,
     /// Password hint that the login page shows, if any.
     #[serde(deserialize_with = "hint")]
     pub password_hint: Option<String>,

@@ -1,23 +1,32 @@
 //! Checks that concern several values of a [`Config`].
 
+use realtime_core::{Settings, settings::SettingsError};
+
 use super::{AuthMode, Config, ConfigError, Source, layers::Layers};
 
+/// First segments of the demo's own paths.
+const RESERVED: [&str; 5] = ["api", "assets", "auth", "demo", "health"];
+
 impl Config {
-    /// Checks what cannot be checked for each value alone.
-    pub(super) fn check(&self, layers: &Layers) -> Result<(), ConfigError> {
-        self.check_features()?;
-        self.check_paths(layers)?;
-        self.server.check()?;
-        #[cfg(feature = "redis")]
-        self.auth.check_sa_token(self.redis.as_ref())?;
-        self.auth.check_users()?;
-        self.presence.check(self.redis.is_some())?;
-        self.settings().check().map_err(|error| ConfigError::at(error.key, error.problem))
+    /// Finds what cannot be found in each value alone.
+    pub(super) fn check(&self, layers: &Layers) -> Vec<ConfigError> {
+        let mut problems = self.check_features();
+        problems.extend(self.check_paths(layers));
+        let checks = [
+            self.server.check(),
+            #[cfg(feature = "redis")]
+            self.auth.check_sa_token(self.redis.as_ref()),
+            self.auth.check_users(),
+            self.presence.check(self.redis.is_some()),
+        ];
+        problems.extend(checks.into_iter().filter_map(Result::err));
+        problems.extend(self.check_settings());
+        problems
     }
 
     /// Checks that nothing is asked for that is not compiled in.
-    fn check_features(&self) -> Result<(), ConfigError> {
-        for (key, wanted, compiled, name, feature) in [
+    fn check_features(&self) -> Vec<ConfigError> {
+        let features = [
             (
                 "websocket.enabled",
                 self.websocket.enabled,
@@ -28,30 +37,67 @@ impl Config {
             ("sse.enabled", self.sse.enabled, cfg!(feature = "sse"), "SSE", "sse"),
             ("redis.url", self.redis.is_some(), cfg!(feature = "redis"), "Redis", "redis"),
             ("auth.mode", self.auth.mode == AuthMode::SaToken, cfg!(feature = "redis"), "Redis", "redis"),
-        ] {
-            if wanted && !compiled {
-                let problem = format!("this build has no {name} support (feature `{feature}`)");
-                return Err(ConfigError::at(key, problem));
+        ];
+        let lacking = features.into_iter().filter(|(_, wanted, compiled, _, _)| *wanted && !compiled);
+        lacking
+            .map(|(key, _, _, name, feature)| {
+                ConfigError::at(key, format!("this build has no {name} support (feature `{feature}`)"))
+            })
+            .collect()
+    }
+
+    /// Checks the hub's settings beside each other. What contradicts something is left out, and the rest checked again.
+    fn check_settings(&self) -> Vec<ConfigError> {
+        let (mut settings, defaults) = (self.settings(), Settings::default());
+        let mut problems = Vec::new();
+        while let Err(SettingsError { key, problem, .. }) = settings.check() {
+            match key {
+                "heartbeat.interval" => {
+                    settings.heartbeat.interval = defaults.heartbeat.interval;
+                    settings.history.max_age = defaults.history.max_age;
+                }
+                "heartbeat.timeout" => settings.heartbeat.timeout = defaults.heartbeat.timeout,
+                "history.maxMessages" => settings.history.max_messages = defaults.history.max_messages,
+                "history.maxBytes" => {
+                    settings.history.max_bytes = defaults.history.max_bytes;
+                    settings.limits.max_message_bytes = defaults.limits.max_message_bytes;
+                }
+                "outbox.maxMessages" => settings.outbox.max_messages = defaults.outbox.max_messages,
+                "outbox.maxBytes" => settings.outbox.max_bytes = defaults.outbox.max_bytes,
+                "outbox.maxStall" => settings.outbox.max_stall = defaults.outbox.max_stall,
+                _ => settings = defaults.clone(),
             }
+            problems.push(ConfigError::at(key, problem));
         }
-        Ok(())
+        problems
     }
 
     /// Checks that no two endpoints share a path.
-    fn check_paths(&self, layers: &Layers) -> Result<(), ConfigError> {
+    fn check_paths(&self, layers: &Layers) -> Vec<ConfigError> {
+        let paths = [("websocket.path", &self.websocket.path), ("sse.path", &self.sse.path)];
+        let first = |path: &str| path.split('/').nth(1).unwrap_or_default().to_owned();
+        let taken = paths.iter().filter(|(_, path)| RESERVED.contains(&&*first(path)));
+        let mut problems: Vec<_> = taken
+            .map(|(key, path)| {
+                let problem =
+                    format!("clashes with the demo's own paths below `/{}/`: `{path}`", first(path));
+                ConfigError::at(*key, problem)
+            })
+            .collect();
         let path = self.websocket.path.as_str();
         let taken = if path == self.sse.path {
             "the stream"
         } else if path.strip_suffix("/close") == Some(&self.sse.path) {
             "the end of a stream"
         } else {
-            return Ok(());
+            return problems;
         };
         // The one that is not a default is the one to change.
         let mut keys = ["websocket.path", "sse.path"];
         keys.sort_by_key(|key| layers.source(key));
         let problem = format!("clashes with {}: the WebSocket and {taken} would both be `{path}`", keys[0]);
-        Err(ConfigError::at(keys[1], problem))
+        problems.push(ConfigError::at(keys[1], problem));
+        problems
     }
 
     /// Warnings about settings that are allowed.
@@ -171,7 +217,22 @@ mod tests {
                 "redis: {topology: star}",
                 "redis.topology (file app.yml): `star` is none of: single, sentinel, cluster",
             ),
-            ("redis: {url: nonsense}", "redis: the server is no Redis URL: invalid client config"),
+            (
+                "redis: {url: 'nonsense:hunter2'}",
+                "redis.url (file app.yml): is no Redis URL: it does not begin with `redis://` or `rediss://`",
+            ),
+            (
+                "redis: {url: 'redis://:hunter2@a:port/'}",
+                "redis.url (file app.yml): is no Redis URL: user, host, port or database cannot be read",
+            ),
+            (
+                "redis: {url: 'redis://a/', topology: sentinel, nodes: ['redis://b/', 'hunter2']}",
+                "redis.nodes (file app.yml): sentinel 2 is no Redis URL: it does not begin with `redis://` or `rediss://`",
+            ),
+            (
+                "auth: {saToken: {redis: {url: 'http://a/'}}}",
+                "auth.saToken.redis.url (file app.yml): is no Redis URL: it does not begin with `redis://` or `rediss://`",
+            ),
             (
                 "auth: {saToken: {redis: {topology: sentinel}}}",
                 "auth.saToken.redis.url (built-in defaults): is missing: topology and nodes alone name no server",
@@ -183,6 +244,57 @@ mod tests {
         ] {
             assert_eq!(refused(Some(yaml), &[]), error, "{yaml}");
         }
+    }
+
+    #[test]
+    fn all_mistakes_are_named_at_once() {
+        let file = "server: {prot: 1, workers: -1}\nsse: {retry: soon}\nhistory: {maxAge: 1m, maxBytes: 1}\n\
+                    auth: {mode: sso, jwt: {secret: short}}\nwebsocket: {path: /health/live}\n";
+        let error = refused(Some(file), &[("REALTIME__SERVER__PORT", "many"), ("REALTIME__NOTHING", "1")]);
+        let expected = [
+            "server.prot (file app.yml): unknown key",
+            "server.workers (file app.yml): ",
+            "sse.retry (file app.yml): expected a duration",
+            "history.maxBytes (file app.yml): must be at least",
+            "heartbeat.interval (built-in defaults): 20s is not below a third of history.maxAge",
+            "auth.mode (file app.yml): `sso`",
+            "auth.jwt.secret (file app.yml): must have at least 32 bytes",
+            "websocket.path (file app.yml): clashes with the demo's own paths below `/health/`",
+            "server.port (environment variable REALTIME__SERVER__PORT): expected a whole number",
+            "nothing (environment variable REALTIME__NOTHING): unknown key",
+        ];
+        for expected in expected {
+            assert!(error.lines().any(|line| line.starts_with(expected)), "no `{expected}` in:\n{error}");
+        }
+        assert_eq!(error.lines().count(), expected.len(), "{error}");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped() {
+        assert_eq!(load(Some("\u{feff}server: {port: 7}"), &[]).server.port, 7);
+    }
+
+    #[cfg(feature = "redis")]
+    #[test]
+    fn an_empty_variable_is_named() {
+        for (variable, key) in
+            [("REALTIME__REDIS__URL", "redis.url"), ("REALTIME__REDIS__TLS__CAFILE", "redis.tls.caFile")]
+        {
+            let error = refused(None, &[(variable, "")]);
+            let expected = format!("{key} (environment variable {variable}): must not be empty");
+            assert!(error.starts_with(&expected) && error.lines().count() == 1, "{error}");
+        }
+    }
+
+    #[test]
+    fn endpoints_are_not_among_the_demos_own_paths() {
+        for path in ["/health/live", "/auth", "/demo/config", "/api/online/1", "/assets/app.js"] {
+            for key in ["REALTIME__WEBSOCKET__PATH", "REALTIME__SSE__PATH"] {
+                let error = refused(None, &[(key, path)]);
+                assert!(error.contains("clashes with the demo's own paths below `/"), "{path}: {error}");
+            }
+        }
+        load(None, &[("REALTIME__WEBSOCKET__PATH", "/healthy"), ("REALTIME__SSE__PATH", "/prod/api")]);
     }
 
     #[test]

@@ -1,8 +1,12 @@
-//! [`ConfigError`]: the problem, the key, and the source of the value.
+//! [`ConfigError`]: the problem, the key, and the source of the value. [`ConfigErrors`]: all that there are.
 
 use std::{fmt, path::PathBuf};
 
-/// A configuration that cannot be used.
+/// All problems of a configuration that cannot be used; at least one. It reads as one line for each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigErrors(Vec<ConfigError>);
+
+/// A problem of a configuration.
 ///
 /// It reads ``server.port (file app.yml): expected a whole number, found text``, and never shows a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +60,35 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+impl ConfigErrors {
+    /// The problems, in the order of their discovery.
+    pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
+        self.0.iter()
+    }
+
+    /// These problems, if there are any.
+    pub(super) fn check(problems: Vec<ConfigError>) -> Result<(), Self> {
+        if problems.is_empty() { Ok(()) } else { Err(Self(problems)) }
+    }
+}
+
+impl From<ConfigError> for ConfigErrors {
+    fn from(error: ConfigError) -> Self {
+        Self(vec![error])
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, error) in self.0.iter().enumerate() {
+            write!(f, "{}{error}", if n > 0 { "\n" } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -14,10 +14,15 @@ use super::{
 ///
 /// The reference is also the schema: a key exists when it is there, and takes the type of its value there. So the
 /// loose conversions of the `config` crate (`true` to 1, 80.6 to 81, a number to text) never get to see a value.
-pub(super) struct Layers(BTreeMap<String, Leaf>);
+pub(super) struct Layers {
+    leaves: BTreeMap<String, Leaf>,
+    /// Problems of single keys; their values are left out.
+    problems: Vec<ConfigError>,
+}
 
 struct Leaf {
     kind: Kind,
+    default: ValueKind,
     value: ValueKind,
     source: Source,
 }
@@ -25,51 +30,82 @@ struct Leaf {
 impl Layers {
     /// The reference alone.
     pub(super) fn new(reference: &str) -> Result<Self, ConfigError> {
-        let mut layers = Self(BTreeMap::new());
+        let mut layers = Self { leaves: BTreeMap::new(), problems: Vec::new() };
         layers.learn("", parse(reference, &Source::Defaults)?);
         Ok(layers)
     }
 
     /// Replaces a default of the reference.
     pub(super) fn set_default(&mut self, key: &str, value: impl Into<ValueKind>) {
-        if let Some(leaf) = self.0.get_mut(key) {
-            leaf.value = value.into();
+        if let Some(leaf) = self.leaves.get_mut(key) {
+            leaf.default = value.into();
+            leaf.value = leaf.default.clone();
+        }
+    }
+
+    /// The problems of single keys, which are forgotten.
+    pub(super) fn take_problems(&mut self) -> Vec<ConfigError> {
+        std::mem::take(&mut self.problems)
+    }
+
+    /// Takes a key, or all keys of a section, back to the defaults. Returns whether that changed any.
+    pub(super) fn reset(&mut self, key: &str) -> bool {
+        let name = key.split('[').next().unwrap_or(key);
+        let mut changed = false;
+        for (key, leaf) in &mut self.leaves {
+            if (key == name || is_below(key, name)) && leaf.source != Source::Defaults {
+                (leaf.value, leaf.source) = (leaf.default.clone(), Source::Defaults);
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    /// Refuses empty names of files, as of variables without a value.
+    pub(super) fn reject_empty_files(&mut self) {
+        let is_empty = |value: &ValueKind| matches!(value, ValueKind::String(text) if text.trim().is_empty());
+        let empty = self.leaves.iter().filter(|(key, leaf)| key.ends_with("File") && is_empty(&leaf.value));
+        for key in empty.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
+            let error = ConfigError::at(&*key, "must not be empty; leave the key out for none");
+            self.problems.push(self.locate(error));
+            self.reset(&key);
         }
     }
 
     /// Lays the text of a file over what is there.
-    pub(super) fn add_file(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
+    pub(super) fn add_file(&mut self, path: &Path, text: &str) {
         let source = Source::File(path.to_owned());
-        let root = parse(text, &source)?;
-        self.add_table("", root, &source)
+        // Editors on Windows begin a file with a byte order mark.
+        match parse(text.strip_prefix('\u{feff}').unwrap_or(text), &source) {
+            Ok(root) => self.add_table("", root, &source),
+            Err(error) => self.problems.push(error),
+        }
     }
 
     /// Lays the variables that start with `REALTIME__` over what is there.
-    pub(super) fn add_environment(
-        &mut self,
-        variables: impl Iterator<Item = (String, String)>,
-    ) -> Result<(), ConfigError> {
-        // Sorted, so that the same environment always gives the same error.
+    pub(super) fn add_environment(&mut self, variables: impl Iterator<Item = (String, String)>) {
+        // Sorted, so that the same environment always gives the same errors.
         for (name, text) in variables.collect::<BTreeMap<_, _>>() {
             let Some(rest) = strip_prefix(&name) else {
                 continue;
             };
             let dotted = rest.replace("__", ".");
             let source = Source::Environment(name);
-            let known = self.0.iter().find(|(key, _)| key.eq_ignore_ascii_case(&dotted));
-            let Some((key, leaf)) = known else {
-                return Err(self.unknown(dotted.to_lowercase()).found_in(source));
-            };
-            let (key, value) = (key.clone(), leaf.kind.parse(&text));
-            self.set(&key, value, &source)?;
+            let known = self.leaves.iter().find(|(key, _)| key.eq_ignore_ascii_case(&dotted));
+            if let Some((key, leaf)) = known {
+                let (key, value) = (key.clone(), leaf.kind.parse(&text));
+                self.set(&key, value, &source);
+            } else {
+                let error = self.unknown(dotted.to_lowercase()).found_in(source);
+                self.problems.push(error);
+            }
         }
-        Ok(())
     }
 
     /// The values as a whole.
     pub(super) fn deserialize<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
         let mut builder = config::Config::builder();
-        for (key, leaf) in &self.0 {
+        for (key, leaf) in &self.leaves {
             builder = builder.set_override(key, leaf.value.clone()).map_err(|error| self.explain(error))?;
         }
         builder.build().and_then(config::Config::try_deserialize).map_err(|error| self.explain(error))
@@ -78,13 +114,13 @@ impl Layers {
     /// All keys there are.
     #[cfg(test)]
     pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+        self.leaves.keys().map(String::as_str)
     }
 
     /// Source of a key's value.
     pub(super) fn source(&self, key: &str) -> Option<&Source> {
         let list = key.split('[').next().unwrap_or(key);
-        self.0.get(list).map(|leaf| &leaf.source)
+        self.leaves.get(list).map(|leaf| &leaf.source)
     }
 
     /// The error with the source of its key.
@@ -102,68 +138,59 @@ impl Layers {
             if let ValueKind::Table(table) = value.kind {
                 self.learn(&key, table);
             } else {
-                let leaf = Leaf { kind: Kind::of(&value.kind), value: value.kind, source: Source::Defaults };
-                self.0.insert(key, leaf);
+                let leaf = Leaf {
+                    kind: Kind::of(&value.kind),
+                    default: value.kind.clone(),
+                    value: value.kind,
+                    source: Source::Defaults,
+                };
+                self.leaves.insert(key, leaf);
             }
         }
     }
 
-    fn add_table(
-        &mut self,
-        prefix: &str,
-        table: Map<String, Value>,
-        source: &Source,
-    ) -> Result<(), ConfigError> {
-        // Sorted, so that a file with two errors always shows the same one first.
+    fn add_table(&mut self, prefix: &str, table: Map<String, Value>, source: &Source) {
+        // Sorted, so that a file always shows its errors in the same order.
         for (name, value) in table.into_iter().collect::<BTreeMap<_, _>>() {
             let key = join(prefix, &name);
-            if let Some(leaf) = self.0.get(&key) {
+            if let Some(leaf) = self.leaves.get(&key) {
                 let value = leaf.kind.check(value.kind);
-                self.set(&key, value, source)?;
-            } else if !self.0.keys().any(|known| is_below(known, &key)) {
-                return Err(self.unknown(key).found_in(source.clone()));
+                self.set(&key, value, source);
+            } else if !self.leaves.keys().any(|known| is_below(known, &key)) {
+                let error = self.unknown(key).found_in(source.clone());
+                self.problems.push(error);
             } else {
                 match value.kind {
-                    ValueKind::Table(table) => self.add_table(&key, table, source)?,
+                    ValueKind::Table(table) => self.add_table(&key, table, source),
                     // A section of which every line is commented out.
                     ValueKind::Nil => {}
                     other => {
                         let problem = format!("expected keys below it, found {}", kind::name_of(&other));
-                        return Err(ConfigError::at(key, problem).found_in(source.clone()));
+                        self.problems.push(ConfigError::at(key, problem).found_in(source.clone()));
                     }
                 }
             }
         }
-        Ok(())
     }
 
-    fn set(
-        &mut self,
-        key: &str,
-        value: Result<ValueKind, String>,
-        source: &Source,
-    ) -> Result<(), ConfigError> {
-        let fail = |problem: String| Err(ConfigError::at(key, problem).found_in(source.clone()));
-        let value = match value {
-            Ok(value) => value,
-            Err(problem) => return fail(problem),
-        };
-        if let Some(leaf) = self.0.get_mut(key) {
-            // `server: {port: 1}` beside `server.port: 2`, or two variables that differ in case only.
-            if discriminant(&leaf.source) == discriminant(source) {
-                return fail("set twice".to_owned());
+    fn set(&mut self, key: &str, value: Result<ValueKind, String>, source: &Source) {
+        let Some(leaf) = self.leaves.get_mut(key) else { return };
+        // `server: {port: 1}` beside `server.port: 2`, or two variables that differ in case only.
+        let twice = discriminant(&leaf.source) == discriminant(source);
+        match value {
+            Ok(_) if twice => {
+                self.problems.push(ConfigError::at(key, "set twice").found_in(source.clone()));
             }
-            leaf.value = value;
-            leaf.source = source.clone();
+            Ok(value) => (leaf.value, leaf.source) = (value, source.clone()),
+            Err(problem) => self.problems.push(ConfigError::at(key, problem).found_in(source.clone())),
         }
-        Ok(())
     }
 
     /// The error of a key that is not in the reference, with the one that may have been meant.
     fn unknown(&self, key: String) -> ConfigError {
         let folded = fold(&key);
         let nearest = self
-            .0
+            .leaves
             .keys()
             .flat_map(|leaf| leaf.match_indices('.').map(|(end, _)| &leaf[..end]).chain([leaf.as_str()]))
             .map(|known| (strsim::levenshtein(&fold(known), &folded), known))
@@ -176,6 +203,20 @@ impl Layers {
             _ => "unknown key".to_owned(),
         };
         ConfigError::at(key, problem)
+    }
+
+    /// The key and the problem of a URL that a section `redis` has refused.
+    fn redis_url(&self, section: &str, problem: &str) -> Option<(&'static str, String)> {
+        let (what, _) = problem.split_once(" is no Redis URL: ")?;
+        if what == "the server" {
+            let url = self.leaves.get(&format!("{section}.url")).map(|leaf| leaf.value.to_string());
+            return Some(("url", url_problem(&url.unwrap_or_default()).to_owned()));
+        }
+        let node = what.rsplit(' ').next()?.parse::<usize>().ok()?.checked_sub(1)?;
+        let ValueKind::Array(nodes) = &self.leaves.get(&format!("{section}.nodes"))?.value else {
+            return None;
+        };
+        Some(("nodes", format!("{what} {}", url_problem(&nodes.get(node)?.to_string()))))
     }
 
     /// Converts an error of the `config` crate.
@@ -201,14 +242,28 @@ impl Layers {
         {
             return self.locate(ConfigError::at(format!("{key}.{name}"), format!("unknown key, {rest}")));
         }
+        if let Some((name, problem)) = self.redis_url(key, &problem) {
+            return self.locate(ConfigError::at(format!("{key}.{name}"), problem));
+        }
         // A section that checks its values beside each other names the one that cannot work.
         if let Some((name, rest)) = problem.split_once(": ")
             && let below = format!("{key}.{name}")
-            && self.0.contains_key(&below)
+            && self.leaves.contains_key(&below)
         {
             return self.locate(ConfigError::at(below, rest));
         }
         self.locate(ConfigError::at(key, problem))
+    }
+}
+
+/// Reason for which a text is no URL of a Redis server. The text is not shown, since it may hold a password.
+fn url_problem(url: &str) -> &'static str {
+    match url.split_once("://") {
+        _ if url.trim().is_empty() => "must not be empty; leave the key out for none",
+        Some(("redis" | "rediss" | "valkey" | "valkeys", _)) => {
+            "is no Redis URL: user, host, port or database cannot be read"
+        }
+        _ => "is no Redis URL: it does not begin with `redis://` or `rediss://`",
     }
 }
 

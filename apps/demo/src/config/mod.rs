@@ -27,7 +27,7 @@ use layers::Layers;
 
 pub use address::Address;
 pub use auth::{Auth, AuthMode, Jwt, User};
-pub use error::{ConfigError, Source};
+pub use error::{ConfigError, ConfigErrors, Source};
 pub use presence::{Presence, PresenceMode};
 pub use secret::Secret;
 pub use sections::{Api, Log, Server, ServerKind, Topics};
@@ -93,12 +93,12 @@ impl Config {
     /// none.
     ///
     /// # Errors
-    /// [`ConfigError`] for a file that cannot be read, an unknown key or variable, a value of the wrong type or
-    /// range, or a feature that this build lacks.
+    /// All problems: a file that cannot be read, unknown keys and variables, values of the wrong type or range, features
+    /// that this build lacks. A value that cannot be used counts as left out for what concerns others.
     pub fn load(
         file: Option<&Path>,
         environment: impl Iterator<Item = (String, String)>,
-    ) -> Result<Self, ConfigError> {
+    ) -> Result<Self, ConfigErrors> {
         let Some(path) = file else {
             return Self::assemble(None, environment);
         };
@@ -111,7 +111,7 @@ impl Config {
     fn assemble(
         file: Option<(&Path, &str)>,
         environment: impl Iterator<Item = (String, String)>,
-    ) -> Result<Self, ConfigError> {
+    ) -> Result<Self, ConfigErrors> {
         let mut layers = Layers::new(REFERENCE)?;
         for (key, compiled) in
             [("websocket.enabled", cfg!(feature = "websocket")), ("sse.enabled", cfg!(feature = "sse"))]
@@ -126,13 +126,38 @@ impl Config {
             layers.set_default("auth.passwordHint", config::ValueKind::Nil);
             // Nor a topic for everybody that its applications may use for something else.
             layers.set_default("topics.public", Vec::<config::Value>::new());
+            layers.set_default("auth.showUsers", false);
         }
         if let Some((path, text)) = file {
-            layers.add_file(path, text)?;
+            layers.add_file(path, text);
         }
-        layers.add_environment(environment)?;
-        let mut config: Self = layers.deserialize()?;
-        config.check(&layers).map_err(|error| layers.locate(error))?;
+        layers.add_environment(environment);
+        layers.reject_empty_files();
+        let mut problems = layers.take_problems();
+        // What is found wrong is taken back to its default, so that the next problem shows.
+        let config = loop {
+            let found = match layers.deserialize::<Self>() {
+                Ok(config) => match config.check(&layers) {
+                    found if found.is_empty() => break Some(config),
+                    found => found,
+                },
+                Err(error) => vec![error],
+            };
+            let found: Vec<_> = found.into_iter().map(|error| layers.locate(error)).collect();
+            let mut goes_on = false;
+            for error in found {
+                goes_on |= error.key.as_deref().is_some_and(|key| layers.reset(key));
+                // A second problem of a key may be that its value was taken back.
+                if !problems.iter().any(|known| known.key == error.key) {
+                    problems.push(error);
+                }
+            }
+            if !goes_on {
+                break None;
+            }
+        };
+        ConfigErrors::check(problems)?;
+        let mut config = config.expect("without a problem there is a configuration");
         config.warnings = config.find_warnings(&layers);
         Ok(config)
     }
@@ -167,7 +192,7 @@ mod tests {
     use super::*;
 
     /// The configuration from a file `app.yml` with this text, if any, and these variables.
-    pub(super) fn assemble(file: Option<&str>, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    pub(super) fn assemble(file: Option<&str>, variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
         let variables = variables.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
         Config::assemble(file.map(|text| (Path::new("app.yml"), text)), variables)
     }
