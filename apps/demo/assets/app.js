@@ -15,10 +15,10 @@ translate(document);
 translate(byId('workspace-template').content);
 
 const config = await loadConfig();
-mountLogin(config, (token, username) => {
+mountLogin(config, async (token, username) => {
   storeSignIn(token, username);
-  enter(token, username);
-  byId('scenes').focus({ preventScroll: true });
+  await enter(token, username);
+  byId('scenes')?.focus({ preventScroll: true });
 });
 resume();
 
@@ -27,11 +27,14 @@ addEventListener('pageshow', (event) => {
   if (event.persisted) workspace?.start();
 });
 
-/** @returns {Promise<import('./session.js').Config>} */
-async function loadConfig() {
+/**
+ * @param {string} [token] whose user may see who the others are
+ * @returns {Promise<import('./session.js').Config>}
+ */
+async function loadConfig(token) {
   for (;;) {
     try {
-      return await request('GET', 'demo/config');
+      return await request('GET', 'demo/config', { token });
     } catch (error) {
       showLogin('');
       setText(byId('login-error'), `${error.message} ${t('Trying again…')}`);
@@ -46,7 +49,8 @@ function resume() {
   else showLogin('');
 }
 
-function enter(token, username) {
+async function enter(token, username) {
+  const config = await loadConfig(token);
   const user = config.users.find((each) => each.username === username);
   if (!user) {
     showLogin('');

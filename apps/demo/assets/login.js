@@ -8,14 +8,22 @@ import { byId, setText } from './ui.js';
  * @param {(token: string, username: string) => void} onToken
  */
 export function mountLogin(config, onToken) {
-  const user = byId('login-user');
+  // Where the server does not name its users, the visitor does.
+  const named = config.users.length > 0 || !config.login;
+  const user = named ? byId('login-user') : byId('login-name');
+  if (!named) {
+    byId('login-user').replaceWith(user);
+    user.hidden = false;
+    user.disabled = false;
+    byId('login-label').textContent = t('User');
+  }
   const password = byId('login-password');
   const submit = byId('login-submit');
-  user.append(...config.users.map((each) => new Option(`${each.name}, ${t(each.role)}`, each.username)));
+  if (named) user.append(...config.users.map((each) => new Option(`${each.name}, ${t(each.role)}`, each.username)));
   if (config.passwordHint) {
     byId('login-hint').textContent = t('The password of every demo user is “{0}”.', config.passwordHint);
     password.placeholder = config.passwordHint;
-  } else if (config.users.length === 0) {
+  } else if (!config.login) {
     byId('login-hint').textContent = t('Nobody can sign in here: auth.users names no users.');
   }
 
@@ -43,7 +51,7 @@ export function showLogin(notice) {
   setText(byId('login-notice'), notice);
   setText(byId('login-error'), '');
   byId('login').hidden = false;
-  byId('login-user').focus();
+  (document.querySelector('#login-user:enabled') ?? byId('login-name')).focus();
 }
 
 export function hideLogin() {

@@ -9,6 +9,7 @@ const STORAGE_KEY = 'realtime.session';
  * @typedef {object} Config
  * @property {string} node
  * @property {string} version
+ * @property {boolean} login logins are made here
  * @property {string | null} passwordHint
  * @property {{enabled: boolean, path: string}} websocket
  * @property {{enabled: boolean, path: string}} sse

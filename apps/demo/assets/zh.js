@@ -5,6 +5,7 @@ export const zh = {
   'Push to your users over WebSocket and Server-Sent Events.': '通过 WebSocket 和 SSE 把消息推送给用户。',
   'This page needs JavaScript.': '本页面需要 JavaScript。',
   'Demo user': '演示用户',
+  User: '用户',
   Password: '密码',
   'Sign in': '登录',
   'Sign out': '退出',

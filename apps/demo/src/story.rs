@@ -20,10 +20,10 @@ struct Token<'a> {
     text: &'a str,
 }
 
-const ANSWER: &str = "This answer is canned, but the way it reaches you is real: every few letters travel as an \
-    event of their own, on a stream that belongs to this one request. The server writes each token the moment it has \
-    it, the browser shows it the moment it comes, and closing the stream stops the work at once. Put a model behind \
-    it and nothing else has to change.";
+const ANSWER: &str = "This answer is canned, but the way it reaches you is real: every few letters are appended to a \
+    text stream of the hub, which all of your sessions follow, on whatever node they are. Reload the page, open it in \
+    a second tab, or lose the network for a while: the text goes on where it was. Put a model behind it and nothing \
+    else has to change.";
 
 /// Pause of the simulated model between tokens.
 pub(crate) const PACE: Duration = Duration::from_millis(45);

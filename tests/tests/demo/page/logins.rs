@@ -40,6 +40,21 @@ async fn the_page_understands_logins_that_are_refused_under_status_200() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_is_not_told_the_users_asks_for_the_name() {
+    let demo = Demo::start_with(&[("REALTIME__AUTH__SHOWUSERS", "false")]).await;
+    let alice = Browser::start().await;
+    alice.open(&demo.url("/")).await;
+    alice.fill("#login-name", "alice").await;
+    alice.fill("#login-password", "demo").await;
+    alice.click("#login-submit").await;
+    connected(&alice).await;
+    alice.sees("#chat-to", "Bob Li").await;
+    alice.reload().await;
+    connected(&alice).await;
+    assert_eq!(alice.complaints().await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_kick_leads_back_to_the_login_and_a_new_login_works() {
     let demo = Demo::start_with(&[("REALTIME__SSE__RETRY", "200ms")]).await;
     let alice = signed_in(&demo, "alice").await;

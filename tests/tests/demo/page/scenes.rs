@@ -1,6 +1,7 @@
 //! The page shows each message under the transport that delivered it, as text, and to its recipients only.
 
-use realtime_tests::{Browser, Demo, Scheme, Screen};
+use realtime_tests::{Browser, Demo, Scheme, Screen, Server, token};
+use reqwest::Method;
 use serde_json::json;
 
 use super::{ALICE, alice_and_bob, fill_in, say, sign_in, signed_in};
@@ -138,6 +139,33 @@ async fn the_answer_comes_in_tokens_and_then_is_done() {
     alice.sees("#ai-answer", "You asked: “Why is the sky blue?”.").await;
     alice.sees("#ai-result", "Done").await;
     alice.sees("#ai-answer[aria-busy=false]", "nothing else has to change.").await;
+    assert_eq!(alice.complaints().await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_goes_on_over_reloads_and_can_be_stopped() {
+    let demo = Demo::start().await;
+    let alice = signed_in(&demo, "alice").await;
+    alice.click("#ai-start").await;
+    for words in ["You asked", "reaches you is real", "which all of your sessions follow"] {
+        alice.sees("#ai-answer", words).await;
+        alice.reload().await;
+    }
+    alice.sees("#ai-result", "Done").await;
+    let shown = alice.run("return document.getElementById('ai-answer').textContent;", &[]).await;
+    let url = demo.url(&format!(
+        "/demo/ai/{}?Authorization={}",
+        alice.run("return sessionStorage.getItem('realtime.answer.1');", &[]).await.as_str().unwrap(),
+        token(ALICE)
+    ));
+    let (status, answer) = demo.call(Method::GET, url, None).await;
+    assert_eq!((status, &answer["text"], &answer["state"]), (200, &shown, &json!("done")));
+
+    alice.click("#ai-start").await;
+    alice.sees("#ai-answer", "You asked").await;
+    alice.click("#ai-stop").await;
+    alice.sees("#ai-result", "Stopped.").await;
+    assert_eq!(alice.count("#ai-answer", "has to change").await, 0);
     assert_eq!(alice.complaints().await, [""; 0]);
 }
 
