@@ -246,3 +246,17 @@ async fn a_publish_with_the_same_key_is_one_and_a_session_can_be_left_out() {
         assert!(status == 400 && msg.starts_with(problem), "{status} {msg}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_public_topic_may_be_followed_by_everybody_who_can_log_in() {
+    let demo = Demo::start().await;
+    let mut stream = EventStream::open_query(&demo, &token(1), "&topics=news,others", None).await.unwrap();
+    let refused = stream.next().await.unwrap();
+    assert_eq!(refused.event, "realtime.refused");
+    assert_eq!(refused.data, r#"{"refused":[{"topic":"others","reason":"not allowed"}]}"#);
+    demo.publish(json!({ "topics": ["others"], "message": "not for it" })).await;
+    demo.publish(json!({ "topics": ["news"], "message": "for everybody" })).await;
+    assert_eq!(stream.data().await, "for everybody");
+    let body = json!({ "broadcast": true, "message": "x", "event": "realtime.hello" });
+    assert_eq!(demo.try_publish(&body.to_string()).await.0, 400, "only the server says hello");
+}
