@@ -214,6 +214,28 @@ async fn whoever_follows_an_order_sees_what_becomes_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_comes_to_pages_that_open_late_and_is_stopped() {
+    let (server, line) =
+        Program::start(env!("CARGO_BIN_EXE_answers"), "open the stream, early or late: ").await;
+    let token = line.split_once("Authorization=").unwrap().1.trim_end_matches('\'').to_owned();
+    assert_eq!(server.post("/users/42/answers/answer-7", "why?").await.status(), 202);
+    let mut early = EventStream::open(&server, &token, None).await.unwrap();
+    let mut seen = String::new();
+    while !seen.contains("This takes") {
+        seen += &within("an event", early.next()).await.unwrap().data;
+    }
+    let mut late = EventStream::open(&server, &token, None).await.unwrap();
+    let prefix = within("an event", late.next()).await.unwrap();
+    assert_eq!(prefix.event, "realtime.stream");
+    assert!(prefix.data.contains(r#""at":0,"text":"You asked: why? This"#), "{}", prefix.data);
+    let answer = server.post("/users/42/answers/answer-7/stop", "").await.text().await.unwrap();
+    assert_eq!(answer, "1 writers were asked to stop\n");
+    for stream in [&mut early, &mut late] {
+        while !within("an event", stream.next()).await.unwrap().data.contains(r#""state":"stopped""#) {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_is_encrypted_and_http_2_is_offered() {
     let authority = Authority::new();
     let (certificate, key) = (authority.path("server.crt"), authority.path("server.key"));
