@@ -11,7 +11,7 @@ use actix_web::{
 use crate::{api_error::ApiError, health};
 
 /// Maximum size of a request body in bytes: a long list of users beside the longest message.
-const MAX_BODY: usize = 2 << 20;
+pub(crate) const MAX_BODY: usize = 2 << 20;
 
 /// Time for which a backend may keep an idle connection to the API.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(75);

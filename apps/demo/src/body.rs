@@ -1,12 +1,20 @@
 //! [`Body`] and [`OptionalBody`]: a JSON request body with errors that name the field and the problem.
 
-use actix_web::{FromRequest, HttpRequest, dev::Payload, web::Bytes};
-use futures_util::future::LocalBoxFuture;
+use std::{
+    cell::Cell,
+    rc::Rc,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use actix_web::{FromRequest, HttpRequest, dev::Payload, error::PayloadError, http::StatusCode, web::Bytes};
+use futures_util::{StreamExt, future::LocalBoxFuture};
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 use crate::api_error::ApiError;
 
-/// A JSON request body of any content type; extracting it fails with 400.
+/// A JSON request body of any content type; extracting it fails with 400, 408, 413 or, when there are too many, 503.
 pub(crate) struct Body<T>(pub(crate) T);
 
 /// The same, or nothing.
@@ -35,12 +43,65 @@ impl<T: DeserializeOwned> FromRequest for OptionalBody<T> {
     }
 }
 
+/// Time for a body to arrive.
+const TIME: Duration = Duration::from_secs(30);
+
+/// Bytes of all bodies that are arriving.
+const ALL: usize = 64 << 20;
+
+/// Collects a body, within the limits of size (`PayloadConfig`), time and sum.
 fn read(
     request: &HttpRequest,
     payload: &mut Payload,
 ) -> impl Future<Output = Result<Bytes, ApiError>> + use<> {
-    let bytes = Bytes::from_request(request, payload);
-    async move { bytes.await.map_err(|error| ApiError::bad_request(format_args!("body: {error}"))) }
+    static ARRIVING: AtomicUsize = AtomicUsize::new(0);
+    let mut held = Held { bytes: 0, all: &ARRIVING };
+    let is_full = Rc::new(Cell::new(false));
+    let full = Rc::clone(&is_full);
+    let counted = payload.take().map(move |chunk| {
+        let chunk = chunk?;
+        if held.add(chunk.len()) > ALL {
+            full.set(true);
+            return Err(PayloadError::Overflow);
+        }
+        Ok(chunk)
+    });
+    let bytes = Bytes::from_request(request, &mut Payload::Stream { payload: Box::pin(counted) });
+    async move {
+        let bytes = timeout(TIME, bytes)
+            .await
+            .map_err(|_| ApiError::new(StatusCode::REQUEST_TIMEOUT, "body: did not arrive in time"))?;
+        bytes.map_err(|error| {
+            if is_full.get() {
+                let busy =
+                    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too many bodies at once; try again");
+                return busy.retry_after(Duration::from_secs(1));
+            }
+            let too_large = error.as_response_error().status_code() == StatusCode::PAYLOAD_TOO_LARGE;
+            let status = if too_large { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
+            ApiError::new(status, format_args!("body: {error}"))
+        })
+    }
+}
+
+/// Bytes of a body that is arriving.
+struct Held {
+    bytes: usize,
+    all: &'static AtomicUsize,
+}
+
+impl Held {
+    /// Adds bytes, and returns those of all bodies.
+    fn add(&mut self, bytes: usize) -> usize {
+        self.bytes += bytes;
+        self.all.fetch_add(bytes, Ordering::Relaxed) + bytes
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {

@@ -10,8 +10,8 @@ use crate::state::State;
 
 pub(crate) fn routes(services: &mut ServiceConfig) {
     services
-        .service(web::resource("/health/live").get(live))
-        .service(web::resource("/health/ready").get(ready));
+        .service(web::resource("/health/live").get(live).route(web::head().to(live)))
+        .service(web::resource("/health/ready").get(ready).route(web::head().to(ready)));
 }
 
 async fn live() -> HttpResponse {

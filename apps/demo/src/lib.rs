@@ -25,6 +25,7 @@ mod page;
 mod passwords;
 mod scenes;
 mod server;
+mod signals;
 mod state;
 mod story;
 mod throttle;

@@ -1,26 +1,25 @@
 //! [`run`]: serves hub, transports and routes as configured, until a signal.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::pending, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use actix_web::{
     App,
-    dev::{Server, ServerHandle},
+    body::MessageBody,
+    dev::{Server, ServerHandle, Service, ServiceRequest, ServiceResponse},
     web::{Data, ServiceConfig},
 };
 use anyhow::{Context, bail};
 use futures_util::future::{OptionFuture, try_join};
 use realtime_core::{Authenticator, Hub, HubBuilder, Principal, Topic, presence::NoPresence};
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::watch,
-};
+use tokio::{sync::watch, time::sleep};
 
 use crate::{
     api,
-    basics::{KEEP_ALIVE, basics},
+    basics::{KEEP_ALIVE, MAX_BODY, basics},
     config::{Address, AuthMode, Config, PresenceMode, ServerKind},
     internal::Internal,
     log, login, online, page, scenes,
+    signals::Signals,
     state::State,
     token,
 };
@@ -31,12 +30,15 @@ const BACKLOG: u32 = 8192;
 /// Connections that one worker serves at once; `limits.maxConnections` bounds sessions.
 const MAX_CONNECTIONS: usize = 200_000;
 
+/// Time beyond `drain.timeout` for what is open then: requests that are answered, and responses that are read.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
 /// Serves until SIGINT or SIGTERM, then drains.
 ///
 /// # Errors
 /// When the hub's settings contradict each other, the address cannot be bound, or a task ends that must not.
 pub async fn run(config: Config) -> anyhow::Result<()> {
-    let signals = Signals::new()?;
+    let signals = Signals::start()?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -68,17 +70,31 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     );
 
     let failed = hub.failed();
-    let mut stop = tokio::spawn(stop(signals, hub, server.handle(), internal.as_ref().map(Internal::stop)));
+    let limit = hub.settings().drain.timeout.saturating_add(LAST_ANSWERS);
+    let (begin, draining) = watch::channel(false);
+    let stop_internal = internal.as_ref().map(Internal::stop);
+    let mut stop = tokio::spawn(stop(signals, hub, server.handle(), stop_internal, begin));
     let internal = OptionFuture::from(internal.map(|internal| internal.serve(&state)));
     let servers = try_join(async { anyhow::Ok(server.await?) }, async { internal.await.unwrap_or(Ok(())) });
+    let mut stopping = pin!(async {
+        let problem = match (&mut stop).await {
+            Ok(Ok(())) => return pending().await,
+            Ok(Err(error)) => error,
+            Err(error) => error.into(),
+        };
+        // The process could not be stopped in order any more, so it ends now.
+        problem.context("the task that waits for signals has ended")
+    });
     let result = tokio::select! {
         result = servers => result,
-        // Without signal handlers the process could not be stopped in order, so it ends now with an error.
-        Err(error) = &mut stop => bail!("the task that waits for signals has ended: {error}"),
+        error = &mut stopping => bail!(error),
+        () = out_of_time(draining, limit) => {
+            tracing::warn!("connections were still open at the end of the drain, and are broken off");
+            Ok(((), ()))
+        }
         // Published messages would not arrive any more: the supervisor has to restart the process.
         problem = failed => bail!("{problem}"),
     };
-    stop.abort();
     result.map(|_| ())
 }
 
@@ -110,9 +126,12 @@ fn serve(state: &Data<State>) -> anyhow::Result<(Server, Option<SocketAddr>)> {
         }};
     }
     Ok(match state.config.server.kind {
-        ServerKind::Realtime => start!(realtime_server::HttpServer::new(app).max_stall(max_stall)),
+        ServerKind::Realtime => {
+            let most = u64::try_from(MAX_BODY).unwrap_or(u64::MAX);
+            start!(realtime_server::HttpServer::new(app).max_stall(max_stall).max_expected_body(most))
+        }
         ServerKind::Actix => start!(
-            actix_web::HttpServer::new(app)
+            actix_web::HttpServer::new(move || app().wrap_fn(conform))
                 .on_connect(realtime_server::socket_options(max_stall))
                 // A client that left is noticed at once, not at the next write that fails.
                 .h1_allow_half_closed(false)
@@ -122,30 +141,57 @@ fn serve(state: &Data<State>) -> anyhow::Result<(Server, Option<SocketAddr>)> {
     })
 }
 
-/// Drains the hub at the first signal, then stops the server. A second signal ends the process at once.
-async fn stop(mut signals: Signals, hub: Hub, server: ServerHandle, internal: Option<watch::Sender<bool>>) {
-    signals.next().await;
-    tracing::info!("draining");
-    let in_order = async {
-        let left = hub.drain().await;
-        if left > 0 {
-            tracing::warn!(left, "sessions did not end within drain.timeout");
-        }
-        // Requests to the API are answered, however many sessions are broken off.
-        if let Some(internal) = internal {
-            internal.send_replace(true);
-        }
-        server.stop(left == 0).await;
-    };
-    tokio::select! {
-        () = in_order => {}
-        signal = signals.next() => {
-            tracing::warn!("a second signal: the process ends before it has drained");
-            log::flush();
-            // The status that a shell reports for a process that was killed by the signal.
-            std::process::exit(128 + signal);
-        }
+/// Middleware of actix-web's server for what realtime's does on its own.
+fn conform<S>(
+    request: ServiceRequest,
+    service: &S,
+) -> impl Future<Output = Result<ServiceResponse, actix_web::Error>> + use<S>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse, Error = actix_web::Error>,
+{
+    let (version, upgrades) = (request.version(), request.head().upgrade());
+    let response = service.call(request);
+    async move {
+        let mut response = response.await?;
+        let size = response.response().body().size();
+        realtime_server::conform(version, upgrades, size, response.response_mut().head_mut());
+        Ok(response)
     }
+}
+
+/// Drains the hub at the first signal, and then stops the server. `draining` is set when it begins.
+async fn stop(
+    signals: Signals,
+    hub: Hub,
+    server: ServerHandle,
+    internal: Option<watch::Sender<bool>>,
+    draining: watch::Sender<bool>,
+) -> anyhow::Result<()> {
+    signals.first().await?;
+    tracing::info!("draining");
+    draining.send_replace(true);
+    // A task of its own: if a part of the hub panics as it leaves, the server stops all the same.
+    let drained = tokio::spawn(async move { hub.drain().await }).await;
+    match &drained {
+        Ok(0) => {}
+        Ok(left) => tracing::warn!(left, "sessions did not end within drain.timeout"),
+        Err(error) => tracing::error!(%error, "the drain has failed"),
+    }
+    // Requests to the API are answered, however many sessions are broken off.
+    if let Some(internal) = internal {
+        internal.send_replace(true);
+    }
+    server.stop(matches!(drained, Ok(0))).await;
+    Ok(())
+}
+
+/// Pending until a drain has had its time.
+async fn out_of_time(mut draining: watch::Receiver<bool>, limit: Duration) {
+    if draining.wait_for(|draining| *draining).await.is_err() {
+        // The task that would begin it has ended, which is reported.
+        pending::<()>().await;
+    }
+    sleep(limit).await;
 }
 
 /// The hub as configured; without Redis its bus is in memory.
@@ -251,25 +297,4 @@ fn announce(state: &State, internal: Option<&Address>, port: u16) {
     let host = &config.server.host;
     let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
     log::line(format_args!("realtime-demo is ready at http://{host}:{port}/"));
-}
-
-/// SIGINT and SIGTERM.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn new() -> anyhow::Result<Self> {
-        let listen = |kind| signal(kind).context("failed to listen to SIGINT and SIGTERM");
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
-    }
-
-    /// The number of the next one.
-    async fn next(&mut self) -> i32 {
-        tokio::select! {
-            _ = self.interrupt.recv() => SignalKind::interrupt().as_raw_value(),
-            _ = self.terminate.recv() => SignalKind::terminate().as_raw_value(),
-        }
-    }
 }

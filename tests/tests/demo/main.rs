@@ -5,6 +5,7 @@ mod api;
 mod behind_proxies;
 mod configuration;
 mod deployment;
+mod hostile_clients;
 mod internal_address;
 mod login_floods;
 mod page;
