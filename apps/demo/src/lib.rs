@@ -2,6 +2,7 @@
 //!
 //! `server` puts everything together; each of the other modules is one part of what it serves.
 
+mod ai;
 mod answers;
 mod api;
 mod api_error;

@@ -10,7 +10,7 @@ use realtime_core::{Envelope, Scope, Topic, UserId, bus::Published, ruoyi::Reply
 use serde::{Deserialize, Serialize};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::{answers, api_error::ApiError, body::Body, caller::Caller, event::Event, state::State, story};
+use crate::{ai, api_error::ApiError, body::Body, caller::Caller, event::Event, state::State, story};
 
 pub(crate) fn routes(services: &mut ServiceConfig) {
     services
@@ -18,9 +18,9 @@ pub(crate) fn routes(services: &mut ServiceConfig) {
         .service(web::resource("/demo/notice").post(notice))
         .service(web::resource("/demo/approval").post(approval))
         .service(web::resource("/demo/dashboard").post(dashboard))
-        .service(web::resource("/demo/ai").get(story::tell).post(answers::start))
-        .service(web::resource("/demo/ai/{id}").get(answers::read))
-        .service(web::resource("/demo/ai/{id}/stop").post(answers::stop));
+        .service(web::resource("/demo/ai").get(story::tell).post(ai::start))
+        .service(web::resource("/demo/ai/{id}").get(ai::read))
+        .service(web::resource("/demo/ai/{id}/stop").post(ai::stop));
 }
 
 #[derive(Serialize)]

@@ -91,7 +91,7 @@ pub use realtime_core::{
     Authenticator, BoxFuture, ByteString, CloseCode, CloseReason, Cluster, Envelope, EnvelopeId, EventName,
     Hub, HubBuilder, MemoryBus, Message, Payload, Position, Principal, Scope, Session, SessionHandle,
     SessionId, Settings, Topic, Transport, UserId, auth, bus, control, error, facade, hub, install, metrics,
-    presence, ruoyi, settings, wire,
+    presence, ruoyi, settings, streams, wire,
 };
 pub use realtime_server::{
     CURSOR_HEADER, CursorHeader, HttpServer, WithCursor, cursor_header, socket_options,

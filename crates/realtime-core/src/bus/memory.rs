@@ -16,11 +16,12 @@ use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 use self::{
     recent_ids::RecentIds,
-    streams::{Checked, MemoryStreams, Record, Records, check},
+    streams::{Checked, Record, Records, check},
 };
-use super::{Bus, BusError, BusEvent, Published, StreamStore, StreamWrite, StreamWritten};
+use super::{Bus, BusError, BusEvent, Published, StreamHead, StreamStore, StreamWrite, StreamWritten};
 use crate::{
     Envelope, Position,
+    streams::StreamKey,
     sync::{Mutex, MutexGuard, Schedule, lock, timeout},
 };
 
@@ -129,12 +130,41 @@ impl Bus for MemoryBus {
     }
 
     fn streams(&self) -> Option<Arc<dyn StreamStore>> {
-        Some(Arc::new(MemoryStreams(Arc::clone(&self.0.0))))
+        Some(Arc::clone(&self.0.0) as _)
     }
 
     fn fence(&self) -> BoxFuture<'_, Result<Option<Position>, BusError>> {
         let last: Ready<_> = future::ready(Ok(Some(self.0.0.state().last)));
         Box::pin(last)
+    }
+}
+
+/// It keeps no texts, so a hub that is added to the bus later does not know the beginning of earlier streams.
+impl StreamStore for Shared {
+    fn write<'a>(&'a self, write: &'a StreamWrite<'a>) -> BoxFuture<'a, Result<StreamWritten, BusError>> {
+        let envelope = Arc::new(write.entry.envelope());
+        Box::pin(async move { self.publish_stream(&envelope, write).await })
+    }
+
+    fn heads(&self) -> BoxFuture<'_, Result<Vec<StreamHead>, BusError>> {
+        let heads = self.state().streams.iter().map(|(key, record)| record.head(key)).collect();
+        Box::pin(future::ready(Ok(heads)))
+    }
+
+    fn read<'a>(&'a self, _: &'a StreamKey) -> BoxFuture<'a, Result<Option<(StreamHead, String)>, BusError>> {
+        Box::pin(future::ready(Ok(None)))
+    }
+
+    fn renew<'a>(&'a self, keys: &'a [StreamKey]) -> BoxFuture<'a, Result<Vec<StreamKey>, BusError>> {
+        let mut state = self.state();
+        let lost = keys.iter().filter(|key| !state.streams.get_mut(key).is_some_and(Record::renew)).cloned();
+        Box::pin(future::ready(Ok(lost.collect())))
+    }
+
+    fn abandoned(&self) -> BoxFuture<'_, Result<Vec<StreamHead>, BusError>> {
+        let state = self.state();
+        let abandoned = state.streams.iter().filter(|(_, record)| record.is_abandoned());
+        Box::pin(future::ready(Ok(abandoned.map(|(key, record)| record.head(key)).collect())))
     }
 }
 

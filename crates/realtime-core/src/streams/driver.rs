@@ -145,7 +145,7 @@ impl Driver {
             return Next::Entry(entry);
         }
         let rest = &text.text[text.published..];
-        let change = if !rest.is_empty() && !(text.doubted && text.published == 0) {
+        let change = if !(rest.is_empty() || text.doubted && text.published == 0) {
             StreamChange::Text(chunk(rest).to_owned().into())
         } else if text.doubted {
             StreamChange::Text(ByteString::new())

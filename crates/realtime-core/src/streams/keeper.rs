@@ -34,7 +34,7 @@ pub(crate) async fn keep(node: Arc<Node>, store: Arc<dyn StreamStore>) {
     let mut orphans = HashMap::new();
     loop {
         timer.tick().await;
-        if node.streams.table.is_empty() {
+        if node.streams.table.is_empty() && node.streams.all_writers().is_empty() {
             orphans.clear();
             continue;
         }

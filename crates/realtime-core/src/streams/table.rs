@@ -32,6 +32,7 @@ pub(super) struct StreamTable {
 #[derive(Debug, Default)]
 struct State {
     topics: HashMap<Topic, HashMap<StreamId, Known>>,
+    count: usize,
     /// Bytes of all texts, and of those that are being written.
     bytes: usize,
     live: usize,
@@ -46,7 +47,7 @@ struct Known {
     /// `None` if its beginning is not known.
     text: Option<String>,
     end: Option<StreamEnd>,
-    /// The message with the text so far, made for the first session that gets it.
+    /// The message with the text so far, made for the first session that gets it and kept for a second.
     prefix: Option<Arc<Entry>>,
 }
 
@@ -206,15 +207,16 @@ impl StreamTable {
         self.state().live + bytes <= self.limits.max_node_bytes
     }
 
-    /// Forgets the streams that ended long ago.
+    /// Forgets the streams that ended long ago, and prefixes, whose memory is bounded by nothing else. Called once a second.
     pub(super) fn expire(&self, now: Instant) {
         let mut state = self.state();
+        state.topics.values_mut().flat_map(HashMap::values_mut).for_each(|known| known.prefix = None);
         while let Some((at, ..)) = state.ended.front()
             && now.saturating_duration_since(*at) >= self.limits.keep
         {
             state.drop_oldest();
         }
-        self.count.store(state.count(), Ordering::Release);
+        self.count.store(state.count, Ordering::Release);
     }
 
     /// Forgets ended streams, oldest first, until the others fit. Returns their number.
@@ -223,7 +225,7 @@ impl StreamTable {
         while state.bytes > self.limits.max_node_bytes && !state.ended.is_empty() {
             dropped += usize::from(state.drop_oldest());
         }
-        self.count.store(state.count(), Ordering::Release);
+        self.count.store(state.count, Ordering::Release);
         dropped
     }
 
@@ -249,10 +251,6 @@ impl State {
         self.topics.get(&key.topic)?.get(&key.id)
     }
 
-    fn count(&self) -> usize {
-        self.topics.values().map(HashMap::len).sum()
-    }
-
     fn replace(&mut self, key: &StreamKey, known: Known, now: Instant) {
         self.bytes += known.bytes();
         if known.end.is_none() {
@@ -261,8 +259,9 @@ impl State {
             self.ended.push_back((now, key.clone(), known.run));
         }
         let old = self.topics.entry(key.topic.clone()).or_default().insert(key.id.clone(), known);
-        if let Some(old) = old {
-            self.forget(&old);
+        match old {
+            Some(old) => self.forget(&old),
+            None => self.count += 1,
         }
     }
 
@@ -286,6 +285,7 @@ impl State {
             self.topics.remove(&key.topic);
         }
         self.forget(&known);
+        self.count -= 1;
         true
     }
 }

@@ -1,4 +1,5 @@
 //! Tests of streams over hubs that share a bus.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::time::Duration;
 

@@ -116,6 +116,17 @@ async fn a_stop_from_another_node_reaches_the_writer_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn in_pubsub_mode_a_stream_is_refused_by_name() {
+    let redis = Redis::start().await;
+    let a = node_with(&redis, &[("REALTIME__REDIS__MODE", "pubsub")]).await;
+    let (status, answer) = post(&a, "/demo/ai", json!({ "prompt": "?" })).await;
+    assert_eq!(
+        (status, &answer["msg"]),
+        (422, &json!("this bus carries no text streams: it has no positions"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_stops_in_order_ends_its_streams_at_once() {
     let redis = Redis::start().await;
     let (a, b) = (node(&redis).await, node(&redis).await);

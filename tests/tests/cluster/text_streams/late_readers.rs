@@ -61,7 +61,7 @@ async fn texts_are_kept_in_redis_for_their_time() {
     assert!(reader.text.starts_with(&redis.cli(&["getrange", &key, "0", "5"])));
     reader.until_end().await;
     within("everything of the stream to be forgotten", async {
-        while redis.cli(&["--scan", "--pattern", "{rt}:[st]*answer"]) != ""
+        while !redis.cli(&["--scan", "--pattern", "{rt}:[st]*answer"]).is_empty()
             || answer(&a, "answer").await.is_some()
         {
             sleep(Duration::from_millis(50)).await;

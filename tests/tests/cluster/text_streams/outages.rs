@@ -1,8 +1,15 @@
 //! A stream outlives a Redis that hangs or loses its data, and a node that has missed a part of it.
 
-use realtime_tests::Redis;
+use realtime_redis::{RedisConfig, RedisStreamsBus};
+use realtime_tests::{Redis, conformance::streams_conform};
 
 use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_store_in_redis_conforms() {
+    let redis = Redis::start().await;
+    streams_conform(|| RedisStreamsBus::new(RedisConfig::single(redis.url())).unwrap()).await;
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_hangs_costs_a_stream_nothing() {

@@ -84,6 +84,10 @@ impl Reader {
                 match frame["type"].as_str().unwrap() {
                     "message" => {}
                     "gap" => self.gap = true,
+                    "ping" => {
+                        socket.send(r#"{"type":"pong"}"#).await;
+                        return None;
+                    }
                     _ => return None,
                 }
                 let text = |name: &str| frame[name].as_str().map(str::to_owned);

@@ -2,17 +2,12 @@
 
 use std::{
     collections::HashMap,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures_core::future::BoxFuture;
-use futures_util::future::ready;
-
-use super::Shared;
 use crate::{
-    Envelope, Position,
-    bus::{BusError, StreamHead, StreamStore, StreamWrite, StreamWritten, WriteCondition},
+    Position,
+    bus::{StreamHead, StreamWrite, StreamWritten, WriteCondition},
     streams::{StreamEnd, StreamKey},
 };
 
@@ -96,11 +91,17 @@ impl Record {
         self.until.is_none_or(|until| now < until)
     }
 
-    fn is_abandoned(&self) -> bool {
+    /// Renews the writer's lease. Returns `false` if the stream has ended.
+    pub(super) fn renew(&mut self) -> bool {
+        self.renewed = Instant::now();
+        self.end.is_none()
+    }
+
+    pub(super) fn is_abandoned(&self) -> bool {
         self.end.is_none() && self.renewed.elapsed() >= LEASE
     }
 
-    fn head(&self, key: &StreamKey) -> StreamHead {
+    pub(super) fn head(&self, key: &StreamKey) -> StreamHead {
         StreamHead {
             key: key.clone(),
             run: self.run,
@@ -108,44 +109,5 @@ impl Record {
             len: self.len,
             end: self.end,
         }
-    }
-}
-
-/// The store of an in-memory bus. It keeps no text, so a hub that is added to the bus later does not know the beginning of
-/// earlier streams.
-#[derive(Debug)]
-pub(super) struct MemoryStreams(pub(super) Arc<Shared>);
-
-impl StreamStore for MemoryStreams {
-    fn write<'a>(&'a self, write: &'a StreamWrite<'a>) -> BoxFuture<'a, Result<StreamWritten, BusError>> {
-        let envelope: Arc<Envelope> = Arc::new(write.entry.envelope());
-        Box::pin(async move { self.0.publish_stream(&envelope, write).await })
-    }
-
-    fn heads(&self) -> BoxFuture<'_, Result<Vec<StreamHead>, BusError>> {
-        let state = self.0.state();
-        Box::pin(ready(Ok(state.streams.iter().map(|(key, record)| record.head(key)).collect())))
-    }
-
-    fn read<'a>(&'a self, _: &'a StreamKey) -> BoxFuture<'a, Result<Option<(StreamHead, String)>, BusError>> {
-        Box::pin(ready(Ok(None)))
-    }
-
-    fn renew<'a>(&'a self, keys: &'a [StreamKey]) -> BoxFuture<'a, Result<Vec<StreamKey>, BusError>> {
-        let mut state = self.0.state();
-        let mut lost = Vec::new();
-        for key in keys {
-            match state.streams.get_mut(key).filter(|record| record.end.is_none()) {
-                Some(record) => record.renewed = Instant::now(),
-                None => lost.push(key.clone()),
-            }
-        }
-        Box::pin(ready(Ok(lost)))
-    }
-
-    fn abandoned(&self) -> BoxFuture<'_, Result<Vec<StreamHead>, BusError>> {
-        let state = self.0.state();
-        let abandoned = state.streams.iter().filter(|(_, record)| record.is_abandoned());
-        Box::pin(ready(Ok(abandoned.map(|(key, record)| record.head(key)).collect())))
     }
 }
