@@ -34,13 +34,13 @@ mod session;
 mod tests;
 mod wire;
 
-#[cfg(test)]
-pub(crate) use self::wire::TestWire;
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
 pub use self::session::{TestEvent, TestMessage, TestSession};
+#[cfg(all(test, not(feature = "shuttle")))]
+pub(crate) use self::wire::TestWire;
 use crate::Hub;
 
 /// Time that a test waits for what has to come.

@@ -1,6 +1,6 @@
 //! The page shows each message under the transport that delivered it, as text, and to its recipients only.
 
-use realtime_tests::{Browser, Demo, Scheme, Screen, Server, token};
+use realtime_tests::{Browser, Demo, Scheme, Screen, token};
 use reqwest::Method;
 use serde_json::json;
 
