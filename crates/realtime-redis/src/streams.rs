@@ -12,6 +12,7 @@ mod heartbeat;
 mod own;
 mod publisher;
 mod retained;
+mod retained_reader;
 mod shared;
 mod start;
 mod tail;

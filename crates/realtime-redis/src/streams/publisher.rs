@@ -236,7 +236,10 @@ impl StreamsShared {
                 let window = ID_WINDOW.as_millis().to_string();
                 command.arg("EVAL").arg(ADD_ONCE).arg(2).arg(&self.keys.log).arg(id).arg(window);
             }
-            (None, id, Some(place)) => place.command(self, id.as_deref(), ID_WINDOW, now, &mut command),
+            (None, id, Some(place)) => {
+                self.keys.retained.begin_add(&self.keys.log, id.as_deref(), &mut command);
+                place.describe(ID_WINDOW, now, &self.config, &mut command);
+            }
         }
         command.arg("NOMKSTREAM");
         // One entry can trim in one way only.

@@ -4,19 +4,13 @@
 //! sets have the order in which they were published, and the times at which some of them end. All are written together with
 //! the message's entry, by one script.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
-use realtime_core::{Envelope, Position, bus::RetainedMessage};
-use redis::{Cmd, RedisResult, aio::MultiplexedConnection};
+use realtime_core::Envelope;
+use redis::Cmd;
 
-use super::{
-    clock::{RedisTime, millis},
-    entry::{decode_envelope, parse_position},
-    shared::StreamsShared,
-};
+use super::clock::millis;
+use crate::config::RedisConfig;
 
 /// Adds an entry, and keeps its envelope or clears the one that was kept; nothing of that if an entry with the same id was
 /// added before, whose position is returned in a list then. Removes what has ended, and the oldest beyond the bounds.
@@ -66,16 +60,10 @@ end
 return added
 ";
 
-/// Number of messages that one step of a read asks for.
-const STEP: usize = 128;
-
-/// A name in the hash, and its value.
-type Pair = (Vec<u8>, Vec<u8>);
-
 /// The keys of retained messages.
 #[derive(Debug)]
 pub(super) struct RetainedKeys {
-    values: String,
+    pub(super) values: String,
     order: String,
     ends: String,
 }
@@ -87,6 +75,13 @@ impl RetainedKeys {
             order: format!("{tag}:retained:order"),
             ends: format!("{tag}:retained:ends"),
         }
+    }
+
+    /// Begins a command that adds an entry to the stream `log` and its envelope to the retained ones. `id` is the key of the
+    /// envelope's id. What [`Place::describe`] appends follows, and the arguments of XADD.
+    pub(super) fn begin_add(&self, log: &str, id: Option<&str>, command: &mut Cmd) {
+        command.arg("EVAL").arg(ADD_RETAINED).arg(4 + usize::from(id.is_some()));
+        command.arg(log).arg(&self.values).arg(&self.order).arg(&self.ends).arg(id);
     }
 }
 
@@ -111,75 +106,18 @@ impl Place {
         Some(Self { name, clears, end: envelope.ttl().map(|ttl| at.saturating_add(ttl_millis(ttl))) })
     }
 
-    /// Begins a command that adds an entry; the arguments of XADD follow. `id` is the key of the envelope's id, which is
-    /// kept for `window`.
-    pub(super) fn command(
-        &self,
-        shared: &StreamsShared,
-        id: Option<&str>,
-        window: Duration,
-        at: u64,
-        command: &mut Cmd,
-    ) {
-        let RetainedKeys { values, order, ends } = &shared.keys.retained;
-        command.arg("EVAL").arg(ADD_RETAINED).arg(4 + usize::from(id.is_some()));
-        command.arg(&shared.keys.log).arg(values).arg(order).arg(ends).arg(id);
+    /// Appends to a command what its entry needs before the arguments of XADD: the end of the message, the time `at`, and
+    /// the bounds of `config`. [`RetainedKeys::begin_add`] comes first.
+    pub(super) fn describe(&self, window: Duration, at: u64, config: &RedisConfig, command: &mut Cmd) {
         command.arg(millis(window)).arg(&self.name).arg(u8::from(self.clears));
         command.arg(self.end.map_or_else(String::new, |end| end.to_string())).arg(at);
-        command.arg(shared.config.retained_messages).arg(shared.config.retained_bytes);
+        command.arg(config.retained_messages).arg(config.retained_bytes);
     }
 }
 
 /// A ttl in whole milliseconds, rounded up.
 pub(super) fn ttl_millis(ttl: Duration) -> u64 {
     u64::try_from(ttl.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
-}
-
-impl StreamsShared {
-    /// Reads the retained messages over the connection of a tail, whose clock shows `time`. Those that change during the read
-    /// are among what the tail reads next.
-    pub(super) async fn read_retained(
-        &self,
-        connection: &mut MultiplexedConnection,
-        time: RedisTime,
-    ) -> RedisResult<Vec<RetainedMessage>> {
-        let mut found: HashMap<Vec<u8>, RetainedMessage> = HashMap::new();
-        let mut cursor = "0".to_owned();
-        loop {
-            let (next, pairs): (String, Vec<Pair>) = redis::cmd("HSCAN")
-                .arg(&self.keys.retained.values)
-                .arg(&cursor)
-                .arg("COUNT")
-                .arg(STEP)
-                .query_async(connection)
-                .await?;
-            // The empty name has the total size.
-            for (name, value) in pairs.into_iter().filter(|(name, _)| !name.is_empty()) {
-                match decode(&value, time) {
-                    Ok(message) => {
-                        found.insert(name, message);
-                    }
-                    Err(problem) => {
-                        self.counters.undecodable.increment();
-                        tracing::warn!(problem, "skipped an unreadable retained message");
-                    }
-                }
-            }
-            if next == "0" {
-                return Ok(found.into_values().collect());
-            }
-            cursor = next;
-        }
-    }
-}
-
-fn decode(value: &[u8], time: RedisTime) -> Result<RetainedMessage, &'static str> {
-    let space = value.iter().position(|byte| *byte == b' ').ok_or("no position")?;
-    let (position, json) = value.split_at(space);
-    let position: Position = str::from_utf8(position).ok().and_then(parse_position).ok_or("no position")?;
-    let (envelope, at) = decode_envelope(&json[1..])?;
-    let age = time.age(at, Instant::now());
-    Ok(RetainedMessage::new(Some(position), envelope, age))
 }
 
 #[cfg(test)]
