@@ -145,7 +145,8 @@ async fn audit(arguments: &cli::Audit, seed: u64) -> anyhow::Result<Verdict> {
     let clients = clients(&site, secret)?;
     let count = clients.len();
     if let Some(command) = arguments.client.clone() {
-        tasks.spawn(program::run(Arc::clone(&site), command, clients));
+        let clients = clients.into_iter().map(Client::into_task).collect();
+        tasks.spawn(program::run(Arc::clone(&site), command, HEARTBEAT, clients));
     } else {
         for client in clients {
             tasks.spawn(client.run());

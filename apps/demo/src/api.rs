@@ -41,7 +41,9 @@ impl FromRequest for ApiKey {
         let given = request.headers().get("X-API-Key").map(|key| key.as_bytes());
         std::future::ready(match given {
             Some(given) if given.ct_eq(state.api_key.as_bytes()).into() => Ok(Self),
-            Some(_) => Err(state.throttles.wrong_key(&Client::of(request, state))),
+            Some(_) => {
+                Err(state.throttles.wrong_key(&Client::of(request, &state.config.server.trusted_proxies)))
+            }
             None => Err(ApiError::unauthorized("header X-API-Key is missing")),
         })
     }

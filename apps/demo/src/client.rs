@@ -1,14 +1,12 @@
 //! [`Client`]: the address that a request comes from.
 
-use std::{
-    future::{Ready, ready},
-    net::{IpAddr, Ipv6Addr},
+use std::net::{IpAddr, Ipv6Addr};
+
+use actix_web::HttpRequest;
+use realtime_core::{
+    Transport,
+    auth::{Handshake, TrustedProxies},
 };
-
-use actix_web::{FromRequest, HttpRequest, dev::Payload, web::Data};
-use realtime_core::{Transport, auth::Handshake};
-
-use crate::state::State;
 
 /// The client's address, behind proxies that the configuration trusts; `None` without one. Of an IPv6 address it is the
 /// network of 64 bits, since a client has all addresses of one.
@@ -24,20 +22,10 @@ impl Client {
     }
 
     /// The client of a request.
-    pub(crate) fn of(request: &HttpRequest, state: &State) -> Self {
+    pub(crate) fn of(request: &HttpRequest, proxies: &TrustedProxies) -> Self {
         let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
         let handshake = Handshake::new(Transport::new("http"), "", headers, request.peer_addr());
-        Self::new(handshake.behind(&state.config.server.trusted_proxies).client_ip())
-    }
-}
-
-impl FromRequest for Client {
-    type Error = actix_web::Error;
-    type Future = Ready<Result<Self, Self::Error>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let state = request.app_data::<Data<State>>().expect("the server sets the state of every app");
-        ready(Ok(Self::of(request, state)))
+        Self::new(handshake.behind(proxies).client_ip())
     }
 }
 

@@ -1,11 +1,16 @@
 //! [`State`]: the state of all handlers.
 
-use std::sync::Arc;
+use std::{
+    future::{Ready, ready},
+    sync::Arc,
+};
 
+use actix_web::{FromRequest, HttpRequest, dev::Payload, web::Data};
 use realtime_core::{Authenticator, Hub, Transport, UserId, auth::JwtAuthenticator, facade::Facade};
 
 use crate::{
     answers::Answers,
+    client::Client,
     config::{Config, User},
     dashboard::Dashboard,
     passwords::Passwords,
@@ -65,5 +70,15 @@ impl State {
     /// The first demo user of a role.
     pub(crate) fn user_with_role(&self, role: &str) -> Option<&User> {
         self.config.auth.users.iter().find(|user| user.role == role)
+    }
+}
+
+impl FromRequest for Client {
+    type Error = actix_web::Error;
+    type Future = Ready<Result<Self, Self::Error>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let state = request.app_data::<Data<State>>().expect("the server sets the state of every app");
+        ready(Ok(Self::of(request, &state.config.server.trusted_proxies)))
     }
 }

@@ -7,6 +7,7 @@ use std::{
     collections::HashSet,
     process::{self, Stdio},
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -16,9 +17,8 @@ use tokio::{
     process::{ChildStdin, Command},
 };
 
-use super::{chain::Client, excerpt};
+use super::excerpt;
 use crate::audit::{
-    HEARTBEAT,
     history::{Behaviour, Cursor, End, Event, Transport},
     site::{ClientCommand, Phase, Site},
 };
@@ -70,14 +70,13 @@ enum Seen {
 
 /// Runs the program with these clients until the run is over. If it does not start, ends early or writes something else,
 /// that is a problem of the run.
-pub(crate) async fn run(site: Arc<Site>, command: String, clients: Vec<Client>) {
-    let tasks: Vec<_> = clients.into_iter().map(Client::into_task).collect();
-    if let Err(error) = follow(&site, &command, &tasks).await {
+pub(crate) async fn run(site: Arc<Site>, command: String, heartbeat: Duration, tasks: Vec<Task>) {
+    if let Err(error) = follow(&site, &command, heartbeat, &tasks).await {
         site.history.push(Event::Problem { what: format!("{error:#}") });
     }
 }
 
-async fn follow(site: &Site, command: &str, tasks: &[Task]) -> anyhow::Result<()> {
+async fn follow(site: &Site, command: &str, heartbeat: Duration, tasks: &[Task]) -> anyhow::Result<()> {
     let ourselves = std::env::current_exe().context("the path of this program")?;
     let mut program = Command::new(ourselves)
         .args(["exec", &process::id().to_string()])
@@ -92,7 +91,7 @@ async fn follow(site: &Site, command: &str, tasks: &[Task]) -> anyhow::Result<()
     let mut lines = BufReader::new(program.stdout.take().context("its standard output is piped")?).lines();
     let (mut phase, mut commands) = (site.phase.subscribe(), site.commands.subscribe());
     let nodes = site.nodes.iter().map(ToString::to_string).collect();
-    let (heartbeat, window) = (HEARTBEAT.as_millis(), site.window.as_millis());
+    let (heartbeat, window) = (heartbeat.as_millis(), site.window.as_millis());
     give(&mut input, &Order::Begin { nodes, heartbeat, window, clients: tasks }).await?;
     let mut caught_up = HashSet::new();
     loop {
