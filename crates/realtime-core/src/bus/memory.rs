@@ -29,7 +29,8 @@ use crate::{
 ///
 /// A slow subscriber slows publishers down; nothing is dropped. A publish that finds no room within 5 s, because a
 /// subscriber takes nothing, fails ([`BusError::Throttled`]), and nothing is published. An envelope with an
-/// [id](crate::EnvelopeId) is published once within five minutes; up to 100,000 ids are kept. Cloning it gives the same bus.
+/// [id](crate::EnvelopeId) is published once within five minutes; up to 100,000 ids are kept. Retained messages are
+/// kept by the hubs: one that starts later knows those of its own time. Cloning it gives the same bus.
 /// Waiting, to publish or for events, needs a tokio runtime with time.
 #[derive(Debug, Clone)]
 pub struct MemoryBus(Arc<Owner>);
