@@ -221,7 +221,7 @@ async fn an_answer_comes_to_pages_that_open_late_and_is_stopped() {
     assert_eq!(server.post("/users/42/answers/answer-7", "why?").await.status(), 202);
     let mut early = EventStream::open(&server, &token, None).await.unwrap();
     let mut seen = String::new();
-    while !seen.contains("This takes") {
+    while !seen.contains("takes") {
         seen += &within("an event", early.next()).await.unwrap().data;
     }
     let mut late = EventStream::open(&server, &token, None).await.unwrap();
