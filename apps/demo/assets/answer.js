@@ -33,7 +33,7 @@ export function mountAnswer(session) {
   stop.addEventListener('click', () =>
     perform(result, async () => {
       await session.call('POST', `demo/ai/${encodeURIComponent(id)}/stop`);
-      return '';
+      return shown.state ? ended() : '';
     }),
   );
 
