@@ -5,8 +5,6 @@ import { t } from './i18n.js';
 const LIMIT = 200;
 /** Events that come so often that they would cover all others; shown when they are asked for. */
 const NOISY = new Set(['dashboard']);
-/** Among the newest messages a copy that came over the other transport is looked for. */
-const TWINS = 50;
 
 /** The list of everything that has arrived, newest first, over reloads of the page. */
 export class Feed {
@@ -44,9 +42,10 @@ export class Feed {
    */
   addMessage(transport, id, message) {
     const key = id ?? message.raw;
-    const twin = this.#items
-      .slice(-TWINS)
-      .find((item) => item.key === key && item.transports && !item.transports.includes(transport));
+    // Anywhere: after a reload one transport may replay all before the other begins.
+    const twin = this.#items.find(
+      (item) => item.key === key && item.transports && !item.transports.includes(transport),
+    );
     if (twin) {
       twin.transports.push(transport);
       twin.element.querySelector('.feed-tags').append(createTag(transport));
