@@ -379,6 +379,31 @@ fn an_end_comes_between_messages_acknowledged_before_and_after_it() {
     }
 }
 
+/// A worker that read the same entry again and again would serve nobody else.
+#[test]
+fn an_end_within_a_gap_or_a_skipped_range_comes_behind_it() {
+    for skips in [false, true] {
+        let (sender, drained) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let (node, shard) = new_node(Settings::default());
+            let mut session = connect(&shard, 1, None);
+            session.handle().0.close_after(CloseReason::Kicked, Some(at(1, 5)));
+            publish(&node, 1, to_user(1, "x"));
+            if skips {
+                node.log.push_skip(at(1, 2), at(1, 9));
+            }
+            publish(&node, 10, to_user(1, "later"));
+            shard.pass();
+            sender.send(drain(&mut session)).ok();
+        });
+        let drained = drained.recv_timeout(Duration::from_secs(10)).expect("it comes to an end");
+        let gap = (!skips).then(|| "g1.9".to_owned());
+        let expected: Vec<_> =
+            ["m1.1 x".to_owned()].into_iter().chain(gap).chain(["ckicked".into()]).collect();
+        assert_eq!(drained, expected, "skips: {skips}");
+    }
+}
+
 #[test]
 fn an_end_without_a_position_waits_until_the_node_has_caught_up() {
     let (node, shard) = new_node(Settings::default());
