@@ -5,7 +5,7 @@
 
 use std::{fmt::Write, time::Duration};
 
-use actix_web::{App, HttpResponse, Responder, body::MessageBody, dev::Service, web};
+use actix_web::{App, HttpResponse, Responder, web};
 use futures_util::{StreamExt, future::join, stream};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use realtime_tests::{Running, Server, ServerKind, start_server, within};
@@ -27,16 +27,7 @@ fn app() -> App<
     App::new()
         .app_data(web::PayloadConfig::new(1 << 20))
         // What our server does on its own.
-        .wrap_fn(|request, service| {
-            let (version, upgrades) = (request.version(), request.head().upgrade());
-            let response = service.call(request);
-            async move {
-                let mut response = response.await?;
-                let size = response.response().body().size();
-                realtime_server::conform(version, upgrades, size, response.response_mut().head_mut());
-                Ok(response)
-            }
-        })
+        .wrap_fn(realtime_server::conform)
         .route("/plain", web::get().to(async || "plain"))
         .route("/plain", web::head().to(async || "plain"))
         .route("/empty", web::get().to(async || HttpResponse::NoContent()))
@@ -316,12 +307,14 @@ async fn requests_cut_anywhere_and_all_at_once_have_the_same_answers_as_one_afte
     println!("{count} conversations");
 }
 
-/// Returns whether `their` only adds the refusal of bytes behind a request that asked for the connection's end. They
-/// may be read or not (RFC 9112, section 9.6).
+/// Returns whether `their` only adds the refusal of bytes behind a request that ended the connection: one that asked for
+/// it, or one of HTTP/1.0 that did not ask to keep it. They may be read or not (RFC 9112, section 9.6).
 fn is_only_more_after_the_end(our: &str, their: &str) -> bool {
-    let last = our.rsplit("HTTP/1.1 ").next().unwrap_or_default();
-    last.contains("connection: close")
-        && their.strip_prefix(our).is_some_and(|rest| rest.starts_with("HTTP/1.1 400 "))
+    let last = our.rsplit("HTTP/1.").next().unwrap_or_default();
+    let ends = last.contains("connection: close")
+        || (last.starts_with('0') && !last.contains("connection: keep-alive"));
+    let refusals = ["HTTP/1.0 400 ", "HTTP/1.1 400 "];
+    ends && their.strip_prefix(our).is_some_and(|rest| refusals.iter().any(|start| rest.starts_with(start)))
 }
 
 /// Text without its long runs of one letter.
