@@ -2,10 +2,10 @@
 
 use actix_web::{FromRequest, HttpRequest, dev::Payload, web::Data};
 use futures_util::future::LocalBoxFuture;
-use realtime_core::{Transport, UserId, auth::Handshake};
+use realtime_core::{UserId, auth::Handshake};
 use serde::Serialize;
 
-use crate::{api_error::ApiError, state::State};
+use crate::{api_error::ApiError, client::HTTP, state::State};
 
 /// The signed-in user of a request; extracting it fails with 401, or the status of `auth.errorStatus`.
 #[derive(Debug, Clone, Serialize)]
@@ -22,10 +22,8 @@ impl FromRequest for Caller {
         let request = request.clone();
         Box::pin(async move {
             let state = request.app_data::<Data<State>>().expect("the server sets the state of every app");
-            let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-            let peer = request.peer_addr();
-            let handshake = Handshake::new(Transport::new("http"), request.query_string(), headers, peer)
-                .behind(&state.config.server.trusted_proxies);
+            let handshake = realtime_server::handshake(HTTP, &request);
+            let handshake = handshake.behind(&state.config.server.trusted_proxies);
             let login = login(state, &handshake).await;
             login.map_err(|fault| fault.of_login(state.config.auth.error_status))
         })

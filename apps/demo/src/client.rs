@@ -3,10 +3,10 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use actix_web::HttpRequest;
-use realtime_core::{
-    Transport,
-    auth::{Handshake, TrustedProxies},
-};
+use realtime_core::{Transport, auth::TrustedProxies};
+
+/// What requests that are no connections come by.
+pub(crate) const HTTP: Transport = Transport::new("http");
 
 /// The client's address, behind proxies that the configuration trusts; `None` without one. Of an IPv6 address it is the
 /// network of 64 bits, since a client has all addresses of one.
@@ -23,9 +23,7 @@ impl Client {
 
     /// The client of a request.
     pub(crate) fn of(request: &HttpRequest, proxies: &TrustedProxies) -> Self {
-        let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-        let handshake = Handshake::new(Transport::new("http"), "", headers, request.peer_addr());
-        Self::new(handshake.behind(proxies).client_ip())
+        Self::new(realtime_server::handshake(HTTP, request).behind(proxies).client_ip())
     }
 }
 

@@ -4,8 +4,7 @@ use std::{future::pending, net::SocketAddr, pin::pin, sync::Arc, time::Duration}
 
 use actix_web::{
     App,
-    body::MessageBody,
-    dev::{Server, ServerHandle, Service, ServiceRequest, ServiceResponse},
+    dev::{Server, ServerHandle},
     web::{Data, ServiceConfig},
 };
 use anyhow::{Context, bail};
@@ -131,7 +130,7 @@ fn serve(state: &Data<State>) -> anyhow::Result<(Server, Option<SocketAddr>)> {
             start!(realtime_server::HttpServer::new(app).max_stall(max_stall).max_expected_body(most))
         }
         ServerKind::Actix => start!(
-            actix_web::HttpServer::new(move || app().wrap_fn(conform))
+            actix_web::HttpServer::new(move || app().wrap_fn(realtime_server::conform))
                 .on_connect(realtime_server::socket_options(max_stall))
                 // A client that left is noticed at once, not at the next write that fails.
                 .h1_allow_half_closed(false)
@@ -139,24 +138,6 @@ fn serve(state: &Data<State>) -> anyhow::Result<(Server, Option<SocketAddr>)> {
                 .client_disconnect_timeout(Duration::ZERO)
         ),
     })
-}
-
-/// Middleware of actix-web's server for what realtime's does on its own.
-fn conform<S>(
-    request: ServiceRequest,
-    service: &S,
-) -> impl Future<Output = Result<ServiceResponse, actix_web::Error>> + use<S>
-where
-    S: Service<ServiceRequest, Response = ServiceResponse, Error = actix_web::Error>,
-{
-    let (version, upgrades) = (request.version(), request.head().upgrade());
-    let response = service.call(request);
-    async move {
-        let mut response = response.await?;
-        let size = response.response().body().size();
-        realtime_server::conform(version, upgrades, size, response.response_mut().head_mut());
-        Ok(response)
-    }
 }
 
 /// Drains the hub at the first signal, and then stops the server. `draining` is set when it begins.

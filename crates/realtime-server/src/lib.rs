@@ -44,6 +44,7 @@ mod counts;
 mod cursor;
 mod expect;
 mod gate;
+mod handshake;
 mod io;
 #[cfg(target_os = "linux")]
 mod lane;
@@ -60,6 +61,7 @@ pub use body::ConnectionBody;
 pub use conform::conform;
 pub use connection::{Aborted, Connection, Step};
 pub use cursor::{CURSOR_HEADER, CursorHeader, WithCursor, cursor_header};
+pub use handshake::handshake;
 #[cfg(target_os = "linux")]
 pub use lane::Socket;
 pub use options::socket_options;

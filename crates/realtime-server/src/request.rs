@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures_core::{Stream, future::LocalBoxFuture};
 use pin_project_lite::pin_project;
 
-use crate::{conform::conform, gate::Announced, io::Shared};
+use crate::{conform::correct, gate::Announced, io::Shared};
 
 /// Factory of [`Watch`].
 pub(crate) struct WatchFactory<F, B>(F, PhantomData<B>);
@@ -148,7 +148,7 @@ where
             Ok(response) => {
                 let mut response: Response<B> = response.into();
                 let size = response.body().size();
-                conform(*this.version, *this.upgrades, size, response.head_mut());
+                correct(*this.version, *this.upgrades, size, response.head_mut());
                 let connection = this.connection.take();
                 if let Some(connection) = &connection {
                     let upgrades = response.status() == StatusCode::SWITCHING_PROTOCOLS;

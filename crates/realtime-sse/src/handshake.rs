@@ -1,53 +1,12 @@
 //! [`handshake`]: a request as an authenticator sees it.
 
-use actix_web::{FromRequest, HttpMessage, HttpRequest, dev::Payload, web};
-use realtime_core::auth::{Extensions, Handshake};
+use actix_web::HttpRequest;
+use realtime_core::auth::Handshake;
 
 use crate::TRANSPORT;
 
 /// A request as an [`Authenticator`](realtime_core::Authenticator) sees it. [`routes`](crate::routes) make it of every
 /// request; handlers of an application's own can, too.
 pub fn handshake(request: &HttpRequest) -> Handshake {
-    let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-    let handshake = Handshake::new(TRANSPORT, request.query_string(), headers, request.peer_addr());
-    let handshake = match request.extensions().get::<Extensions>() {
-        Some(extensions) => handshake.with_extensions(extensions.clone()),
-        None => handshake,
-    };
-    if request.match_info().is_empty() {
-        return handshake;
-    }
-    let values = web::Path::<Vec<String>>::from_request(request, &mut Payload::None).into_inner();
-    // Decoded; what is not UTF-8 becomes U+FFFD, as in headers.
-    let values = values.expect("a list of texts is read from every path");
-    let names = request.match_info().iter().map(|(name, _)| name);
-    handshake.with_params(names.zip(values.iter().map(String::as_str)))
-}
-
-#[cfg(test)]
-mod tests {
-    use actix_web::{App, HttpResponse, test};
-
-    use super::*;
-
-    #[actix_web::test]
-    async fn path_parameters_are_decoded_and_never_absent() {
-        let app = App::new().route(
-            "/{tenant}/{room}",
-            web::get().to(async |request: HttpRequest| {
-                let handshake = handshake(&request);
-                let param = |name| handshake.param(name).map(str::to_owned);
-                HttpResponse::Ok().json([param("tenant"), param("room"), param("other")])
-            }),
-        );
-        let app = test::init_service(app).await;
-        for (path, expected) in [
-            ("/a%20b/c%2Fd", [Some("a b"), Some("c/d"), None]),
-            ("/a%FFb/%", [Some("a\u{fffd}b"), Some("%"), None]),
-        ] {
-            let request = test::TestRequest::get().uri(path).to_request();
-            let answer: [Option<String>; 3] = test::call_and_read_body_json(&app, request).await;
-            assert_eq!(answer.each_ref().map(Option::as_deref), expected, "{path}");
-        }
-    }
+    realtime_server::handshake(TRANSPORT, request)
 }
