@@ -1,6 +1,6 @@
 //! `/api`: publishing and presence for backends, with the key.
 
-use std::{num::NonZeroU64, time::Duration};
+use std::time::Duration;
 
 use actix_web::{
     FromRequest, HttpRequest,
@@ -65,7 +65,7 @@ struct Publish {
     /// The id of a session that is left out.
     except_session: Option<SessionId>,
     /// Milliseconds after which the message is not sent any more.
-    ttl: Option<NonZeroU64>,
+    ttl: Option<u64>,
     /// A newer message with the same key and recipients replaces this one.
     collapse_key: Option<String>,
     /// Keeps it for newcomers of its topic.
@@ -155,7 +155,10 @@ async fn publish(
         envelope = envelope.with_id(id);
     }
     if let Some(ttl) = ttl {
-        envelope = envelope.with_ttl(Duration::from_millis(ttl.get()));
+        if ttl == 0 {
+            return Err(ApiError::bad_request("ttl: must be at least 1"));
+        }
+        envelope = envelope.with_ttl(Duration::from_millis(ttl));
     }
     let key = collapse_key.map(|key| CollapseKey::new(&key)).transpose();
     if let Some(key) = key.map_err(|error| ApiError::bad_request(format_args!("collapseKey: {error}")))? {

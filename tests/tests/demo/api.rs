@@ -207,7 +207,7 @@ async fn a_publish_has_a_ttl_a_collapse_key_and_is_retained() {
     assert_eq!(stream.data().await, "of no key", "the other one was cleared");
     for (field, value, problem) in [
         ("collapseKey", json!("a b"), "collapseKey: a collapse key has 1 to 64"),
-        ("ttl", json!(0), "ttl: invalid value: integer `0`"),
+        ("ttl", json!(0), "ttl: must be at least 1"),
         ("ttl", json!(-1), "ttl: invalid value: integer `-1`"),
         ("topics", json!(["prices", "others"]), "a retained message needs exactly one topic"),
         ("topics", json!(["user:1"]), "a retained message needs exactly one topic"),
