@@ -8,6 +8,7 @@ mod authenticator;
 mod extensions;
 #[cfg(feature = "jwt")]
 mod jwt;
+mod login_source;
 mod proxies;
 mod topic_pattern;
 mod topics;
@@ -17,6 +18,7 @@ pub use self::jwt::{Claims, EmptySecret, JwtAlgorithm, JwtAuthenticator, Unknown
 pub use self::{
     authenticator::{AuthError, Authenticator, ClientIdPolicy, Credential, Handshake, Principal, TokenHash},
     extensions::Extensions,
+    login_source::LoginSource,
     proxies::{TrustedProxies, TrustedProxiesError},
     topic_pattern::TopicPattern,
     topics::{RefusedTopic, TopicDecision, TopicPolicy, TopicRefusal},

@@ -13,7 +13,9 @@ use std::{
 use futures_core::future::BoxFuture;
 use sha2::{Digest, Sha256};
 
-use super::{extensions::Extensions, proxies::TrustedProxies, topic_pattern::TopicPattern};
+use super::{
+    extensions::Extensions, login_source::LoginSource, proxies::TrustedProxies, topic_pattern::TopicPattern,
+};
 use crate::{Topic, Transport, UserId};
 
 /// Identifies the user of a connection before the connection is upgraded or streamed.
@@ -206,6 +208,8 @@ pub struct Handshake {
     client: Option<IpAddr>,
     extensions: Extensions,
     renewal: Option<Box<Renewal>>,
+    /// Name of the cookie that may carry the token.
+    login_cookie: Option<Arc<str>>,
 }
 
 /// A token that is to renew the login of a live session.
@@ -277,7 +281,17 @@ impl Handshake {
         let client = peer.map(|peer| peer.ip().to_canonical());
         let params = Pairs::default();
         let extensions = Extensions::new();
-        Self { transport, query: pairs, headers, params, peer, client, extensions, renewal: None }
+        Self {
+            transport,
+            query: pairs,
+            headers,
+            params,
+            peer,
+            client,
+            extensions,
+            renewal: None,
+            login_cookie: None,
+        }
     }
 
     /// Creates a handshake for a token that a client sends over its open connection, to renew the login of its session.
@@ -311,6 +325,16 @@ impl Handshake {
     #[must_use]
     pub fn with_extensions(mut self, extensions: Extensions) -> Self {
         self.extensions = extensions;
+        self
+    }
+
+    /// Takes the token from the cookie of that name where the request has none elsewhere. `None`: no cookie is a login.
+    ///
+    /// Browsers add cookies to the requests of any page. Where [`Self::login_source`] is
+    /// [ambient](LoginSource::is_ambient), requests of foreign origins have to be refused.
+    #[must_use]
+    pub fn with_login_cookie(mut self, name: Option<&Arc<str>>) -> Self {
+        self.login_cookie = name.cloned();
         self
     }
 
@@ -371,14 +395,26 @@ impl Handshake {
     }
 
     /// The raw `Authorization` value. A non-empty query parameter takes precedence over the header, as in Sa-Token.
-    /// Without either, it is the token that a page offers as a subprotocol: see [`Self::BEARER_PROTOCOL`].
+    /// Without either, it is the token that a page offers as a subprotocol ([`Self::BEARER_PROTOCOL`]), and else that of
+    /// the [login cookie](Self::with_login_cookie).
     pub fn authorization(&self) -> Option<&str> {
+        Some(self.login()?.1)
+    }
+
+    /// Place that [`Self::authorization`] was taken from; `None` without one.
+    pub fn login_source(&self) -> Option<LoginSource> {
+        Some(self.login()?.0)
+    }
+
+    fn login(&self) -> Option<(LoginSource, &str)> {
         if let Some(renewal) = &self.renewal {
-            return Some(&renewal.token);
+            return Some((LoginSource::Message, &renewal.token));
         }
-        let given = [self.query(Self::AUTHORIZATION), self.header(Self::AUTHORIZATION)];
-        let mut given = given.into_iter().flatten();
-        given.find(|value| !value.is_empty()).or_else(|| self.offered_token())
+        let cookie = || self.cookie(self.login_cookie.as_deref()?);
+        given(LoginSource::Query, self.query(Self::AUTHORIZATION))
+            .or_else(|| given(LoginSource::Header, self.header(Self::AUTHORIZATION)))
+            .or_else(|| given(LoginSource::Subprotocol, self.offered_token()))
+            .or_else(|| given(LoginSource::Cookie, cookie()))
     }
 
     fn offered_token(&self) -> Option<&str> {
@@ -455,6 +491,10 @@ impl fmt::Debug for Handshake {
             .field("peer", &self.peer)
             .finish_non_exhaustive()
     }
+}
+
+fn given(source: LoginSource, value: Option<&str>) -> Option<(LoginSource, &str)> {
+    Some((source, value.filter(|value| !value.is_empty())?))
 }
 
 /// A token without a leading `Bearer `.
@@ -557,6 +597,34 @@ mod tests {
             assert_eq!(several.cookie(name), value, "{name}");
         }
         assert_eq!(handshake("", &[]).cookie("a"), None);
+    }
+
+    #[test]
+    fn a_cookie_is_a_login_only_where_it_is_named_and_nothing_else_is_given() {
+        let name: Arc<str> = "sid".into();
+        let cookie = ("Cookie", "theme=dark; sid=C");
+        for (query, headers, source, token) in [
+            ("", &[cookie][..], Some(LoginSource::Cookie), Some("C")),
+            ("", &[("Cookie", "sid=\"C\"")], Some(LoginSource::Cookie), Some("C")),
+            ("Authorization=", &[cookie, ("Authorization", "")], Some(LoginSource::Cookie), Some("C")),
+            ("Authorization=Q", &[cookie], Some(LoginSource::Query), Some("Q")),
+            ("", &[cookie, ("Authorization", "Bearer H")], Some(LoginSource::Header), Some("H")),
+            (
+                "",
+                &[cookie, ("Sec-WebSocket-Protocol", "realtime.v1, bearer.P")],
+                Some(LoginSource::Subprotocol),
+                Some("P"),
+            ),
+            ("", &[("Cookie", "sid=; xsid=C; SID=C")], None, None),
+        ] {
+            let named = handshake(query, headers).with_login_cookie(Some(&name));
+            assert_eq!((named.login_source(), named.token()), (source, token), "{query} {headers:?}");
+            assert_eq!(named.login_source().is_some_and(LoginSource::is_ambient), token == Some("C"));
+        }
+        assert_eq!(handshake("", &[cookie]).token(), None, "off by default");
+        let principal = Arc::new(Principal::new(7.into(), "t"));
+        let renewal = Handshake::renewal(Transport::new("sse"), "N", principal);
+        assert_eq!(renewal.login_source(), Some(LoginSource::Message));
     }
 
     #[test]
