@@ -5,10 +5,11 @@ use std::time::Duration;
 use actix_web::{
     FromRequest, HttpRequest,
     dev::Payload,
-    web::{self, Data, Json, Path, Query, ServiceConfig},
+    web::{self, Data, Json, Path, ServiceConfig},
 };
 use realtime_core::{
     CollapseKey, Envelope, EnvelopeId, EventName, Message, Scope, SessionId, Topic, UserId,
+    auth::only,
     control::{CommandResult, Confirmation, NodeDelivery},
     presence::{OnlineSession, OnlineUser},
 };
@@ -19,6 +20,7 @@ use crate::{
     api_error::ApiError,
     body::{Body, OptionalBody},
     client::Client,
+    params::Params,
     state::State,
 };
 
@@ -38,13 +40,15 @@ impl FromRequest for ApiKey {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let state = request.app_data::<Data<State>>().expect("the server sets the state of every app");
-        let given = request.headers().get("X-API-Key").map(|key| key.as_bytes());
-        std::future::ready(match given {
-            Some(given) if given.ct_eq(state.api_key.as_bytes()).into() => Ok(Self),
-            Some(_) => {
+        let given = request.headers().get_all("X-API-Key");
+        let given = given.map(|key| str::from_utf8(key.as_bytes()).unwrap_or("\u{fffd}"));
+        std::future::ready(match only("header X-API-Key", given) {
+            Ok(Some(given)) if given.as_bytes().ct_eq(state.api_key.as_bytes()).into() => Ok(Self),
+            Ok(Some(_)) => {
                 Err(state.throttles.wrong_key(&Client::of(request, &state.config.server.trusted_proxies)))
             }
-            None => Err(ApiError::unauthorized("header X-API-Key is missing")),
+            Ok(None) => Err(ApiError::unauthorized("header X-API-Key is missing")),
+            Err(error) => Err(ApiError::unauthorized(error)),
         })
     }
 }
@@ -210,9 +214,9 @@ struct OnlineAnswer {
 async fn online(
     _: ApiKey,
     state: Data<State>,
-    query: Query<PageQuery>,
+    query: Params<PageQuery>,
 ) -> Result<Json<OnlineAnswer>, ApiError> {
-    let PageQuery { page, size } = query.into_inner();
+    let PageQuery { page, size } = query.values;
     if page == 0 {
         return Err(ApiError::bad_request("page: counts from 1"));
     }
@@ -270,11 +274,17 @@ async fn kick(
     _: ApiKey,
     state: Data<State>,
     user: Path<String>,
-    query: Query<KickQuery>,
+    query: Params<KickQuery>,
     body: OptionalBody<KickMessage>,
 ) -> Result<Json<KickAnswer>, ApiError> {
     let user = parse_user(&user)?;
-    let CommandResult { closed, unconfirmed, .. } = match (&query.session_id, body.0) {
+    if query.has_empty {
+        // A caller that has lost the id must not end all sessions.
+        return Err(ApiError::bad_request(
+            "sessionId: is empty; without it all sessions of the user are ended",
+        ));
+    }
+    let CommandResult { closed, unconfirmed, .. } = match (&query.values.session_id, body.0) {
         (None, None) => state.hub.kick(&user).await?,
         (None, Some(KickMessage { message, event })) => {
             state.hub.kick_with(&user, Message::new(event, message)).await?

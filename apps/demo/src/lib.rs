@@ -23,6 +23,7 @@ pub mod log;
 mod login;
 mod online;
 mod page;
+mod params;
 mod passwords;
 mod scenes;
 mod server;

@@ -2,13 +2,12 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use actix_web::web::Query;
 use actix_web_lab::sse::{self, Sse};
 use futures_util::{Stream, StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
-use crate::{caller::Caller, event::Event};
+use crate::{caller::Caller, event::Event, params::Params};
 
 #[derive(Deserialize)]
 pub(crate) struct Prompt {
@@ -34,9 +33,9 @@ const QUOTED: usize = 120;
 /// One client, one stream, no hub: the semantic SSE types of actix-web-lab fit this best.
 pub(crate) async fn tell(
     _: Caller,
-    query: Query<Prompt>,
+    query: Params<Prompt>,
 ) -> Sse<impl Stream<Item = Result<sse::Event, Infallible>>> {
-    let tokens = stream::iter(tokens(&query.prompt)).then(|text| async move {
+    let tokens = stream::iter(tokens(&query.values.prompt)).then(|text| async move {
         sleep(PACE).await;
         sse::Data::new(Event::new("token", Token { text: &text }).json()).event("token")
     });

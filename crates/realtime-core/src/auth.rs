@@ -12,6 +12,7 @@ mod login_source;
 mod proxies;
 mod topic_pattern;
 mod topics;
+mod unclear;
 
 #[cfg(feature = "jwt")]
 pub use self::jwt::{Claims, EmptySecret, JwtAlgorithm, JwtAuthenticator, UnknownAlgorithm};
@@ -22,4 +23,5 @@ pub use self::{
     proxies::{TrustedProxies, TrustedProxiesError},
     topic_pattern::TopicPattern,
     topics::{RefusedTopic, TopicDecision, TopicPolicy, TopicRefusal},
+    unclear::{Unclear, only},
 };

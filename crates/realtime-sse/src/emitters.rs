@@ -135,14 +135,14 @@ impl SseEmitters {
         principal: Principal,
     ) -> Result<SseStream, EmitterError> {
         let hub = self.hub()?;
-        let topics = match handshake.topics() {
+        let topics = match handshake.topics()? {
             Some(names) => Some(hub.decide_topics(&principal, &principal.topics, names).await),
             None => None,
         };
         let granted = topics.as_ref().map(|topics| topics.granted.clone()).unwrap_or_default();
         let asked = Asked {
-            fresh: handshake.fresh_topics(&principal),
-            greeting: Greeting::of(handshake, topics, hub.settings().heartbeat.interval),
+            fresh: handshake.fresh_topics(&principal)?,
+            greeting: Greeting::of(handshake, topics, hub.settings().heartbeat.interval)?,
             topics: granted,
         };
         self.open_on(Takeover::claim(request), principal, handshake.cursor(), asked)

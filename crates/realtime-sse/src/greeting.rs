@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use realtime_core::{
     EventName, Session, Topic,
-    auth::{Handshake, RefusedTopic, TopicDecision},
+    auth::{Handshake, RefusedTopic, TopicDecision, Unclear},
     wire::Begin,
 };
 use serde::Serialize;
@@ -48,10 +48,10 @@ impl Greeting {
         handshake: &Handshake,
         topics: Option<TopicDecision>,
         ping_interval: Duration,
-    ) -> Option<Self> {
-        let hello = handshake.query("hello") == Some("1");
+    ) -> Result<Option<Self>, Unclear> {
+        let hello = handshake.query_only("hello")? == Some("1");
         let refuses = topics.as_ref().is_some_and(|topics| !topics.refused.is_empty());
-        (hello || refuses).then_some(Self { hello, topics, ping_interval })
+        Ok((hello || refuses).then_some(Self { hello, topics, ping_interval }))
     }
 
     /// The block that tells it.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use actix_web::{HttpResponse, ResponseError, http::StatusCode};
 use realtime_core::{
+    auth::Unclear,
     error::ConnectError,
     facade::FacadeError,
     ruoyi::{ErrorStatus, Reply},
@@ -28,6 +29,9 @@ pub enum EmitterError {
     /// The hub refused the connection.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// A parameter of the request has no single value.
+    #[error(transparent)]
+    Request(#[from] Unclear),
 }
 
 impl ResponseError for EmitterError {
@@ -53,6 +57,7 @@ pub(crate) fn refuse(error: &EmitterError, retry: Duration, error_status: ErrorS
         EmitterError::Connect(reason) => answer(reason.status(), reason.status(), error),
         // As the routes of a disabled module, which do not exist.
         EmitterError::Facade(_) => answer(404, 404, error),
+        EmitterError::Request(_) => answer(400, 400, error),
     }
 }
 

@@ -110,7 +110,11 @@ async fn refresh(state: Rc<State>, request: HttpRequest) -> HttpResponse {
     let refuse = |code: u16, problem: &dyn std::fmt::Display| {
         answer(state.error_status.of(code), code, &problem.to_string())
     };
-    let Some(session) = handshake.query("session").and_then(|id| id.parse().ok()) else {
+    let session = match handshake.query_only("session") {
+        Ok(session) => session.and_then(|id| id.parse().ok()),
+        Err(error) => return refuse(400, &error),
+    };
+    let Some(session) = session else {
         return refuse(400, &"session: the id of the stream's session is missing");
     };
     let principal = match state.authenticator.authenticate(&handshake).await {

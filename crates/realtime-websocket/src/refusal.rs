@@ -7,7 +7,7 @@ use actix_web::{
     http::{StatusCode, header},
 };
 use realtime_core::{
-    auth::AuthError,
+    auth::{AuthError, Unclear},
     error::ConnectError,
     facade::FacadeError,
     ruoyi::{ErrorStatus, Reply},
@@ -42,6 +42,12 @@ impl UpgradeError {
             // As the routes of a disabled module, which do not exist.
             Self::Facade(_) => 404,
         }
+    }
+}
+
+impl From<Unclear> for UpgradeError {
+    fn from(error: Unclear) -> Self {
+        Self::Handshake(error.to_string())
     }
 }
 

@@ -91,8 +91,8 @@ impl Upgrade {
         let (mut topics, mut fresh) = (None, Vec::new());
         if [TOPICS, FRESH].iter().any(|name| request.query_string().contains(name)) {
             let handshake = handshake(request);
-            fresh = handshake.fresh_topics(&principal);
-            if let Some(names) = handshake.topics() {
+            fresh = handshake.fresh_topics(&principal)?;
+            if let Some(names) = handshake.topics()? {
                 topics = Some(endpoint.hub.decide_topics(&principal, &principal.topics, names).await);
             }
         }

@@ -14,6 +14,7 @@ mod message_options;
 mod nothing_left_behind;
 mod one_order;
 mod own_applications;
+mod parameters;
 mod pipelining;
 mod refreshed_logins;
 mod refused_logins;

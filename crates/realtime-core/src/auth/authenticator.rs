@@ -14,7 +14,11 @@ use futures_core::future::BoxFuture;
 use sha2::{Digest, Sha256};
 
 use super::{
-    extensions::Extensions, login_source::LoginSource, proxies::TrustedProxies, topic_pattern::TopicPattern,
+    extensions::Extensions,
+    login_source::LoginSource,
+    proxies::TrustedProxies,
+    topic_pattern::TopicPattern,
+    unclear::{Unclear, only},
 };
 use crate::{Topic, Transport, UserId};
 
@@ -183,6 +187,13 @@ impl AuthError {
         if let Self::Unavailable(reason) = self {
             warn_now_and_then(reason);
         }
+    }
+}
+
+/// A login that is given in two ways, or in a way that cannot be read, is none.
+impl From<Unclear> for AuthError {
+    fn from(error: Unclear) -> Self {
+        Self::Unauthorized(error.to_string())
     }
 }
 
@@ -371,12 +382,29 @@ impl Handshake {
         &self.extensions
     }
 
-    /// The first query parameter of that name, decoded.
+    /// The first query parameter of that name, decoded. [`Self::query_only`] does not choose among several.
     pub fn query(&self, name: &str) -> Option<&str> {
         self.query.iter().find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 
+    /// The query parameter of that name, decoded; an empty one is none.
+    ///
+    /// # Errors
+    /// [`Unclear`] if it is given with different values, or is not UTF-8: see [`only`].
+    pub fn query_only(&self, name: &str) -> Result<Option<&str>, Unclear> {
+        only(name, self.query.iter().filter(|(key, _)| *key == name).map(|(_, value)| value))
+    }
+
+    /// The header of that name, case-insensitive; an empty one is none.
+    ///
+    /// # Errors
+    /// As [`Self::query_only`].
+    pub fn header_only(&self, name: &str) -> Result<Option<&str>, Unclear> {
+        only(name, self.header_all(name))
+    }
+
     /// The first header of that name, case-insensitive. For `Cookie` it is all cookies, joined with `; `.
+    /// [`Self::header_only`] does not choose among several.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.header_all(name).next()
     }
@@ -389,37 +417,57 @@ impl Handshake {
 
     /// The value of the first cookie of that name as it was sent, without surrounding quotes.
     pub fn cookie(&self, name: &str) -> Option<&str> {
-        let pairs = self.header(COOKIE)?.split(';').filter_map(|pair| pair.split_once('='));
-        let value = pairs.map(|(key, value)| (key.trim(), value.trim())).find(|(key, _)| *key == name)?.1;
-        Some(value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value))
+        self.cookies(name).next()
     }
 
-    /// The raw `Authorization` value. A non-empty query parameter takes precedence over the header, as in Sa-Token.
-    /// Without either, it is the token that a page offers as a subprotocol ([`Self::BEARER_PROTOCOL`]), and else that of
-    /// the [login cookie](Self::with_login_cookie).
+    fn cookies(&self, name: &str) -> impl Iterator<Item = &str> {
+        let pairs =
+            self.header_all(COOKIE).flat_map(|all| all.split(';')).filter_map(|pair| pair.split_once('='));
+        let values = pairs.filter(move |(key, _)| key.trim() == name).map(|(_, value)| value.trim());
+        values.map(|value| value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value))
+    }
+
+    /// The raw `Authorization` value. A query parameter takes precedence over the header, as in Sa-Token. Without either,
+    /// it is the token that a page offers as a subprotocol ([`Self::BEARER_PROTOCOL`]), and else that of the [login
+    /// cookie](Self::with_login_cookie). `None` if it is [unclear](Self::require_token).
     pub fn authorization(&self) -> Option<&str> {
-        Some(self.login()?.1)
+        Some(self.login().ok()??.1)
     }
 
     /// Place that [`Self::authorization`] was taken from; `None` without one.
     pub fn login_source(&self) -> Option<LoginSource> {
-        Some(self.login()?.0)
+        Some(self.login().ok()??.0)
     }
 
-    fn login(&self) -> Option<(LoginSource, &str)> {
+    fn login(&self) -> Result<Option<(LoginSource, &str)>, Unclear> {
         if let Some(renewal) = &self.renewal {
-            return Some((LoginSource::Message, &renewal.token));
+            return Ok(Some((LoginSource::Message, &renewal.token)));
         }
-        let cookie = || self.cookie(self.login_cookie.as_deref()?);
-        given(LoginSource::Query, self.query(Self::AUTHORIZATION))
-            .or_else(|| given(LoginSource::Header, self.header(Self::AUTHORIZATION)))
-            .or_else(|| given(LoginSource::Subprotocol, self.offered_token()))
-            .or_else(|| given(LoginSource::Cookie, cookie()))
+        // All are read: an unclear one beside another is no request of an honest client.
+        let query = given(LoginSource::Query, self.query_only(Self::AUTHORIZATION)?);
+        let header = given(LoginSource::Header, self.header_only(Self::AUTHORIZATION)?);
+        let offered = given(LoginSource::Subprotocol, self.offered_token()?);
+        let cookie = match &self.login_cookie {
+            Some(name) => given(LoginSource::Cookie, only(name, self.cookies(name))?),
+            None => None,
+        };
+        Ok(query.or(header).or(offered).or(cookie))
     }
 
-    fn offered_token(&self) -> Option<&str> {
-        let mut offered = self.header_all("Sec-WebSocket-Protocol").flat_map(|list| list.split(','));
-        offered.find_map(|entry| entry.trim().strip_prefix(Self::BEARER_PROTOCOL))
+    /// A login's text, given as a query parameter or else as a header of that name.
+    ///
+    /// # Errors
+    /// As [`Self::query_only`].
+    pub fn credential(&self, name: &str) -> Result<Option<&str>, Unclear> {
+        // Both are read: an unclear header beside a parameter is no request of an honest client.
+        let (parameter, header) = (self.query_only(name)?, self.header_only(name)?);
+        Ok(parameter.or(header))
+    }
+
+    fn offered_token(&self) -> Result<Option<&str>, Unclear> {
+        let offered = self.header_all("Sec-WebSocket-Protocol").flat_map(|list| list.split(','));
+        let tokens = offered.filter_map(|entry| entry.trim().strip_prefix(Self::BEARER_PROTOCOL));
+        only("Sec-WebSocket-Protocol", tokens)
     }
 
     /// The token: [`Self::authorization`] without a leading `Bearer `.
@@ -427,18 +475,33 @@ impl Handshake {
         Some(bare(self.authorization()?)).filter(|token| !token.is_empty())
     }
 
+    /// The token of a request that needs one.
+    ///
+    /// # Errors
+    /// [`AuthError::Unauthorized`] if there is none, and if several are given or one that is not text.
+    pub fn require_token(&self) -> Result<&str, AuthError> {
+        let given = self.login()?.map(|(_, value)| bare(value)).filter(|token| !token.is_empty());
+        given.ok_or_else(|| AuthError::Unauthorized(format!("{} is missing", Self::AUTHORIZATION)))
+    }
+
     /// The topics that the client asks for: those in the query parameter `topics`, separated by commas. `None` without
     /// the parameter. A topic whose name contains a comma cannot be asked for in this way.
-    pub fn topics(&self) -> Option<impl Iterator<Item = &str>> {
+    ///
+    /// # Errors
+    /// As [`Self::query_only`].
+    pub fn topics(&self) -> Result<Option<impl Iterator<Item = &str>>, Unclear> {
         self.list("topics")
     }
 
     /// The topics of which the client has had nothing yet, in the query parameter `fresh`: some of [`Self::topics`], and
     /// `*` for those of the login and the user's own, as after a reload of a page. A session that is replayed everything
     /// since its client's cursor gets what is kept for newcomers of these topics only.
-    pub fn fresh_topics(&self, principal: &Principal) -> Vec<Topic> {
+    ///
+    /// # Errors
+    /// As [`Self::query_only`].
+    pub fn fresh_topics(&self, principal: &Principal) -> Result<Vec<Topic>, Unclear> {
         let mut topics = Vec::new();
-        for name in self.list("fresh").into_iter().flatten() {
+        for name in self.list("fresh")?.into_iter().flatten() {
             if name == "*" {
                 topics.extend(principal.topics.iter().cloned());
                 topics.push(Topic::user(&principal.user));
@@ -446,30 +509,31 @@ impl Handshake {
                 topics.extend(name.parse());
             }
         }
-        topics
+        Ok(topics)
     }
 
-    fn list(&self, name: &str) -> Option<impl Iterator<Item = &str>> {
-        let list = self.query(name)?;
-        Some(list.split(',').filter(move |_| !list.is_empty()))
+    fn list(&self, name: &str) -> Result<Option<impl Iterator<Item = &str>>, Unclear> {
+        Ok(self.query_only(name)?.map(|list| list.split(',')))
     }
 
-    /// Cursor of a reconnecting client: `Last-Event-ID`, else `lastEventId` or `cursor` in the query.
+    /// Cursor of a reconnecting client: `Last-Event-ID`, else `lastEventId` or `cursor` in the query. One that is
+    /// [unclear](Self::query_only) is a text that is no cursor, so that its session begins with a gap.
     pub fn cursor(&self) -> Option<&str> {
-        let places = [self.header("Last-Event-ID"), self.query("lastEventId"), self.query("cursor")];
-        places.into_iter().flatten().find(|cursor| !cursor.is_empty())
+        let places =
+            [self.header_only("Last-Event-ID"), self.query_only("lastEventId"), self.query_only("cursor")];
+        places.into_iter().find_map(|cursor| cursor.unwrap_or(Some(NO_CURSOR)))
     }
 
     /// Checks the client id of the request against the one in the token. At least one of the two places that may carry
     /// it (query, header) has to match. A token without a client id matches any.
     ///
     /// # Errors
-    /// [`AuthError::Unauthorized`] if client ids were given and none matches, or if none was given although `policy`
-    /// requires one.
+    /// [`AuthError::Unauthorized`] if client ids were given and none matches, if none was given although `policy`
+    /// requires one, or if one is [unclear](Self::query_only).
     pub fn check_client_id(&self, expected: Option<&str>, policy: ClientIdPolicy) -> Result<(), AuthError> {
         let unauthorized = |problem: &str| Err(AuthError::Unauthorized(problem.to_owned()));
-        let given = [self.header(Self::CLIENT_ID), self.query(Self::CLIENT_ID)];
-        let mut given = given.into_iter().flatten().filter(|id| !id.is_empty()).peekable();
+        let given = [self.header_only(Self::CLIENT_ID)?, self.query_only(Self::CLIENT_ID)?];
+        let mut given = given.into_iter().flatten().peekable();
         if given.peek().is_none() {
             return match policy {
                 ClientIdPolicy::Optional => Ok(()),
@@ -507,6 +571,9 @@ fn bare(value: &str) -> &str {
 }
 
 const COOKIE: &str = "cookie";
+
+/// Stands for a cursor that is unclear.
+const NO_CURSOR: &str = "?";
 
 /// Requirement to send a client id with a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -548,7 +615,7 @@ mod tests {
         let mut principal = Principal::new(7.into(), "t");
         principal.topics = vec![Topic::new("shop").unwrap()];
         let fresh = |query| {
-            let topics = handshake(query, &[]).fresh_topics(&principal);
+            let topics = handshake(query, &[]).fresh_topics(&principal).unwrap();
             topics.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(fresh("fresh=a,b%2Cc"), "a b c");
@@ -628,10 +695,39 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_two_headers_counts_and_all_are_available() {
+    fn of_two_tokens_none_counts_and_all_are_available() {
         let twice = handshake("", &[("authorization", "Bearer A"), ("Authorization", "Bearer B")]);
-        assert_eq!(twice.token(), Some("A"));
+        assert_eq!(twice.token(), None);
         assert_eq!(twice.header_all("AUTHORIZATION").collect::<Vec<_>>(), ["Bearer A", "Bearer B"]);
+        for (query, headers, reason) in [
+            ("Authorization=A&Authorization=B", &[][..], "Authorization: given more than once"),
+            ("Authorization=%FF", &[], "Authorization: not UTF-8"),
+            ("Authorization=A", &[("Authorization", "B"), ("Authorization", "C")], "Authorization: given"),
+            ("", &[("Sec-WebSocket-Protocol", "bearer.A, bearer.B")], "Sec-WebSocket-Protocol: given"),
+            ("Authorization=", &[("Authorization", "Bearer ")], "Authorization is missing"),
+        ] {
+            let error = handshake(query, headers).require_token().unwrap_err();
+            assert!(error.to_string().starts_with(reason), "{query} {headers:?}: {error}");
+        }
+        let same = handshake("Authorization=A&Authorization=A&Authorization=", &[]);
+        assert_eq!(same.require_token(), Ok("A"));
+    }
+
+    #[test]
+    fn unclear_client_ids_and_topics_are_errors_and_empty_ones_are_none() {
+        for query in
+            ["clientid=a&clientid=b", "clientid=%FF", "topics=a&topics=b", "topics=%FF", "fresh=a&fresh=b"]
+        {
+            let unclear = handshake(query, &[]);
+            let client_id = unclear.check_client_id(None, ClientIdPolicy::Optional);
+            let fresh = unclear.fresh_topics(&Principal::new(7.into(), "t"));
+            let errors = [client_id.is_err(), unclear.topics().is_err(), fresh.is_err()];
+            assert_eq!(errors.iter().filter(|is_error| **is_error).count(), 1, "{query}");
+        }
+        let empty = handshake("clientid=&topics=&fresh=&cursor=", &[("clientid", "")]);
+        assert_eq!(empty.check_client_id(Some("a"), ClientIdPolicy::Optional), Ok(()));
+        assert!(empty.topics().unwrap().is_none());
+        assert_eq!(empty.cursor(), None);
     }
 
     #[test]
@@ -654,6 +750,20 @@ mod tests {
         assert_eq!(handshake("cursor=1.1", &[("Last-Event-ID", "")]).cursor(), Some("1.1"));
         assert_eq!(handshake("cursor=1.1&lastEventId=2.2", &[]).cursor(), Some("2.2"));
         assert_eq!(handshake("lastEventId=2.2", &[("Last-Event-Id", "3.3")]).cursor(), Some("3.3"));
+    }
+
+    #[test]
+    fn an_unclear_cursor_is_one_that_cannot_be_read() {
+        let headers = [("Last-Event-ID", "1.1"), ("last-event-id", "1.2")];
+        for unclear in [
+            handshake("", &headers),
+            handshake("cursor=1.1", &headers),
+            handshake("lastEventId=1.1&lastEventId=1.2", &[]),
+            handshake("cursor=1.1&cursor=%FF", &[]),
+        ] {
+            assert!(unclear.cursor().unwrap().parse::<crate::Position>().is_err());
+        }
+        assert_eq!(handshake("cursor=1.1&cursor=1.1&cursor=", &[]).cursor(), Some("1.1"));
     }
 
     #[test]

@@ -239,10 +239,7 @@ fn check_header(header: &Header) -> Result<(), &'static str> {
 impl Authenticator for JwtAuthenticator {
     fn authenticate<'a>(&'a self, handshake: &'a Handshake) -> BoxFuture<'a, Result<Principal, AuthError>> {
         Box::pin(async move {
-            let token = handshake
-                .token()
-                .ok_or_else(|| AuthError::Unauthorized("Authorization is missing".into()))?;
-            let principal = self.verify(token)?;
+            let principal = self.verify(handshake.require_token()?)?;
             handshake.check_client_id(principal.client_id.as_deref(), self.client_id)?;
             Ok(principal)
         })

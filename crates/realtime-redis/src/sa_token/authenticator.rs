@@ -130,18 +130,16 @@ impl SaTokenShared {
 
     /// Finds the token as `StpLogic.getTokenValue` does: a parameter that is not empty hides the header, and either must start
     /// with exactly the prefix.
-    fn token<'a>(&self, handshake: &'a Handshake) -> Result<&'a str, LoginRejection> {
+    fn token<'a>(&self, handshake: &'a Handshake) -> Result<&'a str, AuthError> {
+        let missing = || LoginRejection::Missing(self.token_name.clone());
         if handshake.renews().is_some() {
-            return handshake.token().ok_or_else(|| LoginRejection::Missing(self.token_name.clone()));
+            return Ok(handshake.token().ok_or_else(missing)?);
         }
-        let given = |value: &&str| !value.is_empty();
-        let value = handshake.query(&self.token_name).filter(given);
-        let value = value.or_else(|| handshake.header(&self.token_name)).filter(given);
-        let value = value.ok_or_else(|| LoginRejection::Missing(self.token_name.clone()))?;
+        let value = handshake.credential(&self.token_name)?.ok_or_else(missing)?;
         let token = value
             .strip_prefix(self.token_prefix.as_str())
             .ok_or_else(|| LoginRejection::NoPrefix(self.token_prefix.trim_end().to_owned()))?;
-        Some(token).filter(given).ok_or_else(|| LoginRejection::Missing(self.token_name.clone()))
+        Ok(Some(token).filter(|token| !token.is_empty()).ok_or_else(missing)?)
     }
 }
 
