@@ -1,8 +1,11 @@
 //! [`Caller`]: the signed-in user behind a request.
 
-use actix_web::{FromRequest, HttpRequest, dev::Payload, web::Data};
+use actix_web::{FromRequest, HttpRequest, dev::Payload, http::StatusCode, web::Data};
 use futures_util::future::LocalBoxFuture;
-use realtime_core::{UserId, auth::Handshake};
+use realtime_core::{
+    UserId,
+    auth::{AllowedOrigins, Handshake, LoginSource},
+};
 use serde::Serialize;
 
 use crate::{api_error::ApiError, client::HTTP, state::State};
@@ -31,6 +34,12 @@ impl FromRequest for Caller {
 }
 
 async fn login(state: &State, handshake: &Handshake) -> Result<Caller, ApiError> {
+    // Browsers send cookies with requests of any page.
+    if handshake.login_source().is_some_and(LoginSource::is_ambient)
+        && !AllowedOrigins::same_origin().trusts_cookies(handshake)
+    {
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "a page of another origin may not use this login"));
+    }
     let principal = state.authenticator.authenticate(handshake).await?;
     if state.hub.is_refused(&principal) {
         return Err(ApiError::unauthorized("this login was ended by an administrator"));

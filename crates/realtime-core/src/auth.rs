@@ -2,13 +2,15 @@
 //!
 //! An [`Authenticator`] turns a [`Handshake`] into a [`Principal`]. `JwtAuthenticator` (feature `jwt`) verifies JSON
 //! Web Tokens; `realtime-redis` has an authenticator for Sa-Token. A [`TopicPolicy`] decides which topics clients may
-//! subscribe to.
+//! subscribe to, and [`AllowedOrigins`] which web pages may connect.
 
+mod allowed_origins;
 mod authenticator;
 mod extensions;
 #[cfg(feature = "jwt")]
 mod jwt;
 mod login_source;
+mod origin;
 mod proxies;
 mod topic_pattern;
 mod topics;
@@ -17,6 +19,7 @@ mod unclear;
 #[cfg(feature = "jwt")]
 pub use self::jwt::{Claims, EmptySecret, JwtAlgorithm, JwtAuthenticator, UnknownAlgorithm};
 pub use self::{
+    allowed_origins::{AllowedOrigins, OriginError, Page},
     authenticator::{AuthError, Authenticator, ClientIdPolicy, Credential, Handshake, Principal, TokenHash},
     extensions::Extensions,
     login_source::LoginSource,

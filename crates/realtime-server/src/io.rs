@@ -130,6 +130,14 @@ impl ServerIo {
 }
 
 impl Shared {
+    /// Returns whether the connection is over TLS. One that was taken over is not.
+    pub(crate) fn is_over_tls(&self) -> bool {
+        #[cfg(feature = "rustls-0_23")]
+        return matches!(self.0.borrow().stream, Some(Stream::Tls(_)));
+        #[cfg(not(feature = "rustls-0_23"))]
+        false
+    }
+
     pub(crate) fn new(stream: Stream, is_http2: bool, half_closes: bool, times: RequestTimes) -> Self {
         let gate = if is_http2 { Gate::open() } else { Gate::closed() };
         Self(Rc::new(RefCell::new(State {

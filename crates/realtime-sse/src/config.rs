@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use realtime_core::{auth::TrustedProxies, ruoyi::ErrorStatus};
+use realtime_core::{
+    auth::{AllowedOrigins, TrustedProxies},
+    ruoyi::ErrorStatus,
+};
 use realtime_server::check_path;
 use serde::{Deserialize, Deserializer, de::Error};
 
@@ -10,8 +13,8 @@ use crate::refusal::RETRY;
 
 /// Configuration of the endpoint.
 ///
-/// It deserializes from the section `sse` of a configuration file, with the keys `enabled`, `path` and `retry`; each has a
-/// default, an unknown one is an error, and so is a value that cannot work.
+/// It deserializes from the section `sse` of a configuration file, with the keys `enabled`, `path`, `retry` and
+/// `allowedOrigins`; each has a default, an unknown one is an error, and so is a value that cannot work.
 ///
 /// ```
 /// #[derive(serde::Deserialize)]
@@ -39,6 +42,9 @@ pub struct SseConfig {
     /// Time after which a client reconnects when its stream breaks. Default: 3 s. In a file at least 100 ms.
     #[serde(deserialize_with = "retry")]
     pub retry: Duration,
+    /// Origins of pages that may read streams besides the server's own, and may send cookies (CORS with credentials). `*`
+    /// lets every page read streams for which it has a token, without cookies. Default: none.
+    pub allowed_origins: AllowedOrigins,
     /// Status of the response to a refused login. Default: 401 or 403, and 204 for a login that was kicked. It is set in
     /// code, since both transports of an application share it.
     #[serde(skip)]
@@ -55,6 +61,7 @@ impl Default for SseConfig {
             enabled: true,
             path: "/resource/sse".to_owned(),
             retry: RETRY,
+            allowed_origins: AllowedOrigins::same_origin(),
             error_status: ErrorStatus::default(),
             trusted_proxies: TrustedProxies::default(),
         }
@@ -73,6 +80,13 @@ impl SseConfig {
     #[must_use]
     pub fn retry(mut self, retry: Duration) -> Self {
         self.retry = retry;
+        self
+    }
+
+    /// Sets [`Self::allowed_origins`].
+    #[must_use]
+    pub fn allowed_origins(mut self, origins: AllowedOrigins) -> Self {
+        self.allowed_origins = origins;
         self
     }
 
@@ -123,10 +137,11 @@ mod tests {
         for (json, problem) in [
             (r#"{"path": "sse"}"#, "`sse` does not start with `/`"),
             (r#"{"retry": "99ms"}"#, "must be at least 100ms"),
+            (r#"{"allowedOrigins": ["http://a/"]}"#, "`http://a/` is neither"),
             (r#"{"retry": "3"}"#, "time unit needed"),
             (
                 r#"{"errorStatus": 200}"#,
-                "unknown field `errorStatus`, expected one of `enabled`, `path`, `retry`",
+                "unknown field `errorStatus`, expected one of `enabled`, `path`, `retry`, `allowedOrigins`",
             ),
         ] {
             let error = read(json).unwrap_err().to_string();

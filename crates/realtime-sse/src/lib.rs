@@ -35,6 +35,8 @@
 //! anything else. Clients may choose topics, as far as their tokens and the hub's [`TopicPolicy`](auth::TopicPolicy) let
 //! them.
 //!
+//! Pages of other origins read nothing unless [`SseConfig::allowed_origins`] names them.
+//!
 //! # Guarantees
 //!
 //! On a bus with positions:
@@ -66,6 +68,7 @@
 
 mod config;
 mod connection;
+mod cors;
 mod emitters;
 mod format;
 mod greeting;
@@ -77,6 +80,7 @@ mod stream;
 pub use config::SseConfig;
 pub use emitters::SseEmitters;
 pub use handshake::handshake;
+pub use realtime_core::auth::{AllowedOrigins, OriginError};
 pub use realtime_core::{
     Authenticator, BoxFuture, ByteString, CloseCode, CloseReason, Cluster, Envelope, EnvelopeId, EventName,
     Hub, HubBuilder, MemoryBus, Message, Payload, Position, Principal, Scope, Session, SessionHandle,

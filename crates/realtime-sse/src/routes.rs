@@ -1,19 +1,22 @@
 //! [`routes`]: the stream and its close endpoint.
 
 use std::{
+    future::ready,
+    pin::Pin,
     rc::Rc,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use actix_web::{
-    HttpRequest, HttpResponse,
+    HttpRequest, HttpResponse, Resource,
+    http::Method,
     rt::time::timeout,
     web::{self, ServiceConfig},
 };
 use realtime_core::{
     Authenticator, Hub,
-    auth::{AuthError, TrustedProxies},
+    auth::{AllowedOrigins, AuthError, Handshake, TrustedProxies},
     error::ConnectError,
     ruoyi::{ErrorStatus, Reply},
     wire::Shard,
@@ -22,12 +25,16 @@ use serde::Serialize;
 
 use crate::{
     EmitterError, SseConfig, SseEmitters,
+    cors::Cors,
     handshake::handshake,
     refusal::{answer, reconnect_later, refuse},
 };
 
 /// Routes of the endpoint, `GET {path}`, `GET|POST {path}/close` and `POST {path}/refresh`, for `App::configure`; none when it is not
 /// [enabled](SseConfig::enabled).
+///
+/// Each also answers the `OPTIONS` of pages of [other origins](SseConfig::allowed_origins). A request with cookies of a page
+/// that is not among them is refused with 403.
 ///
 /// Build the hub outside of `HttpServer::new`: its closure runs once per worker.
 ///
@@ -47,17 +54,17 @@ pub fn routes(
             emitters: SseEmitters::new(hub).retry(config.retry),
             authenticator,
             retry: config.retry,
+            allowed_origins: config.allowed_origins,
             error_status: config.error_status,
             trusted_proxies: config.trusted_proxies,
         });
-        let close = web::resource(format!("{}/close", config.path))
+        let close = resource(&format!("{}/close", config.path), &state, "GET, POST")
             .get(with(&state, close))
             .post(with(&state, close));
-        let refresh = web::resource(format!("{}/refresh", config.path)).post(with(&state, refresh));
-        services
-            .service(web::resource(config.path).get(with(&state, connect)))
-            .service(close)
-            .service(refresh);
+        let refresh =
+            resource(&format!("{}/refresh", config.path), &state, "POST").post(with(&state, refresh));
+        let stream = resource(&config.path, &state, "GET").get(with(&state, connect));
+        services.service(stream).service(close).service(refresh);
     }
 }
 
@@ -68,6 +75,7 @@ struct State {
     emitters: SseEmitters,
     authenticator: Arc<dyn Authenticator>,
     retry: Duration,
+    allowed_origins: AllowedOrigins,
     error_status: ErrorStatus,
     trusted_proxies: TrustedProxies,
 }
@@ -75,8 +83,7 @@ struct State {
 /// Time that a request waits for the node to start.
 const START: Duration = Duration::from_secs(5);
 
-async fn connect(state: Rc<State>, request: HttpRequest) -> HttpResponse {
-    let handshake = handshake(&request).behind(&state.trusted_proxies);
+async fn connect(state: Rc<State>, request: HttpRequest, handshake: Handshake) -> HttpResponse {
     let principal = match state.authenticator.authenticate(&handshake).await {
         Ok(principal) => principal,
         Err(error) => return refuse_login(&error, &state),
@@ -96,8 +103,7 @@ async fn connect(state: Rc<State>, request: HttpRequest) -> HttpResponse {
 }
 
 /// Ends the streams of the request's token. An invalid token has no streams, and is not an error.
-async fn close(state: Rc<State>, request: HttpRequest) -> HttpResponse {
-    let handshake = handshake(&request).behind(&state.trusted_proxies);
+async fn close(state: Rc<State>, _: HttpRequest, handshake: Handshake) -> HttpResponse {
     if let Ok(principal) = state.authenticator.authenticate(&handshake).await {
         state.emitters.end(&principal.user, principal.token);
     }
@@ -105,8 +111,7 @@ async fn close(state: Rc<State>, request: HttpRequest) -> HttpResponse {
 }
 
 /// Renews the login of a stream with the token of the request.
-async fn refresh(state: Rc<State>, request: HttpRequest) -> HttpResponse {
-    let handshake = handshake(&request).behind(&state.trusted_proxies);
+async fn refresh(state: Rc<State>, _: HttpRequest, handshake: Handshake) -> HttpResponse {
     let refuse = |code: u16, problem: &dyn std::fmt::Display| {
         answer(state.error_status.of(code), code, &problem.to_string())
     };
@@ -153,14 +158,37 @@ fn refuse_login(error: &AuthError, state: &State) -> HttpResponse {
     }
 }
 
-/// Handler with the worker's state as its first argument, so that the app's data stays the application's.
-fn with<Fut>(
-    state: &Rc<State>,
-    handler: fn(Rc<State>, HttpRequest) -> Fut,
-) -> impl Fn(HttpRequest) -> Fut + Clone + use<Fut> {
-    let state = Rc::clone(state);
-    move |request| handler(Rc::clone(&state), request)
+/// A resource that answers the preflight requests of browsers, for these methods.
+fn resource(path: &str, state: &Rc<State>, methods: &'static str) -> Resource {
+    let preflight = move |state: Rc<State>, _: HttpRequest, handshake: Handshake| {
+        ready(Cors::preflight(&state.allowed_origins, &handshake, methods))
+    };
+    web::resource(path).route(web::method(Method::OPTIONS).to(with(state, preflight)))
 }
+
+/// Handler with the worker's state as its first argument, so that the app's data stays the application's. Its response says
+/// what pages of other origins may do with it.
+fn with<F, Fut>(state: &Rc<State>, handler: F) -> impl Fn(HttpRequest) -> Answering + Clone + use<F, Fut>
+where
+    F: Fn(Rc<State>, HttpRequest, Handshake) -> Fut + Copy + 'static,
+    Fut: Future<Output = HttpResponse> + 'static,
+{
+    let state = Rc::clone(state);
+    move |request: HttpRequest| {
+        let state = Rc::clone(&state);
+        Box::pin(async move {
+            let handshake = handshake(&request).behind(&state.trusted_proxies);
+            let (cors, mut response) = match Cors::of(&state.allowed_origins, &handshake) {
+                Ok(cors) => (cors, handler(state, request, handshake).await),
+                Err(refusal) => (Cors::None, refusal),
+            };
+            cors.apply(response.headers_mut());
+            response
+        })
+    }
+}
+
+type Answering = Pin<Box<dyn Future<Output = HttpResponse>>>;
 
 #[cfg(test)]
 mod tests {

@@ -2,11 +2,14 @@
 
 use std::{fmt, sync::Arc};
 
-use realtime_core::{auth::TrustedProxies, ruoyi::ErrorStatus};
+use realtime_core::{
+    auth::{AllowedOrigins, TrustedProxies},
+    ruoyi::ErrorStatus,
+};
 use realtime_server::check_path;
 use serde::{Deserialize, Deserializer, de::Error};
 
-use crate::{AllowedOrigins, Echo, InboundHandler};
+use crate::{Echo, InboundHandler};
 
 /// Configuration of the endpoint.
 ///

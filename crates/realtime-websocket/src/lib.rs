@@ -72,7 +72,6 @@ mod endpoint;
 mod frame;
 mod handshake;
 mod inbound;
-mod origin;
 mod protocol;
 mod rate;
 mod reader;
@@ -85,8 +84,8 @@ mod upgrade;
 pub use config::WebSocketConfig;
 pub use handshake::handshake;
 pub use inbound::{Echo, InboundHandler};
-pub use origin::{AllowedOrigins, OriginError};
 pub use protocol::{RAW_SUBPROTOCOL, SUBPROTOCOL};
+pub use realtime_core::auth::{AllowedOrigins, OriginError};
 pub use realtime_core::{
     Authenticator, BoxFuture, ByteString, CloseCode, CloseReason, Cluster, Envelope, EnvelopeId, EventName,
     Hub, HubBuilder, MemoryBus, Message, Payload, Position, Principal, Scope, Session, SessionHandle,

@@ -9,12 +9,14 @@ use actix_web::{
     HttpRequest, HttpResponse,
     web::{self, ServiceConfig},
 };
-use realtime_core::{Authenticator, Hub, auth::TrustedProxies, ruoyi::ErrorStatus, wire::Shard};
-
-use crate::{
-    AllowedOrigins, WebSocketConfig, endpoint::Endpoint, handshake::handshake, refusal::Refusal,
-    upgrade::Upgrade,
+use realtime_core::{
+    Authenticator, Hub,
+    auth::{AllowedOrigins, LoginSource, Page, TrustedProxies},
+    ruoyi::ErrorStatus,
+    wire::Shard,
 };
+
+use crate::{WebSocketConfig, endpoint::Endpoint, handshake::handshake, refusal::Refusal, upgrade::Upgrade};
 
 /// Routes of the endpoint, `GET {path}`, for `App::configure`; none when it is not
 /// [enabled](WebSocketConfig::enabled).
@@ -82,10 +84,12 @@ async fn connect(
 ) -> Result<HttpResponse, Refusal> {
     let upgrade = Upgrade::of(request)?;
     let handshake = handshake(request).behind(&state.trusted_proxies);
-    let host = handshake.header("Host");
-    // Browsers send one. If there are several, all have to be allowed.
-    let refused =
-        handshake.header_all("Origin").find(|origin| !state.allowed_origins.allow(Some(origin), host));
+    let by_cookie = handshake.login_source().is_some_and(LoginSource::is_ambient);
+    let refused = match state.allowed_origins.page(&handshake) {
+        Page::Foreign(origin) => Some(origin.unwrap_or_default()),
+        Page::Any(origin) if by_cookie => Some(origin),
+        _ => None,
+    };
     if let Some(origin) = refused {
         tracing::warn!(
             origin,

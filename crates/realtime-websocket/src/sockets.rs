@@ -57,7 +57,7 @@ impl WebSockets {
     /// handlers of an application's own instead of [`routes`](crate::routes).
     ///
     /// A page of any origin can send the request with its visitor's cookies: check the `Origin` header with
-    /// [`AllowedOrigins`](crate::AllowedOrigins) before a login by cookie is accepted.
+    /// [`AllowedOrigins`](crate::auth::AllowedOrigins) before a login by cookie is accepted.
     ///
     /// ```
     /// use actix_web::{Error, HttpRequest, HttpResponse, web};

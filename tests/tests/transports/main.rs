@@ -13,6 +13,7 @@ mod limits_and_stops;
 mod message_options;
 mod nothing_left_behind;
 mod one_order;
+mod origins;
 mod own_applications;
 mod parameters;
 mod pipelining;

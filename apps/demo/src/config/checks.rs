@@ -107,6 +107,13 @@ impl Config {
         if self.websocket.allowed_origins.allows_any() {
             warnings.push("websocket.allowedOrigins contains `*`: every web page may connect".to_owned());
         }
+        #[cfg(feature = "sse")]
+        if self.sse.allowed_origins.allows_any() {
+            warnings.push(
+                "sse.allowedOrigins contains `*`: every web page may read streams for which it has a token"
+                    .to_owned(),
+            );
+        }
         let built_in_users = layers.source("auth.users") == Some(&Source::Defaults);
         warnings.extend(self.auth.warning(built_in_users, &self.server.host));
         #[cfg(feature = "redis")]
@@ -163,6 +170,10 @@ mod tests {
     fn an_open_door_is_warned_about() {
         let config = load(None, &[("REALTIME__WEBSOCKET__ALLOWEDORIGINS", "http://a,*")]);
         assert_eq!(config.warnings, ["websocket.allowedOrigins contains `*`: every web page may connect"]);
+        let config = load(None, &[("REALTIME__SSE__ALLOWEDORIGINS", "*")]);
+        let warning =
+            "sse.allowedOrigins contains `*`: every web page may read streams for which it has a token";
+        assert_eq!(config.warnings, [warning]);
     }
 
     #[cfg(feature = "redis")]

@@ -218,6 +218,7 @@ pub struct Handshake {
     peer: Option<SocketAddr>,
     client: Option<IpAddr>,
     extensions: Extensions,
+    over_tls: bool,
     renewal: Option<Box<Renewal>>,
     /// Name of the cookie that may carry the token.
     login_cookie: Option<Arc<str>>,
@@ -300,6 +301,7 @@ impl Handshake {
             peer,
             client,
             extensions,
+            over_tls: false,
             renewal: None,
             login_cookie: None,
         }
@@ -354,6 +356,18 @@ impl Handshake {
     pub fn behind(mut self, proxies: &TrustedProxies) -> Self {
         self.client = self.peer.map(|peer| proxies.client(peer.ip(), self.header_all("X-Forwarded-For")));
         self
+    }
+
+    /// Records that the connection is over TLS that ends in this server.
+    #[must_use]
+    pub fn over_tls(mut self) -> Self {
+        self.over_tls = true;
+        self
+    }
+
+    /// Returns whether the connection is over TLS that ends in this server.
+    pub fn is_over_tls(&self) -> bool {
+        self.over_tls
     }
 
     /// The requested transport.
