@@ -63,8 +63,13 @@ impl Screen {
 impl Browser {
     /// Starts a browser with one empty tab.
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts a browser with further switches, such as `--host-resolver-rules=MAP *.test 127.0.0.1`.
+    pub async fn start_with(switches: &[&str]) -> Self {
         let process = Process::start().await;
-        let options = json!({ "args": [
+        let mut options = json!({ "args": [
             "--headless=new",
             "--no-sandbox",
             "--disable-gpu",
@@ -77,6 +82,7 @@ impl Browser {
             "--remote-debugging-pipe",
             format!("--user-data-dir={}", process.profile.path().display()),
         ] });
+        options["args"].as_array_mut().unwrap().extend(switches.iter().map(|&switch| json!(switch)));
         let capabilities = json!({
             "goog:chromeOptions": options,
             "goog:loggingPrefs": { "browser": "ALL" },

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStderr},
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
 };
 
 use crate::{EventStream, Server, ServerKind, Socket, Upstream, within};
@@ -28,6 +29,8 @@ pub struct Demo {
     port: u16,
     /// The port of `server.internal`, where it is set.
     internal: Option<u16>,
+    /// `http`, or `https` with `server.tls`.
+    scheme: &'static str,
     http: reqwest::Client,
 }
 
@@ -44,7 +47,7 @@ impl Demo {
 
     /// Starts the demo with arguments, such as `--config` and a file.
     pub async fn start_from(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        let (demo, mut lines) = Self::launch(arguments, variables).await;
+        let (demo, mut lines) = Self::launch(arguments, variables, &[]).await;
         // A full pipe would cost lines of the log.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         demo
@@ -52,16 +55,38 @@ impl Demo {
 
     /// Starts the demo as in `realtime-demo 2>&1 | head`: once it is ready, its stderr is closed at the other end.
     pub async fn start_unread(variables: &[(&str, &str)]) -> Self {
-        Self::launch(&[], variables).await.0
+        Self::launch(&[], variables, &[]).await.0
     }
 
     /// Starts the demo as in `realtime-demo 2>&1 | less`: its stderr stays open and is not read any more.
     pub async fn start_ignored(variables: &[(&str, &str)]) -> (Self, impl Sized) {
-        Self::launch(&[], variables).await
+        Self::launch(&[], variables, &[]).await
     }
 
-    async fn launch(arguments: &[&str], variables: &[(&str, &str)]) -> (Self, Lines<BufReader<ChildStderr>>) {
-        let mut child = tokio::process::Command::new(Self::binary())
+    /// Starts the demo with arguments, and without some of the variables that it gets otherwise, such as `REALTIME__API__KEY`.
+    /// Returns the lines of its log, too.
+    pub async fn start_listened(
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+        without: &[&str],
+    ) -> (Self, UnboundedReceiver<String>) {
+        let (demo, mut lines) = Self::launch(arguments, variables, without).await;
+        let (sender, receiver) = unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                sender.send(line).ok();
+            }
+        });
+        (demo, receiver)
+    }
+
+    async fn launch(
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+        without: &[&str],
+    ) -> (Self, Lines<BufReader<ChildStderr>>) {
+        let mut command = tokio::process::Command::new(Self::binary());
+        command
             .args(arguments)
             .env("REALTIME__SERVER__PORT", "0")
             .env("REALTIME__SERVER__KIND", ServerKind::of_run().name())
@@ -69,25 +94,30 @@ impl Demo {
             .env("REALTIME__API__KEY", API_KEY)
             .envs(variables.iter().copied())
             .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
+            .kill_on_drop(true);
+        for name in without {
+            command.env_remove(name);
+        }
+        let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let (port, internal) = within("the demo to start", async {
+        let (port, internal, scheme) = within("the demo to start", async {
             let (mut seen, mut internal) = (Vec::new(), None);
             loop {
                 let line = lines.next_line().await.unwrap().unwrap_or_else(|| panic!("no start: {seen:#?}"));
                 if let Some(url) = line.strip_prefix("internal api: http://127.0.0.1:") {
                     internal = Some(url.split('/').next().unwrap().parse().unwrap());
                 }
-                if let Some(url) = line.strip_prefix("realtime-demo is ready at http://127.0.0.1:") {
-                    return (url.trim_end_matches('/').parse().unwrap(), internal);
+                for scheme in ["http", "https"] {
+                    let ready = format!("realtime-demo is ready at {scheme}://127.0.0.1:");
+                    if let Some(url) = line.strip_prefix(&ready) {
+                        return (url.trim_end_matches('/').parse().unwrap(), internal, scheme);
+                    }
                 }
                 seen.push(line);
             }
         })
         .await;
-        (Self { child, port, internal, http: reqwest::Client::new() }, lines)
+        (Self { child, port, internal, scheme, http: reqwest::Client::new() }, lines)
     }
 
     /// The demo's binary, built once per test process.
@@ -122,7 +152,7 @@ impl Demo {
 
     /// An address on it.
     pub fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port)
+        format!("{}://127.0.0.1:{}{path}", self.scheme, self.port)
     }
 
     /// An address on its internal server, or on the public one where it has no other.
@@ -143,6 +173,11 @@ impl Demo {
     /// Requests an orderly stop of the process (SIGTERM).
     pub fn terminate(&self) {
         assert!(Command::new("kill").arg(self.pid().to_string()).status().unwrap().success());
+    }
+
+    /// Requests that the process reads its configuration again (SIGHUP).
+    pub fn reload(&self) {
+        assert!(Command::new("kill").args(["-HUP", &self.pid().to_string()]).status().unwrap().success());
     }
 
     /// Stops the process where it stands (SIGSTOP).

@@ -43,7 +43,7 @@ impl FromRequest for ApiKey {
         let given = request.headers().get_all("X-API-Key");
         let given = given.map(|key| str::from_utf8(key.as_bytes()).unwrap_or("\u{fffd}"));
         std::future::ready(match only("header X-API-Key", given) {
-            Ok(Some(given)) if given.as_bytes().ct_eq(state.api_key.as_bytes()).into() => Ok(Self),
+            Ok(Some(given)) if given.as_bytes().ct_eq(state.live().api_key.as_bytes()).into() => Ok(Self),
             Ok(Some(_)) => {
                 Err(state.throttles.wrong_key(&Client::of(request, &state.config.server.trusted_proxies)))
             }

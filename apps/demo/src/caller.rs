@@ -50,7 +50,7 @@ async fn login(state: &State, handshake: &Handshake) -> Result<Caller, ApiError>
 impl Caller {
     /// The user's name is its id, unless the configuration knows better.
     pub(crate) fn of(state: &State, id: UserId) -> Self {
-        let name = state.user(&id).map_or_else(|| id.to_string(), |user| user.name.clone());
+        let name = state.user(&id).map_or_else(|| id.to_string(), |user| user.name);
         Self { id, name }
     }
 }

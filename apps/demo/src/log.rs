@@ -29,6 +29,11 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 static WRITER: OnceLock<Writer> = OnceLock::new();
 
+/// Puts another filter in the place of the one of [`init`].
+static SET_FILTER: OnceLock<SetFilter> = OnceLock::new();
+
+type SetFilter = Box<dyn Fn(EnvFilter) -> anyhow::Result<()> + Send + Sync>;
+
 struct Writer {
     queue: SyncSender<Item>,
     dropped: AtomicU64,
@@ -46,16 +51,27 @@ enum Item {
 /// When `level` is no filter, or a subscriber is set already.
 pub fn init(level: &str) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(level)?;
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(|| Stderr)
         .with_ansi(io::stderr().is_terminal())
         // They would be reported by `eprintln!`.
         .log_internal_errors(false)
-        .try_init()
-        .map_err(|error| anyhow::anyhow!("the log cannot be set up: {error}"))?;
+        .with_filter_reloading();
+    let handle = log.reload_handle();
+    log.try_init().map_err(|error| anyhow::anyhow!("the log cannot be set up: {error}"))?;
+    SET_FILTER.set(Box::new(move |filter| Ok(handle.reload(filter)?))).ok();
     panic::set_hook(Box::new(log_panic));
     Ok(())
+}
+
+/// Changes the level of [`init`]. Without a log it does nothing.
+///
+/// # Errors
+/// When `level` is no filter.
+pub fn set_level(level: &str) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(level)?;
+    SET_FILTER.get().map_or(Ok(()), |set| set(filter))
 }
 
 /// Writes a line to stderr at any log level.

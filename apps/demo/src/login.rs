@@ -46,9 +46,10 @@ async fn login(
         return Err(ApiError::new(StatusCode::CONFLICT, "logins are not made here (auth.mode: sa-token)"));
     };
     let Login { username, password, client_id } = login.0;
-    let user = state.config.auth.users.iter().find(|user| user.username == username).cloned();
+    let users = &state.live().users;
+    let user = users.iter().find(|user| user.username == username).cloned();
     // An unknown name takes as long as a wrong password: a hash is always checked.
-    let hash = user.as_ref().or(state.config.auth.users.first()).map(|user| user.password.clone());
+    let hash = user.as_ref().or(users.first()).map(|user| user.password.clone());
     let Some(hash) = hash else {
         return Err(ApiError::new(StatusCode::CONFLICT, "nobody can log in here: auth.users names no users"));
     };

@@ -11,7 +11,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use realtime_core::UserId;
 use realtime_demo::{
-    check,
+    ReadConfig, check,
     config::{Config, ConfigErrors},
     log, run, token,
 };
@@ -68,12 +68,15 @@ async fn main() -> ExitCode {
 }
 
 async fn execute(cli: Cli) -> anyhow::Result<()> {
-    let Cli { config, command } = cli;
+    let Cli { config: file, command } = cli;
     match command {
         None => {
-            let config = load(config.as_deref())?;
+            let config = load(file.as_deref())?;
             log::init(&config.log.level).context("log.level")?;
-            run(config).await
+            // Without files there is nothing that may have changed.
+            let has_files = file.is_some() || config.server.tls.cert.is_some();
+            let read = move || load(file.as_deref());
+            run(config, has_files.then(|| Box::new(read) as ReadConfig)).await
         }
         Some(Command::CheckConfig { config }) => {
             let config = load(config.as_deref())?;
@@ -94,9 +97,9 @@ fn answer(text: &str) -> anyhow::Result<()> {
     writeln!(io::stdout(), "{text}").context("stdout")
 }
 
-fn load(file: Option<&Path>) -> anyhow::Result<Config> {
+fn load(file: Option<&Path>) -> Result<Config, ConfigErrors> {
     // Variables that are not UTF-8 are skipped: our names and values are text.
     let variables = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    Ok(Config::load(file, variables)?)
+    Config::load(file, variables)
 }

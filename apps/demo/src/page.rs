@@ -132,17 +132,17 @@ struct PageUser<'a> {
 
 /// Names users to those who have logged in, and to anybody where the configuration says so.
 async fn config(state: Data<State>, caller: Result<Caller, ApiError>) -> HttpResponse {
-    let config = &state.config;
+    let (config, live) = (&state.config, state.live());
     let public = config.auth.show_users;
     let hint = config.auth.password_hint.as_deref();
     // It is the hint of those who log in here.
-    let hint = hint.filter(|_| public && config.auth.mode == AuthMode::Jwt && !config.auth.users.is_empty());
-    let users = config.auth.users.iter().filter(|_| public || caller.is_ok());
+    let hint = hint.filter(|_| public && config.auth.mode == AuthMode::Jwt && !live.users.is_empty());
+    let users = live.users.iter().filter(|_| public || caller.is_ok());
     let users = users.map(|User { id, username, name, role, .. }| PageUser { id, username, name, role });
     HttpResponse::Ok().json(PageConfig {
         node: state.hub.node(),
         version: env!("CARGO_PKG_VERSION"),
-        login: config.auth.mode == AuthMode::Jwt && !config.auth.users.is_empty(),
+        login: config.auth.mode == AuthMode::Jwt && !live.users.is_empty(),
         password_hint: hint,
         websocket: Module { enabled: config.websocket.enabled, path: &config.websocket.path },
         sse: Module { enabled: config.sse.enabled, path: &config.sse.path },

@@ -16,10 +16,14 @@ use crate::{
     api,
     basics::{KEEP_ALIVE, MAX_BODY, basics},
     config::{Address, AuthMode, Config, PresenceMode, ServerKind},
+    hosts,
     internal::Internal,
-    log, login, online, page, scenes,
-    signals::Signals,
+    log, login, online, page,
+    reload::{ReadConfig, Reload},
+    scenes,
+    signals::{HangUps, Signals},
     state::State,
+    tls::ServedCertificate,
     token,
 };
 
@@ -32,12 +36,13 @@ const MAX_CONNECTIONS: usize = 200_000;
 /// Time beyond `drain.timeout` for what is open then: requests that are answered, and responses that are read.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
-/// Serves until SIGINT or SIGTERM, then drains.
+/// Serves until SIGINT or SIGTERM, then drains. At SIGHUP it takes over what `read` gives, as far as that
+/// needs no restart; without it SIGHUP ends the process.
 ///
 /// # Errors
 /// When the hub's settings contradict each other, the address cannot be bound, or a task ends that must not.
-pub async fn run(config: Config) -> anyhow::Result<()> {
-    let signals = Signals::start()?;
+pub async fn run(config: Config, read: Option<ReadConfig>) -> anyhow::Result<()> {
+    let signals = Signals::start(if read.is_some() { HangUps::Received } else { HangUps::Final })?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -61,7 +66,16 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let state = Data::new(State::new(config, hub.clone(), authenticator, jwt));
 
     let internal = Internal::bind(&state).await?;
-    let (server, address) = serve(&state)?;
+    let certificate = ServedCertificate::load(&state.config.server.tls)?;
+    let (server, address) = serve(&state, certificate.as_ref())?;
+    let reload = read.map(|read| Reload { read, state: state.clone(), certificate });
+    let hang_ups = signals.hang_ups();
+    let mut reload = pin!(async {
+        match reload {
+            Some(reload) => reload.run(&hang_ups).await,
+            None => pending().await,
+        }
+    });
     announce(
         &state,
         internal.as_ref().map(Internal::address),
@@ -93,15 +107,19 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         }
         // Published messages would not arrive any more: the supervisor has to restart the process.
         problem = failed => bail!("{problem}"),
+        never = &mut reload => never,
     };
     result.map(|_| ())
 }
 
 /// The server that the configuration asks for, and the first address that it is bound to.
-fn serve(state: &Data<State>) -> anyhow::Result<(Server, Option<SocketAddr>)> {
+fn serve(
+    state: &Data<State>,
+    certificate: Option<&Arc<ServedCertificate>>,
+) -> anyhow::Result<(Server, Option<SocketAddr>)> {
     let app = {
         let state = state.clone();
-        move || App::new().configure(routes(&state))
+        move || App::new().wrap_fn(hosts::check).configure(routes(&state))
     };
     let max_stall = state.config.settings().outbox.max_stall;
     // Both servers have the same methods, and types of their own.
@@ -117,9 +135,12 @@ fn serve(state: &Data<State>) -> anyhow::Result<(Server, Option<SocketAddr>)> {
                 http = http.workers(server.workers);
             }
             let (host, port) = (server.host.as_str(), server.port);
-            let http = http
-                .bind((host, port))
-                .with_context(|| format!("failed to bind {host}:{port} (server.host, server.port)"))?;
+            let bound = match certificate {
+                Some(certificate) => http.bind_rustls_0_23((host, port), certificate.server_config()?),
+                None => http.bind((host, port)),
+            };
+            let http =
+                bound.with_context(|| format!("failed to bind {host}:{port} (server.host, server.port)"))?;
             let address = http.addrs().first().copied();
             (http.run(), address)
         }};
@@ -268,14 +289,16 @@ fn announce(state: &State, internal: Option<&Address>, port: u16) {
     }
     match config.api.key {
         Some(_) => log::line(format_args!("api key: as configured (api.key)")),
-        None => {
-            log::line(format_args!("api key: {} (for this start; api.key sets a lasting one)", state.api_key))
-        }
+        None => log::line(format_args!(
+            "api key: {} (for this start; api.key sets a lasting one)",
+            state.live().api_key
+        )),
     }
     if let Some(address) = internal {
         log::line(format_args!("internal api: http://{address}/ (server.internal)"));
     }
     let host = &config.server.host;
     let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-    log::line(format_args!("realtime-demo is ready at http://{host}:{port}/"));
+    let scheme = if config.server.tls.cert.is_some() { "https" } else { "http" };
+    log::line(format_args!("realtime-demo is ready at {scheme}://{host}:{port}/"));
 }

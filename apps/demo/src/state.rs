@@ -2,7 +2,7 @@
 
 use std::{
     future::{Ready, ready},
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use actix_web::{FromRequest, HttpRequest, dev::Payload, web::Data};
@@ -11,7 +11,7 @@ use realtime_core::{Authenticator, Hub, Transport, UserId, auth::JwtAuthenticato
 use crate::{
     answers::Answers,
     client::Client,
-    config::{Config, User},
+    config::{AllowedHosts, Config, User},
     dashboard::Dashboard,
     passwords::Passwords,
     throttles::Throttles,
@@ -23,6 +23,7 @@ pub(crate) const SSE: Transport = Transport::new("sse");
 
 /// State that the handlers of all workers share.
 pub(crate) struct State {
+    /// The configuration at the start.
     pub(crate) config: Config,
     pub(crate) hub: Hub,
     /// Check of logins.
@@ -32,11 +33,22 @@ pub(crate) struct State {
     /// Methods of each transport; they return `Disabled` for a disabled module.
     pub(crate) websocket: Facade,
     pub(crate) sse: Facade,
-    pub(crate) api_key: String,
+    live: RwLock<Arc<Live>>,
     pub(crate) passwords: Passwords,
     pub(crate) throttles: Throttles,
     pub(crate) dashboard: Dashboard,
     pub(crate) answers: Answers,
+}
+
+/// Settings that a reload changes while the server runs.
+#[derive(Clone)]
+pub(crate) struct Live {
+    /// Key of the API.
+    pub(crate) api_key: String,
+    /// Users that can log in.
+    pub(crate) users: Vec<User>,
+    /// Names of this server.
+    pub(crate) allowed_hosts: AllowedHosts,
 }
 
 impl State {
@@ -52,7 +64,7 @@ impl State {
             jwt,
             websocket: facade(config.websocket.enabled, WEBSOCKET),
             sse: facade(config.sse.enabled, SSE),
-            api_key: config.api.key.as_deref().map_or_else(token::random_secret, str::to_owned),
+            live: RwLock::new(Arc::new(Live::of(&config, token::random_secret))),
             passwords: Passwords::default(),
             throttles: Throttles::default(),
             dashboard: Dashboard::default(),
@@ -62,14 +74,35 @@ impl State {
         }
     }
 
+    /// The settings that are in force now.
+    pub(crate) fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.live.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes these settings over from a new configuration. Without a key of the API the one before stays.
+    pub(crate) fn update(&self, config: &Config) {
+        let live = Live::of(config, || self.live().api_key.clone());
+        *self.live.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(live);
+    }
+
     /// A demo user, by id.
-    pub(crate) fn user(&self, id: &UserId) -> Option<&User> {
-        self.config.auth.users.iter().find(|user| user.id == *id)
+    pub(crate) fn user(&self, id: &UserId) -> Option<User> {
+        self.live().users.iter().find(|user| user.id == *id).cloned()
     }
 
     /// The first demo user of a role.
-    pub(crate) fn user_with_role(&self, role: &str) -> Option<&User> {
-        self.config.auth.users.iter().find(|user| user.role == role)
+    pub(crate) fn user_with_role(&self, role: &str) -> Option<User> {
+        self.live().users.iter().find(|user| user.role == role).cloned()
+    }
+}
+
+impl Live {
+    fn of(config: &Config, default_key: impl FnOnce() -> String) -> Self {
+        Self {
+            api_key: config.api.key.as_deref().map_or_else(default_key, str::to_owned),
+            users: config.auth.users.clone(),
+            allowed_hosts: config.server.allowed_hosts.clone(),
+        }
     }
 }
 

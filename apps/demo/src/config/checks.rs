@@ -20,6 +20,7 @@ impl Config {
             self.presence.check(self.redis.is_some()),
         ];
         problems.extend(checks.into_iter().filter_map(Result::err));
+        problems.extend(self.server.tls.load().err().into_iter().flatten());
         problems.extend(self.check_settings());
         problems
     }

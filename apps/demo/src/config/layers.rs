@@ -1,6 +1,6 @@
 //! [`Layers`]: every key with its strongest value, and where that value was set.
 
-use std::{collections::BTreeMap, mem::discriminant, path::Path};
+use std::{collections::BTreeMap, fmt, mem::discriminant, path::Path};
 
 use config::{File, FileFormat, Map, Source as _, Value, ValueKind};
 use serde::de::DeserializeOwned;
@@ -19,6 +19,10 @@ pub(super) struct Layers {
     /// Problems of single keys; their values are left out.
     problems: Vec<ConfigError>,
 }
+
+/// The values of all keys, to be compared with others. `Debug` shows none, since some are secrets.
+#[derive(Clone, Default)]
+pub(super) struct Values(BTreeMap<String, ValueKind>);
 
 struct Leaf {
     kind: Kind,
@@ -109,6 +113,11 @@ impl Layers {
             builder = builder.set_override(key, leaf.value.clone()).map_err(|error| self.explain(error))?;
         }
         builder.build().and_then(config::Config::try_deserialize).map_err(|error| self.explain(error))
+    }
+
+    /// The values in force.
+    pub(super) fn values(&self) -> Values {
+        Values(self.leaves.iter().map(|(key, leaf)| (key.clone(), leaf.value.clone())).collect())
     }
 
     /// All keys there are.
@@ -253,6 +262,20 @@ impl Layers {
             return self.locate(ConfigError::at(below, rest));
         }
         self.locate(ConfigError::at(key, problem))
+    }
+}
+
+impl Values {
+    /// The keys whose values differ.
+    pub(super) fn changed(&self, other: &Self) -> Vec<String> {
+        let differs = |key: &&String| self.0.get(*key) != other.0.get(*key);
+        self.0.keys().filter(differs).cloned().collect()
+    }
+}
+
+impl fmt::Debug for Values {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Values").finish_non_exhaustive()
     }
 }
 

@@ -9,11 +9,13 @@ mod address;
 mod auth;
 mod checks;
 mod error;
+mod hosts;
 mod kind;
 mod layers;
 mod presence;
 mod secret;
 mod sections;
+mod tls;
 
 use std::{fs, path::Path};
 
@@ -23,14 +25,16 @@ use realtime_core::{
 };
 use serde::Deserialize;
 
-use layers::Layers;
+use layers::{Layers, Values};
 
 pub use address::Address;
 pub use auth::{Auth, AuthMode, Jwt, User};
 pub use error::{ConfigError, ConfigErrors, Source};
+pub use hosts::AllowedHosts;
 pub use presence::{Presence, PresenceMode};
 pub use secret::Secret;
 pub use sections::{Api, Log, Server, ServerKind, Topics};
+pub use tls::Tls;
 
 #[cfg(not(feature = "sse"))]
 pub use absent::Transport as Sse;
@@ -83,6 +87,8 @@ pub struct Config {
     /// Warnings about settings that are allowed.
     #[serde(skip)]
     pub warnings: Vec<String>,
+    #[serde(skip)]
+    values: Values,
 }
 
 impl Config {
@@ -159,6 +165,7 @@ impl Config {
         ConfigErrors::check(problems)?;
         let mut config = config.expect("without a problem there is a configuration");
         config.warnings = config.find_warnings(&layers);
+        config.values = layers.values();
         Ok(config)
     }
 
@@ -177,6 +184,11 @@ impl Config {
         settings.bus.clone_from(&self.bus);
         settings.streams.clone_from(&self.streams);
         settings
+    }
+
+    /// The keys whose values differ in another configuration.
+    pub(crate) fn changed(&self, other: &Self) -> Vec<String> {
+        self.values.changed(&other.values)
     }
 
     /// The implementation of presence that is in force.

@@ -6,7 +6,7 @@ use realtime_core::auth::{TopicPattern, TrustedProxies};
 use serde::{Deserialize, Deserializer, de::Error};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-use super::{Address, ConfigError, Secret};
+use super::{Address, AllowedHosts, ConfigError, Secret, Tls};
 
 /// The section `server`.
 #[derive(Debug, Clone, Deserialize)]
@@ -27,6 +27,10 @@ pub struct Server {
     pub node: Option<String>,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: TrustedProxies,
+    /// Names of this server that requests may have in `Host`.
+    pub allowed_hosts: AllowedHosts,
+    /// Certificate and key, for TLS.
+    pub tls: Tls,
     /// Separate address of the publish API; `None` to serve it with everything else.
     #[serde(deserialize_with = "optional")]
     pub internal: Option<Address>,

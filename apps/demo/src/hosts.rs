@@ -1,0 +1,39 @@
+//! [`check`]: refuses requests that are for another server.
+
+use actix_web::{
+    Error,
+    dev::{Service, ServiceRequest, ServiceResponse},
+    http::{StatusCode, header},
+    web::Data,
+};
+
+use crate::{api_error::ApiError, state::State};
+
+/// Middleware that refuses requests whose `Host` is not in `server.allowedHosts`. Health checks name whatever they like.
+pub(crate) fn check<S, B>(
+    request: ServiceRequest,
+    service: &S,
+) -> impl Future<Output = Result<ServiceResponse<B>, Error>> + use<S, B>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
+{
+    let checked = check_host(&request).map(|()| service.call(request));
+    async move { checked?.await }
+}
+
+fn check_host(request: &ServiceRequest) -> Result<(), ApiError> {
+    let state = request.app_data::<Data<State>>().expect("the server sets the state of every app");
+    let live = state.live();
+    let mut hosts = request.headers().get_all(header::HOST).map(|host| host.to_str().unwrap_or_default());
+    let host = match request.uri().authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => hosts.next(),
+    };
+    let allowed = live.allowed_hosts.allow(host) && hosts.all(|other| Some(other) == host);
+    if allowed || request.path().starts_with("/health/") {
+        return Ok(());
+    }
+    tracing::warn!(host, "refused a request for another host; server.allowedHosts can name it");
+    let problem = format_args!("host {:?} is not served here", host.unwrap_or_default());
+    Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, problem))
+}
