@@ -48,6 +48,9 @@ pub enum CloseReason {
     SlowConsumer,
     /// The client sent more messages than it may.
     RateLimited,
+    /// Its user or its token has more sessions than `limits.*` allows, and a newer one, or one on another node, has taken
+    /// its place.
+    TooManySessions,
     /// An application-defined reason. A WebSocket client should not reconnect. An `EventSource` does not receive the
     /// reason and reconnects: only its login can keep it out.
     Application {
@@ -58,8 +61,8 @@ pub enum CloseReason {
     },
 }
 
-/// Application-defined close code: 4000 to 4999 (RFC 6455, section 7.4.2). The framework uses 4401, 4403, 4408, 4409
-/// and 4429.
+/// Application-defined close code: 4000 to 4999 (RFC 6455, section 7.4.2). The framework uses 4401, 4403, 4408, 4409,
+/// 4410 and 4429.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CloseCode(u16);
 
@@ -106,6 +109,7 @@ impl CloseReason {
             Self::Kicked => "kicked",
             Self::SlowConsumer => "slow-consumer",
             Self::RateLimited => "rate-limited",
+            Self::TooManySessions => "too-many-sessions",
             Self::Application { name, .. } => name,
         }
     }

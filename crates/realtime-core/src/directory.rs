@@ -17,7 +17,7 @@ use crate::{
     error::ConnectError,
     presence::{PresenceChange, PresenceFeed, PresenceState},
     session::state::SessionState,
-    settings::Limits,
+    settings::{Limits, OnExceeded},
 };
 
 #[derive(Debug, Default)]
@@ -100,6 +100,29 @@ impl UserEntry {
     }
 }
 
+/// Room for one more session under a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Room {
+    Free,
+    /// There is room once another one has ended.
+    AfterAnother,
+    None,
+}
+
+impl Room {
+    /// Room for a session that would be the `count`th.
+    fn of(count: usize, limit: usize, limits: &Limits) -> Self {
+        if !Limits::exceeds(count, limit) {
+            Self::Free
+        } else if limits.on_exceeded == OnExceeded::EndOldest && count <= limit.saturating_mul(2) {
+            // Those that are ending have connections yet, and may take their time.
+            Self::AfterAnother
+        } else {
+            Self::None
+        }
+    }
+}
+
 /// Time for a client to reconnect, in addition to its delay.
 const RECONNECT: Duration = Duration::from_secs(1);
 /// Number of a user's newest sessions that are checked for the same login.
@@ -110,8 +133,16 @@ const CLIENT_IDS: usize = 64;
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 impl Directory {
-    /// Adds a session unless a limit forbids it.
-    pub(crate) fn insert(&self, session: &Arc<SessionState>, limits: &Limits) -> Result<(), ConnectError> {
+    /// Adds a session unless a limit forbids it. Returns `true` if its user or its token may have more sessions then than
+    /// the limits allow, so that [`outnumbered`](Self::outnumbered) has to be ended.
+    ///
+    /// `elsewhere` is the number of the user's sessions on other nodes.
+    pub(crate) fn insert(
+        &self,
+        session: &Arc<SessionState>,
+        elsewhere: usize,
+        limits: &Limits,
+    ) -> Result<bool, ConnectError> {
         let mut state = self.write();
         if Limits::exceeds(state.connections + 1, limits.max_connections) {
             return Err(ConnectError::Full(limits.max_connections));
@@ -119,8 +150,26 @@ impl Directory {
         let user = session.user();
         let own = state.users.get(user).map(|own| own.sessions().len());
         let evicted = state.evicted.get(user).copied().unwrap_or(0);
-        if Limits::exceeds(own.unwrap_or(0) + evicted + 1, limits.max_connections_per_user) {
+        let of_user = Room::of(own.unwrap_or(0) + evicted + 1, limits.max_connections_per_user, limits);
+        if of_user == Room::None {
             return Err(ConnectError::TooManyOfUser(user.clone(), limits.max_connections_per_user));
+        }
+        let in_cluster = limits.max_connections_per_user_in_cluster;
+        // With `endOldest`, the oldest one ends soon, on whatever node it is.
+        if limits.on_exceeded == OnExceeded::Refuse
+            && Limits::exceeds(elsewhere + own.unwrap_or(0) + evicted + 1, in_cluster)
+        {
+            return Err(ConnectError::TooManyInCluster(user.clone(), in_cluster));
+        }
+        let mut of_token = Room::Free;
+        if limits.max_connections_per_token > 0 {
+            let token = session.token();
+            let sessions = state.users.get(user).map_or(&[][..], UserEntry::sessions);
+            let same = sessions.iter().filter(|other| other.token() == token).count();
+            of_token = Room::of(same + 1, limits.max_connections_per_token, limits);
+        }
+        if of_token == Room::None {
+            return Err(ConnectError::TooManyOfToken(limits.max_connections_per_token));
         }
         state.last = session.opened.set_after(state.last);
         state.sessions += 1;
@@ -131,7 +180,7 @@ impl Directory {
         let Some(own) = users.get_mut(user) else {
             users.insert(user.clone(), UserEntry::One(Arc::clone(session)));
             self.notify(user, PresenceState::Online, session.since());
-            return Ok(());
+            return Ok(false);
         };
         let more = own.more();
         more.sessions.push(Arc::clone(session));
@@ -140,7 +189,29 @@ impl Directory {
             leaving.remove(&(at, user.clone()));
             own.shrink();
         }
-        Ok(())
+        Ok(of_user == Room::AfterAnother || of_token == Room::AfterAnother)
+    }
+
+    /// The sessions to end of a session's user: those beyond the newest that the limits of the user and of the session's
+    /// token allow. Sessions that are ending already are not among them and do not count.
+    pub(crate) fn outnumbered(&self, session: &SessionState, limits: &Limits) -> Vec<Arc<SessionState>> {
+        let mut open = self.of(session.user());
+        open.retain(|session| session.outbox.closing().is_none());
+        let token = session.token();
+        let (mut of_user, mut of_token) = (0, 0);
+        let mut outnumbered = Vec::new();
+        for other in open.into_iter().rev() {
+            let is_same = other.token() == token;
+            let over_user = Limits::exceeds(of_user + 1, limits.max_connections_per_user);
+            let over_token = is_same && Limits::exceeds(of_token + 1, limits.max_connections_per_token);
+            if over_user || over_token {
+                outnumbered.push(other);
+            } else {
+                of_user += 1;
+                of_token += usize::from(is_same);
+            }
+        }
+        outnumbered
     }
 
     /// The principal of a login, shared with its other sessions.

@@ -1,7 +1,9 @@
 //! [`Hub`]: the facade over log, shards, bus and presence of one node.
 
+mod admissions;
 mod announcer;
 pub(crate) mod builder;
+mod cluster_limit;
 pub(crate) mod confirmations;
 pub(crate) mod kicks;
 mod outage;
@@ -37,9 +39,10 @@ use crate::{
     revocation_list::RevocationList,
     settings::Limits,
     streams::keeper,
-    wire::{ConnectTopics, Shard, WireFormat},
+    wire::{Admission, ConnectTopics, Shard, WireFormat},
 };
 
+use cluster_limit::ClusterLimit;
 use outage::Outage;
 use pump::Health;
 
@@ -57,6 +60,7 @@ struct Inner {
     /// The tasks that publish text streams, which are aborted with the hub.
     writing: Mutex<JoinSet<()>>,
     presence: Arc<dyn Presence>,
+    cluster_limit: Arc<ClusterLimit>,
     revoked: Arc<RevocationList>,
     control: Arc<dyn Control>,
     topic_policy: Option<Arc<dyn TopicPolicy>>,
@@ -242,11 +246,33 @@ impl Hub {
         cursor: Option<&str>,
         topics: &ConnectTopics<'_>,
     ) -> Result<Session, ConnectError> {
+        self.connect_admitted(Admission::default(), principal, transport, wire, cursor, topics)
+    }
+
+    /// Accepts a connection as [`Self::connect_to`] does, with its [admission](Self::admit), which the session holds until
+    /// it ends.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub fn connect_admitted(
+        &self,
+        admission: Admission,
+        principal: Principal,
+        transport: Transport,
+        wire: &Arc<dyn WireFormat>,
+        cursor: Option<&str>,
+        topics: &ConnectTopics<'_>,
+    ) -> Result<Session, ConnectError> {
         let user = principal.user.clone();
-        let session = self.register(principal, transport, wire, cursor, topics).inspect_err(|error| {
-            self.0.registry.node.metrics.refused.add(1);
+        let session = self.register(principal, transport, wire, cursor, topics, admission.elsewhere);
+        let session = session.inspect_err(|error| {
+            self.count_refusal(error);
             tracing::debug!(%user, %transport, %error, "connection refused");
         })?;
+        let session = session.admitted(admission);
+        if self.settings().limits.max_connections_per_user_in_cluster > 0 {
+            self.0.cluster_limit.opened(&user);
+        }
         let handle = session.handle();
         // Check again: a concurrent kick or drain may have run before the session was registered.
         match self.check_admission(&handle.principal()) {
@@ -267,11 +293,14 @@ impl Hub {
         wire: &Arc<dyn WireFormat>,
         cursor: Option<&str>,
         topics: &ConnectTopics<'_>,
+        elsewhere: usize,
     ) -> Result<Session, ConnectError> {
         self.check_admission(&principal)?;
         let wire = self.0.registry.node.wire(wire)?;
         let shard = self.0.registry.shard();
-        shard.register_in(principal, transport, wire, cursor.map(str::parse), topics).map(Session::new)
+        shard
+            .register_in(principal, transport, wire, cursor.map(str::parse), topics, elsewhere)
+            .map(Session::new)
     }
 
     /// The calling worker's shard, created on first use. It exists while a reference to it is held.
@@ -434,9 +463,12 @@ impl Hub {
 
     fn check_size(&self, envelope: &Envelope) -> Result<(), TooLarge> {
         let limits = &self.settings().limits;
-        TooLarge::check(&envelope.message().data, limits)?;
         let (count, limit) = (envelope.topics().len(), limits.max_targets);
-        if Limits::exceeds(count, limit) { Err(TooLarge::Targets { count, limit }) } else { Ok(()) }
+        let checked = TooLarge::check(&envelope.message().data, limits).and_then(|()| {
+            if Limits::exceeds(count, limit) { Err(TooLarge::Targets { count, limit }) } else { Ok(()) }
+        });
+        self.0.registry.node.metrics.publishes_refused.add(u64::from(checked.is_err()));
+        checked
     }
 }
 

@@ -50,6 +50,7 @@
 //! - `testkit`: sessions without sockets, for an application's own tests.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod admission;
 pub mod auth;
 pub mod bus;
 mod close;

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
+use crate::{CloseReason, error::ConnectError};
+
 /// Counters of one node since its start.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
@@ -23,6 +25,11 @@ pub(crate) struct Metrics {
     pub(crate) taken_over_ended: Counter,
     pub(crate) slow_consumers: Counter,
     pub(crate) refused: Counter,
+    pub(crate) refused_by: Refusals,
+    pub(crate) ended_by_limit: EndsByLimit,
+    pub(crate) publishes_refused: Counter,
+    pub(crate) topics_refused: Counter,
+    pub(crate) cluster_unchecked: Counter,
     pub(crate) panics: Counter,
     pub(crate) streams_dropped: Counter,
 }
@@ -66,6 +73,16 @@ pub struct MetricsSnapshot {
     pub slow_consumers: u64,
     /// Connections that were refused because of a limit, a kick or a drain.
     pub refused: u64,
+    /// The same by reason.
+    pub refused_by: RefusalsSnapshot,
+    /// Sessions that a limit ended, by limit; `slow_consumers` has a counter of its own.
+    pub ended_by_limit: EndsByLimitSnapshot,
+    /// Messages that were not published or sent because they were too large, or had too many targets.
+    pub publishes_refused: u64,
+    /// Topics that clients were refused because their sessions were in as many as they may be.
+    pub topics_refused: u64,
+    /// Connections that were admitted without knowing the user's sessions on other nodes, since presence was unavailable.
+    pub cluster_unchecked: u64,
     /// Delivery passes that panicked and were restarted.
     pub panics: u64,
     /// Text streams that had ended and were forgotten before `streams.keep`, to make room.
@@ -93,9 +110,104 @@ impl Metrics {
             taken_over_ended: self.taken_over_ended.value(),
             slow_consumers: self.slow_consumers.value(),
             refused: self.refused.value(),
+            refused_by: self.refused_by.snapshot(),
+            ended_by_limit: self.ended_by_limit.snapshot(),
+            publishes_refused: self.publishes_refused.value(),
+            topics_refused: self.topics_refused.value(),
+            cluster_unchecked: self.cluster_unchecked.value(),
             panics: self.panics.value(),
             streams_dropped: self.streams_dropped.value(),
         }
+    }
+}
+
+/// A counter for each of some reasons, with its snapshot.
+macro_rules! counters {
+    ($(#[$doc:meta])* $counters:ident => $snapshot:ident { $($(#[$field_doc:meta])* $name:ident,)+ }) => {
+        #[derive(Debug, Default)]
+        pub(crate) struct $counters { $($name: Counter,)+ }
+
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+        #[serde(rename_all = "camelCase")]
+        #[non_exhaustive]
+        pub struct $snapshot { $($(#[$field_doc])* pub $name: u64,)+ }
+
+        impl $counters {
+            fn snapshot(&self) -> $snapshot {
+                $snapshot { $($name: self.$name.value(),)+ }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Refused connections, by reason.
+    Refusals => RefusalsSnapshot {
+        /// The node starts and does not know the refused logins yet.
+        starting,
+        /// The node shuts down, or is cut off from the bus with `bus.onDown: drain`.
+        draining,
+        /// The login was kicked or revoked.
+        kicked,
+        /// `limits.maxConnections`.
+        node,
+        /// `limits.maxConnectionsPerUser`.
+        user,
+        /// `limits.maxConnectionsPerUserInCluster`.
+        cluster,
+        /// `limits.maxConnectionsPerToken`.
+        token,
+        /// `limits.maxConnectionsPerAddress`.
+        address,
+        /// `limits.maxHandshakeRate`.
+        node_rate,
+        /// `limits.maxHandshakeRatePerAddress`.
+        address_rate,
+    }
+}
+
+counters! {
+    /// Sessions that a limit ended.
+    EndsByLimit => EndsByLimitSnapshot {
+        /// `limits.maxInboundRate`.
+        rate_limited,
+        /// `limits.maxInboundBytes`.
+        too_big,
+        /// `limits.maxConnectionsPer*`, with `limits.onExceeded: endOldest` or over the cluster.
+        too_many_sessions,
+    }
+}
+
+impl Refusals {
+    pub(crate) fn count(&self, error: &ConnectError) {
+        let counter = match error {
+            ConnectError::Starting => &self.starting,
+            ConnectError::Draining | ConnectError::BusDown => &self.draining,
+            ConnectError::Kicked => &self.kicked,
+            ConnectError::Full(_) => &self.node,
+            ConnectError::TooManyOfUser(..) => &self.user,
+            ConnectError::TooManyInCluster(..) => &self.cluster,
+            ConnectError::TooManyOfToken(_) => &self.token,
+            ConnectError::TooManyOfAddress(_) => &self.address,
+            ConnectError::TooFast { .. } => &self.node_rate,
+            ConnectError::TooFastOfAddress { .. } => &self.address_rate,
+            // Of a transport that waits, and a fault of the application.
+            ConnectError::Behind | ConnectError::TooManyWires(_) => return,
+        };
+        counter.add(1);
+    }
+}
+
+impl EndsByLimit {
+    pub(crate) fn count(&self, reason: CloseReason) {
+        let counter = match reason {
+            CloseReason::RateLimited => &self.rate_limited,
+            CloseReason::TooBig => &self.too_big,
+            CloseReason::TooManySessions => &self.too_many_sessions,
+            _ => return,
+        };
+        counter.add(1);
     }
 }
 

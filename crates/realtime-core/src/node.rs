@@ -12,6 +12,7 @@ use once_cell::sync::OnceCell;
 
 use crate::{
     Position, Settings, Topic, UserId,
+    admission::Admissions,
     directory::Directory,
     error::ConnectError,
     initial::InitialSource,
@@ -29,6 +30,8 @@ pub(crate) struct Node {
     pub(crate) settings: Settings,
     pub(crate) log: Log,
     pub(crate) directory: Directory,
+    /// Connections by address, and the rates at which they may begin.
+    pub(crate) admissions: Arc<Admissions>,
     pub(crate) metrics: Metrics,
     /// Presence, which is notified of opened and ended sessions; set once, when the hub starts.
     pub(crate) presence: OnceCell<Weak<dyn Presence>>,
@@ -58,6 +61,7 @@ impl Node {
             initial: vec![Arc::clone(log.retained()) as Arc<dyn InitialSource>],
             log,
             streams: Arc::new(NodeStreams::new(settings.streams.clone())),
+            admissions: Arc::new(Admissions::new(&settings.limits)),
             settings,
             directory: Directory::default(),
             metrics: Metrics::default(),

@@ -22,6 +22,7 @@ use self::{
 };
 use crate::{
     CloseReason, Position, Topic,
+    admission::Admission,
     node::Node,
     outbox::{Pull, SendDirect},
     shard::Registration,
@@ -36,6 +37,8 @@ pub struct Session {
     pub(crate) taken: u32,
     /// A socket is or was attached.
     attached: bool,
+    /// Boxed, since most nodes do not count the connections of addresses.
+    _admission: Option<Box<Admission>>,
 }
 
 /// Number of bytes after which the socket gets a turn. With a response's head they fit into the 8 KiB that actix's
@@ -56,7 +59,14 @@ pub enum Outbound {
 
 impl Session {
     pub(crate) fn new(registration: Registration) -> Self {
-        Self { registration, taken: 0, attached: false }
+        Self { registration, taken: 0, attached: false, _admission: None }
+    }
+
+    /// Holds the admission of its connection until it ends.
+    #[must_use]
+    pub(crate) fn admitted(mut self, admission: Admission) -> Self {
+        self._admission = (!admission.is_free()).then(|| Box::new(admission));
+        self
     }
 
     /// Polls for the session's [`Begin`]. Pending until the bus is up on this node, and while this node lags behind the

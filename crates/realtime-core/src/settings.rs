@@ -179,6 +179,19 @@ pub struct Limits {
     pub max_connections: usize,
     /// Sessions of one user on this node, over both transports. Default: 64.
     pub max_connections_per_user: usize,
+    /// Sessions of one user on all nodes, as far as presence knows them. Default: 0, no limit.
+    pub max_connections_per_user_in_cluster: usize,
+    /// Sessions of one token on this node. Default: 0, no limit.
+    pub max_connections_per_token: usize,
+    /// What happens beyond the limits of a user and a token. Default: `refuse`.
+    pub on_exceeded: OnExceeded,
+    /// Connections of one client address on this node; of IPv6, of a network of 64 bits. Default: 0, no limit, since many
+    /// people may share an address.
+    pub max_connections_per_address: usize,
+    /// Handshakes per second on this node, averaged over ten seconds. Default: 0, no limit.
+    pub max_handshake_rate: u32,
+    /// Handshakes per second of one client address, averaged over ten seconds. Default: 0, no limit.
+    pub max_handshake_rate_per_address: u32,
     /// Bytes of a published message. Default: 64 KiB.
     pub max_message_bytes: usize,
     /// Topics of one envelope, users included. Default: 100,000.
@@ -196,6 +209,12 @@ impl Default for Limits {
         Self {
             max_connections: 0,
             max_connections_per_user: 64,
+            max_connections_per_user_in_cluster: 0,
+            max_connections_per_token: 0,
+            on_exceeded: OnExceeded::default(),
+            max_connections_per_address: 0,
+            max_handshake_rate: 0,
+            max_handshake_rate_per_address: 0,
             max_message_bytes: 64 << 10,
             max_targets: 100_000,
             max_inbound_bytes: 64 << 10,
@@ -209,6 +228,31 @@ impl Limits {
     /// Returns `true` if `amount` is above `limit`, where 0 means no limit.
     pub fn exceeds(amount: usize, limit: usize) -> bool {
         limit != 0 && amount > limit
+    }
+}
+
+/// What happens beyond the limits of a user's and a token's sessions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum OnExceeded {
+    /// The new connection is refused, and those that are open stay: tabs of a user do not push each other out.
+    #[default]
+    Refuse,
+    /// The new session begins, and the oldest one ends with
+    /// [`CloseReason::TooManySessions`](crate::CloseReason::TooManySessions). Sessions that are ending still count, up to
+    /// as many again: beyond that the new connection is refused.
+    EndOldest,
+}
+
+impl TryFrom<String> for OnExceeded {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        match name.as_str() {
+            "refuse" => Ok(Self::Refuse),
+            "endOldest" => Ok(Self::EndOldest),
+            _ => Err(format!("`{name}` is none of: refuse, endOldest")),
+        }
     }
 }
 

@@ -151,10 +151,11 @@ impl Shard {
         wire: WireFormatId,
         cursor: Option<Result<Position, CursorError>>,
     ) -> Result<Registration, ConnectError> {
-        self.register_in(principal, transport, wire, cursor, &ConnectTopics::default())
+        self.register_in(principal, transport, wire, cursor, &ConnectTopics::default(), 0)
     }
 
-    /// Registers a connection that is in some topics besides its login's. With a cursor it resumes there.
+    /// Registers a connection that is in some topics besides its login's. With a cursor it resumes there. `elsewhere` is
+    /// the number of its user's sessions on other nodes.
     pub(crate) fn register_in(
         self: &Arc<Self>,
         principal: Principal,
@@ -162,12 +163,13 @@ impl Shard {
         wire: WireFormatId,
         cursor: Option<Result<Position, CursorError>>,
         topics: &ConnectTopics<'_>,
+        elsewhere: usize,
     ) -> Result<Registration, ConnectError> {
         let Node { log, settings, directory, metrics, .. } = &*self.node;
         let (since, came) = (Instant::now(), log.end());
         let kind = self.kind(transport, wire);
         let state = Arc::new(SessionState::new(directory.share(principal), kind, topics.topics));
-        directory.insert(&state, &settings.limits)?;
+        let is_crowded = directory.insert(&state, elsewhere, &settings.limits)?;
         // From here on, dropping it removes the session.
         let registration = Registration { state: Arc::clone(&state), shard: Arc::clone(self) };
         let mut stats = PassStats::new(self.node.settings.drain.spread);
@@ -209,6 +211,11 @@ impl Shard {
         self.node.changed(state.user());
         tracing::debug!(session = %state.id, user = %state.user(), %transport, "session opened");
         self.node.hooks.opened(|| SessionHandle(Arc::clone(&state)));
+        if is_crowded {
+            for other in directory.outnumbered(&state, &settings.limits) {
+                other.close_in_order(CloseReason::TooManySessions);
+            }
+        }
         Ok(registration)
     }
 
@@ -273,6 +280,7 @@ impl Shard {
         let reason = session.outbox.closing().unwrap_or(CloseReason::Gone);
         metrics.closed.add(1);
         metrics.slow_consumers.add(u64::from(reason == CloseReason::SlowConsumer));
+        metrics.ended_by_limit.count(reason);
         tracing::debug!(session = %session.id, reason = reason.name(), "session ended");
         self.node.hooks.closed(|| SessionHandle(Arc::clone(session)), reason);
     }

@@ -8,6 +8,7 @@ mod format;
 pub use self::format::{BusState, GapReason, WireFormat};
 pub(crate) use self::format::{MAX_WIRES, WireFormatId};
 pub use crate::{
+    admission::Admission,
     direct::DirectWrite,
     outbox::SendDirect,
     retry::random_retry,

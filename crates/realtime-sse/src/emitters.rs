@@ -5,11 +5,11 @@ use std::{sync::Arc, time::Duration};
 use delegate::delegate;
 use realtime_core::{
     ByteString, Hub, Principal, SessionHandle, Topic, UserId,
-    auth::{Handshake, TokenHash},
+    auth::{Handshake, TokenHash, TrustedProxies},
     bus::Published,
     facade::{Facade, FacadeError},
     ruoyi::SseMessageDto,
-    wire::{ConnectTopics, WireFormat},
+    wire::{Admission, ConnectTopics, WireFormat},
 };
 
 use actix_web::HttpRequest;
@@ -30,6 +30,7 @@ pub struct SseEmitters {
     plain: Arc<dyn WireFormat>,
     chunked: Arc<dyn WireFormat>,
     retry: Duration,
+    trusted_proxies: TrustedProxies,
 }
 
 /// What a request asks for besides a stream.
@@ -62,6 +63,7 @@ impl SseEmitters {
             plain: Arc::new(SseFormat(Framing::Plain)),
             chunked: Arc::new(SseFormat(Framing::Chunked)),
             retry: RETRY,
+            trusted_proxies: TrustedProxies::default(),
         }
     }
 
@@ -69,6 +71,14 @@ impl SseEmitters {
     #[must_use]
     pub fn retry(mut self, retry: Duration) -> Self {
         self.retry = retry;
+        self
+    }
+
+    /// Sets the proxies whose `X-Forwarded-For` is believed: the limits of an address count the clients behind them. Default:
+    /// none.
+    #[must_use]
+    pub fn trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
+        self.trusted_proxies = proxies;
         self
     }
 
@@ -97,7 +107,9 @@ impl SseEmitters {
     /// # Errors
     /// As [`Self::connect`].
     pub fn open(&self, principal: Principal, cursor: Option<&str>) -> Result<SseStream, EmitterError> {
-        self.open_on(None, principal, cursor, Asked::default())
+        // Of no known address.
+        let admission = self.hub()?.admit(None)?;
+        self.open_on(None, admission, principal, cursor, Asked::default())
     }
 
     /// Opens a stream for a principal as the response to `request`. Its connection is taken over where possible: see
@@ -111,7 +123,8 @@ impl SseEmitters {
         principal: Principal,
         cursor: Option<&str>,
     ) -> Result<SseStream, EmitterError> {
-        self.open_on(Takeover::claim(request), principal, cursor, Asked::default())
+        let admission = self.admit(&self.handshake(request))?;
+        self.open_on(Takeover::claim(request), admission, principal, cursor, Asked::default())
     }
 
     /// Opens a stream for a principal with all that its request asks for, as [`routes`](crate::routes) do: from the
@@ -125,16 +138,29 @@ impl SseEmitters {
         request: &HttpRequest,
         principal: Principal,
     ) -> Result<SseStream, EmitterError> {
-        self.open_asked(request, &handshake(request), principal).await
+        let handshake = self.handshake(request);
+        let admission = self.admit(&handshake)?;
+        self.open_asked(request, &handshake, admission, principal).await
+    }
+
+    fn handshake(&self, request: &HttpRequest) -> Handshake {
+        handshake(request).behind(&self.trusted_proxies)
+    }
+
+    /// Admits the connection of a request: see [`Hub::admit`].
+    pub(crate) fn admit(&self, handshake: &Handshake) -> Result<Admission, EmitterError> {
+        Ok(self.hub()?.admit(handshake.client_ip())?)
     }
 
     pub(crate) async fn open_asked(
         &self,
         request: &HttpRequest,
         handshake: &Handshake,
+        admission: Admission,
         principal: Principal,
     ) -> Result<SseStream, EmitterError> {
         let hub = self.hub()?;
+        let admission = hub.admit_user(admission, &principal.user).await?;
         let topics = match handshake.topics()? {
             Some(names) => Some(hub.decide_topics(&principal, &principal.topics, names).await),
             None => None,
@@ -145,19 +171,21 @@ impl SseEmitters {
             greeting: Greeting::of(handshake, topics, hub.settings().heartbeat.interval)?,
             topics: granted,
         };
-        self.open_on(Takeover::claim(request), principal, handshake.cursor(), asked)
+        self.open_on(Takeover::claim(request), admission, principal, handshake.cursor(), asked)
     }
 
     fn open_on(
         &self,
         takeover: Option<Takeover>,
+        admission: Admission,
         principal: Principal,
         cursor: Option<&str>,
         asked: Asked,
     ) -> Result<SseStream, EmitterError> {
         let wire = if takeover.is_some() { &self.chunked } else { &self.plain };
         let topics = ConnectTopics::new(&asked.topics, &asked.fresh);
-        let session = self.hub()?.connect_to(principal, TRANSPORT, wire, cursor, &topics)?;
+        let hub = self.hub()?;
+        let session = hub.connect_admitted(admission, principal, TRANSPORT, wire, cursor, &topics)?;
         Ok(SseStream::new(session, self.retry, takeover, asked.greeting))
     }
 

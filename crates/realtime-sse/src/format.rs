@@ -118,9 +118,15 @@ pub(crate) fn cursor(cursor: Option<Position>) -> Option<Bytes> {
 pub(crate) fn disconnected(reason: CloseReason) -> Bytes {
     match reason {
         CloseReason::Drain { retry } => unavailable(retry),
+        // The client would end another session by coming back, which would come back, too.
+        CloseReason::TooManySessions => unavailable(STAY_AWAY),
         _ => Bytes::from_static(b":disconnected\n\n"),
     }
 }
+
+/// Time for which a client does not come back whose session had to make room. An `EventSource` knows no "never" at the end of
+/// a stream.
+const STAY_AWAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The only block for a client that has to reconnect later.
 pub(crate) fn unavailable(retry: Duration) -> Bytes {
@@ -208,6 +214,7 @@ mod tests {
         let drain = CloseReason::Drain { retry: Duration::from_millis(1200) };
         assert_eq!(disconnected(drain), ":disconnected\nretry:1200\n\n");
         assert_eq!(disconnected(CloseReason::Kicked), ":disconnected\n\n");
+        assert_eq!(disconnected(CloseReason::TooManySessions), ":disconnected\nretry:86400000\n\n");
     }
 
     #[test]

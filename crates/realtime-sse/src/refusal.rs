@@ -48,7 +48,9 @@ impl ResponseError for EmitterError {
 /// standard has 204 for "do not reconnect".
 pub(crate) fn refuse(error: &EmitterError, retry: Duration, error_status: ErrorStatus) -> HttpResponse {
     match error {
-        EmitterError::Connect(reason) if reason.status() == 503 => reconnect_later(retry),
+        EmitterError::Connect(reason) if reason.is_temporary() => {
+            reconnect_later(reason.retry_after().unwrap_or_default().max(retry))
+        }
         EmitterError::Connect(ConnectError::Kicked) => match error_status {
             ErrorStatus::Http => HttpResponse::NoContent().finish(),
             // Not an event stream either, but with the reason.

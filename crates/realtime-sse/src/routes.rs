@@ -51,7 +51,9 @@ pub fn routes(
         }
         let state = Rc::new(State {
             _shard: hub.shard(),
-            emitters: SseEmitters::new(hub).retry(config.retry),
+            emitters: SseEmitters::new(hub)
+                .retry(config.retry)
+                .trusted_proxies(config.trusted_proxies.clone()),
             authenticator,
             retry: config.retry,
             allowed_origins: config.allowed_origins,
@@ -84,6 +86,11 @@ struct State {
 const START: Duration = Duration::from_secs(5);
 
 async fn connect(state: Rc<State>, request: HttpRequest, handshake: Handshake) -> HttpResponse {
+    // Before anything that costs more.
+    let admission = match state.emitters.admit(&handshake) {
+        Ok(admission) => admission,
+        Err(error) => return refuse(&error, state.retry, state.error_status),
+    };
     let principal = match state.authenticator.authenticate(&handshake).await {
         Ok(principal) => principal,
         Err(error) => return refuse_login(&error, &state),
@@ -92,7 +99,7 @@ async fn connect(state: Rc<State>, request: HttpRequest, handshake: Handshake) -
         // A starting node does not know yet which logins were kicked; mostly it will in a moment.
         timeout(START, hub.started()).await.ok();
     }
-    match state.emitters.open_asked(&request, &handshake, principal).await {
+    match state.emitters.open_asked(&request, &handshake, admission, principal).await {
         // A client gets everything that is published after the response's head, so the position has to be known before.
         Ok(stream) if timeout(START, stream.begun()).await.is_err() => {
             refuse(&EmitterError::Connect(ConnectError::Behind), state.retry, state.error_status)
@@ -104,6 +111,9 @@ async fn connect(state: Rc<State>, request: HttpRequest, handshake: Handshake) -
 
 /// Ends the streams of the request's token. An invalid token has no streams, and is not an error.
 async fn close(state: Rc<State>, _: HttpRequest, handshake: Handshake) -> HttpResponse {
+    if let Some(refusal) = too_many(&state, &handshake) {
+        return refusal;
+    }
     if let Ok(principal) = state.authenticator.authenticate(&handshake).await {
         state.emitters.end(&principal.user, principal.token);
     }
@@ -112,6 +122,9 @@ async fn close(state: Rc<State>, _: HttpRequest, handshake: Handshake) -> HttpRe
 
 /// Renews the login of a stream with the token of the request.
 async fn refresh(state: Rc<State>, _: HttpRequest, handshake: Handshake) -> HttpResponse {
+    if let Some(refusal) = too_many(&state, &handshake) {
+        return refusal;
+    }
     let refuse = |code: u16, problem: &dyn std::fmt::Display| {
         answer(state.error_status.of(code), code, &problem.to_string())
     };
@@ -139,6 +152,12 @@ async fn refresh(state: Rc<State>, _: HttpRequest, handshake: Handshake) -> Http
         }
         Err(error) => refuse(error.status(), &error),
     }
+}
+
+/// Answer to a request about a stream that is beyond the rates of handshakes: its login is checked, too.
+fn too_many(state: &State, handshake: &Handshake) -> Option<HttpResponse> {
+    let error = state.emitters.hub().ok()?.admit_request(handshake.client_ip()).err()?;
+    Some(answer(error.status(), error.status(), &error))
 }
 
 /// Answer to a renewed login.
@@ -193,7 +212,7 @@ type Answering = Pin<Box<dyn Future<Output = HttpResponse>>>;
 #[cfg(test)]
 mod tests {
     use actix_web::{App, http::StatusCode, test};
-    use realtime_core::{BoxFuture, Principal, auth::Handshake};
+    use realtime_core::{BoxFuture, Principal};
 
     use super::*;
 

@@ -19,6 +19,7 @@ pub(crate) fn code(reason: CloseReason) -> Option<u16> {
         CloseReason::Forbidden => Some(4403),
         CloseReason::NoPong => Some(4408),
         CloseReason::Kicked => Some(4409),
+        CloseReason::TooManySessions => Some(4410),
         CloseReason::SlowConsumer | CloseReason::RateLimited => Some(4429),
         CloseReason::Application { code, .. } => Some(code.get()),
         // A reason of a newer core than this crate.

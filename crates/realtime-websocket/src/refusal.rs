@@ -69,12 +69,14 @@ pub(crate) struct Refusal {
     status: u16,
     code: u16,
     msg: String,
+    /// Time after which the client may try again, before it is randomized.
+    retry: Duration,
 }
 
 impl Refusal {
     pub(crate) fn new(status: u16, msg: impl fmt::Display) -> Self {
         tracing::debug!(status, %msg, "WebSocket refused");
-        Self { status, code: status, msg: msg.to_string() }
+        Self { status, code: status, msg: msg.to_string(), retry: RETRY }
     }
 
     /// The same for a refused login, whose status is configurable.
@@ -85,9 +87,9 @@ impl Refusal {
     pub(crate) fn respond(self) -> HttpResponse {
         let status = StatusCode::from_u16(self.status).expect("all statuses here are valid");
         let mut response = HttpResponse::build(status);
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        if [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS].contains(&status) {
             // In whole seconds (RFC 9110, section 10.2.3), randomized.
-            let seconds = random_retry(RETRY).as_secs_f64().ceil();
+            let seconds = random_retry(self.retry).as_secs_f64().ceil();
             response.insert_header((header::RETRY_AFTER, format!("{seconds:.0}")));
         }
         match status {
@@ -114,6 +116,10 @@ impl From<AuthError> for Refusal {
 
 impl From<UpgradeError> for Refusal {
     fn from(error: UpgradeError) -> Self {
-        Self::new(error.status(), error)
+        let retry = match &error {
+            UpgradeError::Connect(error) => error.retry_after().unwrap_or_default().max(RETRY),
+            _ => RETRY,
+        };
+        Self { retry, ..Self::new(error.status(), error) }
     }
 }

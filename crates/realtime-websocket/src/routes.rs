@@ -11,12 +11,15 @@ use actix_web::{
 };
 use realtime_core::{
     Authenticator, Hub,
-    auth::{AllowedOrigins, LoginSource, Page, TrustedProxies},
+    auth::{AllowedOrigins, LoginSource, Page},
     ruoyi::ErrorStatus,
     wire::Shard,
 };
 
-use crate::{WebSocketConfig, endpoint::Endpoint, handshake::handshake, refusal::Refusal, upgrade::Upgrade};
+use crate::{
+    UpgradeError, WebSocketConfig, endpoint::Endpoint, handshake::handshake, refusal::Refusal,
+    upgrade::Upgrade,
+};
 
 /// Routes of the endpoint, `GET {path}`, for `App::configure`; none when it is not
 /// [enabled](WebSocketConfig::enabled).
@@ -50,12 +53,12 @@ pub fn routes(
             _shard: hub.shard(),
             endpoint: Arc::new(Endpoint {
                 authenticator: Some(Arc::clone(&authenticator)),
+                trusted_proxies,
                 ..Endpoint::new(hub, inbound)
             }),
             authenticator,
             allowed_origins,
             error_status,
-            trusted_proxies,
         });
         let handler = move |request: HttpRequest, payload: web::Payload| {
             let state = Rc::clone(&state);
@@ -73,7 +76,6 @@ struct State {
     authenticator: Arc<dyn Authenticator>,
     allowed_origins: AllowedOrigins,
     error_status: ErrorStatus,
-    trusted_proxies: TrustedProxies,
 }
 
 /// Upgrades a request. Everything that can refuse it comes before the upgrade.
@@ -83,7 +85,9 @@ async fn connect(
     payload: web::Payload,
 ) -> Result<HttpResponse, Refusal> {
     let upgrade = Upgrade::of(request)?;
-    let handshake = handshake(request).behind(&state.trusted_proxies);
+    let handshake = handshake(request).behind(&state.endpoint.trusted_proxies);
+    // Before anything that costs more.
+    let admission = state.endpoint.hub.admit(handshake.client_ip()).map_err(UpgradeError::from)?;
     let by_cookie = handshake.login_source().is_some_and(LoginSource::is_ambient);
     let refused = match state.allowed_origins.page(&handshake) {
         Page::Foreign(origin) => Some(origin.unwrap_or_default()),
@@ -102,7 +106,8 @@ async fn connect(
         .authenticate(&handshake)
         .await
         .map_err(|error| Refusal::from(error).of_login(state.error_status))?;
-    let upgraded = upgrade.open(&state.endpoint, request, payload, principal, handshake.cursor()).await;
+    let upgraded =
+        upgrade.open(&state.endpoint, request, payload, admission, principal, handshake.cursor()).await;
     upgraded.map_err(|error| Refusal::from(error).of_login(state.error_status))
 }
 

@@ -6,12 +6,15 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use delegate::delegate;
 use realtime_core::{
     Authenticator, ByteString, Hub, Principal, SessionHandle, UserId,
+    auth::TrustedProxies,
     bus::Published,
     facade::{Facade, FacadeError},
     ruoyi::WebSocketMessageDto,
 };
 
-use crate::{Echo, InboundHandler, TRANSPORT, UpgradeError, endpoint::Endpoint, upgrade::Upgrade};
+use crate::{
+    Echo, InboundHandler, TRANSPORT, UpgradeError, endpoint::Endpoint, handshake::handshake, upgrade::Upgrade,
+};
 
 /// Pushes through WebSockets, and opens them.
 #[derive(Clone)]
@@ -43,6 +46,13 @@ impl WebSockets {
     #[must_use]
     pub fn authenticator(self, authenticator: Arc<dyn Authenticator>) -> Self {
         self.with(|endpoint| endpoint.authenticator = Some(authenticator))
+    }
+
+    /// Sets the proxies whose `X-Forwarded-For` is believed: the limits of an address count the clients behind them. Default:
+    /// none.
+    #[must_use]
+    pub fn trusted_proxies(self, proxies: TrustedProxies) -> Self {
+        self.with(|endpoint| endpoint.trusted_proxies = proxies)
     }
 
     fn with(self, change: impl FnOnce(&mut Endpoint)) -> Self {
@@ -87,7 +97,10 @@ impl WebSockets {
         cursor: Option<&str>,
     ) -> Result<HttpResponse, UpgradeError> {
         let endpoint = self.endpoint.as_ref().ok_or(FacadeError::Disabled(TRANSPORT))?;
-        Upgrade::of(request)?.open(endpoint, request, payload, principal, cursor).await
+        let upgrade = Upgrade::of(request)?;
+        let client = handshake(request).behind(&endpoint.trusted_proxies).client_ip();
+        let admission = endpoint.hub.admit(client)?;
+        upgrade.open(endpoint, request, payload, admission, principal, cursor).await
     }
 
     /// Publishes a text to some users on every node, by RuoYi's DTO.

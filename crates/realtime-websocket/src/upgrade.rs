@@ -10,7 +10,12 @@ use actix_web::{
     rt::time::timeout,
     web,
 };
-use realtime_core::{Principal, auth::Handshake, error::ConnectError, wire::ConnectTopics};
+use realtime_core::{
+    Principal,
+    auth::Handshake,
+    error::ConnectError,
+    wire::{Admission, ConnectTopics},
+};
 use realtime_server::{ConnectionBody, Takeover};
 
 use crate::{
@@ -77,6 +82,7 @@ impl Upgrade {
         endpoint: &Arc<Endpoint>,
         request: &HttpRequest,
         payload: web::Payload,
+        admission: Admission,
         principal: Principal,
         cursor: Option<&str>,
     ) -> Result<HttpResponse, UpgradeError> {
@@ -88,17 +94,19 @@ impl Upgrade {
         };
         // A starting node does not know yet which logins were kicked; mostly it will in a moment.
         timeout(START, endpoint.hub.started()).await.ok();
+        let hub = &endpoint.hub;
+        let admission = hub.admit_user(admission, &principal.user).await?;
         let (mut topics, mut fresh) = (None, Vec::new());
         if [TOPICS, FRESH].iter().any(|name| request.query_string().contains(name)) {
             let handshake = handshake(request);
             fresh = handshake.fresh_topics(&principal)?;
             if let Some(names) = handshake.topics()? {
-                topics = Some(endpoint.hub.decide_topics(&principal, &principal.topics, names).await);
+                topics = Some(hub.decide_topics(&principal, &principal.topics, names).await);
             }
         }
         let granted = topics.as_ref().map_or(&[][..], |topics| &topics.granted);
         let granted = ConnectTopics::new(granted, &fresh);
-        let session = endpoint.hub.connect_to(principal, TRANSPORT, wire, cursor, &granted)?;
+        let session = hub.connect_admitted(admission, principal, TRANSPORT, wire, cursor, &granted)?;
         // A client gets everything that is published after its upgrade, so the session's position has to be known before.
         if timeout(START, session.begun()).await.is_err() {
             return Err(ConnectError::Behind.into());

@@ -15,6 +15,7 @@ mod pubsub;
 mod redis_over_tls;
 mod refreshed_logins;
 mod refusing_redis;
+mod session_limits;
 mod several_nodes;
 mod starting_nodes;
 mod streams;

@@ -21,6 +21,7 @@ mod refreshed_logins;
 mod refused_logins;
 mod replay;
 mod same_answers;
+mod session_limits;
 mod slow_readers;
 mod snapshots;
 mod takeover;

@@ -2,7 +2,7 @@
 
 use realtime_core::{Settings, settings::SettingsError};
 
-use super::{AuthMode, Config, ConfigError, Source, layers::Layers};
+use super::{AuthMode, Config, ConfigError, PresenceMode, Source, layers::Layers};
 
 /// First segments of the demo's own paths.
 const RESERVED: [&str; 5] = ["api", "assets", "auth", "demo", "health"];
@@ -18,6 +18,7 @@ impl Config {
             self.auth.check_sa_token(self.redis.as_ref()),
             self.auth.check_users(),
             self.presence.check(self.redis.is_some()),
+            self.check_cluster_limit(),
         ];
         problems.extend(checks.into_iter().filter_map(Result::err));
         problems.extend(self.server.tls.load().err().into_iter().flatten());
@@ -71,6 +72,15 @@ impl Config {
             problems.push(ConfigError::at(key, problem));
         }
         problems
+    }
+
+    /// Checks that sessions over the cluster can be counted where they are limited.
+    fn check_cluster_limit(&self) -> Result<(), ConfigError> {
+        let key = "limits.maxConnectionsPerUserInCluster";
+        if self.limits.max_connections_per_user_in_cluster > 0 && self.presence_mode() == PresenceMode::Off {
+            return Err(ConfigError::at(key, "needs presence, and presence.mode is off"));
+        }
+        Ok(())
     }
 
     /// Checks that no two endpoints share a path.
@@ -164,6 +174,17 @@ mod tests {
                 format!("{key} (file app.yml): this build has no Redis support (feature `redis`)")
             );
         }
+    }
+
+    #[test]
+    fn sessions_in_the_cluster_cannot_be_limited_without_presence() {
+        let limit = ("REALTIME__LIMITS__MAXCONNECTIONSPERUSERINCLUSTER", "5");
+        assert_eq!(load(None, &[limit]).settings().limits.max_connections_per_user_in_cluster, 5);
+        assert_eq!(
+            refused(None, &[limit, ("REALTIME__PRESENCE__MODE", "off")]),
+            "limits.maxConnectionsPerUserInCluster (environment variable \
+             REALTIME__LIMITS__MAXCONNECTIONSPERUSERINCLUSTER): needs presence, and presence.mode is off"
+        );
     }
 
     #[test]

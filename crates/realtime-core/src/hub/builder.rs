@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use super::{
     Hub, Inner,
     announcer::announce,
+    cluster_limit::{self, ClusterLimit},
     outage::{self, Outage},
     pump::{Health, pump},
     tasks::{essential, restarting},
@@ -227,6 +228,19 @@ impl HubBuilder {
         tasks.spawn(restarting("bus outage", move || {
             outage::watch(Arc::clone(&watched), Arc::clone(&watching))
         }));
+        let cluster_limit = Arc::<ClusterLimit>::default();
+        if node.settings.limits.max_connections_per_user_in_cluster > 0 {
+            let (limit, node) = (Arc::clone(&cluster_limit), Arc::clone(&node));
+            let (presence, name) = (Arc::clone(&presence), Arc::clone(&name));
+            tasks.spawn(restarting("limit of the cluster", move || {
+                cluster_limit::watch(
+                    Arc::clone(&limit),
+                    Arc::clone(&node),
+                    Arc::clone(&presence),
+                    Arc::clone(&name),
+                )
+            }));
+        }
         let revoked = Arc::new(RevocationList::default());
         let local = LocalControl::new(Arc::clone(&registry), Arc::clone(&revoked), Arc::clone(&name));
         let control: Arc<dyn Control> = match control {
@@ -240,6 +254,7 @@ impl HubBuilder {
             streams: store,
             writing: Mutex::default(),
             presence,
+            cluster_limit,
             revoked,
             control,
             topic_policy,

@@ -30,6 +30,7 @@ impl Hub {
                 Ok(topic) if decision.granted.contains(&topic) => continue,
                 Ok(topic) if present.contains(&topic) => Ok(topic),
                 Ok(_) if Limits::exceeds(refusals + 1, limit) || Limits::exceeds(count + 1, limit) => {
+                    self.0.registry.node.metrics.topics_refused.add(1);
                     Err("too many topics".to_owned())
                 }
                 Ok(topic) => match self.may_subscribe(principal, &topic).await {

@@ -17,7 +17,7 @@ use crate::{
     Envelope, Message, Scope, Session, Settings,
     log::Content,
     session::{WRITE_BUDGET, catch_up::CATCH_UP_ENTRIES},
-    settings::{History, Limits, OutboxLimits},
+    settings::{History, Limits, OnExceeded, OutboxLimits},
     wire::{Begin, DirectWrite, GapReason, Outbound, WireFormat},
 };
 
@@ -201,6 +201,29 @@ fn limits_refuse_the_newcomer_and_spare_the_others() {
     assert_eq!(try_connect(1).unwrap_err(), "user 1 has reached the limit of 2 connections");
     let _third = try_connect(2).unwrap();
     assert_eq!(try_connect(3).unwrap_err(), "this node has reached its limit of 3 connections");
+}
+
+#[test]
+fn sessions_that_are_ending_count_up_to_as_many_as_may_be_open() {
+    let limits =
+        Limits { max_connections_per_user: 2, on_exceeded: OnExceeded::EndOldest, ..Limits::default() };
+    let (node, shard) = new_node(Settings { limits, ..Settings::default() });
+    let wire: Arc<dyn WireFormat> = Arc::new(PlainWire);
+    let wire = shard.node.wire(&wire).unwrap();
+    let try_connect =
+        || shard.register(Principal::new(1.into(), "t"), TRANSPORT, wire.clone(), None).map(Session::new);
+    // None of them is read, so none of them ends.
+    let mut sessions: Vec<Session> = (0..4).map(|_| try_connect().unwrap()).collect();
+    let closing = |sessions: &[Session]| -> Vec<bool> {
+        sessions.iter().map(|session| session.closing() == Some(CloseReason::TooManySessions)).collect()
+    };
+    assert_eq!(closing(&sessions), [true, true, false, false], "the oldest end");
+    assert!(matches!(try_connect(), Err(ConnectError::TooManyOfUser(..))));
+    assert_eq!(closing(&sessions), [true, true, false, false], "a refused one ends nothing");
+    drop(sessions.remove(0));
+    sessions.push(try_connect().unwrap());
+    assert_eq!(closing(&sessions), [true, true, false, false]);
+    assert_eq!(node.directory.of(&1.into()).len(), 4);
 }
 
 fn ticks() -> Ticks {

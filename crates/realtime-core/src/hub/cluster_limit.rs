@@ -1,0 +1,208 @@
+//! [`ClusterLimit`]: the limit of a user's sessions over all nodes.
+//!
+//! A handshake asks presence for the user's sessions on other nodes. Presence knows a session some ten milliseconds after it
+//! has begun, so handshakes of that time may not see each other on different nodes. Each node therefore counts again once
+//! presence knows its new sessions, and ends those of its own that are too many: all nodes rank sessions in the same way.
+
+use std::{
+    cmp::Reverse,
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use futures_util::{StreamExt, stream};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until, timeout},
+};
+
+use crate::{
+    CloseReason, SessionHandle, UserId,
+    node::Node,
+    presence::{OnlineSession, Presence},
+    settings::OnExceeded,
+};
+
+/// The users whose sessions are to be counted over the cluster, since one has begun here.
+#[derive(Debug, Default)]
+pub(super) struct ClusterLimit {
+    /// By the time of the next count, with the number of counts that there were.
+    due: Mutex<BTreeMap<(Instant, UserId), usize>>,
+    wake: Notify,
+    /// Presence did not answer when it was last asked.
+    unavailable: AtomicBool,
+}
+
+/// Time that a handshake waits for presence.
+const ASK: Duration = Duration::from_millis(500);
+/// Pause before a session is looked for in presence again.
+const UNKNOWN: Duration = Duration::from_millis(50);
+/// Pause while presence is unavailable.
+const UNAVAILABLE: Duration = Duration::from_secs(1);
+/// Pauses between the counts after a session is known to presence: sessions that began elsewhere at the same time are known
+/// a second later, and six after Redis was unavailable.
+const AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
+/// Users that are counted at once.
+const AT_ONCE: usize = 16;
+
+impl ClusterLimit {
+    /// Notes that a session of the user has begun here.
+    pub(super) fn opened(&self, user: &UserId) {
+        self.due().insert((Instant::now() + UNKNOWN, user.clone()), 0);
+        self.wake.notify_one();
+    }
+
+    /// The number of a user's sessions on other nodes than the one of that name; `None` if it is not known.
+    pub(super) async fn elsewhere(
+        &self,
+        presence: &dyn Presence,
+        node: &str,
+        user: &UserId,
+    ) -> Option<usize> {
+        if self.unavailable.load(Ordering::Relaxed) {
+            return None;
+        }
+        let sessions = self.ask(presence, user, ASK).await?;
+        Some(sessions.iter().filter(|session| session.node != node).count())
+    }
+
+    async fn ask(
+        &self,
+        presence: &dyn Presence,
+        user: &UserId,
+        limit: Duration,
+    ) -> Option<Vec<OnlineSession>> {
+        let problem = match timeout(limit, presence.sessions(user)).await {
+            Ok(Ok(sessions)) => {
+                if self.unavailable.swap(false, Ordering::Relaxed) {
+                    tracing::info!("sessions of a user are limited over the cluster again");
+                }
+                return Some(sessions);
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "presence does not answer".to_owned(),
+        };
+        if !self.unavailable.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                problem,
+                "limits.maxConnectionsPerUserInCluster is not held: only the limits of each node are"
+            );
+        }
+        None
+    }
+
+    fn take_due(&self) -> Vec<(UserId, usize)> {
+        let mut due = self.due();
+        let mut users = Vec::new();
+        while let Some(entry) = due.first_entry().filter(|entry| entry.key().0 <= Instant::now()) {
+            let ((_, user), counts) = entry.remove_entry();
+            users.push((user, counts));
+        }
+        users
+    }
+
+    fn due(&self) -> MutexGuard<'_, BTreeMap<(Instant, UserId), usize>> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts the sessions of users that have a new one here, and ends those that are too many. Runs until it is dropped.
+pub(super) async fn watch(
+    limit: Arc<ClusterLimit>,
+    node: Arc<Node>,
+    presence: Arc<dyn Presence>,
+    name: Arc<str>,
+) {
+    loop {
+        let users = limit.take_due();
+        let (limit, node, presence, name) = (&limit, &node, &presence, &name);
+        stream::iter(users)
+            .for_each_concurrent(AT_ONCE, async |(user, counts)| {
+                let next = count(limit, node, &**presence, name, &user).await;
+                let (pause, counts) = match next {
+                    Count::Done => match AGAIN.get(counts) {
+                        Some(pause) => (*pause, counts + 1),
+                        None => return,
+                    },
+                    Count::Unknown(pause) => (pause, 0),
+                    Count::Left => return,
+                };
+                limit.due().insert((Instant::now() + pause, user), counts);
+            })
+            .await;
+        let next = limit.due().keys().next().map(|(at, _)| *at);
+        tokio::select! {
+            () = limit.wake.notified() => {}
+            () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
+        }
+    }
+}
+
+/// Result of a count.
+enum Count {
+    Done,
+    /// Presence does not know all sessions of this node yet, or is unavailable: it is asked again after a pause.
+    Unknown(Duration),
+    /// The user has no session here any more.
+    Left,
+}
+
+async fn count(
+    limit: &ClusterLimit,
+    node: &Node,
+    presence: &dyn Presence,
+    name: &str,
+    user: &UserId,
+) -> Count {
+    let limits = &node.settings.limits;
+    let own = || -> Vec<SessionHandle> {
+        let sessions = node.directory.of(user).into_iter().map(SessionHandle);
+        sessions.filter(|session| session.closing().is_none()).collect()
+    };
+    if own().is_empty() {
+        return Count::Left;
+    }
+    let Some(known) = limit.ask(presence, user, UNAVAILABLE * 5).await else {
+        return Count::Unknown(UNAVAILABLE);
+    };
+    let own = own();
+    let is_known = |session: &SessionHandle| {
+        let id = session.id().to_string();
+        known.iter().any(|known| known.session_id == id)
+    };
+    if !own.iter().all(is_known) {
+        return Count::Unknown(UNKNOWN);
+    }
+    let mut all: Vec<(Rank, Option<SessionHandle>)> = known
+        .into_iter()
+        .filter(|session| session.node != name)
+        .map(|session| (Rank::new(session.since, session.session_id), None))
+        .chain(
+            own.into_iter()
+                .map(|session| (Rank::new(session.since(), session.id().to_string()), Some(session))),
+        )
+        .collect();
+    match limits.on_exceeded {
+        OnExceeded::Refuse => all.sort_by(|one, other| one.0.cmp(&other.0)),
+        OnExceeded::EndOldest => all.sort_by_key(|(rank, _)| Reverse(rank.clone())),
+    }
+    for session in all.into_iter().skip(limits.max_connections_per_user_in_cluster).filter_map(|(_, own)| own)
+    {
+        session.close(CloseReason::TooManySessions);
+    }
+    Count::Done
+}
+
+/// Place of a session among those of its user, the same on all nodes: by its begin, in milliseconds as presence has it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank(u128, String);
+
+impl Rank {
+    fn new(since: SystemTime, id: String) -> Self {
+        Self(since.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis(), id)
+    }
+}

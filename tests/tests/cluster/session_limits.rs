@@ -1,0 +1,189 @@
+//! The limit of a user's sessions over all nodes: held by handshakes, corrected after races and outages.
+#![allow(clippy::print_stdout, reason = "a test's figures")]
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use actix_web::App;
+use futures_util::future::join_all;
+use realtime_core::{
+    Hub, Settings,
+    auth::{JwtAlgorithm, JwtAuthenticator},
+    settings::OnExceeded,
+};
+use realtime_redis::{Incarnation, RedisConfig, RedisPresence};
+use realtime_sse::SseConfig;
+use realtime_tests::{
+    EventStream, Redis, Running, SECRET, ServerKind, Socket, start_server, token, until, within,
+};
+use realtime_websocket::WebSocketConfig;
+use tokio::time::{sleep, timeout};
+
+struct Node {
+    hub: Hub,
+    server: Running,
+}
+
+impl Node {
+    /// Sessions of a user that are open on this node.
+    fn open(&self, user: i64) -> usize {
+        self.hub.sessions(&user.into()).iter().filter(|session| session.closing().is_none()).count()
+    }
+
+    async fn connect(&self, token: &str) -> Result<Socket, u16> {
+        Socket::open(&self.server, token, &["realtime.v1"], None).await
+    }
+}
+
+fn node(redis: &Redis, name: &str, limit: usize, on_exceeded: OnExceeded) -> Node {
+    let presence = RedisPresence::make(RedisConfig::single(redis.url()), Incarnation::new(name)).unwrap();
+    let mut settings = Settings::default();
+    settings.limits.max_connections_per_user = 0;
+    settings.limits.max_connections_per_user_in_cluster = limit;
+    settings.limits.on_exceeded = on_exceeded;
+    let hub = Hub::builder().node(name).settings(settings).presence(presence).start().unwrap();
+    let app = {
+        let hub = hub.clone();
+        move || {
+            let authenticator = Arc::new(JwtAuthenticator::new(JwtAlgorithm::Hs256, SECRET).unwrap());
+            let websocket = WebSocketConfig::default();
+            App::new()
+                .configure(realtime_websocket::routes(hub.clone(), authenticator.clone(), websocket))
+                .configure(realtime_sse::routes(hub.clone(), authenticator, SseConfig::default()))
+        }
+    };
+    let server = start_server!(ServerKind::of_run(), app.clone(), workers(1), h1_allow_half_closed(false));
+    Node { hub, server }
+}
+
+fn nodes(redis: &Redis, count: usize, limit: usize, on_exceeded: OnExceeded) -> Vec<Node> {
+    (0..count).map(|n| node(redis, &format!("node-{n}"), limit, on_exceeded)).collect()
+}
+
+/// Waits until presence knows so many sessions of a user.
+async fn until_known(node: &Node, user: i64, sessions: usize) {
+    within(&format!("presence to know {sessions} sessions"), async {
+        while node.hub.presence().sessions(&user.into()).await.map_or(usize::MAX, |known| known.len())
+            != sessions
+        {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+#[actix_web::test]
+async fn a_user_has_as_many_sessions_as_the_cluster_allows_on_whatever_nodes() {
+    let redis = Redis::start().await;
+    let nodes = nodes(&redis, 3, 4, OnExceeded::Refuse);
+    let token = token(1);
+    let mut kept = Vec::new();
+    for n in 0..4 {
+        kept.push(nodes[n % 2].connect(&token).await.unwrap());
+        until_known(&nodes[0], 1, n + 1).await;
+    }
+    for node in &nodes {
+        assert_eq!(node.connect(&token).await.err(), Some(429));
+        // An `EventSource` comes back: sessions of a node that was killed are counted for some seconds.
+        assert_eq!(EventStream::open(&node.server, &token, None).await.err(), Some(200));
+        assert_eq!(node.hub.metrics().refused_by.cluster, 2);
+    }
+    // Another user has a count of its own.
+    let _other = nodes[2].connect(&realtime_tests::token(2)).await.unwrap();
+    drop(kept.remove(0));
+    until_known(&nodes[0], 1, 3).await;
+    kept.push(nodes[2].connect(&token).await.unwrap());
+    assert_eq!(nodes.iter().map(|node| node.open(1)).sum::<usize>(), 4);
+}
+
+/// Opens `each` sessions on each node at once. Returns those that were let in.
+async fn race(nodes: &[Node], token: &str, each: usize) -> Vec<Socket> {
+    let attempts = (0..nodes.len() * each).map(|n| nodes[n % nodes.len()].connect(token));
+    join_all(attempts).await.into_iter().flatten().collect()
+}
+
+#[actix_web::test]
+async fn handshakes_that_race_on_several_nodes_are_corrected_within_seconds() {
+    const LIMIT: usize = 4;
+    let redis = Redis::start().await;
+    for on_exceeded in [OnExceeded::Refuse, OnExceeded::EndOldest] {
+        let nodes = nodes(&redis, 3, LIMIT, on_exceeded);
+        let (mut most, mut slowest) = (0, Duration::ZERO);
+        for round in 0..5 {
+            let user = round + if on_exceeded == OnExceeded::Refuse { 100 } else { 200 };
+            let began = Instant::now();
+            let sockets = race(&nodes, &token(user), 10).await;
+            let open = || nodes.iter().map(|node| node.open(user)).sum::<usize>();
+            most = most.max(sockets.len());
+            match on_exceeded {
+                // Each node is exact by itself.
+                OnExceeded::Refuse => assert!(
+                    (LIMIT..=LIMIT * nodes.len()).contains(&sockets.len()),
+                    "{} were let in",
+                    sockets.len()
+                ),
+                OnExceeded::EndOldest => assert_eq!(sockets.len(), 30, "none is refused"),
+            }
+            until("as many as allowed to be left", || open() == LIMIT).await;
+            slowest = slowest.max(began.elapsed());
+            // And no more than that: nobody ends for it who need not.
+            let (mut kept, mut codes) = (Vec::new(), Vec::new());
+            for mut socket in sockets {
+                match timeout(Duration::from_millis(200), socket.close_code()).await {
+                    Ok(code) => codes.push(code),
+                    Err(_) => kept.push(socket),
+                }
+            }
+            assert!(codes.iter().all(|code| *code == 4410), "{codes:?}");
+            assert_eq!((kept.len(), open()), (LIMIT, LIMIT));
+        }
+        println!(
+            "{on_exceeded:?}: a limit of {LIMIT}, 10 handshakes at once on each of {} nodes: at most {most} were open, \
+             {LIMIT} again after {slowest:.1?}",
+            nodes.len()
+        );
+    }
+}
+
+#[actix_web::test]
+async fn without_redis_each_node_holds_its_own_limit_alone_and_says_so_until_it_is_back() {
+    let mut redis = Redis::start().await;
+    let nodes = nodes(&redis, 2, 2, OnExceeded::Refuse);
+    let token = token(1);
+    let mut kept = Vec::new();
+    for node in &nodes {
+        kept.push(node.connect(&token).await.unwrap());
+    }
+    until_known(&nodes[0], 1, 2).await;
+    assert_eq!(nodes[0].connect(&token).await.err(), Some(429));
+    redis.kill();
+    // Two on each node: what a node knows itself still counts.
+    for node in &nodes {
+        let began = Instant::now();
+        kept.push(node.connect(&token).await.unwrap());
+        assert!(began.elapsed() < Duration::from_secs(2), "a handshake waited for {:?}", began.elapsed());
+        assert_eq!(node.connect(&token).await.err(), Some(429));
+        assert!(node.hub.metrics().cluster_unchecked >= 1);
+    }
+    assert_eq!(nodes.iter().map(|node| node.open(1)).sum::<usize>(), 4);
+    redis.restart().await;
+    let back = Instant::now();
+    until("two to be left", || nodes.iter().map(|node| node.open(1)).sum::<usize>() == 2).await;
+    println!("two again {:.1?} after Redis was", back.elapsed());
+    // The older ones stay.
+    let mut newer = kept.split_off(2);
+    for socket in &mut newer {
+        assert_eq!(socket.close_code().await, 4410);
+    }
+    assert_eq!(nodes.iter().map(|node| node.open(1)).collect::<Vec<_>>(), [1, 1]);
+    // And the limit is held again.
+    within("a refusal", async {
+        while let Ok(socket) = nodes[1].connect(&token).await {
+            drop(socket);
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
