@@ -25,6 +25,6 @@ pub use self::{
     login_source::LoginSource,
     proxies::{TrustedProxies, TrustedProxiesError},
     topic_pattern::TopicPattern,
-    topics::{RefusedTopic, TopicDecision, TopicPolicy, TopicRefusal},
+    topics::{RefusedTopic, TopicDecision, TopicGrant, TopicPolicy, TopicRefusal},
     unclear::{Unclear, only},
 };

@@ -67,6 +67,7 @@ mod tests {
     use super::*;
     use crate::{
         Envelope, Hub, MemoryBus, Principal, Transport, UserId,
+        auth::TopicDecision,
         bus::{BusError, BusEvent, Published},
         testkit::{TestSession, TestWire, ready},
         wire::{ConnectTopics, WireFormat},
@@ -166,7 +167,8 @@ mod tests {
         let principal = Principal::new(user(), "t");
         let session = hub.connect_to(principal, Transport::new("test"), &wire, None, &topics).unwrap();
         assert_eq!(take(&told), [on("user:1"), on("a")]);
-        session.subscribe(&names, |_| Bytes::new());
+        let decision = TopicDecision { granted: names.to_vec(), ..TopicDecision::default() };
+        session.subscribe(&decision, |_| Bytes::new());
         assert_eq!(take(&told), [on("b")]);
         session.unsubscribe(&names, &Bytes::new());
         assert_eq!(take(&told), [off("a"), off("b")]);

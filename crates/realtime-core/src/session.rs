@@ -23,6 +23,7 @@ use self::{
 use crate::{
     CloseReason, Position, Topic,
     admission::Admission,
+    auth::TopicDecision,
     node::Node,
     outbox::{Pull, SendDirect},
     shard::Registration,
@@ -182,8 +183,8 @@ impl Session {
         self.state().outbox.send_direct(frame)
     }
 
-    /// Subscribes the session to topics, for a client that asked for them and [may](crate::Hub::decide_topics) be in
-    /// them.
+    /// Subscribes the session to the granted ones of the topics that its client asked for and that were
+    /// [decided](crate::Hub::decide_topics) about.
     ///
     /// `answer` makes the frame that answers the client, from the position behind which the session gets everything in
     /// these topics; `None` if that is not known, or on a bus without positions. The answer is sent in order with
@@ -191,11 +192,17 @@ impl Session {
     ///
     /// Call it from the task that polls the session, and while it [has room](Self::has_room): the answer is queued beyond
     /// the outbox's bound.
-    pub fn subscribe(&self, topics: &[Topic], answer: impl FnOnce(Option<Position>) -> Bytes) {
+    pub fn subscribe(&self, topics: &TopicDecision, answer: impl FnOnce(Option<Position>) -> Bytes) {
         let state = self.state();
+        let present = state.topics();
+        let after: Vec<_> =
+            topics.after.iter().filter(|(topic, _)| !present.contains(topic)).cloned().collect();
+        state.begin_after(&after);
         let mut answer = Some(answer);
         if let Some(host) = state.host() {
-            host.subscribe(state, topics, &mut |position| answer.take().map(|answer| answer(position)));
+            host.subscribe(state, &topics.granted, &mut |position| {
+                answer.take().map(|answer| answer(position))
+            });
         }
     }
 

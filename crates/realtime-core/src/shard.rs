@@ -169,13 +169,17 @@ impl Shard {
         let (since, came) = (Instant::now(), log.end());
         let kind = self.kind(transport, wire);
         let state = Arc::new(SessionState::new(directory.share(principal), kind, topics.topics));
+        state.begin_after(topics.after);
         let is_crowded = directory.insert(&state, elsewhere, &settings.limits)?;
         // From here on, dropping it removes the session.
         let registration = Registration { state: Arc::clone(&state), shard: Arc::clone(self) };
         let mut stats = PassStats::new(self.node.settings.drain.spread);
         {
             let mut members = self.lock();
-            let member = Member::new(Arc::clone(&state), members.seq);
+            let mut member = Member::new(Arc::clone(&state), members.seq);
+            if state.is_bounded() {
+                member.bound();
+            }
             let slot = members.sessions.insert(member);
             let slot = u32::try_from(slot).expect("a worker has fewer than 2^32 sessions");
             state.outbox.set_slot(slot);
@@ -553,6 +557,9 @@ impl SessionHost for Shard {
         if stage == Stage::Removed {
             return;
         }
+        if stage == Stage::Registered && session.is_bounded() {
+            members.sessions[session.slot() as usize].bound();
+        }
         let new = topics.iter().filter(|topic| self.enter(&mut members, session, stage, topic));
         let new: SmallVec<[&Topic; 1]> = new.collect();
         if !new.is_empty() {
@@ -583,6 +590,7 @@ impl SessionHost for Shard {
         if stage == Stage::Removed {
             return;
         }
+        session.forget_after(topic);
         if session.is_of_topic(topic) {
             if session.in_own_topic.swap(false, Ordering::Relaxed)
                 && stage == Stage::Registered
@@ -611,6 +619,9 @@ impl SessionHost for Shard {
         self.forget_expiry(&mut members, session);
         let old = session.set_login(login);
         session.told_expiring.store(false, Ordering::Relaxed);
+        if session.stage() == Stage::Registered && session.is_bounded() {
+            members.sessions[session.slot() as usize].bound();
+        }
         if session.stage() == Stage::Registered
             && let Some(at) = self.soon(session, SystemTime::now())
         {

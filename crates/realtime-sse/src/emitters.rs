@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use delegate::delegate;
 use realtime_core::{
-    ByteString, Hub, Principal, SessionHandle, Topic, UserId,
+    ByteString, Hub, Position, Principal, SessionHandle, Topic, UserId,
     auth::{Handshake, TokenHash, TrustedProxies},
     bus::Published,
     facade::{Facade, FacadeError},
@@ -38,6 +38,8 @@ pub struct SseEmitters {
 struct Asked {
     /// Topics that its client may be in.
     topics: Vec<Topic>,
+    /// Those of them whose history begins behind a position.
+    after: Vec<(Topic, Position)>,
     fresh: Vec<Topic>,
     greeting: Option<Greeting>,
 }
@@ -165,11 +167,12 @@ impl SseEmitters {
             Some(names) => Some(hub.decide_topics(&principal, &principal.topics, names).await),
             None => None,
         };
-        let granted = topics.as_ref().map(|topics| topics.granted.clone()).unwrap_or_default();
+        let decision = topics.clone().unwrap_or_default();
         let asked = Asked {
             fresh: handshake.fresh_topics(&principal)?,
             greeting: Greeting::of(handshake, topics, hub.settings().heartbeat.interval)?,
-            topics: granted,
+            topics: decision.granted,
+            after: decision.after,
         };
         self.open_on(Takeover::claim(request), admission, principal, handshake.cursor(), asked)
     }
@@ -183,7 +186,8 @@ impl SseEmitters {
         asked: Asked,
     ) -> Result<SseStream, EmitterError> {
         let wire = if takeover.is_some() { &self.chunked } else { &self.plain };
-        let topics = ConnectTopics::new(&asked.topics, &asked.fresh);
+        let mut topics = ConnectTopics::new(&asked.topics, &asked.fresh);
+        topics.after = &asked.after;
         let hub = self.hub()?;
         let session = hub.connect_admitted(admission, principal, TRANSPORT, wire, cursor, &topics)?;
         Ok(SseStream::new(session, self.retry, takeover, asked.greeting))

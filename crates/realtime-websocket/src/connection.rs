@@ -328,7 +328,7 @@ impl WebSocketConnection {
         }
         match change {
             TopicChange::Subscribe(topics) => {
-                self.session.subscribe(&topics.granted, |cursor| Protocol::subscribed(&topics, cursor));
+                self.session.subscribe(&topics, |cursor| Protocol::subscribed(&topics, cursor));
             }
             TopicChange::Unsubscribe(topics) => {
                 self.session.unsubscribe(&topics, &Protocol::unsubscribed(&topics));

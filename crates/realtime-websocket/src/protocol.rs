@@ -375,7 +375,7 @@ mod tests {
         );
         assert_eq!(payload(&Protocol::pong()), r#"{"type":"pong"}"#);
         let refused = vec![RefusedTopic { topic: "x\n".into(), reason: "no".into() }];
-        let topics = TopicDecision { granted: vec![topic.clone()], refused };
+        let topics = TopicDecision { granted: vec![topic.clone()], refused, ..TopicDecision::default() };
         assert_eq!(
             payload(&Protocol::subscribed(&topics, at)),
             r#"{"type":"subscribed","topics":["order:\"7\""],"refused":[{"topic":"x\n","reason":"no"}],"cursor":"7.3"}"#

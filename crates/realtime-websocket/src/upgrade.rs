@@ -104,8 +104,10 @@ impl Upgrade {
                 topics = Some(hub.decide_topics(&principal, &principal.topics, names).await);
             }
         }
-        let granted = topics.as_ref().map_or(&[][..], |topics| &topics.granted);
-        let granted = ConnectTopics::new(granted, &fresh);
+        let granted = match &topics {
+            Some(topics) => ConnectTopics::decided(topics, &fresh),
+            None => ConnectTopics::new(&[], &fresh),
+        };
         let session = hub.connect_admitted(admission, principal, TRANSPORT, wire, cursor, &granted)?;
         // A client gets everything that is published after its upgrade, so the session's position has to be known before.
         if timeout(START, session.begun()).await.is_err() {

@@ -8,7 +8,7 @@ use futures_util::{
 };
 use realtime_core::{
     BoxFuture, Envelope, Hub, Position, Principal, Scope, Topic,
-    auth::{TopicPolicy, TopicRefusal},
+    auth::{TopicGrant, TopicPolicy, TopicRefusal},
 };
 use realtime_tests::{Demo, Embedded, EventStream, RawClient, Server, Socket, sign, token, until, within};
 use serde_json::{Value, json};
@@ -211,10 +211,14 @@ impl TopicPolicy for Slow {
         &'a self,
         _: &'a Principal,
         topic: &'a Topic,
-    ) -> BoxFuture<'a, Result<(), TopicRefusal>> {
+    ) -> BoxFuture<'a, Result<TopicGrant, TopicRefusal>> {
         Box::pin(async move {
             self.0.acquire().await.unwrap().forget();
-            if topic.as_str() == "other" { Err(TopicRefusal::new("not yours")) } else { Ok(()) }
+            if topic.as_str() == "other" {
+                Err(TopicRefusal::new("not yours"))
+            } else {
+                Ok(TopicGrant::default())
+            }
         })
     }
 }

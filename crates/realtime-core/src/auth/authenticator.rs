@@ -20,7 +20,7 @@ use super::{
     topic_pattern::TopicPattern,
     unclear::{Unclear, only},
 };
-use crate::{Topic, Transport, UserId};
+use crate::{Position, Topic, Transport, UserId};
 
 /// Identifies the user of a connection before the connection is upgraded or streamed.
 ///
@@ -59,6 +59,10 @@ pub struct Principal {
     pub topics: Vec<Topic>,
     /// Named topics that its clients may subscribe to.
     pub grants: Vec<TopicPattern>,
+    /// Position at which the history of its sessions begins: what was published before, or at it, is not replayed to them, in
+    /// whatever topic, even if a client brings an older cursor. Default: `None`, no such bound. See
+    /// [`TopicGrant::after`](super::TopicGrant::after) for that of a single topic.
+    pub history_after: Option<Position>,
     /// The credential itself, kept if the login has to be checked again while its sessions are open.
     pub credential: Option<Credential>,
     /// Application data that every session of the login can read: see
@@ -81,6 +85,7 @@ impl Principal {
             expires_at: None,
             topics: Vec::new(),
             grants: Vec::new(),
+            history_after: None,
             credential: None,
             extensions: Extensions::new(),
         }

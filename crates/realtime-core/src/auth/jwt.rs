@@ -215,6 +215,7 @@ impl JwtAuthenticator {
             expires_at: Some(expires_at),
             topics,
             grants,
+            history_after: None,
             credential: None,
             extensions: Extensions::new(),
         };

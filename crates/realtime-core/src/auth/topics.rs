@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_core::future::BoxFuture;
 use serde::Serialize;
 
-use crate::{Principal, Topic};
+use crate::{Position, Principal, Topic};
 
 /// Decides which topics clients may subscribe to, beyond those that their logins name.
 ///
@@ -37,7 +37,7 @@ pub trait TopicPolicy: Send + Sync + 'static {
         &'a self,
         principal: &'a Principal,
         topic: &'a Topic,
-    ) -> BoxFuture<'a, Result<(), TopicRefusal>>;
+    ) -> BoxFuture<'a, Result<TopicGrant, TopicRefusal>>;
 }
 
 impl<F> TopicPolicy for F
@@ -48,8 +48,9 @@ where
         &'a self,
         principal: &'a Principal,
         topic: &'a Topic,
-    ) -> BoxFuture<'a, Result<(), TopicRefusal>> {
-        let decision = if self(principal, topic) { Ok(()) } else { Err(TopicRefusal::default()) };
+    ) -> BoxFuture<'a, Result<TopicGrant, TopicRefusal>> {
+        let decision =
+            if self(principal, topic) { Ok(TopicGrant::default()) } else { Err(TopicRefusal::default()) };
         Box::pin(std::future::ready(decision))
     }
 }
@@ -60,8 +61,28 @@ impl<P: TopicPolicy + ?Sized> TopicPolicy for Arc<P> {
         &'a self,
         principal: &'a Principal,
         topic: &'a Topic,
-    ) -> BoxFuture<'a, Result<(), TopicRefusal>> {
+    ) -> BoxFuture<'a, Result<TopicGrant, TopicRefusal>> {
         (**self).may_subscribe(principal, topic)
+    }
+}
+
+/// Grant of a topic to a client. The default one is of all that can be replayed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TopicGrant {
+    pub(crate) after: Option<Position>,
+}
+
+impl TopicGrant {
+    /// A grant of what is published behind a position, for somebody who was let in late: the client may bring an older
+    /// cursor, and gets nothing of the topic that was published before, or at the position. Nothing is announced for it.
+    ///
+    /// Take [`Hub::cursor`](crate::Hub::cursor) when the topic is granted, and keep it with the membership. Without a
+    /// position, as on a bus that has none, it is the default grant: there, nothing is replayed.
+    ///
+    /// It concerns what was published, not state: [retained](crate::Envelope::retain) messages and text streams of the topic
+    /// are sent to newcomers as to all.
+    pub fn after(position: impl Into<Option<Position>>) -> Self {
+        Self { after: position.into() }
     }
 }
 
@@ -89,6 +110,8 @@ impl Default for TopicRefusal {
 pub struct TopicDecision {
     /// The topics that it may be in, in the order in which it named them.
     pub granted: Vec<Topic>,
+    /// Those of them whose history begins behind a position for this client.
+    pub after: Vec<(Topic, Position)>,
     /// The others.
     pub refused: Vec<RefusedTopic>,
 }

@@ -28,8 +28,8 @@ impl Hub {
 
     /// Replaces the login of the user's session with that id, on any node: see [`Self::renew`].
     ///
-    /// A login with a [credential](Principal::credential) or with [extensions](Principal::extensions) cannot be sent to
-    /// another node.
+    /// A login with a [credential](Principal::credential), with [extensions](Principal::extensions) or with a bound of its
+    /// [history](Principal::history_after) cannot be sent to another node.
     ///
     /// # Errors
     /// As [`Self::renew`], [`RenewError::Elsewhere`], and [`RenewError::Control`] if the other nodes could not be
@@ -42,7 +42,8 @@ impl Hub {
         if self.is_refused(&principal) {
             return Err(RenewError::Refused);
         }
-        if principal.credential.is_some() || !principal.extensions.is_empty() {
+        let stays_here = principal.credential.is_some() || principal.history_after.is_some();
+        if stays_here || !principal.extensions.is_empty() {
             return Err(RenewError::Elsewhere);
         }
         let Principal { user, client_id, token, issued_at, expires_at, topics, .. } = principal;

@@ -3,7 +3,7 @@
 use super::Hub;
 use crate::{
     Principal, Topic,
-    auth::{RefusedTopic, TopicDecision, TopicRefusal},
+    auth::{RefusedTopic, TopicDecision, TopicGrant, TopicRefusal},
     settings::Limits,
     user::UserRef,
 };
@@ -34,8 +34,9 @@ impl Hub {
                     Err("too many topics".to_owned())
                 }
                 Ok(topic) => match self.may_subscribe(principal, &topic).await {
-                    Ok(()) => {
+                    Ok(grant) => {
                         count += usize::from(topic.is_named());
+                        decision.after.extend(grant.after.map(|after| (topic.clone(), after)));
                         Ok(topic)
                     }
                     Err(refusal) => {
@@ -53,11 +54,11 @@ impl Hub {
         decision
     }
 
-    async fn may_subscribe(&self, principal: &Principal, topic: &Topic) -> Result<(), TopicRefusal> {
+    async fn may_subscribe(&self, principal: &Principal, topic: &Topic) -> Result<TopicGrant, TopicRefusal> {
         let is_own = topic.as_user() == Some(UserRef::from(&principal.user));
         let is_granted = || principal.grants.iter().any(|pattern| pattern.includes(topic));
         if is_own || principal.topics.contains(topic) || is_granted() {
-            return Ok(());
+            return Ok(TopicGrant::default());
         }
         match &self.0.topic_policy {
             Some(policy) => policy.may_subscribe(principal, topic).await,
@@ -116,11 +117,11 @@ mod tests {
             &'a self,
             principal: &'a Principal,
             topic: &'a Topic,
-        ) -> BoxFuture<'a, Result<(), TopicRefusal>> {
+        ) -> BoxFuture<'a, Result<TopicGrant, TopicRefusal>> {
             Box::pin(async move {
                 tokio::task::yield_now().await;
                 if topic.as_str().starts_with(&format!("of:{}:", principal.user)) {
-                    Ok(())
+                    Ok(TopicGrant::default())
                 } else {
                     Err(TopicRefusal::new("not yours"))
                 }

@@ -220,18 +220,21 @@ impl Entry {
         if !envelope.scope().covers(transport) || envelope.excluded() == Some(id) {
             return false;
         }
+        if topics.after.is_some() && self.position.is_some() && self.position <= topics.after {
+            return false;
+        }
         let targets = envelope.topics();
         if targets.len() <= FEW_TOPICS {
-            return targets.iter().any(|topic| topic.is_all() || topics.contains(topic));
+            return targets.iter().any(|topic| topic.is_all() || topics.contains(topic, self.position));
         }
         let hashes = self.hashes.get_or_init(|| {
             let mut hashes: Vec<u64> = targets.iter().map(hash).collect();
             hashes.sort_unstable();
             Box::new(hashes)
         });
-        topics.hashes().any(|(own, topic)| {
+        topics.begun(self.position).any(|(own, topic)| {
             // Topics with equal hashes are compared: another topic may have the same hash.
-            hashes.binary_search(&own).is_ok() && targets.contains(topic)
+            hashes.binary_search(own).is_ok() && targets.contains(topic)
         }) || (hashes.binary_search(&topics.all).is_ok() && targets.iter().any(Topic::is_all))
     }
 }
@@ -241,22 +244,58 @@ const FEW_TOPICS: usize = 8;
 
 /// The topics of a session that reads the log, with their hashes.
 pub(crate) struct OwnTopics {
-    topics: Vec<(u64, Topic)>,
+    topics: Vec<OwnTopic>,
     all: u64,
+    /// Position behind which its history begins in all topics.
+    after: Option<Position>,
+}
+
+/// A topic of a session that reads the log.
+struct OwnTopic {
+    hash: u64,
+    topic: Topic,
+    /// Position behind which its history begins.
+    after: Option<Position>,
+}
+
+impl OwnTopic {
+    /// Returns `true` if an entry at the position belongs to the history of the topic. What has no position is never
+    /// replayed.
+    fn has_begun(&self, position: Option<Position>) -> bool {
+        self.after.is_none() || position.is_none() || position > self.after
+    }
 }
 
 impl OwnTopics {
     pub(crate) fn new(topics: Vec<Topic>) -> Self {
-        let topics = topics.into_iter().map(|topic| (hash(&topic), topic)).collect();
-        Self { topics, all: hash(&Topic::all()) }
+        let topics = topics.into_iter().map(|topic| OwnTopic { hash: hash(&topic), topic, after: None });
+        Self { topics: topics.collect(), all: hash(&Topic::all()), after: None }
     }
 
-    fn contains(&self, topic: &Topic) -> bool {
-        self.topics.iter().any(|(_, own)| own == topic)
+    /// Begins its history behind a position in all topics, and in some of them behind positions of their own.
+    pub(crate) fn after(mut self, all: Option<Position>, topics: &[(Topic, Position)]) -> Self {
+        self.after = all;
+        for own in &mut self.topics {
+            let of_topic = topics.iter().find(|(topic, _)| *topic == own.topic);
+            own.after = of_topic.map(|(_, position)| *position);
+        }
+        self
     }
 
-    fn hashes(&self) -> impl Iterator<Item = (u64, &Topic)> {
-        self.topics.iter().map(|(hash, topic)| (*hash, topic))
+    /// Returns `true` if its history has begun in all topics at a position, and at every later one.
+    pub(crate) fn has_begun(&self, position: Option<Position>) -> bool {
+        let has_begun = self.after.is_none() || position.is_none() || position > self.after;
+        has_begun && self.topics.iter().all(|own| own.has_begun(position))
+    }
+
+    fn contains(&self, topic: &Topic, position: Option<Position>) -> bool {
+        self.topics.iter().any(|own| own.topic == *topic && own.has_begun(position))
+    }
+
+    /// The topics whose history has begun at a position, with their hashes.
+    fn begun(&self, position: Option<Position>) -> impl Iterator<Item = (&u64, &Topic)> {
+        let begun = self.topics.iter().filter(move |own| own.has_begun(position));
+        begun.map(|own| (&own.hash, &own.topic))
     }
 }
 

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 use super::state::SessionState;
 use crate::{
     Position,
-    log::{Content, LeftOut, OwnTopics, Read},
+    log::{Content, LeftOut, Read},
     node::Node,
     shard::{
         Join, Shard,
@@ -57,7 +57,7 @@ fn read_on(
         stats.announce(session, GapReason::History, log.cursor_at(read.first), log.since(seq));
     }
     session.outbox.begin_read();
-    let topics = OwnTopics::new(session.topics());
+    let topics = session.reads();
     let mut frames: Vec<(u64, Bytes)> = Vec::new();
     let mut gaps: SmallVec<[usize; 4]> = SmallVec::new();
     let mut left_out: Vec<(u64, LeftOut)> = Vec::new();

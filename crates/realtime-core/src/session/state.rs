@@ -18,8 +18,8 @@ use once_cell::race::OnceBox;
 use super::id::SessionId;
 use crate::{
     CloseReason, Position, Principal, Topic, Transport, UserId,
-    auth::TokenHash,
-    log::tally::Recipient,
+    auth::{TokenHash, TopicDecision},
+    log::{OwnTopics, tally::Recipient},
     outbox::{Outbox, OutboxGroup},
     settings::Limits,
     sync::{Mutex, MutexGuard, lock},
@@ -130,12 +130,19 @@ pub struct ConnectTopics<'a> {
     /// Those of them of which the client has had nothing yet. If it is replayed everything since its cursor, it gets what
     /// is kept for newcomers of these topics; else it gets that of all of its topics.
     pub fresh: &'a [Topic],
+    /// Those of them whose history begins behind a position: see [`TopicGrant::after`](crate::auth::TopicGrant::after).
+    pub after: &'a [(Topic, Position)],
 }
 
 impl<'a> ConnectTopics<'a> {
     /// Topics of which `fresh` are new to the client.
     pub fn new(topics: &'a [Topic], fresh: &'a [Topic]) -> Self {
-        Self { topics, fresh }
+        Self { topics, fresh, after: &[] }
+    }
+
+    /// The topics that were decided about; of those in `fresh` the client has had nothing yet.
+    pub fn decided(decision: &'a TopicDecision, fresh: &'a [Topic]) -> Self {
+        Self { topics: &decision.granted, fresh, after: &decision.after }
     }
 }
 
@@ -151,6 +158,8 @@ pub(crate) struct Named {
 struct Extra {
     /// The topics besides `all` and the user's own.
     named: Mutex<Vec<Named>>,
+    /// Topics whose history begins behind a position.
+    after: Mutex<Vec<(Topic, Position)>>,
     /// The login that has replaced the first one.
     renewed: Mutex<Option<Arc<Principal>>>,
 }
@@ -308,6 +317,38 @@ impl SessionState {
     /// Like [`Self::named`], but creates the list if there is none.
     pub(crate) fn named_mut(&self) -> MutexGuard<'_, Vec<Named>> {
         lock(&self.extra.get_or_init(Box::default).named)
+    }
+
+    /// Sets the positions behind which the histories of topics begin. A topic that it is in already keeps its own, since it
+    /// has been granted before.
+    pub(crate) fn begin_after(&self, topics: &[(Topic, Position)]) {
+        if topics.is_empty() {
+            return;
+        }
+        let mut after = lock(&self.extra.get_or_init(Box::default).after);
+        for (topic, position) in topics {
+            after.retain(|(known, _)| known != topic);
+            after.push((topic.clone(), *position));
+        }
+    }
+
+    /// Forgets the position behind which the history of a topic begins, since the session leaves it.
+    pub(crate) fn forget_after(&self, topic: &Topic) {
+        if let Some(extra) = self.extra.get() {
+            lock(&extra.after).retain(|(known, _)| known != topic);
+        }
+    }
+
+    /// Returns `true` if its history begins behind a position in some topic.
+    pub(crate) fn is_bounded(&self) -> bool {
+        let has_topic = || self.extra.get().is_some_and(|extra| !lock(&extra.after).is_empty());
+        self.with_login(|login| login.history_after.is_some()) || has_topic()
+    }
+
+    /// What it reads of the log.
+    pub(crate) fn reads(&self) -> OwnTopics {
+        let after = self.extra.get().map_or_else(Vec::new, |extra| lock(&extra.after).clone());
+        OwnTopics::new(self.topics()).after(self.with_login(|login| login.history_after), &after)
     }
 
     /// All of its topics besides `all`, its user's first.

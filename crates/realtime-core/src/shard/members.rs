@@ -83,7 +83,7 @@ pub(super) struct Parked {
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) session: Arc<SessionState>,
-    /// [`NOT_LIVE`], and the first sequence number that it has yet to be served.
+    /// [`NOT_LIVE`], [`BOUNDED`], and the first sequence number that it has yet to be served.
     state: u64,
     /// The slots of the same user's sessions before and after this one, or [`NO_SLOT`].
     before: u32,
@@ -92,6 +92,8 @@ pub(super) struct Member {
 
 /// Flag of a session that reads the log itself; the pass serves the others.
 const NOT_LIVE: u64 = 1 << 63;
+/// Flag of a session whose history begins behind a position that the pass may not have reached.
+const BOUNDED: u64 = 1 << 62;
 
 const NO_SLOT: u32 = u32::MAX;
 
@@ -108,15 +110,33 @@ impl Member {
 
     /// The first sequence number that it has yet to be served.
     pub(super) fn next(&self) -> u64 {
-        self.state & !NOT_LIVE
+        self.state & !(NOT_LIVE | BOUNDED)
     }
 
     pub(super) fn set_live(&mut self, live: bool) {
-        self.state = self.next() | if live { 0 } else { NOT_LIVE };
+        self.state = self.state & !NOT_LIVE | if live { 0 } else { NOT_LIVE };
     }
 
     pub(super) fn set_next(&mut self, next: u64) {
-        self.state = next | self.state & NOT_LIVE;
+        self.state = next | self.state & (NOT_LIVE | BOUNDED);
+    }
+
+    /// Has the pass look at the history that the session may read, until it is behind all of its bounds.
+    pub(super) fn bound(&mut self) {
+        self.state |= BOUNDED;
+    }
+
+    /// Skips those of a run of entries that the session may not read. Returns `false` if there is nothing else in it.
+    fn skip_unreadable(&mut self, first: u64, run: &[Arc<Entry>]) -> bool {
+        let reads = self.session.reads();
+        let readable =
+            |entry: &Arc<Entry>| entry.is_for(self.session.id, self.session.transport(), &reads);
+        let skipped = run.iter().position(readable).unwrap_or(run.len());
+        if run.last().is_none_or(|last| reads.has_begun(last.position)) {
+            self.state &= !BOUNDED;
+        }
+        self.set_next(self.next().max(first + skipped as u64));
+        skipped < run.len()
     }
 
     /// Makes it not live. Returns `true` if it was live.
@@ -480,6 +500,10 @@ impl Members {
                 member.set_next(end);
                 return;
             }
+            if member.state & BOUNDED != 0 && !member.skip_unreadable(first, run) {
+                return;
+            }
+            let session = &member.session;
             let found = encoded.iter().position(|encoded| encoded.is_of(&session.kind));
             let index = found.unwrap_or_else(|| {
                 encoded.push(EncodedRun::new(&session.kind, first, run, is_last));

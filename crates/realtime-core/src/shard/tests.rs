@@ -1,5 +1,6 @@
 //! Tests of a shard's guarantees, pass by pass.
 
+mod history;
 mod initial;
 
 use std::{
