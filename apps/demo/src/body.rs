@@ -9,6 +9,7 @@ use std::{
 
 use actix_web::{FromRequest, HttpRequest, dev::Payload, error::PayloadError, http::StatusCode, web::Bytes};
 use futures_util::{StreamExt, future::LocalBoxFuture};
+use realtime_core::wire::replace_lone_surrogates;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
@@ -105,6 +106,8 @@ impl Drop for Held {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    let text = str::from_utf8(bytes).map(replace_lone_surrogates);
+    let bytes = text.as_ref().map_or(bytes, |text| text.as_bytes());
     if bytes.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|first| *first != b'{') {
         return Err(ApiError::bad_request("body: expected a JSON object"));
     }

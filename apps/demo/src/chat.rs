@@ -3,6 +3,7 @@
 use actix_web::web::Data;
 use bytestring::ByteString;
 use futures_util::future::BoxFuture;
+use realtime_core::wire::replace_lone_surrogates;
 use realtime_websocket::{Echo, Envelope, InboundHandler, Scope, SessionHandle, TRANSPORT, UserId};
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +33,8 @@ impl InboundHandler for Chat {
     fn on_text(&self, session: SessionHandle, text: ByteString) -> BoxFuture<'static, Option<ByteString>> {
         let state = self.0.clone();
         Box::pin(async move {
-            let Ok(Line::Chat { to, text: line }) = serde_json::from_str(&text) else {
+            let Ok(Line::Chat { to, text: line }) = serde_json::from_str(&replace_lone_surrogates(&text))
+            else {
                 return Some(Echo::answer(text));
             };
             let from = Caller::of(&state, session.user().clone());

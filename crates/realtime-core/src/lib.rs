@@ -91,6 +91,7 @@ mod shard;
 #[doc(hidden)]
 pub mod sim;
 pub mod streams;
+mod surrogates;
 mod sync;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;

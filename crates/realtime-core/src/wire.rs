@@ -17,4 +17,5 @@ pub use crate::{
         state::{Begin, ConnectTopics},
     },
     shard::Shard,
+    surrogates::replace_lone_surrogates,
 };

@@ -11,7 +11,7 @@ use bytestring::ByteString;
 use realtime_core::{
     CloseReason, EventName, Message, Payload, Position, Session, Topic,
     auth::{RefusedTopic, TopicDecision},
-    wire::{Begin, BusState, GapReason, WireFormat},
+    wire::{Begin, BusState, GapReason, WireFormat, replace_lone_surrogates},
 };
 use serde::{Deserialize, Serialize};
 
@@ -142,7 +142,7 @@ impl Protocol {
     pub(crate) fn read(self, frame: ByteString) -> Result<Inbound, CloseReason> {
         match self {
             Self::Raw => Ok(Inbound::Text(frame)),
-            Self::V1 => match serde_json::from_str(&frame) {
+            Self::V1 => match serde_json::from_str(&replace_lone_surrogates(&frame)) {
                 Ok(V1Inbound::Message { data }) => Ok(Inbound::Text(data.into())),
                 Ok(V1Inbound::Ping {}) => Ok(Inbound::Ping),
                 Ok(V1Inbound::Pong {}) => Ok(Inbound::Pong),
@@ -422,6 +422,10 @@ mod tests {
             Ok(Inbound::Text("x".into()))
         );
         assert_eq!(Protocol::V1.read(r#"{"type":"pong"}"#.into()), Ok(Inbound::Pong));
+        assert_eq!(
+            Protocol::V1.read(r#"{"type":"message","data":"a\ud83d"}"#.into()),
+            Ok(Inbound::Text("a\u{FFFD}".into()))
+        );
         // Names are judged one by one.
         let names = || vec!["order:7".to_owned(), "a b".to_owned()];
         assert_eq!(
