@@ -1,9 +1,12 @@
 //! [`conform`]: what a response's head has to say on its connection.
 
+use std::{cell::Cell, rc::Rc};
+
 use actix_http::{ConnectionType, ResponseHead, StatusCode, Version};
 use actix_web::{
     body::{BodySize, MessageBody},
     dev::{Service, ServiceRequest, ServiceResponse},
+    error::ErrorBadRequest,
 };
 
 /// Middleware for actix-web's server, for `App::wrap_fn`: it corrects the heads of responses, as the server of this crate
@@ -13,6 +16,8 @@ use actix_web::{
 /// - The response to an upgrade that is not made says that the connection is closed. actix-http closes it in any case,
 ///   and says `upgrade`: clients that offer HTTP/2 with each request, as Java's do, would send another one into the
 ///   close.
+/// - A request behind a response that closes the connection is not served (RFC 9112, section 9.6). actix-http has read and
+///   serves it. This needs [`socket_options`](crate::socket_options), too.
 pub fn conform<S, B>(
     request: ServiceRequest,
     service: &S,
@@ -22,17 +27,34 @@ where
     B: MessageBody,
 {
     let (version, upgrades) = (request.version(), request.head().upgrade());
-    let response = service.call(request);
+    let ended = request.conn_data::<Ended>().filter(|_| version < Version::HTTP_2).cloned();
+    let ends = request.head().connection_type() == ConnectionType::Close;
+    let response = match &ended {
+        Some(Ended(ended)) if ended.get() => None,
+        _ => Some(service.call(request)),
+    };
     async move {
+        let Some(response) = response else {
+            return Err(ErrorBadRequest("the connection was closed by an earlier request"));
+        };
         let mut response = response.await?;
         let size = response.response().body().size();
         correct(version, upgrades, size, response.response_mut().head_mut());
+        if let Some(Ended(ended)) = ended {
+            ended.set(ends || ends_connection(version, size, response.response().head()));
+        }
         Ok(response)
     }
 }
 
+/// Set once a response has ended its connection.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ended(Rc<Cell<bool>>);
+
 /// Corrects the head of a response, for a request of `version` that offers an upgrade or not.
 pub(crate) fn correct(version: Version, upgrades: bool, size: BodySize, head: &mut ResponseHead) {
+    // That of an earlier response, until actix-http encodes it. Whether it ends the connection depends on it.
+    head.version = version;
     if version < Version::HTTP_11 && size == BodySize::Stream {
         head.no_chunking(true);
         head.set_connection_type(ConnectionType::Close);
@@ -40,4 +62,13 @@ pub(crate) fn correct(version: Version, upgrades: bool, size: BodySize, head: &m
     if upgrades && head.status != StatusCode::SWITCHING_PROTOCOLS {
         head.set_connection_type(ConnectionType::Close);
     }
+}
+
+/// Returns whether a corrected response to a request of `version` ends the connection on its own account.
+pub(crate) fn ends_connection(version: Version, size: BodySize, head: &ResponseHead) -> bool {
+    if version < Version::HTTP_11 {
+        // Its head counts as one that ends the connection unless it says otherwise, and mostly it says nothing.
+        return size == BodySize::Stream;
+    }
+    head.connection_type() == ConnectionType::Close
 }

@@ -14,6 +14,8 @@ pub(crate) struct Gate {
     input: Input,
     /// The current request has been answered; the next head follows once its body is through.
     answered: bool,
+    /// No further request is served.
+    is_last: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,12 +50,12 @@ pub(crate) enum Announced {
 impl Gate {
     /// A gate before the first request of an HTTP/1.1 connection.
     pub(crate) fn closed() -> Self {
-        Self { input: Input::Head(HeadEnd::default()), answered: false }
+        Self { input: Input::Head(HeadEnd::default()), answered: false, is_last: false }
     }
 
     /// A gate that lets everything through.
     pub(crate) fn open() -> Self {
-        Self { input: Input::Open, answered: false }
+        Self { input: Input::Open, answered: false, is_last: false }
     }
 
     /// The number of bytes at the front of `bytes` that may pass now. They count as passed.
@@ -121,14 +123,23 @@ impl Gate {
     }
 
     fn body_ended(&mut self) {
-        self.input = if self.answered { Input::Head(HeadEnd::default()) } else { Input::Hold };
+        self.input = if self.answered { self.next_request() } else { Input::Hold };
+    }
+
+    fn next_request(&self) -> Input {
+        if self.is_last { Input::Hold } else { Input::Head(HeadEnd::default()) }
+    }
+
+    /// Records that the connection ends behind the current request: what follows is not served (RFC 9112, section 9.6).
+    pub(crate) fn ends(&mut self) {
+        self.is_last = true;
     }
 
     /// Records that the current request has been answered.
     pub(crate) fn answered(&mut self) {
         self.answered = true;
         match self.input {
-            Input::Hold => self.input = Input::Head(HeadEnd::default()),
+            Input::Hold => self.input = self.next_request(),
             // The dispatcher ends the connection, and discards further input.
             Input::HoldRest => self.input = Input::Open,
             _ => {}
@@ -233,6 +244,30 @@ mod tests {
             assert_eq!(gate.is_at_head(), answered_first);
             gate.answered();
             assert!(gate.is_at_head());
+        }
+    }
+
+    #[test]
+    fn nothing_passes_behind_the_last_request() {
+        for body in [Announced::None, Announced::Sized(2), Announced::Chunked] {
+            for answered_first in [false, true] {
+                let mut gate = Gate::closed();
+                gate.pass(b"POST / HTTP/1.1\r\n\r\n");
+                gate.asked(body);
+                gate.ends();
+                if answered_first {
+                    gate.answered();
+                }
+                let (body, rest): (&[u8], _) = match body {
+                    Announced::Chunked => (b"0\r\n\r\n", b"GET"),
+                    Announced::Sized(_) => (b"12", b"GET"),
+                    _ => (b"", b"GET"),
+                };
+                assert_eq!(gate.pass(&[body, rest].concat()), body.len());
+                gate.answered();
+                assert!(gate.is_holding());
+                assert_eq!(gate.pass(rest), 0);
+            }
         }
     }
 

@@ -248,6 +248,11 @@ impl Shared {
         }
     }
 
+    /// Records that the connection ends behind the current response.
+    pub(crate) fn ends(&self) {
+        self.0.borrow_mut().gate.ends();
+    }
+
     /// Records that the response has begun.
     pub(crate) fn answering(&self, has_known_end: bool, upgrades: bool) {
         let mut state = self.0.borrow_mut();

@@ -36,6 +36,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "nothing is taken over there"))]
 
+mod announced_body;
 mod body;
 mod chunks;
 mod conform;
@@ -57,6 +58,7 @@ mod server;
 mod takeover;
 
 pub use actix_server::{Server, ServerHandle};
+pub use announced_body::announces_body;
 pub use body::ConnectionBody;
 pub use conform::conform;
 pub use connection::{Aborted, Connection, Step};

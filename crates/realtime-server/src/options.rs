@@ -8,7 +8,7 @@ use actix_rt::net::TcpStream;
 use actix_web::dev::Extensions;
 use socket2::SockRef;
 
-use crate::io::Shared;
+use crate::{conform::Ended, io::Shared};
 
 /// Bytes that the kernel holds unsent before a socket counts as full.
 ///
@@ -28,6 +28,8 @@ const LONGEST: Duration = Duration::from_secs(24 * 24 * 60 * 60);
 /// - Linux: `TCP_USER_TIMEOUT` has the kernel break a connection off whose client takes nothing for `max_stall`
 ///   (`outbox.maxStall`), and throw away what it still holds for it.
 ///
+/// On actix-web's server it also lets [`conform`](crate::conform) know which requests are those of one connection.
+///
 /// Connections of this crate's server have all three from their listener. There this sets the third alone, for the
 /// connections for which it is called.
 ///
@@ -44,6 +46,9 @@ pub fn socket_options(max_stall: Duration) -> impl Fn(&dyn Any, &mut Extensions)
     move |connection, data| {
         // What the listener of this crate's server passes on.
         let inherited = cfg!(target_os = "linux") && data.contains::<Shared>();
+        if !data.contains::<Shared>() {
+            data.insert(Ended::default());
+        }
         if let Some(tcp) = tcp_of(connection)
             && let Err(error) = set_options(tcp, max_stall, inherited)
         {

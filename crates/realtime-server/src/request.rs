@@ -8,7 +8,7 @@ use std::{
 };
 
 use actix_http::{
-    HttpMessage, Method, Payload, Request, Response, StatusCode, Version,
+    ConnectionType, HttpMessage, Method, Payload, Request, Response, StatusCode, Version,
     body::{BodySize, BoxBody, MessageBody},
     error::PayloadError,
     header::{self, HeaderValue},
@@ -18,7 +18,11 @@ use bytes::Bytes;
 use futures_core::{Stream, future::LocalBoxFuture};
 use pin_project_lite::pin_project;
 
-use crate::{conform::correct, gate::Announced, io::Shared};
+use crate::{
+    conform::{correct, ends_connection},
+    gate::Announced,
+    io::Shared,
+};
 
 /// Factory of [`Watch`].
 pub(crate) struct WatchFactory<F, B>(F, PhantomData<B>);
@@ -71,6 +75,9 @@ where
         let connection = request.conn_data::<Shared>().cloned();
         let (version, upgrades) = (request.version(), request.head().upgrade());
         if let Some(connection) = &connection {
+            if request.head().connection_type() == ConnectionType::Close {
+                connection.ends();
+            }
             let body = announced(&mut request);
             connection.asked(body);
             if body == Announced::Rest {
@@ -151,6 +158,9 @@ where
                 correct(*this.version, *this.upgrades, size, response.head_mut());
                 let connection = this.connection.take();
                 if let Some(connection) = &connection {
+                    if ends_connection(*this.version, size, response.head()) {
+                        connection.ends();
+                    }
                     let upgrades = response.status() == StatusCode::SWITCHING_PROTOCOLS;
                     let endless = size == BodySize::Stream;
                     connection.answering(!endless, upgrades);

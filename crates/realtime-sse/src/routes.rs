@@ -10,7 +10,7 @@ use std::{
 
 use actix_web::{
     HttpRequest, HttpResponse, Resource,
-    http::Method,
+    http::{ConnectionType, Method},
     rt::time::timeout,
     web::{self, ServiceConfig},
 };
@@ -21,6 +21,7 @@ use realtime_core::{
     ruoyi::{ErrorStatus, Reply},
     wire::Shard,
 };
+use realtime_server::announces_body;
 use serde::Serialize;
 
 use crate::{
@@ -86,6 +87,11 @@ struct State {
 const START: Duration = Duration::from_secs(5);
 
 async fn connect(state: Rc<State>, request: HttpRequest, handshake: Handshake) -> HttpResponse {
+    if announces_body(&request) {
+        let mut refusal = answer(400, 400, &"the request of an event stream must not have a body");
+        refusal.head_mut().set_connection_type(ConnectionType::Close);
+        return refusal;
+    }
     // Before anything that costs more.
     let admission = match state.emitters.admit(&handshake) {
         Ok(admission) => admission,

@@ -19,8 +19,8 @@ use realtime_core::{
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UpgradeError {
-    /// The request does not ask for a WebSocket.
-    #[error("this is a WebSocket endpoint: the header `Upgrade: websocket` is missing")]
+    /// The request does not offer a WebSocket, or not only that.
+    #[error("this is a WebSocket endpoint: it needs the header `Upgrade: websocket`, with this value alone")]
     UpgradeRequired,
     /// The handshake is not valid.
     #[error("{0}")]
@@ -96,10 +96,13 @@ impl Refusal {
             // RFC 9110, section 15.5.22.
             StatusCode::UPGRADE_REQUIRED => {
                 response.insert_header((header::UPGRADE, "websocket"));
+                response.force_close();
             }
             // RFC 6455, section 4.4: the version may be unsupported.
             StatusCode::BAD_REQUEST => {
                 response.insert_header((header::SEC_WEBSOCKET_VERSION, "13"));
+                // Where such a request ends is doubtful.
+                response.force_close();
             }
             _ => {}
         }

@@ -16,7 +16,7 @@ use realtime_core::{
     error::ConnectError,
     wire::{Admission, ConnectTopics},
 };
-use realtime_server::{ConnectionBody, Takeover};
+use realtime_server::{ConnectionBody, Takeover, announces_body};
 
 use crate::{
     RAW_SUBPROTOCOL, SUBPROTOCOL, TRANSPORT, UpgradeError, connection::WebSocketConnection,
@@ -32,14 +32,20 @@ pub(crate) struct Upgrade {
 impl Upgrade {
     /// Checks a request.
     pub(crate) fn of(request: &HttpRequest) -> Result<Self, UpgradeError> {
-        let upgrades = request.headers().get_all(header::UPGRADE).filter_map(|value| value.to_str().ok());
-        let mut tokens = upgrades.flat_map(|value| value.split(',')).map(str::trim);
         // Checks that actix-ws does not make.
         if request.version() < Version::HTTP_11 {
             return Err(UpgradeError::Handshake("a WebSocket needs HTTP/1.1".to_owned()));
         }
-        if !tokens.any(|token| token.eq_ignore_ascii_case("websocket")) {
+        if announces_body(request) {
+            return Err(UpgradeError::Handshake("a handshake must not have a body".to_owned()));
+        }
+        if !offers_websocket(request) {
             return Err(UpgradeError::UpgradeRequired);
+        }
+        if !request.head().upgrade() {
+            return Err(UpgradeError::Handshake(
+                "a handshake needs the header `Connection: Upgrade`".to_owned(),
+            ));
         }
         // Only the handshake of actix-ws is used: its session and its stream would each keep a queue.
         let unused = web::Payload::from_request(request, &mut Payload::None).into_inner();
@@ -59,6 +65,16 @@ impl Upgrade {
         };
         Ok(Self { response, protocol })
     }
+}
+
+/// Returns `true` if the request offers a WebSocket and nothing else. actix-http and proxies go by a single value: of
+/// another one the former reads what follows as requests.
+fn offers_websocket(request: &HttpRequest) -> bool {
+    let mut offers = request.headers().get_all(header::UPGRADE);
+    let is_websocket = |offer: &header::HeaderValue| {
+        offer.to_str().is_ok_and(|offer| offer.trim().eq_ignore_ascii_case("websocket"))
+    };
+    offers.next().is_some_and(is_websocket) && offers.next().is_none()
 }
 
 fn offers_token(request: &HttpRequest) -> bool {
