@@ -10,9 +10,10 @@ use std::{
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncBufReadExt, BufReader, Lines},
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines},
     process::{Child, ChildStderr},
     sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    task::JoinHandle,
 };
 
 use crate::{EventStream, Server, ServerKind, Socket, Upstream, within};
@@ -80,27 +81,61 @@ impl Demo {
         (demo, receiver)
     }
 
+    /// Starts the demo and records what it prints, the start as well. The text is there when it has ended.
+    pub async fn start_recorded(variables: &[(&str, &str)]) -> (Self, JoinHandle<String>) {
+        let mut child = Self::command(&[], variables, &[]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        let (demo, mut lines, seen) = Self::ready(child).await;
+        let recorded = tokio::spawn(async move {
+            let mut text = seen.join("\n");
+            while let Ok(Some(line)) = lines.next_line().await {
+                text.push('\n');
+                text.push_str(&line);
+            }
+            stdout.read_to_string(&mut text).await.unwrap();
+            text
+        });
+        (demo, recorded)
+    }
+
+    /// Starts the demo with arguments and without a secret of the environment.
+    pub async fn start_from_alone(arguments: &[&str]) -> Self {
+        let (demo, mut lines) = Self::launch(arguments, &[], &["REALTIME__AUTH__JWT__SECRET"]).await;
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        demo
+    }
+
     async fn launch(
         arguments: &[&str],
         variables: &[(&str, &str)],
         without: &[&str],
     ) -> (Self, Lines<BufReader<ChildStderr>>) {
+        let child = Self::command(arguments, variables, without).spawn().unwrap();
+        let (demo, lines, _) = Self::ready(child).await;
+        (demo, lines)
+    }
+
+    fn command(arguments: &[&str], variables: &[(&str, &str)], without: &[&str]) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(Self::binary());
         command
             .args(arguments)
             .env("REALTIME__SERVER__PORT", "0")
             .env("REALTIME__SERVER__KIND", ServerKind::of_run().name())
-            .env("REALTIME__AUTH__JWT__SECRET", SECRET)
             .env("REALTIME__API__KEY", API_KEY)
+            .env("REALTIME__AUTH__JWT__SECRET", SECRET)
             .envs(variables.iter().copied())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
         for name in without {
             command.env_remove(name);
         }
-        let mut child = command.spawn().unwrap();
+        command
+    }
+
+    /// Waits until the demo has started. Returns it with what it prints, and with what it has printed.
+    async fn ready(mut child: Child) -> (Self, Lines<BufReader<ChildStderr>>, Vec<String>) {
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let (port, internal, scheme) = within("the demo to start", async {
+        let (port, internal, scheme, seen) = within("the demo to start", async {
             let (mut seen, mut internal) = (Vec::new(), None);
             loop {
                 let line = lines.next_line().await.unwrap().unwrap_or_else(|| panic!("no start: {seen:#?}"));
@@ -110,14 +145,14 @@ impl Demo {
                 for scheme in ["http", "https"] {
                     let ready = format!("realtime-demo is ready at {scheme}://127.0.0.1:");
                     if let Some(url) = line.strip_prefix(&ready) {
-                        return (url.trim_end_matches('/').parse().unwrap(), internal, scheme);
+                        return (url.trim_end_matches('/').parse().unwrap(), internal, scheme, seen);
                     }
                 }
                 seen.push(line);
             }
         })
         .await;
-        (Self { child, port, internal, scheme, http: reqwest::Client::new() }, lines)
+        (Self { child, port, internal, scheme, http: reqwest::Client::new() }, lines, seen)
     }
 
     /// The demo's binary, built once per test process.

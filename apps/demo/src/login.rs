@@ -43,7 +43,7 @@ async fn login(
     login: Body<Login>,
 ) -> Result<Json<Reply<Token>>, ApiError> {
     let Some(jwt) = &state.jwt else {
-        return Err(ApiError::new(StatusCode::CONFLICT, "logins are not made here (auth.mode: sa-token)"));
+        return Err(ApiError::new(StatusCode::CONFLICT, "logins are not made here (auth.mode, auth.jwt)"));
     };
     let Login { username, password, client_id } = login.0;
     let users = &state.live().users;

@@ -50,8 +50,11 @@ pub async fn run(config: Config, read: Option<ReadConfig>) -> anyhow::Result<()>
     realtime_core::install(hub.clone())?;
     let (authenticator, jwt, _recheck) = match config.auth.mode {
         AuthMode::Jwt => {
-            let jwt = token::authenticator(&config)?;
-            (Arc::new(jwt.clone()) as Arc<dyn Authenticator>, Some(jwt), None::<Recheck>)
+            let jwt = token::live_authenticator(&config)?;
+            // With public keys alone, logins are made elsewhere.
+            let signs = config.auth.jwt.secret.is_some() || !config.auth.jwt.has_public_keys();
+            let signer = signs.then(|| jwt.clone());
+            (Arc::new(jwt) as Arc<dyn Authenticator>, signer, None::<Recheck>)
         }
         #[cfg(feature = "redis")]
         AuthMode::SaToken => {
@@ -225,6 +228,9 @@ pub fn check(config: &Config) -> anyhow::Result<()> {
     #[cfg(feature = "redis")]
     if config.auth.mode == AuthMode::SaToken {
         crate::cluster::sa_token(config)?;
+    }
+    if config.auth.mode == AuthMode::Jwt {
+        token::authenticator(config)?;
     }
     hub(config).map(drop)
 }

@@ -1,20 +1,71 @@
 //! Tokens: made by the login and by `gen-token`.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    fs,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use anyhow::{Context, bail};
 use realtime_core::{
     Topic, UserId,
-    auth::{Claims, JwtAuthenticator},
+    auth::{Claims, JwkFile, JwtAuthenticator, JwtKey, RotatingKeys},
 };
 
-use crate::config::Config;
+use crate::config::{Config, Jwt, PublicKeyFile};
 
-/// The authenticator that the configuration describes. Without a secret it makes one up.
+/// The authenticator that the configuration describes, without keys that change. With neither secret nor public keys it
+/// makes a secret up.
 pub(crate) fn authenticator(config: &Config) -> anyhow::Result<JwtAuthenticator> {
-    let secret = config.auth.jwt.secret.as_deref().map_or_else(random_secret, str::to_owned);
-    Ok(JwtAuthenticator::new(config.auth.jwt.algorithm, &secret)?
-        .client_id_policy(config.auth.client_id_policy()))
+    let jwt = &config.auth.jwt;
+    let secret = match &jwt.secret {
+        Some(secret) => Some(secret.to_string()),
+        None if jwt.has_public_keys() => None,
+        None => Some(random_secret()),
+    };
+    let authenticator = match secret {
+        Some(secret) => JwtAuthenticator::new(jwt.algorithm, &secret)?,
+        None => JwtAuthenticator::with_keys([]),
+    };
+    let keys =
+        jwt.public_keys.iter().map(|file| public_key(jwt, file)).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut authenticator = authenticator.keys(keys).client_id_policy(config.auth.client_id_policy());
+    if let Some(issuer) = &jwt.issuer {
+        authenticator = authenticator.issuer(issuer);
+    }
+    if let Some(audience) = &jwt.audience {
+        authenticator = authenticator.audience(audience);
+    }
+    if let Some(file) = &jwt.jwks.file {
+        fs::metadata(file).with_context(|| format!("auth.jwt.jwks.file: {file}"))?;
+    }
+    Ok(authenticator)
+}
+
+fn public_key(jwt: &Jwt, PublicKeyFile { id, file }: &PublicKeyFile) -> anyhow::Result<JwtKey> {
+    let read = || -> anyhow::Result<JwtKey> {
+        let mut key = JwtKey::from_pem(&fs::read_to_string(file)?)?;
+        if let Some(id) = id {
+            key = key.id(id);
+        }
+        Ok(if jwt.algorithms.is_empty() { key } else { key.only(jwt.algorithms.iter().copied())? })
+    };
+    read().with_context(|| format!("auth.jwt.publicKeys: {file}"))
+}
+
+/// The same with the keys that change, which are read from now on.
+pub(crate) fn live_authenticator(config: &Config) -> anyhow::Result<JwtAuthenticator> {
+    let (authenticator, jwt) = (authenticator(config)?, &config.auth.jwt);
+    let keys = match (&jwt.jwks.file, &jwt.jwks.url) {
+        (Some(file), _) => RotatingKeys::builder(JwkFile::new(file)),
+        #[cfg(feature = "jwks")]
+        (None, Some(url)) => RotatingKeys::builder(realtime_core::auth::JwkUrl::new(url)?),
+        _ => return Ok(authenticator),
+    };
+    let mut keys = keys.interval(jwt.jwks.refresh).cooldown(jwt.jwks.cooldown);
+    if !jwt.algorithms.is_empty() {
+        keys = keys.only(jwt.algorithms.iter().copied());
+    }
+    Ok(authenticator.rotating(keys.start()))
 }
 
 /// A token for a user, signed with the configured secret.

@@ -16,8 +16,15 @@ mod topic_pattern;
 mod topics;
 mod unclear;
 
+#[cfg(feature = "jwks")]
+pub use self::jwt::JwkUrl;
+#[cfg(all(test, feature = "jwt"))]
+pub(crate) use self::jwt::test_keys as jwt_test_keys;
 #[cfg(feature = "jwt")]
-pub use self::jwt::{Claims, EmptySecret, JwtAlgorithm, JwtAuthenticator, UnknownAlgorithm};
+pub use self::jwt::{
+    Claims, JwkFile, JwkSource, JwkSourceError, JwtAlgorithm, JwtAuthenticator, JwtKey, JwtKeyError,
+    PublicKeyAlgorithm, RotatingKeys, RotatingKeysBuilder, SignError, UnknownAlgorithm,
+};
 pub use self::{
     allowed_origins::{AllowedOrigins, OriginError, Page},
     authenticator::{AuthError, Authenticator, ClientIdPolicy, Credential, Handshake, Principal, TokenHash},

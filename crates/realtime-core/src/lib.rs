@@ -44,7 +44,8 @@
 //!
 //! # Features
 //!
-//! - `jwt` (default): `JwtAuthenticator`, which verifies tokens signed with HS256, HS384 or HS512.
+//! - `jwt` (default): `JwtAuthenticator`, which verifies signed tokens, with a secret or with public keys.
+//! - `jwks`: `JwkUrl`, public keys from an address on the web.
 //! - `conformance`: suites for implementations of [`Bus`](bus::Bus), [`Presence`](presence::Presence),
 //!   [`Control`](control::Control) and [`Authenticator`].
 //! - `testkit`: sessions without sockets, for an application's own tests.

@@ -11,6 +11,7 @@ mod internal_address;
 mod login_floods;
 mod page;
 mod plus_ui;
+mod public_keys;
 mod reloads;
 mod ruoyi_snippets;
 mod tls;

@@ -10,7 +10,7 @@ use std::{
 use argon2::{Algorithm, Params, PasswordHash};
 use realtime_core::{
     UserId,
-    auth::{ClientIdPolicy, JwtAlgorithm},
+    auth::{ClientIdPolicy, JwtAlgorithm, PublicKeyAlgorithm},
     ruoyi::ErrorStatus,
 };
 #[cfg(feature = "redis")]
@@ -64,12 +64,94 @@ pub enum AuthMode {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Jwt {
-    /// The only algorithm that is accepted.
+    /// The only algorithm that is accepted with the secret.
     #[serde(deserialize_with = "parsed")]
     pub algorithm: JwtAlgorithm,
-    /// The shared secret, at least 32 bytes; `None` asks for a random one.
+    /// The shared secret, at least 32 bytes; `None` asks for a random one where there are no public keys.
     #[serde(deserialize_with = "secret")]
     pub secret: Option<Secret>,
+    /// Files of public keys.
+    #[serde(deserialize_with = "all_parsed")]
+    pub public_keys: Vec<PublicKeyFile>,
+    /// Algorithms that are accepted with public keys; empty for all that a key has.
+    #[serde(deserialize_with = "all_parsed")]
+    pub algorithms: Vec<PublicKeyAlgorithm>,
+    /// Keys that change.
+    pub jwks: Jwks,
+    /// The only issuer (`iss`) whose tokens are accepted; `None` for any.
+    #[serde(deserialize_with = "optional_text")]
+    pub issuer: Option<String>,
+    /// The audience (`aud`) that tokens have to be for; `None` for any.
+    #[serde(deserialize_with = "optional_text")]
+    pub audience: Option<String>,
+}
+
+/// The section `auth.jwt.jwks`: a JSON Web Key Set.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Jwks {
+    /// Its address.
+    #[serde(deserialize_with = "optional_text")]
+    pub url: Option<String>,
+    /// Its file.
+    #[serde(deserialize_with = "optional_text")]
+    pub file: Option<String>,
+    /// Interval between two reads, at least 1 s.
+    #[serde(deserialize_with = "from_a_second")]
+    pub refresh: Duration,
+    /// Pause between two reads that tokens with unknown keys cause, at least 1 s.
+    #[serde(deserialize_with = "from_a_second")]
+    pub cooldown: Duration,
+}
+
+/// A public key's file, and its id if it has one: `file` or `id=file`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicKeyFile {
+    /// `kid` of tokens for this key.
+    pub id: Option<String>,
+    /// A file in PEM.
+    pub file: String,
+}
+
+impl FromStr for PublicKeyFile {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (id, file) = match text.split_once('=') {
+            Some((id, file)) => (Some(id.trim().to_owned()), file.trim()),
+            None => (None, text),
+        };
+        if file.is_empty() || id.as_deref() == Some("") {
+            return Err(format!("`{text}` is neither a file nor `kid=file`"));
+        }
+        Ok(Self { id, file: file.to_owned() })
+    }
+}
+
+impl Jwt {
+    /// Returns `true` if tokens of others are verified with public keys.
+    pub(crate) fn has_public_keys(&self) -> bool {
+        !self.public_keys.is_empty() || self.jwks.is_set()
+    }
+}
+
+impl Jwks {
+    /// Returns `true` if there is a set.
+    pub(crate) fn is_set(&self) -> bool {
+        self.url.is_some() || self.file.is_some()
+    }
+
+    fn is_in_the_clear(&self) -> bool {
+        let host = self.url.as_deref().and_then(|url| url.strip_prefix("http://"));
+        host.is_some_and(|host| {
+            let host = host.split(['/', '?']).next().unwrap_or_default();
+            let host = host
+                .rsplit_once(':')
+                .map_or(host, |(name, port)| if port.ends_with(']') { host } else { name });
+            let bare = host.trim_start_matches('[').trim_end_matches(']');
+            host != "localhost" && !bare.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+        })
+    }
 }
 
 /// Someone who can log in.
@@ -120,6 +202,28 @@ impl Auth {
         })
     }
 
+    /// Checks that there is one place for the key set, and what reads it.
+    pub(super) fn check_jwks(&self) -> Result<(), ConfigError> {
+        let jwks = &self.jwt.jwks;
+        if jwks.url.is_some() && jwks.file.is_some() {
+            return Err(ConfigError::at(
+                "auth.jwt.jwks.file",
+                "auth.jwt.jwks.url is set, too: only one of both can be",
+            ));
+        }
+        #[cfg(not(feature = "jwks"))]
+        if jwks.url.is_some() {
+            let problem = "this build reads no key sets from the web (feature `jwks`)";
+            return Err(ConfigError::at("auth.jwt.jwks.url", problem));
+        }
+        #[cfg(feature = "jwks")]
+        if let Some(url) = &jwks.url {
+            realtime_core::auth::JwkUrl::new(url)
+                .map_err(|error| ConfigError::at("auth.jwt.jwks.url", error.to_string()))?;
+        }
+        Ok(())
+    }
+
     /// Checks that no two users share an id or a user name.
     pub(super) fn check_users(&self) -> Result<(), ConfigError> {
         for (i, user) in self.users.iter().enumerate() {
@@ -144,7 +248,7 @@ impl Auth {
     /// Warnings about settings that are allowed: passwords that are public, and logins that cannot succeed.
     pub(super) fn warning(&self, built_in_users: bool, host: &str) -> Option<String> {
         let reachable = host != "localhost" && !host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
-        if self.mode != AuthMode::Jwt {
+        if self.mode != AuthMode::Jwt || self.jwt.has_public_keys() && self.jwt.secret.is_none() {
             None
         } else if self.users.is_empty() {
             let problem = "auth.users and auth.jwt.secret are missing: nobody can log in here, and no token from \
@@ -156,6 +260,16 @@ impl Auth {
                            there are only those that it names";
             (built_in_users && (reachable || self.jwt.secret.is_some())).then(|| problem.to_owned())
         }
+    }
+}
+
+impl Auth {
+    /// Warning about keys that others could exchange on their way.
+    pub(super) fn jwks_warning(&self) -> Option<String> {
+        let clear = self.mode == AuthMode::Jwt && self.jwt.jwks.is_in_the_clear();
+        clear.then(|| {
+            "auth.jwt.jwks.url is not https://: who controls the network there can make logins for anybody".to_owned()
+        })
     }
 }
 
@@ -185,6 +299,34 @@ impl fmt::Debug for User {
 fn hint<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let hint = Option::<String>::deserialize(deserializer)?;
     Ok(hint.filter(|hint| !hint.is_empty()))
+}
+
+/// Text that is not empty, or nothing.
+fn optional_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    match &text {
+        Some(text) if text.trim().is_empty() => {
+            Err(D::Error::custom("must not be empty; leave the key out for none"))
+        }
+        _ => Ok(text),
+    }
+}
+
+fn all_parsed<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: Display>,
+{
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    texts.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
+}
+
+fn from_a_second<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let time: Duration = humantime_serde::deserialize(deserializer)?;
+    if time < Duration::from_secs(1) {
+        return Err(D::Error::custom("must be at least 1s"));
+    }
+    Ok(time)
 }
 
 fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {
@@ -311,6 +453,60 @@ mod tests {
             "auth.jwt.algorithm (environment variable REALTIME__AUTH__JWT__ALGORITHM): \
              \"none\" is none of HS256, HS384, HS512"
         );
+    }
+
+    #[test]
+    fn public_keys_have_a_file_and_may_have_an_id() {
+        let keys = |text: &str| {
+            let keys = load(None, &[("REALTIME__AUTH__JWT__PUBLICKEYS", text)]).auth.jwt.public_keys;
+            keys.into_iter().map(|key| (key.id, key.file)).collect::<Vec<_>>()
+        };
+        assert_eq!(keys("a.pem"), [(None, "a.pem".to_owned())]);
+        assert_eq!(
+            keys("2026=/keys/a.pem, b.pem"),
+            [(Some("2026".to_owned()), "/keys/a.pem".to_owned()), (None, "b.pem".to_owned())]
+        );
+        for (yaml, error) in [
+            ("publicKeys: ['a=']", "publicKeys[0] (file app.yml): `a=` is neither a file nor `kid=file`"),
+            (
+                "algorithms: [RS256, HS256]",
+                "algorithms (file app.yml): \"HS256\" is none of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA",
+            ),
+            ("jwks: {refresh: 999ms}", "jwks.refresh (file app.yml): must be at least 1s"),
+            ("jwks: {file: ''}", "jwks.file (file app.yml): must not be empty; leave the key out for none"),
+            (
+                "jwks: {url: 'http://a/', file: a.json}",
+                "jwks.file (file app.yml): auth.jwt.jwks.url is set, too: only one of both can be",
+            ),
+            #[cfg(feature = "jwks")]
+            (
+                "jwks: {url: 'https://u:hunter2@a/'}",
+                "jwks.url (file app.yml): no address of a key set: it has no host, or a user name",
+            ),
+        ] {
+            let refused = refused(Some(&format!("auth: {{jwt: {{{yaml}}}}}")), &[]);
+            assert!(
+                refused.starts_with("auth.jwt.")
+                    && refused.replace("[0]", "").ends_with(&error.replace("[0]", "")),
+                "{refused}"
+            );
+        }
+    }
+
+    #[cfg(feature = "jwks")]
+    #[test]
+    fn keys_that_come_in_the_clear_are_warned_about() {
+        for (url, warned) in [
+            ("http://id.example/keys", true),
+            ("http://10.0.0.1:8080/keys", true),
+            ("https://id.example/keys", false),
+            ("http://localhost:8080/keys", false),
+            ("http://127.0.0.1/keys", false),
+            ("http://[::1]:1/keys", false),
+        ] {
+            let warnings = load(None, &[("REALTIME__AUTH__JWT__JWKS__URL", url)]).warnings;
+            assert_eq!(warnings.iter().any(|warning| warning.contains("jwks.url")), warned, "{url}");
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ impl Config {
             #[cfg(feature = "redis")]
             self.auth.check_sa_token(self.redis.as_ref()),
             self.auth.check_users(),
+            self.auth.check_jwks(),
             self.presence.check(self.redis.is_some()),
             self.check_cluster_limit(),
         ];
@@ -127,6 +128,7 @@ impl Config {
         }
         let built_in_users = layers.source("auth.users") == Some(&Source::Defaults);
         warnings.extend(self.auth.warning(built_in_users, &self.server.host));
+        warnings.extend(self.auth.jwks_warning());
         #[cfg(feature = "redis")]
         for (key, redis) in [("redis", &self.redis), ("auth.saToken.redis", &self.auth.sa_token.redis)] {
             if redis.as_ref().is_some_and(|redis| redis.tls.is_insecure()) {

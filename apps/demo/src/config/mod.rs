@@ -28,7 +28,7 @@ use serde::Deserialize;
 use layers::{Layers, Values};
 
 pub use address::Address;
-pub use auth::{Auth, AuthMode, Jwt, User};
+pub use auth::{Auth, AuthMode, Jwks, Jwt, PublicKeyFile, User};
 pub use error::{ConfigError, ConfigErrors, Source};
 pub use hosts::AllowedHosts;
 pub use presence::{Presence, PresenceMode};

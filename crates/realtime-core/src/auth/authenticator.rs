@@ -780,7 +780,7 @@ mod tests {
             handshake("lastEventId=1.1&lastEventId=1.2", &[]),
             handshake("cursor=1.1&cursor=%FF", &[]),
         ] {
-            assert!(unclear.cursor().unwrap().parse::<crate::Position>().is_err());
+            assert!(unclear.cursor().unwrap().parse::<Position>().is_err());
         }
         assert_eq!(handshake("cursor=1.1&cursor=1.1&cursor=", &[]).cursor(), Some("1.1"));
     }

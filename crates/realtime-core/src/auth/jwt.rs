@@ -1,144 +1,153 @@
 //! [`JwtAuthenticator`]: authentication with signed tokens.
 
+mod algorithm;
+mod claims;
+mod key;
+mod key_set;
+#[cfg(test)]
+mod public_keys;
+mod rotation;
+mod source;
+#[cfg(test)]
+pub(crate) mod test_keys;
 mod times;
+#[cfg(feature = "jwks")]
+mod url;
 mod verified;
 
-use std::{
-    fmt,
-    str::FromStr,
-    sync::{Arc, OnceLock},
-};
+use std::{fmt, iter, sync::Arc};
 
 use futures_core::future::BoxFuture;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, errors::ErrorKind};
-use serde::{Deserialize, Serialize};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, Validation, errors::ErrorKind};
 
 use crate::{
-    Authenticator, Principal, Topic, UserId,
-    auth::{AuthError, ClientIdPolicy, Extensions, Handshake, TokenHash, TopicPattern},
+    Authenticator, Principal,
+    auth::{AuthError, ClientIdPolicy, Extensions, Handshake, TokenHash},
 };
+use claims::Received;
+use key_set::{KeySet, Known};
+use rotation::Answer;
 use times::{check_times, time};
-use verified::{Login, VerifiedTokens};
+use verified::Login;
 
-/// Verifies tokens signed with a shared secret.
+#[cfg(feature = "jwks")]
+pub use self::url::JwkUrl;
+pub use self::{
+    algorithm::{JwtAlgorithm, PublicKeyAlgorithm, UnknownAlgorithm},
+    claims::Claims,
+    key::{JwtKey, JwtKeyError},
+    rotation::{RotatingKeys, RotatingKeysBuilder},
+    source::{JwkFile, JwkSource, JwkSourceError},
+};
+
+/// Verifies signed tokens, with a shared secret or with public keys.
 ///
-/// The algorithm is fixed when the authenticator is created and never taken from the token. `exp` is required and
-/// enforced to the second, also for open sessions. Claims: `userId` or else `sub` (number or string), and optionally
-/// `nbf`, `iat`, `clientid`, `topics` (a list of names) and `grants` (a list of [patterns](TopicPattern)). Times are seconds since 1970, whole or with a fraction (RFC
-/// 7519, section 2); a fraction of `exp` and `iat` is rounded down. A header with `crit` is rejected (RFC 7515, section
-/// 4.1.11: no extension is supported), and so is one with `zip`, `enc` or `b64: false`.
+/// A [key](JwtKey) knows the algorithms that it may be used with; a token's `alg` and `kid` choose among the keys, and
+/// never how a key is used. `exp` is required and enforced to the second, also for open sessions. Claims: `userId` or else
+/// `sub` (number or string), and optionally `nbf`, `iat`, `clientid`, `topics` (a list of names) and `grants` (a list of
+/// [patterns](crate::auth::TopicPattern)). Times are seconds since 1970, whole or with a fraction (RFC 7519, section 2); a
+/// fraction of `exp` and `iat` is rounded down. A header with `crit` is rejected (RFC 7515, section 4.1.11: no extension is
+/// supported), and so is one with `zip`, `enc` or `b64: false`.
+///
+/// A token with `kid` is compared with the keys of that id, and if there are none with the keys without an id. A token
+/// without `kid` is compared with all keys of its algorithm, of which there may be up to eight. A token whose key is not known
+/// has [rotating keys](Self::rotating) read again.
 ///
 /// Each token is verified once: the login of a valid token is cached under the token's hash, for up to 3,584 of the
 /// most recently used tokens, and shared by all clones. The cache never admits a login that verification would reject:
-/// a hash identifies one token, and the secret and algorithm never change. Times and the client id are compared at each
-/// handshake, and [`Hub::connect`](crate::Hub::connect) checks each time whether the login has been kicked or revoked.
-/// Invalid tokens are not cached.
+/// a hash identifies one token, and the cache is given up with the keys when one of them changes. Times and the client id are
+/// compared at each handshake, and [`Hub::connect`](crate::Hub::connect) checks each time whether the login has been kicked
+/// or revoked. Invalid tokens are not cached.
 #[derive(Clone)]
 pub struct JwtAuthenticator {
-    algorithm: JwtAlgorithm,
-    encoding: EncodingKey,
-    decoding: DecodingKey,
+    fixed: Arc<KeySet>,
+    rotating: Option<RotatingKeys>,
+    signing: Option<Signing>,
+    issuer: Option<Arc<str>>,
+    audience: Option<Arc<str>>,
     client_id: ClientIdPolicy,
-    verified: Arc<VerifiedTokens>,
-    /// The encoded header of the first valid token: tokens of one issuer have the same header.
-    header: Arc<OnceLock<Box<str>>>,
 }
 
-/// Signature algorithm of tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum JwtAlgorithm {
-    /// HMAC with SHA-256.
-    #[default]
-    Hs256,
-    /// HMAC with SHA-384.
-    Hs384,
-    /// HMAC with SHA-512.
-    Hs512,
+/// The shared secret, which signs as well.
+#[derive(Clone)]
+struct Signing {
+    algorithm: JwtAlgorithm,
+    key: EncodingKey,
 }
 
-/// The claims of a token.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+/// Error of a token that cannot be signed.
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub struct Claims {
-    /// The user; takes precedence over `sub`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub user_id: Option<UserId>,
-    /// The user, if there is no `userId`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sub: Option<UserId>,
-    /// The client id that a connection must match if it sends one.
-    #[serde(default, rename = "clientid", skip_serializing_if = "Option::is_none")]
-    pub client_id: Option<String>,
-    /// Named topics that its sessions are subscribed to.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub topics: Vec<Topic>,
-    /// Named topics that its clients may subscribe to.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub grants: Vec<TopicPattern>,
-    /// Expiry, in seconds since 1970.
-    pub exp: u64,
-    /// Time of issue, in seconds since 1970; [`Hub::revoke_user`](crate::Hub::revoke_user) compares it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub iat: Option<u64>,
-    /// Distinguishes two tokens of one second, so that kicking one does not affect the other.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub jti: Option<String>,
+pub enum SignError {
+    /// There is no secret, and the public keys cannot sign.
+    #[error("there is no secret to sign tokens with")]
+    NoSecret,
+    /// The claims cannot be serialized as JSON.
+    #[error(transparent)]
+    Claims(#[from] jsonwebtoken::errors::Error),
 }
 
-impl Claims {
-    /// Creates the claims of a user that expire at a time in seconds since 1970.
-    pub fn new(user: impl Into<UserId>, exp: u64) -> Self {
-        Self { user_id: Some(user.into()), exp, ..Self::default() }
-    }
+/// Reason why a token is not accepted.
+enum Rejection {
+    /// It is none.
+    Token(AuthError),
+    /// Its key is not known; a newer set may have it.
+    UnknownKey,
 }
 
-/// Claims of a received token.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Received {
-    #[serde(default)]
-    user_id: Option<UserId>,
-    #[serde(default)]
-    sub: Option<UserId>,
-    #[serde(default, rename = "clientid")]
-    client_id: Option<String>,
-    #[serde(default)]
-    topics: Vec<Topic>,
-    #[serde(default)]
-    grants: Vec<TopicPattern>,
-    #[serde(default)]
-    exp: Option<f64>,
-    #[serde(default)]
-    nbf: Option<f64>,
-    #[serde(default)]
-    iat: Option<f64>,
-}
-
-/// Error of an empty secret.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the JWT secret must not be empty")]
-pub struct EmptySecret;
+/// Keys that a token without `kid` is compared with at most: each costs a verification.
+const MAX_CANDIDATES: usize = 8;
 
 impl JwtAuthenticator {
     /// Creates an authenticator for one algorithm and secret (its UTF-8 bytes).
     ///
     /// # Errors
-    /// [`EmptySecret`] for an empty secret, with which anyone could sign tokens.
-    pub fn new(algorithm: JwtAlgorithm, secret: &str) -> Result<Self, EmptySecret> {
-        if secret.is_empty() {
-            return Err(EmptySecret);
-        }
-        let (encoding, decoding) =
-            (EncodingKey::from_secret(secret.as_bytes()), DecodingKey::from_secret(secret.as_bytes()));
-        Ok(Self {
-            algorithm,
-            encoding,
-            decoding,
+    /// [`JwtKeyError::EmptySecret`] for an empty secret, with which anyone could sign tokens.
+    pub fn new(algorithm: JwtAlgorithm, secret: &str) -> Result<Self, JwtKeyError> {
+        let mut new = Self::with_keys([JwtKey::secret(algorithm, secret)?]);
+        new.signing = Some(Signing { algorithm, key: EncodingKey::from_secret(secret.as_bytes()) });
+        Ok(new)
+    }
+
+    /// Creates an authenticator for these keys. It cannot sign.
+    pub fn with_keys(keys: impl IntoIterator<Item = JwtKey>) -> Self {
+        Self {
+            fixed: Arc::new(KeySet::new(keys.into_iter().collect())),
+            rotating: None,
+            signing: None,
+            issuer: None,
+            audience: None,
             client_id: ClientIdPolicy::Optional,
-            verified: Arc::default(),
-            header: Arc::default(),
-        })
+        }
+    }
+
+    /// Adds keys to those that there are.
+    #[must_use]
+    pub fn keys(mut self, keys: impl IntoIterator<Item = JwtKey>) -> Self {
+        self.fixed = Arc::new(KeySet::new(self.fixed.keys().iter().cloned().chain(keys).collect()));
+        self
+    }
+
+    /// Adds keys that change.
+    #[must_use]
+    pub fn rotating(mut self, keys: RotatingKeys) -> Self {
+        self.rotating = Some(keys);
+        self
+    }
+
+    /// Accepts tokens of this issuer (`iss`) only.
+    #[must_use]
+    pub fn issuer(mut self, issuer: &str) -> Self {
+        self.issuer = Some(issuer.into());
+        self
+    }
+
+    /// Accepts tokens for this audience (`aud`) only. Where an issuer serves several applications, their tokens differ in
+    /// nothing else.
+    #[must_use]
+    pub fn audience(mut self, audience: &str) -> Self {
+        self.audience = Some(audience.into());
+        self
     }
 
     /// Sets whether a connection has to send its client id.
@@ -148,60 +157,99 @@ impl JwtAuthenticator {
         self
     }
 
-    /// Signs a token.
+    /// Signs a token with the secret.
     ///
     /// # Errors
-    /// If the claims cannot be serialized as JSON.
-    pub fn sign(&self, claims: &Claims) -> Result<String, jsonwebtoken::errors::Error> {
-        jsonwebtoken::encode(&Header::new(self.algorithm.into()), claims, &self.encoding)
+    /// [`SignError`] without a secret.
+    pub fn sign(&self, claims: &Claims) -> Result<String, SignError> {
+        let Signing { algorithm, key } = self.signing.as_ref().ok_or(SignError::NoSecret)?;
+        Ok(jsonwebtoken::encode(&Header::new((*algorithm).into()), claims, key)?)
     }
 
-    /// Verifies a token and returns its principal.
+    /// Verifies a token with the keys that are known now, and returns its principal.
     ///
     /// # Errors
     /// [`AuthError::Unauthorized`] with the reason. The text never contains the token.
     pub fn verify(&self, token: &str) -> Result<Principal, AuthError> {
+        Ok(self.check(token)?)
+    }
+
+    /// Verifies a token; one whose key is not known has the rotating keys read again.
+    async fn verify_anew(&self, token: &str) -> Result<Principal, AuthError> {
+        let checked = self.check(token);
+        let (Err(Rejection::UnknownKey), Some(rotating)) = (&checked, &self.rotating) else {
+            return Ok(checked?);
+        };
+        let answer = rotating.ask().await;
+        match (self.check(token), answer) {
+            (Err(Rejection::UnknownKey), Answer::Failed) => Err(AuthError::Unavailable(
+                "the key of a token is not known, and the JSON Web Key Set cannot be read".to_owned(),
+            )),
+            (checked, _) => Ok(checked?),
+        }
+    }
+
+    fn check(&self, token: &str) -> Result<Principal, Rejection> {
         let hash = TokenHash::of(token);
-        if let Some(login) = self.verified.find(hash) {
+        let rotating = self.rotating.as_ref().map(RotatingKeys::keys);
+        let sets = || iter::once(&self.fixed).chain(&rotating);
+        if let Some(login) = sets().find_map(|set| set.verified.find(hash)) {
             login.check_times()?;
             return Ok(login.principal);
         }
-        let login = self.decode(token, hash)?;
-        self.verified.insert(hash, login.clone());
-        Ok(login.principal)
+        let encoded = token.split('.').next().unwrap_or_default();
+        for set in sets() {
+            if let Some(known) = set.known.get()
+                && *known.encoded == *encoded
+            {
+                let received = decode(token, known.algorithm, &set.keys()[known.key])?;
+                return Ok(self.admit(set, hash, received)?);
+            }
+        }
+        let header = read_header(token)?;
+        let named = |set: &KeySet| {
+            header.kid.is_some() && set.keys().iter().any(|key| key.name() == header.kid.as_deref())
+        };
+        let is_known = sets().any(|set| named(set));
+        let is_candidate = |key: &JwtKey| match (&header.kid, is_known) {
+            (Some(kid), true) => key.name() == Some(kid),
+            (Some(_), false) => key.name().is_none(),
+            (None, _) => true,
+        };
+        let candidates: Vec<(&Arc<KeySet>, usize)> = sets()
+            .flat_map(|set| set.keys().iter().enumerate().map(move |(n, key)| (set, n, key)))
+            .filter(|(_, _, key)| is_candidate(key) && key.has(header.alg))
+            .map(|(set, n, _)| (set, n))
+            .collect();
+        if candidates.len() > MAX_CANDIDATES {
+            return Err(unauthorized("token names none of the keys").into());
+        }
+        let is_unknown = header.kid.is_some() && !is_known && self.rotating.is_some();
+        let mut rejection = unauthorized("token algorithm is not the configured one");
+        for (set, n) in &candidates {
+            match decode(token, header.alg, &set.keys()[*n]) {
+                Ok(received) => {
+                    if candidates.len() == 1 && !is_unknown {
+                        let known = Known { encoded: encoded.into(), algorithm: header.alg, key: *n };
+                        set.known.set(known).ok();
+                    }
+                    return Ok(self.admit(set, hash, received)?);
+                }
+                Err(error) => rejection = error,
+            }
+        }
+        Err(if is_unknown { Rejection::UnknownKey } else { rejection.into() })
     }
 
-    fn decode(&self, token: &str, hash: TokenHash) -> Result<Login, AuthError> {
-        let unauthorized = |problem: &str| AuthError::Unauthorized(problem.to_owned());
-        let algorithm = Algorithm::from(self.algorithm);
-        let encoded_header = token.split('.').next().unwrap_or_default();
-        if self.header.get().is_none_or(|known| **known != *encoded_header) {
-            let header = jsonwebtoken::decode_header(token).map_err(|error| {
-                unauthorized(match error.kind() {
-                    ErrorKind::Json(_) => "token header cannot be read",
-                    _ => "token is malformed",
-                })
-            })?;
-            if header.alg != algorithm {
-                return Err(unauthorized("token algorithm is not the configured one"));
-            }
-            check_header(&header).map_err(unauthorized)?;
+    /// Checks the claims of a token whose signature is right.
+    fn admit(&self, set: &KeySet, hash: TokenHash, received: Received) -> Result<Principal, AuthError> {
+        if self.issuer.as_deref().is_some_and(|issuer| !received.is_from(issuer)) {
+            return Err(unauthorized("token is of another issuer"));
         }
-        let mut validation = Validation::new(algorithm);
-        // Times are compared below, since the library rounds them.
-        validation.required_spec_claims.clear();
-        validation.validate_exp = false;
-        validation.validate_nbf = false;
-        validation.validate_aud = false;
-        let data = jsonwebtoken::decode::<Received>(token, &self.decoding, &validation).map_err(|error| {
-            unauthorized(match error.kind() {
-                ErrorKind::InvalidSignature => "token signature is wrong",
-                ErrorKind::Json(_) => "token claims cannot be read",
-                _ => "token is malformed",
-            })
-        })?;
-        self.header.get_or_init(|| encoded_header.into());
-        let Received { user_id, sub, client_id, topics, grants, exp, nbf, iat } = data.claims;
+        if self.audience.as_deref().is_some_and(|audience| !received.is_for(audience)) {
+            return Err(unauthorized("token is for another audience"));
+        }
+        let Received { user_id, sub, client_id, topics, grants, exp, nbf, iat, .. } = received;
         let exp = exp.ok_or_else(|| unauthorized("token has no exp"))?;
         let expires_at =
             time(exp.floor()).ok_or_else(|| unauthorized("token has an exp that is out of range"))?;
@@ -219,8 +267,58 @@ impl JwtAuthenticator {
             credential: None,
             extensions: Extensions::new(),
         };
-        Ok(Login { principal, expires_at, nbf })
+        let login = Login { principal: principal.clone(), expires_at, nbf };
+        set.verified.insert(hash, login);
+        Ok(principal)
     }
+}
+
+impl From<AuthError> for Rejection {
+    fn from(error: AuthError) -> Self {
+        Self::Token(error)
+    }
+}
+
+impl From<Rejection> for AuthError {
+    fn from(rejection: Rejection) -> Self {
+        match rejection {
+            Rejection::Token(error) => error,
+            Rejection::UnknownKey => unauthorized("token is signed with a key that is not known"),
+        }
+    }
+}
+
+fn unauthorized(problem: &str) -> AuthError {
+    AuthError::Unauthorized(problem.to_owned())
+}
+
+fn read_header(token: &str) -> Result<Header, AuthError> {
+    let header = jsonwebtoken::decode_header(token).map_err(|error| {
+        unauthorized(match error.kind() {
+            ErrorKind::Json(_) => "token header cannot be read",
+            _ => "token is malformed",
+        })
+    })?;
+    check_header(&header).map_err(unauthorized)?;
+    Ok(header)
+}
+
+/// Verifies a token's signature with a key, which has the algorithm.
+fn decode(token: &str, algorithm: Algorithm, key: &JwtKey) -> Result<Received, AuthError> {
+    let mut validation = Validation::new(algorithm);
+    // Times are compared afterwards, since the library rounds them; so are issuer and audience.
+    validation.required_spec_claims.clear();
+    validation.validate_exp = false;
+    validation.validate_nbf = false;
+    validation.validate_aud = false;
+    let data = jsonwebtoken::decode(token, key.decoding(), &validation).map_err(|error| {
+        unauthorized(match error.kind() {
+            ErrorKind::InvalidSignature => "token signature is wrong",
+            ErrorKind::Json(_) => "token claims cannot be read",
+            _ => "token is malformed",
+        })
+    })?;
+    Ok(data.claims)
 }
 
 /// Rejects header parameters that would change the meaning of the token.
@@ -240,7 +338,7 @@ fn check_header(header: &Header) -> Result<(), &'static str> {
 impl Authenticator for JwtAuthenticator {
     fn authenticate<'a>(&'a self, handshake: &'a Handshake) -> BoxFuture<'a, Result<Principal, AuthError>> {
         Box::pin(async move {
-            let principal = self.verify(handshake.require_token()?)?;
+            let principal = self.verify_anew(handshake.require_token()?).await?;
             handshake.check_client_id(principal.client_id.as_deref(), self.client_id)?;
             Ok(principal)
         })
@@ -249,35 +347,10 @@ impl Authenticator for JwtAuthenticator {
 
 impl fmt::Debug for JwtAuthenticator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JwtAuthenticator").field("algorithm", &self.algorithm).finish_non_exhaustive()
-    }
-}
-
-impl From<JwtAlgorithm> for Algorithm {
-    fn from(algorithm: JwtAlgorithm) -> Self {
-        match algorithm {
-            JwtAlgorithm::Hs256 => Self::HS256,
-            JwtAlgorithm::Hs384 => Self::HS384,
-            JwtAlgorithm::Hs512 => Self::HS512,
-        }
-    }
-}
-
-/// Error of an unsupported algorithm name.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is none of HS256, HS384, HS512")]
-pub struct UnknownAlgorithm(String);
-
-impl FromStr for JwtAlgorithm {
-    type Err = UnknownAlgorithm;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        match name {
-            "HS256" => Ok(Self::Hs256),
-            "HS384" => Ok(Self::Hs384),
-            "HS512" => Ok(Self::Hs512),
-            _ => Err(UnknownAlgorithm(name.to_owned())),
-        }
+        f.debug_struct("JwtAuthenticator")
+            .field("keys", &self.fixed.keys())
+            .field("rotating", &self.rotating)
+            .finish_non_exhaustive()
     }
 }
 
@@ -286,6 +359,7 @@ mod tests {
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
     use super::*;
+    use crate::{Topic, UserId, auth::TopicPattern};
 
     const SECRET: &str = "a secret of the tests, long enough";
 
@@ -349,7 +423,7 @@ mod tests {
             let message = refused(jwt.verify(&token));
             assert!(message.contains(problem), "{message} should say {problem}");
         }
-        assert_eq!(JwtAuthenticator::new(JwtAlgorithm::Hs256, "").unwrap_err(), EmptySecret);
+        assert_eq!(JwtAuthenticator::new(JwtAlgorithm::Hs256, "").unwrap_err(), JwtKeyError::EmptySecret);
     }
 
     /// A correctly signed token with any header and claims.
@@ -402,14 +476,15 @@ mod tests {
         let hash = TokenHash::of(&token);
         let principal = jwt.verify(&token).unwrap();
         let clone = jwt.clone();
-        assert_eq!(clone.verified.find(hash).unwrap().principal, principal);
+        assert_eq!(clone.fixed.verified.find(hash).unwrap().principal, principal);
         assert_eq!(clone.verify(&token).unwrap(), principal);
         // A cached login is checked like a token.
         let ended = UNIX_EPOCH + Duration::from_secs(now());
-        jwt.verified.insert(hash, Login { principal: principal.clone(), expires_at: ended, nbf: None });
+        jwt.fixed.verified.insert(hash, Login { principal: principal.clone(), expires_at: ended, nbf: None });
         assert!(refused(jwt.verify(&token)).contains("expired"));
         let soon = Some((now() + 60) as f64);
-        jwt.verified
+        jwt.fixed
+            .verified
             .insert(hash, Login { principal, expires_at: ended + Duration::from_secs(60), nbf: soon });
         assert!(refused(jwt.verify(&token)).contains("not valid yet"));
     }
@@ -433,7 +508,7 @@ mod tests {
             refused(jwt.verify(&token));
             refused(jwt.verify(&token));
         }
-        assert_eq!(jwt.verified.len(), 0);
+        assert_eq!(jwt.fixed.verified.len(), 0);
     }
 
     #[test]

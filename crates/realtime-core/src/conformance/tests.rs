@@ -357,3 +357,36 @@ async fn the_authenticator_of_jwt_logins_conforms() {
         .refused(sign(other, 7, now + 3600));
     authenticator_conforms(&jwt(own), &logins).await;
 }
+
+#[cfg(feature = "jwt")]
+#[tokio::test]
+async fn the_authenticator_of_rotating_public_keys_conforms() {
+    use jsonwebtoken::Algorithm;
+    use serde_json::json;
+
+    use crate::auth::{
+        JwkFile, JwtAuthenticator, JwtKey, RotatingKeys,
+        jwt_test_keys::{ED25519, OTHER_RSA, P256, P256_PUBLIC, RSA, jwk, set, sign},
+    };
+
+    let file = std::env::temp_dir().join(format!("keys-{}.json", rand::random::<u64>()));
+    let keys = [
+        jwk(Algorithm::RS256, RSA, &json!({ "kid": "rsa" })),
+        jwk(Algorithm::EdDSA, ED25519, &json!({ "kid": "ed" })),
+    ];
+    std::fs::write(&file, set(&keys)).unwrap();
+    let keys = RotatingKeys::builder(JwkFile::new(&file)).start();
+    let fixed = JwtKey::from_pem(P256_PUBLIC).unwrap().id("fixed");
+    let jwt = JwtAuthenticator::with_keys([fixed]).rotating(keys);
+    let login = |algorithm, pem, kid| handshake(&sign(algorithm, pem, kid));
+    let logins = Logins::new()
+        .accepted(login(Algorithm::RS256, RSA, Some("rsa")), 7)
+        .accepted(login(Algorithm::EdDSA, ED25519, None), 7)
+        .accepted(login(Algorithm::ES256, P256, Some("fixed")), 7)
+        .refused(login(Algorithm::RS256, OTHER_RSA, Some("rsa")))
+        .refused(login(Algorithm::RS256, RSA, Some("unknown")))
+        .refused(login(Algorithm::HS256, P256_PUBLIC, Some("fixed")))
+        .refused(handshake("forged"));
+    authenticator_conforms(&jwt, &logins).await;
+    std::fs::remove_file(file).unwrap();
+}

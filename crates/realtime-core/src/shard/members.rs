@@ -129,8 +129,7 @@ impl Member {
     /// Skips those of a run of entries that the session may not read. Returns `false` if there is nothing else in it.
     fn skip_unreadable(&mut self, first: u64, run: &[Arc<Entry>]) -> bool {
         let reads = self.session.reads();
-        let readable =
-            |entry: &Arc<Entry>| entry.is_for(self.session.id, self.session.transport(), &reads);
+        let readable = |entry: &Arc<Entry>| entry.is_for(self.session.id, self.session.transport(), &reads);
         let skipped = run.iter().position(readable).unwrap_or(run.len());
         if run.last().is_none_or(|last| reads.has_begun(last.position)) {
             self.state &= !BOUNDED;

@@ -1,0 +1,83 @@
+//! [`Claims`]: the contents of a token.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Topic, UserId, auth::TopicPattern};
+
+/// The claims of a token.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Claims {
+    /// The user; takes precedence over `sub`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<UserId>,
+    /// The user, if there is no `userId`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sub: Option<UserId>,
+    /// The client id that a connection must match if it sends one.
+    #[serde(default, rename = "clientid", skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
+    /// Named topics that its sessions are subscribed to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub topics: Vec<Topic>,
+    /// Named topics that its clients may subscribe to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<TopicPattern>,
+    /// Expiry, in seconds since 1970.
+    pub exp: u64,
+    /// Time of issue, in seconds since 1970; [`Hub::revoke_user`](crate::Hub::revoke_user) compares it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iat: Option<u64>,
+    /// Distinguishes two tokens of one second, so that kicking one does not affect the other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jti: Option<String>,
+}
+
+impl Claims {
+    /// Creates the claims of a user that expire at a time in seconds since 1970.
+    pub fn new(user: impl Into<UserId>, exp: u64) -> Self {
+        Self { user_id: Some(user.into()), exp, ..Self::default() }
+    }
+}
+
+/// Claims of a received token.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Received {
+    #[serde(default)]
+    pub(super) user_id: Option<UserId>,
+    #[serde(default)]
+    pub(super) sub: Option<UserId>,
+    #[serde(default, rename = "clientid")]
+    pub(super) client_id: Option<String>,
+    #[serde(default)]
+    pub(super) topics: Vec<Topic>,
+    #[serde(default)]
+    pub(super) grants: Vec<TopicPattern>,
+    #[serde(default)]
+    pub(super) exp: Option<f64>,
+    #[serde(default)]
+    pub(super) nbf: Option<f64>,
+    #[serde(default)]
+    pub(super) iat: Option<f64>,
+    #[serde(default)]
+    iss: serde_json::Value,
+    #[serde(default)]
+    aud: serde_json::Value,
+}
+
+impl Received {
+    /// Returns `true` for tokens of this issuer (RFC 7519, section 4.1.1).
+    pub(super) fn is_from(&self, issuer: &str) -> bool {
+        self.iss == issuer
+    }
+
+    /// Returns `true` for tokens that are meant for this audience, alone or among others (RFC 7519, section 4.1.3).
+    pub(super) fn is_for(&self, audience: &str) -> bool {
+        match &self.aud {
+            serde_json::Value::Array(all) => all.iter().any(|one| one == audience),
+            one => one == audience,
+        }
+    }
+}
