@@ -7,8 +7,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 /// The id of a user, written as a number or as text.
 ///
 /// An id that reads as a whole number *is* that number: `UserId::from(5)` and `"5".parse()` are equal, and both
-/// serialize to the JSON number `5`. The full range of a 64-bit signed integer is supported, so Java `Long` snowflake
-/// ids above 2^53 keep every digit. Any other id is text of 1 to 128 bytes without white space and control characters;
+/// serialize to the JSON number `5`. The full range of a 64-bit signed integer is supported. Browsers round JSON numbers
+/// beyond ±(2^53-1), such as Java's snowflake ids, so these serialize to text, as `"9007199254740993"`, and are read from
+/// both. Any other id is text of 1 to 128 bytes without white space and control characters;
 /// text that only looks like a number (`007`, `+5`) stays text.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserId(Repr);
@@ -36,6 +37,9 @@ pub enum UserIdError {
 impl UserId {
     /// The longest text id, in bytes.
     pub const MAX_BYTES: usize = 128;
+
+    /// The greatest number that every reader of JSON keeps (RFC 8259, section 6).
+    const MAX_EXACT: u64 = (1 << 53) - 1;
 
     /// The id as a number, if it is one. Java nodes support no other kind.
     pub fn as_number(&self) -> Option<i64> {
@@ -122,6 +126,19 @@ impl fmt::Debug for UserId {
 impl Serialize for UserId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match &self.0 {
+            Repr::Number(number) if number.unsigned_abs() > Self::MAX_EXACT => serializer.collect_str(number),
+            Repr::Number(number) => serializer.serialize_i64(*number),
+            Repr::Text(text) => serializer.serialize_str(text),
+        }
+    }
+}
+
+/// A user as Java's services write it: a number is a number, whatever its size.
+pub(crate) struct JavaUser<'a>(pub(crate) &'a UserId);
+
+impl Serialize for JavaUser<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.0.0 {
             Repr::Number(number) => serializer.serialize_i64(*number),
             Repr::Text(text) => serializer.serialize_str(text),
         }
@@ -163,11 +180,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_stay_numbers_in_json_and_keep_every_digit() {
-        let ids: Vec<UserId> = serde_json::from_str(r#"[1,"2",1925000000000000001,"u-7","007",-3]"#).unwrap();
-        assert_eq!(serde_json::to_string(&ids).unwrap(), r#"[1,2,1925000000000000001,"u-7","007",-3]"#);
+    fn numbers_stay_numbers_in_json_as_far_as_browsers_keep_every_digit() {
+        let json = r#"[1,"2",1925000000000000001,"u-7","007",-3,9007199254740991,-9007199254740991]"#;
+        let ids: Vec<UserId> = serde_json::from_str(json).unwrap();
+        let written = serde_json::to_string(&ids).unwrap();
+        assert_eq!(
+            written,
+            r#"[1,2,"1925000000000000001","u-7","007",-3,9007199254740991,-9007199254740991]"#
+        );
+        assert_eq!(serde_json::from_str::<Vec<UserId>>(&written).unwrap(), ids);
         assert_eq!(ids[1], UserId::from(2));
         assert_eq!(ids[2].as_number(), Some(1_925_000_000_000_000_001));
+        for number in [9_007_199_254_740_992, -9_007_199_254_740_993, i64::MAX, i64::MIN] {
+            let id = UserId::from(number);
+            assert_eq!(serde_json::to_string(&id).unwrap(), format!("\"{number}\""));
+            assert_eq!(serde_json::from_str::<UserId>(&number.to_string()).unwrap(), id);
+            assert_eq!(serde_json::from_str::<UserId>(&format!("\"{number}\"")).unwrap(), id);
+            assert_eq!(serde_json::to_string(&JavaUser(&id)).unwrap(), number.to_string());
+        }
     }
 
     #[test]

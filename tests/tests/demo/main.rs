@@ -14,5 +14,6 @@ mod plus_ui;
 mod public_keys;
 mod reloads;
 mod ruoyi_snippets;
+mod snowflakes;
 mod tls;
 mod unread_log;

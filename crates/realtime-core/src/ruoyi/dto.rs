@@ -1,8 +1,8 @@
 //! The DTOs that RuoYi-Vue-Plus nodes exchange over Redis, and their channels.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
-use crate::UserId;
+use crate::{UserId, user::JavaUser};
 
 /// The Redis channel on which RuoYi nodes exchange [`WebSocketMessageDto`]s.
 pub const WEBSOCKET_TOPIC: &str = "global:websocket";
@@ -15,6 +15,7 @@ pub const SSE_TOPIC: &str = "global:sse";
 #[serde(rename_all = "camelCase")]
 pub struct WebSocketMessageDto {
     /// The users, by id. Publishing to an empty list is an error.
+    #[serde(serialize_with = "java_users")]
     pub session_keys: Vec<UserId>,
     /// The text of the frame.
     pub message: String,
@@ -32,6 +33,7 @@ impl WebSocketMessageDto {
 #[serde(rename_all = "camelCase")]
 pub struct SseMessageDto {
     /// The users, by id. Publishing to an empty list is an error.
+    #[serde(serialize_with = "java_users")]
     pub user_ids: Vec<UserId>,
     /// The event's data.
     pub message: String,
@@ -44,6 +46,11 @@ impl SseMessageDto {
     }
 }
 
+/// Numbers whatever their size: Java reads these.
+fn java_users<S: Serializer>(users: &[UserId], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(users.iter().map(JavaUser))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,6 +59,9 @@ mod tests {
     fn the_dtos_have_ruoyis_json_names() {
         let websocket = WebSocketMessageDto::new([1], "hi");
         assert_eq!(serde_json::to_string(&websocket).unwrap(), r#"{"sessionKeys":[1],"message":"hi"}"#);
+        let snowflake = WebSocketMessageDto::new([1_925_000_000_000_000_001], "hi");
+        let json = r#"{"sessionKeys":[1925000000000000001],"message":"hi"}"#;
+        assert_eq!(serde_json::to_string(&snowflake).unwrap(), json);
         let sse = SseMessageDto::new(["a".parse::<UserId>().unwrap()], "hi");
         assert_eq!(serde_json::to_string(&sse).unwrap(), r#"{"userIds":["a"],"message":"hi"}"#);
     }

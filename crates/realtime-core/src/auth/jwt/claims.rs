@@ -1,8 +1,8 @@
 //! [`Claims`]: the contents of a token.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
-use crate::{Topic, UserId, auth::TopicPattern};
+use crate::{Topic, UserId, auth::TopicPattern, user::JavaUser};
 
 /// The claims of a token.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -10,10 +10,10 @@ use crate::{Topic, UserId, auth::TopicPattern};
 #[non_exhaustive]
 pub struct Claims {
     /// The user; takes precedence over `sub`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "java_user")]
     pub user_id: Option<UserId>,
     /// The user, if there is no `userId`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "java_user")]
     pub sub: Option<UserId>,
     /// The client id that a connection must match if it sends one.
     #[serde(default, rename = "clientid", skip_serializing_if = "Option::is_none")]
@@ -39,6 +39,11 @@ impl Claims {
     pub fn new(user: impl Into<UserId>, exp: u64) -> Self {
         Self { user_id: Some(user.into()), exp, ..Self::default() }
     }
+}
+
+/// A number whatever its size: other services read tokens, too.
+fn java_user<S: Serializer>(user: &Option<UserId>, serializer: S) -> Result<S::Ok, S::Error> {
+    user.as_ref().map(JavaUser).serialize(serializer)
 }
 
 /// Claims of a received token.
