@@ -21,9 +21,9 @@ export function mountChat(session, sendText) {
   });
 
   async function send() {
-    const recipient = to.value === '' ? null : session.userOf(to.value).id;
+    const recipient = to.value === '' ? { broadcast: true } : { to: session.userOf(to.value).id };
     try {
-      sendText(JSON.stringify({ type: 'chat', to: recipient, text: text.value }));
+      sendText(JSON.stringify({ type: 'chat', ...recipient, text: text.value }));
     } catch {
       throw new Error(t('Not sent: the WebSocket is not connected.'));
     }

@@ -53,17 +53,16 @@ impl FromRequest for ApiKey {
     }
 }
 
+/// Writers of JSON in Java send `null` for what is absent, so every optional field is an `Option`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Publish {
     transport: Option<TransportName>,
     user_ids: Option<Vec<UserId>>,
-    #[serde(default)]
-    broadcast: bool,
+    broadcast: Option<bool>,
     topics: Option<Vec<Topic>>,
     message: String,
-    #[serde(default)]
-    event: EventName,
+    event: Option<EventName>,
     /// Publishes with the same key within five minutes are one.
     idempotency_key: Option<String>,
     /// The id of a session that is left out.
@@ -73,8 +72,7 @@ struct Publish {
     /// A newer message with the same key and recipients replaces this one.
     collapse_key: Option<String>,
     /// Keeps it for newcomers of its topic.
-    #[serde(default)]
-    retain: bool,
+    retain: Option<bool>,
     /// Milliseconds for which every node is waited for.
     confirm: Option<u64>,
 }
@@ -134,8 +132,8 @@ async fn publish(
             Scope::Only(facade.transport())
         }
     };
-    let message = Message::new(event, message);
-    let envelope = match (user_ids, broadcast, topics) {
+    let message = Message::new(event.unwrap_or_default(), message);
+    let envelope = match (user_ids, broadcast.unwrap_or_default(), topics) {
         (Some(users), false, None) => Envelope::to_users(&users, scope, message)
             .map_err(|error| ApiError::bad_request(format_args!("userIds: {error}")))?,
         (None, true, None) => Envelope::broadcast(scope, message),
@@ -168,7 +166,7 @@ async fn publish(
     if let Some(key) = key.map_err(|error| ApiError::bad_request(format_args!("collapseKey: {error}")))? {
         envelope = envelope.collapse(key);
     }
-    if retain {
+    if retain.unwrap_or_default() {
         envelope = envelope.retain();
     }
     let Some(millis) = confirm else {
@@ -258,8 +256,7 @@ struct KickQuery {
 #[serde(deny_unknown_fields)]
 struct KickMessage {
     message: String,
-    #[serde(default)]
-    event: EventName,
+    event: Option<EventName>,
 }
 
 #[derive(Serialize)]
@@ -287,7 +284,7 @@ async fn kick(
     let CommandResult { closed, unconfirmed, .. } = match (&query.values.session_id, body.0) {
         (None, None) => state.hub.kick(&user).await?,
         (None, Some(KickMessage { message, event })) => {
-            state.hub.kick_with(&user, Message::new(event, message)).await?
+            state.hub.kick_with(&user, Message::new(event.unwrap_or_default(), message)).await?
         }
         (Some(session), None) => state.hub.kick_session(&user, session).await?,
         (Some(_), Some(_)) => {

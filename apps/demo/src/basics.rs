@@ -10,16 +10,13 @@ use actix_web::{
 
 use crate::{api_error::ApiError, health};
 
-/// Maximum size of a request body in bytes: a long list of users beside the longest message.
-pub(crate) const MAX_BODY: usize = 2 << 20;
-
 /// Time for which a backend may keep an idle connection to the API.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
-/// Adds health checks, and errors in one form.
-pub(crate) fn basics(services: &mut ServiceConfig) {
+/// Adds health checks, and errors in one form, with bodies of at most this size.
+pub(crate) fn basics(services: &mut ServiceConfig, max_body: usize) {
     services
-        .app_data(PayloadConfig::new(MAX_BODY))
+        .app_data(PayloadConfig::new(max_body))
         .app_data(QueryConfig::default().error_handler(|error, _| ApiError::bad_request(error).into()))
         .app_data(PathConfig::default().error_handler(|error, _| ApiError::bad_request(error).into()))
         .configure(health::routes)

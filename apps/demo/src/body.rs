@@ -7,13 +7,19 @@ use std::{
     time::Duration,
 };
 
-use actix_web::{FromRequest, HttpRequest, dev::Payload, error::PayloadError, http::StatusCode, web::Bytes};
+use actix_web::{
+    FromRequest, HttpRequest,
+    dev::Payload,
+    error::PayloadError,
+    http::StatusCode,
+    web::{Bytes, Data},
+};
 use futures_util::{StreamExt, future::LocalBoxFuture};
 use realtime_core::wire::replace_lone_surrogates;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use crate::api_error::ApiError;
+use crate::{api_error::ApiError, state::State};
 
 /// A JSON request body of any content type; extracting it fails with 400, 408, 413 or, when there are too many, 503.
 pub(crate) struct Body<T>(pub(crate) T);
@@ -47,21 +53,24 @@ impl<T: DeserializeOwned> FromRequest for OptionalBody<T> {
 /// Time for a body to arrive.
 const TIME: Duration = Duration::from_secs(30);
 
-/// Bytes of all bodies that are arriving.
+/// Bytes of all bodies that are arriving, and how many of the largest there is room for in any case.
 const ALL: usize = 64 << 20;
+const LARGEST: usize = 4;
 
 /// Collects a body, within the limits of size (`PayloadConfig`), time and sum.
 fn read(
     request: &HttpRequest,
     payload: &mut Payload,
 ) -> impl Future<Output = Result<Bytes, ApiError>> + use<> {
+    let largest = request.app_data::<Data<State>>().map_or(0, |state| state.max_body);
+    let most = ALL.max(largest.saturating_mul(LARGEST));
     static ARRIVING: AtomicUsize = AtomicUsize::new(0);
     let mut held = Held { bytes: 0, all: &ARRIVING };
     let is_full = Rc::new(Cell::new(false));
     let full = Rc::clone(&is_full);
     let counted = payload.take().map(move |chunk| {
         let chunk = chunk?;
-        if held.add(chunk.len()) > ALL {
+        if held.add(chunk.len()) > most {
             full.set(true);
             return Err(PayloadError::Overflow);
         }

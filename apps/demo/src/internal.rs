@@ -73,8 +73,8 @@ impl Internal {
     /// When the routes cannot be set up.
     pub(crate) async fn serve(self, state: &Data<State>) -> anyhow::Result<()> {
         let Self { listener, stop, .. } = self;
-        let app =
-            IntoServiceFactory::<_, actix_http::Request>::into_factory(App::new().configure(routes(state)));
+        let app = App::new().configure(routes(state));
+        let app = IntoServiceFactory::<_, actix_http::Request>::into_factory(app);
         let service = HttpService::build()
             .keep_alive(KEEP_ALIVE)
             .tcp_nodelay(true)
@@ -122,6 +122,9 @@ async fn until_set(mut stopped: watch::Receiver<bool>) {
 fn routes(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) {
     let state = state.clone();
     move |services| {
-        services.configure(basics).configure(api::routes).app_data(state);
+        services
+            .configure(|services| basics(services, state.max_body))
+            .configure(api::routes)
+            .app_data(state);
     }
 }

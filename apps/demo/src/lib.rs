@@ -8,6 +8,7 @@ mod api;
 mod api_error;
 mod basics;
 mod body;
+mod body_size;
 mod caller;
 #[cfg(feature = "websocket")]
 mod chat;

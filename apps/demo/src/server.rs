@@ -14,7 +14,7 @@ use tokio::{sync::watch, time::sleep};
 
 use crate::{
     api,
-    basics::{KEEP_ALIVE, MAX_BODY, basics},
+    basics::{KEEP_ALIVE, basics},
     config::{Address, AuthMode, Config, PresenceMode, ServerKind},
     hosts,
     internal::Internal,
@@ -150,7 +150,7 @@ fn serve(
     }
     Ok(match state.config.server.kind {
         ServerKind::Realtime => {
-            let most = u64::try_from(MAX_BODY).unwrap_or(u64::MAX);
+            let most = u64::try_from(state.max_body).unwrap_or(u64::MAX);
             start!(realtime_server::HttpServer::new(app).max_stall(max_stall).max_expected_body(most))
         }
         ServerKind::Actix => start!(
@@ -240,7 +240,7 @@ fn routes(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) {
     let state = state.clone();
     move |services| {
         services
-            .configure(basics)
+            .configure(|services| basics(services, state.max_body))
             .configure(login::routes)
             .configure(online::routes)
             .configure(scenes::routes)

@@ -10,6 +10,7 @@ use realtime_core::{Authenticator, Hub, Transport, UserId, auth::JwtAuthenticato
 
 use crate::{
     answers::Answers,
+    body_size::max_body,
     client::Client,
     config::{AllowedHosts, Config, User},
     dashboard::Dashboard,
@@ -34,6 +35,8 @@ pub(crate) struct State {
     pub(crate) websocket: Facade,
     pub(crate) sse: Facade,
     live: RwLock<Arc<Live>>,
+    /// Bytes of a request's body.
+    pub(crate) max_body: usize,
     pub(crate) passwords: Passwords,
     pub(crate) throttles: Throttles,
     pub(crate) dashboard: Dashboard,
@@ -65,6 +68,7 @@ impl State {
             websocket: facade(config.websocket.enabled, WEBSOCKET),
             sse: facade(config.sse.enabled, SSE),
             live: RwLock::new(Arc::new(Live::of(&config, token::random_secret))),
+            max_body: max_body(&config.settings().limits),
             passwords: Passwords::default(),
             throttles: Throttles::default(),
             dashboard: Dashboard::default(),

@@ -3,6 +3,7 @@
 
 mod api;
 mod behind_proxies;
+mod careless_callers;
 mod configuration;
 mod deployment;
 mod foreign_pages;

@@ -261,8 +261,9 @@ impl JwtAuthenticator {
             token: hash,
             issued_at: iat.and_then(|iat| time(iat.floor())),
             expires_at: Some(expires_at),
-            topics,
-            grants,
+            // `null` is absent, as Java's writers of JSON mean it.
+            topics: topics.unwrap_or_default(),
+            grants: grants.unwrap_or_default(),
             history_after: None,
             credential: None,
             extensions: Extensions::new(),

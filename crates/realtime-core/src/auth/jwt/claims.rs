@@ -57,9 +57,9 @@ pub(super) struct Received {
     #[serde(default, rename = "clientid")]
     pub(super) client_id: Option<String>,
     #[serde(default)]
-    pub(super) topics: Vec<Topic>,
+    pub(super) topics: Option<Vec<Topic>>,
     #[serde(default)]
-    pub(super) grants: Vec<TopicPattern>,
+    pub(super) grants: Option<Vec<TopicPattern>>,
     #[serde(default)]
     pub(super) exp: Option<f64>,
     #[serde(default)]
