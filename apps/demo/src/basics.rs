@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::StatusCode,
+    http::{StatusCode, header},
+    middleware::DefaultHeaders,
     web::{self, PathConfig, PayloadConfig, QueryConfig, ServiceConfig},
 };
 
@@ -21,6 +22,13 @@ pub(crate) fn basics(services: &mut ServiceConfig, max_body: usize) {
         .app_data(PathConfig::default().error_handler(|error, _| ApiError::bad_request(error).into()))
         .configure(health::routes)
         .default_service(web::to(nothing));
+}
+
+/// Headers of every answer that does not say otherwise: most concern one caller, and some hold a token.
+pub(crate) fn headers() -> DefaultHeaders {
+    DefaultHeaders::new()
+        .add((header::CACHE_CONTROL, "no-store"))
+        .add((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
 }
 
 async fn nothing(request: HttpRequest) -> Result<HttpResponse, ApiError> {

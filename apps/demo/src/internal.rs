@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     api,
-    basics::{KEEP_ALIVE, basics},
+    basics::{KEEP_ALIVE, basics, headers},
     config::Address,
     state::State,
 };
@@ -73,7 +73,7 @@ impl Internal {
     /// When the routes cannot be set up.
     pub(crate) async fn serve(self, state: &Data<State>) -> anyhow::Result<()> {
         let Self { listener, stop, .. } = self;
-        let app = App::new().configure(routes(state));
+        let app = App::new().configure(routes(state)).wrap(headers());
         let app = IntoServiceFactory::<_, actix_http::Request>::into_factory(app);
         let service = HttpService::build()
             .keep_alive(KEEP_ALIVE)

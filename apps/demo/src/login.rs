@@ -46,6 +46,8 @@ async fn login(
         return Err(ApiError::new(StatusCode::CONFLICT, "logins are not made here (auth.mode, auth.jwt)"));
     };
     let Login { username, password, client_id } = login.0;
+    token::check_client_id(&client_id)
+        .map_err(|problem| ApiError::bad_request(format_args!("clientId: {problem}")))?;
     let users = &state.live().users;
     let user = users.iter().find(|user| user.username == username).cloned();
     // An unknown name takes as long as a wrong password: a hash is always checked.

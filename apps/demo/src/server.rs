@@ -14,7 +14,7 @@ use tokio::{sync::watch, time::sleep};
 
 use crate::{
     api,
-    basics::{KEEP_ALIVE, basics},
+    basics::{KEEP_ALIVE, basics, headers},
     config::{Address, AuthMode, Config, PresenceMode, ServerKind},
     hosts,
     internal::Internal,
@@ -122,7 +122,7 @@ fn serve(
 ) -> anyhow::Result<(Server, Option<SocketAddr>)> {
     let app = {
         let state = state.clone();
-        move || App::new().wrap_fn(hosts::check).configure(routes(&state))
+        move || App::new().configure(routes(&state)).wrap_fn(hosts::check).wrap(headers())
     };
     let max_stall = state.config.settings().outbox.max_stall;
     // Both servers have the same methods, and types of their own.

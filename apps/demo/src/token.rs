@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use realtime_core::{
     Topic, UserId,
     auth::{Claims, JwkFile, JwtAuthenticator, JwtKey, RotatingKeys},
@@ -79,8 +79,25 @@ pub fn generate(config: &Config, user: UserId, client_id: &str, ttl: Duration) -
              set it in the file or as REALTIME__AUTH__JWT__SECRET"
         );
     }
+    check_client_id(client_id).map_err(|problem| anyhow!("--client-id: {problem}"))?;
     sign(&authenticator(config)?, user, client_id, ttl, Vec::new())
 }
+
+/// Checks a client id before it becomes part of a token, which every request carries in its head.
+pub(crate) fn check_client_id(client_id: &str) -> Result<(), &'static str> {
+    if client_id.is_empty() || client_id.len() > MAX_CLIENT_ID {
+        Err("must have 1 to 64 bytes")
+    } else if client_id
+        .contains(|c: char| c.is_whitespace() || c.is_control() || c == char::REPLACEMENT_CHARACTER)
+    {
+        Err("must not hold white space, control characters or U+FFFD")
+    } else {
+        Ok(())
+    }
+}
+
+/// Longest client id, in bytes.
+const MAX_CLIENT_ID: usize = 64;
 
 /// Signs a token that ends after `ttl`.
 pub(crate) fn sign(
@@ -103,4 +120,19 @@ pub(crate) fn sign(
 /// 256 random bits as text.
 pub(crate) fn random_secret() -> String {
     format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_id_is_a_short_word() {
+        for good in ["web", "e5cd7e4891bf95d1d19206ce24a7b32e", "小程序"] {
+            assert_eq!(check_client_id(good), Ok(()), "{good}");
+        }
+        for bad in ["", "a b", "a\n", "a\u{fffd}", &"x".repeat(65), &"x".repeat(200 << 10)] {
+            assert!(check_client_id(bad).is_err(), "{:?}", bad.get(..9));
+        }
+    }
 }

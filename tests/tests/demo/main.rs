@@ -1,6 +1,7 @@
 //! Promises of the demo: its API, its configuration, its page, and pages of RuoYi's front ends.
 #![allow(clippy::unwrap_used, reason = "tests may")]
 
+mod answer_headers;
 mod api;
 mod behind_proxies;
 mod careless_callers;
