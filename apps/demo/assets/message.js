@@ -50,7 +50,8 @@ export function parseMessage(payload, arrived = Date.now()) {
   if (typeof content?.type !== 'string') {
     return { type: 'text', data: payload, time: new Date(arrived), raw: payload, payload };
   }
-  const sent = new Date(content.time);
+  // Of an object, a date is an error.
+  const sent = new Date(typeof content.time === 'string' ? content.time : NaN);
   return {
     type: content.type,
     data: content.data ?? {},

@@ -1,5 +1,6 @@
 //! The demo's page in a real browser, and what its users do there.
 
+mod foreign_users;
 mod logins;
 mod scenes;
 mod who_is_online;
