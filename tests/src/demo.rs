@@ -1,6 +1,7 @@
 //! [`Demo`]: the demo as a process of its own.
 
 use std::{
+    env,
     path::PathBuf,
     process::{Command, Stdio},
     sync::OnceLock,
@@ -169,6 +170,14 @@ impl Demo {
             ]);
             if !cfg!(debug_assertions) {
                 build.arg("--release");
+            }
+            // What cargo tells a test about its package: build scripts that look at it would be run again, and half of the
+            // dependencies with them, each time that cargo is called by a test and not by hand.
+            for (name, _) in env::vars_os() {
+                let text = name.to_string_lossy();
+                if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+                    build.env_remove(&name);
+                }
             }
             let output = build.stderr(Stdio::inherit()).output().unwrap();
             assert!(output.status.success(), "the demo does not build");
