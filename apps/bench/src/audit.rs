@@ -205,8 +205,7 @@ async fn start(arguments: &cli::Audit) -> anyhow::Result<(Option<OwnedServers>, 
         ("REALTIME__HISTORY__MAXBYTES", "268435456"),
         ("REALTIME__OUTBOX__MAXSTALL", "3s"),
         ("REALTIME__SSE__RETRY", "300ms"),
-        ("REALTIME__DRAIN__TIMEOUT", "3s"),
-        ("REALTIME__DRAIN__SPREAD", "500ms"),
+        ("REALTIME__DRAIN__WINDOW", "2s"),
     ];
     let settings = settings.map(|(key, value)| (key.to_owned(), value.to_owned()));
     let environment: Vec<_> = settings.into_iter().chain(arguments.env.iter().cloned()).collect();

@@ -33,7 +33,7 @@ const BACKLOG: u32 = 8192;
 /// Connections that one worker serves at once; `limits.maxConnections` bounds sessions.
 const MAX_CONNECTIONS: usize = 200_000;
 
-/// Time beyond `drain.timeout` for what is open then: requests that are answered, and responses that are read.
+/// Time beyond `drain.window` for what is open then: requests that are answered, and responses that are read.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// Serves until SIGINT or SIGTERM, then drains. At SIGHUP it takes over what `read` gives, as far as that
@@ -86,7 +86,7 @@ pub async fn run(config: Config, read: Option<ReadConfig>) -> anyhow::Result<()>
     );
 
     let failed = hub.failed();
-    let limit = hub.settings().drain.timeout.saturating_add(LAST_ANSWERS);
+    let limit = hub.settings().drain.window.saturating_add(LAST_ANSWERS);
     let (begin, draining) = watch::channel(false);
     let stop_internal = internal.as_ref().map(Internal::stop);
     let mut stop = tokio::spawn(stop(signals, hub, server.handle(), stop_internal, begin));
@@ -179,7 +179,7 @@ async fn stop(
     let drained = tokio::spawn(async move { hub.drain().await }).await;
     match &drained {
         Ok(0) => {}
-        Ok(left) => tracing::warn!(left, "sessions did not end within drain.timeout"),
+        Ok(left) => tracing::warn!(left, "connections that did not end were broken off"),
         Err(error) => tracing::error!(%error, "the drain has failed"),
     }
     // Requests to the API are answered, however many sessions are broken off.

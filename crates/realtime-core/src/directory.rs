@@ -304,6 +304,25 @@ impl Directory {
         true
     }
 
+    /// Notes that a client of a user who is online here is on its way to another node, for a time. Returns `true` if the
+    /// user is online here.
+    pub(crate) fn expect_back(&self, user: &UserId, within: Duration) -> bool {
+        let mut state = self.write();
+        let State { users, leaving, .. } = &mut *state;
+        let Some(own) = users.get_mut(user) else { return false };
+        let more = own.more();
+        let expected = Instant::now() + within.min(LONGEST_WAIT) + RECONNECT;
+        more.expected = more.expected.max(Some(expected));
+        if let Some((at, _)) = &mut more.left
+            && *at < expected
+        {
+            leaving.remove(&(*at, user.clone()));
+            *at = expected;
+            leaving.insert((expected, user.clone()));
+        }
+        true
+    }
+
     /// Time from now until the last of a user's clients that this node has drained should be back, by the delay it was
     /// given.
     pub(crate) fn expected_within(&self, user: &UserId) -> Duration {
@@ -477,6 +496,26 @@ mod tests {
         assert_eq!(known, ids[1..]);
         drop(sessions);
         assert!(hub.sessions(&1.into()).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_a_draining_node_refuses_is_expected_elsewhere() {
+        let hub = Hub::builder().start().unwrap();
+        drop(connect(&hub, 1));
+        assert_eq!(hub.drain().await, 0);
+        let online = async |user: i64| hub.presence().is_online(&[user.into()]).await.unwrap()[0];
+        for user in [1, 2] {
+            let wire: Arc<dyn WireFormat> = Arc::new(NoWire);
+            hub.connect(Principal::new(user.into(), "a token"), TRANSPORT, &wire, None).unwrap_err();
+        }
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        assert!(
+            online(1).await,
+            "it was told to come back within 5 s, and has a second and the grace beyond that"
+        );
+        assert!(!online(2).await, "it was not here");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(!online(1).await);
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError, RwLock, Weak},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use futures_core::stream::BoxStream;
@@ -80,6 +80,13 @@ impl Node {
     pub(crate) fn changed(&self, user: &UserId) {
         if let Some(presence) = self.presence.get().and_then(Weak::upgrade) {
             presence.changed(user);
+        }
+    }
+
+    /// Notes that a client of a user who is online here is on its way to another node, for a time.
+    pub(crate) fn expect_back(&self, user: &UserId, within: Duration) {
+        if self.directory.expect_back(user, within) {
+            self.changed(user);
         }
     }
 

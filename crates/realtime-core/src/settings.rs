@@ -261,17 +261,15 @@ impl TryFrom<String> for OnExceeded {
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Drain {
-    /// Time that a stopping node waits for its sessions to end. Default: 10 s.
+    /// Time over which a node spreads what all of its clients have to do: a node that stops closes its sessions evenly
+    /// over it, and after a gap each client loads its state at a random time within it. Default: 5 s.
     #[serde(with = "humantime_serde")]
-    pub timeout: Duration,
-    /// Maximum of the random time after which clients reconnect. Default: 5 s.
-    #[serde(with = "humantime_serde")]
-    pub spread: Duration,
+    pub window: Duration,
 }
 
 impl Default for Drain {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(10), spread: Duration::from_secs(5) }
+        Self { window: Duration::from_secs(5) }
     }
 }
 
@@ -302,8 +300,8 @@ pub enum OnDown {
     /// would do better.
     #[default]
     Keep,
-    /// Sessions are closed, each with a random retry time up to `drain.spread`, and new ones are refused until the bus
-    /// is available again. Suitable for several nodes of which one is cut off.
+    /// Sessions are closed, evenly over `drain.window`, and new ones are refused until the bus is available again.
+    /// Suitable for several nodes of which one is cut off.
     Drain,
 }
 

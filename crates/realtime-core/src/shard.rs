@@ -173,7 +173,7 @@ impl Shard {
         let is_crowded = directory.insert(&state, elsewhere, &settings.limits)?;
         // From here on, dropping it removes the session.
         let registration = Registration { state: Arc::clone(&state), shard: Arc::clone(self) };
-        let mut stats = PassStats::new(self.node.settings.drain.spread);
+        let mut stats = PassStats::new(self.node.settings.drain.window);
         {
             let mut members = self.lock();
             let mut member = Member::new(Arc::clone(&state), members.seq);
@@ -330,7 +330,7 @@ impl Shard {
 
     /// Fans out local sends and new entries of the log. Never waits.
     pub(crate) fn pass(&self) -> Pass {
-        let mut stats = PassStats::new(self.node.settings.drain.spread);
+        let mut stats = PassStats::new(self.node.settings.drain.window);
         let more = self.lock().pass(&self.node, &self.local, &mut stats);
         stats.record(&self.node.metrics);
         Pass { more }
@@ -550,7 +550,7 @@ impl SessionHost for Shard {
         topics: &[Topic],
         answer: &mut dyn FnMut(Option<Position>) -> Option<Bytes>,
     ) {
-        let mut stats = PassStats::new(self.node.settings.drain.spread);
+        let mut stats = PassStats::new(self.node.settings.drain.window);
         let mut members = self.lock();
         // Checked under the lock, so that a slot that now belongs to another session is never touched.
         let stage = session.stage();

@@ -19,7 +19,7 @@ fn publish(length: usize, more: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unfinished_bodies_and_readers_that_stall_do_not_hold_up_a_stop() {
-    let settings = [("REALTIME__DRAIN__TIMEOUT", "2s"), ("REALTIME__OUTBOX__MAXSTALL", "365d")];
+    let settings = [("REALTIME__DRAIN__WINDOW", "2s"), ("REALTIME__OUTBOX__MAXSTALL", "365d")];
     let mut demo = Demo::start_with(&settings).await;
     let mut unfinished = RawClient::connect(&demo).await;
     unfinished.write(publish(100, "")).await;
@@ -47,7 +47,7 @@ async fn unfinished_bodies_and_readers_that_stall_do_not_hold_up_a_stop() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_ends_the_process_whatever_is_open() {
-    let mut demo = Demo::start_with(&[("REALTIME__DRAIN__TIMEOUT", "1h")]).await;
+    let mut demo = Demo::start_with(&[("REALTIME__DRAIN__WINDOW", "1h")]).await;
     let mut unfinished = RawClient::connect(&demo).await;
     unfinished.write(publish(100, "")).await;
     demo.terminate();

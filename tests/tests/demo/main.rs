@@ -22,5 +22,6 @@ mod reloads;
 mod ruoyi_snippets;
 mod smuggled_requests;
 mod snowflakes;
+mod stops;
 mod tls;
 mod unread_log;

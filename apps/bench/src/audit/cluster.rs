@@ -34,7 +34,7 @@ pub(crate) struct OwnedServers {
     pub(crate) redis: RedisServer,
 }
 
-/// Time limit for a node to end: its `drain.timeout` plus a margin.
+/// Time limit for a node to end: its `drain.window` plus a margin.
 const DRAIN: Duration = Duration::from_secs(6);
 
 /// Messages, and bytes of each, that a user gets at once while clients do not read: more than the kernel keeps for a

@@ -142,7 +142,7 @@ mod tests {
             ("server.host: {a: 1}", "expected text, found keys below it"),
             ("server.host:", "expected a string, found nothing"),
             ("sse.retry: 3", "expected a duration such as `10s`, found a whole number"),
-            ("drain.timeout: 400days", "`400days` is above 365 days"),
+            ("drain.window: 400days", "`400days` is above 365 days"),
             (
                 "websocket.allowedOrigins: [1]",
                 "expected a list of texts, or one text with commas, found a list with other items",

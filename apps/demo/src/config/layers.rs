@@ -198,6 +198,9 @@ impl Layers {
     /// The error of a key that is not in the reference, with the one that may have been meant.
     fn unknown(&self, key: String) -> ConfigError {
         let folded = fold(&key);
+        if let Some((_, new)) = RENAMED.iter().find(|(old, _)| fold(old) == folded) {
+            return ConfigError::at(key, format!("unknown key; `{new}` has taken its place"));
+        }
         let nearest = self
             .leaves
             .keys()
@@ -279,6 +282,9 @@ impl fmt::Debug for Values {
     }
 }
 
+/// Keys of earlier versions, with those that took their places.
+const RENAMED: [(&str, &str); 2] = [("drain.timeout", "drain.window"), ("drain.spread", "drain.window")];
+
 /// Reason for which a text is no URL of a Redis server. The text is not shown, since it may hold a password.
 fn url_problem(url: &str) -> &'static str {
     match url.split_once("://") {
@@ -335,6 +341,10 @@ mod tests {
             (
                 "web-socket: {enabled: true}",
                 "web-socket (file app.yml): unknown key; did you mean `websocket`?",
+            ),
+            (
+                "drain: {timeout: 10s}",
+                "drain.timeout (file app.yml): unknown key; `drain.window` has taken its place",
             ),
             ("auth: {jwt: {issuer: me}}", "auth.jwt.issuer (file app.yml): unknown key"),
             ("job: {}", "job (file app.yml): unknown key"),

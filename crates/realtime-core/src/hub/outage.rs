@@ -10,7 +10,8 @@ use std::{
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::{CloseReason, node::Node, settings::OnDown};
+use super::departures::{self, Departures};
+use crate::{node::Node, settings::OnDown};
 
 /// Interval at which the state of the bus is checked.
 const LOOK: Duration = Duration::from_millis(100);
@@ -35,24 +36,30 @@ pub(super) async fn watch(outage: Arc<Outage>, node: Arc<Node>) {
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // Measured with a monotonic clock, since the wall clock may be changed.
     let mut down = None;
+    let mut leaving: Option<Departures> = None;
     loop {
         timer.tick().await;
         if node.bus_down().is_none() {
             down = None;
             outage.0.store(false, Ordering::SeqCst);
+            if let Some(staying) = leaving.take().map(|leaving| leaving.left()).filter(|left| *left > 0) {
+                tracing::info!(sessions = staying, "sessions stay, since the bus is available again");
+            }
             continue;
         }
         let since = *down.get_or_insert_with(Instant::now);
-        if outage.is_draining() || since.elapsed() < settings.bus.down_after {
+        if since.elapsed() < settings.bus.down_after {
             continue;
         }
-        // New connections are refused before the existing ones are closed.
-        outage.0.store(true, Ordering::SeqCst);
-        let sessions = node.directory.all();
-        tracing::warn!(sessions = sessions.len(), "closing sessions, since the bus is unavailable");
-        for session in sessions {
-            let retry = settings.drain.spread.mul_f64(rand::random::<f64>());
-            session.outbox.close(CloseReason::Drain { retry });
+        let leaving = leaving.get_or_insert_with(|| {
+            // New connections are refused before the existing ones are closed.
+            outage.0.store(true, Ordering::SeqCst);
+            let sessions = node.directory.all();
+            tracing::warn!(sessions = sessions.len(), "closing sessions, since the bus is unavailable");
+            Departures::new(sessions, settings.drain.window)
+        });
+        while let Some(session) = leaving.next_due() {
+            session.outbox.close(departures::reason());
         }
     }
 }

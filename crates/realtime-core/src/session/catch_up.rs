@@ -52,7 +52,7 @@ fn read_on(
 ) -> CatchUp {
     let Node { log, metrics, settings, .. } = node;
     let read = log.read(seq, entries);
-    let mut stats = PassStats::new(settings.drain.spread);
+    let mut stats = PassStats::new(settings.drain.window);
     if read.first > seq {
         stats.announce(session, GapReason::History, log.cursor_at(read.first), log.since(seq));
     }

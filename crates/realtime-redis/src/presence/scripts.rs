@@ -75,7 +75,16 @@ local since = {}
 for i = 6, #ARGV, 4 do
   local user, json, began, back = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   if json == '' then
-    if redis.call('HDEL', KEYS[2], user) == 1 then leave(user, now, now + tonumber(back)) end
+    if redis.call('HDEL', KEYS[2], user) == 1 then
+      leave(user, now, now + tonumber(back))
+    elseif tonumber(back) > 0 then
+      -- It has left already, and its client was asked again, for a later time.
+      local at = redis.call('ZSCORE', KEYS[7], user)
+      if at and tonumber(at) < now + tonumber(back) then
+        redis.call('HSETNX', KEYS[13], user, at)
+        redis.call('ZADD', KEYS[7], now + tonumber(back), user)
+      end
+    end
   elseif redis.call('HSET', KEYS[2], user, json) == 1 and redis.call('HINCRBY', KEYS[4], user, 1) == 1 then
     if redis.call('ZREM', KEYS[7], user) == 1 then redis.call('HDEL', KEYS[13], user) end
     if redis.call('ZADD', KEYS[5], 0, user) == 1 then

@@ -6,9 +6,9 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use realtime_core::{CloseReason, Hub, Settings, presence::PresenceState};
+use realtime_core::{CloseReason, Hub, Settings, error::ConnectError, presence::PresenceState};
 use realtime_redis::{Incarnation, RedisConfig, RedisControl, RedisPresence};
-use realtime_sse::SseStream;
+use realtime_sse::{SseEmitters, SseStream};
 use realtime_tests::{Demo, Fault, Part, Redis, within};
 use tokio::time::{sleep, timeout};
 
@@ -108,6 +108,36 @@ async fn a_draining_node_reports_no_user_offline_who_comes_back_in_time() {
     let seen = "Nobody is said to have gone who comes back when told: a user stays online for `presence.grace` and a \
                 second beyond that time.";
     Fault::new("Node: stops in order", Part::Presence, seen).record();
+}
+
+#[actix_web::test]
+async fn a_client_that_a_draining_node_refuses_is_expected_for_longer() {
+    let redis = Redis::start().await;
+    let (stays, stops) = (node(&redis), node(&redis));
+    let hubs = [stays, stops];
+    let mut events = hubs[0].presence().changes();
+    let (early, last) = (open(&hubs[1], 1), open(&hubs[1], 2));
+    changes(&mut events, 2).await;
+    let handles = [early.handle(), last.handle()];
+    let client = async {
+        within("the first close", async {
+            while handles[0].closing().is_none() {
+                sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+        drop(early);
+        until_count(&hubs, 2, 1).await;
+        // A load balancer has not noticed yet.
+        let refused = SseEmitters::new(hubs[1].clone()).connect(1, "a token").map(drop);
+        assert_eq!(refused, Err(ConnectError::Draining.into()));
+    };
+    tokio::join!(hubs[1].drain(), client);
+    drop(last);
+    // Longer than the first delay, a second and the grace.
+    sleep(Duration::from_millis(4500)).await;
+    let online = hubs[0].presence().is_online(&[1.into(), 2.into()]).await.unwrap();
+    assert_eq!(online, [true, false]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
