@@ -66,15 +66,6 @@ pub(crate) fn set_for_listener(listener: &TcpListener, max_stall: Duration) -> i
     socket.set_tcp_user_timeout(Some(max_stall.min(LONGEST)))
 }
 
-/// Takes back the time limit of a connection that its worker ends itself when it stalls. The kernel's
-/// time would also end one whose client reads too slowly for its window to open within that time.
-#[cfg(target_os = "linux")]
-pub(crate) fn set_for_lane(tcp: &TcpStream) {
-    if let Err(error) = SockRef::from(tcp).set_tcp_user_timeout(None) {
-        tracing::debug!(%error, "failed to set the options of a socket that is taken over");
-    }
-}
-
 fn tcp_of(connection: &dyn Any) -> Option<&TcpStream> {
     if let Some(tcp) = connection.downcast_ref::<TcpStream>() {
         return Some(tcp);

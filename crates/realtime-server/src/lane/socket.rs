@@ -5,7 +5,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     task::Wake,
     time::Duration,
@@ -13,8 +13,11 @@ use std::{
 
 use realtime_core::wire::DirectWrite;
 use rustix::{
-    io::retry_on_intr,
-    net::{RecvFlags, SendFlags, recv, send, sockopt::set_socket_linger},
+    io::{Errno, retry_on_intr},
+    net::{
+        RecvFlags, SendFlags, recv, send,
+        sockopt::{set_socket_linger, set_tcp_user_timeout, tcp_user_timeout},
+    },
 };
 use tokio::sync::Notify;
 
@@ -25,6 +28,8 @@ pub struct Socket {
     descriptor: Mutex<Option<OwnedFd>>,
     key: Key,
     queued: AtomicBool,
+    /// The kernel's limit for the client's acknowledgements in ms, while it is lifted; 0 while it holds.
+    lifted: AtomicU32,
     ready: Arc<Ready>,
 }
 
@@ -67,7 +72,13 @@ const PIECE: usize = 8 << 10;
 
 impl Socket {
     pub(super) fn new(descriptor: OwnedFd, key: Key, ready: Arc<Ready>) -> Self {
-        Self { descriptor: Mutex::new(Some(descriptor)), key, queued: AtomicBool::new(false), ready }
+        Self {
+            descriptor: Mutex::new(Some(descriptor)),
+            key,
+            queued: AtomicBool::new(false),
+            lifted: AtomicU32::new(0),
+            ready,
+        }
     }
 
     /// Reads available input into `buffer`; 0 bytes are the end.
@@ -88,6 +99,29 @@ impl Socket {
         self.queued.store(false, Ordering::Release);
     }
 
+    /// Lifts the kernel's limit (`TCP_USER_TIMEOUT`) while the socket is full, and restores it when it takes everything.
+    ///
+    /// A client that takes nothing of a full socket is found by its session, which can tell it from a slow reader; the kernel
+    /// would also end one whose window does not open within the time. One that has vanished while the socket takes
+    /// everything is found by nobody else: an event stream's heartbeats would fit into the socket for hours.
+    fn limit(&self, descriptor: &OwnedFd, is_full: bool) {
+        let lifted = self.lifted.load(Ordering::Relaxed);
+        let set = match (is_full, lifted) {
+            (true, 0) => tcp_user_timeout(descriptor).and_then(|limit| {
+                self.lifted.store(limit, Ordering::Relaxed);
+                if limit > 0 { set_tcp_user_timeout(descriptor, 0) } else { Ok(()) }
+            }),
+            (false, 1..) => {
+                self.lifted.store(0, Ordering::Relaxed);
+                set_tcp_user_timeout(descriptor, lifted)
+            }
+            _ => return,
+        };
+        if let Err(error) = set {
+            tracing::debug!(%error, "failed to set the time limit of a socket");
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<OwnedFd>> {
         self.descriptor.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -102,12 +136,18 @@ impl DirectWrite for Socket {
             match retry_on_intr(|| send(descriptor, piece, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)) {
                 Ok(taken) => written += taken,
                 Err(_) if written > 0 => break,
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    if error == Errno::WOULDBLOCK {
+                        self.limit(descriptor, true);
+                    }
+                    return Err(error.into());
+                }
             }
             if written % PIECE != 0 {
                 break;
             }
         }
+        self.limit(descriptor, written < bytes.len());
         Ok(written)
     }
 
@@ -140,5 +180,36 @@ impl fmt::Debug for Socket {
             .field("descriptor", &*self.lock())
             .field("key", &self.key)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Read,
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    #[test]
+    fn the_kernels_limit_holds_unless_the_socket_is_full() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (tcp, _) = listener.accept().unwrap();
+        set_tcp_user_timeout(&tcp, 10_000).unwrap();
+        let watched = tcp.try_clone().unwrap();
+        let limit = || tcp_user_timeout(&watched).unwrap();
+        let socket = Socket::new(tcp.into(), Key { slot: 0, generation: 0 }, Arc::default());
+        assert_eq!(socket.write(b"x").unwrap(), 1);
+        assert_eq!(limit(), 10_000);
+        let mut sent = 1;
+        while let Ok(taken) = socket.write(&[0; 60_000]) {
+            sent += taken;
+        }
+        assert_eq!(limit(), 0, "the session decides about a client that does not read");
+        client.read_exact(&mut vec![0; sent]).unwrap();
+        assert_eq!(socket.write(b"x").unwrap(), 1);
+        assert_eq!(limit(), 10_000, "the kernel decides about one that has vanished");
     }
 }

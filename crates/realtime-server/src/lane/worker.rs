@@ -87,7 +87,6 @@ impl Worker {
     }
 
     fn adopt<C: Connection>(&self, tcp: TcpStream, ahead: &[u8], connection: C) -> io::Result<()> {
-        crate::options::set_for_lane(&tcp);
         let descriptor = OwnedFd::from(tcp.into_std()?);
         let generation = self.generation.get();
         self.generation.set(generation.wrapping_add(1));
