@@ -1,6 +1,7 @@
 //! The demo's command line.
 
 use std::{
+    ffi::OsString,
     io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -98,8 +99,8 @@ fn answer(text: &str) -> anyhow::Result<()> {
 }
 
 fn load(file: Option<&Path>) -> Result<Config, ConfigErrors> {
-    // Variables that are not UTF-8 are skipped: our names and values are text.
-    let variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    // What is not UTF-8 is refused by name if it is for us.
+    let text = |text: OsString| text.to_string_lossy().into_owned();
+    let variables = std::env::vars_os().map(|(name, value)| (text(name), text(value)));
     Config::load(file, variables)
 }

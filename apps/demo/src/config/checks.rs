@@ -5,7 +5,7 @@ use realtime_core::{Settings, settings::SettingsError};
 use super::{AuthMode, Config, ConfigError, PresenceMode, Source, layers::Layers};
 
 /// First segments of the demo's own paths.
-const RESERVED: [&str; 5] = ["api", "assets", "auth", "demo", "health"];
+const RESERVED: [&str; 6] = ["api", "assets", "auth", "demo", "health", "realtime.js"];
 
 impl Config {
     /// Finds what cannot be found in each value alone.
@@ -91,8 +91,7 @@ impl Config {
         let taken = paths.iter().filter(|(_, path)| RESERVED.contains(&&*first(path)));
         let mut problems: Vec<_> = taken
             .map(|(key, path)| {
-                let problem =
-                    format!("clashes with the demo's own paths below `/{}/`: `{path}`", first(path));
+                let problem = format!("clashes with the demo's own paths at `/{}`: `{path}`", first(path));
                 ConfigError::at(*key, problem)
             })
             .collect();
@@ -101,6 +100,8 @@ impl Config {
             "the stream"
         } else if path.strip_suffix("/close") == Some(&self.sse.path) {
             "the end of a stream"
+        } else if path.strip_suffix("/refresh") == Some(&self.sse.path) {
+            "the refresh of a stream's login"
         } else {
             return problems;
         };
@@ -125,6 +126,12 @@ impl Config {
                 "sse.allowedOrigins contains `*`: every web page may read streams for which it has a token"
                     .to_owned(),
             );
+        }
+        let (kept, message) = (self.retained.max_bytes, self.limits.max_message_bytes);
+        if kept < message {
+            warnings.push(format!(
+                "retained.maxBytes ({kept}) is below limits.maxMessageBytes ({message}): longer messages are not kept for newcomers"
+            ));
         }
         let built_in_users = layers.source("auth.users") == Some(&Source::Defaults);
         warnings.extend(self.auth.warning(built_in_users, &self.server.host));
@@ -294,7 +301,7 @@ mod tests {
             "heartbeat.interval (built-in defaults): 20s is not below a third of history.maxAge",
             "auth.mode (file app.yml): `sso`",
             "auth.jwt.secret (file app.yml): must have at least 32 bytes",
-            "websocket.path (file app.yml): clashes with the demo's own paths below `/health/`",
+            "websocket.path (file app.yml): clashes with the demo's own paths at `/health`",
             "server.port (environment variable REALTIME__SERVER__PORT): expected a whole number",
             "nothing (environment variable REALTIME__NOTHING): unknown key",
         ];
@@ -322,11 +329,27 @@ mod tests {
     }
 
     #[test]
+    fn a_variable_that_is_not_text_is_named() {
+        let variable = "REALTIME__AUTH__PASSWORDHINT";
+        let expected = format!("auth.passwordHint (environment variable {variable}): is not UTF-8");
+        assert_eq!(refused(None, &[(variable, "d\u{fffd}mo")]), expected);
+    }
+
+    #[test]
+    fn what_is_kept_for_newcomers_and_has_room_for_no_message_is_warned_about() {
+        let warnings = load(Some("retained: {maxBytes: 1000}"), &[]).warnings;
+        let expected = "retained.maxBytes (1000) is below limits.maxMessageBytes (65536)";
+        assert!(warnings.iter().any(|warning| warning.starts_with(expected)), "{warnings:?}");
+    }
+
+    #[test]
     fn endpoints_are_not_among_the_demos_own_paths() {
-        for path in ["/health/live", "/auth", "/demo/config", "/api/online/1", "/assets/app.js"] {
+        for path in
+            ["/health/live", "/auth", "/demo/config", "/api/online/1", "/assets/app.js", "/realtime.js"]
+        {
             for key in ["REALTIME__WEBSOCKET__PATH", "REALTIME__SSE__PATH"] {
                 let error = refused(None, &[(key, path)]);
-                assert!(error.contains("clashes with the demo's own paths below `/"), "{path}: {error}");
+                assert!(error.contains("clashes with the demo's own paths at `/"), "{path}: {error}");
             }
         }
         load(None, &[("REALTIME__WEBSOCKET__PATH", "/healthy"), ("REALTIME__SSE__PATH", "/prod/api")]);
@@ -345,6 +368,7 @@ mod tests {
                 "server.workers (file app.yml): expected an unsigned 64 bit or less integer, \
                  found 64-bit integer `-1`",
             ),
+            ("server: {workers: 100000}", "server.workers (file app.yml): must be at most 1024"),
             ("heartbeat: {interval: 1ms}", "heartbeat.interval (file app.yml): must be at least 100ms"),
             (
                 "history: {maxAge: 1m}",
@@ -367,6 +391,11 @@ mod tests {
             refused(Some("websocket: {path: /a/close}"), &[(sse, "/a")]),
             "sse.path (environment variable REALTIME__SSE__PATH): \
              clashes with websocket.path: the WebSocket and the end of a stream would both be `/a/close`"
+        );
+        assert_eq!(
+            refused(Some("websocket: {path: /a/refresh}"), &[(sse, "/a")]),
+            "sse.path (environment variable REALTIME__SSE__PATH): \
+             clashes with websocket.path: the WebSocket and the refresh of a stream's login would both be `/a/refresh`"
         );
         load(None, &[(websocket, "/b/close"), (sse, "/a")]);
     }

@@ -97,7 +97,10 @@ impl Layers {
             let source = Source::Environment(name);
             let known = self.leaves.iter().find(|(key, _)| key.eq_ignore_ascii_case(&dotted));
             if let Some((key, leaf)) = known {
-                let (key, value) = (key.clone(), leaf.kind.parse(&text));
+                // What the process was given as other bytes has become U+FFFD.
+                let is_text = !text.contains(char::REPLACEMENT_CHARACTER);
+                let value = if is_text { leaf.kind.parse(&text) } else { Err("is not UTF-8".to_owned()) };
+                let key = key.clone();
                 self.set(&key, value, &source);
             } else {
                 let error = self.unknown(dotted.to_lowercase()).found_in(source);

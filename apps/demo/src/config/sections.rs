@@ -17,7 +17,7 @@ pub struct Server {
     pub host: String,
     /// The port to listen on; 0 takes any free one.
     pub port: u16,
-    /// Worker threads; 0 is one per core.
+    /// Worker threads, up to 1024; 0 is one per core.
     pub workers: usize,
     /// The HTTP server that serves.
     #[serde(deserialize_with = "parsed")]
@@ -37,8 +37,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Checks that the addresses differ.
+    /// Checks that the addresses differ, and that the threads can be started.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
+        if self.workers > MAX_WORKERS {
+            return Err(ConfigError::at("server.workers", format!("must be at most {MAX_WORKERS}")));
+        }
         let public = Address { host: self.host.clone(), port: self.port };
         match &self.internal {
             Some(internal) if internal.overlaps(&public) => {
@@ -52,6 +55,9 @@ impl Server {
         }
     }
 }
+
+/// Beyond any machine's number of cores.
+const MAX_WORKERS: usize = 1024;
 
 /// An HTTP server for the demo's `App`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
