@@ -3,15 +3,17 @@
 use std::{net::IpAddr, sync::Arc};
 
 use actix_web::{App, HttpRequest, HttpResponse, web};
+use futures_util::SinkExt;
 use realtime_core::{
-    Hub, Principal, Settings,
+    Envelope, Hub, Principal, Scope, Settings, Topic,
     auth::{JwtAlgorithm, JwtAuthenticator, TrustedProxies},
     metrics::RefusalsSnapshot,
     settings::{Limits, OnExceeded},
 };
 use realtime_sse::{SseConfig, SseEmitters};
-use realtime_tests::{RawClient, Running, SECRET, ServerKind, start_server, token, until};
+use realtime_tests::{RawClient, Running, SECRET, ServerKind, Socket, WsMessage, start_server, token, until};
 use realtime_websocket::{WebSocketConfig, WebSockets};
+use serde_json::json;
 
 fn hub(change: impl FnOnce(&mut Limits)) -> Hub {
     let mut settings = Settings::default();
@@ -292,6 +294,54 @@ async fn the_oldest_session_makes_room_with_a_code_of_its_own_and_its_client_sta
         assert_eq!(status(&head), 101);
         until("the rest", || hub.sessions(&1.into()).len() == if of_token { 3 } else { 2 }).await;
     }
+}
+
+#[actix_web::test]
+async fn what_clients_send_and_what_is_published_beyond_a_limit_is_answered_and_counted() {
+    let mut settings = Settings::default();
+    settings.limits.max_inbound_bytes = 1000;
+    settings.limits.max_inbound_rate = 1;
+    settings.limits.max_topics_per_session = 2;
+    settings.limits.max_message_bytes = 1000;
+    settings.limits.max_targets = 2;
+    let any = |_: &Principal, _: &Topic| true;
+    let hub = Hub::builder().settings(settings).topic_policy(any).start().unwrap();
+    let server = start(&hub);
+    let open = async || Socket::open(&server, &token(1), &[], None).await.unwrap();
+    let mut socket = open().await;
+    socket.send(&"x".repeat(1001)).await;
+    assert_eq!(socket.close_code().await, 1009);
+    let mut socket = open().await;
+    for _ in 0..20 {
+        // The server may have closed before the last of them.
+        socket.0.send(WsMessage::text("ping")).await.ok();
+    }
+    assert_eq!(socket.close_code().await, 4429);
+    let path = format!("{WEBSOCKET}?Authorization={}&topics=a,b,c", token(1));
+    let v1 = [("Sec-WebSocket-Protocol", "realtime.v1")];
+    let mut socket = Socket::open_at(&server, &path, &v1).await.unwrap();
+    let hello = socket.json().await;
+    assert_eq!(hello["subscribed"], json!(["a", "b"]));
+    assert_eq!(hello["refused"], json!([{ "topic": "c", "reason": "too many topics" }]));
+    let long = "x".repeat(161);
+    socket.send(&json!({ "type": "subscribe", "topics": ["d", "a", long] }).to_string()).await;
+    let answer = socket.message().await;
+    assert_eq!(answer["topics"], json!(["a"]), "{answer}");
+    let reason = "a topic has at most 160 bytes, this one has 161";
+    assert_eq!(
+        answer["refused"],
+        json!([{ "topic": "d", "reason": "too many topics" }, { "topic": long, "reason": reason }])
+    );
+    let error = hub.publish_to_user(1, "x".repeat(1001)).await.unwrap_err();
+    assert_eq!((error.status(), &*error.to_string()), (413, "the message has 1001 bytes, 1000 are allowed"));
+    let many = Envelope::to_users([1, 2, 3], Scope::Both, "x".into()).unwrap();
+    let error = hub.publish(many).await.unwrap_err();
+    assert_eq!((error.status(), &*error.to_string()), (413, "the message has 3 targets, 2 are allowed"));
+    until("the sessions to be counted", || hub.metrics().closed == 2).await;
+    let metrics = hub.metrics();
+    let ended = metrics.ended_by_limit;
+    assert_eq!((ended.too_big, ended.rate_limited), (1, 1), "{metrics:?}");
+    assert_eq!((metrics.topics_refused, metrics.publishes_refused), (2, 2), "{metrics:?}");
 }
 
 #[actix_web::test]
