@@ -39,6 +39,8 @@ pub(super) struct ClusterLimit {
 
 /// Time that a handshake waits for presence.
 const ASK: Duration = Duration::from_millis(500);
+/// Time that a count waits for presence.
+const TRY: Duration = Duration::from_secs(5);
 /// Pause before a session is looked for in presence again.
 const UNKNOWN: Duration = Duration::from_millis(50);
 /// Pause while presence is unavailable.
@@ -120,6 +122,12 @@ pub(super) async fn watch(
     loop {
         let users = limit.take_due();
         let (limit, node, presence, name) = (&limit, &node, &presence, &name);
+        if limit.unavailable.load(Ordering::Relaxed)
+            && let Some((user, _)) = users.first()
+        {
+            // One question is enough to find out that it is back.
+            limit.ask(&**presence, user, TRY).await;
+        }
         stream::iter(users)
             .for_each_concurrent(AT_ONCE, async |(user, counts)| {
                 let next = count(limit, node, &**presence, name, &user).await;
@@ -166,7 +174,10 @@ async fn count(
     if own().is_empty() {
         return Count::Left;
     }
-    let Some(known) = limit.ask(presence, user, UNAVAILABLE * 5).await else {
+    if limit.unavailable.load(Ordering::Relaxed) {
+        return Count::Unknown(UNAVAILABLE);
+    }
+    let Some(known) = limit.ask(presence, user, TRY).await else {
         return Count::Unknown(UNAVAILABLE);
     };
     let own = own();
