@@ -31,14 +31,18 @@ impl Cors {
     /// The access that a request has.
     ///
     /// # Errors
-    /// The response to a page that would use its visitor's cookies although it is not named.
-    pub(crate) fn of(allowed: &AllowedOrigins, request: &Handshake) -> Result<Self, HttpResponse> {
+    /// A page that would use its visitor's cookies although it is not named.
+    pub(crate) fn of(allowed: &AllowedOrigins, request: &Handshake) -> Result<Self, ForeignPage> {
         let page = allowed.page(request);
         // Pages of other origins send cookies if they ask for it, and for images always: any of them may be a login.
         let has_cookies = request.header("Cookie").is_some();
         match page {
-            Page::Any(origin) if has_cookies && !allowed.trusts_cookies(request) => Err(refuse(Some(origin))),
-            Page::Foreign(origin) if has_cookies && !allowed.trusts_cookies(request) => Err(refuse(origin)),
+            Page::Any(origin) if has_cookies && !allowed.trusts_cookies(request) => {
+                Err(ForeignPage::of(Some(origin)))
+            }
+            Page::Foreign(origin) if has_cookies && !allowed.trusts_cookies(request) => {
+                Err(ForeignPage::of(origin))
+            }
             Page::Own => Ok(Self::None),
             Page::Trusted(origin) => Ok(HeaderValue::from_str(origin).map_or(Self::None, Self::Credentials)),
             Page::Any(_) => Ok(Self::Any),
@@ -56,7 +60,7 @@ impl Cors {
         methods: &'static str,
     ) -> HttpResponse {
         if let Page::Foreign(origin) = allowed.page(request) {
-            return refuse(origin);
+            return ForeignPage::of(origin).refuse();
         }
         let mut response = HttpResponse::NoContent();
         response.insert_header((header::ALLOW, methods));
@@ -89,11 +93,22 @@ impl Cors {
     }
 }
 
-fn refuse(origin: Option<&str>) -> HttpResponse {
-    tracing::warn!(origin, "refused a page of another origin; sse.allowedOrigins can name it");
-    let problem = match origin {
-        Some(origin) => format!("origin {origin:?} is not allowed"),
-        None => "pages of other sites are not allowed".to_owned(),
-    };
-    answer(403, 403, &problem)
+/// A page that is refused; its origin, if its browser tells.
+pub(crate) struct ForeignPage(Option<String>);
+
+impl ForeignPage {
+    fn of(origin: Option<&str>) -> Self {
+        Self(origin.map(str::to_owned))
+    }
+
+    /// The response to its request.
+    pub(crate) fn refuse(self) -> HttpResponse {
+        let Self(origin) = self;
+        tracing::warn!(origin, "refused a page of another origin; sse.allowedOrigins can name it");
+        let problem = match origin {
+            Some(origin) => format!("origin {origin:?} is not allowed"),
+            None => "pages of other sites are not allowed".to_owned(),
+        };
+        answer(403, 403, &problem)
+    }
 }

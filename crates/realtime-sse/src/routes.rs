@@ -205,7 +205,7 @@ where
             let handshake = handshake(&request).behind(&state.trusted_proxies);
             let (cors, mut response) = match Cors::of(&state.allowed_origins, &handshake) {
                 Ok(cors) => (cors, handler(state, request, handshake).await),
-                Err(refusal) => (Cors::None, refusal),
+                Err(page) => (Cors::None, page.refuse()),
             };
             cors.apply(response.headers_mut());
             response
