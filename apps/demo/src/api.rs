@@ -297,5 +297,9 @@ async fn kick(
 }
 
 fn parse_user(text: &str) -> Result<UserId, ApiError> {
+    // What stands in a path in place of bytes that are no text.
+    if text.contains(char::REPLACEMENT_CHARACTER) {
+        return Err(ApiError::bad_request("userId: not UTF-8"));
+    }
     text.parse().map_err(|error| ApiError::bad_request(format_args!("userId: {error}")))
 }
