@@ -60,6 +60,11 @@ impl RedisCluster {
         self.nodes[owner].cli(arguments)
     }
 
+    /// Runs a command on each node.
+    pub fn on_each(&self, arguments: &[&str]) -> Vec<String> {
+        self.nodes.iter().map(|node| node.cli(arguments)).collect()
+    }
+
     /// kill -9 of a node.
     fn kill(&mut self, n: usize) {
         self.nodes[n].kill();

@@ -32,6 +32,7 @@ pub(crate) struct Metrics {
     pub(crate) cluster_unchecked: Counter,
     pub(crate) panics: Counter,
     pub(crate) streams_dropped: Counter,
+    pub(crate) unreadable: Counter,
 }
 
 /// Snapshot of the counters. Each counts from the node's start.
@@ -87,6 +88,9 @@ pub struct MetricsSnapshot {
     pub panics: u64,
     /// Text streams that had ended and were forgotten before `streams.keep`, to make room.
     pub streams_dropped: u64,
+    /// Broken content in the store of a cluster's presence and control: entries that were skipped each time they were read,
+    /// and keys that were begun anew.
+    pub unreadable: u64,
 }
 
 impl Metrics {
@@ -117,6 +121,7 @@ impl Metrics {
             cluster_unchecked: self.cluster_unchecked.value(),
             panics: self.panics.value(),
             streams_dropped: self.streams_dropped.value(),
+            unreadable: self.unreadable.value(),
         }
     }
 }

@@ -59,6 +59,11 @@ impl Batcher {
         self.0.connection.clone()
     }
 
+    /// Returns the connection itself.
+    pub(crate) fn link(&self) -> &MultiplexedConnection {
+        &self.0.connection
+    }
+
     /// Runs a command. If the future is dropped before the command was sent, it is not sent.
     ///
     /// # Errors

@@ -1,6 +1,14 @@
 //! [`Commands`]: requests to Redis off the publish path.
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use redis::{
     ErrorKind, RedisError, RedisResult, ServerErrorKind, Value, aio::MultiplexedConnection, from_redis_value,
@@ -12,8 +20,11 @@ use tokio::{
 
 use crate::{
     config::{RedisConfig, RedisConfigError},
+    content::{Skipped, StreamEntry},
     error::is_refusal,
+    large_entry::{LARGE, next_entry},
     master::MasterLookup,
+    repair::{Repair, is_broken_key},
     server_connection::ServerConnection,
     shared_connection::SharedConnection,
 };
@@ -39,19 +50,48 @@ struct Connections {
     requests: SharedConnection<ServerConnection>,
     /// Separate, since a blocking read delays everything behind it.
     blocking: SharedConnection<ServerConnection>,
+    repair: Repair,
+    skipped: Arc<Skipped>,
+    /// Number of entries that the next read of a stream asks for.
+    count: AtomicUsize,
 }
 
-/// An entry of a stream: its id and its fields.
-pub(crate) type StreamEntry = (String, HashMap<String, String>);
+/// Entries of a stream that were read.
+#[derive(Debug, Default)]
+pub(crate) struct Entries {
+    pub(crate) entries: Vec<StreamEntry>,
+    /// The stream was at the end of its ids, and is begun anew: the next read starts at its beginning.
+    pub(crate) begun_anew: bool,
+}
+
+/// The reason why a request has failed.
+struct Failure {
+    problem: String,
+    /// There was no answer in time.
+    is_late: bool,
+}
+
+/// The most entries of one read.
+const COUNT: usize = 1000;
+
+/// The last id that a stream can have. It takes no entry afterwards.
+pub(crate) const LAST_ID: &str = "18446744073709551615-18446744073709551615";
 
 impl Commands {
+    /// Makes the requests of a part. `key` is the key whose master is used, `repair` has the keys of the part, which are
+    /// begun anew if they turn out to be broken.
+    ///
     /// # Panics
     /// The returned function panics outside a tokio runtime.
-    pub(crate) fn make(config: RedisConfig) -> Result<impl FnOnce(String) -> Self + Send, RedisConfigError> {
+    pub(crate) fn make(
+        config: RedisConfig,
+    ) -> Result<impl FnOnce(String, Repair, Arc<Skipped>) -> Self + Send, RedisConfigError> {
         let lookup = MasterLookup::shared(&config)?;
-        Ok(move |key| {
+        Ok(move |key, repair, skipped| {
             let (requests, blocking) = (SharedConnection::default(), SharedConnection::default());
-            let connections = Arc::new(Connections { lookup, config, key, requests, blocking });
+            let count = AtomicUsize::new(COUNT);
+            let connections = Connections { lookup, config, key, requests, blocking, repair, skipped, count };
+            let connections = Arc::new(connections);
             let watch = connections.lookup.can_change();
             let watch = watch.then(|| tokio::spawn(discard_moved(Arc::clone(&connections))));
             Self { connections, watch }
@@ -64,44 +104,88 @@ impl Commands {
         self.connections.requests.opened()
     }
 
-    /// Runs requests over the connection, within the time limit of a command.
+    /// Returns the record of broken content.
+    pub(crate) fn skipped(&self) -> &Skipped {
+        &self.connections.skipped
+    }
+
+    /// Runs requests over the connection, within the time limit of a command. They are repeated once if the connection
+    /// breaks, and once if a key was broken and is begun anew, so they must be such that running them twice does no harm.
     ///
     /// # Errors
     /// The problem as text.
     pub(crate) async fn run<T>(
         &self,
-        work: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
+        work: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T> + Clone,
     ) -> Result<T, String> {
-        self.connections.run(&self.connections.requests, work).await
+        let connections = &self.connections;
+        connections.run(&connections.requests, &connections.repair, work).await.map_err(|it| it.problem)
     }
 
-    /// Reads the entries of a stream after an id; waits for some.
+    /// Does the same, and begins these keys anew as well if one of them is broken.
+    pub(crate) async fn run_with<T>(
+        &self,
+        repair: Repair,
+        work: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T> + Clone,
+    ) -> Result<T, String> {
+        let connections = &self.connections;
+        let repair = connections.repair.clone().and(repair);
+        connections.run(&connections.requests, &repair, work).await.map_err(|it| it.problem)
+    }
+
+    /// Reads the entries of a stream after an id; waits for some. An entry that is too large to arrive in time has no fields.
     ///
     /// # Errors
     /// As [`Self::run`].
-    pub(crate) async fn entries_after(&self, stream: &str, after: &str) -> Result<Vec<StreamEntry>, String> {
+    pub(crate) async fn entries_after(&self, stream: &str, after: &str) -> Result<Entries, String> {
         let connections = &self.connections;
         let block = BLOCK.min(connections.config.command_timeout / 2);
-        let read = async |connection: &mut MultiplexedConnection| {
-            redis::cmd("XREAD")
-                .arg("COUNT")
-                .arg(1000)
-                .arg("BLOCK")
-                .arg(u64::try_from(block.as_millis()).unwrap_or(u64::MAX))
-                .arg("STREAMS")
-                .arg(stream)
-                .arg(after)
-                .query_async::<Value>(connection)
-                .await
-        };
-        match connections.run(&connections.blocking, read).await? {
-            Value::Nil => Ok(Vec::new()),
-            streams => {
-                let streams: Vec<(String, Vec<StreamEntry>)> =
-                    from_redis_value(streams).map_err(|error| error.to_string())?;
-                Ok(streams.into_iter().flat_map(|(_, entries)| entries).collect())
+        let mut entries = loop {
+            let count = connections.count.load(Ordering::Relaxed);
+            let read = async |connection: &mut MultiplexedConnection| {
+                redis::cmd("XREAD")
+                    .arg("COUNT")
+                    .arg(count)
+                    .arg("BLOCK")
+                    .arg(u64::try_from(block.as_millis()).unwrap_or(u64::MAX))
+                    .arg("STREAMS")
+                    .arg(stream)
+                    .arg(after)
+                    .query_async::<Value>(connection)
+                    .await
+            };
+            match connections.run(&connections.blocking, &connections.repair, read).await {
+                Ok(Value::Nil) => return Ok(Entries::default()),
+                Ok(streams) => {
+                    connections.count.store((count * 4).min(COUNT), Ordering::Relaxed);
+                    let streams: Vec<(Value, Vec<StreamEntry>)> =
+                        from_redis_value(streams).map_err(|error| error.to_string())?;
+                    break streams.into_iter().flat_map(|(_, entries)| entries).collect::<Vec<_>>();
+                }
+                Err(Failure { is_late: true, .. }) if count > 1 => {
+                    connections.count.store((count / 8).max(1), Ordering::Relaxed);
+                }
+                Err(Failure { is_late: true, problem }) => {
+                    let next =
+                        self.run(async |connection| next_entry(connection, stream, after).await).await?;
+                    let Some((id, _)) = next.filter(|(_, bytes)| *bytes >= LARGE) else {
+                        return Err(problem);
+                    };
+                    self.skipped().record("an entry that is too large to arrive in time");
+                    break vec![StreamEntry { id, fields: HashMap::new() }];
+                }
+                Err(Failure { problem, .. }) => return Err(problem),
             }
+        };
+        let end = entries.iter().position(|entry| entry.id == LAST_ID);
+        if let Some(end) = end {
+            entries.truncate(end);
+            let begin_anew = async |connection: &mut MultiplexedConnection| {
+                connections.remove_broken(&connections.repair, connection).await
+            };
+            self.run(begin_anew).await?;
         }
+        Ok(Entries { entries, begun_anew: end.is_some() })
     }
 }
 
@@ -117,24 +201,62 @@ impl Connections {
     async fn run<T>(
         &self,
         shared: &SharedConnection<ServerConnection>,
-        work: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
-    ) -> Result<T, String> {
+        repair: &Repair,
+        work: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T> + Clone,
+    ) -> Result<T, Failure> {
         let limit = self.config.command_timeout;
         let deadline = Instant::now() + limit;
-        let late = || format!("no answer from Redis within {limit:?}");
+        let late = || Failure { problem: format!("no answer from Redis within {limit:?}"), is_late: true };
         let open = || ServerConnection::open(&self.lookup, &self.key, limit);
-        let connection = timeout_at(deadline, shared.get(open))
-            .await
-            .map_err(|_| late())?
-            .map_err(|error| error.detail().to_owned())?;
-        let answer = timeout_at(deadline, work(&mut connection.connection.clone())).await;
-        match &answer {
-            Ok(Ok(_)) => shared.record_success(),
-            Ok(Err(error)) if is_rejection(error) => {}
-            Ok(Err(error)) => shared.discard_failed(&connection, error),
-            Err(_) => shared.discard_failed(&connection, late()),
+        let (mut repeated, mut repaired) = (false, false);
+        loop {
+            let connection = timeout_at(deadline, shared.get(open))
+                .await
+                .map_err(|_| late())?
+                .map_err(|error| Failure { problem: error.detail().to_owned(), is_late: false })?;
+            let mut requests = connection.connection.clone();
+            let error = match timeout_at(deadline, work.clone()(&mut requests)).await {
+                Ok(Ok(answer)) => {
+                    shared.record_success();
+                    return Ok(answer);
+                }
+                Ok(Err(error)) => error,
+                Err(_) => {
+                    shared.discard_failed(&connection, late().problem);
+                    return Err(late());
+                }
+            };
+            if is_broken_key(&error) && !repaired {
+                repaired = true;
+                match timeout_at(deadline, self.remove_broken(repair, &mut requests)).await {
+                    Ok(Ok(true)) => continue,
+                    Ok(Ok(false)) => {}
+                    Ok(Err(error)) => tracing::debug!(%error, "failed to remove a broken key"),
+                    Err(_) => return Err(late()),
+                }
+            }
+            if !is_rejection(&error) {
+                // An idle connection may have been closed a moment ago.
+                if error.is_connection_dropped() && !error.is_timeout() && !repeated {
+                    repeated = true;
+                    shared.discard(&connection);
+                    continue;
+                }
+                shared.discard_failed(&connection, &error);
+            }
+            return Err(Failure { problem: error.to_string(), is_late: error.is_timeout() });
         }
-        answer.map_err(|_| late())?.map_err(|error| error.to_string())
+    }
+
+    /// Removes broken keys. Returns whether there were any.
+    async fn remove_broken(
+        &self,
+        repair: &Repair,
+        connection: &mut MultiplexedConnection,
+    ) -> RedisResult<bool> {
+        let removed = repair.run(connection).await?;
+        removed.iter().for_each(|key| self.skipped.record_removed(key));
+        Ok(!removed.is_empty())
     }
 }
 

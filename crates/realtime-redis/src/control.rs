@@ -42,6 +42,7 @@ use self::{
 };
 use crate::{
     config::{RedisConfig, RedisConfigError},
+    content::Skipped,
     incarnation::Incarnation,
     task::restarting,
 };
@@ -73,9 +74,11 @@ impl RedisControl {
         incarnation: Incarnation,
     ) -> Result<impl FnOnce(LocalControl) -> Self + Send, RedisConfigError> {
         let store = Store::make(config, incarnation)?;
-        Ok(move |local| {
+        Ok(move |local: LocalControl| {
             let (peers, unsynced) = (Mutex::default(), AtomicBool::default());
-            let shared = Arc::new(ControlShared { local, store: store(), peers, unsynced });
+            let counted = local.clone();
+            let store = store(Skipped::new(move || counted.count_unreadable()));
+            let shared = Arc::new(ControlShared { local, store, peers, unsynced });
             let (sender, started) = watch::channel(false);
             let following = Arc::clone(&shared);
             let task = tokio::spawn(restarting("control", move || {
@@ -215,8 +218,8 @@ impl RedisControl {
                 continue;
             }
             let all = || receipts.iter().flat_map(|of_order| of_order.values());
-            let closed = all().map(|receipt| receipt.closed).sum();
-            let changed = all().map(|receipt| receipt.changed).sum();
+            let closed = all().map(|receipt| receipt.closed).fold(0, usize::saturating_add);
+            let changed = all().map(|receipt| receipt.changed).fold(0, usize::saturating_add);
             let confirmed = |node: &String| receipts.iter().all(|of_order| of_order.contains_key(node));
             let missing: HashSet<_> = nodes.union(&waited).filter(|node| !confirmed(node)).collect();
             // Nodes without a lease renew it in less than the timeout.

@@ -46,13 +46,17 @@ mod batcher;
 mod cluster;
 mod commands;
 mod config;
+mod content;
 mod control;
 mod counter;
 mod error;
 mod incarnation;
+mod large_entry;
+mod liveness;
 mod master;
 mod presence;
 mod pubsub;
+mod repair;
 mod ruoyi;
 #[cfg(feature = "sa-token")]
 mod sa_token;

@@ -20,7 +20,7 @@ use realtime_core::{
         LocalPresence, OnlineCount, OnlineSession, OnlineUser, Presence, PresenceError, PresenceEvent,
     },
 };
-use redis::Value;
+use redis::{RedisResult, Value};
 use tokio::task::JoinHandle;
 
 use self::{
@@ -31,7 +31,9 @@ use self::{
 use crate::{
     commands::Commands,
     config::{RedisConfig, RedisConfigError},
+    content::{Number, Skipped, Text, texts},
     incarnation::Incarnation,
+    repair::is_broken_key,
     task::restarting,
 };
 
@@ -45,6 +47,9 @@ pub struct RedisPresence {
     keeping: Mutex<Option<JoinHandle<()>>>,
     following: JoinHandle<()>,
 }
+
+/// A node has fewer sessions than this.
+const MOST_SESSIONS: f64 = 1e9;
 
 /// Number of users per question.
 const CHUNK: usize = 1000;
@@ -63,9 +68,11 @@ impl RedisPresence {
     ) -> Result<impl FnOnce(LocalPresence) -> Self + Send, RedisConfigError> {
         let tag = config.tag("rt/presence");
         let commands = Commands::make(config)?;
-        Ok(move |local| {
+        Ok(move |local: LocalPresence| {
             let keys = Keys::new(&tag);
-            let commands = commands(keys.nodes.clone());
+            let counted = local.clone();
+            let skipped = Arc::new(Skipped::new(move || counted.count_unreadable()));
+            let commands = commands(keys.nodes.clone(), keys.repair(), skipped);
             let shared = Arc::new(PresenceShared { commands, keys, changes: Changes::default() });
             let keeper = Arc::new(Keeper::new(local, Arc::clone(&shared), incarnation));
             let kept = Arc::clone(&keeper);
@@ -140,22 +147,30 @@ impl Presence for RedisPresence {
                         .arg(&shared.keys.users)
                         .cmd("HVALS")
                         .arg(&shared.keys.counts)
-                        .query_async::<(usize, Vec<usize>)>(connection)
+                        .query_async::<(usize, Vec<Number>)>(connection)
                         .await
                 })
                 .await?;
-            Ok(OnlineCount { users, sessions: sessions.iter().sum() })
+            let sessions = sessions.into_iter().map(|Number(count)| match count {
+                Some(count) if (0.0..MOST_SESSIONS).contains(&count) => count as usize,
+                _ => {
+                    shared.commands.skipped().record("a number of sessions that is none");
+                    0
+                }
+            });
+            Ok(OnlineCount { users, sessions: sessions.sum() })
         })
     }
 
     fn users(&self, skip: usize, take: usize) -> BoxFuture<'_, Result<Vec<OnlineUser>, PresenceError>> {
         Box::pin(async move {
-            if take == 0 {
+            // Redis counts in signed numbers.
+            let (Some(take), Ok(skip)) = (take.checked_sub(1), i64::try_from(skip)) else {
                 return Ok(Vec::new());
-            }
+            };
             let shared = &self.shared;
-            let last = skip.saturating_add(take - 1);
-            let (members, nodes) = shared
+            let last = skip.saturating_add(i64::try_from(take).unwrap_or(i64::MAX));
+            let (members, nodes): (Vec<Text>, Vec<Text>) = shared
                 .ask(async |connection| {
                     redis::pipe()
                         .cmd("ZRANGE")
@@ -166,10 +181,20 @@ impl Presence for RedisPresence {
                         .arg(&shared.keys.nodes)
                         .arg(0)
                         .arg(-1)
-                        .query_async::<(Vec<String>, Vec<String>)>(connection)
+                        .query_async(connection)
                         .await
                 })
                 .await?;
+            let skip = |_| shared.commands.skipped().record("an online user that is none");
+            let mut members: Vec<String> = texts(members, skip);
+            members.retain(|member| {
+                let is_user = member::decode(member).is_some();
+                if !is_user {
+                    skip(1);
+                }
+                is_user
+            });
+            let nodes = shared.nodes_among(nodes);
             let lists = shared.lists(&nodes, &members).await?;
             let users = members.iter().enumerate().filter_map(|(index, member)| {
                 let sessions = lists.iter().map(|node| node[index].len()).sum();
@@ -188,10 +213,11 @@ impl Presence for RedisPresence {
                         .arg(&shared.keys.nodes)
                         .arg(0)
                         .arg(-1)
-                        .query_async::<Vec<String>>(connection)
+                        .query_async::<Vec<Text>>(connection)
                         .await
                 })
                 .await?;
+            let nodes = shared.nodes_among(nodes);
             let lists = shared.lists(&nodes, &[member::encode(user)]).await?;
             let mut sessions: Vec<_> = lists.into_iter().flatten().flatten().collect();
             sessions.sort_by_key(|session: &OnlineSession| session.since);
@@ -201,6 +227,11 @@ impl Presence for RedisPresence {
 }
 
 impl PresenceShared {
+    /// Returns the names of nodes among the members of the leases.
+    fn nodes_among(&self, members: Vec<Text>) -> Vec<String> {
+        texts(members, |_| self.commands.skipped().record("a lease of presence whose node is no text"))
+    }
+
     /// Returns the sessions of each user, per node.
     async fn lists(
         &self,
@@ -215,12 +246,31 @@ impl PresenceShared {
             for node in nodes {
                 pipe.cmd("HMGET").arg(self.keys.node(node)).arg(members);
             }
-            pipe.query_async::<Vec<Vec<Option<String>>>>(connection).await
+            pipe.ignore_errors();
+            pipe.query_async::<Vec<RedisResult<Vec<Value>>>>(connection).await
         });
-        let read = |json: Option<String>| {
+        let skipped = self.commands.skipped();
+        let read = |json: Value| match json {
+            Value::Nil => Vec::new(),
             // A list in the format of another version is skipped.
-            json.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default()
+            Value::BulkString(json) => serde_json::from_slice(&json).unwrap_or_else(|_| {
+                skipped.record("a user's sessions that this version cannot read");
+                Vec::new()
+            }),
+            _ => Vec::new(),
         };
-        Ok(lists.await?.into_iter().map(|node| node.into_iter().map(read).collect()).collect())
+        let mut found = Vec::with_capacity(nodes.len());
+        for list in lists.await? {
+            match list {
+                Ok(list) => found.push(list.into_iter().map(read).collect()),
+                Err(error) if is_broken_key(&error) => {
+                    // The node itself begins it anew.
+                    skipped.record("a node's sessions of another type");
+                    found.push(vec![Vec::new(); members.len()]);
+                }
+                Err(error) => return Err(PresenceError(error.to_string())),
+            }
+        }
+        Ok(found)
     }
 }

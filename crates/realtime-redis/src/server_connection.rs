@@ -5,6 +5,7 @@ use std::{fmt, time::Duration};
 use redis::{ConnectionAddr, RedisResult, aio::MultiplexedConnection};
 
 use crate::{
+    liveness::{Link, Liveness},
     master::{MasterLookup, open},
     shared_connection::SharedConnection,
 };
@@ -13,6 +14,7 @@ use crate::{
 pub(crate) struct ServerConnection {
     pub(crate) connection: MultiplexedConnection,
     addr: ConnectionAddr,
+    liveness: Liveness,
 }
 
 impl ServerConnection {
@@ -20,7 +22,13 @@ impl ServerConnection {
     pub(crate) async fn open(lookup: &MasterLookup, key: &str, timeout: Duration) -> RedisResult<Self> {
         let server = lookup.master(key).await?;
         let addr = server.addr().clone();
-        Ok(Self { connection: open(server, timeout).await?, addr })
+        Ok(Self { connection: open(server, timeout).await?, addr, liveness: Liveness::new() })
+    }
+}
+
+impl Link for ServerConnection {
+    fn is_closed(&self) -> bool {
+        self.liveness.is_closed(&self.connection)
     }
 }
 

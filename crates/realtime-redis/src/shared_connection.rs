@@ -12,7 +12,7 @@ use realtime_core::bus::BusError;
 use redis::RedisResult;
 use tokio::{sync::Mutex, time::Instant};
 
-use crate::{backoff::Backoff, error::bus_error};
+use crate::{backoff::Backoff, error::bus_error, liveness::Link};
 
 /// A slot for at most one connection. A caller that finds it empty opens a connection, which the others then share.
 ///
@@ -37,13 +37,13 @@ struct ConnectState<C> {
     retry_at: Option<(Instant, BusError)>,
 }
 
-impl<C> SharedConnection<C> {
+impl<C: Link> SharedConnection<C> {
     /// Returns the connection if one is open.
     pub(crate) fn current(&self) -> Option<Arc<C>> {
         self.state().connection.clone()
     }
 
-    /// Returns the connection; opens one if there is none.
+    /// Returns the connection; opens one if there is none, or if it was closed.
     ///
     /// # Errors
     /// The error of opening or using it, now or in the attempt before: Redis is not contacted again during the pause.
@@ -52,7 +52,11 @@ impl<C> SharedConnection<C> {
         F: Future<Output = RedisResult<C>>,
     {
         if let Some(connection) = self.current() {
-            return Ok(connection);
+            if !connection.is_closed() {
+                return Ok(connection);
+            }
+            // Without a pause: a server that takes no connections fails in `open`.
+            self.discard(&connection);
         }
         let _connecting = self.connecting.lock().await;
         {
@@ -153,6 +157,30 @@ mod tests {
 
     use super::*;
 
+    impl Link for () {}
+    impl Link for u32 {}
+
+    /// A connection that the server may close.
+    struct Closable(AtomicBool);
+
+    impl Link for Closable {
+        fn is_closed(&self) -> bool {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_closed_is_replaced_before_it_is_used() {
+        let shared = SharedConnection::default();
+        let open = || async { Ok(Closable(AtomicBool::new(false))) };
+        let first = shared.get(open).await.unwrap();
+        shared.record_success();
+        assert!(Arc::ptr_eq(&first, &shared.get(open).await.unwrap()));
+        first.0.store(true, Ordering::Relaxed);
+        assert!(!Arc::ptr_eq(&first, &shared.get(open).await.unwrap()));
+        assert_eq!(shared.opened(), 2);
+    }
+
     #[tokio::test]
     async fn many_callers_open_one_connection() {
         let (shared, opened) = (SharedConnection::default(), AtomicU32::new(0));
@@ -181,7 +209,7 @@ mod tests {
     #[tokio::test]
     async fn discarding_an_old_connection_keeps_the_new_one() {
         let shared = SharedConnection::default();
-        let old = shared.get(|| async { Ok(1) }).await.unwrap();
+        let old = shared.get(|| async { Ok(1_u32) }).await.unwrap();
         shared.record_success();
         shared.discard_failed(&old, "broken");
         let new = shared.get(|| async { Ok(2) }).await.unwrap();

@@ -7,6 +7,7 @@ mod confirmed_publishes;
 mod failover;
 mod final_kicks;
 mod histories;
+mod hostile_redis;
 mod java_logins;
 mod last_words;
 mod message_options;

@@ -97,7 +97,7 @@ impl LocalControl {
     /// accepted it, up to `within`. Returns the numbers until then; `None` if the envelope was not counted here, or has
     /// not been served in time.
     pub async fn delivered(&self, position: Position, within: Duration) -> Option<Delivery> {
-        let deadline = Instant::now() + within;
+        let deadline = Instant::now() + within.min(LONGEST);
         loop {
             let found = self.node.log.find(position);
             let is_late = Instant::now() >= deadline;
@@ -118,6 +118,13 @@ impl LocalControl {
             }
             timeout_at(deadline, sleep(LOOK)).await.ok();
         }
+    }
+
+    /// Counts content of a cluster's store that cannot be read, in [`MetricsSnapshot::unreadable`].
+    ///
+    /// [`MetricsSnapshot::unreadable`]: crate::MetricsSnapshot::unreadable
+    pub fn count_unreadable(&self) {
+        self.node.metrics.unreadable.add(1);
     }
 
     /// All revocations of this node, to be sent to nodes that may not have them.
@@ -190,6 +197,9 @@ impl LocalControl {
         user.map_or_else(|| directory.all(), |user| directory.of(user))
     }
 }
+
+/// Longest time for which the sockets are waited for, whatever the command says.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// Interval at which the sockets are looked at that have yet to accept an envelope.
 const LOOK: Duration = Duration::from_millis(5);

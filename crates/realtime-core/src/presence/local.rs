@@ -47,6 +47,13 @@ impl LocalPresence {
         self.node.directory.expected_within(user)
     }
 
+    /// Counts content of a cluster's store that cannot be read, in [`MetricsSnapshot::unreadable`].
+    ///
+    /// [`MetricsSnapshot::unreadable`]: crate::MetricsSnapshot::unreadable
+    pub fn count_unreadable(&self) {
+        self.node.metrics.unreadable.add(1);
+    }
+
     fn describe(&self, session: &SessionState) -> OnlineSession {
         OnlineSession {
             session_id: session.id.to_string(),

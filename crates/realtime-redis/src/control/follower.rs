@@ -21,7 +21,7 @@ use super::{
     shared::{BATCH, CONFIRM_TIMEOUT, ControlShared},
     store::{CommandId, KEEP_COMMANDS, Receipt, command_id},
 };
-use crate::backoff::Backoff;
+use crate::{backoff::Backoff, commands::Entries, content::StreamEntry};
 
 /// Time between two renewals of the lease.
 const RENEW_EVERY: Duration = Duration::from_secs(3);
@@ -113,9 +113,7 @@ impl Follower {
                 Err(error) => tracing::debug!(%error, "failed to renew the lease of control"),
             }
         }
-        for (id, fields) in self.shared.store.commands_after(self.last).await? {
-            self.apply(id, &fields);
-        }
+        self.read().await?;
         self.report().await;
         Ok(())
     }
@@ -133,12 +131,8 @@ impl Follower {
             }
             // First the commands: they hold the position behind which a session ends. Then the revocations without a command.
             while self.last < snapshot.last {
-                let commands = self.shared.store.commands_after(self.last).await?;
-                if commands.is_empty() {
+                if self.read().await? == 0 {
                     break;
-                }
-                for (id, fields) in commands {
-                    self.apply(id, &fields);
                 }
             }
         }
@@ -157,21 +151,41 @@ impl Follower {
         Ok(())
     }
 
+    /// Reads the commands after the last one, and applies them. Returns how many there were.
+    async fn read(&mut self) -> Result<usize, String> {
+        let Entries { entries, begun_anew } = self.shared.store.commands_after(self.last).await?;
+        let count = entries.len();
+        for StreamEntry { id, fields } in entries {
+            self.apply(id, &fields);
+        }
+        if begun_anew {
+            self.last = (0, 0);
+        }
+        Ok(count)
+    }
+
     /// Applies the revocations from before the start of this node: nodes of an older version store them in the commands only.
     /// Old kicks are skipped, since there are no sessions yet.
     async fn read_up_to(&mut self, newest: CommandId) -> Result<(), String> {
         let mut revocations = Vec::new();
         while self.last < newest {
-            let commands = self.shared.store.commands_after(self.last).await?;
-            if commands.is_empty() {
-                break;
-            }
-            for (id, fields) in commands {
+            let Entries { entries, begun_anew } = self.shared.store.commands_after(self.last).await?;
+            let is_end = entries.is_empty() || begun_anew;
+            for StreamEntry { id, fields } in entries {
                 if command_id(&id).is_some_and(|id| id > newest) {
                     self.apply(id, &fields);
                 } else if self.see(&id) {
-                    revocations.extend(decode(&fields).iter().flat_map(Command::revocations));
+                    match decode(&fields) {
+                        Some(command) => revocations.extend(command.revocations()),
+                        None => self.shared.store.skip_command(),
+                    }
                 }
+            }
+            if begun_anew {
+                self.last = (0, 0);
+            }
+            if is_end {
+                break;
             }
         }
         self.shared.local.revoke(&revocations);
@@ -203,8 +217,8 @@ impl Follower {
             return;
         }
         let Some(command) = decode(fields) else {
-            tracing::warn!(id, "skipped a command that this version does not support");
-            return;
+            tracing::debug!(id, "skipped a command that this version cannot read");
+            return self.shared.store.skip_command();
         };
         if let Command::Report { position, within } = command {
             return self.ask(id, position, Duration::from_millis(within));

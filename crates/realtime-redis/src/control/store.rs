@@ -14,6 +14,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -29,9 +30,11 @@ use serde::{
 };
 
 use crate::{
-    commands::{Commands, StreamEntry},
+    commands::{Commands, Entries},
     config::{RedisConfig, RedisConfigError},
+    content::{Number, Skipped, StreamEntry, Text, texts},
     incarnation::Incarnation,
+    repair::{Loss, Repair},
 };
 
 /// Time to live of a lease that is not renewed.
@@ -79,13 +82,15 @@ end
 return answer
 ";
 
-/// KEYS: nodes. ARGV: incarnation, lease in ms. Removes ended leases. Returns whether the node had a lease, and the nodes
+/// KEYS: nodes. ARGV: incarnation, lease in ms. Removes ended leases, and those that are longer than any node takes: their
+/// nodes would be waited for in vain. Returns whether the node had a lease, and the nodes
 /// with one now.
 const RENEW: &str = r"
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local new = redis.call('ZADD', KEYS[1], now + tonumber(ARGV[2]), ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. now)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], now + 10 * tonumber(ARGV[2]), '+inf')
 return { 1 - new, redis.call('ZRANGE', KEYS[1], 0, -1) }
 ";
 
@@ -145,14 +150,20 @@ impl Store {
     pub(super) fn make(
         config: RedisConfig,
         incarnation: Incarnation,
-    ) -> Result<impl FnOnce() -> Self + Send, RedisConfigError> {
+    ) -> Result<impl FnOnce(Skipped) -> Self + Send, RedisConfigError> {
         let tag = config.tag("rt/control");
         let commands = Commands::make(config)?;
-        Ok(move || {
+        Ok(move |skipped| {
             let key = |name: &str| format!("{tag}:{name}");
             let stream = key("commands");
+            // Without their leases the nodes compare what they refuse, and write it again.
+            let repair = Repair::default()
+                .key(&stream, "stream", Loss::Alone)
+                .key(key("refused"), "zset", Loss::Alone)
+                .key(key("revoked"), "zset", Loss::Alone)
+                .key(key("nodes"), "zset", Loss::Leases);
             Self {
-                commands: commands(stream.clone()),
+                commands: commands(stream.clone(), repair, Arc::new(skipped)),
                 incarnation,
                 stream,
                 refused: key("refused"),
@@ -202,7 +213,16 @@ impl Store {
     pub(super) async fn renew_lease(&self) -> Result<(bool, HashSet<String>), String> {
         let mut invocation = self.renew.prepare_invoke();
         invocation.key(&self.nodes).arg(self.incarnation()).arg(LEASE.as_secs() * 1000);
-        self.commands.run(async |connection| invocation.invoke_async(connection).await).await
+        let renew = async |connection: &mut MultiplexedConnection| {
+            invocation.invoke_async::<(bool, Vec<Text>)>(connection).await
+        };
+        let (had, nodes) = self.commands.run(renew).await?;
+        Ok((had, self.nodes_among(nodes)))
+    }
+
+    /// Returns the names of nodes among the members of the leases.
+    fn nodes_among(&self, members: Vec<Text>) -> HashSet<String> {
+        texts(members, |_| self.commands.skipped().record("a lease of control whose node is no text"))
     }
 
     pub(super) async fn end_lease(&self) -> Result<(), String> {
@@ -226,21 +246,30 @@ impl Store {
                 .arg("-")
                 .arg("COUNT")
                 .arg(1)
-                .query_async::<(HashMap<String, f64>, HashMap<String, f64>, Vec<StreamEntry>)>(connection)
+                .query_async::<(Vec<(Text, Number)>, Vec<(Text, Number)>, Vec<StreamEntry>)>(connection)
                 .await
         };
         let (refused, revoked, newest) = self.commands.run(ask).await?;
-        let tokens = refused.iter().filter_map(|(member, score)| decode(Kind::Token, member, *score));
-        let users = revoked.iter().filter_map(|(member, score)| decode(Kind::User, member, *score));
-        let last = newest.first().and_then(|(id, _)| command_id(id)).unwrap_or_default();
+        let read = |kind: Kind, (Text(member), Number(score)): &(Text, Number)| {
+            let read = member.as_deref().zip(*score).and_then(|(member, score)| decode(kind, member, score));
+            if read.is_none() {
+                self.commands.skipped().record("a refused login that is none");
+            }
+            read
+        };
+        let tokens = refused.iter().filter_map(|entry| read(Kind::Token, entry));
+        let users = revoked.iter().filter_map(|entry| read(Kind::User, entry));
+        let last = newest.first().and_then(|entry| command_id(&entry.id)).unwrap_or_default();
         Ok(Snapshot { revocations: tokens.chain(users).collect(), last })
     }
 
+    /// Records a command that cannot be read.
+    pub(super) fn skip_command(&self) {
+        self.commands.skipped().record("a command that this version cannot read");
+    }
+
     /// Reads the commands after one; waits for some.
-    pub(super) async fn commands_after(
-        &self,
-        (millis, number): CommandId,
-    ) -> Result<Vec<StreamEntry>, String> {
+    pub(super) async fn commands_after(&self, (millis, number): CommandId) -> Result<Entries, String> {
         self.commands.entries_after(&self.stream, &format!("{millis}-{number}")).await
     }
 
@@ -272,11 +301,12 @@ impl Store {
         }
         let nodes = redis::cmd("ZRANGE").arg(&self.nodes).arg(0).arg(-1).clone();
         let ask = async |connection: &mut MultiplexedConnection| {
-            let nodes = nodes.query_async::<HashSet<String>>(connection).await?;
-            Ok((nodes, pipe.query_async::<Vec<HashMap<String, String>>>(connection).await?))
+            let nodes = nodes.query_async::<Vec<Text>>(connection).await?;
+            Ok((nodes, pipe.query_async::<Vec<Vec<(Text, Text)>>>(connection).await?))
         };
         let (nodes, receipts) = self.commands.run(ask).await?;
-        let read = |(node, json): (String, String)| Some((node, serde_json::from_str(&json).ok()?));
+        let nodes = self.nodes_among(nodes);
+        let read = |(Text(node), Text(json)): (Text, Text)| Some((node?, serde_json::from_str(&json?).ok()?));
         let receipts = receipts.into_iter().map(|of_order| of_order.into_iter().filter_map(read).collect());
         Ok((nodes, receipts.collect()))
     }

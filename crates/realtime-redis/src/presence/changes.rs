@@ -10,6 +10,8 @@ use futures_core::stream::BoxStream;
 use realtime_core::presence::{PresenceEvent, PresenceFeed};
 use tokio::{sync::Notify, time::Instant};
 
+use crate::commands::LAST_ID;
+
 /// The listeners of presence changes; the stream is read only while there are any.
 ///
 /// A listener gets the changes after the newest one that this node knew of at the time of the call. Every answer of Redis
@@ -56,8 +58,17 @@ pub(super) struct ChangeId {
 }
 
 impl ChangeId {
+    /// The id before the first change.
+    pub(super) fn before_all() -> Self {
+        Self { id: "0-0".to_owned(), number: Some(0) }
+    }
+
     /// Takes the id of an entry and the number among its fields.
     pub(super) fn new(id: String, fields: &HashMap<String, String>) -> Self {
+        if id == LAST_ID {
+            // Nothing can follow it: the stream is about to be begun anew.
+            return Self { number: None, ..Self::before_all() };
+        }
         Self { id, number: fields.get("n").and_then(|number| number.parse().ok()) }
     }
 }

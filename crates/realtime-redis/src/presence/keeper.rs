@@ -23,7 +23,7 @@ use super::{
     scripts::Scripts,
     shared::{Keys, PresenceShared},
 };
-use crate::incarnation::Incarnation;
+use crate::{commands::LAST_ID, content::Text, incarnation::Incarnation};
 
 /// The writer of this node's sessions, which also renews its lease.
 #[derive(Debug)]
@@ -146,8 +146,11 @@ impl Keeper {
             here.push(!sessions.is_empty());
         }
         let commands = &self.shared.commands;
-        let answer =
-            commands.run(async |connection| invocation.invoke_async::<Vec<String>>(connection).await).await;
+        let own = self.shared.keys.repair_node(self.incarnation.as_str());
+        let sync = async |connection: &mut MultiplexedConnection| {
+            invocation.invoke_async::<Vec<Text>>(connection).await
+        };
+        let answer = commands.run_with(own, sync).await;
         let mut state = self.state();
         let answer = match answer.and_then(|answer| SyncAnswer::parse(&answer)) {
             Ok(answer) => answer,
@@ -158,7 +161,10 @@ impl Keeper {
         };
         self.shared.changes.set_known(answer.newest);
         for ((user, since), here) in batch.into_iter().zip(answer.since).zip(here) {
-            if here && since > 0 {
+            if let Some(since) = since
+                && here
+                && since > 0
+            {
                 state.since.insert(user, since);
             }
         }
@@ -181,12 +187,16 @@ impl Keeper {
             let scan = async |connection: &mut MultiplexedConnection| {
                 let mut scan = redis::cmd("HSCAN");
                 scan.arg(&entries).arg(&cursor).arg("COUNT").arg(BATCH);
-                scan.query_async::<(String, Vec<(String, String)>)>(connection).await
+                scan.query_async::<(String, Vec<(Text, Text)>)>(connection).await
             };
-            let (next, written) = self.shared.commands.run(scan).await?;
-            for (member, written) in written {
-                let Some(user) = member::decode(&member) else { continue };
-                if json(&self.local.local_sessions(&user)) == written {
+            let own = self.shared.keys.repair_node(self.incarnation.as_str());
+            let (next, written) = self.shared.commands.run_with(own, scan).await?;
+            for (Text(member), Text(written)) in written {
+                let Some(user) = member.as_deref().and_then(member::decode) else {
+                    self.shared.commands.skipped().record("an entry of presence that is no user");
+                    continue;
+                };
+                if written.is_some_and(|written| written == json(&self.local.local_sessions(&user))) {
                     missing.remove(&user);
                 } else {
                     missing.insert(user);
@@ -211,9 +221,10 @@ impl Keeper {
             invocation.arg(millis(self.local.grace())).arg(BATCH).arg(turn).arg(&dead);
             let commands = &self.shared.commands;
             let more;
-            (more, turn, dead) = commands
-                .run(async |connection| invocation.invoke_async::<(bool, u64, String)>(connection).await)
-                .await?;
+            let sweep = async |connection: &mut MultiplexedConnection| {
+                invocation.invoke_async::<(bool, u64, String)>(connection).await
+            };
+            (more, turn, dead) = commands.run_with(self.shared.keys.repair_node(&dead), sweep).await?;
             if !more || Instant::now() >= renew {
                 return Ok(());
             }
@@ -268,21 +279,24 @@ struct SyncAnswer {
     is_new: bool,
     turn: u64,
     newest: ChangeId,
-    since: Vec<u64>,
+    /// Nothing for a user about whom Redis has no number.
+    since: Vec<Option<u64>>,
 }
 
 impl SyncAnswer {
-    fn parse(answer: &[String]) -> Result<Self, String> {
-        let strange = || "unexpected answer of a script".to_owned();
-        let number = |text: &String| text.parse::<u64>().map_err(|_| strange());
+    fn parse(answer: &[Text]) -> Result<Self, String> {
+        let number = |text: &Text| text.0.as_deref().and_then(|text| text.parse::<u64>().ok());
         let [is_new, turn, newest, number_of_newest, since @ ..] = answer else {
-            return Err(strange());
+            return Err("unexpected answer of a script".to_owned());
         };
         Ok(Self {
-            is_new: is_new == "1",
-            turn: number(turn)?,
-            newest: ChangeId { id: newest.clone(), number: Some(number(number_of_newest)?) },
-            since: since.iter().map(number).collect::<Result<_, _>>()?,
+            is_new: is_new.0.as_deref() == Some("1"),
+            turn: number(turn).unwrap_or(0),
+            newest: match &newest.0 {
+                Some(id) if id != LAST_ID => ChangeId { id: id.clone(), number: number(number_of_newest) },
+                _ => ChangeId { number: None, ..ChangeId::before_all() },
+            },
+            since: since.iter().map(number).collect(),
         })
     }
 }

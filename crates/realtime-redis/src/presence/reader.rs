@@ -15,7 +15,7 @@ use super::{
     member,
     shared::PresenceShared,
 };
-use crate::backoff::Backoff;
+use crate::{backoff::Backoff, commands::Entries, content::StreamEntry};
 
 /// Average time between reads that return changes: a hundred nodes that each woke for every change would saturate Redis'
 /// core.
@@ -47,19 +47,23 @@ async fn read(shared: &PresenceShared, mut last: ChangeId) {
     // The time at which the reads so far would have ended at that pace.
     let mut due = Instant::now();
     while !changes.end_without_listeners() {
-        let entries = match shared.commands.entries_after(&shared.keys.changes, &last.id).await {
-            Ok(entries) => entries,
-            Err(error) => {
-                tracing::debug!(%error, "failed to read changes of presence");
-                sleep(backoff.next()).await;
-                continue;
-            }
-        };
+        let Entries { entries, begun_anew } =
+            match shared.commands.entries_after(&shared.keys.changes, &last.id).await {
+                Ok(entries) => entries,
+                Err(error) => {
+                    tracing::debug!(%error, "failed to read changes of presence");
+                    sleep(backoff.next()).await;
+                    continue;
+                }
+            };
         backoff.reset();
         let some = !entries.is_empty();
-        for (id, fields) in entries {
+        for StreamEntry { id, fields } in entries {
             let next = ChangeId::new(id, &fields);
             let change = decode(&fields);
+            if change.is_none() {
+                shared.commands.skipped().record("a change of presence that this version cannot read");
+            }
             if last.number.is_some_and(|number| next.number != Some(number + 1)) || change.is_none() {
                 changes.feed.send_gap();
             }
@@ -67,6 +71,10 @@ async fn read(shared: &PresenceShared, mut last: ChangeId) {
                 changes.feed.send(change);
             }
             last = next;
+        }
+        if begun_anew {
+            changes.feed.send_gap();
+            last = ChangeId { number: None, ..ChangeId::before_all() };
         }
         if some {
             due = due.max(Instant::now()) + PACE;
@@ -105,6 +113,6 @@ fn decode(fields: &HashMap<String, String>) -> Option<PresenceChange> {
         "offline" => PresenceState::Offline,
         _ => return None,
     };
-    let since = UNIX_EPOCH + Duration::from_millis(fields.get("t")?.parse().ok()?);
+    let since = UNIX_EPOCH.checked_add(Duration::from_millis(fields.get("t")?.parse().ok()?))?;
     Some(PresenceChange { user_id: member::decode(fields.get("u")?)?, state, since })
 }

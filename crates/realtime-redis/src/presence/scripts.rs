@@ -24,23 +24,43 @@
 //! script, and other servers lock the declared keys before it runs.
 
 /// The prelude of all scripts. `leave` removes a user from one node at the time `at`; its clients are expected until `back`.
+///
+/// What is no number counts as none, and no time is further away than a day: anything may have been written into the keys.
 const PRELUDE: &str = r"
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local function moment(text)
+  local moment = tonumber(text or nil)
+  if not moment or not (moment >= 0) then return 0 end
+  return math.min(moment, now + 86400000)
+end
+local function count(user, by)
+  local nodes = tonumber(redis.call('HGET', KEYS[4], user) or nil)
+  if not nodes or not (nodes > 0 and nodes < 1000000) or nodes ~= math.floor(nodes) then nodes = 0 end
+  nodes = math.max(nodes + by, 0)
+  if by == 0 then return nodes end
+  if nodes > 0 then redis.call('HSET', KEYS[4], user, nodes) else redis.call('HDEL', KEYS[4], user) end
+  return nodes
+end
 local announced, announced_number
 local function announce(user, state, at)
-  announced_number = redis.call('INCR', KEYS[10])
+  local number = redis.pcall('INCR', KEYS[10])
+  if type(number) ~= 'number' then
+    number = 1
+    redis.call('SET', KEYS[10], number)
+  end
+  announced_number = number
   announced = redis.call('XADD', KEYS[9], 'MAXLEN', '~', 10000, '*', 'n', announced_number, 'u', user, 's', state, 't', at)
 end
 local function leave(user, at, back)
-  local expected = tonumber(redis.call('HGET', KEYS[12], user) or 0)
-  if redis.call('HINCRBY', KEYS[4], user, -1) > 0 then
-    if back > at and back > expected then redis.call('HSET', KEYS[12], user, back) end
+  local expected = redis.call('HGET', KEYS[12], user)
+  local until_then = moment(expected)
+  if count(user, -1) > 0 then
+    if back > at and back > until_then then redis.call('HSET', KEYS[12], user, back) end
     return
   end
-  redis.call('HDEL', KEYS[4], user)
-  if expected > 0 then redis.call('HDEL', KEYS[12], user) end
-  back = math.max(at, back, expected)
+  if expected then redis.call('HDEL', KEYS[12], user) end
+  back = math.max(at, back, until_then)
   if back > at then redis.call('HSET', KEYS[13], user, at) end
   redis.call('ZADD', KEYS[7], back, user)
 end
@@ -54,11 +74,16 @@ end
 const SYNC: &str = r"
 local lease = redis.call('ZSCORE', KEYS[1], ARGV[1])
 local newest = redis.call('XREVRANGE', KEYS[9], '+', '-', 'COUNT', 1)[1] or { '0-0', { 'n', '0' } }
+if not lease then
+  -- Redis has lost its leases. What this node had written may have been lost with them: it is written again.
+  for _, user in ipairs(redis.call('HKEYS', KEYS[2])) do count(user, -1) end
+  redis.call('DEL', KEYS[2])
+end
 redis.call('ZADD', KEYS[1], now + tonumber(ARGV[2]), ARGV[1])
 redis.call('HSET', KEYS[3], ARGV[1], ARGV[3])
 local turn = 0
 if ARGV[4] ~= '' then
-  local before = tonumber(redis.call('GET', KEYS[11]) or 0)
+  local before = moment(redis.call('GET', KEYS[11]))
   if now < before or now - before >= tonumber(ARGV[4]) then
     redis.call('SET', KEYS[11], now)
     local silence = tonumber(ARGV[5])
@@ -68,6 +93,10 @@ if ARGV[4] ~= '' then
       end
     else
       turn = now
+    end
+    -- No node takes a lease for so long.
+    for _, incarnation in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], now + 60000, '+inf', 'LIMIT', 0, 100)) do
+      redis.call('ZADD', KEYS[1], now + tonumber(ARGV[2]), incarnation)
     end
   end
 end
@@ -85,7 +114,7 @@ for i = 6, #ARGV, 4 do
         redis.call('ZADD', KEYS[7], now + tonumber(back), user)
       end
     end
-  elseif redis.call('HSET', KEYS[2], user, json) == 1 and redis.call('HINCRBY', KEYS[4], user, 1) == 1 then
+  elseif (redis.call('HSET', KEYS[2], user, json) == 1 or count(user, 0) == 0) and count(user, 1) == 1 then
     if redis.call('ZREM', KEYS[7], user) == 1 then redis.call('HDEL', KEYS[13], user) end
     if redis.call('ZADD', KEYS[5], 0, user) == 1 then
       redis.call('SADD', KEYS[6], user)
@@ -108,7 +137,7 @@ return {
 /// Only the node with the turn sweeps, until it is done. Returns whether there is more to do, the turn to continue with, and
 /// the incarnation of a node whose lease has ended, or empty.
 const SWEEP: &str = r"
-if tonumber(redis.call('GET', KEYS[11]) or 0) ~= tonumber(ARGV[3]) then return { 0, 0, '' } end
+if tonumber(redis.call('GET', KEYS[11]) or nil) ~= tonumber(ARGV[3]) then return { 0, 0, '' } end
 redis.call('SET', KEYS[11], now)
 local limit = tonumber(ARGV[2])
 local ended = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[4]) or now)
@@ -126,6 +155,7 @@ local gone = redis.call('ZRANGEBYSCORE', KEYS[7], '-inf', now - tonumber(ARGV[1]
 for i = 1, #gone, 2 do
   local user, at = gone[i], redis.call('HGET', KEYS[13], gone[i])
   if at then redis.call('HDEL', KEYS[13], user) end
+  at = at and string.format('%.0f', moment(at))
   redis.call('ZREM', KEYS[7], user)
   redis.call('ZREM', KEYS[5], user)
   redis.call('SREM', KEYS[6], user)
@@ -165,6 +195,7 @@ mod tests {
     #[test]
     fn every_key_is_a_declared_one() {
         for script in [PRELUDE, SYNC, SWEEP, RETIRE] {
+            let script = &script.replace("redis.pcall(", "redis.call(");
             let calls: Vec<&str> = script.split("redis.call(").skip(1).collect();
             assert_eq!(calls.len(), script.matches("redis.").count(), "{script}");
             for call in calls {

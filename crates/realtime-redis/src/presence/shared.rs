@@ -5,7 +5,11 @@ use realtime_core::presence::PresenceError;
 use redis::{RedisResult, aio::MultiplexedConnection};
 
 use super::changes::{ChangeId, Changes};
-use crate::commands::{Commands, StreamEntry};
+use crate::{
+    commands::Commands,
+    content::StreamEntry,
+    repair::{Loss, Repair},
+};
 
 /// The state that the queries, the keeper and the reader of changes share.
 #[derive(Debug)]
@@ -54,6 +58,31 @@ impl Keys {
         }
     }
 
+    /// Returns what is done about broken keys. Their contents belong together, except for those of the changes.
+    pub(super) fn repair(&self) -> Repair {
+        let Self {
+            counts, refs, users, online, leaving, since, changes, changed, swept, expected, left, ..
+        } = self;
+        Repair::default()
+            .key(&self.nodes, "zset", Loss::Leases)
+            .key(counts, "hash", Loss::Together)
+            .key(refs, "hash", Loss::Together)
+            .key(users, "zset", Loss::Together)
+            .key(online, "set", Loss::Together)
+            .key(leaving, "zset", Loss::Together)
+            .key(since, "hash", Loss::Together)
+            .key(changes, "stream", Loss::Alone)
+            .key(changed, "string", Loss::Alone)
+            .key(swept, "string", Loss::Alone)
+            .key(expected, "hash", Loss::Together)
+            .key(left, "hash", Loss::Together)
+    }
+
+    /// Does the same for an incarnation's hash.
+    pub(super) fn repair_node(&self, incarnation: &str) -> Repair {
+        Repair::default().key(self.node(incarnation), "hash", Loss::Together)
+    }
+
     /// Returns the key of an incarnation's hash.
     pub(super) fn node(&self, incarnation: &str) -> String {
         format!("{}{incarnation}", self.node_prefix)
@@ -64,7 +93,7 @@ impl PresenceShared {
     /// Runs a query; unless changes are being read, it also asks for the newest change.
     pub(super) async fn ask<T>(
         &self,
-        work: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
+        work: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T> + Clone,
     ) -> Result<T, PresenceError> {
         if self.changes.is_read() {
             return self.commands.run(work).await.map_err(PresenceError);
@@ -93,7 +122,7 @@ impl PresenceShared {
             .arg(1)
             .query_async::<Vec<StreamEntry>>(connection)
             .await?;
-        let newest = newest.into_iter().next().map(|(id, fields)| ChangeId::new(id, &fields));
-        Ok(newest.unwrap_or_else(|| ChangeId { id: "0-0".to_owned(), number: Some(0) }))
+        let newest = newest.into_iter().next().map(|StreamEntry { id, fields }| ChangeId::new(id, &fields));
+        Ok(newest.unwrap_or_else(ChangeId::before_all))
     }
 }

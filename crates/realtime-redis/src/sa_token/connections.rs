@@ -6,10 +6,7 @@
 //! that has one connection to each node already.
 
 use std::{
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -26,7 +23,10 @@ use tokio::{runtime::Handle, time::timeout};
 use crate::{
     commands::Commands,
     config::{RedisConfig, RedisConfigError, Topology, parse_all},
+    content::Skipped,
+    liveness::Link,
     master::MasterLookup,
+    repair::Repair,
     shared_connection::SharedConnection,
     tls,
 };
@@ -145,22 +145,17 @@ impl Master {
     fn shared(&self) -> &Commands {
         self.shared.get_or_init(|| {
             let make = Commands::make(self.config.clone());
-            make.expect("the same configuration was accepted a moment ago")(self.key.clone())
+            let make = make.expect("the same configuration was accepted a moment ago");
+            // The keys are those of the Java nodes: none is removed.
+            make(self.key.clone(), Repair::default(), Arc::new(Skipped::new(|| {})))
         })
     }
 
-    /// Repeats the question if the connection turns out to be broken: an idle one may have been closed long ago, and a lookup
-    /// can be repeated.
     async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, String> {
-        let broken = AtomicBool::new(false);
         let ask = async |connection: &mut MultiplexedConnection| {
-            command.query_async(connection).await.map_err(|error| {
-                broken.store(error.is_io_error() && !error.is_timeout(), Ordering::Relaxed);
-                redacted(&error)
-            })
+            command.query_async(connection).await.map_err(|error| redacted(&error))
         };
-        let answer = self.shared().run(ask).await;
-        if answer.is_err() && broken.load(Ordering::Relaxed) { self.shared().run(ask).await } else { answer }
+        self.shared().run(ask).await
     }
 
     /// Returns a pool of connections to the current master.
@@ -191,6 +186,9 @@ impl Master {
         Ok(pool.build().expect("only a pool with time limits of its own needs a runtime"))
     }
 }
+
+/// The client for clusters replaces its connections itself.
+impl Link for ClusterConnection {}
 
 fn late(limit: Duration) -> String {
     format!("no answer from Redis within {limit:?}")

@@ -14,34 +14,59 @@ use redis::{ErrorKind, RedisError, RedisResult, Script, ServerErrorKind, aio::Mu
 
 use super::{clock::RedisTime, shared::StreamsShared};
 
-/// KEYS: stream, epoch. ARGV: the highest epoch that this node has seen, the server's replication id.
+/// KEYS: stream, epoch. ARGV: the highest epoch that this node has seen, the server's replication id, [`LAST_EPOCH`].
 ///
-/// Returns the epoch and the last offset as text: Lua's numbers end at 2^53. Each key is written as `KEYS[n]`, as the
-/// proxies of some vendors demand.
+/// Keys of another type are removed, and so is a stream whose last epoch none could follow. Returns the epoch and the last
+/// offset as text: Lua's numbers end at 2^53; then what was removed. Each key is written as `KEYS[n]`, as the proxies of
+/// some vendors demand.
 const SCRIPT: &str = r"
-local stored = redis.call('HMGET', KEYS[2], 'epoch', 'replid')
-local epoch = tonumber(stored[1] or '0')
-local seen = tonumber(ARGV[1])
-local replid = ARGV[2]
+local seen, replid, last_number = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
+local function number(text)
+  local number = tonumber(text or nil)
+  if number and number >= 0 and number <= last_number and number == math.floor(number) then return number end
+end
+local removed = ''
+local stored = redis.pcall('HMGET', KEYS[2], 'epoch', 'replid')
+if stored.err then
+  if not string.find(stored.err, 'WRONGTYPE', 1, true) then return stored end
+  redis.call('DEL', KEYS[2])
+  stored, removed = {}, 'the epoch, which was of another type'
+end
+local epoch = number(stored[1]) or 0
 if redis.call('EXISTS', KEYS[1]) == 1 then
-  local info = redis.call('XINFO', 'STREAM', KEYS[1])
-  local last
+  local info, last = redis.pcall('XINFO', 'STREAM', KEYS[1]), ''
+  if info.err and not string.find(info.err, 'WRONGTYPE', 1, true) then return info end
   for i = 1, #info, 2 do
     if info[i] == 'last-generated-id' then last = info[i + 1] end
   end
   local last_epoch, offset = string.match(last, '(%d+)-(%d+)')
-  if stored[2] == replid and epoch >= seen and epoch == tonumber(last_epoch) then
-    return { stored[1], offset }
+  last_epoch = number(last_epoch)
+  if not last_epoch then
+    redis.call('DEL', KEYS[1])
+    removed = info.err and 'the log, which was of another type' or 'the log, which was at the end of time'
+  else
+    if stored[2] == replid and epoch >= seen and epoch == last_epoch and number(offset) then
+      return { string.format('%.0f', epoch), offset, removed }
+    end
+    epoch = math.max(epoch, last_epoch)
   end
-  epoch = math.max(epoch, tonumber(last_epoch))
 end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local fresh = string.format('%.0f', math.max(now, epoch + 1, seen + 1))
+local fresh = math.max(now, epoch + 1, seen + 1)
+if fresh > last_number then
+  redis.call('DEL', KEYS[1])
+  fresh, removed = math.max(now, seen + 1), 'the log, which was at the end of time'
+end
+fresh = string.format('%.0f', fresh)
 redis.call('HSET', KEYS[2], 'epoch', fresh, 'replid', replid)
 local id = redis.call('XADD', KEYS[1], fresh .. '-*', 'v', '1', 'c', '1', 't', string.format('%.0f', now))
-return { fresh, string.match(id, '-(%d+)') }
+return { fresh, string.match(id, '-(%d+)'), removed }
 ";
+
+/// The last epoch of a log: the next one is the last number that Lua can count to. No clock comes near it, so a log that
+/// has reached it was written to by somebody else.
+pub(super) const LAST_EPOCH: u64 = (1 << 53) - 2;
 
 /// The result of a claim.
 #[derive(Debug, Clone, Copy)]
@@ -72,13 +97,22 @@ pub(super) async fn claim(
         .await?;
     check_version(&server)?;
     let replid = replication_id(&replication)?;
-    let (epoch, offset): (u64, u64) = Script::new(SCRIPT)
+    let (epoch, offset, removed): (u64, u64, String) = Script::new(SCRIPT)
         .key(&shared.keys.log)
         .key(&shared.keys.epoch)
         .arg(seen)
         .arg(replid)
+        .arg(LAST_EPOCH)
         .invoke_async(connection)
         .await?;
+    if !removed.is_empty() {
+        shared.counters.undecodable.increment();
+        tracing::warn!(
+            removed,
+            epoch,
+            "broken content of Redis was removed; the log is begun anew, with a gap"
+        );
+    }
     let after: String = redis::cmd("INFO").arg("replication").query_async(connection).await?;
     if replication_id(&after)? != replid {
         return Err(read_only("the replication id has changed during the claim"));

@@ -13,7 +13,11 @@ use tokio::{
 };
 
 use super::clock::{RedisClock, RedisTime};
-use crate::{batcher::Batcher, master::is_master};
+use crate::{
+    batcher::Batcher,
+    liveness::{Link, Liveness},
+    master::is_master,
+};
 
 /// Time limit for looking up the master, and for asking a server for its role: both delay a heartbeat.
 pub(super) const LOOKUP_TIMEOUT: Duration = Duration::from_millis(500);
@@ -21,6 +25,7 @@ pub(super) const LOOKUP_TIMEOUT: Duration = Duration::from_millis(500);
 /// A claimed connection.
 pub(super) struct PublishConnection {
     pub(super) batcher: Batcher,
+    pub(super) liveness: Liveness,
     pub(super) addr: ConnectionAddr,
     pub(super) epoch: AtomicU64,
     pub(super) clock: RedisClock,
@@ -51,6 +56,12 @@ impl PublishConnection {
         let (role, time) = answer.map_err(late)??;
         self.clock.set(RedisTime::new(time, asked));
         Ok(is_master(&role))
+    }
+}
+
+impl Link for PublishConnection {
+    fn is_closed(&self) -> bool {
+        self.liveness.is_closed(self.batcher.link())
     }
 }
 

@@ -14,7 +14,7 @@ use realtime_core::{
     Envelope, Position,
     bus::{BusError, StreamWritten},
 };
-use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
+use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value, aio::MultiplexedConnection};
 use tokio::{
     sync::Mutex,
     time::{Instant, timeout},
@@ -31,7 +31,9 @@ use super::{
 use crate::{
     batcher::Batcher,
     error::{bus_error, is_refusal, publish_error},
+    liveness::Liveness,
     master::open,
+    repair::{Loss, Repair, is_broken_key},
 };
 
 /// The result of an attempt to add an entry.
@@ -45,6 +47,8 @@ enum AddOutcome {
     Stale,
     /// This server does not accept entries, and nothing was added.
     WrongServer(RedisError),
+    /// One of the keys is broken, and nothing was added.
+    BrokenKey(RedisError),
     /// Redis refuses entries from all clients for now, and nothing was added.
     Refused(RedisError),
     /// The entry may or may not have been added, or Redis gave an unexpected error.
@@ -72,7 +76,7 @@ enum Answer {
 /// together, so a replica that takes over has both or none.
 const ADD_ONCE: &str = r"
 local known = redis.call('GET', KEYS[2])
-if known then return { known } end
+if known and string.match(known, '^%d+%-%d+$') then return { known } end
 local added = redis.call('XADD', KEYS[1], unpack(ARGV, 2))
 if added then redis.call('SET', KEYS[2], added, 'PX', ARGV[1]) end
 return added
@@ -88,6 +92,10 @@ struct Attempt {
     connection: Option<Arc<PublishConnection>>,
     /// The command may have been sent, and its answer has not come.
     sent: bool,
+    /// Broken keys were begun anew.
+    repaired: bool,
+    /// It was repeated after the connection broke.
+    repeated: bool,
 }
 
 impl StreamsShared {
@@ -190,13 +198,62 @@ impl StreamsShared {
                     tracing::debug!(%error, "this server does not accept entries any more");
                     self.connection.discard_failed(connection, &error);
                 }
+                AddOutcome::BrokenKey(error) => {
+                    if attempt.repaired {
+                        return Err(bus_error(&error));
+                    }
+                    attempt.repaired = true;
+                    let mut requests = connection.batcher.connection();
+                    Box::pin(self.repair(fields, &mut requests)).await.map_err(|error| bus_error(&error))?;
+                    Box::pin(self.reclaim(connection, epoch)).await?;
+                }
                 AddOutcome::Refused(error) => return Err(bus_error(&error)),
                 AddOutcome::Unknown(error) => {
+                    // A second attempt is recognized. The connection may have been closed a moment ago.
+                    let is_recognized = fields.id().is_some() || fields.stream().is_some();
+                    if is_recognized && error.is_connection_dropped() && !attempt.repeated {
+                        attempt.repeated = true;
+                        self.connection.discard(connection);
+                        continue;
+                    }
                     self.connection.discard_failed(connection, &error);
                     return Err(publish_error(&error, 1));
                 }
             }
         }
+    }
+
+    /// Begins the keys anew that an entry needs, if they are broken. The log itself is begun anew by the next claim.
+    async fn repair(&self, fields: &impl Fields, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+        let alone = |repair: Repair, key: &str, kind| repair.key(key, kind, Loss::Alone);
+        let mut repairs =
+            vec![alone(Repair::default(), &self.keys.log, "stream"), self.keys.retained.repair()];
+        if let Some(id) = fields.id() {
+            repairs.push(alone(Repair::default(), &self.keys.id(id), "string"));
+        }
+        if let Some(write) = fields.stream() {
+            repairs.extend(self.keys.text_streams.repair(Some(&write.entry.key)));
+        }
+        for repair in repairs {
+            self.remove_broken(&repair, connection).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes broken keys.
+    pub(super) async fn remove_broken(
+        &self,
+        repair: &Repair,
+        connection: &mut MultiplexedConnection,
+    ) -> RedisResult<()> {
+        for key in repair.run(connection).await? {
+            self.counters.undecodable.increment();
+            tracing::warn!(
+                key,
+                "removed a key of Redis that held something else than it should; it is begun anew"
+            );
+        }
+        Ok(())
     }
 
     async fn xadd(
@@ -322,6 +379,7 @@ impl StreamsShared {
         self.see(epoch);
         Ok(PublishConnection {
             batcher: Batcher::new(connection, self.config.command_timeout),
+            liveness: Liveness::new(),
             addr,
             epoch: AtomicU64::new(epoch),
             clock: RedisClock::new(time),
@@ -388,6 +446,18 @@ fn outcome(answer: RedisResult<Value>) -> AddOutcome {
                 | ServerErrorKind::TryAgain
                 | ServerErrorKind::BusyLoading,
             ) => AddOutcome::WrongServer(error),
+            ErrorKind::Server(ServerErrorKind::ResponseError)
+                if error.detail().is_some_and(|detail| detail.contains("exhausted the last possible ID")) =>
+            {
+                AddOutcome::Stale
+            }
+            // Said of the last offset, too.
+            ErrorKind::Server(ServerErrorKind::ResponseError)
+                if error.detail().is_some_and(|detail| detail.contains("too large to be stored")) =>
+            {
+                AddOutcome::BrokenKey(error)
+            }
+            _ if is_broken_key(&error) => AddOutcome::BrokenKey(error),
             _ if is_refusal(&error) => AddOutcome::Refused(error),
             _ => AddOutcome::Unknown(error),
         },

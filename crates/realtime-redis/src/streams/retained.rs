@@ -10,7 +10,10 @@ use realtime_core::Envelope;
 use redis::Cmd;
 
 use super::clock::millis;
-use crate::config::RedisConfig;
+use crate::{
+    config::RedisConfig,
+    repair::{Loss, Repair},
+};
 
 /// Adds an entry, and keeps its envelope or clears the one that was kept; nothing of that if an entry with the same id was
 /// added before, whose position is returned in a list then. Removes what has ended, and the oldest beyond the bounds.
@@ -23,7 +26,15 @@ use crate::config::RedisConfig;
 const ADD_RETAINED: &str = r"
 if KEYS[5] then
   local known = redis.call('GET', KEYS[5])
-  if known then return { known } end
+  if known and string.match(known, '^%d+%-%d+$') then return { known } end
+end
+-- A key of another type is an error before anything is written.
+redis.call('HGET', KEYS[2], '')
+redis.call('ZCARD', KEYS[3])
+redis.call('ZCARD', KEYS[4])
+local function grow(bytes)
+  local sum = redis.pcall('HINCRBY', KEYS[2], '', bytes)
+  if type(sum) ~= 'number' or sum < 0 then redis.call('HSET', KEYS[2], '', math.max(bytes, 0)) end
 end
 local added = redis.call('XADD', KEYS[1], unpack(ARGV, 8))
 if not added then return added end
@@ -32,7 +43,7 @@ local function remove(name)
   local old = redis.call('HGET', KEYS[2], name)
   if old then
     redis.call('HDEL', KEYS[2], name)
-    redis.call('HINCRBY', KEYS[2], '', -(#old + #name + 64))
+    grow(-(#old + #name + 64))
   end
   redis.call('ZREM', KEYS[3], name)
   redis.call('ZREM', KEYS[4], name)
@@ -42,7 +53,7 @@ remove(name)
 if ARGV[3] ~= '1' then
   local value = added .. ' ' .. ARGV[#ARGV]
   redis.call('HSET', KEYS[2], name, value)
-  redis.call('HINCRBY', KEYS[2], '', #value + #name + 64)
+  grow(#value + #name + 64)
   local newest = redis.call('ZRANGE', KEYS[3], -1, -1, 'WITHSCORES')
   redis.call('ZADD', KEYS[3], tonumber(newest[2] or '0') + 1, name)
   if ARGV[4] ~= '' then redis.call('ZADD', KEYS[4], ARGV[4], name) end
@@ -50,8 +61,15 @@ end
 for _, ended in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', ARGV[5], 'LIMIT', 0, 64)) do
   remove(ended)
 end
+local counted = false
 for _ = 1, 64 do
-  local bytes = tonumber(redis.call('HGET', KEYS[2], '') or '0')
+  local bytes = tonumber(redis.call('HGET', KEYS[2], '') or nil) or 0
+  if bytes > 16 * (tonumber(ARGV[7]) + #ARGV[#ARGV]) and not counted then
+    -- Nothing adds up to this: the sum itself is wrong.
+    bytes, counted = 0, true
+    for _, value in ipairs(redis.call('HVALS', KEYS[2])) do bytes = bytes + #value + 128 end
+    redis.call('HSET', KEYS[2], '', bytes)
+  end
   if redis.call('ZCARD', KEYS[3]) <= tonumber(ARGV[6]) and bytes <= tonumber(ARGV[7]) then break end
   local oldest = redis.call('ZRANGE', KEYS[3], 0, 0)[1]
   if not oldest then break end
@@ -75,6 +93,14 @@ impl RetainedKeys {
             order: format!("{tag}:retained:order"),
             ends: format!("{tag}:retained:ends"),
         }
+    }
+
+    /// Returns what is done about broken keys.
+    pub(super) fn repair(&self) -> Repair {
+        Repair::default()
+            .key(&self.values, "hash", Loss::Together)
+            .key(&self.order, "zset", Loss::Together)
+            .key(&self.ends, "zset", Loss::Together)
     }
 
     /// Begins a command that adds an entry to the stream `log` and its envelope to the retained ones. `id` is the key of the

@@ -10,6 +10,7 @@ use super::{
     entry::{decode_envelope, parse_position},
     shared::StreamsShared,
 };
+use crate::repair::is_broken_key;
 
 /// Number of messages that one step of a read asks for.
 const STEP: usize = 128;
@@ -28,13 +29,15 @@ impl StreamsShared {
         let mut found: HashMap<Vec<u8>, RetainedMessage> = HashMap::new();
         let mut cursor = "0".to_owned();
         loop {
-            let (next, pairs): (String, Vec<Pair>) = redis::cmd("HSCAN")
-                .arg(&self.keys.retained.values)
-                .arg(&cursor)
-                .arg("COUNT")
-                .arg(STEP)
-                .query_async(connection)
-                .await?;
+            let mut scan = redis::cmd("HSCAN");
+            scan.arg(&self.keys.retained.values).arg(&cursor).arg("COUNT").arg(STEP);
+            let (next, pairs): (String, Vec<Pair>) = match scan.query_async(connection).await {
+                Err(error) if is_broken_key(&error) => {
+                    self.remove_broken(&self.keys.retained.repair(), connection).await?;
+                    return Ok(found.into_values().collect());
+                }
+                answer => answer?,
+            };
             // The empty name has the total size.
             for (name, value) in pairs.into_iter().filter(|(name, _)| !name.is_empty()) {
                 match decode(&value, time) {

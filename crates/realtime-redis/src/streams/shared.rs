@@ -44,6 +44,9 @@ pub(super) struct StreamsShared {
     pub(super) trim_by_window: AtomicBool,
 }
 
+/// Milliseconds since 1970 that no clock shows.
+const NO_CLOCK: u64 = 1 << 52;
+
 /// The keys of the bus, in one slot of a cluster.
 #[derive(Debug)]
 pub(super) struct Keys {
@@ -98,9 +101,11 @@ impl StreamsShared {
         self.seen.load(Ordering::Acquire)
     }
 
-    /// Records an epoch.
+    /// Records an epoch. One that no clock can have given says nothing about later ones.
     pub(super) fn see(&self, epoch: u64) {
-        self.seen.fetch_max(epoch, Ordering::AcqRel);
+        if epoch < NO_CLOCK {
+            self.seen.fetch_max(epoch, Ordering::AcqRel);
+        }
     }
 
     /// Returns the time in microseconds on this node's own clock.

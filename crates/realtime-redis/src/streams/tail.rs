@@ -4,7 +4,7 @@
 //! the positions themselves.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -14,14 +14,18 @@ use redis::{RedisResult, Value, aio::MultiplexedConnection};
 use tokio::{sync::mpsc::Sender, time::sleep};
 
 use super::{
-    claim::claim,
+    claim::{LAST_EPOCH, claim},
     clock::RedisTime,
-    entry::{Content, decode, size, split},
+    entry::{Content, Entry, decode, parse_position, size, split},
     shared::StreamsShared,
     start::start,
     tail_state::TailState,
 };
-use crate::{backoff::Backoff, master::open};
+use crate::{
+    backoff::Backoff,
+    large_entry::{LARGE, next_entry},
+    master::open,
+};
 
 /// The most entries of one read.
 const COUNT: usize = 1000;
@@ -41,7 +45,8 @@ const READ_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Reads until the receiver of the events is dropped.
 pub(super) async fn run(shared: Arc<StreamsShared>, events: Sender<BusEvent>) {
     let state = TailState::new(shared.incarnation.clone(), shared.created);
-    let mut tail = Tail { shared, events, state, count: FEW, warned: Vec::new(), retains: false };
+    let mut tail =
+        Tail { shared, events, state, count: FEW, warned: Vec::new(), retains: false, is_stuck: false };
     let mut backoff = Backoff::default();
     loop {
         let problem = match tail.follow(&mut backoff).await {
@@ -66,6 +71,8 @@ struct Tail {
     warned: Vec<&'static str>,
     /// The hub may have retained messages.
     retains: bool,
+    /// The last read asked for a single entry, which did not arrive in time.
+    is_stuck: bool,
 }
 
 /// The receiver of the events was dropped.
@@ -82,11 +89,25 @@ impl Tail {
         let claimed = claim(&shared, &mut connection, shared.seen()).await.map_err(text)?;
         shared.see(claimed.last.epoch);
         self.state.claimed(claimed.last, claimed.time, shared.config.max_age);
+        if let Some(publishing) = shared.connection.current()
+            && publishing.epoch.load(Ordering::Acquire) > claimed.last.epoch
+        {
+            // The log was begun anew with an earlier epoch: entries of the later one would end it again.
+            shared.connection.discard(&publishing);
+        }
+        if let Some(gap) = self.state.take_gap()
+            && self.events.send(gap).await.is_err()
+        {
+            return Ok(Ended);
+        }
         if self.state.last().is_none()
             && let Some(before) =
                 start(&shared, &mut connection, claimed.last, claimed.time).await.map_err(text)?
         {
             self.state.begin_behind(before);
+        }
+        if self.is_stuck && self.skip_large(&mut connection).await.map_err(text)?.is_none() {
+            return Ok(Ended);
         }
         let mut ahead = None;
         loop {
@@ -99,7 +120,12 @@ impl Tail {
                 }
             };
             let (count, answer) = answer.map_err(|error| self.reduce_count(asked, &error))?;
-            let entries = entries(&answer)?;
+            let mut entries = entries(&answer)?;
+            self.is_stuck = false;
+            let is_countable =
+                |position: Position| position.epoch <= LAST_EPOCH && position.offset <= LAST_EPOCH;
+            let end = entries.iter().position(|(position, _)| !is_countable(*position));
+            let end_of_time = end.map(|end| (entries[end].0, entries.truncate(end)).0);
             let drained = entries.len() < count;
             let bytes = entries.iter().map(|(_, fields)| size(fields)).sum();
             self.count = next_count(count, entries.len(), bytes);
@@ -107,7 +133,7 @@ impl Tail {
             let next = self.count;
             let fetch = async {
                 match entries.last() {
-                    Some((last, _)) if !drained => {
+                    Some((last, _)) if !drained && end_of_time.is_none() => {
                         shared.read(&mut connection, Some(*last), next, None).await.map(Some)
                     }
                     _ => Ok(None),
@@ -116,6 +142,16 @@ impl Tail {
             let (fetched, processed) = join(fetch, self.process(&entries)).await;
             if processed.is_none() {
                 return Ok(Ended);
+            }
+            if let Some(position) = end_of_time {
+                shared.counters.undecodable.increment();
+                tracing::warn!(%position, "skipped an entry of the stream at the end of time");
+                let gap = self.state.pass(position);
+                if self.send([Some(gap), None]).await.is_none() {
+                    return Ok(Ended);
+                }
+                // The next claim begins the log anew, or an epoch.
+                return Err("the log is at the end of time: nothing can follow".into());
             }
             ahead = fetched.map_err(|error| self.reduce_count(next, &error))?.map(|answer| (next, answer));
             let now = Instant::now();
@@ -149,9 +185,28 @@ impl Tail {
     /// Reduces the size of the next read if this many entries did not arrive in time.
     fn reduce_count(&mut self, count: usize, error: &redis::RedisError) -> String {
         if error.is_timeout() {
-            self.count = (count / 2).max(1);
+            self.is_stuck = count == 1;
+            self.count = (count / 8).max(1);
         }
         error.to_string()
+    }
+
+    /// Skips the next entry, which did not arrive in time, if it is a large one.
+    async fn skip_large(&mut self, connection: &mut MultiplexedConnection) -> RedisResult<Option<()>> {
+        self.is_stuck = false;
+        let last = self.state.last().unwrap_or(Position { epoch: 0, offset: 0 });
+        let after = format!("{}-{}", last.epoch, last.offset);
+        let Some((id, bytes)) = next_entry(connection, &self.shared.keys.log, &after).await? else {
+            return Ok(Some(()));
+        };
+        let Some(position) = parse_position(&id).filter(|it| bytes >= LARGE && it.epoch <= LAST_EPOCH) else {
+            return Ok(Some(()));
+        };
+        self.shared.counters.undecodable.increment();
+        tracing::warn!(%position, bytes, "skipped an entry of the stream that is too large to arrive in time");
+        let entry = Entry { content: Content::Unknown("too large"), at: None };
+        let events = self.state.read(position, entry, Instant::now());
+        Ok(self.send(events).await)
     }
 
     /// Sends the events of entries to the hub, in order.
@@ -160,9 +215,12 @@ impl Tail {
             let asked = Instant::now();
             self.state.set_time(RedisTime { millis: connection.clock.now(), asked });
         }
+        let latest = self.state.latest(Instant::now());
         for (position, fields) in entries {
             self.shared.see(position.epoch);
-            let entry = decode(fields);
+            let mut entry = decode(fields);
+            // Times to come would keep everything before them young.
+            entry.at = entry.at.map(|at| at.min(latest));
             self.shared.window.read(*position, entry.at, size(fields));
             match &entry.content {
                 Content::Unknown(problem) => self.warn(*position, fields, problem),

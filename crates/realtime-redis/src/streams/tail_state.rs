@@ -10,7 +10,7 @@ use std::{
 use realtime_core::{Position, bus::BusEvent};
 
 use super::{
-    clock::{AgeFilter, HEARTBEAT_INTERVAL, RedisTime},
+    clock::{AgeFilter, HEARTBEAT_INTERVAL, RedisTime, millis},
     entry::{Content, Entry},
 };
 
@@ -37,6 +37,8 @@ pub(crate) struct TailState {
     time: Option<RedisTime>,
     /// Set when retained messages may have been missed, until they are read.
     missed: bool,
+    /// Set when the log was begun anew with an earlier epoch, until that is reported to the hub.
+    begun_anew: bool,
     /// The end of the stream when the connection was claimed.
     end: Option<Position>,
     /// Set when everything up to that end was read over this connection.
@@ -69,6 +71,7 @@ impl TailState {
             started: false,
             time: None,
             missed: false,
+            begun_anew: false,
             end: None,
             caught_up: false,
             last_heartbeat: created,
@@ -96,13 +99,32 @@ impl TailState {
             Some(filter) => filter.set(time, max_age),
             None => self.filter = Some(AgeFilter::new(time, max_age)),
         }
+        if self.last.is_some_and(|last| last.epoch > end.epoch) {
+            // The log was at the end of time, and is begun anew.
+            self.last = None;
+            self.begun_anew = true;
+        }
         (self.end, self.caught_up) = (Some(end), false);
         (self.time, self.missed) = (Some(time), true);
+    }
+
+    /// Returns the gap of a log that was begun anew, once.
+    pub(crate) fn take_gap(&mut self) -> Option<BusEvent> {
+        mem::take(&mut self.begun_anew).then_some(BusEvent::Gap)
     }
 
     /// Adjusts Redis' time to a newer answer.
     pub(crate) fn set_time(&mut self, time: RedisTime) {
         self.time = Some(time);
+    }
+
+    /// Returns the latest time that an entry can have, in milliseconds since 1970: a minute from now.
+    pub(crate) fn latest(&self, now: Instant) -> u64 {
+        let ahead = |time: RedisTime| {
+            let passed = millis(now.saturating_duration_since(time.asked) + Duration::from_secs(60));
+            time.millis.saturating_add(passed)
+        };
+        self.time.map_or(u64::MAX, ahead)
     }
 
     /// Returns Redis' time if the retained messages have to be read: after a claim, and after a gap.
@@ -113,6 +135,12 @@ impl TailState {
     /// Skips the entries up to `before` on a starting node, whose log would not keep them.
     pub(crate) fn begin_behind(&mut self, before: Position) {
         self.last = Some(before);
+    }
+
+    /// Passes over an entry at a position that nothing can follow.
+    pub(crate) fn pass(&mut self, position: Position) -> BusEvent {
+        (self.last, self.missed) = (Some(position), true);
+        BusEvent::Gap
     }
 
     /// Handles an entry. Returns the events for the hub, in this order.

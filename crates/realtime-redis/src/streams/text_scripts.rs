@@ -20,6 +20,11 @@ use realtime_core::{
 };
 use redis::{Cmd, Script, Value};
 
+use crate::{
+    content::Text,
+    repair::{Loss, Repair},
+};
+
 /// Time to live of a writer's lease that is not renewed.
 pub(super) const LEASE: Duration = Duration::from_secs(9);
 
@@ -47,23 +52,26 @@ local run, at, text, state = tonumber(ARGV[2]), tonumber(ARGV[4]), ARGV[5], ARGV
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local record = redis.call('HMGET', KEYS[2], 'run', 'writer', 'len', 'from', 'state', 'pos')
+redis.call('STRLEN', KEYS[3])
+redis.call('ZCARD', KEYS[4])
+local lease = redis.call('ZSCORE', KEYS[5], ARGV[1])
 local fresh = false
-local current, ended = tonumber(record[1] or nil), record[5] or ''
+local current, len, ended = tonumber(record[1] or nil), tonumber(record[3] or nil), record[5] or ''
+-- A record that is none counts as missing.
+if not (current and len and current >= 0 and current < 9007199254740991) then current = nil end
 if not current or run > current then
   local begins = at == 0 and state == ''
   local orphan = not current and state ~= '' and ARGV[7] == '1'
   if not begins and not orphan then return { 'lost' } end
   fresh = true
 else
-  if run < current or ARGV[3] ~= record[2] then return { 'fenced', tostring(current) } end
-  local len = tonumber(record[3])
+  if run < current or ARGV[3] ~= record[2] then return { 'fenced', string.format('%.0f', current) } end
   if ended == state and tonumber(record[4]) == at and len == at + #text then return { 'known', record[6] } end
-  if ended ~= '' then return { 'fenced', tostring(current) } end
+  if ended ~= '' then return { 'fenced', string.format('%.0f', current) } end
   if len < at then return { 'lost' } end
-  if len > at then return { 'fenced', tostring(current) } end
+  if len > at then return { 'fenced', string.format('%.0f', current) } end
   if ARGV[7] == '1' then
-    local lease = redis.call('ZSCORE', KEYS[5], ARGV[1])
-    if lease and tonumber(lease) > now then return { 'fenced', tostring(current) } end
+    if lease and tonumber(lease) > now then return { 'fenced', string.format('%.0f', current) } end
   end
 end
 local added = redis.call('XADD', KEYS[1], unpack(ARGV, 11))
@@ -109,7 +117,7 @@ local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local sweep = redis.call('HMGET', KEYS[2], 'last', 'since')
 local last, since = tonumber(sweep[1] or nil), tonumber(sweep[2] or nil)
-if not last or not since or now - last > tonumber(ARGV[1]) then since = now end
+if not last or not since or not (now - last <= tonumber(ARGV[1])) or not (since <= now) then since = now end
 redis.call('HSET', KEYS[2], 'last', now, 'since', since)
 redis.call('PEXPIRE', KEYS[2], 3600000)
 if now - since < tonumber(ARGV[2]) then return {} end
@@ -125,6 +133,9 @@ pub(super) struct TextStreamKeys {
     leases: String,
     sweep: String,
 }
+
+/// The run that no stream reaches: Lua cannot count further.
+const LAST_RUN: u64 = (1 << 53) - 1;
 
 /// Form in which a script is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,6 +202,30 @@ impl TextStreamKeys {
         command
     }
 
+    /// Returns what is done about broken keys: of one stream, and of all.
+    pub(super) fn repair(&self, key: Option<&StreamKey>) -> Vec<Repair> {
+        let all = Repair::default()
+            .key(&self.streams, "zset", Loss::Alone)
+            .key(&self.leases, "zset", Loss::Alone)
+            .key(&self.sweep, "hash", Loss::Alone);
+        let one = key.map(|key| {
+            let member = member(key);
+            Repair::default().key(format!("{}{member}", self.stream), "hash", Loss::Together).key(
+                format!("{}{member}", self.text),
+                "string",
+                Loss::Together,
+            )
+        });
+        one.into_iter().chain([all]).collect()
+    }
+
+    /// The command that removes leases.
+    pub(super) fn forget(&self, members: &[Vec<u8>]) -> Cmd {
+        let mut command = redis::cmd("ZREM");
+        command.arg(&self.leases).arg(members);
+        command
+    }
+
     /// The command that reads a stream's record, for [`head`].
     pub(super) fn read_head(&self, member: &str) -> Cmd {
         let mut command = redis::cmd("HMGET");
@@ -218,11 +253,14 @@ pub(super) fn parse_member(member: &str) -> Option<StreamKey> {
 }
 
 /// A stream's record, as [`TextStreamKeys::read_head`] reads it.
-pub(super) type Record = (Option<u64>, Option<String>, Option<u64>, Option<String>);
+pub(super) type Record = (Text, Text, Text, Text);
 
 /// The head of a stream with this record; `None` if there is none, or if it is of another version.
 pub(super) fn head(member: &str, record: Record) -> Option<StreamHead> {
-    let (Some(run), Some(writer), Some(len), Some(state)) = record else { return None };
+    let (Text(Some(run)), Text(Some(writer)), Text(Some(len)), Text(Some(state))) = record else {
+        return None;
+    };
+    let (run, len) = (run.parse().ok().filter(|run| *run < LAST_RUN)?, len.parse().ok()?);
     let end = match state.as_str() {
         "" => None,
         state => Some(StreamEnd::parse(state)?),

@@ -7,15 +7,19 @@ use realtime_core::{
     bus::{BusError, StreamHead, StreamStore, StreamWrite, StreamWritten},
     streams::StreamKey,
 };
-use redis::{FromRedisValue, Pipeline};
-use tokio::time::timeout;
+use redis::{FromRedisValue, Pipeline, RedisResult};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     entry::StreamFields,
     shared::StreamsShared,
     text_scripts::{Record, head, member, parse_member},
 };
-use crate::error::{bus_error, is_refusal};
+use crate::{
+    content::Text,
+    error::{bus_error, is_refusal},
+    repair::is_broken_key,
+};
 
 /// The account of text streams in Redis, beside the bus's stream.
 #[derive(Debug)]
@@ -36,8 +40,8 @@ impl StreamStore for TextStore {
         Box::pin(async move {
             let mut pipe = redis::pipe();
             pipe.cmd("ZRANGE").arg(&self.0.keys.text_streams.streams).arg(0).arg(-1);
-            let (members,): (Vec<String>,) = self.ask(&pipe).await?;
-            self.heads_of(&members).await
+            let (members,): (Vec<Vec<u8>>,) = self.ask(&pipe, None).await?;
+            Ok(self.heads_of(&members).await?.0)
         })
     }
 
@@ -49,8 +53,11 @@ impl StreamStore for TextStore {
             let (keys, member) = (&self.0.keys.text_streams, member(key));
             let mut pipe = redis::pipe();
             pipe.atomic().add_command(keys.read_head(&member)).add_command(keys.read_text(&member));
-            let (record, text): (Record, Option<String>) = self.ask(&pipe).await?;
-            let text = text.unwrap_or_default();
+            let (record, text): (Record, Option<Vec<u8>>) = self.ask(&pipe, Some(key)).await?;
+            let Ok(text) = String::from_utf8(text.unwrap_or_default()) else {
+                self.skip("the text of a text stream is no text");
+                return Ok(None);
+            };
             Ok(head(&member, record).filter(|head| head.len == text.len() as u64).map(|head| (head, text)))
         })
     }
@@ -62,8 +69,8 @@ impl StreamStore for TextStore {
             }
             let mut pipe = redis::pipe();
             pipe.add_command(self.0.keys.text_streams.renew(keys));
-            let (lost,): (Vec<String>,) = self.ask(&pipe).await?;
-            Ok(lost.iter().filter_map(|member| parse_member(member)).collect())
+            let (lost,): (Vec<Text>,) = self.ask(&pipe, None).await?;
+            Ok(lost.iter().filter_map(|Text(member)| parse_member(member.as_deref()?)).collect())
         })
     }
 
@@ -71,8 +78,14 @@ impl StreamStore for TextStore {
         Box::pin(async move {
             let mut pipe = redis::pipe();
             pipe.add_command(self.0.keys.text_streams.sweep());
-            let (members,): (Vec<String>,) = self.ask(&pipe).await?;
-            let mut heads = self.heads_of(&members).await?;
+            let (members,): (Vec<Vec<u8>>,) = self.ask(&pipe, None).await?;
+            let (mut heads, of_nothing) = self.heads_of(&members).await?;
+            if !of_nothing.is_empty() {
+                // They would be found again and again, before others.
+                let mut pipe = redis::pipe();
+                pipe.add_command(self.0.keys.text_streams.forget(&of_nothing)).ignore();
+                let () = self.ask(&pipe, None).await?;
+            }
             heads.retain(|head| head.end.is_none());
             Ok(heads)
         })
@@ -80,36 +93,75 @@ impl StreamStore for TextStore {
 }
 
 impl TextStore {
-    async fn heads_of(&self, members: &[String]) -> Result<Vec<StreamHead>, BusError> {
-        let mut heads = Vec::new();
+    /// Returns the heads of streams, and the members that belong to no stream.
+    async fn heads_of(&self, members: &[Vec<u8>]) -> Result<(Vec<StreamHead>, Vec<Vec<u8>>), BusError> {
+        let (mut heads, mut of_nothing) = (Vec::new(), Vec::new());
         for members in members.chunks(HEADS) {
+            let names: Vec<_> =
+                members.iter().map(|member| str::from_utf8(member).unwrap_or_default()).collect();
             let mut pipe = redis::pipe();
-            for member in members {
-                pipe.add_command(self.0.keys.text_streams.read_head(member));
+            for name in &names {
+                pipe.add_command(self.0.keys.text_streams.read_head(name));
             }
-            let records: Vec<Record> = self.ask(&pipe).await?;
-            heads.extend(members.iter().zip(records).filter_map(|(member, record)| head(member, record)));
+            // A record of another type is one that is missing.
+            pipe.ignore_errors();
+            let records: Vec<RedisResult<Record>> = self.ask(&pipe, None).await?;
+            for ((member, name), record) in members.iter().zip(names).zip(records) {
+                match record {
+                    Ok(record) if record.0.0.is_some() && parse_member(name).is_some() => {
+                        heads.extend(head(name, record));
+                    }
+                    Ok(_) => of_nothing.push(member.clone()),
+                    Err(error) if is_broken_key(&error) => of_nothing.push(member.clone()),
+                    Err(error) => return Err(bus_error(&error)),
+                }
+            }
         }
-        Ok(heads)
+        Ok((heads, of_nothing))
     }
 
-    /// Sends requests over the connection of the publishes, within the time limit of a command.
-    async fn ask<T: FromRedisValue>(&self, pipe: &Pipeline) -> Result<T, BusError> {
+    fn skip(&self, problem: &str) {
+        self.0.counters.undecodable.increment();
+        tracing::warn!(problem, "skipped broken content of Redis");
+    }
+
+    /// Sends requests over the connection of the publishes, within the time limit of a command. Keys that turn out to be
+    /// broken are begun anew: those of all text streams, and those of `key`.
+    async fn ask<T: FromRedisValue>(&self, pipe: &Pipeline, key: Option<&StreamKey>) -> Result<T, BusError> {
         let (shared, limit) = (&self.0, self.0.config.command_timeout);
+        let deadline = Instant::now() + limit;
         let late = || BusError::Unavailable(format!("no answer from Redis within {limit:?}"));
-        let connection = timeout(limit, Box::pin(shared.master_connection())).await.map_err(|_| late())??;
-        let mut requests = connection.batcher.connection();
-        match timeout(limit, pipe.query_async(&mut requests)).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => {
-                if !is_refusal(&error) {
-                    shared.connection.discard_failed(&connection, &error);
+        let (mut repaired, mut repeated) = (false, false);
+        loop {
+            let connection =
+                timeout_at(deadline, Box::pin(shared.master_connection())).await.map_err(|_| late())??;
+            let mut requests = connection.batcher.connection();
+            match timeout_at(deadline, pipe.query_async(&mut requests)).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) if is_broken_key(&error) && !repaired => {
+                    repaired = true;
+                    for repair in shared.keys.text_streams.repair(key) {
+                        let removed = shared.remove_broken(&repair, &mut requests);
+                        let removed = timeout_at(deadline, removed).await.map_err(|_| late())?;
+                        removed.map_err(|error| bus_error(&error))?;
+                    }
                 }
-                Err(bus_error(&error))
-            }
-            Err(_) => {
-                shared.connection.discard_failed(&connection, late());
-                Err(late())
+                Ok(Err(error)) => {
+                    if !is_refusal(&error) {
+                        // All of this can be repeated; an idle connection may have been closed a moment ago.
+                        if error.is_connection_dropped() && !repeated {
+                            repeated = true;
+                            shared.connection.discard(&connection);
+                            continue;
+                        }
+                        shared.connection.discard_failed(&connection, &error);
+                    }
+                    return Err(bus_error(&error));
+                }
+                Err(_) => {
+                    shared.connection.discard_failed(&connection, late());
+                    return Err(late());
+                }
             }
         }
     }

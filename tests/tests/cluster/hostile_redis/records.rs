@@ -1,0 +1,141 @@
+//! Retained messages, ids and text streams, beside records that are none.
+
+use realtime_core::{
+    CollapseKey, Envelope, EnvelopeId, Message, Scope, Topic,
+    bus::{Bus, StreamWrite, StreamWritten, WriteCondition},
+    streams::{StreamChange, StreamEntry, StreamId, StreamKey},
+};
+use realtime_redis::{RedisConfig, RedisStreamsBus};
+use realtime_tests::{Redis, conformance::Subscriber};
+use std::{sync::Arc, time::Duration};
+
+/// Writes something with a script.
+fn write(redis: &Redis, script: &str) {
+    let script = format!("local bad, call = '\\255\\254', redis.call {script} return 'written'");
+    assert_eq!(redis.cli(&["eval", &script, "0"]), "written", "{script}");
+}
+
+fn retained(text: &str) -> Arc<Envelope> {
+    let topic = Topic::new("order:7").unwrap();
+    let envelope = Envelope::to_topic(topic, Scope::Both, Message::text(text.to_owned()));
+    Arc::new(envelope.retain().collapse(CollapseKey::new("state").unwrap()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retained_messages_are_kept_beside_garbage() {
+    let redis = Redis::start().await;
+    let bus = RedisStreamsBus::new(RedisConfig::single(redis.url())).unwrap();
+    for (n, script) in [
+        "call('set', '{rt}:retained', 'x')",
+        "call('set', '{rt}:retained:order', 'x')",
+        "call('set', '{rt}:retained:ends', 'x')",
+        "call('hset', '{rt}:retained', '', 'much')",
+        "call('hset', '{rt}:retained', '', '9223372036854775807')",
+        "call('hset', '{rt}:retained', '', '-9223372036854775807')",
+        "call('hset', '{rt}:retained', bad, bad, 'x', '1-1 {')",
+        "call('zadd', '{rt}:retained:order', '+inf', bad)",
+        "call('zadd', '{rt}:retained:ends', 0, bad, '-inf', 'x')",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        write(&redis, script);
+        // The first may be needed to put it right.
+        for _ in 0..2 {
+            bus.publish(&retained(&n.to_string())).await.unwrap_or_else(|error| panic!("{script}: {error}"));
+        }
+        let late = RedisStreamsBus::new(RedisConfig::single(redis.url())).unwrap();
+        let mut events = Subscriber::start(&late);
+        let kept = events.until(|event| matches!(event, realtime_core::bus::BusEvent::Retained(_))).await;
+        let realtime_core::bus::BusEvent::Retained(kept) = kept else { unreachable!() };
+        let texts: Vec<_> = kept.iter().map(|kept| kept.envelope.message().data.to_string()).collect();
+        assert_eq!(texts, [n.to_string()], "{script}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_whose_record_is_broken_is_a_new_one() {
+    let redis = Redis::start().await;
+    let bus = RedisStreamsBus::new(RedisConfig::single(redis.url())).unwrap();
+    for (n, script) in [
+        "call('set', '{rt}:id:ID', 'x')",
+        "call('set', '{rt}:id:ID', bad)",
+        "call('rpush', '{rt}:id:ID', 'x')",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for retain in [false, true] {
+            let id = format!("{n}{retain}");
+            write(&redis, &script.replace("ID", &id));
+            let envelope = Arc::unwrap_or_clone(retained("x")).with_id(EnvelopeId::new(&id).unwrap());
+            let plain =
+                Envelope::broadcast(Scope::Both, Message::text("x")).with_id(EnvelopeId::new(&id).unwrap());
+            let envelope = Arc::new(if retain { envelope } else { plain });
+            let first = bus.publish(&envelope).await.unwrap_or_else(|error| panic!("{script}: {error}"));
+            assert_eq!(bus.publish(&envelope).await.unwrap(), first, "{script}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_stream_is_written_and_read_beside_garbage() {
+    let redis = Redis::start().await;
+    let bus = RedisStreamsBus::new(RedisConfig::single(redis.url())).unwrap();
+    let store = bus.streams().unwrap();
+    let key = |id: &str| StreamKey { topic: Topic::new("answers").unwrap(), id: StreamId::new(id).unwrap() };
+    let begin = async |id: &str, text: &str| {
+        let change = StreamChange::Text(text.into());
+        let entry = StreamEntry { key: key(id), run: 1, at: 0, change };
+        let write = StreamWrite {
+            entry: &entry,
+            writer: "w",
+            condition: WriteCondition::Always,
+            keep: Duration::from_secs(60),
+        };
+        store.write(&write).await
+    };
+    for (n, script) in [
+        "call('hset', '{rt}:stream:answers ID', 'run', 'x', 'writer', bad, 'len', bad, 'state', bad)",
+        "call('hset', '{rt}:stream:answers ID', 'run', '0', 'writer', 'w', 'len', 'x', 'from', bad, 'state', '')",
+        "call('hset', '{rt}:stream:answers ID', 'run', '1', 'writer', 'w', 'len', bad, 'from', bad, 'state', '')",
+        "call('hset', '{rt}:stream:answers ID', 'run', '1e300', 'writer', 'w', 'len', '1', 'from', '0', 'state', '')",
+        "call('rpush', '{rt}:stream:answers ID', 'x')",
+        "call('rpush', '{rt}:text:answers ID', 'x')",
+        "call('del', '{rt}:streams') call('set', '{rt}:streams', 'x')",
+        "call('del', '{rt}:stream-leases') call('set', '{rt}:stream-leases', 'x')",
+        "call('zadd', '{rt}:streams', '+inf', bad, 4e12, 'x', 4e12, 'answers none')",
+        "for i = 1, 300 do call('zadd', '{rt}:stream-leases', i, bad .. i) end",
+        "call('set', '{rt}:stream-sweep', 'x')",
+        "call('hset', '{rt}:stream-sweep', 'last', bad, 'since', '1e300')",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let id = format!("s{n}");
+        write(&redis, &script.replace("ID", &id));
+        let written = begin(&id, "Größe").await.unwrap_or_else(|error| panic!("{script}: {error}"));
+        assert!(matches!(written, StreamWritten::Added(_)), "{script}: {written:?}");
+        let heads = store.heads().await.unwrap_or_else(|error| panic!("{script}: {error}"));
+        assert!(heads.iter().any(|head| head.key == key(&id)), "{script}: {heads:?}");
+        let (_, text) = store.read(&key(&id)).await.unwrap().unwrap_or_else(|| panic!("{script}"));
+        assert_eq!(text, "Größe", "{script}");
+        assert_eq!(store.renew(&[key(&id)]).await.unwrap(), [], "{script}");
+        for _ in 0..4 {
+            store.abandoned().await.unwrap_or_else(|error| panic!("{script}: {error}"));
+        }
+    }
+    // Texts that are none belong to one stream only.
+    write(&redis, "call('set', '{rt}:text:answers s0', string.rep(bad, 3) .. 'x')");
+    assert!(store.read(&key("s0")).await.unwrap().is_none());
+    // As if the searches had not paused.
+    let searched = "local now = redis.call('time')[1] * 1000
+                    call('hset', '{rt}:stream-sweep', 'last', now, 'since', now - 20000)";
+    write(&redis, searched);
+    for _ in 0..5 {
+        store.abandoned().await.unwrap();
+    }
+    // Leases of nobody do not hide those that have ended.
+    let forgotten = redis.cli(&["zcard", "{rt}:stream-leases"]).parse::<u64>().unwrap();
+    assert!(forgotten < 50, "{forgotten} leases");
+}
