@@ -281,11 +281,11 @@ impl Hub {
         let session = self.register(principal, transport, wire, cursor, topics, admission.elsewhere);
         let session = session.inspect_err(|error| {
             self.count_refusal(error);
-            tracing::debug!(%user, %transport, %error, "connection refused");
             if matches!(error, ConnectError::Draining | ConnectError::BusDown) {
                 // A load balancer that has yet to notice has sent a drained client back.
                 self.0.registry.node.expect_back(&user, REFUSED_RETRY);
             }
+            tracing::debug!(%user, %transport, %error, "connection refused");
         })?;
         let session = session.admitted(admission);
         if self.settings().limits.max_connections_per_user_in_cluster > 0 {
@@ -410,12 +410,12 @@ impl Hub {
         };
         timeout(LAST_FRAMES, ended()).await.ok();
         let left = directory.connections();
-        keeper::leave(&self.0.registry.node).await;
-        if directory.connections() == 0 {
         if left > 0 {
             directory.all().iter().for_each(|session| session.outbox.abort(departures::reason()));
             timeout(BROKEN_OFF, ended()).await.ok();
         }
+        keeper::leave(&self.0.registry.node).await;
+        if directory.connections() == 0 {
             self.0.presence.leave().await;
             self.0.control.leave().await;
             self.0.bus.leave().await;
