@@ -200,6 +200,12 @@ pub struct Limits {
     pub max_inbound_bytes: usize,
     /// Messages per second from one client, averaged over ten seconds. Default: 50.
     pub max_inbound_rate: u32,
+    /// WebSocket frames per second from one client, fragments of messages and control frames among them, averaged over
+    /// ten seconds. Default: 1000.
+    pub max_inbound_frame_rate: u32,
+    /// Bytes per second from one client of a WebSocket, averaged over ten seconds. At least `max_inbound_bytes`. Default:
+    /// 4 MiB.
+    pub max_inbound_byte_rate: u32,
     /// Named topics of one session, as far as its client subscribes to them. Default: 100.
     pub max_topics_per_session: usize,
 }
@@ -219,6 +225,8 @@ impl Default for Limits {
             max_targets: 100_000,
             max_inbound_bytes: 64 << 10,
             max_inbound_rate: 50,
+            max_inbound_frame_rate: 1000,
+            max_inbound_byte_rate: 4 << 20,
             max_topics_per_session: 100,
         }
     }
@@ -404,6 +412,11 @@ impl Settings {
             );
             return fail("history.maxBytes", problem);
         }
+        let (message, rate) = (self.limits.max_inbound_bytes, self.limits.max_inbound_byte_rate);
+        if rate != 0 && message > rate as usize {
+            let problem = format!("must be at least limits.maxInboundBytes ({message}), is {rate}");
+            return fail("limits.maxInboundByteRate", problem);
+        }
         if self.fanout.max_delay > tenth {
             return fail("fanout.maxDelay", "must be at most 100ms".into());
         }
@@ -455,6 +468,15 @@ mod tests {
         assert_eq!(settings.check().unwrap_err().key, "history.maxBytes");
         settings.limits.max_message_bytes = 100;
         settings.history.max_bytes = 4 << 10;
+        settings.check().unwrap();
+    }
+
+    #[test]
+    fn a_rate_of_less_than_a_message_is_refused() {
+        let mut settings = Settings::default();
+        settings.limits.max_inbound_bytes = 5 << 20;
+        assert_eq!(settings.check().unwrap_err().key, "limits.maxInboundByteRate");
+        settings.limits.max_inbound_byte_rate = 0;
         settings.check().unwrap();
     }
 

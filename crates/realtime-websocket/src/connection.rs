@@ -29,7 +29,7 @@ use crate::{
     endpoint::Endpoint,
     frame::{self, Kind},
     protocol::{Inbound, Protocol},
-    rate::Rate,
+    rate::{Amount, Rate},
     reader::{ClientMessage, Reader},
     refresh,
 };
@@ -65,15 +65,18 @@ enum Answer {
 
 enum Stage {
     Open,
-    /// The Close frame has been written; the client's is awaited for a limited time.
-    Closing(Pin<Box<Sleep>>),
+    /// The Close frame has been written; the client's is awaited for a limited time, behind a limited number of bytes.
+    Closing {
+        timeout: Pin<Box<Sleep>>,
+        bytes: u32,
+    },
     Ended,
 }
 
 /// Reading side of the connection.
 enum ReadHalf {
     Open,
-    /// Input is discarded. If a Close frame of the client was the reason, this frame answers it.
+    /// Input is skipped. If a Close frame of the client was the reason, this frame answers it.
     Closed(Option<Box<Bytes>>),
 }
 
@@ -103,6 +106,12 @@ impl Drop for Handling {
 
 /// Time for the client to answer a Close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Bytes of the client that are skipped at most before its answer: what it was sending when it got the Close frame.
+const CLOSE_BEHIND: u32 = 16 << 20;
+
+/// Frames of a client that may begin before others have their turn.
+const TURN: u32 = 512;
 
 impl WebSocketConnection {
     pub(crate) fn new(
@@ -177,7 +186,8 @@ impl WebSocketConnection {
         }
         match self.protocol.closing_frames(reason) {
             Some(frames) => {
-                self.stage = Stage::Closing(Box::pin(sleep(CLOSE_TIMEOUT)));
+                let timeout = Box::pin(sleep(CLOSE_TIMEOUT));
+                self.stage = Stage::Closing { timeout, bytes: CLOSE_BEHIND };
                 Step::Write(frames)
             }
             None => {
@@ -190,8 +200,8 @@ impl WebSocketConnection {
     /// Reads from the client: one message, or the handler's answer to the last one.
     fn poll_inbound(&mut self, cx: &mut Context<'_>, input: &mut &[u8]) -> Poll<()> {
         if let ReadHalf::Closed(_) = self.read_half {
-            // Anything else that the client sends is discarded.
-            *input = &[];
+            // Nothing counts any more but the client's Close.
+            self.skip(cx, input);
             return Poll::Pending;
         }
         match &mut self.answer {
@@ -214,10 +224,15 @@ impl WebSocketConnection {
                 return Poll::Ready(());
             }
         }
-        let max = self.endpoint.hub.settings().limits.max_inbound_bytes;
-        let message = match self.inbound.next(input, max) {
+        let message = match self.read(input) {
             Ok(Some(message)) => message,
-            Ok(None) => return Poll::Pending,
+            Ok(None) => {
+                if !input.is_empty() {
+                    // Others have their turn first.
+                    cx.waker().wake_by_ref();
+                }
+                return Poll::Pending;
+            }
             Err(reason) => {
                 self.stop_reading(reason, None);
                 return Poll::Ready(());
@@ -236,6 +251,32 @@ impl WebSocketConnection {
         Poll::Ready(())
     }
 
+    /// Reads the next message within the limits on frames and bytes.
+    fn read(&mut self, input: &mut &[u8]) -> Result<Option<ClientMessage>, CloseReason> {
+        let limits = &self.endpoint.hub.settings().limits;
+        let (before, mut frames) = (input.len(), TURN);
+        let read = self.inbound.next(input, limits.max_inbound_bytes, &mut frames)?;
+        let (bytes, frames) = (before - input.len(), (TURN - frames) as usize);
+        if bytes > 0 {
+            let now = Instant::now();
+            if !self.rate.allows(now, Amount::Frames, frames, limits.max_inbound_frame_rate)
+                || !self.rate.allows(now, Amount::Bytes, bytes, limits.max_inbound_byte_rate)
+            {
+                return Err(CloseReason::RateLimited);
+            }
+        }
+        Ok(read)
+    }
+
+    /// Skips frames of the client. Returns whether its Close has come.
+    fn skip(&mut self, cx: &mut Context<'_>, input: &mut &[u8]) -> bool {
+        let closed = self.inbound.skip_to_close(input, &mut { TURN });
+        if !input.is_empty() {
+            cx.waker().wake_by_ref();
+        }
+        closed
+    }
+
     /// Stops reading from the client. Frames that are queued are still written, unless the client is gone.
     fn stop_reading(&mut self, reason: CloseReason, answer: Option<Bytes>) {
         self.read_half = ReadHalf::Closed(answer.map(Box::new));
@@ -243,7 +284,8 @@ impl WebSocketConnection {
     }
 
     fn handle(&mut self, cx: &mut Context<'_>, message: ClientMessage) -> Result<(), CloseReason> {
-        if !self.rate.allows(Instant::now(), self.endpoint.hub.settings().limits.max_inbound_rate) {
+        let per_second = self.endpoint.hub.settings().limits.max_inbound_rate;
+        if !self.rate.allows(Instant::now(), Amount::Messages, 1, per_second) {
             return Err(CloseReason::RateLimited);
         }
         match message {
@@ -347,22 +389,25 @@ impl WebSocketConnection {
         self.answer = Answer::Awaited(Box::new(Handling(refreshing)));
     }
 
-    /// Waits for the client's Close frame and discards everything before it.
+    /// Waits for the client's Close frame and skips everything before it.
     fn poll_closing(&mut self, cx: &mut Context<'_>, input: &mut &[u8]) -> Poll<()> {
-        let Stage::Closing(timeout) = &mut self.stage else {
+        let Stage::Closing { timeout, .. } = &mut self.stage else {
             return Poll::Ready(());
         };
         if self.gone || timeout.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        let max = self.endpoint.hub.settings().limits.max_inbound_bytes;
-        loop {
-            match self.inbound.next(input, max) {
-                Ok(Some(ClientMessage::Close(_))) | Err(_) => return Poll::Ready(()),
-                Ok(Some(_)) => {}
-                Ok(None) => return Poll::Pending,
+        let before = input.len();
+        if self.skip(cx, input) {
+            return Poll::Ready(());
+        }
+        if let Stage::Closing { bytes, .. } = &mut self.stage {
+            *bytes = bytes.saturating_sub(u32::try_from(before - input.len()).unwrap_or(u32::MAX));
+            if *bytes == 0 {
+                return Poll::Ready(());
             }
         }
+        Poll::Pending
     }
 }
 

@@ -1,11 +1,12 @@
 //! [`Reader`]: parses the messages of a client (RFC 6455, section 5).
 //!
-//! A frame's header is checked before a byte of its payload is stored. After a protocol error all further input is read
-//! and discarded: a socket that is closed with unread input is reset, and the client would not receive the Close frame.
+//! A frame's header is checked before a byte of its payload is stored, and an incomplete message takes no more memory than
+//! a message may have bytes. Behind a protocol error frames are skipped one by one, until the client's Close: a client that
+//! has sent it and is waiting for the end of the connection gets it at once.
 
 use std::mem;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use bytestring::ByteString;
 use realtime_core::CloseReason;
 
@@ -25,7 +26,8 @@ pub(crate) enum ClientMessage {
 pub(crate) struct Reader {
     /// The received part of an incomplete message; an idle client has none.
     partial: Option<Box<Partial>>,
-    failed: bool,
+    /// The client's Close has come, valid or not.
+    closed: bool,
 }
 
 #[derive(Default)]
@@ -33,8 +35,12 @@ struct Partial {
     head: Head,
     /// The frame whose payload is incomplete.
     frame: Option<Frame>,
-    /// The fragmented message so far.
-    message: Option<Frame>,
+    /// Opcode of the fragmented message, if there is one.
+    message: Option<u8>,
+    /// Received bytes of the message, unmasked.
+    data: Vec<u8>,
+    /// Received bytes of a control frame, unmasked.
+    control: Vec<u8>,
 }
 
 /// The received bytes of a frame's header: at most 2 + 8 + 4.
@@ -44,14 +50,14 @@ struct Head {
     len: u8,
 }
 
+/// Header of a frame, and what has come of its payload.
 struct Frame {
-    fin: bool,
-    opcode: u8,
+    first: u8,
+    is_masked: bool,
     mask: [u8; 4],
+    received: u64,
     /// Bytes of the payload that have yet to be received.
     remaining: u64,
-    /// Received bytes, unmasked.
-    payload: BytesMut,
 }
 
 const CONTINUATION: u8 = 0x0;
@@ -62,31 +68,53 @@ const PING: u8 = 0x9;
 const PONG: u8 = 0xA;
 
 impl Reader {
-    /// Takes the next message off the front of `input`; `None` when it is incomplete, and all of `input` has been read. A
-    /// message has at most `max` bytes; 0 means no limit.
+    /// Takes the next message off the front of `input`. `None` when it is incomplete: all of `input` has been read, or as
+    /// many frames of it have begun as may now. A message has at most `max` bytes; 0 means no limit.
     ///
     /// # Errors
-    /// The protocol error, once. All further input is discarded.
+    /// The protocol error. [`Self::skip_to_close`] reads what follows.
     pub(crate) fn next(
         &mut self,
         input: &mut &[u8],
         max: usize,
+        frames: &mut u32,
     ) -> Result<Option<ClientMessage>, CloseReason> {
-        if self.failed {
-            *input = &[];
-        }
         if input.is_empty() {
             return Ok(None);
         }
         let mut partial = self.partial.take().unwrap_or_default();
         let max = if max == 0 { u64::MAX } else { max as u64 };
-        let read = partial.read(input, max);
-        if read.is_err() {
-            self.failed = true;
-        } else if !partial.is_empty() {
+        let read = partial.read(input, max, frames, &mut self.closed);
+        if read.is_err() || !partial.is_empty() {
             self.partial = Some(partial);
         }
         read
+    }
+
+    /// Skips frames, and stores nothing. Returns whether the client's Close has come, valid or not; until then it reads as
+    /// [`Self::next`] does.
+    pub(crate) fn skip_to_close(&mut self, input: &mut &[u8], frames: &mut u32) -> bool {
+        if input.is_empty() {
+            return self.closed;
+        }
+        let partial = self.partial.get_or_insert_default();
+        (partial.data, partial.control) = (Vec::new(), Vec::new());
+        while !self.closed && partial.begin(input, frames) {
+            let skipped = partial.frame.as_mut().is_some_and(|frame| {
+                let step = frame.take(input).len();
+                frame.advance(step)
+            });
+            if !skipped {
+                return false;
+            }
+            let frame = partial.frame.take();
+            self.closed = frame.is_some_and(|frame| frame.opcode() == CLOSE);
+        }
+        if self.closed {
+            self.partial = None;
+            *input = &[];
+        }
+        self.closed
     }
 }
 
@@ -95,74 +123,96 @@ impl Partial {
         self.head.len == 0 && self.frame.is_none() && self.message.is_none()
     }
 
-    fn read(&mut self, input: &mut &[u8], max: u64) -> Result<Option<ClientMessage>, CloseReason> {
+    fn read(
+        &mut self,
+        input: &mut &[u8],
+        max: u64,
+        frames: &mut u32,
+        closed: &mut bool,
+    ) -> Result<Option<ClientMessage>, CloseReason> {
         loop {
-            let frame = match &mut self.frame {
-                Some(frame) => frame,
-                None => {
-                    if !self.head.fill(input) {
-                        return Ok(None);
-                    }
-                    let frame = self.parse_header(max)?;
-                    self.frame.insert(frame)
-                }
-            };
-            if !frame.fill(input) {
+            let is_new = self.frame.is_none();
+            if !self.begin(input, frames) {
                 return Ok(None);
             }
-            if let Some(frame) = self.frame.take()
-                && let Some(message) = self.complete(frame)?
-            {
-                return Ok(Some(message));
+            if is_new {
+                self.check(max)?;
+            }
+            if !self.fill(input, max) {
+                return Ok(None);
+            }
+            if let Some(frame) = self.frame.take() {
+                *closed |= frame.opcode() == CLOSE;
+                if let Some(message) = self.complete(&frame)? {
+                    return Ok(Some(message));
+                }
             }
         }
     }
 
-    /// Parses a complete header and checks it (sections 5.2 to 5.5).
-    fn parse_header(&mut self, max: u64) -> Result<Frame, CloseReason> {
-        let head = mem::take(&mut self.head);
-        let [first, second, ..] = head.bytes;
-        let (fin, opcode, remaining) = (first & 0x80 != 0, first & 0x0F, head.payload_len());
-        let unmasked = second & 0x80 == 0;
-        if first & 0x70 != 0 || unmasked || remaining > i64::MAX as u64 {
+    /// Returns whether a frame has begun, after reading its header if need be. `frames` is the number that may begin.
+    fn begin(&mut self, input: &mut &[u8], frames: &mut u32) -> bool {
+        if self.frame.is_none() {
+            if *frames == 0 || !self.head.fill(input) {
+                return false;
+            }
+            *frames -= 1;
+            self.frame = Some(mem::take(&mut self.head).parse());
+        }
+        true
+    }
+
+    /// Checks the header of the frame that has begun (sections 5.2 to 5.5).
+    fn check(&self, max: u64) -> Result<(), CloseReason> {
+        let Some(frame) = &self.frame else { return Ok(()) };
+        if frame.first & 0x70 != 0 || !frame.is_masked || frame.remaining > i64::MAX as u64 {
             return Err(CloseReason::Protocol);
         }
-        match (opcode, &self.message) {
-            (CLOSE..=PONG, _) if fin && remaining <= 125 => {}
+        match (frame.opcode(), self.message) {
+            (CLOSE..=PONG, _) if frame.fin() && frame.remaining <= 125 => Ok(()),
             (TEXT | BINARY, None) | (CONTINUATION, Some(_)) => {
-                let received = self.message.as_ref().map_or(0, |message| message.payload.len() as u64);
-                if remaining > max.saturating_sub(received) {
-                    return Err(CloseReason::TooBig);
-                }
+                let received = self.data.len() as u64;
+                if frame.remaining > max.saturating_sub(received) { Err(CloseReason::TooBig) } else { Ok(()) }
             }
-            _ => return Err(CloseReason::Protocol),
+            _ => Err(CloseReason::Protocol),
         }
-        Ok(Frame { fin, opcode, mask: head.mask(), remaining, payload: BytesMut::new() })
+    }
+
+    /// Takes bytes until the payload is complete; returns whether it is. No memory is reserved for an announced length, and
+    /// never more than a message may have.
+    fn fill(&mut self, input: &mut &[u8], max: u64) -> bool {
+        let Some(frame) = &mut self.frame else { return false };
+        let data = if frame.is_control() { &mut self.control } else { &mut self.data };
+        let rest = data.len() as u64 + frame.remaining;
+        let bytes = frame.take(input);
+        let begin = data.len();
+        if data.capacity() - begin < bytes.len() {
+            // The last fragment of a message determines its length.
+            let most = usize::try_from(if frame.fin() { rest } else { max }).unwrap_or(usize::MAX);
+            let grown = data.capacity().saturating_mul(2).min(most).max(begin + bytes.len());
+            data.reserve_exact(grown - begin);
+        }
+        data.extend_from_slice(bytes);
+        unmask(&mut data[begin..], frame.mask, frame.received as usize);
+        frame.advance(bytes.len())
     }
 
     /// Message that a complete frame ends; `None` when more fragments follow.
-    fn complete(&mut self, frame: Frame) -> Result<Option<ClientMessage>, CloseReason> {
-        let Frame { fin, opcode, payload, .. } = frame;
-        match opcode {
-            CLOSE => return close_code(&payload).map(|code| Some(ClientMessage::Close(code))),
-            PING => return Ok(Some(ClientMessage::Ping(payload.freeze()))),
-            PONG => return Ok(Some(ClientMessage::Pong(payload.freeze()))),
+    fn complete(&mut self, frame: &Frame) -> Result<Option<ClientMessage>, CloseReason> {
+        let control = mem::take(&mut self.control);
+        match frame.opcode() {
+            CLOSE => return close_code(&control).map(|code| Some(ClientMessage::Close(code))),
+            PING => return Ok(Some(ClientMessage::Ping(control.into()))),
+            PONG => return Ok(Some(ClientMessage::Pong(control.into()))),
             _ => {}
         }
-        let mut message = match self.message.take() {
-            Some(mut message) => {
-                message.payload.unsplit(payload);
-                message
-            }
-            None => Frame { payload, ..frame },
-        };
-        message.fin = fin;
-        if !fin {
-            self.message = Some(message);
+        let opcode = self.message.take().unwrap_or(frame.opcode());
+        if !frame.fin() {
+            self.message = Some(opcode);
             return Ok(None);
         }
-        let payload = message.payload.freeze();
-        if message.opcode == BINARY {
+        let payload = Bytes::from(mem::take(&mut self.data));
+        if opcode == BINARY {
             return Ok(Some(ClientMessage::Binary(payload)));
         }
         let text = ByteString::try_from(payload).map_err(|_| CloseReason::InvalidPayload)?;
@@ -205,6 +255,13 @@ impl Head {
         }
     }
 
+    /// The frame of a complete header.
+    fn parse(self) -> Frame {
+        let [first, second, ..] = self.bytes;
+        let (mask, remaining) = (self.mask(), self.payload_len());
+        Frame { first, is_masked: second & 0x80 != 0, mask, received: 0, remaining }
+    }
+
     fn payload_len(&self) -> u64 {
         match self.bytes[1] & 0x7F {
             126 => u16::from_be_bytes([self.bytes[2], self.bytes[3]]).into(),
@@ -220,14 +277,30 @@ impl Head {
 }
 
 impl Frame {
-    /// Takes bytes until the payload is complete; returns whether it is. No memory is reserved for an announced length.
-    fn fill(&mut self, chunk: &mut &[u8]) -> bool {
-        let step = self.remaining.min(chunk.len() as u64) as usize;
-        let received = self.payload.len();
-        self.payload.extend_from_slice(&chunk[..step]);
-        chunk.advance(step);
-        unmask(&mut self.payload[received..], self.mask, received);
-        self.remaining -= step as u64;
+    fn fin(&self) -> bool {
+        self.first & 0x80 != 0
+    }
+
+    fn opcode(&self) -> u8 {
+        self.first & 0x0F
+    }
+
+    fn is_control(&self) -> bool {
+        self.opcode() & 0x08 != 0
+    }
+
+    /// Takes those bytes of its payload off the input that are there.
+    fn take<'a>(&self, input: &mut &'a [u8]) -> &'a [u8] {
+        let step = self.remaining.min(input.len() as u64) as usize;
+        let (bytes, rest) = input.split_at(step);
+        *input = rest;
+        bytes
+    }
+
+    /// Records that bytes of its payload were taken; returns whether it is complete.
+    fn advance(&mut self, bytes: usize) -> bool {
+        self.received += bytes as u64;
+        self.remaining -= bytes as u64;
         self.remaining == 0
     }
 }
@@ -281,20 +354,45 @@ mod tests {
         frame
     }
 
+    const ANY: u32 = u32::MAX;
+
     /// Feeds bytes in pieces of a size; returns the messages and the protocol error, if any.
     fn read(bytes: &[u8], piece: usize, max: usize) -> (Vec<ClientMessage>, Option<CloseReason>) {
-        let (mut reader, mut all, mut fault) = (Reader::default(), Vec::new(), None);
+        let (mut reader, mut all) = (Reader::default(), Vec::new());
         for mut piece in bytes.chunks(piece) {
             loop {
-                match reader.next(&mut piece, max) {
+                match reader.next(&mut piece, max, &mut { ANY }) {
                     Ok(Some(message)) => all.push(message),
                     Ok(None) => break,
-                    Err(reason) => assert_eq!(fault.replace(reason), None, "a fault is reported once"),
+                    Err(reason) => return (all, Some(reason)),
                 }
             }
             assert!(piece.is_empty());
         }
-        (all, fault)
+        (all, None)
+    }
+
+    /// Feeds bytes in pieces of a size to a reader that skips as soon as there is a fault; returns the fault, and whether
+    /// the Close was found, with the last byte and not before.
+    fn skip(bytes: &[u8], piece: usize, max: usize) -> (Option<CloseReason>, bool) {
+        let (mut reader, mut fault, mut closed) = (Reader::default(), None, false);
+        for mut piece in bytes.chunks(piece) {
+            assert!(!closed, "a Close before the last byte");
+            while fault.is_none() {
+                match reader.next(&mut piece, max, &mut { ANY }) {
+                    Ok(Some(_)) => {}
+                    Ok(None) => break,
+                    Err(reason) => fault = Some(reason),
+                }
+            }
+            if fault.is_some() {
+                closed = reader.skip_to_close(&mut piece, &mut { ANY });
+                assert!(piece.is_empty());
+                let held = |partial: &Partial| partial.data.capacity() + partial.control.capacity();
+                assert_eq!(reader.partial.as_deref().map_or(0, held), 0);
+            }
+        }
+        (fault, closed)
     }
 
     #[test]
@@ -302,7 +400,7 @@ mod tests {
         let (bytes, mut reader) = ([frame(0x81, b"hello"), frame(0x89, b"")].concat(), Reader::default());
         for at in 0..=bytes.len() {
             let mut input = &bytes[..at];
-            while let Ok(Some(_)) = reader.next(&mut input, 0) {}
+            while let Ok(Some(_)) = reader.next(&mut input, 0, &mut { ANY }) {}
             assert_eq!(reader.partial.is_none(), [0, 11, bytes.len()].contains(&at), "after {at} bytes");
             reader = Reader::default();
         }
@@ -365,9 +463,8 @@ mod tests {
         assert_eq!(read(&bytes, 1000, 121).0, [ClientMessage::Text("x".repeat(121).into())]);
     }
 
-    #[test]
-    fn what_breaks_the_protocol_is_a_fault() {
-        for (name, bytes) in [
+    fn faults() -> Vec<(&'static str, Vec<u8>)> {
+        vec![
             ("reserved bits", frame(0xC1, b"x")),
             ("reserved opcode", frame(0x83, b"x")),
             ("reserved control opcode", frame(0x8B, b"x")),
@@ -380,8 +477,13 @@ mod tests {
             ("half a close code", frame(0x88, b"\x03")),
             ("a close code that is not sent", frame(0x88, b"\x03\xED")),
             ("a close code of nobody", frame(0x88, b"\x0B\xB7")),
-        ] {
-            // Input behind a protocol error is ignored.
+            ("long close frame", frame(0x88, &[b'x'; 126])),
+        ]
+    }
+
+    #[test]
+    fn what_breaks_the_protocol_is_a_fault() {
+        for (name, bytes) in faults() {
             let bytes = [frame(0x8A, b"before"), bytes, frame(0x81, b"after")].concat();
             let before = vec![ClientMessage::Pong(Bytes::from_static(b"before"))];
             assert_eq!(read(&bytes, 1000, 0), (before, Some(CloseReason::Protocol)), "{name}");
@@ -397,5 +499,78 @@ mod tests {
         }
         let halves = [frame(0x01, &half[..1]), frame(0x80, &half[1..])].concat();
         assert_eq!(read(&halves, 1000, 0).0, [ClientMessage::Text("\u{df}".into())]);
+    }
+
+    #[test]
+    fn behind_a_fault_the_close_is_found_however_the_bytes_are_cut() {
+        let after = [
+            frame(0xF3, &[0x88; 300]),
+            frame(0x81, &vec![0x88; 70_000]),
+            frame(0x00, b""),
+            vec![0x81, 1, b'x'],
+            frame(0x89, b"ping"),
+            frame(0x88, b"\x03\xE8bye"),
+        ]
+        .concat();
+        let too_big = ("too big", frame(0x81, &[b'x'; 70_001]));
+        for (name, fault) in faults().into_iter().chain([too_big]) {
+            if name == "length with the top bit" {
+                // Nobody knows where the next frame begins.
+                assert!(!skip(&[&fault[..], &after].concat(), 1000, 70_000).1);
+                continue;
+            }
+            // A Close that is a fault is one nevertheless.
+            let is_close = name.contains("close");
+            let bytes = if is_close { fault } else { [&fault[..], &after].concat() };
+            for piece in [1, 2, 3, 7, 1000, bytes.len()] {
+                let (fault, closed) = skip(&bytes, piece, 70_000);
+                assert!(fault.is_some() && closed, "{name} in pieces of {piece}: {fault:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_incomplete_message_takes_no_more_than_a_message_may_have() {
+        const MAX: usize = 64 << 10;
+        let whole = |piece: usize| {
+            let count = MAX / piece;
+            let pieces = (0..count).map(|at| frame(if at == 0 { 0x01 } else { 0x00 }, &vec![b'x'; piece]));
+            pieces.collect::<Vec<_>>().concat()
+        };
+        let unfragmented = [&[0x81, 0x80 | 127][..], &(MAX as u64).to_be_bytes(), &MASK].concat();
+        let unfragmented = [unfragmented, vec![b'x'; MAX - 1]].concat();
+        for (name, bytes) in [
+            ("one byte a fragment", whole(1)),
+            ("seven bytes a fragment", whole(7)),
+            ("4 KiB a fragment", whole(4 << 10)),
+            ("one frame", unfragmented),
+        ] {
+            for piece in [1, 1000, 16 << 10] {
+                let (mut reader, mut fed) = (Reader::default(), 0);
+                for mut piece in bytes.chunks(piece) {
+                    fed += piece.len();
+                    assert_eq!(reader.next(&mut piece, MAX, &mut { ANY }), Ok(None));
+                    let partial = reader.partial.as_deref().unwrap();
+                    let held = partial.data.capacity() + partial.control.capacity();
+                    assert!(held <= MAX && held <= 2 * fed.max(16 << 10), "{name}: {held} of {fed} bytes");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn only_as_many_frames_begin_as_may() {
+        let bytes = [frame(0x01, b""), frame(0x00, b"a"), frame(0x00, b""), frame(0x80, b"b")].concat();
+        let (mut reader, mut input) = (Reader::default(), &bytes[..]);
+        for left in [bytes.len() - 6, bytes.len() - 13, 7] {
+            assert_eq!(reader.next(&mut input, 0, &mut 1), Ok(None));
+            assert_eq!(input.len(), left);
+        }
+        assert_eq!(reader.next(&mut input, 0, &mut 0), Ok(None));
+        assert_eq!(input.len(), 7);
+        assert_eq!(reader.next(&mut input, 0, &mut 1), Ok(Some(ClientMessage::Text("ab".into()))));
+        let mut input = &bytes[..];
+        assert!(!reader.skip_to_close(&mut input, &mut 2));
+        assert_eq!(input.len(), 6 + 7);
     }
 }

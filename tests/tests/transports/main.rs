@@ -8,6 +8,7 @@ mod event_streams;
 mod every_broadcast_once;
 mod handshakes;
 mod history_of_grants;
+mod hostile_frames;
 mod hostile_handshakes;
 mod hostile_requests;
 mod independent_sessions;
