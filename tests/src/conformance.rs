@@ -4,7 +4,7 @@ use std::{fmt::Display, sync::Arc};
 
 pub use realtime_core::conformance::{
     BusTerms as Terms, Logins, Subscriber, authenticator_conforms, bus_conforms, control_conforms,
-    late_node_conforms, presence_conforms, streams_conform,
+    late_node_conforms, presence_conforms, streams_conform, tickets_conform,
 };
 use realtime_core::{Envelope, Message, Scope};
 

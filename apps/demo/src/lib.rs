@@ -35,6 +35,7 @@ mod state;
 mod story;
 mod throttle;
 mod throttles;
+mod ticket;
 mod tls;
 pub mod token;
 

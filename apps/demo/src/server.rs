@@ -23,6 +23,7 @@ use crate::{
     scenes,
     signals::{HangUps, Signals},
     state::State,
+    ticket,
     tls::ServedCertificate,
     token,
 };
@@ -242,6 +243,7 @@ fn routes(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) {
         services
             .configure(|services| basics(services, state.max_body))
             .configure(login::routes)
+            .configure(ticket::routes(state.config.auth.tickets))
             .configure(online::routes)
             .configure(scenes::routes)
             .configure(page::routes);
@@ -261,7 +263,9 @@ fn websocket(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) + use<> {
     let config = state.config.websocket.clone().inbound(crate::chat::Chat(state.clone()));
     let config = config
         .error_status(state.config.auth.error_status)
-        .trusted_proxies(state.config.server.trusted_proxies.clone());
+        .trusted_proxies(state.config.server.trusted_proxies.clone())
+        .login_cookie(state.config.auth.cookie.as_deref())
+        .tickets(state.config.auth.tickets);
     realtime_websocket::routes(state.hub.clone(), Arc::clone(&state.authenticator), config)
 }
 
@@ -272,7 +276,9 @@ fn sse(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) + use<> {
         .sse
         .clone()
         .error_status(state.config.auth.error_status)
-        .trusted_proxies(state.config.server.trusted_proxies.clone());
+        .trusted_proxies(state.config.server.trusted_proxies.clone())
+        .login_cookie(state.config.auth.cookie.as_deref())
+        .tickets(state.config.auth.tickets);
     realtime_sse::routes(state.hub.clone(), Arc::clone(&state.authenticator), config)
 }
 

@@ -12,6 +12,7 @@ mod jwt;
 mod login_source;
 mod origin;
 mod proxies;
+mod tickets;
 mod topic_pattern;
 mod topics;
 mod unclear;
@@ -25,12 +26,14 @@ pub use self::jwt::{
     Claims, JwkFile, JwkSource, JwkSourceError, JwtAlgorithm, JwtAuthenticator, JwtKey, JwtKeyError,
     PublicKeyAlgorithm, RotatingKeys, RotatingKeysBuilder, SignError, UnknownAlgorithm,
 };
+pub(crate) use self::tickets::TicketRate;
 pub use self::{
     allowed_origins::{AllowedOrigins, OriginError, Page},
     authenticator::{AuthError, Authenticator, ClientIdPolicy, Credential, Handshake, Principal, TokenHash},
     extensions::Extensions,
     login_source::LoginSource,
     proxies::{TrustedProxies, TrustedProxiesError},
+    tickets::{MemoryTickets, Ticket, TicketError, TicketKey, TicketStore},
     topic_pattern::TopicPattern,
     topics::{RefusedTopic, TopicDecision, TopicGrant, TopicPolicy, TopicRefusal},
     unclear::{Unclear, only},

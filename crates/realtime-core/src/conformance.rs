@@ -1,7 +1,8 @@
 //! Suites that test the contracts of this crate's traits (feature `conformance`).
 //!
 //! One suite for each trait, for every implementation of it: [`bus_conforms`], with [`streams_conform`] for a bus that carries
-//! text streams, [`presence_conforms`], [`control_conforms`] with [`late_node_conforms`], [`authenticator_conforms`]. Each is an asynchronous function that panics
+//! text streams, [`presence_conforms`], [`control_conforms`] with [`late_node_conforms`], [`authenticator_conforms`],
+//! [`tickets_conform`]. Each is an asynchronous function that panics
 //! with the clause that is broken, under any test framework. They need a tokio runtime with time, and take seconds:
 //! some clauses are that something does not happen.
 //!
@@ -27,6 +28,7 @@ mod streams;
 mod subscriber;
 #[cfg(test)]
 mod tests;
+mod tickets;
 
 use std::{fmt, time::Duration};
 
@@ -39,6 +41,7 @@ pub use self::{
     presence::presence_conforms,
     streams::streams_conform,
     subscriber::Subscriber,
+    tickets::tickets_conform,
 };
 
 /// Time that a suite waits for what has to happen.

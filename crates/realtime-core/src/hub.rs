@@ -12,6 +12,7 @@ pub(crate) mod pump;
 mod renewals;
 mod streams;
 mod tasks;
+mod tickets;
 mod topics;
 
 use std::{
@@ -31,7 +32,7 @@ use tokio::{
 use crate::{
     CloseReason, Envelope, Message, Position, Principal, Scope, Session, SessionHandle, SessionId, Settings,
     Topic, Transport, UserId,
-    auth::{TokenHash, TopicPolicy},
+    auth::{TicketRate, TicketStore, TokenHash, TopicPolicy},
     bus::{Bus, Published, StreamStore},
     control::Control,
     error::{ConnectError, NotRetainable, NotText, PublishError, SendError, TooLarge},
@@ -69,6 +70,8 @@ struct Inner {
     revoked: Arc<RevocationList>,
     control: Arc<dyn Control>,
     topic_policy: Option<Arc<dyn TopicPolicy>>,
+    tickets: Arc<dyn TicketStore>,
+    ticket_rate: TicketRate,
     draining: AtomicBool,
     outage: Arc<Outage>,
     health: Arc<Health>,

@@ -47,7 +47,7 @@
 //! - `jwt` (default): `JwtAuthenticator`, which verifies signed tokens, with a secret or with public keys.
 //! - `jwks`: `JwkUrl`, public keys from an address on the web.
 //! - `conformance`: suites for implementations of [`Bus`](bus::Bus), [`Presence`](presence::Presence),
-//!   [`Control`](control::Control) and [`Authenticator`].
+//!   [`Control`](control::Control), [`Authenticator`] and [`TicketStore`](auth::TicketStore).
 //! - `testkit`: sessions without sockets, for an application's own tests.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

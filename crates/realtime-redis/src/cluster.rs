@@ -6,10 +6,10 @@ use realtime_core::{Cluster, HubBuilder, control::LocalControl, presence::LocalP
 
 use crate::{
     Incarnation, RedisConfig, RedisConfigError, RedisControl, RedisMode, RedisPresence, RedisPubSubBus,
-    RedisStreamsBus,
+    RedisStreamsBus, RedisTickets,
 };
 
-/// Bus, presence and control of a node over the same servers, for [`HubBuilder::cluster`].
+/// Bus, presence, control and tickets of a node over the same servers, for [`HubBuilder::cluster`].
 ///
 /// They share the node's name and its [`Incarnation`], so that a kick waits for exactly the nodes that presence lists.
 ///
@@ -33,6 +33,7 @@ pub struct RedisCluster {
     bus: RedisBus,
     presence: MakePresence,
     control: MakeControl,
+    tickets: MakeTickets,
 }
 
 enum RedisBus {
@@ -41,6 +42,8 @@ enum RedisBus {
 }
 
 type MakePresence = Box<dyn FnOnce(LocalPresence) -> RedisPresence + Send>;
+
+type MakeTickets = Box<dyn FnOnce() -> RedisTickets + Send>;
 
 type MakeControl = Box<dyn FnOnce(LocalControl) -> RedisControl + Send>;
 
@@ -78,15 +81,16 @@ impl RedisCluster {
     fn over(bus: RedisBus, config: RedisConfig, node: String) -> Result<Self, RedisConfigError> {
         let incarnation = Incarnation::new(&node);
         let presence = Box::new(RedisPresence::make(config.clone(), incarnation.clone())?);
-        let control = Box::new(RedisControl::make(config, incarnation)?);
-        Ok(Self { node, bus, presence, control })
+        let control = Box::new(RedisControl::make(config.clone(), incarnation)?);
+        let tickets = Box::new(RedisTickets::make(config)?);
+        Ok(Self { node, bus, presence, control, tickets })
     }
 }
 
 impl Cluster for RedisCluster {
     fn install(self, hub: HubBuilder) -> HubBuilder {
-        let Self { node, bus, presence, control } = self;
-        let hub = hub.node(node).presence(presence).control(control);
+        let Self { node, bus, presence, control, tickets } = self;
+        let hub = hub.node(node).presence(presence).control(control).tickets(tickets);
         match bus {
             RedisBus::Streams(bus) => hub.bus(bus),
             RedisBus::PubSub(bus) => hub.bus(bus),

@@ -22,6 +22,7 @@
 //! - [`RedisPubSubBus`] uses the channels and bytes of RuoYi-Vue-Plus, so that Rust and Java nodes form one cluster; at most
 //!   once, without positions.
 //! - [`RedisPresence`] lists who is online in the cluster. [`RedisControl`] ends sessions and revokes tokens on every node.
+//! - [`RedisTickets`] keeps single-use tickets, made on one node and used on any.
 //! - `SaTokenAuthenticator` accepts the logins that RuoYi-Vue-Plus keeps in Redis (feature `sa-token`).
 //!
 //! [`RedisConfig`] deserializes from an application's own configuration file.
@@ -68,6 +69,7 @@ pub mod sim;
 mod single_flight;
 mod streams;
 mod task;
+mod tickets;
 mod tls;
 
 pub use cluster::RedisCluster;
@@ -81,4 +83,5 @@ pub use sa_token::{
     SaTokenAuthenticator, SaTokenConfig, SaTokenConfigError, SaTokenStyle, SaTokenStyleError, SaTokenWatch,
 };
 pub use streams::{RedisStreamsBus, StreamsMetrics};
+pub use tickets::RedisTickets;
 pub use tls::{RedisTls, RedisTlsError};

@@ -56,6 +56,7 @@ mod request;
 mod serve;
 mod server;
 mod takeover;
+mod tickets;
 
 pub use actix_server::{Server, ServerHandle};
 pub use announced_body::announces_body;
@@ -70,3 +71,4 @@ pub use options::socket_options;
 pub use path::{PathError, check_path};
 pub use server::HttpServer;
 pub use takeover::Takeover;
+pub use tickets::issue_ticket;

@@ -21,7 +21,7 @@ use realtime_core::{
     ruoyi::{ErrorStatus, Reply},
     wire::Shard,
 };
-use realtime_server::announces_body;
+use realtime_server::{announces_body, issue_ticket};
 use serde::Serialize;
 
 use crate::{
@@ -31,7 +31,8 @@ use crate::{
     refusal::{answer, reconnect_later, refuse},
 };
 
-/// Routes of the endpoint, `GET {path}`, `GET|POST {path}/close` and `POST {path}/refresh`, for `App::configure`; none when it is not
+/// Routes of the endpoint, `GET {path}`, `GET|POST {path}/close`, `POST {path}/refresh` and, with
+/// [tickets](SseConfig::tickets), `POST {path}/ticket`, for `App::configure`; none when it is not
 /// [enabled](SseConfig::enabled).
 ///
 /// Each also answers the `OPTIONS` of pages of [other origins](SseConfig::allowed_origins). A request with cookies of a page
@@ -52,15 +53,22 @@ pub fn routes(
         }
         let state = Rc::new(State {
             _shard: hub.shard(),
-            emitters: SseEmitters::new(hub)
+            emitters: SseEmitters::new(hub.clone())
                 .retry(config.retry)
                 .trusted_proxies(config.trusted_proxies.clone()),
+            hub,
             authenticator,
             retry: config.retry,
             allowed_origins: config.allowed_origins,
             error_status: config.error_status,
             trusted_proxies: config.trusted_proxies,
+            login_cookie: config.login_cookie,
+            tickets: config.tickets,
         });
+        if config.tickets {
+            let path = format!("{}/ticket", config.path);
+            services.service(resource(&path, &state, "POST").post(with(&state, ticket)));
+        }
         let close = resource(&format!("{}/close", config.path), &state, "GET, POST")
             .get(with(&state, close))
             .post(with(&state, close));
@@ -75,12 +83,24 @@ pub fn routes(
 struct State {
     /// Keeps the worker's shard alive between connections.
     _shard: Arc<Shard>,
+    hub: Hub,
     emitters: SseEmitters,
     authenticator: Arc<dyn Authenticator>,
     retry: Duration,
     allowed_origins: AllowedOrigins,
     error_status: ErrorStatus,
     trusted_proxies: TrustedProxies,
+    login_cookie: Option<Arc<str>>,
+    tickets: bool,
+}
+
+impl State {
+    /// The handshake of a request. A cookie is a login only if no page of another origin has made the request.
+    fn handshake(&self, request: &HttpRequest) -> Handshake {
+        let handshake = handshake(request).behind(&self.trusted_proxies);
+        let cookie = self.login_cookie.as_ref().filter(|_| self.allowed_origins.trusts_cookies(&handshake));
+        handshake.with_login_cookie(cookie)
+    }
 }
 
 /// Time that a request waits for the node to start.
@@ -97,14 +117,13 @@ async fn connect(state: Rc<State>, request: HttpRequest, handshake: Handshake) -
         Ok(admission) => admission,
         Err(error) => return refuse(&error, state.retry, state.error_status),
     };
-    let principal = match state.authenticator.authenticate(&handshake).await {
+    let handshake = handshake.with_tickets(state.tickets);
+    let principal = match state.hub.authenticate(&*state.authenticator, &handshake).await {
         Ok(principal) => principal,
         Err(error) => return refuse_login(&error, &state),
     };
-    if let Ok(hub) = state.emitters.hub() {
-        // A starting node does not know yet which logins were kicked; mostly it will in a moment.
-        timeout(START, hub.started()).await.ok();
-    }
+    // A starting node does not know yet which logins were kicked; mostly it will in a moment.
+    timeout(START, state.hub.started()).await.ok();
     match state.emitters.open_asked(&request, &handshake, admission, principal).await {
         // A client gets everything that is published after the response's head, so the position has to be known before.
         Ok(stream) if timeout(START, stream.begun()).await.is_err() => {
@@ -124,6 +143,14 @@ async fn close(state: Rc<State>, _: HttpRequest, handshake: Handshake) -> HttpRe
         state.emitters.end(&principal.user, principal.token);
     }
     HttpResponse::Ok().json(Reply::ok())
+}
+
+/// Makes a ticket for the login of the request.
+async fn ticket(state: Rc<State>, _: HttpRequest, handshake: Handshake) -> HttpResponse {
+    if let Some(refusal) = too_many(&state, &handshake) {
+        return refusal;
+    }
+    issue_ticket(&state.hub, &*state.authenticator, &handshake, state.error_status).await
 }
 
 /// Renews the login of a stream with the token of the request.
@@ -148,9 +175,8 @@ async fn refresh(state: Rc<State>, _: HttpRequest, handshake: Handshake) -> Http
             return refuse(error.status(), &error.answer());
         }
     };
-    let Ok(hub) = state.emitters.hub() else { return refuse(404, &"the module is disabled") };
     let expires_at = principal.expires_at;
-    match hub.renew_session(session, principal).await {
+    match state.hub.renew_session(session, principal).await {
         Ok(()) => {
             let left = |end: SystemTime| end.duration_since(SystemTime::now()).unwrap_or_default();
             let expires_in = expires_at.map(|end| left(end).as_millis());
@@ -202,7 +228,7 @@ where
     move |request: HttpRequest| {
         let state = Rc::clone(&state);
         Box::pin(async move {
-            let handshake = handshake(&request).behind(&state.trusted_proxies);
+            let handshake = state.handshake(&request);
             let (cors, mut response) = match Cors::of(&state.allowed_origins, &handshake) {
                 Ok(cors) => (cors, handler(state, request, handshake).await),
                 Err(page) => (Cors::None, page.refuse()),

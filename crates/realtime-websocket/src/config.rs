@@ -53,6 +53,14 @@ pub struct WebSocketConfig {
     /// Default: none. It is set in code, as [`Self::error_status`].
     #[serde(skip)]
     pub trusted_proxies: TrustedProxies,
+    /// Name of a cookie that is a login where a request has no other. Default: none. It is set in code, as
+    /// [`Self::error_status`].
+    #[serde(skip)]
+    pub login_cookie: Option<Arc<str>>,
+    /// Makes `POST <path>/ticket` give [tickets](realtime_core::Hub::issue_ticket), with which `<path>?ticket=` connects.
+    /// Default: false. It is set in code, as [`Self::error_status`].
+    #[serde(skip)]
+    pub tickets: bool,
 }
 
 impl Default for WebSocketConfig {
@@ -64,6 +72,8 @@ impl Default for WebSocketConfig {
             inbound: Arc::new(Echo),
             error_status: ErrorStatus::default(),
             trusted_proxies: TrustedProxies::default(),
+            login_cookie: None,
+            tickets: false,
         }
     }
 }
@@ -94,6 +104,20 @@ impl WebSocketConfig {
     #[must_use]
     pub fn trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
         self.trusted_proxies = proxies;
+        self
+    }
+
+    /// Sets [`Self::login_cookie`].
+    #[must_use]
+    pub fn login_cookie(mut self, name: Option<&str>) -> Self {
+        self.login_cookie = name.map(Into::into);
+        self
+    }
+
+    /// Sets [`Self::tickets`].
+    #[must_use]
+    pub fn tickets(mut self, tickets: bool) -> Self {
+        self.tickets = tickets;
         self
     }
 

@@ -11,18 +11,19 @@ use actix_web::{
 };
 use realtime_core::{
     Authenticator, Hub,
-    auth::{AllowedOrigins, LoginSource, Page},
+    auth::{AllowedOrigins, Handshake, LoginSource, Page},
     ruoyi::ErrorStatus,
     wire::Shard,
 };
+use realtime_server::issue_ticket;
 
 use crate::{
     UpgradeError, WebSocketConfig, endpoint::Endpoint, handshake::handshake, refusal::Refusal,
     upgrade::Upgrade,
 };
 
-/// Routes of the endpoint, `GET {path}`, for `App::configure`; none when it is not
-/// [enabled](WebSocketConfig::enabled).
+/// Routes of the endpoint, `GET {path}` and, with [tickets](WebSocketConfig::tickets), `POST {path}/ticket`, for
+/// `App::configure`; none when it is not [enabled](WebSocketConfig::enabled).
 ///
 /// Build the hub outside of `HttpServer::new`: its closure runs once per worker.
 ///
@@ -34,8 +35,16 @@ pub fn routes(
     config: WebSocketConfig,
 ) -> impl FnOnce(&mut ServiceConfig) {
     move |services| {
-        let WebSocketConfig { enabled, path, allowed_origins, inbound, error_status, trusted_proxies } =
-            config;
+        let WebSocketConfig {
+            enabled,
+            path,
+            allowed_origins,
+            inbound,
+            error_status,
+            trusted_proxies,
+            login_cookie,
+            tickets,
+        } = config;
         if !enabled {
             return;
         }
@@ -59,7 +68,17 @@ pub fn routes(
             authenticator,
             allowed_origins,
             error_status,
+            login_cookie,
+            tickets,
         });
+        if tickets {
+            let state = Rc::clone(&state);
+            let ticket = move |request: HttpRequest| {
+                let state = Rc::clone(&state);
+                async move { ticket(&state, &request).await.unwrap_or_else(Refusal::respond) }
+            };
+            services.service(web::resource(format!("{path}/ticket")).post(ticket));
+        }
         let handler = move |request: HttpRequest, payload: web::Payload| {
             let state = Rc::clone(&state);
             async move { connect(&state, &request, payload).await.unwrap_or_else(Refusal::respond) }
@@ -76,6 +95,38 @@ struct State {
     authenticator: Arc<dyn Authenticator>,
     allowed_origins: AllowedOrigins,
     error_status: ErrorStatus,
+    login_cookie: Option<Arc<str>>,
+    tickets: bool,
+}
+
+impl State {
+    fn handshake(&self, request: &HttpRequest) -> Handshake {
+        let handshake = handshake(request).behind(&self.endpoint.trusted_proxies);
+        handshake.with_login_cookie(self.login_cookie.as_ref())
+    }
+
+    /// Refuses a request of a page that may not connect.
+    fn check_page(&self, request: &Handshake) -> Result<(), Refusal> {
+        let by_cookie = request.login_source().is_some_and(LoginSource::is_ambient);
+        let origin = match self.allowed_origins.page(request) {
+            Page::Foreign(origin) => origin.unwrap_or_default(),
+            Page::Any(origin) if by_cookie => origin,
+            _ => return Ok(()),
+        };
+        tracing::warn!(
+            origin,
+            "refused the WebSocket of another origin; websocket.allowedOrigins can name it"
+        );
+        Err(Refusal::new(403, format_args!("origin {origin:?} is not allowed")))
+    }
+}
+
+/// Makes a ticket for the login of a request.
+async fn ticket(state: &State, request: &HttpRequest) -> Result<HttpResponse, Refusal> {
+    let handshake = state.handshake(request);
+    state.endpoint.hub.admit_request(handshake.client_ip()).map_err(UpgradeError::from)?;
+    state.check_page(&handshake)?;
+    Ok(issue_ticket(&state.endpoint.hub, &*state.authenticator, &handshake, state.error_status).await)
 }
 
 /// Upgrades a request. Everything that can refuse it comes before the upgrade.
@@ -85,27 +136,12 @@ async fn connect(
     payload: web::Payload,
 ) -> Result<HttpResponse, Refusal> {
     let upgrade = Upgrade::of(request)?;
-    let handshake = handshake(request).behind(&state.endpoint.trusted_proxies);
+    let handshake = state.handshake(request).with_tickets(state.tickets);
     // Before anything that costs more.
     let admission = state.endpoint.hub.admit(handshake.client_ip()).map_err(UpgradeError::from)?;
-    let by_cookie = handshake.login_source().is_some_and(LoginSource::is_ambient);
-    let refused = match state.allowed_origins.page(&handshake) {
-        Page::Foreign(origin) => Some(origin.unwrap_or_default()),
-        Page::Any(origin) if by_cookie => Some(origin),
-        _ => None,
-    };
-    if let Some(origin) = refused {
-        tracing::warn!(
-            origin,
-            "refused the WebSocket of another origin; websocket.allowedOrigins can name it"
-        );
-        return Err(Refusal::new(403, format_args!("origin {origin:?} is not allowed")));
-    }
-    let principal = state
-        .authenticator
-        .authenticate(&handshake)
-        .await
-        .map_err(|error| Refusal::from(error).of_login(state.error_status))?;
+    state.check_page(&handshake)?;
+    let principal = state.endpoint.hub.authenticate(&*state.authenticator, &handshake).await;
+    let principal = principal.map_err(|error| Refusal::from(error).of_login(state.error_status))?;
     let upgraded =
         upgrade.open(&state.endpoint, request, payload, admission, principal, handshake.cursor()).await;
     upgraded.map_err(|error| Refusal::from(error).of_login(state.error_status))

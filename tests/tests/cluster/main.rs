@@ -21,4 +21,5 @@ mod several_nodes;
 mod starting_nodes;
 mod streams;
 mod text_streams;
+mod tickets;
 mod topics;

@@ -7,11 +7,11 @@ use realtime_core::{
     bus::{Bus, BusError, BusEvent},
 };
 use realtime_redis::{
-    Incarnation, RedisConfig, RedisControl, RedisPresence, RedisPubSubBus, RedisStreamsBus,
+    Incarnation, RedisConfig, RedisControl, RedisPresence, RedisPubSubBus, RedisStreamsBus, RedisTickets,
 };
 use realtime_tests::{
     Demo, Fault, Part, Redis,
-    conformance::{Subscriber, Terms, bus_conforms, envelope},
+    conformance::{Subscriber, Terms, bus_conforms, envelope, tickets_conform},
     within,
 };
 use tokio::time::sleep;
@@ -101,6 +101,7 @@ async fn the_user_of_the_operations_guide_may_do_all_that_is_needed() {
     let config = RedisConfig::single(format!("redis://realtime:a-password@127.0.0.1:{}/", redis.port()));
     bus_conforms(|| RedisStreamsBus::new(config.clone()).unwrap(), &Terms::full().with_ids()).await;
     bus_conforms(|| RedisPubSubBus::new(config.clone()).unwrap(), &Terms::ruoyi("sse")).await;
+    tickets_conform(|| RedisTickets::make(config.clone()).unwrap()()).await;
     let life = Incarnation::new("a");
     let presence = RedisPresence::make(config.clone(), life.clone()).unwrap();
     let control = RedisControl::make(config, life).unwrap();

@@ -38,6 +38,11 @@ pub struct Auth {
     /// Time before the end of a login at which its sessions' clients are told.
     #[serde(with = "humantime_serde")]
     pub expiring_notice: Duration,
+    /// Name of a cookie that is a login; `None` for no cookie.
+    #[serde(deserialize_with = "cookie")]
+    pub cookie: Option<String>,
+    /// Gives single-use tickets to those who have logged in.
+    pub tickets: bool,
     /// Names users and password hint to those who have not logged in.
     pub show_users: bool,
     /// Password hint that the login page shows, if any.
@@ -301,6 +306,20 @@ fn hint<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D:
     Ok(hint.filter(|hint| !hint.is_empty()))
 }
 
+fn cookie<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let name = optional_text(deserializer)?;
+    // RFC 6265, section 4.1.1.
+    let is_token = |name: &str| {
+        name.bytes().all(|byte| byte.is_ascii_graphic() && !br#"()<>@,;:\"/[]?={}"#.contains(&byte))
+    };
+    match name {
+        Some(name) if !is_token(&name) => {
+            Err(D::Error::custom(format_args!("`{name}` is no name of a cookie")))
+        }
+        name => Ok(name),
+    }
+}
+
 /// Text that is not empty, or nothing.
 fn optional_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
@@ -490,6 +509,17 @@ mod tests {
                     && refused.replace("[0]", "").ends_with(&error.replace("[0]", "")),
                 "{refused}"
             );
+        }
+    }
+
+    #[test]
+    fn a_cookie_has_a_name_that_cookies_can_have() {
+        let name = |name| [("REALTIME__AUTH__COOKIE", name)];
+        assert_eq!(load(None, &[]).auth.cookie, None);
+        assert_eq!(load(None, &name("__Host-sid.1")).auth.cookie.as_deref(), Some("__Host-sid.1"));
+        for bad in ["a=b", "a;b", "a b", "ä", "\"a\""] {
+            let error = refused(None, &name(bad));
+            assert!(error.ends_with(&format!("`{bad}` is no name of a cookie")), "{error}");
         }
     }
 

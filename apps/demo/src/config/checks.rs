@@ -95,20 +95,22 @@ impl Config {
                 ConfigError::at(*key, problem)
             })
             .collect();
-        let path = self.websocket.path.as_str();
-        let taken = if path == self.sse.path {
-            "the stream"
-        } else if path.strip_suffix("/close") == Some(&self.sse.path) {
-            "the end of a stream"
-        } else if path.strip_suffix("/refresh") == Some(&self.sse.path) {
-            "the refresh of a stream's login"
-        } else {
-            return problems;
+        problems.extend(paths.iter().filter(|(_, path)| *path == crate::ticket::PATH).map(|(key, path)| {
+            ConfigError::at(*key, format!("clashes with the demo's own path of tickets: `{path}`"))
+        }));
+        let (websocket, sse) = (self.websocket.path.as_str(), self.sse.path.as_str());
+        let (taken, path) = match (websocket.strip_prefix(sse), sse.strip_prefix(websocket)) {
+            (Some(""), _) => ("the WebSocket and the stream", websocket),
+            (Some("/close"), _) => ("the WebSocket and the end of a stream", websocket),
+            (Some("/refresh"), _) => ("the WebSocket and the refresh of a stream", websocket),
+            (Some("/ticket"), _) => ("the WebSocket and the tickets of streams", websocket),
+            (_, Some("/ticket")) => ("the stream and the tickets of WebSockets", sse),
+            _ => return problems,
         };
         // The one that is not a default is the one to change.
         let mut keys = ["websocket.path", "sse.path"];
         keys.sort_by_key(|key| layers.source(key));
-        let problem = format!("clashes with {}: the WebSocket and {taken} would both be `{path}`", keys[0]);
+        let problem = format!("clashes with {}: {taken} would both be `{path}`", keys[0]);
         problems.push(ConfigError::at(keys[1], problem));
         problems
     }

@@ -227,6 +227,7 @@ pub struct Handshake {
     renewal: Option<Box<Renewal>>,
     /// Name of the cookie that may carry the token.
     login_cookie: Option<Arc<str>>,
+    tickets: bool,
 }
 
 /// A token that is to renew the login of a live session.
@@ -309,6 +310,7 @@ impl Handshake {
             over_tls: false,
             renewal: None,
             login_cookie: None,
+            tickets: false,
         }
     }
 
@@ -353,6 +355,13 @@ impl Handshake {
     #[must_use]
     pub fn with_login_cookie(mut self, name: Option<&Arc<str>>) -> Self {
         self.login_cookie = name.cloned();
+        self
+    }
+
+    /// Sets whether the query parameter `ticket` is a login.
+    #[must_use]
+    pub fn with_tickets(mut self, tickets: bool) -> Self {
+        self.tickets = tickets;
         self
     }
 
@@ -453,9 +462,21 @@ impl Handshake {
         Some(self.login().ok()??.1)
     }
 
-    /// Place that [`Self::authorization`] was taken from; `None` without one.
+    /// Place of the login: of the [ticket](Self::ticket), or else of [`Self::authorization`]; `None` without either.
     pub fn login_source(&self) -> Option<LoginSource> {
-        Some(self.login().ok()??.0)
+        match self.ticket() {
+            Ok(None) => Some(self.login().ok()??.0),
+            Ok(Some(_)) | Err(_) => Some(LoginSource::Ticket),
+        }
+    }
+
+    /// The single-use ticket in the query parameter `ticket`, where [tickets](Self::with_tickets) are logins. It takes
+    /// precedence over everything else: see [`Hub::authenticate`](crate::Hub::authenticate).
+    ///
+    /// # Errors
+    /// As [`Self::query_only`].
+    pub fn ticket(&self) -> Result<Option<&str>, Unclear> {
+        if self.tickets { self.query_only("ticket") } else { Ok(None) }
     }
 
     fn login(&self) -> Result<Option<(LoginSource, &str)>, Unclear> {
@@ -702,12 +723,18 @@ mod tests {
                 Some("P"),
             ),
             ("", &[("Cookie", "sid=; xsid=C; SID=C")], None, None),
+            ("", &[("Cookie", "sid=C; a=b"), ("Cookie", "sid=C")], Some(LoginSource::Cookie), Some("C")),
+            ("", &[("Cookie", "sid=C; sid=D")], None, None),
         ] {
             let named = handshake(query, headers).with_login_cookie(Some(&name));
             assert_eq!((named.login_source(), named.token()), (source, token), "{query} {headers:?}");
             assert_eq!(named.login_source().is_some_and(LoginSource::is_ambient), token == Some("C"));
         }
         assert_eq!(handshake("", &[cookie]).token(), None, "off by default");
+        let ticket = handshake("ticket=T", &[cookie]).with_login_cookie(Some(&name));
+        assert_eq!((ticket.login_source(), ticket.ticket()), (Some(LoginSource::Cookie), Ok(None)));
+        let ticket = ticket.with_tickets(true);
+        assert_eq!((ticket.login_source(), ticket.ticket()), (Some(LoginSource::Ticket), Ok(Some("T"))));
         let principal = Arc::new(Principal::new(7.into(), "t"));
         let renewal = Handshake::renewal(Transport::new("sse"), "N", principal);
         assert_eq!(renewal.login_source(), Some(LoginSource::Message));

@@ -12,6 +12,8 @@ pub enum LoginSource {
     Subprotocol,
     /// A cookie.
     Cookie,
+    /// A single-use ticket.
+    Ticket,
     /// A message over an open connection.
     Message,
 }

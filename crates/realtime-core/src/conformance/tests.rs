@@ -390,3 +390,29 @@ async fn the_authenticator_of_rotating_public_keys_conforms() {
     authenticator_conforms(&jwt, &logins).await;
     std::fs::remove_file(file).unwrap();
 }
+
+#[tokio::test]
+async fn the_tickets_of_a_node_conform_and_a_store_that_forgets_to_remove_does_not() {
+    use crate::auth::{MemoryTickets, TicketError, TicketKey, TicketStore};
+
+    /// It gives the last login again and again.
+    #[derive(Clone, Default)]
+    struct Forgetful(Arc<Mutex<Option<Principal>>>);
+
+    impl TicketStore for Forgetful {
+        fn put(&self, _: TicketKey, login: Principal, _: Duration) -> BoxFuture<'_, Result<(), TicketError>> {
+            *self.0.lock().unwrap() = Some(login);
+            Box::pin(async { Ok(()) })
+        }
+
+        fn take(&self, _: TicketKey) -> BoxFuture<'_, Result<Option<Principal>, TicketError>> {
+            Box::pin(async { Ok(self.0.lock().unwrap().clone()) })
+        }
+    }
+
+    let tickets = Arc::new(MemoryTickets::new());
+    tickets_conform(|| Arc::clone(&tickets)).await;
+    let forgetful = Forgetful::default();
+    let said = clause(tickets_conform(|| forgetful.clone())).await;
+    assert!(said.contains("at most one gets the login"), "{said}");
+}

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     CloseReason, MemoryBus, SessionHandle, Settings,
-    auth::TopicPolicy,
+    auth::{MemoryTickets, TicketRate, TicketStore, TopicPolicy},
     bus::Bus,
     control::{Control, LocalControl},
     interest::Interest,
@@ -70,7 +70,11 @@ pub struct HubBuilder {
     node: String,
     hooks: Hooks,
     topic_policy: Option<Arc<dyn TopicPolicy>>,
+    tickets: Option<MakeTickets>,
 }
+
+/// Creates the store of tickets.
+type MakeTickets = Box<dyn FnOnce() -> Arc<dyn TicketStore> + Send>;
 
 /// Creates the cluster's control from this node's.
 type MakeControl = Box<dyn FnOnce(LocalControl) -> Arc<dyn Control> + Send>;
@@ -96,6 +100,7 @@ impl HubBuilder {
             node: format!("{:08x}", rand::random::<u32>()),
             hooks: Hooks::default(),
             topic_policy: None,
+            tickets: None,
         }
     }
 
@@ -180,6 +185,14 @@ impl HubBuilder {
         self
     }
 
+    /// Sets the store of [tickets](Hub::issue_ticket), which is made when the hub starts. Default: [`MemoryTickets`], whose
+    /// tickets are those of this node alone.
+    #[must_use]
+    pub fn tickets<S: TicketStore>(mut self, make: impl FnOnce() -> S + Send + 'static) -> Self {
+        self.tickets = Some(Box::new(|| Arc::new(make())));
+        self
+    }
+
     /// Starts the hub on the current tokio runtime.
     ///
     /// # Errors
@@ -189,7 +202,7 @@ impl HubBuilder {
     /// Outside a tokio runtime.
     pub fn start(self) -> Result<Hub, SettingsError> {
         self.settings.check()?;
-        let Self { settings, bus, presence, control, node: name, hooks, topic_policy } = self;
+        let Self { settings, bus, presence, control, node: name, hooks, topic_policy, tickets } = self;
         let name: Arc<str> = name.into();
         let mut node = Node::new(settings);
         node.hooks = hooks;
@@ -258,6 +271,8 @@ impl HubBuilder {
             revoked,
             control,
             topic_policy,
+            tickets: tickets.map_or_else(|| Arc::new(MemoryTickets::new()) as _, |make| make()),
+            ticket_rate: TicketRate::default(),
             draining,
             outage,
             health,

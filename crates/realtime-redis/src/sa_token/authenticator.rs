@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::SystemTime};
 use futures_core::future::BoxFuture;
 use realtime_core::{
     Authenticator, Principal,
-    auth::{AuthError, ClientIdPolicy, Credential, Handshake},
+    auth::{AuthError, ClientIdPolicy, Credential, Handshake, LoginSource},
 };
 
 use super::{
@@ -135,7 +135,11 @@ impl SaTokenShared {
         if handshake.renews().is_some() {
             return Ok(handshake.token().ok_or_else(missing)?);
         }
-        let value = handshake.credential(&self.token_name)?.ok_or_else(missing)?;
+        let Some(value) = handshake.credential(&self.token_name)? else {
+            // A cookie has no prefix, in Sa-Token neither.
+            let cookie = handshake.token().filter(|_| handshake.login_source() == Some(LoginSource::Cookie));
+            return Ok(cookie.ok_or_else(missing)?);
+        };
         let token = value
             .strip_prefix(self.token_prefix.as_str())
             .ok_or_else(|| LoginRejection::NoPrefix(self.token_prefix.trim_end().to_owned()))?;
