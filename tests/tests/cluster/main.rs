@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests may")]
 
 mod agreeing_parts;
+mod canary_tokens;
 mod confirmed_kicks;
 mod confirmed_publishes;
 mod failover;

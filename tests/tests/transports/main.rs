@@ -3,6 +3,7 @@
 
 mod bus_outages;
 mod embedding;
+mod ended_logins;
 mod ends;
 mod event_streams;
 mod every_broadcast_once;
