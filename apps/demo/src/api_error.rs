@@ -130,6 +130,12 @@ impl From<FacadeError> for ApiError {
     }
 }
 
+impl From<ConnectError> for ApiError {
+    fn from(error: ConnectError) -> Self {
+        Self::of_status(error.status(), error)
+    }
+}
+
 impl From<ControlError> for ApiError {
     fn from(error: ControlError) -> Self {
         Self::of_status(error.status(), error)
