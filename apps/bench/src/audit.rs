@@ -8,6 +8,7 @@ mod check;
 mod client;
 mod cluster;
 mod counts;
+pub(crate) mod dead_peers;
 mod fault;
 mod history;
 mod kicks;
@@ -18,8 +19,10 @@ mod proxy;
 mod publisher;
 mod redis_server;
 mod report;
+pub(crate) mod restarts;
 mod rng;
 mod site;
+pub(crate) mod stalled;
 mod temp_dir;
 mod token;
 

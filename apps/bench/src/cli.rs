@@ -73,6 +73,12 @@ pub(crate) enum Command {
     Redis(RedisLoad),
     /// Nodes under faults: detects lost, doubled and misordered messages and wrong notices.
     Audit(Audit),
+    /// Nodes that are restarted in turn under their clients: who is asked to come back, how evenly all come, what is lost.
+    Restarts(Restarts),
+    /// Readers that stop reading among others: what these notice, when those are cut, what memory is left.
+    Stalled(Stalled),
+    /// Clients whose packets vanish: when the server has let go of them. Linux, with `unshare`, `nsenter` and `ip`.
+    DeadPeers(DeadPeers),
     /// The minimal server that others are compared with.
     #[command(visible_alias = "floor")]
     Baseline {
@@ -273,6 +279,84 @@ pub(crate) struct Audit {
     /// Confirm that the hosts are yours and may be put under load, although they are not this machine.
     #[arg(long)]
     pub(crate) i_own_this_host: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restarts {
+    /// Start nodes of this `realtime-demo`, and a redis-server for them.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) demo: PathBuf,
+    /// A variable of the nodes' environment, such as `REALTIME__SERVER__WORKERS=2`.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    pub(crate) env: Vec<(String, String)>,
+    /// Number of nodes.
+    #[arg(long, default_value_t = 3)]
+    pub(crate) nodes: usize,
+    /// WebSocket connections to begin with; a client changes its transport every other time.
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) ws: usize,
+    /// Event streams to begin with.
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) sse: usize,
+    /// The nodes' `drain.window`.
+    #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
+    pub(crate) window: Duration,
+    /// Messages a second, each to all.
+    #[arg(long, default_value = "5/s")]
+    pub(crate) rate: Rate,
+    /// Seed of the clients.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Write all events to a file, one line of JSON each.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) history: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Stalled {
+    /// Start this `realtime-demo`.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) demo: PathBuf,
+    /// A variable of its environment, such as `REALTIME__SERVER__KIND=actix`.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    pub(crate) env: Vec<(String, String)>,
+    /// Clients that read, half of them on each transport.
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) clients: usize,
+    /// Clients that do not read.
+    #[arg(long, default_value_t = 10)]
+    pub(crate) stalled: u32,
+    /// Messages a second, each to all.
+    #[arg(long, default_value = "10/s")]
+    pub(crate) rate: Rate,
+    /// Number of groups of stalled readers, one after the other.
+    #[arg(long, default_value_t = 3)]
+    pub(crate) rounds: u32,
+    /// Time for which the others are measured before each of them.
+    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
+    pub(crate) time: Duration,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeadPeers {
+    /// Start this `realtime-demo`.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) demo: PathBuf,
+    /// A variable of its environment, such as `REALTIME__SERVER__KIND=actix`.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    pub(crate) env: Vec<(String, String)>,
+    /// Number of clients of each transport.
+    #[arg(long, default_value_t = 50)]
+    pub(crate) clients: u32,
+    /// Time limit.
+    #[arg(long, default_value = "35s", value_parser = humantime::parse_duration)]
+    pub(crate) within: Duration,
 }
 
 /// The servers of a comparison.

@@ -153,6 +153,9 @@ fn execute(command: Command) -> anyhow::Result<Vec<String>> {
             Ok(print_report("redis", &shown, json, &report))
         }
         Command::Audit(arguments) => audit::run(&arguments),
+        Command::Restarts(arguments) => audit::restarts::run(&arguments),
+        Command::Stalled(arguments) => audit::stalled::run(&arguments),
+        Command::DeadPeers(arguments) => audit::dead_peers::run(&arguments),
         Command::Baseline { port, threads, drop_every, double_every } => {
             Baseline { port, threads, drop_every, double_every }.serve()?;
             Ok(Vec::new())

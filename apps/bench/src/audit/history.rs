@@ -171,6 +171,8 @@ pub(crate) enum Event {
     Gap { chain: u32, reason: String, cursor: Option<Cursor> },
     /// Something came that is none of this.
     Malformed { chain: u32, text: String },
+    /// A closing frame came, with the delay that the client is asked to keep, in milliseconds.
+    Bye { chain: u32, retry: Option<u64> },
     /// The client stops reading on purpose.
     Stall { chain: u32 },
     /// The connection ended, or was not opened.

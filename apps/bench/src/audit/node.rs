@@ -77,16 +77,20 @@ impl Node {
         self.child.as_mut().context("the node is not running")?.signal(signal)
     }
 
-    /// Asks it to drain and end; kills it if that takes longer than `limit`, which is an error.
-    pub(crate) async fn end(&mut self, limit: Duration) -> anyhow::Result<()> {
-        let Some(mut child) = self.child.take() else { return Ok(()) };
+    /// Asks it to drain and end, and returns the time that this took; kills it if it takes longer than `limit`, which is an
+    /// error, as is another exit status than 0.
+    pub(crate) async fn end(&mut self, limit: Duration) -> anyhow::Result<Duration> {
+        let Some(mut child) = self.child.take() else { return Ok(Duration::ZERO) };
         child.signal(Signal::TERM)?;
         let began = Instant::now();
-        while child.ended()?.is_none() {
+        loop {
+            if let Some(status) = child.ended()? {
+                ensure!(status.success(), "has ended with {status}");
+                return Ok(began.elapsed());
+            }
             ensure!(began.elapsed() < limit, "has not ended {limit:?} after SIGTERM");
             sleep(Duration::from_millis(10)).await;
         }
-        Ok(())
     }
 
     /// The exit status if the process has ended on its own.

@@ -279,7 +279,8 @@ impl Client {
                 }
                 ServerEvent::Bye { retry, .. } => {
                     disconnect.retry = retry;
-                    continue;
+                    let retry = retry.and_then(|retry| u64::try_from(retry.as_millis()).ok());
+                    (Event::Bye { chain, retry }, None)
                 }
                 ServerEvent::Close(code) => {
                     // What follows a Close frame is not read.

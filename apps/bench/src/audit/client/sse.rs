@@ -79,6 +79,9 @@ impl EventStream {
         let Self { event, data, id, retry, comments, .. } = self;
         let (event, data) = (std::mem::take(event), data.take());
         let (id, retry, comments) = (id.take(), retry.take(), std::mem::take(comments));
+        if comments.iter().any(|comment| comment == "disconnected") {
+            return events.push(ServerEvent::Bye { reason: "disconnected".to_owned(), retry });
+        }
         if let Some(retry) = retry {
             events.push(ServerEvent::Retry(retry));
         }
@@ -102,7 +105,6 @@ impl EventStream {
                 events.push(ServerEvent::Other { cursor: id });
             }
             (Some(data), _) => events.push(ServerEvent::Message { event, data, cursor: id }),
-            (None, "") if comments.iter().any(|comment| comment == "disconnected") => {}
             (None, "") if !self.greeted => {
                 self.greeted = true;
                 events.push(ServerEvent::Hello { recovered: None, cursor: id, silence: None });
@@ -138,7 +140,7 @@ mod tests {
             ServerEvent::Beat { cursor: at(3) },
             ServerEvent::Gap { reason: "bus".into(), cursor: at(9) },
             ServerEvent::Other { cursor: None },
-            ServerEvent::Retry(Duration::from_millis(2)),
+            ServerEvent::Bye { reason: "disconnected".into(), retry: Some(Duration::from_millis(2)) },
         ];
         for ending in ["\n", "\r", "\r\n"] {
             let stream = stream.replace('\n', ending);
