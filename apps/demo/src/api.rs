@@ -1,6 +1,6 @@
 //! `/api`: publishing and presence for backends, with the key.
 
-use std::time::Duration;
+use std::{num::NonZeroU16, time::Duration};
 
 use actix_web::{
     FromRequest, HttpRequest,
@@ -8,7 +8,7 @@ use actix_web::{
     web::{self, Data, Json, Path, ServiceConfig},
 };
 use realtime_core::{
-    CollapseKey, Envelope, EnvelopeId, EventName, Message, Scope, SessionId, Topic, UserId,
+    CollapseKey, Envelope, EnvelopeId, EventName, Message, Scope, SessionId, SlowPolicy, Topic, UserId,
     auth::only,
     control::{CommandResult, Confirmation, NodeDelivery},
     presence::{OnlineSession, OnlineUser},
@@ -71,10 +71,33 @@ struct Publish {
     ttl: Option<u64>,
     /// A newer message with the same key and recipients replaces this one.
     collapse_key: Option<String>,
+    /// Of its class a slow client gets the newest.
+    drop_oldest: Option<DropOldest>,
     /// Keeps it for newcomers of its topic.
     retain: Option<bool>,
     /// Milliseconds for which every node is waited for.
     confirm: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DropOldest {
+    class: String,
+    /// Number of the newest that are kept.
+    keep: u64,
+}
+
+/// Maximum of `dropOldest.keep`.
+const MAX_KEEP: u16 = 1024;
+
+impl DropOldest {
+    fn policy(self) -> Result<SlowPolicy, String> {
+        let class = CollapseKey::new(&self.class).map_err(|error| format!("class: {error}"))?;
+        let keep = u16::try_from(self.keep).ok().and_then(NonZeroU16::new);
+        let keep = keep.filter(|keep| keep.get() <= MAX_KEEP);
+        let keep = keep.ok_or_else(|| format!("keep: must be from 1 to {MAX_KEEP}"))?;
+        Ok(SlowPolicy::DropOldest { class, keep })
+    }
 }
 
 #[derive(Deserialize, Clone, Copy)]
@@ -118,6 +141,7 @@ async fn publish(
         except_session,
         ttl,
         collapse_key,
+        drop_oldest,
         retain,
         confirm,
     } = body.0;
@@ -165,6 +189,14 @@ async fn publish(
     let key = collapse_key.map(|key| CollapseKey::new(&key)).transpose();
     if let Some(key) = key.map_err(|error| ApiError::bad_request(format_args!("collapseKey: {error}")))? {
         envelope = envelope.collapse(key);
+    }
+    if let Some(drop_oldest) = drop_oldest {
+        if envelope.collapse_key().is_some() {
+            return Err(ApiError::bad_request("only one of collapseKey and dropOldest can be given"));
+        }
+        let policy = drop_oldest.policy();
+        let policy = policy.map_err(|error| ApiError::bad_request(format_args!("dropOldest.{error}")))?;
+        envelope = envelope.when_slow(policy);
     }
     if retain.unwrap_or_default() {
         envelope = envelope.retain();

@@ -9,7 +9,7 @@ use actix_web::{
 use realtime_core::{
     auth::AuthError,
     control::ControlError,
-    error::{ConfirmError, KickError, PublishError, TooLarge},
+    error::{ConfirmError, ConnectError, KickError, PublishError, TooLarge},
     facade::FacadeError,
     presence::PresenceError,
     ruoyi::{ErrorStatus, Reply},

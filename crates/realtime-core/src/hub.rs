@@ -31,7 +31,7 @@ use tokio::{
 
 use crate::{
     CloseReason, Envelope, Message, Position, Principal, Scope, Session, SessionHandle, SessionId, Settings,
-    Topic, Transport, UserId,
+    SlowPolicy, Topic, Transport, UserId,
     auth::{TicketRate, TicketStore, TokenHash, TopicPolicy},
     bus::{Bus, Published, StreamStore},
     control::Control,
@@ -182,7 +182,7 @@ impl Hub {
     /// A session with a full outbox misses it, and gets a gap notice if its wire format has one.
     ///
     /// # Errors
-    /// [`SendError::TooLarge`], [`SendError::Unsupported`] for an envelope that is to be retained or has a collapse key,
+    /// [`SendError::TooLarge`], [`SendError::Unsupported`] for an envelope that is to be retained or has a slow policy,
     /// or [`SendError::Overloaded`] if a worker's queue is full; the sessions of other workers
     /// may have received it then.
     pub fn send_local(&self, envelope: Envelope) -> Result<(), SendError> {
@@ -191,8 +191,10 @@ impl Hub {
         if envelope.is_retained() {
             return Err(SendError::Unsupported("retain"));
         }
-        if envelope.collapse_key().is_some() {
-            return Err(SendError::Unsupported("collapse key"));
+        match envelope.slow_policy() {
+            SlowPolicy::Disconnect => {}
+            SlowPolicy::Collapse(_) => return Err(SendError::Unsupported("collapse key")),
+            SlowPolicy::DropOldest { .. } => return Err(SendError::Unsupported("slow policy")),
         }
         let end = envelope.end(Duration::ZERO);
         let entry = Entry::new(None, Content::Envelope(Arc::new(envelope))).with_end(end);

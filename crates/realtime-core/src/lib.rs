@@ -91,6 +91,7 @@ mod shard;
 #[cfg(feature = "sim")]
 #[doc(hidden)]
 pub mod sim;
+mod slow_policy;
 pub mod streams;
 mod surrogates;
 mod sync;
@@ -121,6 +122,7 @@ pub use message::{Envelope, EventName, Message, Payload, Scope};
 pub use position::Position;
 pub use session::{Session, handle::SessionHandle, id::SessionId};
 pub use settings::Settings;
+pub use slow_policy::SlowPolicy;
 pub use topic::Topic;
 pub use transport::Transport;
 pub use user::UserId;

@@ -20,7 +20,7 @@ use std::{
 };
 
 use hashbrown::HashTable;
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 pub(crate) use self::entry::{Content, Entry, LeftOut, OwnTopics};
 use self::{entry::Charge, retained::Retained};
@@ -63,8 +63,9 @@ struct Window {
     down: Option<Instant>,
     /// Times of entries, also of some that have left the window.
     marks: VecDeque<Mark>,
-    /// The sequence numbers of the newest messages of each collapse key and targets.
-    replaceable: HashTable<u64>,
+    /// The sequence numbers of the messages of each class that have not been left out, oldest first. Of most classes, each
+    /// message replaces the one before.
+    classes: HashTable<SmallVec<[u64; 1]>>,
     hasher: RandomState,
 }
 
@@ -205,7 +206,7 @@ impl Log {
         envelope: Arc<Envelope>,
         end: Option<Instant>,
     ) -> bool {
-        let is_replaceable = envelope.collapse_key().is_some();
+        let is_replaceable = envelope.kept_of_class().is_some();
         let entry = Entry::new(position, Content::Envelope(envelope)).with_end(end);
         self.append(position, if is_replaceable { entry.replaceable() } else { entry })
     }
@@ -453,36 +454,49 @@ impl Window {
         self.entries.push_back(Arc::new(entry));
     }
 
-    /// Has an envelope that is about to get a sequence number replace the older one with its key and targets.
+    /// Has an envelope that is about to get a sequence number replace the oldest ones of its class, beyond those that are
+    /// kept of it.
     fn collapse(&mut self, envelope: &Envelope, seq: u64) {
-        let Some(hash) = envelope.replaceable_hash(&self.hasher) else { return };
-        let Self { entries, first, replaceable, hasher, .. } = self;
+        let Some((hash, keep)) = envelope.class_hash(&self.hasher).zip(envelope.kept_of_class()) else {
+            return;
+        };
+        let Self { entries, first, classes, hasher, .. } = self;
         let of = |seq: u64| match usize::try_from(seq - *first).ok().and_then(|index| entries.get(index)) {
             Some(entry) => entry.envelope().map(|envelope| (entry, envelope)),
             None => None,
         };
-        match replaceable.find_mut(hash, |seq| of(*seq).is_some_and(|(_, older)| envelope.replaces(older))) {
-            Some(newest) => {
-                if let Some((older, _)) = of(*newest) {
-                    older.replace_by(seq);
+        let is_same = |class: &SmallVec<[u64; 1]>| {
+            class.last().and_then(|seq| of(*seq)).is_some_and(|(_, older)| envelope.shares_class(older))
+        };
+        match classes.find_mut(hash, is_same) {
+            Some(class) => {
+                let beyond = (class.len() + 1).saturating_sub(usize::from(keep));
+                for older in class.drain(..beyond) {
+                    if let Some((older, _)) = of(older) {
+                        older.replace_by(seq);
+                    }
                 }
-                *newest = seq;
+                class.push(seq);
             }
             None => {
-                let rehash = |seq: &u64| {
-                    of(*seq).and_then(|(_, envelope)| envelope.replaceable_hash(hasher)).unwrap_or_default()
+                let rehash = |class: &SmallVec<[u64; 1]>| {
+                    let newest = class.last().and_then(|seq| of(*seq));
+                    newest.and_then(|(_, envelope)| envelope.class_hash(hasher)).unwrap_or_default()
                 };
-                replaceable.insert_unique(hash, seq, rehash);
+                classes.insert_unique(hash, smallvec![seq], rehash);
             }
         }
     }
 
     /// Forgets an entry that leaves the window, the first one: nothing can replace it any more.
     fn forget(&mut self, oldest: &Entry) {
-        if let Some(hash) = oldest.envelope().and_then(|envelope| envelope.replaceable_hash(&self.hasher))
-            && let Ok(newest) = self.replaceable.find_entry(hash, |seq| *seq == self.first)
+        if let Some(hash) = oldest.envelope().and_then(|envelope| envelope.class_hash(&self.hasher))
+            && let Ok(mut class) = self.classes.find_entry(hash, |class| class.first() == Some(&self.first))
         {
-            newest.remove();
+            class.get_mut().remove(0);
+            if class.get().is_empty() {
+                class.remove();
+            }
         }
     }
 

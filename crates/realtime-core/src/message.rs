@@ -11,7 +11,7 @@ use bytestring::ByteString;
 use serde::{Deserialize, Deserializer, Serialize};
 use smallvec::{SmallVec, smallvec};
 
-use crate::{CollapseKey, EnvelopeId, SessionId, Topic, Transport, UserId};
+use crate::{CollapseKey, EnvelopeId, SessionId, SlowPolicy, Topic, Transport, UserId};
 
 /// Message to clients: text or bytes, with the name of its event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -244,7 +244,7 @@ pub struct Envelope {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Options {
     ttl: Option<Duration>,
-    collapse: Option<CollapseKey>,
+    slow: SlowPolicy,
     retain: bool,
 }
 
@@ -351,14 +351,33 @@ impl Envelope {
     /// for sessions that have not been sent that one yet. A client that reads slowly, or that reconnects, receives the
     /// newest alone; one that keeps up receives most of them.
     #[must_use]
-    pub fn collapse(mut self, key: CollapseKey) -> Self {
-        self.options_mut().collapse = Some(key);
-        self
+    pub fn collapse(self, key: CollapseKey) -> Self {
+        self.when_slow(SlowPolicy::Collapse(key))
     }
 
     /// The key of what this message replaces, if it has one.
     pub fn collapse_key(&self) -> Option<&CollapseKey> {
-        self.options.as_ref()?.collapse.as_ref()
+        match self.slow_policy() {
+            SlowPolicy::Collapse(key) => Some(key),
+            _ => None,
+        }
+    }
+
+    /// Sets what a session gets of this message and others of its class if it could not be sent them in time.
+    #[must_use]
+    pub fn when_slow(mut self, policy: SlowPolicy) -> Self {
+        self.options_mut().slow = policy;
+        self
+    }
+
+    /// What a session gets of this message and others of its class if it could not be sent them in time.
+    pub fn slow_policy(&self) -> &SlowPolicy {
+        self.options.as_ref().map_or(&SlowPolicy::Disconnect, |options| &options.slow)
+    }
+
+    /// Number of the newest messages of its class that a session gets; `None` for a message without a class.
+    pub(crate) fn kept_of_class(&self) -> Option<u16> {
+        self.slow_policy().class().map(|(_, keep)| keep)
     }
 
     /// Keeps the message for sessions that enter its topic later: they are sent the last one of each
@@ -382,22 +401,21 @@ impl Envelope {
         self.options.get_or_insert_default()
     }
 
-    /// Returns `true` if a message replaces an older one: both have the same key, targets and excluded session.
-    pub(crate) fn replaces(&self, older: &Self) -> bool {
-        self.collapse_key().is_some()
-            && self.collapse_key() == older.collapse_key()
+    /// Returns `true` if a message is of the class of an older one: both have the same key, targets and excluded session.
+    pub(crate) fn shares_class(&self, older: &Self) -> bool {
+        self.slow_policy().shares_class(older.slow_policy())
             && self.topics == older.topics
             && self.scope == older.scope
             && self.excluded == older.excluded
     }
 
-    /// Hash of what [`Self::replaces`] compares; `None` without a collapse key.
-    pub(crate) fn replaceable_hash(&self, hasher: &impl BuildHasher) -> Option<u64> {
-        let key = self.collapse_key()?;
+    /// Hash of what [`Self::shares_class`] compares; `None` for a message without a class.
+    pub(crate) fn class_hash(&self, hasher: &impl BuildHasher) -> Option<u64> {
+        let (key, _) = self.slow_policy().class()?;
         Some(hasher.hash_one((key, &self.topics, self.scope, self.excluded)))
     }
 
-    /// Returns `true` if it has a ttl or a collapse key, or is to be retained.
+    /// Returns `true` if it has a ttl or a class, or is to be retained.
     pub(crate) fn has_options(&self) -> bool {
         self.options.is_some()
     }
@@ -443,7 +461,7 @@ impl Envelope {
         let topics: usize = self.topics.iter().map(|topic| topic.as_str().len() + 32).sum();
         let id = self.id.as_ref().map_or(0, |id| id.as_str().len());
         let options = self.options.as_ref().map_or(0, |options| {
-            size_of::<Options>() + options.collapse.as_ref().map_or(0, |key| key.as_str().len())
+            size_of::<Options>() + options.slow.class().map_or(0, |(key, _)| key.as_str().len())
         });
         let data = self.message.data.as_bytes().len();
         options + data + self.message.event.as_str().len() + topics + id + size_of::<Self>()
@@ -467,10 +485,13 @@ mod tests {
             envelope.collapse(CollapseKey::new(key).unwrap())
         };
         let plain = Envelope::to_topic(Topic::new("a").unwrap(), Scope::Both, Message::text("1"));
-        assert!(price("a", "x").replaces(&price("a", "x").with_ttl(Duration::from_secs(1))));
-        assert!(!price("a", "x").replaces(&price("a", "y")) && !price("a", "x").replaces(&price("b", "x")));
-        assert!(!price("a", "x").replaces(&plain) && !plain.replaces(&plain));
-        assert!(!price("a", "x").replaces(&price("a", "x").except(SessionId::random())));
+        assert!(price("a", "x").shares_class(&price("a", "x").with_ttl(Duration::from_secs(1))));
+        assert!(
+            !price("a", "x").shares_class(&price("a", "y"))
+                && !price("a", "x").shares_class(&price("b", "x"))
+        );
+        assert!(!price("a", "x").shares_class(&plain) && !plain.shares_class(&plain));
+        assert!(!price("a", "x").shares_class(&price("a", "x").except(SessionId::random())));
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub(crate) struct Metrics {
     pub(crate) local_dropped: Counter,
     pub(crate) expired: Counter,
     pub(crate) collapsed: Counter,
+    pub(crate) dropped_oldest: Counter,
     pub(crate) opened: Counter,
     pub(crate) closed: Counter,
     pub(crate) taken_over: Counter,
@@ -60,6 +61,9 @@ pub struct MetricsSnapshot {
     pub expired: u64,
     /// Messages that were not sent to a session because a newer one had replaced them, counted for each session.
     pub collapsed: u64,
+    /// Messages that were not sent to a session because enough newer ones of their class were there
+    /// ([`SlowPolicy::DropOldest`](crate::SlowPolicy::DropOldest)), counted for each session.
+    pub dropped_oldest: u64,
     /// Retained messages that were dropped because of the bounds.
     pub retained_dropped: u64,
     /// Sessions that were opened.
@@ -106,6 +110,7 @@ impl Metrics {
             local_dropped: self.local_dropped.value(),
             expired: self.expired.value(),
             collapsed: self.collapsed.value(),
+            dropped_oldest: self.dropped_oldest.value(),
             // Counted by the table itself.
             retained_dropped: 0,
             opened: self.opened.value(),

@@ -79,7 +79,7 @@ pub enum SendError {
     /// A message of bytes is for a transport that carries texts only.
     #[error(transparent)]
     NotText(#[from] NotText),
-    /// The message has an option that only published messages have: retain, or a collapse key.
+    /// The message has an option that only published messages have: retain, a collapse key, or another slow policy.
     #[error("a local send has no {0}")]
     Unsupported(&'static str),
 }

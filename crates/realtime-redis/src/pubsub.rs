@@ -12,7 +12,7 @@ use std::{collections::HashSet, sync::Arc};
 use futures_core::{future::BoxFuture, stream::BoxStream};
 use futures_util::stream;
 use realtime_core::{
-    Envelope, EventName, Scope, Topic, UserId,
+    Envelope, EventName, Scope, SlowPolicy, Topic, UserId,
     bus::{Bus, BusError, BusEvent, Published},
 };
 use redis::Pipeline;
@@ -99,6 +99,7 @@ impl PubSubShared {
             ("an idempotency key", envelope.id().is_some()),
             ("a ttl", envelope.ttl().is_some()),
             ("a collapse key", envelope.collapse_key().is_some()),
+            ("a slow policy", *envelope.slow_policy() != SlowPolicy::Disconnect),
             ("retain", envelope.is_retained()),
             ("a confirmation of the nodes", envelope.wants_confirmation()),
         ] {

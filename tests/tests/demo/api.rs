@@ -21,6 +21,18 @@ async fn bad_requests_get_the_problem_and_its_place() {
         (r#"{"message":"x","topics":[]}"#, "topics: the list of targets is empty"),
         (r#"{"message":"x","userIds":[1],"broadcast":true}"#, "only one of"),
         (r#"{"message":"x","userIds":[1],"topics":["a"]}"#, "only one of"),
+        (
+            r#"{"message":"x","broadcast":true,"dropOldest":{"class":"a","keep":0}}"#,
+            "dropOldest.keep: must be from",
+        ),
+        (
+            r#"{"message":"x","broadcast":true,"dropOldest":{"class":"","keep":1}}"#,
+            "dropOldest.class: a collapse key",
+        ),
+        (
+            r#"{"message":"x","broadcast":true,"collapseKey":"a","dropOldest":{"class":"a","keep":1}}"#,
+            "only one of collapseKey and dropOldest",
+        ),
         (r#"{"message":"x","userIds":[1],"user":2}"#, "unknown field `user`"),
         (r#"{"message":"x","userIds":[1,null]}"#, "userIds[1]: invalid type: null"),
         (r#"{"message":"x","userIds":"1"}"#, "userIds: invalid type: string"),

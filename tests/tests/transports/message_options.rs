@@ -1,9 +1,9 @@
 //! A message whose time is over is not sent, of those with a collapse key a slow reader gets the newest, and who enters a
 //! topic gets what it retains: on both transports.
 
-use std::time::Duration;
+use std::{num::NonZeroU16, time::Duration};
 
-use realtime_core::{CollapseKey, Envelope, Hub, Message, Scope, SessionHandle, Settings, Topic};
+use realtime_core::{CollapseKey, Envelope, Hub, Message, Scope, SessionHandle, Settings, SlowPolicy, Topic};
 use realtime_tests::{Embedded, EventStream, RawClient, Socket, session, sign, token, until};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
@@ -68,6 +68,31 @@ async fn a_slow_reader_of_a_thousand_updates_gets_few_and_the_last() {
         let (seen, metrics) = (read.matches("update ").count(), server.hub.metrics());
         assert!(seen < 300, "{seen} of 1000 updates were sent: {metrics:?}");
         assert_eq!(metrics.collapsed, 1000 - seen as u64, "{metrics:?}");
+        assert_eq!(metrics.gaps + metrics.gaps_unreported, 0);
+    }
+}
+
+#[actix_web::test]
+async fn a_slow_reader_of_a_class_gets_its_newest_messages_and_all_of_the_others() {
+    let filler = "x".repeat(10_000);
+    for handshake in handshakes(1) {
+        let server = start();
+        let (mut client, _) = connect(&server, &handshake).await;
+        stall(&server).await;
+        let class = SlowPolicy::DropOldest {
+            class: CollapseKey::new("cpu").unwrap(),
+            keep: NonZeroU16::new(20).unwrap(),
+        };
+        for n in 0..1000 {
+            let tick = to_topic(format!("tick {n} {filler}"));
+            publish(&server, if n == 500 { to_topic("an order") } else { tick.when_slow(class.clone()) })
+                .await;
+        }
+        let read = client.until("tick 999 ").await;
+        let (seen, metrics) = (read.matches("tick ").count(), server.hub.metrics());
+        assert!((20..300).contains(&seen), "{seen} of 999 ticks were sent: {metrics:?}");
+        assert_eq!(read.matches("an order").count(), 1);
+        assert_eq!(metrics.dropped_oldest, 999 - seen as u64, "{metrics:?}");
         assert_eq!(metrics.gaps + metrics.gaps_unreported, 0);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    num::NonZeroU16,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,7 +11,7 @@ use futures_util::{FutureExt, future::join_all};
 
 use super::{Subscriber, broken, check, within};
 use crate::{
-    CollapseKey, Envelope, EnvelopeId, Message, Position, Scope, Topic, Transport, UserId,
+    CollapseKey, Envelope, EnvelopeId, Message, Position, Scope, SlowPolicy, Topic, Transport, UserId,
     bus::{Bus, BusError, BusEvent},
 };
 
@@ -213,6 +214,7 @@ impl<B: Bus> Suite<'_, B> {
         for envelope in [
             plain().with_ttl(hour),
             plain().collapse(key.clone()),
+            plain().when_slow(SlowPolicy::DropOldest { class: key.clone(), keep: NonZeroU16::MAX }),
             retained.clone(),
             retained.with_ttl(hour).collapse(key),
         ] {

@@ -54,6 +54,8 @@ pub(crate) enum LeftOut {
     Expired,
     /// The newer message with this sequence number replaces it.
     Collapsed(u64),
+    /// It is beyond those that are kept of its class, since the one with this sequence number.
+    Dropped(u64),
 }
 
 /// Accounting of an entry's encodings, which count while the entry is in the window.
@@ -190,7 +192,10 @@ impl Entry {
         match rare.replaced_by.load(Ordering::Acquire) {
             0 if rare.end.is_some_and(|end| end <= Instant::now()) => Some(LeftOut::Expired),
             0 => None,
-            seq => Some(LeftOut::Collapsed(seq)),
+            seq if self.envelope().and_then(Envelope::kept_of_class) == Some(1) => {
+                Some(LeftOut::Collapsed(seq))
+            }
+            seq => Some(LeftOut::Dropped(seq)),
         }
     }
 

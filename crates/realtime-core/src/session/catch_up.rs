@@ -124,7 +124,7 @@ fn read_on(
 
 /// Returns `false` for a message whose replacement comes behind the session's end.
 fn is_in_time(reason: LeftOut, read: &Read, until: Option<Position>) -> bool {
-    let (LeftOut::Collapsed(seq), Some(_)) = (reason, until) else { return true };
+    let (LeftOut::Collapsed(seq) | LeftOut::Dropped(seq), Some(_)) = (reason, until) else { return true };
     let index = seq.checked_sub(read.first).and_then(|index| usize::try_from(index).ok());
     index.and_then(|index| read.entries.get(index)).is_some_and(|newer| newer.position <= until)
 }

@@ -14,6 +14,7 @@ pub(crate) struct PassStats {
     pub(crate) local_dropped: u64,
     pub(crate) expired: u64,
     pub(crate) collapsed: u64,
+    pub(crate) dropped_oldest: u64,
     /// Visited sessions, counted for each entry.
     pub(super) visits: usize,
     /// Sockets that were written to.
@@ -55,6 +56,7 @@ impl PassStats {
         match reason {
             LeftOut::Expired => self.expired += sessions,
             LeftOut::Collapsed(_) => self.collapsed += sessions,
+            LeftOut::Dropped(_) => self.dropped_oldest += sessions,
         }
     }
 
@@ -67,6 +69,7 @@ impl PassStats {
         metrics.local_dropped.add(self.local_dropped);
         metrics.expired.add(self.expired);
         metrics.collapsed.add(self.collapsed);
+        metrics.dropped_oldest.add(self.dropped_oldest);
     }
 }
 

@@ -1,14 +1,14 @@
 //! The entries of the stream: field `v` is the format's version, `e` the envelope as JSON. Unknown fields are ignored, in
 //! the JSON, too: `topics`, `scope` (absent: both transports), `event`, `data`, `at`, and what few have: `base64`, `except`, `id`,
-//! `ttl` (milliseconds), `collapse`, `retain`, `confirm`.
+//! `ttl` (milliseconds), `collapse`, `class` and `keep`, `retain`, `confirm`.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, num::NonZeroU16, sync::Arc, time::Duration};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytestring::ByteString;
 use realtime_core::{
-    CollapseKey, Envelope, EnvelopeId, EventName, Message, Payload, Position, Scope, SessionId, Topic,
-    Transport, bus::StreamWrite,
+    CollapseKey, Envelope, EnvelopeId, EventName, Message, Payload, Position, Scope, SessionId, SlowPolicy,
+    Topic, Transport, bus::StreamWrite,
 };
 use redis::{Cmd, RedisWrite, ToRedisArgs, Value};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -145,6 +145,11 @@ struct Json<'a> {
     ttl: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     collapse: Option<Cow<'a, str>>,
+    /// The class of which the newest `keep` are for slow clients. A node of an earlier version sends all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    class: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    keep: Option<u64>,
     #[serde(default, skip_serializing_if = "<&bool as std::ops::Not>::not")]
     retain: bool,
     /// Each node counts the sessions that it is for.
@@ -173,6 +178,11 @@ impl ToRedisArgs for Encoded<'_> {
             Payload::Text(text) => (Some(Cow::Borrowed(text)), None),
             Payload::Binary(bytes) => (None, Some(Cow::Owned(BASE64_STANDARD.encode(bytes)))),
         };
+        let (collapse, class, keep) = match self.envelope.slow_policy() {
+            SlowPolicy::Collapse(key) => (Some(key), None, None),
+            SlowPolicy::DropOldest { class, keep } => (None, Some(class), Some(u64::from(keep.get()))),
+            _ => (None, None, None),
+        };
         let json = Json {
             topics: Cow::Borrowed(self.envelope.topics()),
             scope: match self.envelope.scope() {
@@ -185,7 +195,9 @@ impl ToRedisArgs for Encoded<'_> {
             except: self.envelope.excluded(),
             id: self.envelope.id().map(|id| Cow::Borrowed(id.as_str())),
             ttl: self.envelope.ttl().map(ttl_millis),
-            collapse: self.envelope.collapse_key().map(|key| Cow::Borrowed(key.as_str())),
+            collapse: collapse.map(|key| Cow::Borrowed(key.as_str())),
+            class: class.map(|key| Cow::Borrowed(key.as_str())),
+            keep,
             retain: self.envelope.is_retained(),
             confirm: self.envelope.wants_confirmation(),
             at: self.at,
@@ -228,7 +240,22 @@ pub(super) fn decode(fields: &[Value]) -> Entry {
 /// The reason why this version does not understand it.
 pub(super) fn decode_envelope(json: &[u8]) -> Result<(Arc<Envelope>, u64), &'static str> {
     let json = serde_json::from_slice(json).map_err(|_| "malformed envelope")?;
-    let Json { topics, scope, event, data, base64, except, id, ttl, collapse, retain, confirm, at } = json;
+    let Json {
+        topics,
+        scope,
+        event,
+        data,
+        base64,
+        except,
+        id,
+        ttl,
+        collapse,
+        class,
+        keep,
+        retain,
+        confirm,
+        at,
+    } = json;
     let scope = match scope.as_deref().map(Transport::parse) {
         None => Scope::Both,
         Some(Some(transport)) => Scope::Only(transport),
@@ -256,6 +283,10 @@ pub(super) fn decode_envelope(json: &[u8]) -> Result<(Arc<Envelope>, u64), &'sta
     }
     if let Some(key) = collapse.and_then(|key| CollapseKey::new(&key).ok()) {
         envelope = envelope.collapse(key);
+    }
+    let keep = keep.and_then(|keep| NonZeroU16::new(u16::try_from(keep).unwrap_or(u16::MAX)));
+    if let Some((class, keep)) = class.and_then(|key| CollapseKey::new(&key).ok()).zip(keep) {
+        envelope = envelope.when_slow(SlowPolicy::DropOldest { class, keep });
     }
     if retain {
         envelope = envelope.retain();
@@ -316,6 +347,25 @@ mod tests {
             let Content::Envelope(read) = &entry.content else { panic!("{entry:?}") };
             assert_eq!((&**read, entry.at), (&envelope, Some(1_795_492_719_616)));
         }
+    }
+
+    #[test]
+    fn a_class_is_carried_and_a_strange_number_costs_nobody_the_message() {
+        let keep = NonZeroU16::new(20).unwrap();
+        let class = SlowPolicy::DropOldest { class: CollapseKey::new("ticks").unwrap(), keep };
+        let envelope = Envelope::broadcast(Scope::Both, Message::text("x")).when_slow(class.clone());
+        let written = Encoded { envelope: &envelope, at: 1 }.to_redis_args().remove(0);
+        let written = String::from_utf8(written).unwrap();
+        assert!(
+            written.contains(r#""class":"ticks","keep":20,"#) && !written.contains("collapse"),
+            "{written}"
+        );
+        let policy = |json: &str| decode_envelope(json.as_bytes()).unwrap().0.slow_policy().clone();
+        assert_eq!(policy(&written), class);
+        assert_eq!(policy(&written.replace("20", "0")), SlowPolicy::Disconnect);
+        let most =
+            SlowPolicy::DropOldest { class: CollapseKey::new("ticks").unwrap(), keep: NonZeroU16::MAX };
+        assert_eq!(policy(&written.replace("20", "99999999")), most);
     }
 
     #[test]

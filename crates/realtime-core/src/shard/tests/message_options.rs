@@ -1,8 +1,10 @@
 //! A ttl, a collapse key and `retain` of a message, pass by pass.
 
+use std::num::NonZeroU16;
+
 use super::*;
 use crate::{
-    CollapseKey, SessionId,
+    CollapseKey, SessionId, SlowPolicy,
     bus::RetainedMessage,
     initial::{InitialEntries, InitialSource},
 };
@@ -121,6 +123,84 @@ fn a_slow_session_gets_the_newest() {
     }
     assert_eq!(seen.len(), 1000);
     assert_eq!(drain(&mut slow), ["m1.1 1", "m1.2 2", "m1.1000 1000"]);
+}
+
+fn tick(text: &str, keep: u16) -> Envelope {
+    let envelope = Envelope::to_topic(topic(), Scope::Both, Message::text(text.to_owned()));
+    let class = CollapseKey::new("ticks").unwrap();
+    envelope.when_slow(SlowPolicy::DropOldest { class, keep: NonZeroU16::new(keep).unwrap() })
+}
+
+#[test]
+fn a_slow_session_gets_the_newest_of_a_class_and_all_of_the_others() {
+    let outbox = OutboxLimits { max_messages: 2, ..OutboxLimits::default() };
+    let (node, shard) = new_node(Settings { outbox, ..Settings::default() });
+    let mut slow = connect_to_prices(&shard);
+    let mut fast = connect_to_prices(&shard);
+    shard.pass();
+    let mut seen = Vec::new();
+    for offset in 1..=1000 {
+        let text = offset.to_string();
+        let order = || Envelope::to_topic(topic(), Scope::Both, Message::text(format!("order {text}")));
+        publish(&node, offset, if offset % 250 == 0 { order() } else { tick(&text, 3) });
+        while shard.pass().more {}
+        seen.extend(drain(&mut fast));
+    }
+    assert_eq!(seen.len(), 1000, "who keeps up gets all");
+    let expected = [
+        "m1.1 1",
+        "m1.2 2",
+        "m1.250 order 250",
+        "m1.500 order 500",
+        "m1.750 order 750",
+        "m1.997 997",
+        "m1.998 998",
+        "m1.999 999",
+        "m1.1000 order 1000",
+    ];
+    assert_eq!(drain(&mut slow), expected);
+    // One that comes back reads the same; nothing of it is a gap.
+    let mut returned = connect(&shard, 2, Some(at(1, 900)));
+    returned.handle().subscribe(topic());
+    assert_eq!(drain(&mut returned), expected[5..]);
+    assert_eq!(node.metrics.dropped_oldest.value(), 991 + 96);
+    assert_eq!((node.metrics.collapsed.value(), node.metrics.gaps.value()), (0, 0));
+}
+
+#[test]
+fn the_newest_message_of_a_class_decides_how_many_are_kept() {
+    let (node, shard) = new_node(Settings::default());
+    let mut session = connect_to_prices(&shard);
+    shard.pass();
+    for offset in 1..=4 {
+        publish(&node, offset, tick(&offset.to_string(), 3));
+    }
+    // Of a class of the same name, with another policy.
+    publish(&node, 5, price("a price").collapse(CollapseKey::new("ticks").unwrap()));
+    publish(&node, 6, tick("6", 2));
+    while shard.pass().more {}
+    assert_eq!(drain(&mut session), ["m1.4 4", "m1.5 a price", "m1.6 6"]);
+    publish(&node, 7, tick("7", 9));
+    publish(&node, 8, tick("8", 1));
+    while shard.pass().more {}
+    assert_eq!(drain(&mut session), ["m1.8 8"]);
+}
+
+#[test]
+fn messages_of_a_class_that_have_left_the_window_are_forgotten() {
+    let history = History { max_messages: 5, ..Default::default() };
+    let (node, shard) = new_node(Settings { history, ..Settings::default() });
+    let mut session = connect_to_prices(&shard);
+    shard.pass();
+    for offset in 1..=100 {
+        publish(&node, offset, tick(&offset.to_string(), if offset % 2 == 0 { 50 } else { 10 }));
+        if offset % 30 == 0 {
+            while node.log.trim() {}
+        }
+    }
+    while shard.pass().more {}
+    let seen = drain(&mut session);
+    assert_eq!(seen.last().map(String::as_str), Some("m1.100 100"), "{seen:?}");
 }
 
 #[test]
