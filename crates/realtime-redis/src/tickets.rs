@@ -2,19 +2,23 @@
 
 use std::{
     fmt,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use futures_core::future::BoxFuture;
 use realtime_core::{
-    Principal, Topic, UserId,
+    Position, Principal, Topic, UserId,
     auth::{Credential, TicketError, TicketKey, TicketStore, TokenHash, TopicPattern},
+    error::CursorError,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     commands::Commands,
     config::{RedisConfig, RedisConfigError},
+    content::Skipped,
+    repair::Repair,
 };
 
 /// Tickets in Redis: made on one node, used once on any.
@@ -40,7 +44,9 @@ impl RedisTickets {
         // In one slot with control: tickets are few.
         let prefix = format!("{}:ticket:", config.tag("rt/control"));
         let commands = Commands::make(config)?;
-        Ok(move || Self { commands: commands(prefix.clone()), prefix })
+        // A ticket's key has one reader, who takes it away: there is nothing to repair, and nothing to skip.
+        let skipped = Arc::new(Skipped::new(|| ()));
+        Ok(move || Self { commands: commands(prefix.clone(), Repair::default(), skipped), prefix })
     }
 
     fn key(&self, key: TicketKey) -> String {
@@ -113,6 +119,28 @@ struct Login {
     grants: Vec<TopicPattern>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     credential: Option<String>,
+    /// A position, as its text. A login whose limit cannot be read is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    history_after: Option<Limit>,
+}
+
+/// A position as its text.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+struct Limit(Position);
+
+impl TryFrom<String> for Limit {
+    type Error = CursorError;
+
+    fn try_from(text: String) -> Result<Self, CursorError> {
+        Ok(Self(text.parse()?))
+    }
+}
+
+impl From<Limit> for String {
+    fn from(Limit(position): Limit) -> Self {
+        position.to_string()
+    }
 }
 
 impl Login {
@@ -126,6 +154,7 @@ impl Login {
             topics: login.topics,
             grants: login.grants,
             credential: login.credential.map(|credential| credential.expose().to_owned()),
+            history_after: login.history_after.map(Limit),
         }
     }
 
@@ -139,6 +168,7 @@ impl Login {
         principal.topics = self.topics;
         principal.grants = self.grants;
         principal.credential = self.credential.as_deref().map(Credential::new);
+        principal.history_after = self.history_after.map(|Limit(position)| position);
         principal
     }
 }
@@ -176,6 +206,7 @@ mod tests {
         login.topics = vec![Topic::new("role:buyer").unwrap()];
         login.grants = vec![TopicPattern::new("order:*").unwrap()];
         login.credential = Some(Credential::new("a credential"));
+        login.history_after = Some("7.3".parse().unwrap());
         for login in [bare, login] {
             let json = serde_json::to_string(&Login::of(login.clone())).unwrap();
             assert!(!json.contains("a token"), "{json}");
@@ -183,7 +214,13 @@ mod tests {
         }
         let newer = r#"{"user":7,"token":"00","more":[1]}"#;
         assert_eq!(serde_json::from_str::<Login>(newer).unwrap().principal().user, UserId::from(7));
-        for bad in ["{}", r#"{"user":7}"#, r#"{"user":"a b","token":"00"}"#, "7"] {
+        for bad in [
+            "{}",
+            r#"{"user":7}"#,
+            r#"{"user":"a b","token":"00"}"#,
+            r#"{"user":7,"token":"00","historyAfter":"x"}"#,
+            "7",
+        ] {
             assert!(serde_json::from_str::<Login>(bad).is_err(), "{bad}");
         }
         let broken = r#"{"user":7,"token":"00","expiresAt":[9223372036854775807,0]}"#;
