@@ -110,6 +110,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes of the client that are skipped at most before its answer: what it was sending when it got the Close frame.
 const CLOSE_BEHIND: u32 = 16 << 20;
 
+/// Bytes that a frame counts for in addition, since small ones cost time and not bytes.
+const FRAME: u32 = 1 << 10;
+
 /// Frames of a client that may begin before others have their turn.
 const TURN: u32 = 512;
 
@@ -201,7 +204,7 @@ impl WebSocketConnection {
     fn poll_inbound(&mut self, cx: &mut Context<'_>, input: &mut &[u8]) -> Poll<()> {
         if let ReadHalf::Closed(_) = self.read_half {
             // Nothing counts any more but the client's Close.
-            self.skip(cx, input);
+            self.skip(cx, input, &mut 0);
             return Poll::Pending;
         }
         match &mut self.answer {
@@ -268,9 +271,12 @@ impl WebSocketConnection {
         Ok(read)
     }
 
-    /// Skips frames of the client. Returns whether its Close has come.
-    fn skip(&mut self, cx: &mut Context<'_>, input: &mut &[u8]) -> bool {
-        let closed = self.inbound.skip_to_close(input, &mut { TURN });
+    /// Skips frames of the client, and takes them off the `left` bytes. Returns whether its Close has come.
+    fn skip(&mut self, cx: &mut Context<'_>, input: &mut &[u8], left: &mut u32) -> bool {
+        let (before, mut frames) = (input.len(), TURN);
+        let closed = self.inbound.skip_to_close(input, &mut frames);
+        let bytes = u32::try_from(before - input.len()).unwrap_or(u32::MAX);
+        *left = left.saturating_sub(bytes.saturating_add((TURN - frames) * FRAME));
         if !input.is_empty() {
             cx.waker().wake_by_ref();
         }
@@ -391,21 +397,19 @@ impl WebSocketConnection {
 
     /// Waits for the client's Close frame and skips everything before it.
     fn poll_closing(&mut self, cx: &mut Context<'_>, input: &mut &[u8]) -> Poll<()> {
-        let Stage::Closing { timeout, .. } = &mut self.stage else {
+        let Stage::Closing { timeout, bytes } = &mut self.stage else {
             return Poll::Ready(());
         };
         if self.gone || timeout.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        let before = input.len();
-        if self.skip(cx, input) {
+        let mut left = *bytes;
+        let closed = self.skip(cx, input, &mut left);
+        if closed || left == 0 {
             return Poll::Ready(());
         }
         if let Stage::Closing { bytes, .. } = &mut self.stage {
-            *bytes = bytes.saturating_sub(u32::try_from(before - input.len()).unwrap_or(u32::MAX));
-            if *bytes == 0 {
-                return Poll::Ready(());
-            }
+            *bytes = left;
         }
         Poll::Pending
     }

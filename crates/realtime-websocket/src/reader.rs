@@ -94,11 +94,13 @@ impl Reader {
     /// Skips frames, and stores nothing. Returns whether the client's Close has come, valid or not; until then it reads as
     /// [`Self::next`] does.
     pub(crate) fn skip_to_close(&mut self, input: &mut &[u8], frames: &mut u32) -> bool {
+        if let Some(partial) = &mut self.partial {
+            (partial.data, partial.control) = (Vec::new(), Vec::new());
+        }
         if input.is_empty() {
             return self.closed;
         }
         let partial = self.partial.get_or_insert_default();
-        (partial.data, partial.control) = (Vec::new(), Vec::new());
         while !self.closed && partial.begin(input, frames) {
             let skipped = partial.frame.as_mut().is_some_and(|frame| {
                 let step = frame.take(input).len();
