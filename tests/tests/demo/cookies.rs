@@ -35,10 +35,8 @@ async fn a_cookie_is_a_login_where_it_is_configured_and_for_no_other_site() {
         assert_eq!(call(&demo, Method::GET, "/resource/sse", &headers).await.status(), 200, "{origin:?}");
         let ticket = call(&demo, Method::POST, "/resource/sse/ticket", &headers).await;
         assert_eq!(ticket.status(), 200, "{origin:?}");
-        let headers: Vec<(&'static str, &str)> = [("Cookie", cookie.as_str())]
-            .into_iter()
-            .chain(origin.map(|(name, value)| (name, value)))
-            .collect();
+        let headers: Vec<(&'static str, &str)> =
+            [("Cookie", cookie.as_str())].into_iter().chain(origin).collect();
         Socket::open_at(&demo, "/resource/websocket", &headers).await.unwrap();
     }
     for headers in foreign() {
