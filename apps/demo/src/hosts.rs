@@ -2,6 +2,7 @@
 
 use actix_web::{
     Error,
+    body::EitherBody,
     dev::{Service, ServiceRequest, ServiceResponse},
     http::{StatusCode, header},
     web::Data,
@@ -10,15 +11,25 @@ use actix_web::{
 use crate::{api_error::ApiError, state::State};
 
 /// Middleware that refuses requests whose `Host` is not in `server.allowedHosts`. Health checks name whatever they like.
+///
+/// The refusal is a response, not an error, so that middleware around it adds its headers.
 pub(crate) fn check<S, B>(
     request: ServiceRequest,
     service: &S,
-) -> impl Future<Output = Result<ServiceResponse<B>, Error>> + use<S, B>
+) -> impl Future<Output = Result<ServiceResponse<EitherBody<B>>, Error>> + use<S, B>
 where
     S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
 {
-    let checked = check_host(&request).map(|()| service.call(request));
-    async move { checked?.await }
+    let checked = match check_host(&request) {
+        Ok(()) => Ok(service.call(request)),
+        Err(error) => Err(request.error_response(error)),
+    };
+    async move {
+        match checked {
+            Ok(response) => Ok(response.await?.map_into_left_body()),
+            Err(refusal) => Ok(refusal.map_into_right_body()),
+        }
+    }
 }
 
 fn check_host(request: &ServiceRequest) -> Result<(), ApiError> {
