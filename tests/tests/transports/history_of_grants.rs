@@ -14,7 +14,9 @@ use serde_json::{Value, json};
 
 /// Members of rooms, and the position at which each of them was let in.
 #[derive(Clone, Default)]
-struct Members(Arc<Mutex<HashMap<(UserId, String), Option<Position>>>>);
+struct Members(Arc<Mutex<HashMap<Member, Option<Position>>>>);
+
+type Member = (UserId, String);
 
 impl Members {
     fn let_in(&self, user: i64, room: &str, hub: &Hub) {

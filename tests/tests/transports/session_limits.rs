@@ -270,7 +270,7 @@ async fn the_oldest_session_makes_room_with_a_code_of_its_own_and_its_client_sta
         });
         let server = start(&hub);
         let (same, other) = (token(1), token(1));
-        let token = |n: usize| if of_token || n % 2 == 0 { &same } else { &other };
+        let token = |n: usize| if of_token || n.is_multiple_of(2) { &same } else { &other };
         let (mut socket, head) = connect(&server, WEBSOCKET, token(0), "192.0.2.1").await;
         assert_eq!(status(&head), 101);
         let (mut stream, head) = connect(&server, SSE, token(1), "192.0.2.1").await;
