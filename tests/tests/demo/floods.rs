@@ -175,6 +175,7 @@ async fn subscriptions_in_masses_take_no_more_topics_than_a_session_may_have() {
     let token = sign(&json!({ "userId": 2, "exp": 4_102_444_800_u64, "grants": ["*"] }));
     let flood = (0..8).map(async |client| {
         let mut socket = Socket::open(&demo, &token, &["realtime.v1"], None).await.unwrap();
+        assert_eq!(socket.json().await["type"], "hello");
         let mut subscribed = 0;
         for round in 0..30 {
             let topics: Vec<String> = (0..500).map(|topic| format!("t:{client}:{round}:{topic}")).collect();
