@@ -18,6 +18,9 @@ mod cluster;
 pub mod config;
 mod dashboard;
 mod event;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod health;
 mod hosts;
 mod internal;

@@ -67,6 +67,9 @@ mod envelope_id;
 pub mod error;
 pub mod facade;
 mod frame_queue;
+#[cfg(any(all(test, feature = "jwt"), feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod global;
 mod hub;
 mod initial;

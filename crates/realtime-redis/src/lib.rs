@@ -51,6 +51,9 @@ mod content;
 mod control;
 mod counter;
 mod error;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod incarnation;
 mod large_entry;
 mod liveness;

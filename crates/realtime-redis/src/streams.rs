@@ -8,6 +8,8 @@ mod claim;
 mod clock;
 mod connection;
 mod entry;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod heartbeat;
 mod own;
 mod publisher;

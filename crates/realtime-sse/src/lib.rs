@@ -71,6 +71,9 @@ mod connection;
 mod cors;
 mod emitters;
 mod format;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod greeting;
 mod handshake;
 mod refusal;

@@ -70,6 +70,9 @@ mod config;
 mod connection;
 mod endpoint;
 mod frame;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod handshake;
 mod inbound;
 mod protocol;
