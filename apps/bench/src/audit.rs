@@ -3,7 +3,7 @@
 //! Clients, publishers and the fault injector record a history; [`check()`], a pure function, judges it.
 //! docs/reliability.md lists the guarantees and defines each figure.
 
-mod api;
+pub(crate) mod api;
 mod check;
 mod client;
 mod cluster;
@@ -20,7 +20,7 @@ mod publisher;
 mod redis_server;
 mod report;
 pub(crate) mod restarts;
-mod rng;
+pub(crate) mod rng;
 mod site;
 pub(crate) mod stalled;
 mod temp_dir;

@@ -79,6 +79,27 @@ pub(crate) enum Command {
     Stalled(Stalled),
     /// Clients whose packets vanish: when the server has let go of them. Linux, with `unshare`, `nsenter` and `ip`.
     DeadPeers(DeadPeers),
+    /// Clients that connect, get messages, and close, break off or are kicked: memory and descriptors as time passes.
+    Churn {
+        /// Demo to start.
+        #[arg(long, value_name = "PROGRAM")]
+        demo: PathBuf,
+        /// A variable of its environment, such as `REALTIME__SERVER__KIND=actix`.
+        #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+        env: Vec<(String, String)>,
+        /// Connections at a time.
+        #[arg(long, default_value_t = 200)]
+        clients: u64,
+        /// Time for which clients come and go.
+        #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
+        duration: Duration,
+        /// Time between two readings.
+        #[arg(long, default_value = "1m", value_parser = humantime::parse_duration)]
+        every: Duration,
+        /// Seed of the clients, to repeat a run.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
     /// The minimal server that others are compared with.
     #[command(visible_alias = "floor")]
     Baseline {

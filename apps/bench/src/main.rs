@@ -6,6 +6,7 @@ mod audit;
 mod baseline;
 mod child;
 mod chunked;
+mod churn;
 mod cli;
 mod client_pool;
 mod client_stats;
@@ -47,6 +48,7 @@ use serde_json::{Value, json};
 use crate::{
     audience::Audience,
     baseline::Baseline,
+    churn::Churn,
     cli::{ApiLoad, Cli, Clients, Command, Deliveries},
     comparison::{Comparison, raise_file_limit},
     load::Load,
@@ -156,6 +158,12 @@ fn execute(command: Command) -> anyhow::Result<Vec<String>> {
         Command::Restarts(arguments) => audit::restarts::run(&arguments),
         Command::Stalled(arguments) => audit::stalled::run(&arguments),
         Command::DeadPeers(arguments) => audit::dead_peers::run(&arguments),
+        Command::Churn { demo, env, clients, duration, every, seed } => {
+            raise_file_limit(usize::try_from(clients)?)?;
+            let report = Churn { demo, env, clients, duration, every, seed }.run()?;
+            print!("{report}");
+            Ok(report.violations())
+        }
         Command::Baseline { port, threads, drop_every, double_every } => {
             Baseline { port, threads, drop_every, double_every }.serve()?;
             Ok(Vec::new())
