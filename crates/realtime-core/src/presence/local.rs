@@ -47,9 +47,7 @@ impl LocalPresence {
         self.node.directory.expected_within(user)
     }
 
-    /// Counts content of a cluster's store that cannot be read, in [`MetricsSnapshot::unreadable`].
-    ///
-    /// [`MetricsSnapshot::unreadable`]: crate::MetricsSnapshot::unreadable
+    /// Counts content of a cluster's store that cannot be read, as `unreadable` of [`Hub::metrics`](crate::Hub::metrics).
     pub fn count_unreadable(&self) {
         self.node.metrics.unreadable.add(1);
     }
