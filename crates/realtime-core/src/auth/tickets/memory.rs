@@ -10,7 +10,7 @@ use std::{
 use futures_core::future::BoxFuture;
 use tokio::time::Instant;
 
-use super::{TicketError, TicketKey, TicketStore};
+use super::contract::{TicketError, TicketKey, TicketStore};
 use crate::Principal;
 
 /// Tickets in the memory of this process, up to 65,536.
