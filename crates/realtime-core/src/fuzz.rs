@@ -29,7 +29,7 @@ pub fn handshakes(data: &[u8]) {
         let handshake = Handshake::new(Transport::new("sse"), &query, [(name, header)], None);
         assert!(handshake.token().is_none_or(|token| !token.is_empty() && token.trim() == token));
         assert!(handshake.cursor().is_none_or(|cursor| !cursor.is_empty()));
-        for topic in handshake.topics().into_iter().flatten() {
+        for topic in handshake.topics().into_iter().flatten().flatten() {
             if let Ok(topic) = Topic::new(topic) {
                 assert!(!topic.as_str().contains(char::is_whitespace) && topic.as_str().len() <= 160);
             }
