@@ -29,12 +29,7 @@ async fn statuses(demo: &Demo, request: &str) -> (Vec<u16>, bool) {
     // A server that has refused the head may have closed before the rest is written.
     tokio::io::AsyncWriteExt::write_all(&mut client.tcp, request.as_bytes()).await.ok();
     let closed = timeout(Duration::from_secs(8), async {
-        loop {
-            match client.tcp.read_buf(&mut client.bytes).await {
-                Ok(1..) => {}
-                _ => break,
-            }
-        }
+        while let Ok(1..) = client.tcp.read_buf(&mut client.bytes).await {}
     })
     .await
     .is_ok();
