@@ -2,10 +2,10 @@
 
 mod client;
 mod sample;
+mod site;
 
 use std::{
     fmt,
-    net::SocketAddr,
     path::PathBuf,
     sync::{
         Arc,
@@ -16,7 +16,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 use futures_util::future::join_all;
-use realtime_core::auth::{Claims, JwtAlgorithm, JwtAuthenticator};
+use realtime_core::auth::{JwtAlgorithm, JwtAuthenticator};
 use tokio::{
     runtime::Runtime,
     time::{Instant, interval, sleep},
@@ -25,7 +25,10 @@ use tokio::{
 use crate::{
     audit::{api::Api, rng::Rng},
     child::Child,
-    churn::sample::{Sample, Samples},
+    churn::{
+        sample::{Sample, Samples},
+        site::Site,
+    },
     comparison::{DEMO_KEY, DEMO_SECRET},
     process::Processes,
 };
@@ -52,20 +55,6 @@ pub(crate) struct ChurnReport {
     after: Sample,
 }
 
-/// State shared by all tasks of a run.
-#[derive(Debug)]
-struct Site {
-    address: SocketAddr,
-    jwt: JwtAuthenticator,
-    users: u64,
-    over: AtomicBool,
-    connections: AtomicU64,
-    published: AtomicU64,
-    kicked: AtomicU64,
-}
-
-/// Validity of a token in seconds. The server remembers a kicked one for that long.
-const TTL: u64 = 60;
 /// Time in which everything that ends after the last connection has ended: graces, sweeps of the allocator's caches.
 const SETTLING: Duration = Duration::from_secs(10);
 /// Descriptors that may be more at the end than at the begin: idle ones of the runtime's and of the API's.
@@ -181,26 +170,6 @@ async fn kick(site: Arc<Site>, mut random: Rng) {
             site.kicked.fetch_add(answer["closed"].as_u64().unwrap_or_default(), Ordering::Relaxed);
         }
         sleep(random.millis(50..150)).await;
-    }
-}
-
-impl Site {
-    fn is_over(&self) -> bool {
-        self.over.load(Ordering::Relaxed)
-    }
-
-    fn user(&self, random: &mut Rng) -> u64 {
-        random.range(1..self.users + 1)
-    }
-
-    /// A login of some user, unlike any other.
-    fn token(&self, random: &mut Rng) -> anyhow::Result<String> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-        let mut claims = Claims::new(i64::try_from(self.user(random))?, now + TTL);
-        claims.client_id = Some("bench".into());
-        claims.topics = vec![format!("t{}", random.range(0..20)).parse()?];
-        claims.jti = Some(format!("{:x}", random.next()));
-        Ok(self.jwt.sign(&claims)?)
     }
 }
 

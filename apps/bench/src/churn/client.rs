@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use crate::{audit::rng::Rng, churn::Site, head::Head};
+use crate::{audit::rng::Rng, churn::site::Site, head::Head};
 
 /// The way in which a client leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

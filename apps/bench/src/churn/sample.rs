@@ -4,7 +4,7 @@ use std::{fmt, fs, sync::atomic::Ordering, time::Duration};
 
 use anyhow::Context;
 
-use crate::{churn::Site, line::Line, process::Processes};
+use crate::{churn::site::Site, line::Line, process::Processes};
 
 /// One reading of the server, and what had happened by then.
 #[derive(Debug, Clone, Copy)]
