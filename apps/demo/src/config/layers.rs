@@ -349,7 +349,7 @@ mod tests {
                 "drain: {timeout: 10s}",
                 "drain.timeout (file app.yml): unknown key; `drain.window` has taken its place",
             ),
-            ("auth: {jwt: {issuer: me}}", "auth.jwt.issuer (file app.yml): unknown key"),
+            ("auth: {jwt: {realm: me}}", "auth.jwt.realm (file app.yml): unknown key"),
             ("job: {}", "job (file app.yml): unknown key"),
             ("spring: {redis: {}}", "spring (file app.yml): unknown key"),
         ] {
