@@ -4,7 +4,7 @@
 use std::{process::Stdio, sync::Arc};
 
 use realtime_redis::{RedisConfig, RedisStreamsBus};
-use realtime_tests::{Authority, EventStream, Redis, Server, Socket, conformance::Subscriber, within};
+use realtime_tests::{Authority, EventStream, Redis, Server, Socket, cargo, conformance::Subscriber, within};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
@@ -321,7 +321,7 @@ async fn each_transport_works_without_the_other() {
     for (package, example, transport) in
         [("realtime-websocket", "websocket_only", "websocket"), ("realtime-sse", "sse_only", "sse")]
     {
-        let mut build = std::process::Command::new(env!("CARGO"));
+        let mut build = cargo();
         build.args(["build", "--quiet", "--locked", "--package", package, "--example", example]);
         build.args(["--features", "jwt", "--message-format", "json"]);
         let output = build.stderr(Stdio::inherit()).output().unwrap();

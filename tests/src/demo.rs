@@ -1,7 +1,6 @@
 //! [`Demo`]: the demo as a process of its own.
 
 use std::{
-    env,
     path::PathBuf,
     process::{Command, Stdio},
     sync::OnceLock,
@@ -17,7 +16,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::{EventStream, Server, ServerKind, Socket, Upstream, within};
+use crate::{EventStream, Server, ServerKind, Socket, Upstream, cargo, within};
 
 /// The secret that every demo here signs its tokens with.
 pub const SECRET: &str = "the secret of the tests, 32 bytes";
@@ -160,7 +159,7 @@ impl Demo {
     pub fn binary() -> &'static PathBuf {
         static BINARY: OnceLock<PathBuf> = OnceLock::new();
         BINARY.get_or_init(|| {
-            let mut build = Command::new(env!("CARGO"));
+            let mut build = cargo();
             build.args([
                 "build",
                 "--package",
@@ -170,14 +169,6 @@ impl Demo {
             ]);
             if !cfg!(debug_assertions) {
                 build.arg("--release");
-            }
-            // What cargo tells a test about its package: build scripts that look at it would be run again, and half of the
-            // dependencies with them, each time that cargo is called by a test and not by hand.
-            for (name, _) in env::vars_os() {
-                let text = name.to_string_lossy();
-                if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
-                    build.env_remove(&name);
-                }
             }
             let output = build.stderr(Stdio::inherit()).output().unwrap();
             assert!(output.status.success(), "the demo does not build");

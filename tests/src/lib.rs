@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test that cannot go on panics")]
 
 mod browser;
+mod cargo;
 mod client;
 pub mod conformance;
 mod demo;
@@ -29,6 +30,7 @@ mod server_kind;
 mod suite;
 
 pub use browser::{Browser, Scheme, Screen};
+pub use cargo::cargo;
 pub use client::{CloseFrame, EventStream, Server, Socket, WsMessage, within};
 pub use demo::{API_KEY, Demo, SECRET, sign, token};
 pub use descriptors::{descriptors, until};
