@@ -109,7 +109,6 @@ impl Cluster {
 async fn check(cases: &[(&str, &str)]) {
     let (mut cluster, mut failed) = (Cluster::start().await, Vec::new());
     for (case, script) in cases {
-        let began = Instant::now();
         cluster.write(script);
         let mut result = cluster.works().await;
         if result.is_ok() {
@@ -120,7 +119,6 @@ async fn check(cases: &[(&str, &str)]) {
             cluster.nodes[1] = node(&cluster.redis).await;
             result = cluster.works().await.map_err(|problem| format!("with a new node: {problem}"));
         }
-        println!("{case}: {result:?} after {:?}", began.elapsed());
         if let Err(problem) = result {
             failed.push(format!("{case}: {problem}"));
             cluster = Cluster::start().await;
