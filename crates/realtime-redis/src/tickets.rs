@@ -223,7 +223,7 @@ mod tests {
         ] {
             assert!(serde_json::from_str::<Login>(bad).is_err(), "{bad}");
         }
-        let broken = r#"{"user":7,"token":"00","expiresAt":[9223372036854775807,0]}"#;
+        let broken = r#"{"user":7,"token":"00","expiresAt":[9223372036854775807,1000000000]}"#;
         let principal = serde_json::from_str::<Login>(broken).unwrap().principal();
         assert_eq!(principal.expires_at, Some(UNIX_EPOCH));
     }

@@ -397,7 +397,7 @@ mod tests {
         assert_eq!(
             refused(Some("websocket: {path: /a/refresh}"), &[(sse, "/a")]),
             "sse.path (environment variable REALTIME__SSE__PATH): \
-             clashes with websocket.path: the WebSocket and the refresh of a stream's login would both be `/a/refresh`"
+             clashes with websocket.path: the WebSocket and the refresh of a stream would both be `/a/refresh`"
         );
         load(None, &[(websocket, "/b/close"), (sse, "/a")]);
     }

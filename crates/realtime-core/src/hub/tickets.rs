@@ -119,9 +119,15 @@ mod tests {
             advance(login.expires_at.map_or(Ticket::TTL, |_| Duration::from_secs(10))).await;
             assert_eq!(hub.authenticate(&Nobody, &with(late.expose())).await.unwrap_err().status(), 401);
         }
-        for unknown in ["x", "%FF", "0".repeat(64).as_str()] {
-            let error = hub.authenticate(&Nobody, &with(unknown)).await.unwrap_err().to_string();
-            assert!(error.starts_with("the ticket is unknown"), "{error}");
+        let zeros = "0".repeat(64);
+        for (bad, problem) in [
+            ("x", "the ticket is unknown"),
+            (&zeros, "the ticket is unknown"),
+            ("%FF", "ticket: not UTF-8"),
+            ("x&ticket=y", "ticket: given more than once"),
+        ] {
+            let error = hub.authenticate(&Nobody, &with(bad)).await.unwrap_err();
+            assert!(error.status() == 401 && error.to_string().starts_with(problem), "{error}");
         }
         let error = hub.authenticate(&Nobody, &with("")).await.unwrap_err();
         assert_eq!(error.to_string(), "nobody", "an empty one is none");
