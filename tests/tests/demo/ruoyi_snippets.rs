@@ -302,7 +302,13 @@ async fn log(browser: &Browser) -> Vec<String> {
 
 /// Closes the stream from the page and waits until the server has answered with 200.
 async fn say_goodbye(browser: &Browser, farewell: &str, token: &str) {
-    browser.run("performance.clearResourceTimings();", &[]).await;
+    // Chromium lists a response that must not be stored once its body is read, which a farewell has no reason to do.
+    const READ: &str = "performance.clearResourceTimings();
+        window.read ??= (window.unread = window.fetch, window.fetch = (...all) => unread(...all).then(async (answer) => {
+            await answer.clone().text();
+            return answer;
+        }));";
+    browser.run(READ, &[]).await;
     browser.run(&format!("const token = arguments[0];\n{farewell}"), &[json!(token)]).await;
     browser
         .until(
