@@ -69,7 +69,7 @@ struct LookupNode {
 /// A connection to a node.
 struct Kept {
     connection: MultiplexedConnection,
-    /// Questions since the last answer. An answer is not awaited once the other nodes have agreed.
+    /// Questions since the last answer.
     unanswered: u32,
 }
 
@@ -210,7 +210,7 @@ impl MasterLookup {
     ) -> RedisResult<Vec<RedisResult<Address>>> {
         let mut question = redis::pipe();
         question.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(service);
-        let (address,): (Option<Address>,) = self.ask(sentinel, &question).await?;
+        let (address,): (Option<Address>,) = self.ask(sentinel, question).await?;
         Ok(vec![address.ok_or_else(|| client_error("the sentinel does not know this master"))])
     }
 
@@ -224,7 +224,7 @@ impl MasterLookup {
         for key in keys {
             question.cmd("CLUSTER").arg("KEYSLOT").arg(key);
         }
-        let mut answers: Vec<Value> = self.ask(node, &question).await?;
+        let mut answers: Vec<Value> = self.ask(node, question).await?;
         let slots = answers.split_off(1.min(answers.len()));
         let ranges: Vec<Vec<Value>> = from_redis_value_ref(answers.first().unwrap_or(&Value::Nil))?;
         let owners = slots.iter().map(|slot| owner(&ranges, from_redis_value_ref(slot)?, node.info.addr()));
@@ -232,25 +232,27 @@ impl MasterLookup {
     }
 
     /// Sends a question over the kept connection, or over a new one if that fails.
-    async fn ask<T: FromRedisValue>(&self, node: &Arc<LookupNode>, question: &Pipeline) -> RedisResult<T> {
-        if let Some(mut connection) = node.kept()
-            && let Ok(answer) = question.query_async(&mut connection).await
-        {
+    async fn ask<T>(&self, node: &Arc<LookupNode>, question: Pipeline) -> RedisResult<T>
+    where
+        T: FromRedisValue + Send + 'static,
+    {
+        let (node, timeout) = (Arc::clone(node), self.timeout);
+        // In a task of its own: the answer counts, and a new connection is kept, even if the other nodes agree first.
+        // Otherwise a node that is a little slower than they are would be connected to again and again.
+        let asked = tokio::spawn(async move {
+            if let Some(mut connection) = node.kept()
+                && let Ok(answer) = question.query_async(&mut connection).await
+            {
+                node.keep(connection, 0);
+                return Ok(answer);
+            }
+            let mut connection = open(node.info.clone(), timeout).await?;
+            node.keep(connection.clone(), 1);
+            let answer = question.query_async(&mut connection).await?;
             node.keep(connection, 0);
-            return Ok(answer);
-        }
-        // In a task of its own: the connection is opened and kept even if the other nodes agree first. Dropping it
-        // instead would open another one for each question.
-        let (opening, timeout) = (Arc::clone(node), self.timeout);
-        let opened = tokio::spawn(async move {
-            let connection = open(opening.info.clone(), timeout).await?;
-            opening.keep(connection.clone(), 1);
-            RedisResult::Ok(connection)
+            Ok(answer)
         });
-        let mut connection = opened.await.map_err(|_| client_error("the connection was not opened"))??;
-        let answer = question.query_async(&mut connection).await?;
-        node.keep(connection, 0);
-        Ok(answer)
+        asked.await.map_err(|_| client_error("the question was not asked"))?
     }
 }
 
