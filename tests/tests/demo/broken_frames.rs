@@ -59,8 +59,8 @@ async fn each_fault_ends_with(cases: Vec<(String, Vec<u8>, u16)>) {
             let mut client = open(demo, 2, protocol).await;
             client.write([&bytes[..], &chat()].concat()).await;
             let (got, _) = ended(&mut client, name).await;
-            // A Close frame of its own is answered, and then the connection has ended.
-            if matches!(got, 1002 | 1007 | 1009) {
+            // A Close frame is answered, and then the connection has ended. Behind one that was the fault, it has already.
+            if matches!(got, 1002 | 1007 | 1009) && bytes[0] & 0x0F != 8 {
                 client.write(close(1000, b"")).await;
             }
             let closed = client.end().await;
