@@ -145,7 +145,7 @@ impl SseEmitters {
         self.open_asked(request, &handshake, admission, principal).await
     }
 
-    fn handshake(&self, request: &HttpRequest) -> Handshake {
+    pub(crate) fn handshake(&self, request: &HttpRequest) -> Handshake {
         handshake(request).behind(&self.trusted_proxies)
     }
 

@@ -16,7 +16,7 @@ use actix_web::{
 };
 use realtime_core::{
     Authenticator, Hub,
-    auth::{AllowedOrigins, AuthError, Handshake, TrustedProxies},
+    auth::{AllowedOrigins, AuthError, Handshake},
     error::ConnectError,
     ruoyi::{ErrorStatus, Reply},
     wire::Shard,
@@ -27,7 +27,6 @@ use serde::Serialize;
 use crate::{
     EmitterError, SseConfig, SseEmitters,
     cors::Cors,
-    handshake::handshake,
     refusal::{answer, reconnect_later, refuse},
 };
 
@@ -55,13 +54,12 @@ pub fn routes(
             _shard: hub.shard(),
             emitters: SseEmitters::new(hub.clone())
                 .retry(config.retry)
-                .trusted_proxies(config.trusted_proxies.clone()),
+                .trusted_proxies(config.trusted_proxies),
             hub,
             authenticator,
             retry: config.retry,
             allowed_origins: config.allowed_origins,
             error_status: config.error_status,
-            trusted_proxies: config.trusted_proxies,
             login_cookie: config.login_cookie,
             tickets: config.tickets,
         });
@@ -89,7 +87,6 @@ struct State {
     retry: Duration,
     allowed_origins: AllowedOrigins,
     error_status: ErrorStatus,
-    trusted_proxies: TrustedProxies,
     login_cookie: Option<Arc<str>>,
     tickets: bool,
 }
@@ -97,7 +94,7 @@ struct State {
 impl State {
     /// The handshake of a request. A cookie is a login only if no page of another origin has made the request.
     fn handshake(&self, request: &HttpRequest) -> Handshake {
-        let handshake = handshake(request).behind(&self.trusted_proxies);
+        let handshake = self.emitters.handshake(request);
         let cookie = self.login_cookie.as_ref().filter(|_| self.allowed_origins.trusts_cookies(&handshake));
         handshake.with_login_cookie(cookie)
     }
@@ -188,7 +185,7 @@ async fn refresh(state: Rc<State>, _: HttpRequest, handshake: Handshake) -> Http
 
 /// Answer to a request about a stream that is beyond the rates of handshakes: its login is checked, too.
 fn too_many(state: &State, handshake: &Handshake) -> Option<HttpResponse> {
-    let error = state.emitters.hub().ok()?.admit_request(handshake.client_ip()).err()?;
+    let error = state.hub.admit_request(handshake.client_ip()).err()?;
     Some(answer(error.status(), error.status(), &error))
 }
 
