@@ -27,9 +27,10 @@ impl RedisSentinel {
         let replica = RedisProcess::server(&replica_of(&master));
         replica.answers().await;
         in_step(&replica).await;
+        // A busy machine keeps a server from answering for a second now and then.
         let lines = format!(
             "sentinel monitor {SERVICE} 127.0.0.1 {} 2\n\
-             sentinel down-after-milliseconds {SERVICE} 1000\n\
+             sentinel down-after-milliseconds {SERVICE} 2000\n\
              sentinel failover-timeout {SERVICE} 3000\n",
             master.port()
         );
@@ -127,12 +128,23 @@ impl RedisSentinel {
         self.servers[self.master().expect("the sentinels agree")].cli(arguments)
     }
 
-    /// Starts a server that was killed as the other one's replica and waits until it could replace it.
+    /// Starts a server that was killed as the other one's replica and waits until one could replace the other.
     pub async fn back_as_replica(&mut self, n: usize) {
         let arguments = replica_of(&self.servers[1 - n]);
         self.servers[n].restart(&arguments).await;
-        in_step(&self.servers[n]).await;
         self.ready().await;
+        // The sentinels may have promoted it meanwhile.
+        if let Some(master) = self.master() {
+            in_step(&self.servers[1 - master]).await;
+        }
+    }
+
+    /// The number of failovers so far: the sentinels' configuration epoch.
+    pub fn failovers(&self) -> usize {
+        let epochs = self.sentinels.iter().filter_map(|sentinel| {
+            fields(&sentinel.cli(&["sentinel", "master", SERVICE])).get("config-epoch")?.parse().ok()
+        });
+        epochs.max().expect("a sentinel answers")
     }
 
     /// Cuts a master off from its replica; clients and sentinels stay.
