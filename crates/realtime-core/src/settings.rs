@@ -107,14 +107,14 @@ pub struct OutboxLimits {
     pub max_messages: usize,
     /// Maximum size of the queued frames in bytes; a single larger frame is still accepted. Default: 256 KiB.
     pub max_bytes: usize,
-    /// Time without progress after which a session ends as a slow consumer. Default: 10 s.
+    /// Time without progress after which a session ends as a slow consumer. Default: 8 s.
     #[serde(with = "humantime_serde")]
     pub max_stall: Duration,
 }
 
 impl Default for OutboxLimits {
     fn default() -> Self {
-        Self { max_messages: 256, max_bytes: 256 << 10, max_stall: Duration::from_secs(10) }
+        Self { max_messages: 256, max_bytes: 256 << 10, max_stall: Duration::from_secs(8) }
     }
 }
 

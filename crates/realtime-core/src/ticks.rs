@@ -50,6 +50,6 @@ mod tests {
     fn the_defaults_tick_every_second() {
         let ticks = Ticks::new(&Settings::default());
         assert_eq!(ticks.period, Duration::from_secs(1));
-        assert_eq!((ticks.per_heartbeat, ticks.max_stall, ticks.timeout), (20, 10, 10));
+        assert_eq!((ticks.per_heartbeat, ticks.max_stall, ticks.timeout), (20, 8, 10));
     }
 }

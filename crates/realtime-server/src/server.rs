@@ -96,7 +96,7 @@ struct Config {
 }
 
 /// Time for which a client may take nothing by default: that of `outbox.maxStall`.
-const MAX_STALL: Duration = Duration::from_secs(10);
+const MAX_STALL: Duration = Duration::from_secs(8);
 
 /// Connections that a worker serves at once by default: actix-server's own number.
 const MAX_CONNECTIONS: usize = 25_600;
@@ -173,7 +173,7 @@ where
     }
 
     /// Time for which a client may take nothing of what is sent to it before the kernel breaks its connection off, 0 for no
-    /// limit (`TCP_USER_TIMEOUT`, on Linux); to be set before [`Self::bind`]. Default: 10 s, as `outbox.maxStall`.
+    /// limit (`TCP_USER_TIMEOUT`, on Linux); to be set before [`Self::bind`]. Default: 8 s, as `outbox.maxStall`.
     ///
     /// Connections that are taken over are watched by their worker instead.
     pub fn max_stall(mut self, max_stall: Duration) -> Self {
