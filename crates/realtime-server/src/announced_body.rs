@@ -1,20 +1,15 @@
 //! [`announces_body`]: what a request that opens a long-lived connection must not.
 
-use actix_web::{
-    HttpRequest,
-    http::header::{self, HeaderValue},
-};
+use actix_web::{HttpRequest, http::header};
 
 /// Returns `true` if a request's head announces a body: by any `Transfer-Encoding`, or a `Content-Length` other than 0.
 ///
 /// A request that opens a long-lived connection has none. Where a body ends in a handshake is for a proxy to decide that
 /// may already pass on everything that it reads: what follows would be answered as requests that it has never looked at.
 pub fn announces_body(request: &HttpRequest) -> bool {
-    let is_zero = |length: &HeaderValue| {
-        length.to_str().is_ok_and(|length| length.trim().parse::<u64>().is_ok_and(|length| length == 0))
-    };
     let headers = request.headers();
-    headers.contains_key(header::TRANSFER_ENCODING) || !headers.get_all(header::CONTENT_LENGTH).all(is_zero)
+    let lengths = headers.get_all(header::CONTENT_LENGTH).map(header::HeaderValue::as_bytes);
+    realtime_protocol::announces_body(headers.contains_key(header::TRANSFER_ENCODING), lengths)
 }
 
 #[cfg(test)]

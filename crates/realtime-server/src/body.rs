@@ -12,11 +12,9 @@ use actix_web::{
 };
 use bytes::{Buf, Bytes};
 use futures_core::Stream;
+use realtime_protocol::{Aborted, Connection, Step};
 
-use crate::{
-    connection::{Aborted, Connection, Step},
-    takeover::Takeover,
-};
+use crate::takeover::Takeover;
 
 /// Body of a response that runs a [`Connection`].
 ///

@@ -1,14 +1,9 @@
 //! [`issue_ticket`]: the response to a request for a ticket.
 
-use actix_web::{
-    HttpResponse,
-    http::{StatusCode, header},
-};
-use realtime_core::{
-    Authenticator, Hub,
-    auth::{Handshake, LoginSource, TicketError},
-    ruoyi::{ErrorStatus, Reply},
-};
+use actix_web::HttpResponse;
+use realtime_core::{Authenticator, Hub, auth::Handshake, ruoyi::ErrorStatus};
+
+use crate::respond;
 
 /// Makes a [ticket](Hub::issue_ticket) for the login of a request, and answers it: `{"ticket": …, "expiresIn": 30000}`, in
 /// milliseconds, as the data of RuoYi's reply.
@@ -21,31 +16,5 @@ pub async fn issue_ticket(
     handshake: &Handshake,
     error_status: ErrorStatus,
 ) -> HttpResponse {
-    if !matches!(handshake.login_source(), None | Some(LoginSource::Header | LoginSource::Cookie)) {
-        return refuse(400, 400, "the token belongs into the header Authorization");
-    }
-    let login = match authenticator.authenticate(handshake).await {
-        Ok(login) => login,
-        Err(error) => {
-            error.report();
-            return refuse(error_status.of(error.status()), error.status(), error.answer());
-        }
-    };
-    match hub.issue_ticket(&login).await {
-        Ok(ticket) => answer(StatusCode::OK).json(Reply::data(ticket)),
-        Err(TicketError::Unavailable(_)) => refuse(503, 503, "tickets cannot be made now"),
-        Err(TicketError::Refused) => refuse(error_status.of(401), 401, &TicketError::Refused.to_string()),
-        Err(error) => refuse(error.status(), error.status(), &error.to_string()),
-    }
-}
-
-fn refuse(status: u16, code: u16, problem: &str) -> HttpResponse {
-    let status = StatusCode::from_u16(status).expect("all statuses of refusals are valid");
-    answer(status).json(Reply::error(code, problem))
-}
-
-fn answer(status: StatusCode) -> actix_web::HttpResponseBuilder {
-    let mut answer = HttpResponse::build(status);
-    answer.insert_header((header::CACHE_CONTROL, "no-store"));
-    answer
+    respond(realtime_protocol::issue_ticket(hub, authenticator, handshake, error_status).await)
 }

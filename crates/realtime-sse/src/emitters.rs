@@ -1,52 +1,29 @@
 //! [`SseEmitters`]: the methods of RuoYi's `SseMessageUtils` and `SseEmitterManager`.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
+use actix_web::HttpRequest;
 use delegate::delegate;
 use realtime_core::{
-    ByteString, Hub, Position, Principal, SessionHandle, Topic, UserId,
+    ByteString, Hub, Principal, SessionHandle, UserId,
     auth::{Handshake, TokenHash, TrustedProxies},
     bus::Published,
     facade::{Facade, FacadeError},
     ruoyi::SseMessageDto,
-    wire::{Admission, ConnectTopics, WireFormat},
+    wire::Admission,
 };
-
-use actix_web::HttpRequest;
+use realtime_protocol::sse::{Asked, Framing, SPARE, Streams};
 use realtime_server::Takeover;
 
-use crate::{
-    EmitterError, SseStream, TRANSPORT,
-    format::{Framing, SseFormat},
-    greeting::Greeting,
-    handshake::handshake,
-    refusal::RETRY,
-};
+use crate::{EmitterError, SseStream, TRANSPORT, handshake::handshake};
 
 /// Pushes through event streams, and opens and ends them.
 #[derive(Clone)]
 pub struct SseEmitters {
     facade: Facade,
-    plain: Arc<dyn WireFormat>,
-    chunked: Arc<dyn WireFormat>,
-    retry: Duration,
+    streams: Streams,
     trusted_proxies: TrustedProxies,
 }
-
-/// What a request asks for besides a stream.
-#[derive(Default)]
-struct Asked {
-    /// Topics that its client may be in.
-    topics: Vec<Topic>,
-    /// Those of them whose history begins behind a position.
-    after: Vec<(Topic, Position)>,
-    fresh: Vec<Topic>,
-    greeting: Option<Greeting>,
-}
-
-/// Minimum age of the streams that `disconnect` and the close endpoint end: when a page is reloaded, the close request of
-/// the old page may arrive after the new page's stream.
-const SPARE: Duration = Duration::from_secs(2);
 
 impl SseEmitters {
     /// Emitters of a hub.
@@ -62,9 +39,7 @@ impl SseEmitters {
     fn over(hub: Option<Hub>) -> Self {
         Self {
             facade: Facade::new(hub, TRANSPORT),
-            plain: Arc::new(SseFormat(Framing::Plain)),
-            chunked: Arc::new(SseFormat(Framing::Chunked)),
-            retry: RETRY,
+            streams: Streams::default(),
             trusted_proxies: TrustedProxies::default(),
         }
     }
@@ -72,7 +47,7 @@ impl SseEmitters {
     /// Sets the time after which a client reconnects when its stream breaks.
     #[must_use]
     pub fn retry(mut self, retry: Duration) -> Self {
-        self.retry = retry;
+        self.streams.retry = retry;
         self
     }
 
@@ -142,39 +117,19 @@ impl SseEmitters {
     ) -> Result<SseStream, EmitterError> {
         let handshake = self.handshake(request);
         let admission = self.admit(&handshake)?;
-        self.open_asked(request, &handshake, admission, principal).await
+        let hub = self.hub()?;
+        let admission = hub.admit_user(admission, &principal.user).await?;
+        let asked = Asked::of(hub, &handshake, &principal).await?;
+        self.open_on(Takeover::claim(request), admission, principal, handshake.cursor(), asked)
     }
 
-    pub(crate) fn handshake(&self, request: &HttpRequest) -> Handshake {
+    fn handshake(&self, request: &HttpRequest) -> Handshake {
         handshake(request).behind(&self.trusted_proxies)
     }
 
     /// Admits the connection of a request: see [`Hub::admit`].
-    pub(crate) fn admit(&self, handshake: &Handshake) -> Result<Admission, EmitterError> {
+    fn admit(&self, handshake: &Handshake) -> Result<Admission, EmitterError> {
         Ok(self.hub()?.admit(handshake.client_ip())?)
-    }
-
-    pub(crate) async fn open_asked(
-        &self,
-        request: &HttpRequest,
-        handshake: &Handshake,
-        admission: Admission,
-        principal: Principal,
-    ) -> Result<SseStream, EmitterError> {
-        let hub = self.hub()?;
-        let admission = hub.admit_user(admission, &principal.user).await?;
-        let topics = match handshake.topics()? {
-            Some(names) => Some(hub.decide_topics(&principal, &principal.topics, names).await),
-            None => None,
-        };
-        let decision = topics.clone().unwrap_or_default();
-        let asked = Asked {
-            fresh: handshake.fresh_topics(&principal)?,
-            greeting: Greeting::of(handshake, topics, hub.settings().heartbeat.interval)?,
-            topics: decision.granted,
-            after: decision.after,
-        };
-        self.open_on(Takeover::claim(request), admission, principal, handshake.cursor(), asked)
     }
 
     fn open_on(
@@ -185,21 +140,15 @@ impl SseEmitters {
         cursor: Option<&str>,
         asked: Asked,
     ) -> Result<SseStream, EmitterError> {
-        let wire = if takeover.is_some() { &self.chunked } else { &self.plain };
-        let mut topics = ConnectTopics::new(&asked.topics, &asked.fresh);
-        topics.after = &asked.after;
-        let hub = self.hub()?;
-        let session = hub.connect_admitted(admission, principal, TRANSPORT, wire, cursor, &topics)?;
-        Ok(SseStream::new(session, self.retry, takeover, asked.greeting))
+        let framing = framing(takeover.as_ref());
+        let connection = self.streams.open(self.hub()?, framing, admission, principal, cursor, asked)?;
+        Ok(SseStream::new(connection, takeover))
     }
 
     /// Ends the streams of a user and token on this node, except those younger than two seconds. Returns how many.
     pub fn disconnect(&self, user: impl Into<UserId>, token: &str) -> usize {
-        self.end(&user.into(), TokenHash::of(token))
-    }
-
-    pub(crate) fn end(&self, user: &UserId, token: TokenHash) -> usize {
-        self.hub().map_or(0, |hub| hub.disconnect(user, token, TRANSPORT, SPARE))
+        let token = TokenHash::of(token);
+        self.hub().map_or(0, |hub| hub.disconnect(&user.into(), token, TRANSPORT, SPARE))
     }
 
     delegate! {
@@ -248,6 +197,11 @@ impl SseEmitters {
             pub fn sessions(&self, user: impl Into<UserId>) -> Vec<SessionHandle>;
         }
     }
+}
+
+/// Framing of a stream: on a connection that was taken over, nothing else frames it.
+pub(crate) fn framing(takeover: Option<&Takeover>) -> Framing {
+    if takeover.is_some() { Framing::Chunked } else { Framing::Plain }
 }
 
 impl std::fmt::Debug for SseEmitters {

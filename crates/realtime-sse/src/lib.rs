@@ -66,21 +66,13 @@
 //! - `jwt` (default): `JwtAuthenticator`. Without it, implement [`Authenticator`].
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod config;
-mod connection;
-mod cors;
+mod emitter_error;
 mod emitters;
-mod format;
-#[cfg(any(test, feature = "fuzz"))]
-#[doc(hidden)]
-pub mod fuzz;
-mod greeting;
 mod handshake;
-mod refusal;
 mod routes;
 mod stream;
 
-pub use config::SseConfig;
+pub use emitter_error::EmitterError;
 pub use emitters::SseEmitters;
 pub use handshake::handshake;
 pub use realtime_core::auth::{AllowedOrigins, OriginError};
@@ -90,12 +82,12 @@ pub use realtime_core::{
     SessionId, Settings, Topic, Transport, UserId, auth, bus, control, error, facade, hub, install, metrics,
     presence, ruoyi, settings, streams, wire,
 };
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub use realtime_protocol::sse::fuzz;
+pub use realtime_protocol::sse::{SseConfig, TRANSPORT};
 pub use realtime_server::{
     CURSOR_HEADER, CursorHeader, HttpServer, WithCursor, cursor_header, socket_options,
 };
-pub use refusal::EmitterError;
 pub use routes::routes;
 pub use stream::{SseStream, StreamAborted};
-
-/// The label of this transport.
-pub const TRANSPORT: Transport = Transport::new("sse").text_only();

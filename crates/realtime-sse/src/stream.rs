@@ -4,20 +4,20 @@ use std::{
     fmt,
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder, Responder,
     body::{BodySize, BoxBody, MessageBody},
     dev::Payload,
-    http::header::{self, CacheControl, CacheDirective, ContentEncoding},
 };
 use bytes::Bytes;
-use realtime_core::{Session, SessionHandle};
-use realtime_server::{Aborted, Connection, ConnectionBody, Step, Takeover};
-
-use crate::{connection::SseConnection, format::Framing, greeting::Greeting};
+use realtime_core::SessionHandle;
+use realtime_protocol::{
+    Aborted, Connection, Step,
+    sse::{HEADERS, SseConnection},
+};
+use realtime_server::{ConnectionBody, Takeover};
 
 /// Event stream of one client, as a response. Dropping it ends the session.
 #[derive(Debug)]
@@ -40,27 +40,20 @@ impl fmt::Display for StreamAborted {
 impl std::error::Error for StreamAborted {}
 
 impl SseStream {
-    /// With a takeover, the session's wire format has to include the chunked framing.
-    pub(crate) fn new(
-        session: Session,
-        retry: Duration,
-        takeover: Option<Takeover>,
-        greeting: Option<Greeting>,
-    ) -> Self {
-        let framing = Framing::of(takeover.as_ref());
-        let greeting = greeting.map(Box::new);
-        Self { connection: SseConnection::new(session, retry, framing, greeting), takeover }
+    /// With a takeover, the connection has to include the chunked framing.
+    pub(crate) fn new(connection: SseConnection, takeover: Option<Takeover>) -> Self {
+        Self { connection, takeover }
     }
 
     /// Waits until the session's first position is known, on a node that is starting or behind the client's cursor. A stream
     /// that is sent before begins with what the node reads from then on.
     pub async fn begun(&self) {
-        self.connection.session.begun().await;
+        self.connection.session().begun().await;
     }
 
     /// Handle of the session, to be kept while the stream is sent.
     pub fn handle(&self) -> SessionHandle {
-        self.connection.session.handle()
+        self.connection.session().handle()
     }
 
     pub(crate) fn respond(self) -> HttpResponse {
@@ -98,12 +91,10 @@ impl Responder for SseStream {
 }
 
 /// Head of an event stream that proxies and middleware do not cache, transform, compress or buffer.
-pub(crate) fn response() -> HttpResponseBuilder {
+fn response() -> HttpResponseBuilder {
     let mut response = HttpResponse::Ok();
-    response
-        .insert_header((header::CONTENT_TYPE, "text/event-stream"))
-        .insert_header(CacheControl(vec![CacheDirective::NoStore, CacheDirective::NoTransform]))
-        .insert_header(("X-Accel-Buffering", "no"))
-        .insert_header(ContentEncoding::Identity);
+    HEADERS.into_iter().for_each(|header| {
+        response.insert_header(header);
+    });
     response
 }

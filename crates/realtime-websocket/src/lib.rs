@@ -65,29 +65,13 @@
 //! - `jwt` (default): `JwtAuthenticator`. Without it, implement [`Authenticator`].
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod close;
-mod config;
-mod connection;
-mod endpoint;
-mod frame;
-#[cfg(any(test, feature = "fuzz"))]
-#[doc(hidden)]
-pub mod fuzz;
 mod handshake;
-mod inbound;
-mod protocol;
-mod rate;
-mod reader;
-mod refresh;
-mod refusal;
 mod routes;
 mod sockets;
 mod upgrade;
+mod upgrade_error;
 
-pub use config::WebSocketConfig;
 pub use handshake::handshake;
-pub use inbound::{Echo, InboundHandler};
-pub use protocol::{RAW_SUBPROTOCOL, SUBPROTOCOL};
 pub use realtime_core::auth::{AllowedOrigins, OriginError};
 pub use realtime_core::{
     Authenticator, BoxFuture, ByteString, CloseCode, CloseReason, Cluster, Envelope, EnvelopeId, EventName,
@@ -95,12 +79,15 @@ pub use realtime_core::{
     SessionId, Settings, Topic, Transport, UserId, auth, bus, control, error, facade, hub, install, metrics,
     presence, ruoyi, settings, streams, wire,
 };
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub use realtime_protocol::websocket::fuzz;
+pub use realtime_protocol::websocket::{
+    Echo, InboundHandler, RAW_SUBPROTOCOL, SUBPROTOCOL, TRANSPORT, WebSocketConfig,
+};
 pub use realtime_server::{
     CURSOR_HEADER, CursorHeader, HttpServer, WithCursor, cursor_header, socket_options,
 };
-pub use refusal::UpgradeError;
 pub use routes::routes;
 pub use sockets::WebSockets;
-
-/// The label of this transport.
-pub const TRANSPORT: Transport = Transport::new("websocket");
+pub use upgrade_error::UpgradeError;

@@ -1,26 +1,16 @@
 //! [`routes`]: the WebSocket endpoint.
 
-use std::{
-    rc::Rc,
-    sync::{Arc, Once},
-};
+use std::{rc::Rc, sync::Arc};
 
 use actix_web::{
     HttpRequest, HttpResponse,
     web::{self, ServiceConfig},
 };
-use realtime_core::{
-    Authenticator, Hub,
-    auth::{AllowedOrigins, Handshake, LoginSource, Page},
-    ruoyi::ErrorStatus,
-    wire::Shard,
-};
-use realtime_server::issue_ticket;
+use realtime_core::{Authenticator, Hub, auth::Handshake, wire::Shard};
+use realtime_protocol::websocket::{Refusal, Service};
+use realtime_server::respond;
 
-use crate::{
-    UpgradeError, WebSocketConfig, endpoint::Endpoint, handshake::handshake, refusal::Refusal,
-    upgrade::Upgrade,
-};
+use crate::{WebSocketConfig, handshake::handshake, upgrade::Upgrade};
 
 /// Routes of the endpoint, `GET {path}` and, with [tickets](WebSocketConfig::tickets), `POST {path}/ticket`, for
 /// `App::configure`; none when it is not [enabled](WebSocketConfig::enabled).
@@ -35,53 +25,30 @@ pub fn routes(
     config: WebSocketConfig,
 ) -> impl FnOnce(&mut ServiceConfig) {
     move |services| {
-        let WebSocketConfig {
-            enabled,
-            path,
-            allowed_origins,
-            inbound,
-            error_status,
-            trusted_proxies,
-            login_cookie,
-            tickets,
-        } = config;
+        let WebSocketConfig { enabled, tickets, .. } = config;
         if !enabled {
             return;
         }
-        if allowed_origins.allows_any() {
-            // Not for each worker.
-            static WARNING: Once = Once::new();
-            WARNING.call_once(|| {
-                tracing::warn!(
-                    path,
-                    "allowed_origins is `*`: every page may open a WebSocket with its visitor's cookies"
-                );
-            });
-        }
-        let state = Rc::new(State {
-            _shard: hub.shard(),
-            endpoint: Arc::new(Endpoint {
-                authenticator: Some(Arc::clone(&authenticator)),
-                trusted_proxies,
-                ..Endpoint::new(hub, inbound)
-            }),
-            authenticator,
-            allowed_origins,
-            error_status,
-            login_cookie,
-            tickets,
-        });
+        let path = config.path.clone();
+        let shard = hub.shard();
+        let state = Rc::new(State { _shard: shard, service: Service::new(hub, authenticator, config) });
         if tickets {
             let state = Rc::clone(&state);
             let ticket = move |request: HttpRequest| {
                 let state = Rc::clone(&state);
-                async move { ticket(&state, &request).await.unwrap_or_else(Refusal::respond) }
+                async move {
+                    let answer = state.service.ticket(&state.handshake(&request)).await;
+                    respond(answer.unwrap_or_else(Refusal::answer))
+                }
             };
             services.service(web::resource(format!("{path}/ticket")).post(ticket));
         }
         let handler = move |request: HttpRequest, payload: web::Payload| {
             let state = Rc::clone(&state);
-            async move { connect(&state, &request, payload).await.unwrap_or_else(Refusal::respond) }
+            async move {
+                let response = connect(&state, &request, payload).await;
+                response.unwrap_or_else(|refusal| respond(refusal.answer()))
+            }
         };
         services.service(web::resource(path).get(handler));
     }
@@ -91,42 +58,13 @@ pub fn routes(
 struct State {
     /// Keeps the worker's shard alive between connections.
     _shard: Arc<Shard>,
-    endpoint: Arc<Endpoint>,
-    authenticator: Arc<dyn Authenticator>,
-    allowed_origins: AllowedOrigins,
-    error_status: ErrorStatus,
-    login_cookie: Option<Arc<str>>,
-    tickets: bool,
+    service: Service,
 }
 
 impl State {
     fn handshake(&self, request: &HttpRequest) -> Handshake {
-        let handshake = handshake(request).behind(&self.endpoint.trusted_proxies);
-        handshake.with_login_cookie(self.login_cookie.as_ref())
+        self.service.handshake(handshake(request))
     }
-
-    /// Refuses a request of a page that may not connect.
-    fn check_page(&self, request: &Handshake) -> Result<(), Refusal> {
-        let by_cookie = request.login_source().is_some_and(LoginSource::is_ambient);
-        let origin = match self.allowed_origins.page(request) {
-            Page::Foreign(origin) => origin.unwrap_or_default(),
-            Page::Any(origin) if by_cookie => origin,
-            _ => return Ok(()),
-        };
-        tracing::warn!(
-            origin,
-            "refused the WebSocket of another origin; websocket.allowedOrigins can name it"
-        );
-        Err(Refusal::new(403, format_args!("origin {origin:?} is not allowed")))
-    }
-}
-
-/// Makes a ticket for the login of a request.
-async fn ticket(state: &State, request: &HttpRequest) -> Result<HttpResponse, Refusal> {
-    let handshake = state.handshake(request);
-    state.endpoint.hub.admit_request(handshake.client_ip()).map_err(UpgradeError::from)?;
-    state.check_page(&handshake)?;
-    Ok(issue_ticket(&state.endpoint.hub, &*state.authenticator, &handshake, state.error_status).await)
 }
 
 /// Upgrades a request. Everything that can refuse it comes before the upgrade.
@@ -136,15 +74,8 @@ async fn connect(
     payload: web::Payload,
 ) -> Result<HttpResponse, Refusal> {
     let upgrade = Upgrade::of(request)?;
-    let handshake = state.handshake(request).with_tickets(state.tickets);
-    // Before anything that costs more.
-    let admission = state.endpoint.hub.admit(handshake.client_ip()).map_err(UpgradeError::from)?;
-    state.check_page(&handshake)?;
-    let principal = state.endpoint.hub.authenticate(&*state.authenticator, &handshake).await;
-    let principal = principal.map_err(|error| Refusal::from(error).of_login(state.error_status))?;
-    let upgraded =
-        upgrade.open(&state.endpoint, request, payload, admission, principal, handshake.cursor()).await;
-    upgraded.map_err(|error| Refusal::from(error).of_login(state.error_status))
+    let connection = state.service.connect(state.handshake(request), upgrade.protocol).await?;
+    Ok(upgrade.respond(request, payload, connection))
 }
 
 #[cfg(test)]
@@ -169,7 +100,8 @@ mod tests {
     async fn an_endpoint_that_is_off_is_a_route_that_does_not_exist() {
         let hub = Hub::builder().start().unwrap();
         for (enabled, status) in [(true, StatusCode::UPGRADE_REQUIRED), (false, StatusCode::NOT_FOUND)] {
-            let config = WebSocketConfig { enabled, ..WebSocketConfig::default() };
+            let mut config = WebSocketConfig::default();
+            config.enabled = enabled;
             let app = App::new().configure(routes(hub.clone(), Arc::new(Nobody), config));
             let request = test::TestRequest::get().uri("/resource/websocket").to_request();
             let response = test::call_service(&test::init_service(app).await, request).await;

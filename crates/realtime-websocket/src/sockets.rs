@@ -11,10 +11,9 @@ use realtime_core::{
     facade::{Facade, FacadeError},
     ruoyi::WebSocketMessageDto,
 };
+use realtime_protocol::websocket::Endpoint;
 
-use crate::{
-    Echo, InboundHandler, TRANSPORT, UpgradeError, endpoint::Endpoint, handshake::handshake, upgrade::Upgrade,
-};
+use crate::{Echo, InboundHandler, TRANSPORT, UpgradeError, handshake::handshake, upgrade::Upgrade};
 
 /// Pushes through WebSockets, and opens them.
 #[derive(Clone)]
@@ -98,9 +97,11 @@ impl WebSockets {
     ) -> Result<HttpResponse, UpgradeError> {
         let endpoint = self.endpoint.as_ref().ok_or(FacadeError::Disabled(TRANSPORT))?;
         let upgrade = Upgrade::of(request)?;
-        let client = handshake(request).behind(&endpoint.trusted_proxies).client_ip();
-        let admission = endpoint.hub.admit(client)?;
-        upgrade.open(endpoint, request, payload, admission, principal, cursor).await
+        let handshake = handshake(request).behind(&endpoint.trusted_proxies);
+        let admission = endpoint.hub.admit(handshake.client_ip())?;
+        let protocol = upgrade.protocol;
+        let connection = endpoint.open(protocol, &handshake, admission, principal, cursor).await?;
+        Ok(upgrade.respond(request, payload, connection))
     }
 
     /// Publishes a text to some users on every node, by RuoYi's DTO.

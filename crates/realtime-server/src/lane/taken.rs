@@ -55,7 +55,7 @@ const READ_TURN: usize = 64 << 10;
 
 impl<C: Connection> Taken<C> {
     pub(super) fn new(mut connection: C, socket: Arc<Socket>, ahead: &[u8]) -> Self {
-        connection.attach(Arc::clone(&socket));
+        connection.attach(Arc::<Socket>::clone(&socket));
         let kept = match ahead {
             [] => None,
             ahead => {

@@ -9,16 +9,19 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
 use bytestring::ByteString;
 use realtime_core::{
-    CloseReason, EventName, Message, Payload, Position, Session, Topic,
+    CloseReason, EventName, Message, Payload, Position, Session, Topic, Transport,
     auth::{RefusedTopic, TopicDecision},
     wire::{Begin, BusState, GapReason, WireFormat, replace_lone_surrogates},
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{
+use super::{
     close,
     frame::{self, Kind},
 };
+
+/// The label of this transport.
+pub const TRANSPORT: Transport = Transport::new("websocket");
 
 /// Subprotocol with cursors, gaps and close reasons.
 pub const SUBPROTOCOL: &str = "realtime.v1";
@@ -27,12 +30,15 @@ pub const SUBPROTOCOL: &str = "realtime.v1";
 /// see [`Handshake::BEARER_PROTOCOL`](realtime_core::auth::Handshake::BEARER_PROTOCOL).
 pub const RAW_SUBPROTOCOL: &str = "realtime.raw";
 
+/// The subprotocols that a handshake chooses from: the first of them that the client offers.
+pub const SUBPROTOCOLS: [&str; 2] = [SUBPROTOCOL, RAW_SUBPROTOCOL];
+
 /// Default delay before a client reconnects, in milliseconds.
 const RETRY_MS: u128 = 1000;
 
 /// Format of a connection's frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Protocol {
+pub enum Protocol {
     /// Each text frame is a message; there are no other frames but control frames.
     Raw,
     /// Each text frame is a JSON object with a `type`.
@@ -57,6 +63,11 @@ pub(crate) enum Inbound {
 }
 
 impl Protocol {
+    /// Format of a connection whose handshake has chosen a subprotocol, or none.
+    pub fn of(subprotocol: Option<&str>) -> Self {
+        if subprotocol == Some(SUBPROTOCOL) { Self::V1 } else { Self::Raw }
+    }
+
     pub(crate) fn wire(self) -> Arc<dyn WireFormat> {
         match self {
             Self::Raw => Arc::new(RawFormat),

@@ -13,7 +13,8 @@ use realtime_core::SessionHandle;
 /// It is implemented for closures that handle texts:
 ///
 /// ```
-/// # use realtime_websocket::{InboundHandler, SessionHandle};
+/// # use realtime_core::SessionHandle;
+/// # use realtime_protocol::websocket::InboundHandler;
 /// # use bytestring::ByteString;
 /// let shout = |_session: SessionHandle, text: ByteString| async move { Some(text.to_uppercase().into()) };
 /// # fn check(_: impl InboundHandler) {}

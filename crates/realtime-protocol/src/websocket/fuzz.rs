@@ -3,7 +3,7 @@
 use bytestring::ByteString;
 use realtime_core::CloseReason;
 
-use crate::{
+use super::{
     protocol::Protocol,
     reader::{ClientMessage, Reader},
 };

@@ -2,15 +2,16 @@
 
 use std::{
     fmt,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
+use realtime_core::wire::DirectWrite;
 
 /// A long-lived connection in both directions, as a state machine without IO.
 ///
-/// It is run by the body of a response (the *body lane*), or by a worker that has taken the socket over
-/// ([`Takeover`](crate::Takeover)).
+/// It is run by the body of a response (the *body lane*), or by the owner of a socket that was taken over from its HTTP server.
 /// Both guarantee that the bytes of [`Self::poll_next`] are written in order, and that it gets all input behind the request
 /// in order.
 pub trait Connection: Unpin + 'static {
@@ -31,8 +32,7 @@ pub trait Connection: Unpin + 'static {
 
     /// Passes the socket of a connection that was taken over. It may be written to after [`Self::flushed`], until
     /// [`Self::poll_next`] returns bytes again.
-    #[cfg(target_os = "linux")]
-    fn attach(&mut self, socket: std::sync::Arc<crate::Socket>);
+    fn attach(&mut self, socket: Arc<dyn DirectWrite>);
 
     /// Records that the kernel has all bytes of [`Self::poll_next`]. Called only after [`Self::attach`].
     fn flushed(&mut self) {}

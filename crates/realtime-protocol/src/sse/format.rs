@@ -4,11 +4,24 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use realtime_core::{
-    CloseReason, EventName, Message, Position, Topic,
+    CloseReason, EventName, Message, Position, Topic, Transport,
     wire::{BusState, GapReason, WireFormat},
 };
-use realtime_server::Takeover;
 use serde::Serialize;
+
+/// The label of this transport.
+pub const TRANSPORT: Transport = Transport::new("sse").text_only();
+
+/// Headers of an event stream, which proxies and middleware do not cache, transform, compress or buffer.
+pub const HEADERS: [(&str, &str); 4] = [
+    ("content-type", "text/event-stream"),
+    ("cache-control", "no-store, no-transform"),
+    ("x-accel-buffering", "no"),
+    ("content-encoding", "identity"),
+];
+
+/// Default time after which clients reconnect.
+pub const RETRY: Duration = Duration::from_secs(3);
 
 /// WireFormat format `text/event-stream`.
 #[derive(Debug, Clone, Copy)]
@@ -16,7 +29,7 @@ pub(crate) struct SseFormat(pub(crate) Framing);
 
 /// Framing of blocks in the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Framing {
+pub enum Framing {
     /// None: the server frames them.
     Plain,
     /// Chunks (RFC 9112, section 7.1), on a connection that was taken over from the server.
@@ -24,10 +37,6 @@ pub(crate) enum Framing {
 }
 
 impl Framing {
-    pub(crate) fn of(takeover: Option<&Takeover>) -> Self {
-        if takeover.is_some() { Self::Chunked } else { Self::Plain }
-    }
-
     pub(crate) fn frame(self, block: Bytes) -> Bytes {
         match self {
             Self::Plain => block,

@@ -10,7 +10,7 @@ use realtime_core::{
 };
 use serde::Serialize;
 
-use crate::format;
+use super::format;
 
 /// What a client asks to be told when its stream begins, and the topics that it asked for.
 #[derive(Debug)]

@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use realtime_core::{SessionHandle, auth::Handshake};
 
-use crate::{TRANSPORT, endpoint::Endpoint, protocol::Protocol};
+use super::{
+    endpoint::Endpoint,
+    protocol::{Protocol, TRANSPORT},
+};
 
 /// Checks a client's new token and renews its session's login. Returns the answer, a frame.
 pub(crate) async fn refresh(endpoint: &Endpoint, session: &SessionHandle, token: &str) -> Bytes {

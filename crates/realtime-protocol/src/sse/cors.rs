@@ -1,19 +1,16 @@
 //! [`Cors`]: what pages of other origins may do here (Fetch standard, section 3.2).
 
-use actix_web::{
-    HttpResponse,
-    http::header::{self, HeaderMap, HeaderName, HeaderValue},
-};
 use realtime_core::auth::{AllowedOrigins, Handshake, Page};
 
-use crate::refusal::answer;
+use crate::Answer;
 
 /// Access of the page that has made a request.
+#[derive(Debug)]
 pub(crate) enum Cors {
     /// It needs no permission, or does not get it: its browser does not show it the response.
     None,
     /// A page of this origin reads the response, and may send cookies.
-    Credentials(HeaderValue),
+    Credentials(String),
     /// Any page reads the response.
     Any,
 }
@@ -44,7 +41,11 @@ impl Cors {
                 Err(ForeignPage::of(origin))
             }
             Page::Own => Ok(Self::None),
-            Page::Trusted(origin) => Ok(HeaderValue::from_str(origin).map_or(Self::None, Self::Credentials)),
+            Page::Trusted(origin) if origin.bytes().all(|byte| (b' '..=b'~').contains(&byte)) => {
+                Ok(Self::Credentials(origin.to_owned()))
+            }
+            // No header can have it.
+            Page::Trusted(_) => Ok(Self::None),
             Page::Any(_) => Ok(Self::Any),
             Page::Foreign(origin) => {
                 tracing::debug!(origin, "a page of another origin cannot read the response");
@@ -54,46 +55,43 @@ impl Cors {
     }
 
     /// The response to a preflight request, for these methods of the resource.
-    pub(crate) fn preflight(
-        allowed: &AllowedOrigins,
-        request: &Handshake,
-        methods: &'static str,
-    ) -> HttpResponse {
+    pub(crate) fn preflight(allowed: &AllowedOrigins, request: &Handshake, methods: &'static str) -> Answer {
         if let Page::Foreign(origin) = allowed.page(request) {
             return ForeignPage::of(origin).refuse();
         }
-        let mut response = HttpResponse::NoContent();
-        response.insert_header((header::ALLOW, methods));
-        if request.header("Access-Control-Request-Method").is_some() {
-            response
-                .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, methods))
-                .insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS))
-                .insert_header((header::ACCESS_CONTROL_MAX_AGE, MAX_AGE));
+        let answer = Answer::empty(204).header("allow", methods);
+        if request.header("Access-Control-Request-Method").is_none() {
+            return answer;
         }
-        response.finish()
+        answer
+            .header("access-control-allow-methods", methods)
+            .header("access-control-allow-headers", REQUEST_HEADERS)
+            .header("access-control-max-age", MAX_AGE)
     }
 
-    /// Tells a browser what its page may do with the response.
-    pub(crate) fn apply(self, headers: &mut HeaderMap) {
-        let mut set = |name: HeaderName, value| headers.insert(name, value);
+    /// The headers that tell a browser what its page may do with the response. `vary` is in addition to others of the name.
+    pub(crate) fn headers(self) -> Vec<(&'static str, String)> {
+        let mut headers = Vec::new();
         let origin = match self {
             Self::None => None,
             Self::Credentials(origin) => {
-                set(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+                headers.push(("access-control-allow-credentials", "true".to_owned()));
                 Some(origin)
             }
-            Self::Any => Some(HeaderValue::from_static("*")),
+            Self::Any => Some("*".to_owned()),
         };
         if let Some(origin) = origin {
-            set(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-            set(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(RESPONSE_HEADERS));
+            headers.push(("access-control-allow-origin", origin));
+            headers.push(("access-control-expose-headers", RESPONSE_HEADERS.to_owned()));
         }
         // Also without the others: a cache must not give one page's response to another page.
-        headers.append(header::VARY, HeaderValue::from_static("Origin"));
+        headers.push(("vary", "Origin".to_owned()));
+        headers
     }
 }
 
 /// A page that is refused; its origin, if its browser tells.
+#[derive(Debug)]
 pub(crate) struct ForeignPage(Option<String>);
 
 impl ForeignPage {
@@ -102,13 +100,13 @@ impl ForeignPage {
     }
 
     /// The response to its request.
-    pub(crate) fn refuse(self) -> HttpResponse {
+    pub(crate) fn refuse(self) -> Answer {
         let Self(origin) = self;
         tracing::warn!(origin, "refused a page of another origin; sse.allowedOrigins can name it");
         let problem = match origin {
             Some(origin) => format!("origin {origin:?} is not allowed"),
             None => "pages of other sites are not allowed".to_owned(),
         };
-        answer(403, 403, &problem)
+        Answer::error(403, 403, &problem)
     }
 }

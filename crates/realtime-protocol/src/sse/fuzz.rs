@@ -2,7 +2,7 @@
 
 use realtime_core::{EventName, Message, Position, Topic, wire::WireFormat};
 
-use crate::format::{Framing, SseFormat};
+use super::format::{Framing, SseFormat};
 
 /// Encodes a message whose event, topic and text are what the bytes have between zeros: a parser of event streams reads one
 /// event with this name, position and text, wherever the bytes are cut into texts.

@@ -1,52 +1,49 @@
-//! [`WebSocketConfig`]: the configuration of the endpoint.
+//! [`SseConfig`]: the configuration of the endpoint.
 
-use std::{fmt, sync::Arc};
+use std::{sync::Arc, time::Duration};
 
 use realtime_core::{
     auth::{AllowedOrigins, TrustedProxies},
     ruoyi::ErrorStatus,
 };
-use realtime_server::check_path;
 use serde::{Deserialize, Deserializer, de::Error};
 
-use crate::{Echo, InboundHandler};
+use super::format::RETRY;
+use crate::check_path;
 
 /// Configuration of the endpoint.
 ///
-/// It deserializes from the section `websocket` of a configuration file, with the keys `enabled`, `path` and
+/// It deserializes from the section `sse` of a configuration file, with the keys `enabled`, `path`, `retry` and
 /// `allowedOrigins`; each has a default, an unknown one is an error, and so is a value that cannot work.
 ///
 /// ```
 /// #[derive(serde::Deserialize)]
 /// struct AppConfig {
 ///     #[serde(default)]
-///     websocket: realtime_websocket::WebSocketConfig,
+///     sse: realtime_protocol::sse::SseConfig,
 /// }
 ///
-/// let file = r#"{"websocket": {"path": "/socket", "allowedOrigins": ["https://app.example.com"]}}"#;
-/// let config: AppConfig = serde_json::from_str(file)?;
-/// assert_eq!(config.websocket.path, "/socket");
+/// let config: AppConfig = serde_json::from_str(r#"{"sse": {"path": "/events", "retry": "5s"}}"#)?;
+/// assert_eq!(config.sse.path, "/events");
 /// # Ok::<(), serde_json::Error>(())
 /// ```
-#[derive(Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 #[non_exhaustive]
-pub struct WebSocketConfig {
-    /// Makes [`routes`](crate::routes) add the endpoint. Default: true. Where it is false, publish through
-    /// [`WebSockets::disabled`].
-    ///
-    /// [`WebSockets::disabled`]: crate::WebSockets::disabled
+pub struct SseConfig {
+    /// Makes `routes` add the endpoint. Default: true. Where it is false, publish through `SseEmitters::disabled`.
     pub enabled: bool,
-    /// Path of the endpoint. Default: `/resource/websocket`. In a file it has to pass [`check_path`].
+    /// Path of the stream; `<path>/close` ends it. Default: `/resource/sse`. In a file it has to pass [`check_path`].
     #[serde(deserialize_with = "path")]
     pub path: String,
-    /// Origins that may connect besides the server's own. Default: none.
+    /// Time after which a client reconnects when its stream breaks. Default: 3 s. In a file at least 100 ms.
+    #[serde(deserialize_with = "retry")]
+    pub retry: Duration,
+    /// Origins of pages that may read streams besides the server's own, and may send cookies (CORS with credentials). `*`
+    /// lets every page read streams for which it has a token, without cookies. Default: none.
     pub allowed_origins: AllowedOrigins,
-    /// Handler of the clients' texts. Default: [`Echo`]. It is set in code.
-    #[serde(skip)]
-    pub inbound: Arc<dyn InboundHandler>,
-    /// Status of the response to a refused login. Default: 401 or 403. It is set in code, since both transports of an
-    /// application share it.
+    /// Status of the response to a refused login. Default: 401 or 403, and 204 for a login that was kicked. It is set in
+    /// code, since both transports of an application share it.
     #[serde(skip)]
     pub error_status: ErrorStatus,
     /// Proxies whose `X-Forwarded-For` is believed, for [`Handshake::client_ip`](realtime_core::auth::Handshake::client_ip).
@@ -63,13 +60,13 @@ pub struct WebSocketConfig {
     pub tickets: bool,
 }
 
-impl Default for WebSocketConfig {
+impl Default for SseConfig {
     fn default() -> Self {
         Self {
             enabled: true,
-            path: "/resource/websocket".to_owned(),
+            path: "/resource/sse".to_owned(),
+            retry: RETRY,
             allowed_origins: AllowedOrigins::same_origin(),
-            inbound: Arc::new(Echo),
             error_status: ErrorStatus::default(),
             trusted_proxies: TrustedProxies::default(),
             login_cookie: None,
@@ -78,7 +75,7 @@ impl Default for WebSocketConfig {
     }
 }
 
-impl WebSocketConfig {
+impl SseConfig {
     /// Sets [`Self::path`].
     #[must_use]
     pub fn path(mut self, path: impl Into<String>) -> Self {
@@ -86,17 +83,17 @@ impl WebSocketConfig {
         self
     }
 
+    /// Sets [`Self::retry`].
+    #[must_use]
+    pub fn retry(mut self, retry: Duration) -> Self {
+        self.retry = retry;
+        self
+    }
+
     /// Sets [`Self::allowed_origins`].
     #[must_use]
     pub fn allowed_origins(mut self, origins: AllowedOrigins) -> Self {
         self.allowed_origins = origins;
-        self
-    }
-
-    /// Sets [`Self::inbound`].
-    #[must_use]
-    pub fn inbound(mut self, handler: impl InboundHandler) -> Self {
-        self.inbound = Arc::new(handler);
         self
     }
 
@@ -129,21 +126,21 @@ impl WebSocketConfig {
     }
 }
 
-impl fmt::Debug for WebSocketConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WebSocketConfig")
-            .field("enabled", &self.enabled)
-            .field("path", &self.path)
-            .field("allowed_origins", &self.allowed_origins)
-            .field("error_status", &self.error_status)
-            .finish_non_exhaustive()
-    }
-}
+/// With 0 browsers would reconnect without a pause while the server is down.
+const MIN_RETRY: Duration = Duration::from_millis(100);
 
 fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let path = String::deserialize(deserializer)?;
     check_path(&path).map_err(D::Error::custom)?;
     Ok(path)
+}
+
+fn retry<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let retry = humantime::parse_duration(&String::deserialize(deserializer)?).map_err(D::Error::custom)?;
+    if retry < MIN_RETRY {
+        return Err(D::Error::custom("must be at least 100ms"));
+    }
+    Ok(retry)
 }
 
 #[cfg(test)]
@@ -152,18 +149,20 @@ mod tests {
 
     #[test]
     fn every_key_has_a_default_and_a_value_that_cannot_work_is_an_error() {
-        let read = serde_json::from_str::<WebSocketConfig>;
-        assert_eq!(format!("{:?}", read("{}").unwrap()), format!("{:?}", WebSocketConfig::default()));
-        let config =
-            read(r#"{"enabled": false, "path": "/ws", "allowedOrigins": "http://a, http://b"}"#).unwrap();
-        assert!(!config.enabled && config.allowed_origins.allow(Some("http://b"), None));
-        assert_eq!(config.path, "/ws");
+        let read = serde_json::from_str::<SseConfig>;
+        assert_eq!(read("{}").unwrap(), SseConfig::default());
+        assert_eq!(
+            read(r#"{"enabled": false, "path": "/sse", "retry": "1m 5s"}"#).unwrap(),
+            SseConfig { enabled: false, ..SseConfig::default().path("/sse").retry(Duration::from_secs(65)) }
+        );
         for (json, problem) in [
-            (r#"{"path": "/ws/"}"#, "`/ws/` ends with `/`"),
+            (r#"{"path": "sse"}"#, "`sse` does not start with `/`"),
+            (r#"{"retry": "99ms"}"#, "must be at least 100ms"),
             (r#"{"allowedOrigins": ["http://a/"]}"#, "`http://a/` is neither"),
+            (r#"{"retry": "3"}"#, "time unit needed"),
             (
-                r#"{"inbound": 1}"#,
-                "unknown field `inbound`, expected one of `enabled`, `path`, `allowedOrigins`",
+                r#"{"errorStatus": 200}"#,
+                "unknown field `errorStatus`, expected one of `enabled`, `path`, `retry`, `allowedOrigins`",
             ),
         ] {
             let error = read(json).unwrap_err().to_string();

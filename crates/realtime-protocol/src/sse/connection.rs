@@ -1,6 +1,7 @@
 //! [`SseConnection`]: a session as an event stream.
 
 use std::{
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -8,19 +9,19 @@ use std::{
 use bytes::Bytes;
 use realtime_core::{
     CloseReason, Session,
-    wire::{Begin, Outbound, random_retry},
+    wire::{Begin, DirectWrite, Outbound, random_retry},
 };
-use realtime_server::{Aborted, Connection, Step};
 
-use crate::{
+use super::{
     format::{self, Framing},
     greeting::Greeting,
 };
+use crate::{Aborted, Connection, Step};
 
 /// A live connection.
 #[derive(Debug)]
-pub(crate) struct SseConnection {
-    pub(crate) session: Session,
+pub struct SseConnection {
+    session: Session,
     stage: Stage,
     framing: Framing,
     /// Until it has been sent.
@@ -45,6 +46,11 @@ impl SseConnection {
         greeting: Option<Box<Greeting>>,
     ) -> Self {
         Self { session, stage: Stage::New(random_retry(retry)), framing, greeting }
+    }
+
+    /// The session that it sends.
+    pub fn session(&self) -> &Session {
+        &self.session
     }
 
     /// The greeting, once the session has begun.
@@ -113,8 +119,7 @@ impl Connection for SseConnection {
         self.session.poll_aborted(cx).map(|reason| Aborted(reason.name()))
     }
 
-    #[cfg(target_os = "linux")]
-    fn attach(&mut self, socket: std::sync::Arc<realtime_server::Socket>) {
+    fn attach(&mut self, socket: Arc<dyn DirectWrite>) {
         self.session.attach(socket);
     }
 

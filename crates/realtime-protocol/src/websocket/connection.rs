@@ -4,28 +4,26 @@
 //! after the previous one has been answered, so a client cannot make the server queue anything.
 
 use std::{
-    mem,
+    fmt, mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
-use actix_web::rt::{
-    self,
-    task::JoinHandle,
-    time::{Sleep, sleep},
-};
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
 use realtime_core::{
     CloseReason, Payload, Session, Topic,
     auth::TopicDecision,
-    wire::{Outbound, SendDirect},
+    wire::{DirectWrite, Outbound, SendDirect},
 };
-use realtime_server::{Aborted, Connection, Step};
+use tokio::{
+    task::{JoinHandle, spawn},
+    time::{Sleep, sleep},
+};
 
-use crate::{
+use super::{
     endpoint::Endpoint,
     frame::{self, Kind},
     protocol::{Inbound, Protocol},
@@ -33,9 +31,10 @@ use crate::{
     reader::{ClientMessage, Reader},
     refresh,
 };
+use crate::{Aborted, Connection, Step};
 
 /// A live connection.
-pub(crate) struct WebSocketConnection {
+pub struct WebSocketConnection {
     session: Session,
     endpoint: Arc<Endpoint>,
     inbound: Reader,
@@ -343,7 +342,7 @@ impl WebSocketConnection {
         } else {
             // Pongs are not read while the handler runs.
             self.session.set_reading(false);
-            let handling = rt::spawn(async move { handled(handling.await) });
+            let handling = spawn(async move { handled(handling.await) });
             self.answer = Answer::Awaited(Box::new(Handling(handling)));
         }
     }
@@ -388,7 +387,7 @@ impl WebSocketConnection {
     fn refresh(&mut self, token: String) {
         self.session.set_reading(false);
         let (endpoint, session) = (Arc::clone(&self.endpoint), self.session.handle());
-        let refreshing = rt::spawn(async move {
+        let refreshing = spawn(async move {
             let answer = refresh::refresh(&endpoint, &session, &token).await;
             Handled::Answer(Some(answer))
         });
@@ -412,6 +411,12 @@ impl WebSocketConnection {
             *bytes = left;
         }
         Poll::Pending
+    }
+}
+
+impl fmt::Debug for WebSocketConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebSocketConnection").field("protocol", &self.protocol).finish_non_exhaustive()
     }
 }
 
@@ -447,8 +452,7 @@ impl Connection for WebSocketConnection {
         self.session.poll_aborted(cx).map(|reason| Aborted(reason.name()))
     }
 
-    #[cfg(target_os = "linux")]
-    fn attach(&mut self, socket: Arc<realtime_server::Socket>) {
+    fn attach(&mut self, socket: Arc<dyn DirectWrite>) {
         self.session.attach(socket);
     }
 

@@ -1,0 +1,27 @@
+//! Protocols and endpoints of the transports of **realtime** without an HTTP server.
+//!
+//! An application depends on an adapter instead: `realtime-websocket` and `realtime-sse` for actix-web. An adapter makes a [`Handshake`](realtime_core::auth::Handshake) of each request and gives it to a
+//! [`websocket::Service`] or an [`sse::Service`]. It sends the [`Answer`] that a request is refused with, or runs the
+//! [`Connection`] that was opened.
+//!
+//! # Guarantees
+//!
+//! - A [`Connection`] does no I/O and never blocks. What it writes depends on its session, its input and the clock only, so
+//!   clients cannot tell by which adapter they are served.
+//! - A request is refused in the same order of checks, with the same status and body, by every adapter.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod answer;
+mod body;
+mod connection;
+mod path;
+pub mod sse;
+mod start;
+mod tickets;
+pub mod websocket;
+
+pub use answer::Answer;
+pub use body::announces_body;
+pub use connection::{Aborted, Connection, Step};
+pub use path::{PathError, check_path};
+pub use tickets::issue_ticket;

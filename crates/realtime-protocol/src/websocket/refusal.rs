@@ -1,0 +1,68 @@
+//! [`Refusal`]: the response to a request that is not upgraded.
+
+use std::{fmt, time::Duration};
+
+use realtime_core::{auth::AuthError, ruoyi::ErrorStatus, wire::random_retry};
+
+use super::open::OpenError;
+use crate::Answer;
+
+/// Mean of the `Retry-After` of a temporary refusal.
+const RETRY: Duration = Duration::from_secs(3);
+
+/// Response to a request that is not upgraded.
+#[derive(Debug)]
+pub struct Refusal {
+    status: u16,
+    code: u16,
+    msg: String,
+    /// Time after which the client may try again, before it is randomized.
+    retry: Duration,
+}
+
+impl Refusal {
+    /// A refusal with this status and message.
+    pub fn new(status: u16, msg: impl fmt::Display) -> Self {
+        tracing::debug!(status, %msg, "WebSocket refused");
+        Self { status, code: status, msg: msg.to_string(), retry: RETRY }
+    }
+
+    /// The same for a refused login, whose status is configurable.
+    pub(crate) fn of_login(self, errors: ErrorStatus) -> Self {
+        Self { status: errors.of(self.code), ..self }
+    }
+
+    /// The response.
+    pub fn answer(self) -> Answer {
+        let mut answer = Answer::error(self.status, self.code, &self.msg);
+        if matches!(self.status, 429 | 503) {
+            // In whole seconds (RFC 9110, section 10.2.3), randomized.
+            let seconds = random_retry(self.retry).as_secs_f64().ceil();
+            answer = answer.header("retry-after", format!("{seconds:.0}"));
+        }
+        match self.status {
+            // RFC 9110, section 15.5.22.
+            426 => answer.header("upgrade", "websocket").ending_connection(),
+            // RFC 6455, section 4.4: the version may be unsupported. Where such a request ends is doubtful.
+            400 => answer.header("sec-websocket-version", "13").ending_connection(),
+            _ => answer,
+        }
+    }
+}
+
+impl From<AuthError> for Refusal {
+    fn from(error: AuthError) -> Self {
+        error.report();
+        Self::new(error.status(), error.answer())
+    }
+}
+
+impl From<OpenError> for Refusal {
+    fn from(error: OpenError) -> Self {
+        let retry = match &error {
+            OpenError::Connect(error) => error.retry_after().unwrap_or_default().max(RETRY),
+            _ => RETRY,
+        };
+        Self { retry, ..Self::new(error.status(), error) }
+    }
+}
