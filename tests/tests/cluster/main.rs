@@ -12,6 +12,7 @@ mod hostile_redis;
 mod java_logins;
 mod last_words;
 mod message_options;
+mod mixed_versions;
 mod presence;
 mod pubsub;
 mod redis_over_tls;
