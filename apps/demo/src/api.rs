@@ -1,5 +1,7 @@
 //! `/api`: publishing and presence for backends, with the key.
 
+#![allow(unused_qualifications, reason = "utoipa's macros write paths in full")]
+
 use std::{num::NonZeroU16, time::Duration};
 
 use actix_web::{
@@ -15,12 +17,14 @@ use realtime_core::{
 };
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     api_error::ApiError,
     body::{Body, OptionalBody},
     client::Client,
     params::Params,
+    schema::{self, KickErrors, OnlineErrors, PublishErrors},
     state::State,
 };
 
@@ -32,7 +36,7 @@ pub(crate) fn routes(services: &mut ServiceConfig) {
 }
 
 /// The proof that a request has the key; extracting it fails with 401.
-struct ApiKey;
+pub(crate) struct ApiKey;
 
 impl FromRequest for ApiKey {
     type Error = ApiError;
@@ -53,37 +57,56 @@ impl FromRequest for ApiKey {
     }
 }
 
-/// Writers of JSON in Java send `null` for what is absent, so every optional field is an `Option`.
-#[derive(Deserialize)]
+// Writers of JSON in Java send `null` for what is absent, so every optional field is an `Option`.
+/// A message and its target: exactly one of `userIds`, `topics` and `"broadcast": true`.
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Publish {
+pub(crate) struct Publish {
+    /// The only transport that carries it; both, if it is absent.
     transport: Option<TransportName>,
+    /// The users it is for.
+    #[schema(value_type = Option<Vec<schema::UserId>>, min_items = 1)]
     user_ids: Option<Vec<UserId>>,
+    /// Whether it is for all users.
     broadcast: Option<bool>,
+    /// The named topics it is for.
+    #[schema(value_type = Option<Vec<String>>, min_items = 1)]
     topics: Option<Vec<Topic>>,
+    /// The text; by convention JSON.
     message: String,
+    /// The event's name, 1 to 64 bytes without white space; `message`, if it is absent.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 64)]
     event: Option<EventName>,
     /// Publishes with the same key within five minutes are one.
+    #[schema(min_length = 1, max_length = 64)]
     idempotency_key: Option<String>,
     /// The id of a session that is left out.
+    #[schema(value_type = Option<String>)]
     except_session: Option<SessionId>,
     /// Milliseconds after which the message is not sent any more.
+    #[schema(minimum = 1)]
     ttl: Option<u64>,
     /// A newer message with the same key and recipients replaces this one.
+    #[schema(min_length = 1, max_length = 64)]
     collapse_key: Option<String>,
     /// Of its class a slow client gets the newest.
     drop_oldest: Option<DropOldest>,
     /// Keeps it for newcomers of its topic.
     retain: Option<bool>,
     /// Milliseconds for which every node is waited for.
+    #[schema(minimum = 1, maximum = 30000)]
     confirm: Option<u64>,
 }
 
-#[derive(Deserialize)]
+/// Messages of which a client that is slow gets the newest.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct DropOldest {
+pub(crate) struct DropOldest {
+    /// Name of the class.
+    #[schema(min_length = 1, max_length = 64)]
     class: String,
     /// Number of the newest that are kept.
+    #[schema(minimum = 1, maximum = 1024)]
     keep: u64,
 }
 
@@ -100,32 +123,46 @@ impl DropOldest {
     }
 }
 
-#[derive(Deserialize, Clone, Copy)]
+/// A transport.
+#[derive(Deserialize, Clone, Copy, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = Transport)]
 enum TransportName {
     WebSocket,
     Sse,
 }
 
-#[derive(Serialize)]
-struct PublishAnswer {
+/// Where a message is in the log and, with `confirm`, how far it has got.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct PublishAnswer {
+    /// `null` on a bus without positions.
+    #[schema(required = true)]
     position: Option<String>,
-    #[serde(flatten)]
-    confirmed: Option<Confirmed>,
-}
-
-/// How far a message has got.
-#[derive(Serialize)]
-struct Confirmed {
-    nodes: Vec<NodeDelivery>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Vec<schema::NodeDelivery>, required = false)]
+    nodes: Option<Vec<NodeDelivery>>,
     /// The live nodes that have not answered in time.
-    missing: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Vec<String>, required = false)]
+    missing: Option<Vec<String>>,
 }
 
 /// Maximum of `confirm`.
 const MAX_CONFIRM: u64 = 30_000;
 
-async fn publish(
+/// Publish a message.
+///
+/// Answered when the bus has taken the message, or with `confirm` when all sessions' sockets have.
+#[utoipa::path(
+    post,
+    path = "/api/publish",
+    operation_id = "publish",
+    tag = "publish",
+    request_body = Publish,
+    responses((status = 200, description = "The bus has taken the message.", body = PublishAnswer), PublishErrors),
+    security(("apiKey" = [])),
+)]
+pub(crate) async fn publish(
     _: ApiKey,
     state: Data<State>,
     body: Body<Publish>,
@@ -204,23 +241,28 @@ async fn publish(
     let Some(millis) = confirm else {
         let published = state.hub.publish(envelope).await?;
         let position = published.position.map(|position| position.to_string());
-        return Ok(Json(PublishAnswer { position, confirmed: None }));
+        return Ok(Json(PublishAnswer { position, nodes: None, missing: None }));
     };
     if !(1..=MAX_CONFIRM).contains(&millis) {
         return Err(ApiError::bad_request(format_args!("confirm: must be from 1 to {MAX_CONFIRM}")));
     }
     let timeout = Duration::from_millis(millis);
     let Confirmation { position, nodes, missing } = state.hub.publish_and_confirm(envelope, timeout).await?;
-    let confirmed = Some(Confirmed { nodes, missing });
-    Ok(Json(PublishAnswer { position: Some(position.to_string()), confirmed }))
+    let position = Some(position.to_string());
+    Ok(Json(PublishAnswer { position, nodes: Some(nodes), missing: Some(missing) }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-struct PageQuery {
+#[into_params(parameter_in = Query)]
+pub(crate) struct PageQuery {
+    /// Number of the page, from 1.
     #[serde(default = "first_page")]
+    #[param(minimum = 1)]
     page: usize,
+    /// Users of a page.
     #[serde(default = "page_size")]
+    #[param(minimum = 1, maximum = 1000)]
     size: usize,
 }
 
@@ -234,14 +276,30 @@ fn page_size() -> usize {
 
 const MAX_PAGE_SIZE: usize = 1000;
 
-#[derive(Serialize)]
-struct OnlineAnswer {
+/// A page of the users who are online.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct OnlineAnswer {
+    /// Users who are online, on all pages.
     total: usize,
+    /// Sessions of all of them.
     sessions: usize,
+    #[schema(value_type = Vec<schema::OnlineUser>)]
     items: Vec<OnlineUser>,
 }
 
-async fn online(
+/// List who is online.
+///
+/// Over both transports and all nodes, in ascending order of the users.
+#[utoipa::path(
+    get,
+    path = "/api/online",
+    operation_id = "listOnline",
+    tag = "presence",
+    params(PageQuery),
+    responses((status = 200, description = "A page of users.", body = OnlineAnswer), OnlineErrors),
+    security(("apiKey" = [])),
+)]
+pub(crate) async fn online(
     _: ApiKey,
     state: Data<State>,
     query: Params<PageQuery>,
@@ -259,15 +317,28 @@ async fn online(
     Ok(Json(OnlineAnswer { total: count.users, sessions: count.sessions, items }))
 }
 
-#[derive(Serialize)]
+/// The sessions of a user.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct OnlineUserAnswer {
+pub(crate) struct OnlineUserAnswer {
+    #[schema(value_type = schema::UserId)]
     user_id: UserId,
     online: bool,
+    #[schema(value_type = Vec<schema::OnlineSession>)]
     sessions: Vec<OnlineSession>,
 }
 
-async fn online_user(
+/// List the sessions of a user.
+#[utoipa::path(
+    get,
+    path = "/api/online/{userId}",
+    operation_id = "getOnlineUser",
+    tag = "presence",
+    params(("userId" = String, Path, description = "The user, a number or text.")),
+    responses((status = 200, description = "Its sessions; none if it is offline.", body = OnlineUserAnswer), OnlineErrors),
+    security(("apiKey" = [])),
+)]
+pub(crate) async fn online_user(
     _: ApiKey,
     state: Data<State>,
     user: Path<String>,
@@ -277,29 +348,50 @@ async fn online_user(
     Ok(Json(OnlineUserAnswer { online: !sessions.is_empty(), user_id, sessions }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct KickQuery {
+#[into_params(parameter_in = Query)]
+pub(crate) struct KickQuery {
+    /// The only session that is ended, and every other one of its token. Must not be empty.
     session_id: Option<String>,
 }
 
 /// The last message to the user.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct KickMessage {
+pub(crate) struct KickMessage {
+    /// The text.
     message: String,
+    /// The event's name; `message`, if it is absent.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 64)]
     event: Option<EventName>,
 }
 
-#[derive(Serialize)]
-struct KickAnswer {
+/// How far a kick has got.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct KickAnswer {
+    /// Sessions that were ended.
     closed: usize,
     /// The live nodes that have not confirmed it in time.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unconfirmed: Vec<String>,
 }
 
-async fn kick(
+/// Kick a user.
+///
+/// Ends the sessions on every node and refuses their tokens until these expire. A new login works. A body is a last message
+/// to all sessions of the user.
+#[utoipa::path(
+    delete,
+    path = "/api/online/{userId}",
+    operation_id = "kick",
+    tag = "presence",
+    params(("userId" = String, Path, description = "The user, a number or text."), KickQuery),
+    request_body = Option<KickMessage>,
+    responses((status = 200, description = "The sessions have ended.", body = KickAnswer), KickErrors),
+    security(("apiKey" = [])),
+)]
+pub(crate) async fn kick(
     _: ApiKey,
     state: Data<State>,
     user: Path<String>,

@@ -21,6 +21,7 @@ use crate::{
     api,
     basics::{KEEP_ALIVE, basics, headers},
     config::Address,
+    openapi::{self, Served},
     state::State,
 };
 
@@ -119,12 +120,14 @@ async fn until_set(mut stopped: watch::Receiver<bool>) {
     stopped.wait_for(|stopped| *stopped).await.ok();
 }
 
-fn routes(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) {
+/// Adds to an `App` what this address has.
+pub(crate) fn routes(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) {
     let state = state.clone();
     move |services| {
         services
             .configure(|services| basics(services, state.max_body))
             .configure(api::routes)
+            .configure(openapi::routes(&state, Served::Backends))
             .app_data(state);
     }
 }

@@ -17,6 +17,8 @@ mod client;
 mod cluster;
 pub mod config;
 mod dashboard;
+#[cfg(test)]
+mod documented_routes;
 mod event;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
@@ -27,11 +29,13 @@ mod internal;
 pub mod log;
 mod login;
 mod online;
+mod openapi;
 mod page;
 mod params;
 mod passwords;
 mod reload;
 mod scenes;
+mod schema;
 mod server;
 mod signals;
 mod state;

@@ -8,8 +8,16 @@ use actix_web::{
 };
 use realtime_core::{Topic, ruoyi::Reply};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use crate::{api_error::ApiError, body::Body, client::Client, state::State, token};
+use crate::{
+    api_error::ApiError,
+    body::Body,
+    client::Client,
+    schema::{self, LoginErrors},
+    state::State,
+    token,
+};
 
 /// Lifetime of a login.
 const TTL: Duration = Duration::from_secs(3600);
@@ -21,23 +29,39 @@ pub(crate) fn routes(services: &mut ServiceConfig) {
     services.service(web::resource("/auth/login").app_data(PayloadConfig::new(MAX_BODY)).post(login));
 }
 
-#[derive(Deserialize)]
+/// The login of a user of `auth.users`.
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Login {
+pub(crate) struct Login {
     username: String,
     password: String,
+    /// The kind of application, 1 to 64 bytes without white space.
+    #[schema(min_length = 1, max_length = 64)]
     client_id: String,
 }
 
-#[derive(Serialize)]
-struct Token {
+/// A token of a user.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Token {
     access_token: String,
-    /// In seconds.
+    /// Lifetime in seconds.
     expire_in: u64,
     client_id: String,
 }
 
-async fn login(
+/// Log in.
+///
+/// A refused login has the status of `auth.errorStatus`, with 401 as its `code`.
+#[utoipa::path(
+    post,
+    path = "/auth/login",
+    operation_id = "login",
+    tag = "logins",
+    request_body = Login,
+    responses((status = 200, description = "A token.", body = schema::Reply<Token>), LoginErrors),
+    security(()),
+)]
+pub(crate) async fn login(
     state: Data<State>,
     client: Client,
     login: Body<Login>,

@@ -18,7 +18,9 @@ use crate::{
     config::{Address, AuthMode, Config, PresenceMode, ServerKind},
     hosts,
     internal::Internal,
-    log, login, online, page,
+    log, login, online,
+    openapi::{self, Served},
+    page,
     reload::{ReadConfig, Reload},
     scenes,
     signals::{HangUps, Signals},
@@ -237,7 +239,7 @@ pub fn check(config: &Config) -> anyhow::Result<()> {
 }
 
 /// Adds to an `App` what the configuration switches on.
-fn routes(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) {
+pub(crate) fn routes(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) {
     let state = state.clone();
     move |services| {
         services
@@ -248,7 +250,9 @@ fn routes(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) {
             .configure(scenes::routes)
             .configure(page::routes);
         if state.config.server.internal.is_none() {
-            services.configure(api::routes);
+            services.configure(api::routes).configure(openapi::routes(&state, Served::All));
+        } else {
+            services.configure(openapi::routes(&state, Served::Clients));
         }
         #[cfg(feature = "websocket")]
         services.configure(websocket(&state));

@@ -16,6 +16,7 @@ mod hostile_clients;
 mod internal_address;
 mod login_floods;
 mod odd_texts;
+mod openapi;
 mod page;
 mod plus_ui;
 mod public_keys;
