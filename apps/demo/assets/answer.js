@@ -28,13 +28,17 @@ export function mountAnswer(session) {
 
   byId('ai-form').addEventListener('submit', (event) => {
     event.preventDefault();
-    perform(result, ask);
+    perform(result, ask, byId('ai-start'));
   });
   stop.addEventListener('click', () =>
-    perform(result, async () => {
-      await session.call('POST', `demo/ai/${encodeURIComponent(id)}/stop`);
-      return shown.state ? ended() : '';
-    }),
+    perform(
+      result,
+      async () => {
+        await session.call('POST', `demo/ai/${encodeURIComponent(id)}/stop`);
+        return shown.state ? ended() : '';
+      },
+      stop,
+    ),
   );
 
   async function ask() {

@@ -64,17 +64,18 @@ async function enter(token, username) {
 }
 
 function sessionOver(why) {
-  const ended = why ? t('Your session has ended: {0}.', t(why)) : t('Your session has ended.');
+  const ended = why ? t('Your session has ended: {0}.', why) : t('Your session has ended.');
   return `${ended} ${t('Please sign in again.')}`;
 }
 
 function leave(notice) {
   // Both connections may say so.
   if (!session) return;
+  const { username } = session.user;
   forgetSignIn();
   session.end();
   workspace.remove();
   session = null;
   workspace = null;
-  showLogin(notice);
+  showLogin(notice, username);
 }

@@ -14,7 +14,8 @@ export function mountApproval(session) {
   applicant.value = (session.config.users.findLast((user) => user.id !== session.user.id) ?? session.user).id;
 
   for (const button of document.querySelectorAll('[data-result]')) {
-    button.addEventListener('click', () => perform(byId('approval-result'), () => send(button.dataset.result)));
+    const decide = () => send(button.dataset.result);
+    button.addEventListener('click', () => perform(byId('approval-result'), decide, button));
   }
 
   async function send(result) {

@@ -1,11 +1,5 @@
+import { endOfLogin, passingEnd } from './ends.js';
 import { connect } from './realtime.js';
-
-/** Ends after which this login is not taken any more, and what they mean to its user. */
-const OVER = new Map([
-  ['kicked', 'an administrator ended it'],
-  ['revoked', 'the login was revoked'],
-  ['token-expired', 'the login has expired'],
-]);
 
 /**
  * @typedef {object} ChannelOptions
@@ -15,7 +9,8 @@ const OVER = new Map([
  * @property {(message: {id: string | null, data: string}) => void} onMessage
  * @property {(reason: string) => void} onGap
  * @property {(state: import('./badge.js').ConnectionState, detail?: string) => void} onState
- * @property {(why?: string) => void} onSessionOver the server takes the login no longer
+ * @property {(end: ReturnType<typeof passingEnd>) => void} onAway it has ended, and comes back
+ * @property {(why: string) => void} onSessionOver the server takes the login no longer
  */
 
 /** One of the page's two connections: each keeps to its transport, so that the page can show both. */
@@ -64,21 +59,25 @@ export class Channel {
     this.#connection.send(text);
   }
 
-  #show({ state, code, reason }) {
-    const { onState, onSessionOver } = this.#options;
+  #show(status) {
+    const { onState, onAway, onSessionOver } = this.#options;
     if (!this.#connection) return;
-    if (state === 'live') {
+    const { state, code, reason } = status;
+    const over = endOfLogin(status);
+    if (over !== null) {
+      onState('closed', over || reason || `code ${code}`);
+      onSessionOver(over);
+    } else if (state === 'live') {
       this.#attempts = 0;
       onState('connected');
     } else if (state === 'waiting') {
       this.#attempts += 1;
       onState('reconnecting', String(this.#attempts));
+      onAway(passingEnd(reason));
     } else if (state === 'connecting' && this.#attempts === 0) {
       onState('connecting');
     } else if (state === 'refused' || state === 'closed') {
       onState('closed', reason || `code ${code}`);
-      // A stream is told by its status alone.
-      if (OVER.has(reason) || code === 401 || code === 204) onSessionOver(OVER.get(reason));
     }
   }
 }

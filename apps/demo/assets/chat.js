@@ -17,7 +17,7 @@ export function mountChat(session, sendText) {
 
   byId('chat-form').addEventListener('submit', (event) => {
     event.preventDefault();
-    perform(byId('chat-result'), send);
+    perform(byId('chat-result'), send, byId('chat-send'));
   });
 
   async function send() {

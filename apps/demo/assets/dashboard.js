@@ -21,10 +21,14 @@ export function mountDashboard(session) {
   }
 
   start.addEventListener('click', () =>
-    perform(byId('dashboard-result'), async () => {
-      await session.call('POST', 'demo/dashboard', {});
-      return t('Updates arrive for one minute.');
-    }),
+    perform(
+      byId('dashboard-result'),
+      async () => {
+        await session.call('POST', 'demo/dashboard', {});
+        return t('Updates arrive for one minute.');
+      },
+      start,
+    ),
   );
 
   return ({ data }) => {

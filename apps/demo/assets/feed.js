@@ -17,7 +17,8 @@ export class Feed {
   /** What the list shows, oldest first. */
   #items = [];
   #hidden = new Set(NOISY);
-  #types = new Set();
+  /** The number of messages of each type, beside its button. */
+  #types = new Map();
 
   /**
    * @param {import('./message.js').NameOf} nameOf
@@ -106,12 +107,13 @@ export class Feed {
 
   #offerFilter(type) {
     if (this.#types.has(type)) return;
-    this.#types.add(type);
-    const filter = create('button', { class: 'chip', text: type });
+    const count = create('span', { class: 'chip-count' });
+    const filter = create('button', { class: 'chip' }, create('span', { text: type }), count);
     filter.type = 'button';
     filter.setAttribute('aria-pressed', String(!this.#hidden.has(type)));
     filter.addEventListener('click', () => this.#toggle(type, filter));
     this.#filters.append(filter);
+    this.#types.set(type, count);
   }
 
   #toggle(type, filter) {
@@ -126,6 +128,13 @@ export class Feed {
     const shown = this.#items.filter(({ element }) => !element.hidden).length;
     this.#count.textContent = shown;
     this.#empty.hidden = shown > 0;
+    this.#empty.textContent =
+      this.#items.length > 0
+        ? t('All that has come is hidden. Choose above what to show.')
+        : t('Nothing here yet. Messages appear as they arrive.');
+    for (const [type, count] of this.#types) {
+      count.textContent = this.#items.filter(({ element }) => element.dataset.type === type).length;
+    }
   }
 }
 

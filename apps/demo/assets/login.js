@@ -30,7 +30,7 @@ export function mountLogin(config, onToken) {
   byId('login-form').addEventListener('submit', async (event) => {
     event.preventDefault();
     setText(byId('login-error'), '');
-    submit.disabled = true;
+    submit.dataset.busy = '';
     try {
       const credentials = { username: user.value, password: password.value, clientId: 'web' };
       const reply = await request('POST', 'auth/login', { body: credentials });
@@ -40,18 +40,23 @@ export function mountLogin(config, onToken) {
       setText(byId('login-error'), error.message);
       password.select();
     } finally {
-      submit.disabled = false;
+      delete submit.dataset.busy;
     }
   });
 }
 
-/** @param {string} notice why the user is signed out; empty when it was their own wish */
-export function showLogin(notice) {
+/**
+ * @param {string} notice why the user is signed out; empty when it was their own wish
+ * @param {string} [username] who was signed in
+ */
+export function showLogin(notice, username) {
   document.title = 'realtime';
   setText(byId('login-notice'), notice);
   setText(byId('login-error'), '');
   byId('login').hidden = false;
-  (document.querySelector('#login-user:enabled') ?? byId('login-name')).focus();
+  const user = document.querySelector('#login-user:enabled') ?? byId('login-name');
+  if (username) user.value = username;
+  (username ? byId('login-password') : user).focus();
 }
 
 export function hideLogin() {

@@ -10,7 +10,7 @@ export function mountNotice(session) {
   const form = byId('notice-form');
   form.addEventListener('submit', (event) => {
     event.preventDefault();
-    perform(byId('notice-result'), send);
+    perform(byId('notice-result'), send, byId('notice-send'));
   });
 
   async function send() {

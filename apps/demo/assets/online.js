@@ -39,6 +39,8 @@ export function mountOnline(session) {
       create('span', { class: 'avatar', text: initials(item.name) }),
       create('span', { class: 'person-name', text: name }),
       ...Object.entries(item.transports)
+        .sort()
+        .reverse()
         .filter(([, sessions]) => sessions > 0)
         .map(([transport, sessions]) =>
           createTag(transport, `${TRANSPORT_TAGS[transport]} ${formatNumber(sessions)}`),
@@ -48,16 +50,16 @@ export function mountOnline(session) {
   }
 
   function createKick({ userId, name }) {
-    const kick = create('button', { class: 'button button-small', text: t('Kick'), data: { kick: userId } });
+    const kick = create('button', { class: 'button button-small button-danger', text: t('Kick'), data: { kick: userId } });
     kick.type = 'button';
     kick.setAttribute('aria-label', t('End all sessions of {0}', name));
     kick.addEventListener('click', async () => {
-      kick.disabled = true;
+      kick.dataset.busy = '';
       try {
         await session.call('POST', 'demo/kick', { userId });
       } catch (error) {
         setText(failure, error.message);
-        kick.disabled = false;
+        delete kick.dataset.busy;
       }
     });
     return kick;

@@ -10,7 +10,8 @@ export function mountOrder(session) {
   let orderNo = null;
 
   for (const button of document.querySelectorAll('[data-status]')) {
-    button.addEventListener('click', () => perform(byId('order-result'), () => send(button.dataset.status)));
+    const set = () => send(button.dataset.status);
+    button.addEventListener('click', () => perform(byId('order-result'), set, button));
   }
 
   /** A payment opens a new order; the later steps continue the last one. */

@@ -1,4 +1,5 @@
 import { request } from './api.js';
+import { endOfLogin } from './ends.js';
 import { t } from './i18n.js';
 
 const STORAGE_KEY = 'realtime.session';
@@ -25,7 +26,7 @@ export class Session {
    * @param {Config} config
    * @param {string} token
    * @param {User} user
-   * @param {(why?: string) => void} onUnauthorized the server does not accept the token any more
+   * @param {(why: string) => void} onUnauthorized the server does not accept the token any more
    */
   constructor(config, token, user, onUnauthorized) {
     this.config = config;
@@ -56,7 +57,8 @@ export class Session {
       // Some answers are bare.
       return reply.data === undefined ? reply : reply.data;
     } catch (error) {
-      if (error.status === 401 && !this.signal.aborted) this.#onUnauthorized();
+      const over = endOfLogin({ state: 'refused', code: error.status, reason: error.message });
+      if (over !== null && !this.signal.aborted) this.#onUnauthorized(over);
       throw error;
     }
   }

@@ -64,21 +64,32 @@ export function announce(text) {
   byId('announcer').textContent = text;
 }
 
+/** Time for which a control shows that its action is done. */
+const DONE_MS = 1_200;
+
 /**
- * Runs an action of the user and reports its outcome next to the control.
+ * Runs an action of the user, and reports its outcome next to the control and on it.
  * @param {HTMLElement} output
  * @param {() => Promise<string>} action returns the text to show on success
+ * @param {HTMLElement | null} [control] what was pressed
  */
-export async function perform(output, action) {
+export async function perform(output, action, control) {
   delete output.dataset.failed;
-  output.textContent = '…';
   output.setAttribute('aria-busy', 'true');
+  if (control) control.dataset.busy = '';
   try {
     output.textContent = await action();
+    if (control) showDone(control);
   } catch (error) {
     output.dataset.failed = '';
     output.textContent = error.message;
   } finally {
     output.removeAttribute('aria-busy');
+    if (control) delete control.dataset.busy;
   }
+}
+
+function showDone(control) {
+  control.dataset.done = '';
+  setTimeout(() => delete control.dataset.done, DONE_MS);
 }

@@ -6,10 +6,12 @@ import { mountChat } from './chat.js';
 import { mountDashboard } from './dashboard.js';
 import { Feed } from './feed.js';
 import { t } from './i18n.js';
+import { mountJump } from './jump.js';
 import { parseMessage, summarize } from './message.js';
 import { mountNotice } from './notice.js';
 import { mountOnline } from './online.js';
 import { mountOrder } from './order.js';
+import { Outage } from './outage.js';
 import { announce, byId, initials } from './ui.js';
 
 /** Types which are too frequent to be read aloud, or which their own card already reads aloud. */
@@ -25,11 +27,13 @@ export class Workspace {
   #feed;
   #scenes;
   #follow;
+  #outage;
+  #leaveJump;
   #channels = new Map();
 
   /**
    * @param {import('./session.js').Session} session
-   * @param {{onSignOut: () => void, onSessionOver: (why?: string) => void}} events
+   * @param {{onSignOut: () => void, onSessionOver: (why: string) => void}} events
    */
   constructor(session, { onSignOut, onSessionOver }) {
     this.#session = session;
@@ -52,6 +56,8 @@ export class Workspace {
     }
 
     this.#showHeader();
+    this.#outage = new Outage();
+    this.#leaveJump = mountJump();
     byId('sign-out').addEventListener('click', onSignOut);
     for (const [transport, name] of [['websocket', 'WebSocket'], ['sse', 'SSE']]) {
       this.#open(transport, name, onSessionOver);
@@ -77,6 +83,7 @@ export class Workspace {
 
   remove() {
     for (const channel of this.#channels.values()) channel.stop();
+    this.#leaveJump();
     this.#root.remove();
   }
 
@@ -105,9 +112,11 @@ export class Workspace {
       onSessionOver,
       onState: (state, detail) => {
         badge.show(state, detail);
+        if (state === 'connected') this.#outage.end(name);
         // Who came and went meanwhile is not replayed, and one's own new session is no news to others.
         if (state === 'connected') this.#scenes.get('presence')();
       },
+      onAway: (end) => this.#outage.begin(name, end),
       onMessage: (message) => this.#receive(transport, message),
       onGap: (reason) => {
         this.#feed.addGap(transport, reason);

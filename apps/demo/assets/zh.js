@@ -16,6 +16,7 @@ export const zh = {
   'Trying again…': '正在重试…',
   'Your session has ended.': '会话已结束。',
   'Your session has ended: {0}.': '会话已结束：{0}。',
+  'you signed in anew somewhere else': '你在别处重新登录了',
   'an administrator ended it': '已被管理员强制下线',
   'the login was revoked': '登录已被撤销',
   'the login has expired': '登录已过期',
@@ -37,6 +38,15 @@ export const zh = {
   disabled: '未启用',
   closed: '已关闭',
   Reconnect: '重新连接',
+  'Reconnecting: {0}.': '正在重新连接：{0}。',
+  'Connected again.': '已重新连接。',
+  'The server is restarting.': '服务器正在重启。',
+  'The server was restarted.': '服务器已重启。',
+  'The connection is lost.': '连接已断开。',
+  'The connection was lost.': '连接曾断开。',
+  'The connection was silent for too long.': '连接太久没有响应。',
+  'This page read too slowly.': '本页面读取过慢。',
+  'This page sent too much.': '本页面发送过多。',
   '{0} is closed: {1}.': '{0} 已关闭：{1}。',
   'node {0} · v{1}': '节点 {0} · v{1}',
 
@@ -49,8 +59,7 @@ export const zh = {
 
   // AI answer
   'AI answer': 'AI 回答',
-  'No model behind it: a canned text, in tokens. It goes on while you reload.':
-    '背后没有模型：一段固定文本逐词输出，刷新页面也不会中断。',
+  'A canned text in tokens. It goes on over a reload.': '一段固定文本逐词输出，刷新页面也不会中断。',
   Answer: '回答',
   'The answer appears here, token by token.': '回答会在这里逐词出现。',
   Prompt: '提问',
@@ -65,13 +74,12 @@ export const zh = {
 
   // Chat
   Chat: '聊天',
-  'Sent and received over the WebSocket.': '通过 WebSocket 收发。',
+  'Between the users of this page, over the WebSocket.': '本页用户之间的聊天，通过 WebSocket 收发。',
   'Chat messages': '聊天记录',
   'No messages yet. Say hello.': '还没有消息，打个招呼吧。',
   To: '发给',
   Everyone: '所有人',
   Message: '消息',
-  'Write a message': '输入消息',
   Send: '发送',
   'Not sent: the WebSocket is not connected.': '未发送：WebSocket 没有连接。',
   You: '你',
@@ -159,6 +167,7 @@ export const zh = {
   Clear: '清空',
   'Events to show': '显示哪些事件',
   'Received messages, newest first': '收到的消息，最新的在前',
+  'All that has come is hidden. Choose above what to show.': '收到的消息都被隐藏了，请在上方选择要显示的事件。',
   'Nothing here yet. Messages appear as they arrive.': '还没有消息，收到后会显示在这里。',
   'gap: {0}': '缺口：{0}',
   'Some messages may have been missed': '可能有消息遗漏',

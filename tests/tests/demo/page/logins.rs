@@ -4,7 +4,7 @@ use realtime_tests::{Browser, Demo, DevServer, Server, token};
 use reqwest::Method;
 use serde_json::json;
 
-use super::{ALICE, BOB, alice_and_bob, connected, fill_in, signed_in};
+use super::{ALICE, BOB, alice_and_bob, connected, fill_in, say, signed_in};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_password_is_reported_and_the_right_one_still_works() {
@@ -148,7 +148,64 @@ async fn the_page_works_behind_a_path_of_its_own() {
     demo.publish_to(ALICE, "through the proxy").await;
     alice.sees("#feed [data-message]", "through the proxy").await;
     alice.sees("#online-list", "Alice Chen").await;
+    say(&alice, "hello").await;
+    alice.sees("#chat-log [data-chat]", "hello").await;
+    alice.click("#order-paid").await;
+    alice.sees("#order-number", "SO-").await;
+    alice.click("#ai-start").await;
+    alice.click("#ai-stop").await;
+    alice.sees("#ai-result", "Stopped.").await;
+    let outside =
+        "const asked = performance.getEntriesByType('resource').map((each) => new URL(each.name).pathname);
+        return [asked.length > 30, asked.filter((path) => !path.startsWith('/dev-api/'))];";
+    assert_eq!(alice.run(outside, &[]).await, json!([true, []]));
     assert_eq!(alice.complaints().await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_says_that_the_server_restarts_and_that_it_is_back() {
+    let drain = ("REALTIME__DRAIN__WINDOW", "100ms");
+    let mut demo = Demo::start_with(&[drain, ("REALTIME__SSE__RETRY", "200ms")]).await;
+    let alice = signed_in(&demo, "alice").await;
+    let port = demo.port().to_string();
+    demo.terminate();
+    alice
+        .sees("#outage[data-state=away]", "The server is restarting. Reconnecting: WebSocket and SSE.")
+        .await;
+    demo.child().wait().await.unwrap();
+    alice.screenshot("page-restarting").await;
+    let _demo = Demo::start_with(&[("REALTIME__SERVER__PORT", &port)]).await;
+    alice.sees("#outage[data-state=back]", "Connected again. The server was restarted.").await;
+    alice.until("document.getElementById('outage').hidden").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_whose_place_another_login_takes_says_so() {
+    let demo = Demo::start_with(&[
+        ("REALTIME__LIMITS__MAXCONNECTIONSPERUSER", "2"),
+        ("REALTIME__LIMITS__ONEXCEEDED", "endOldest"),
+    ])
+    .await;
+    let first = signed_in(&demo, "alice").await;
+    let second = signed_in(&demo, "alice").await;
+    first.sees("#login-notice", "Your session has ended: you signed in anew somewhere else.").await;
+    connected(&second).await;
+    assert_eq!(second.count(".workspace", "").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_event_streams_alone_says_that_it_was_kicked() {
+    let demo =
+        Demo::start_with(&[("REALTIME__WEBSOCKET__ENABLED", "false"), ("REALTIME__SSE__RETRY", "200ms")])
+            .await;
+    let alice = Browser::start().await;
+    alice.open(&demo.url("/")).await;
+    fill_in(&alice, "alice", "demo").await;
+    alice.sees("#badge-sse[data-state=connected]", "connected").await;
+    demo.api(Method::DELETE, &format!("/api/online/{ALICE}"), None).await;
+    alice.sees("#login-notice", "Your session has ended: an administrator ended it.").await;
+    // The next one to sign in is mostly the last one.
+    assert_eq!(alice.run("return document.getElementById('login-user').value;", &[]).await, "alice");
 }
 
 #[tokio::test(flavor = "multi_thread")]

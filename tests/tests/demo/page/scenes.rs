@@ -207,6 +207,78 @@ async fn figures_that_are_none_break_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_dashboard_does_not_flood_the_feed_until_it_is_asked_for() {
+    let demo = Demo::start().await;
+    let alice = signed_in(&demo, "alice").await;
+    alice.click("#dashboard-start").await;
+    let filter = "#feed-filters .chip[aria-pressed=false]";
+    alice.sees(filter, "dashboard").await;
+    demo.publish_to(ALICE, "a message").await;
+    alice.sees("#feed [data-message]", "a message").await;
+    let shown = "[...document.querySelectorAll('#feed [data-type=dashboard]')].filter((each) => each.checkVisibility()).length";
+    alice.until("document.querySelectorAll('#feed [data-type=dashboard]').length > 1").await;
+    assert_eq!(alice.run(&format!("return {shown};"), &[]).await, 0);
+    alice.click(filter).await;
+    alice.until(&format!("{shown} > 1")).await;
+    alice.sees("#feed-filters .chip[aria-pressed=true]", "dashboard").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_pressed_shows_that_it_is_done() {
+    let demo = Demo::start().await;
+    let alice = signed_in(&demo, "alice").await;
+    for button in ["#approval-approve", "#order-paid"] {
+        alice.click(button).await;
+        alice.until(&format!("document.querySelector('{button}[data-done]')")).await;
+    }
+    alice.until("!document.querySelector('[data-done], [data-busy]')").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_phone_shows_answer_and_chat_at_once_and_everything_is_within_reach_of_a_thumb() {
+    let demo = Demo::start().await;
+    let visitor = Browser::start().await;
+    visitor.show_on(Screen::Phone).await;
+    visitor.open(&demo.url("/")).await;
+    visitor.sees("#login-hint", "demo").await;
+    let small = "const controls = 'button, a, input, select, textarea, summary';
+        return [...document.querySelectorAll(controls)].filter((each) => each.checkVisibility())
+            .map((each) => [each.id || each.textContent, each.getBoundingClientRect()])
+            .filter(([, { width, height }]) => width < 44 || height < 44).map(([name]) => name);";
+    assert_eq!(visitor.run(small, &[]).await, json!([]));
+    sign_in(&visitor, &demo, "alice").await;
+    say(&visitor, "hello").await;
+    visitor.sees("#feed [data-type=chat]", "hello").await;
+    visitor.click("#ai-start").await;
+    visitor.sees("#ai-result", "Done").await;
+    assert_eq!(visitor.run(small, &[]).await, json!([]));
+    visitor.run("scrollTo(0, 0);", &[]).await;
+    let place = "const [selector] = arguments;
+        const { top, bottom, left, right } = document.querySelector(selector).getBoundingClientRect();
+        return { top, bottom, left, right };";
+    let (width, height) = Screen::Phone.size();
+    for control in ["#ai-answer", "#ai-start", "#chat-log", "#chat-send"] {
+        let place = visitor.run(place, &[json!(control)]).await;
+        assert!(
+            place["top"].as_f64() >= Some(0.0) && place["bottom"].as_f64() <= Some(height.into()),
+            "{control}: {place}"
+        );
+    }
+    // One row, in the screen, with nothing on top of another.
+    let mut end = 0.0;
+    for part in [".brand img", "#badge-websocket", "#badge-sse", "#current-user", "#sign-out"] {
+        let place = visitor.run(place, &[json!(part)]).await;
+        let at = |side: &str| place[side].as_f64().unwrap();
+        assert!(at("left") >= end && at("right") <= width.into() && at("bottom") <= 60.0, "{part}: {place}");
+        end = at("right");
+    }
+    let cut = "return [...document.querySelectorAll('.topbar *, .card-head *, .card-text, .button, .chip')]
+        .filter((each) => each.scrollWidth > each.clientWidth + 1 && getComputedStyle(each).display !== 'inline')
+        .map((each) => each.id || each.textContent);";
+    assert_eq!(visitor.run(cut, &[]).await, json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_page_fits_every_screen_in_light_and_dark() {
     let demo = Demo::start().await;
     let (alice, bob) = alice_and_bob(&demo).await;
