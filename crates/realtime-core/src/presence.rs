@@ -10,8 +10,8 @@ pub(crate) mod watch;
 
 pub use self::{
     contract::{
-        OnlineCount, OnlineSession, OnlineUser, Presence, PresenceChange, PresenceError, PresenceEvent,
-        PresenceState,
+        OnlineCount, OnlineNode, OnlineSession, OnlineUser, Presence, PresenceChange, PresenceError,
+        PresenceEvent, PresenceState,
     },
     feed::PresenceFeed,
     local::LocalPresence,

@@ -11,13 +11,18 @@ mod reader;
 mod scripts;
 mod shared;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures_core::{future::BoxFuture, stream::BoxStream};
 use realtime_core::{
     UserId,
     presence::{
-        LocalPresence, OnlineCount, OnlineSession, OnlineUser, Presence, PresenceError, PresenceEvent,
+        LocalPresence, OnlineCount, OnlineNode, OnlineSession, OnlineUser, Presence, PresenceError,
+        PresenceEvent,
     },
 };
 use redis::{RedisResult, Value};
@@ -224,6 +229,57 @@ impl Presence for RedisPresence {
             Ok(sessions)
         })
     }
+
+    fn nodes(&self) -> BoxFuture<'_, Result<Vec<OnlineNode>, PresenceError>> {
+        Box::pin(async move {
+            let shared = &self.shared;
+            let (time, leases, counts): (Vec<Number>, Vec<(Text, Number)>, Vec<(Text, Number)>) = shared
+                .ask(async |connection| {
+                    redis::pipe()
+                        .cmd("TIME")
+                        .cmd("ZRANGE")
+                        .arg(&shared.keys.nodes)
+                        .arg(0)
+                        .arg(-1)
+                        .arg("WITHSCORES")
+                        .cmd("HGETALL")
+                        .arg(&shared.keys.counts)
+                        .query_async(connection)
+                        .await
+                })
+                .await?;
+            let parts: Vec<f64> = time.iter().filter_map(|Number(part)| *part).collect();
+            let &[seconds, micros] = parts.as_slice() else {
+                return Err(PresenceError("Redis tells no time".into()));
+            };
+            Ok(nodes(seconds + micros / 1e6, leases, counts))
+        })
+    }
+}
+
+/// Describes the nodes that have a lease, at a time of Redis in seconds. A number that is none counts as 0.
+fn nodes(now: f64, leases: Vec<(Text, Number)>, counts: Vec<(Text, Number)>) -> Vec<OnlineNode> {
+    let number = |Number(number): Number| number.filter(|number| number.is_finite());
+    let counts: HashMap<_, _> = counts
+        .into_iter()
+        .filter_map(|(Text(incarnation), count)| Some((incarnation?, number(count)?)))
+        .collect();
+    let mut nodes: Vec<_> = leases
+        .into_iter()
+        .filter_map(|(Text(incarnation), end)| {
+            let (incarnation, end) = (incarnation?, number(end)?);
+            let sessions =
+                counts.get(&incarnation).copied().filter(|count| (0.0..MOST_SESSIONS).contains(count));
+            let silence = now + keeper::LEASE.as_secs_f64() - end / 1e3;
+            Some(OnlineNode {
+                node: Incarnation::node(&incarnation).to_owned(),
+                sessions: sessions.map_or(0, |count| count as usize),
+                silence: Duration::try_from_secs_f64(silence).unwrap_or_default(),
+            })
+        })
+        .collect();
+    nodes.sort_by(|one, other| (&one.node, one.silence).cmp(&(&other.node, other.silence)));
+    nodes
 }
 
 impl PresenceShared {

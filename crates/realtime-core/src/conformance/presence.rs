@@ -16,6 +16,7 @@ use crate::{
 const COUNT: &str = "`count` is that of online users and of sessions";
 const ONLINE: &str = "`is_online` answers for each user in the order that was asked";
 const USERS: &str = "`users` gives a page in ascending order";
+const NODES: &str = "`nodes` lists each live node once, with the number of its sessions";
 const SESSIONS: &str = "`sessions` gives a user's sessions, oldest first";
 const ONCE: &str = "each listener is told of each change once, in order, and all of the same";
 const SINCE: &str = "a change says since when";
@@ -47,6 +48,7 @@ pub async fn presence_conforms(hubs: &[Hub]) {
     let users = [minus.clone(), five.clone(), big.clone(), text.clone()];
     for hub in hubs {
         queries(hub.presence(), &users).await;
+        nodes(hub.presence(), hubs.len(), 5).await;
     }
 
     // One of two sessions is not the last one.
@@ -136,6 +138,14 @@ async fn queries(presence: &dyn Presence, users: &[UserId; 4]) {
     }
     let of_nobody = sessions(&6.into()).await;
     check(SESSIONS, of_nobody.is_empty(), || format!("{of_nobody:?} of somebody who never came"));
+}
+
+/// Checks the list of nodes, of a presence that has one.
+async fn nodes(presence: &dyn Presence, nodes: usize, sessions: usize) {
+    let Ok(listed) = presence.nodes().await else { return };
+    let all: usize = listed.iter().map(|node| node.sessions).sum();
+    check(NODES, (listed.len(), all) == (nodes, sessions), || format!("{listed:?}"));
+    check(NODES, listed.iter().all(|node| !node.node.is_empty()), || format!("{listed:?} without a name"));
 }
 
 async fn online(hub: &Hub, user: &UserId) -> bool {

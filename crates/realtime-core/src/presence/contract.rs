@@ -1,6 +1,9 @@
 //! [`Presence`]: the users that are online.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use futures_core::{future::BoxFuture, stream::BoxStream};
 use futures_util::future::ready;
@@ -54,6 +57,14 @@ pub trait Presence: Send + Sync + 'static {
     /// # Errors
     /// [`PresenceError`] if it is unavailable.
     fn sessions<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<Vec<OnlineSession>, PresenceError>>;
+
+    /// The live nodes, by name. One that was killed is listed until its sessions are removed.
+    ///
+    /// # Errors
+    /// [`PresenceError`] if presence is unavailable, or does not know the nodes.
+    fn nodes(&self) -> BoxFuture<'_, Result<Vec<OnlineNode>, PresenceError>> {
+        Box::pin(ready(Err(PresenceError("it does not list the nodes".into()))))
+    }
 }
 
 /// A presence that is chosen at run time: `Arc<dyn Presence>`.
@@ -84,6 +95,10 @@ impl<P: Presence + ?Sized> Presence for Arc<P> {
 
     fn sessions<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<Vec<OnlineSession>, PresenceError>> {
         (**self).sessions(user)
+    }
+
+    fn nodes(&self) -> BoxFuture<'_, Result<Vec<OnlineNode>, PresenceError>> {
+        (**self).nodes()
     }
 }
 
@@ -140,6 +155,17 @@ pub struct OnlineCount {
     pub users: usize,
     /// Sessions.
     pub sessions: usize,
+}
+
+/// A node whose sessions are online.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OnlineNode {
+    /// The node's name.
+    pub node: String,
+    /// Number of its sessions.
+    pub sessions: usize,
+    /// Time since it was last heard of. A live node is heard of every few seconds.
+    pub silence: Duration,
 }
 
 /// A user that is online.

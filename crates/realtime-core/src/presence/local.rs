@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_core::{future::BoxFuture, stream::BoxStream};
 
-use super::{OnlineCount, OnlineSession, OnlineUser, Presence, PresenceError, PresenceEvent};
+use super::{OnlineCount, OnlineNode, OnlineSession, OnlineUser, Presence, PresenceError, PresenceEvent};
 use crate::{UserId, node::Node, session::state::SessionState};
 
 /// The presence of one node.
@@ -87,5 +87,11 @@ impl Presence for LocalPresence {
     fn sessions<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<Vec<OnlineSession>, PresenceError>> {
         let sessions = self.node.directory.of(user).iter().map(|session| self.describe(session)).collect();
         Box::pin(async move { Ok(sessions) })
+    }
+
+    fn nodes(&self) -> BoxFuture<'_, Result<Vec<OnlineNode>, PresenceError>> {
+        let sessions = self.local_count();
+        let own = OnlineNode { node: self.name.to_string(), sessions, silence: Duration::ZERO };
+        Box::pin(async move { Ok(vec![own]) })
     }
 }

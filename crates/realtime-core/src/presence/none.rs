@@ -6,7 +6,7 @@ use futures_util::{
     stream::{StreamExt, pending},
 };
 
-use super::{OnlineCount, OnlineSession, OnlineUser, Presence, PresenceError, PresenceEvent};
+use super::{OnlineCount, OnlineNode, OnlineSession, OnlineUser, Presence, PresenceError, PresenceEvent};
 use crate::UserId;
 
 /// Disabled presence: every query returns an error.
@@ -37,6 +37,10 @@ impl Presence for NoPresence {
     }
 
     fn sessions<'a>(&'a self, _: &'a UserId) -> BoxFuture<'a, Result<Vec<OnlineSession>, PresenceError>> {
+        Self::refuse()
+    }
+
+    fn nodes(&self) -> BoxFuture<'_, Result<Vec<OnlineNode>, PresenceError>> {
         Self::refuse()
     }
 }

@@ -55,7 +55,7 @@ struct State {
 }
 
 /// Time to live of a lease that is not renewed.
-const LEASE: Duration = Duration::from_secs(9);
+pub(super) const LEASE: Duration = Duration::from_secs(9);
 /// Time between two renewals of the lease, which also show whether Redis has lost its data.
 const TICK: Duration = Duration::from_secs(1);
 /// Time after which one of the nodes sweeps again: a little less than a tick, so that a single node sweeps in each.
