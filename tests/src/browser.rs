@@ -182,6 +182,20 @@ impl Browser {
         input.send_keys(text).await.unwrap();
     }
 
+    /// Presses a key of the keyboard, by its name in `KeyboardEvent.key`: `Tab`, `Escape`, `Enter`.
+    pub async fn press(&self, key: &str) {
+        let code = match key {
+            "Tab" => 9,
+            "Enter" => 13,
+            "Escape" => 27,
+            _ => panic!("unknown key {key}"),
+        };
+        for kind in ["rawKeyDown", "keyUp"] {
+            let event = json!({ "type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code });
+            self.devtools("Input.dispatchKeyEvent", event).await;
+        }
+    }
+
     /// Chooses the option of a `select` by its value, as soon as it is there.
     pub async fn choose(&self, selector: &str, value: &str) {
         self.click(&format!("{selector} option[value='{value}']")).await;

@@ -21,11 +21,13 @@ use crate::{
     api,
     basics::{KEEP_ALIVE, basics, headers},
     config::Address,
+    console, nodes,
     openapi::{self, Served},
     state::State,
+    stats,
 };
 
-/// The server of `server.internal`: `/api` and health, for backends and not for the world.
+/// The server of `server.internal`: `/api`, health and the console, for backends and operators and not for the world.
 ///
 /// It runs on the thread that awaits [`Self::serve`]: the hub's, which has no client connections. So a request does not wait
 /// for deliveries, and its response is written before this thread wakes the workers that deliver the message. On a thread of
@@ -127,7 +129,10 @@ pub(crate) fn routes(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) {
         services
             .configure(|services| basics(services, state.max_body))
             .configure(api::routes)
+            .configure(nodes::routes)
+            .configure(stats::routes)
             .configure(openapi::routes(&state, Served::Backends))
+            .configure(console::routes)
             .app_data(state);
     }
 }

@@ -16,6 +16,7 @@ mod client;
 #[cfg(feature = "redis")]
 mod cluster;
 pub mod config;
+mod console;
 mod dashboard;
 #[cfg(test)]
 mod documented_routes;
@@ -28,6 +29,7 @@ mod hosts;
 mod internal;
 pub mod log;
 mod login;
+mod nodes;
 mod online;
 mod openapi;
 mod page;
@@ -39,6 +41,7 @@ mod schema;
 mod server;
 mod signals;
 mod state;
+mod stats;
 mod story;
 mod throttle;
 mod throttles;

@@ -18,14 +18,14 @@ use crate::{
     config::{Address, AuthMode, Config, PresenceMode, ServerKind},
     hosts,
     internal::Internal,
-    log, login, online,
+    log, login, nodes, online,
     openapi::{self, Served},
     page,
     reload::{ReadConfig, Reload},
     scenes,
     signals::{HangUps, Signals},
     state::State,
-    ticket,
+    stats, ticket,
     tls::ServedCertificate,
     token,
 };
@@ -250,7 +250,8 @@ pub(crate) fn routes(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) {
             .configure(scenes::routes)
             .configure(page::routes);
         if state.config.server.internal.is_none() {
-            services.configure(api::routes).configure(openapi::routes(&state, Served::All));
+            services.configure(api::routes).configure(nodes::routes).configure(stats::routes);
+            services.configure(openapi::routes(&state, Served::All));
         } else {
             services.configure(openapi::routes(&state, Served::Clients));
         }
@@ -312,6 +313,7 @@ fn announce(state: &State, internal: Option<&Address>, port: u16) {
     }
     if let Some(address) = internal {
         log::line(format_args!("internal api: http://{address}/ (server.internal)"));
+        log::line(format_args!("console: http://{address}/console/ (server.internal)"));
     }
     let host = &config.server.host;
     let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };

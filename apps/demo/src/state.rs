@@ -3,6 +3,7 @@
 use std::{
     future::{Ready, ready},
     sync::{Arc, PoisonError, RwLock},
+    time::SystemTime,
 };
 
 use actix_web::{FromRequest, HttpRequest, dev::Payload, web::Data};
@@ -27,6 +28,7 @@ pub(crate) struct State {
     /// The configuration at the start.
     pub(crate) config: Config,
     pub(crate) hub: Hub,
+    pub(crate) started_at: SystemTime,
     /// Check of logins.
     pub(crate) authenticator: Arc<dyn Authenticator>,
     /// Signer of the page's logins, unless the logins are issued elsewhere.
@@ -74,6 +76,7 @@ impl State {
             dashboard: Dashboard::default(),
             answers: Answers::default(),
             hub,
+            started_at: SystemTime::now(),
             config,
         }
     }

@@ -7,6 +7,7 @@ mod behind_proxies;
 mod broken_frames;
 mod careless_callers;
 mod configuration;
+mod console;
 mod cookies;
 mod deployment;
 mod floods;

@@ -1,0 +1,101 @@
+//! `GET /api/stats`: the state and the counters of this node, as JSON.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use actix_web::web::{self, Data, Json, ServiceConfig};
+use realtime_core::{Hub, metrics::MetricsSnapshot};
+use serde::Serialize;
+
+use crate::{
+    api::ApiKey,
+    config::PresenceMode,
+    state::{SSE, State, WEBSOCKET},
+};
+
+pub(crate) fn routes(services: &mut ServiceConfig) {
+    services.app_data(Data::new(SessionCounts::default())).service(web::resource("/api/stats").get(stats));
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StatsAnswer {
+    node: String,
+    version: &'static str,
+    started_at: String,
+    /// Messages arrive at this node, and connections are accepted.
+    ready: bool,
+    /// The reason for which it is not ready.
+    problem: Option<String>,
+    bus: BusName,
+    presence: PresenceName,
+    /// Sessions of this node by transport, at most a second old.
+    sessions: TransportCounts,
+    metrics: MetricsSnapshot,
+}
+
+#[derive(Serialize, Clone, Copy)]
+struct TransportCounts {
+    websocket: usize,
+    sse: usize,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum BusName {
+    Memory,
+    Redis,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum PresenceName {
+    Off,
+    Local,
+    Redis,
+}
+
+async fn stats(_: ApiKey, state: Data<State>, counts: Data<SessionCounts>) -> Json<StatsAnswer> {
+    let State { hub, config, started_at, .. } = &**state;
+    let problem = hub.ready().err();
+    Json(StatsAnswer {
+        node: hub.node().to_owned(),
+        version: env!("CARGO_PKG_VERSION"),
+        started_at: humantime::format_rfc3339_millis(*started_at).to_string(),
+        ready: problem.is_none(),
+        problem,
+        bus: if config.redis.is_some() { BusName::Redis } else { BusName::Memory },
+        presence: match config.presence_mode() {
+            PresenceMode::Off => PresenceName::Off,
+            PresenceMode::Local => PresenceName::Local,
+            PresenceMode::Redis => PresenceName::Redis,
+        },
+        sessions: counts.of(hub),
+        metrics: hub.metrics(),
+    })
+}
+
+/// The sessions of this node by transport, counted once a second at most: all of them are looked at.
+#[derive(Default)]
+struct SessionCounts(Mutex<Option<(Instant, TransportCounts)>>);
+
+/// Age at which they are counted again. A console asks once a second.
+const AGE: Duration = Duration::from_millis(900);
+
+impl SessionCounts {
+    fn of(&self, hub: &Hub) -> TransportCounts {
+        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, counts)) = &*counted
+            && at.elapsed() < AGE
+        {
+            return *counts;
+        }
+        let sessions = hub.all_sessions();
+        let of = |transport| sessions.iter().filter(|session| session.transport() == transport).count();
+        let counts = TransportCounts { websocket: of(WEBSOCKET), sse: of(SSE) };
+        *counted = Some((Instant::now(), counts));
+        counts
+    }
+}
