@@ -46,7 +46,10 @@ async fn a_sentinels_master_that_is_killed_loses_nothing_in_silence() {
     let figures = finish(redis.topology(), publisher, reader).await;
     assert!(figures.published.refused > 0);
     let (gaps, failovers) = (figures.read.seen.gaps(), redis.failovers());
-    assert!(gaps >= 2 && gaps <= failovers, "{gaps} gaps, {failovers} failovers: a new master is a new epoch");
+    assert!(
+        gaps >= 2 && gaps <= failovers,
+        "{gaps} gaps, {failovers} failovers: a new master is a new epoch"
+    );
     let seen = "Publishing fails until another one is promoted; then one gap, and whatever was acknowledged has \
                 arrived or lies in it.";
     Fault::new("Sentinel: the master is killed", Part::Streams, seen).figures(&figures).record();
