@@ -133,6 +133,8 @@ errors! {
     PublishErrors: 400 401 408 409 413 422 429 503;
     /// Errors of a look at who is online.
     OnlineErrors: 400 401 429 503;
+    /// Errors of a look at the nodes.
+    NodeErrors: 401 429;
     /// Errors of a kick.
     KickErrors: 400 401 408 413 422 429 503;
     /// Errors of a login.

@@ -1,5 +1,7 @@
 //! `GET /api/stats`: the state and the counters of this node, as JSON.
 
+#![allow(unused_qualifications, reason = "utoipa's macros write paths in full")]
+
 use std::{
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
@@ -8,10 +10,12 @@ use std::{
 use actix_web::web::{self, Data, Json, ServiceConfig};
 use realtime_core::{Hub, metrics::MetricsSnapshot};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
     api::ApiKey,
     config::PresenceMode,
+    schema::NodeErrors,
     state::{SSE, State, WEBSOCKET},
 };
 
@@ -19,45 +23,63 @@ pub(crate) fn routes(services: &mut ServiceConfig) {
     services.app_data(Data::new(SessionCounts::default())).service(web::resource("/api/stats").get(stats));
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct StatsAnswer {
+pub(crate) struct StatsAnswer {
+    /// Its name.
     node: String,
     version: &'static str,
+    /// Time of its start.
+    #[schema(format = DateTime)]
     started_at: String,
     /// Messages arrive at this node, and connections are accepted.
     ready: bool,
     /// The reason for which it is not ready.
+    #[schema(required = true)]
     problem: Option<String>,
     bus: BusName,
     presence: PresenceName,
     /// Sessions of this node by transport, at most a second old.
     sessions: TransportCounts,
+    /// Its counters.
+    #[schema(value_type = Object)]
     metrics: MetricsSnapshot,
 }
 
-#[derive(Serialize, Clone, Copy)]
-struct TransportCounts {
+/// Sessions by transport.
+#[derive(Serialize, Clone, Copy, ToSchema)]
+pub(crate) struct TransportCounts {
     websocket: usize,
     sse: usize,
 }
 
-#[derive(Serialize)]
+/// Where messages pass.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum BusName {
+pub(crate) enum BusName {
     Memory,
     Redis,
 }
 
-#[derive(Serialize)]
+/// Extent of presence.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum PresenceName {
+pub(crate) enum PresenceName {
     Off,
     Local,
     Redis,
 }
 
-async fn stats(_: ApiKey, state: Data<State>, counts: Data<SessionCounts>) -> Json<StatsAnswer> {
+/// Show state and counters of this node.
+#[utoipa::path(
+    get,
+    path = "/api/stats",
+    operation_id = "showStats",
+    tag = "nodes",
+    responses((status = 200, description = "The node that answers.", body = StatsAnswer), NodeErrors),
+    security(("apiKey" = [])),
+)]
+pub(crate) async fn stats(_: ApiKey, state: Data<State>, counts: Data<SessionCounts>) -> Json<StatsAnswer> {
     let State { hub, config, started_at, .. } = &**state;
     let problem = hub.ready().err();
     Json(StatsAnswer {
@@ -79,7 +101,7 @@ async fn stats(_: ApiKey, state: Data<State>, counts: Data<SessionCounts>) -> Js
 
 /// The sessions of this node by transport, counted once a second at most: all of them are looked at.
 #[derive(Default)]
-struct SessionCounts(Mutex<Option<(Instant, TransportCounts)>>);
+pub(crate) struct SessionCounts(Mutex<Option<(Instant, TransportCounts)>>);
 
 /// Age at which they are counted again. A console asks once a second.
 const AGE: Duration = Duration::from_millis(900);

@@ -134,6 +134,12 @@ async fn every_operation_answers_as_documented() {
     document.check(operation, 200, send(api(Method::GET, "/api/online/nobody")).await).await;
     document.check(operation, 401, send(http.get(url("/api/online/5"))).await).await;
 
+    for path in ["/api/nodes", "/api/stats"] {
+        let operation = format!("GET {path}");
+        document.check(&operation, 200, send(api(Method::GET, path)).await).await;
+        document.check(&operation, 401, send(http.get(url(path))).await).await;
+    }
+
     let operation = "POST /auth/login";
     let sign_in = |password: &str| {
         let body = json!({ "username": "alice", "password": password, "clientId": "web" });
