@@ -13,8 +13,9 @@ use serde_json::Value;
 
 use crate::{config::Config, internal, openapi, server, state::State, token};
 
-/// What the page has for itself, and what shows the routes here.
-const UNDOCUMENTED: [&str; 5] = ["/", "/assets/", "/realtime.js", "/demo/", "/routes"];
+/// What the pages have for themselves, and what shows the routes here.
+const UNDOCUMENTED: [&str; 7] =
+    ["/", "/assets/", "/realtime.js", "/demo/", "/console", "/console/", "/routes"];
 
 fn state(variables: &[(&str, &str)]) -> Data<State> {
     let variables = variables.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
