@@ -114,6 +114,29 @@ impl CloseReason {
         }
     }
 
+    /// Code of the WebSocket's Close frame; `None` for a client that is gone.
+    pub fn code(&self) -> Option<u16> {
+        match self {
+            Self::Gone => None,
+            Self::Normal | Self::Disconnected => Some(1000),
+            Self::Protocol => Some(1002),
+            Self::Unsupported => Some(1003),
+            Self::InvalidPayload => Some(1007),
+            Self::Policy => Some(1008),
+            Self::TooBig => Some(1009),
+            Self::Internal => Some(1011),
+            Self::Drain { .. } => Some(1012),
+            Self::Overloaded => Some(1013),
+            Self::TokenExpired | Self::Revoked => Some(4401),
+            Self::Forbidden => Some(4403),
+            Self::NoPong => Some(4408),
+            Self::Kicked => Some(4409),
+            Self::TooManySessions => Some(4410),
+            Self::SlowConsumer | Self::RateLimited => Some(4429),
+            Self::Application { code, .. } => Some(code.get()),
+        }
+    }
+
     /// Returns `true` if the same client may reconnect with the same token.
     pub fn may_reconnect(&self) -> bool {
         matches!(

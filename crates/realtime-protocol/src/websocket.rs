@@ -3,7 +3,6 @@
 //! An adapter checks the handshake of RFC 6455 and chooses the [`Protocol`] among [`SUBPROTOCOLS`]; everything else is up
 //! to the [`Service`].
 
-mod close;
 mod config;
 mod connection;
 mod endpoint;

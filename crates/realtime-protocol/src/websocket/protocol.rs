@@ -15,10 +15,7 @@ use realtime_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{
-    close,
-    frame::{self, Kind},
-};
+use super::frame::{self, Kind};
 
 /// The label of this transport.
 pub const TRANSPORT: Transport = Transport::new("websocket");
@@ -134,7 +131,7 @@ impl Protocol {
 
     /// The frames that end a connection; `None` when the client is gone.
     pub(crate) fn closing_frames(self, reason: CloseReason) -> Option<Bytes> {
-        let close = frame::close(close::code(reason)?, reason.name());
+        let close = frame::close(reason.code()?, reason.name());
         match self {
             Self::Raw => Some(close),
             Self::V1 => {
