@@ -19,7 +19,7 @@ use governor::{
     state::keyed::HashMapStateStore,
 };
 
-use crate::{error::ConnectError, settings::Limits};
+use crate::{error::ConnectError, metrics::stopwatch::Stopwatch, settings::Limits};
 
 /// Permission of one connection to begin, as [`Hub::admit`](crate::Hub::admit) gives it. While it is held, the connection
 /// counts among those of its client's address; [`Hub::connect_admitted`](crate::Hub::connect_admitted) gives it to the
@@ -30,6 +30,8 @@ pub struct Admission {
     pub(crate) elsewhere: usize,
     /// `None` if connections of addresses are not counted.
     place: Option<Place>,
+    /// Time since the request.
+    pub(crate) watch: Option<Stopwatch>,
 }
 
 impl Admission {
@@ -119,7 +121,7 @@ impl Admissions {
             _ => None,
         };
         self.check_node()?;
-        Ok(Admission { elsewhere: 0, place })
+        Ok(Admission { elsewhere: 0, place, watch: Some(Stopwatch::start()) })
     }
 
     /// Admits a request that is no connection: only the rates count.

@@ -7,8 +7,11 @@ mod cluster_limit;
 pub(crate) mod confirmations;
 mod departures;
 pub(crate) mod kicks;
+mod measures;
 mod outage;
 pub(crate) mod pump;
+#[cfg(feature = "metrics")]
+mod recorded;
 mod renewals;
 mod streams;
 mod tasks;
@@ -37,7 +40,7 @@ use crate::{
     control::Control,
     error::{ConnectError, NotRetainable, NotText, PublishError, SendError, TooLarge},
     log::{Content, Entry},
-    metrics::MetricsSnapshot,
+    metrics::stopwatch::{self, Stopwatch},
     node::Node,
     presence::Presence,
     registry::Registry,
@@ -118,13 +121,24 @@ impl Hub {
             return Err(NotRetainable.into());
         }
         let envelope = Arc::new(envelope);
-        match self.0.bus.publish(&envelope).await {
+        let node = &self.0.registry.node;
+        let watch = Stopwatch::start();
+        #[cfg(feature = "metrics")]
+        let probe = node.probe.begin();
+        let answer = self.0.bus.publish(&envelope).await;
+        watch.record_with(stopwatch::PUBLISH, "outcome", if answer.is_ok() { "ok" } else { "error" });
+        match answer {
             Ok(published) => {
-                self.0.registry.node.acknowledge(published.position);
-                self.0.registry.node.metrics.published.add(1);
+                node.acknowledge(published.position);
+                node.metrics.published.add(1);
+                #[cfg(feature = "metrics")]
+                if let Some((probe, position)) = probe.zip(published.position) {
+                    probe.acknowledged(position, &node.log);
+                }
                 Ok(published)
             }
             Err(source) => {
+                node.metrics.publish_failures.count(&source);
                 let topics = envelope.topics();
                 let target = match topics.len() {
                     1 => format!("`{}`", topics[0]),
@@ -292,6 +306,9 @@ impl Hub {
             }
             tracing::debug!(%user, %transport, %error, "connection refused");
         })?;
+        if let Some(watch) = admission.watch {
+            watch.record_with(stopwatch::HANDSHAKE, "transport", transport.as_str());
+        }
         let session = session.admitted(admission);
         if self.settings().limits.max_connections_per_user_in_cluster > 0 {
             self.0.cluster_limit.opened(&user);
@@ -455,12 +472,6 @@ impl Hub {
     pub fn failed(&self) -> impl Future<Output = String> + Send + use<> {
         let health = Arc::clone(&self.0.health);
         async move { health.failed().await }
-    }
-
-    /// The counters of this node.
-    pub fn metrics(&self) -> MetricsSnapshot {
-        let Node { metrics, log, .. } = &*self.0.registry.node;
-        MetricsSnapshot { retained_dropped: log.retained().dropped(), ..metrics.snapshot() }
     }
 
     /// The settings that the hub was started with.

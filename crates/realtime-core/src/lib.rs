@@ -37,6 +37,7 @@
 //! | reach the sessions of this node | [`Hub::sessions`], [`SessionHandle`] |
 //! | identify users | [`Authenticator`], [`Principal`], [`auth`] |
 //! | let clients choose topics | [`auth::TopicPolicy`], [`HubBuilder::topic_policy`] |
+//! | measure a node | [`metrics`](mod@metrics) |
 //! | configure a node | [`HubBuilder`], [`Settings`], [`settings`] |
 //! | connect nodes | [`Cluster`], [`bus`], [`presence`], [`control`] |
 //! | write a transport | [`Session`], [`wire`] |
@@ -46,6 +47,7 @@
 //!
 //! - `jwt` (default): `JwtAuthenticator`, which verifies signed tokens, with a secret or with public keys.
 //! - `jwks`: `JwkUrl`, public keys from an address on the web.
+//! - `metrics`: `Hub::record_metrics`, for the exporters of the facade [`metrics`](https://docs.rs/metrics).
 //! - `conformance`: suites for implementations of [`Bus`](bus::Bus), [`Presence`](presence::Presence),
 //!   [`Control`](control::Control), [`Authenticator`] and [`TicketStore`](auth::TicketStore).
 //! - `testkit`: sessions without sockets, for an application's own tests.

@@ -26,6 +26,7 @@ pub(crate) use self::entry::{Content, Entry, LeftOut, OwnTopics};
 use self::{entry::Charge, retained::Retained};
 use crate::{
     Envelope, Position,
+    metrics::HistorySnapshot,
     settings::{History, RetainedLimits},
     wire::GapReason,
 };
@@ -301,6 +302,21 @@ impl Log {
     /// Returns `true` if everything that was acknowledged before this instant is in the log.
     pub(crate) fn has_caught_up(&self, at: Instant) -> bool {
         self.read_window().caught_up.is_some_and(|caught_up| caught_up > at)
+    }
+
+    /// The time since which everything that was acknowledged before is in the log, if the bus has said so.
+    pub(crate) fn caught_up(&self) -> Option<Instant> {
+        self.read_window().caught_up
+    }
+
+    /// Size and age of the window.
+    pub(crate) fn size(&self) -> HistorySnapshot {
+        let window = self.read_window();
+        HistorySnapshot {
+            entries: window.entries.len() as u64,
+            bytes: (window.bytes + self.encoded.load(Ordering::Acquire)) as u64,
+            age: window.entries.front().map(|oldest| oldest.at.elapsed()).unwrap_or_default(),
+        }
     }
 
     /// Drops expired entries, a bounded number at a time. Returns `true` if there are more.

@@ -1,238 +1,114 @@
-//! [`Metrics`]: the counters of a node.
+//! Counters, gauges and timings of a node.
+//!
+//! [`Hub::metrics`](crate::Hub::metrics) is a [`MetricsSnapshot`], to be put where an application wants it. With the feature
+//! `metrics`, [`Hub::record_metrics`](crate::Hub::record_metrics) gives the same to the recorder of the facade
+//! [`metrics`](https://docs.rs/metrics), which has the timings as well: every exporter of that facade has all of it then.
+//! What happens to single sessions is told to [`HubBuilder::on_open`](crate::HubBuilder::on_open) and
+//! [`HubBuilder::on_close`](crate::HubBuilder::on_close).
 
-use std::sync::atomic::{AtomicU64, Ordering};
+mod counter;
+#[cfg(feature = "metrics")]
+pub(crate) mod probe;
+mod snapshot;
+pub(crate) mod stopwatch;
+pub(crate) mod transports;
 
-use serde::Serialize;
+pub use self::snapshot::{
+    BusSnapshot, ClosesSnapshot, EndsByLimitSnapshot, GapsSnapshot, HistorySnapshot, MetricsSnapshot,
+    OutboxSnapshot, PublishFailuresSnapshot, RecoveriesSnapshot, RefusalsSnapshot, TransportSnapshot,
+};
+pub(crate) use self::{counter::Counter, transports::TransportCounters};
 
-use crate::{CloseReason, error::ConnectError};
+use std::sync::Arc;
+
+use self::{
+    snapshot::{Gaps, PublishFailures, Recoveries, Refusals},
+    transports::Transports,
+};
+use crate::Transport;
 
 /// Counters of one node since its start.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     pub(crate) published: Counter,
+    pub(crate) publish_failures: PublishFailures,
     pub(crate) received: Counter,
     pub(crate) delivered: Counter,
     pub(crate) replayed: Counter,
     pub(crate) catch_ups: Counter,
-    pub(crate) gaps: Counter,
-    pub(crate) gaps_unreported: Counter,
+    pub(crate) gaps: Gaps,
+    pub(crate) gaps_unreported: Gaps,
+    pub(crate) recoveries: Recoveries,
     pub(crate) local_dropped: Counter,
     pub(crate) expired: Counter,
     pub(crate) collapsed: Counter,
     pub(crate) dropped_oldest: Counter,
-    pub(crate) opened: Counter,
-    pub(crate) closed: Counter,
-    pub(crate) taken_over: Counter,
-    pub(crate) taken_over_ended: Counter,
-    pub(crate) slow_consumers: Counter,
     pub(crate) refused: Counter,
     pub(crate) refused_by: Refusals,
-    pub(crate) ended_by_limit: EndsByLimit,
     pub(crate) publishes_refused: Counter,
     pub(crate) topics_refused: Counter,
     pub(crate) cluster_unchecked: Counter,
     pub(crate) panics: Counter,
     pub(crate) streams_dropped: Counter,
     pub(crate) unreadable: Counter,
-}
-
-/// Snapshot of the counters. Each counts from the node's start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct MetricsSnapshot {
-    /// Envelopes that this node published to the bus.
-    pub published: u64,
-    /// Envelopes that this node received from the bus.
-    pub received: u64,
-    /// Frames of the live pass, of local sends and of initial entries that entered an outbox.
-    pub delivered: u64,
-    /// Frames that sessions read from the log to catch up.
-    pub replayed: u64,
-    /// Number of times that a session fell behind the live pass.
-    pub catch_ups: u64,
-    /// Gaps that were announced to sessions.
-    pub gaps: u64,
-    /// Gaps of sessions whose wire format cannot announce them (raw WebSocket).
-    pub gaps_unreported: u64,
-    /// Local sends and initial entries that were dropped because an outbox was full.
-    pub local_dropped: u64,
-    /// Messages that were not sent to a session because their time was over, counted for each session.
-    pub expired: u64,
-    /// Messages that were not sent to a session because a newer one had replaced them, counted for each session.
-    pub collapsed: u64,
-    /// Messages that were not sent to a session because enough newer ones of their class were there
-    /// ([`SlowPolicy::DropOldest`](crate::SlowPolicy::DropOldest)), counted for each session.
-    pub dropped_oldest: u64,
-    /// Retained messages that were dropped because of the bounds.
-    pub retained_dropped: u64,
-    /// Sessions that were opened.
-    pub opened: u64,
-    /// Sessions that ended.
-    pub closed: u64,
-    /// Sessions whose connection was taken over from the HTTP dispatcher.
-    pub taken_over: u64,
-    /// Such sessions that ended; the difference is the number that are open.
-    pub taken_over_ended: u64,
-    /// Sessions that ended because their socket accepted no data.
-    pub slow_consumers: u64,
-    /// Connections that were refused because of a limit, a kick or a drain.
-    pub refused: u64,
-    /// The same by reason.
-    pub refused_by: RefusalsSnapshot,
-    /// Sessions that a limit ended, by limit; `slow_consumers` has a counter of its own.
-    pub ended_by_limit: EndsByLimitSnapshot,
-    /// Messages that were not published or sent because they were too large, or had too many targets.
-    pub publishes_refused: u64,
-    /// Topics that clients were refused because their sessions were in as many as they may be.
-    pub topics_refused: u64,
-    /// Connections that were admitted without knowing the user's sessions on other nodes, since presence was unavailable.
-    pub cluster_unchecked: u64,
-    /// Delivery passes that panicked and were restarted.
-    pub panics: u64,
-    /// Text streams that had ended and were forgotten before `streams.keep`, to make room.
-    pub streams_dropped: u64,
-    /// Broken content in the store of a cluster's presence and control: entries that were skipped each time they were read,
-    /// and keys that were begun anew.
-    pub unreadable: u64,
+    /// Bytes of the shards that have ended.
+    pub(crate) sent_bytes: Counter,
+    pub(crate) received_bytes: Counter,
+    transports: Transports,
 }
 
 impl Metrics {
+    /// The counters of a transport.
+    pub(crate) fn transport(&self, transport: Transport) -> Arc<TransportCounters> {
+        self.transports.of(transport)
+    }
+
+    /// The counters. What is not counted but looked up is left at 0.
     pub(crate) fn snapshot(&self) -> MetricsSnapshot {
+        let transports = self.transports.snapshot();
+        let sum = |count: fn(&TransportSnapshot) -> u64| transports.iter().map(count).sum();
+        let ended = |reason: &str| {
+            let closes = transports.iter().flat_map(|transport| &transport.closes);
+            closes.filter(|closes| closes.reason == reason).map(|closes| closes.count).sum()
+        };
         MetricsSnapshot {
             published: self.published.value(),
+            publish_failures: self.publish_failures.snapshot(),
             received: self.received.value(),
             delivered: self.delivered.value(),
             replayed: self.replayed.value(),
             catch_ups: self.catch_ups.value(),
             gaps: self.gaps.value(),
+            gaps_by: self.gaps.snapshot(),
             gaps_unreported: self.gaps_unreported.value(),
+            gaps_unreported_by: self.gaps_unreported.snapshot(),
+            recoveries: self.recoveries.snapshot(),
             local_dropped: self.local_dropped.value(),
             expired: self.expired.value(),
             collapsed: self.collapsed.value(),
             dropped_oldest: self.dropped_oldest.value(),
-            // Counted by the table itself.
-            retained_dropped: 0,
-            opened: self.opened.value(),
-            closed: self.closed.value(),
-            taken_over: self.taken_over.value(),
-            taken_over_ended: self.taken_over_ended.value(),
-            slow_consumers: self.slow_consumers.value(),
+            opened: sum(|transport| transport.opened),
+            closed: sum(|transport| transport.closed),
+            taken_over: sum(|transport| transport.taken_over),
+            taken_over_ended: sum(|transport| transport.taken_over_ended),
+            slow_consumers: ended("slow-consumer"),
             refused: self.refused.value(),
             refused_by: self.refused_by.snapshot(),
-            ended_by_limit: self.ended_by_limit.snapshot(),
+            ended_by_limit: EndsByLimitSnapshot {
+                rate_limited: ended("rate-limited"),
+                too_big: ended("too-big"),
+                too_many_sessions: ended("too-many-sessions"),
+            },
             publishes_refused: self.publishes_refused.value(),
             topics_refused: self.topics_refused.value(),
             cluster_unchecked: self.cluster_unchecked.value(),
             panics: self.panics.value(),
             streams_dropped: self.streams_dropped.value(),
             unreadable: self.unreadable.value(),
+            sent_bytes: self.sent_bytes.value(),
+            received_bytes: self.received_bytes.value(),
+            transports,
+            ..MetricsSnapshot::default()
         }
-    }
-}
-
-/// A counter for each of some reasons, with its snapshot.
-macro_rules! counters {
-    ($(#[$doc:meta])* $counters:ident => $snapshot:ident { $($(#[$field_doc:meta])* $name:ident,)+ }) => {
-        #[derive(Debug, Default)]
-        pub(crate) struct $counters { $($name: Counter,)+ }
-
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-        #[serde(rename_all = "camelCase")]
-        #[non_exhaustive]
-        pub struct $snapshot { $($(#[$field_doc])* pub $name: u64,)+ }
-
-        impl $counters {
-            fn snapshot(&self) -> $snapshot {
-                $snapshot { $($name: self.$name.value(),)+ }
-            }
-        }
-    };
-}
-
-counters! {
-    /// Refused connections, by reason.
-    Refusals => RefusalsSnapshot {
-        /// The node starts and does not know the refused logins yet.
-        starting,
-        /// The node shuts down, or is cut off from the bus with `bus.onDown: drain`.
-        draining,
-        /// The login was kicked or revoked.
-        kicked,
-        /// `limits.maxConnections`.
-        node,
-        /// `limits.maxConnectionsPerUser`.
-        user,
-        /// `limits.maxConnectionsPerUserInCluster`.
-        cluster,
-        /// `limits.maxConnectionsPerToken`.
-        token,
-        /// `limits.maxConnectionsPerAddress`.
-        address,
-        /// `limits.maxHandshakeRate`.
-        node_rate,
-        /// `limits.maxHandshakeRatePerAddress`.
-        address_rate,
-    }
-}
-
-counters! {
-    /// Sessions that a limit ended.
-    EndsByLimit => EndsByLimitSnapshot {
-        /// `limits.maxInboundRate`.
-        rate_limited,
-        /// `limits.maxInboundBytes`.
-        too_big,
-        /// `limits.maxConnectionsPer*`, with `limits.onExceeded: endOldest` or over the cluster.
-        too_many_sessions,
-    }
-}
-
-impl Refusals {
-    pub(crate) fn count(&self, error: &ConnectError) {
-        let counter = match error {
-            ConnectError::Starting => &self.starting,
-            ConnectError::Draining | ConnectError::BusDown => &self.draining,
-            ConnectError::Kicked => &self.kicked,
-            ConnectError::Full(_) => &self.node,
-            ConnectError::TooManyOfUser(..) => &self.user,
-            ConnectError::TooManyInCluster(..) => &self.cluster,
-            ConnectError::TooManyOfToken(_) => &self.token,
-            ConnectError::TooManyOfAddress(_) => &self.address,
-            ConnectError::TooFast { .. } => &self.node_rate,
-            ConnectError::TooFastOfAddress { .. } => &self.address_rate,
-            // Of a transport that waits, and a fault of the application.
-            ConnectError::Behind | ConnectError::TooManyWires(_) => return,
-        };
-        counter.add(1);
-    }
-}
-
-impl EndsByLimit {
-    pub(crate) fn count(&self, reason: CloseReason) {
-        let counter = match reason {
-            CloseReason::RateLimited => &self.rate_limited,
-            CloseReason::TooBig => &self.too_big,
-            CloseReason::TooManySessions => &self.too_many_sessions,
-            _ => return,
-        };
-        counter.add(1);
-    }
-}
-
-/// A number that only grows.
-#[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
-
-impl Counter {
-    pub(crate) fn add(&self, amount: u64) {
-        if amount > 0 {
-            self.0.fetch_add(amount, Ordering::Relaxed);
-        }
-    }
-
-    pub(crate) fn value(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
     }
 }

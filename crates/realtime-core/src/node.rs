@@ -10,6 +10,8 @@ use futures_core::stream::BoxStream;
 use futures_util::stream::{StreamExt, pending};
 use once_cell::sync::OnceCell;
 
+#[cfg(feature = "metrics")]
+use crate::metrics::probe::Probe;
 use crate::{
     Position, Settings, Topic, UserId,
     admission::Admissions,
@@ -33,6 +35,9 @@ pub(crate) struct Node {
     /// Connections by address, and the rates at which they may begin.
     pub(crate) admissions: Arc<Admissions>,
     pub(crate) metrics: Metrics,
+    /// The publish whose delivery is timed.
+    #[cfg(feature = "metrics")]
+    pub(crate) probe: Probe,
     /// Presence, which is notified of opened and ended sessions; set once, when the hub starts.
     pub(crate) presence: OnceCell<Weak<dyn Presence>>,
     /// Reporter of this node's topics, for a bus that wants them; set once, when the hub starts.
@@ -65,6 +70,8 @@ impl Node {
             settings,
             directory: Directory::default(),
             metrics: Metrics::default(),
+            #[cfg(feature = "metrics")]
+            probe: Probe::default(),
             presence: OnceCell::new(),
             interest: OnceCell::new(),
             watch: PresenceWatch::default(),
@@ -125,6 +132,14 @@ impl Node {
     pub(crate) fn acknowledge(&self, position: Option<Position>) {
         let mut newest = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
         *newest = position.max(*newest);
+    }
+
+    /// Notes that a worker has served its sessions up to a sequence number of the log.
+    pub(crate) fn passed(&self, seq: u64) {
+        #[cfg(feature = "metrics")]
+        self.probe.passed(seq, &self.log);
+        #[cfg(not(feature = "metrics"))]
+        let _ = seq;
     }
 
     /// Returns `true` if sessions may have to get initial entries of their topics.

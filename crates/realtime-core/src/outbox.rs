@@ -108,6 +108,17 @@ pub(crate) struct Ticked {
     pub(crate) unanswered: u32,
 }
 
+/// What waits for a socket.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Backlog {
+    pub(crate) frames: usize,
+    pub(crate) bytes: usize,
+    /// Ticks for which it has waited without the socket accepting anything.
+    pub(crate) stalled_ticks: u32,
+    /// The session reads the log itself.
+    pub(crate) is_behind: bool,
+}
+
 /// Result of queueing a frame.
 pub(crate) type TrySend = Result<Accepted, TrySendError>;
 
@@ -588,16 +599,30 @@ impl Outbox {
                 && frames.bytes() + frame.len() <= self.group.max_bytes)
     }
 
+    /// What waits for the socket: frames, bytes, and the ticks for which it has accepted nothing.
+    pub(crate) fn backlog(&self) -> Backlog {
+        let state = self.lock();
+        Backlog {
+            frames: state.frames.len(),
+            bytes: state.frames.bytes(),
+            stalled_ticks: state.rare.as_ref().map_or(0, |rare| rare.stalled_ticks),
+            is_behind: state.catching_up().is_some(),
+        }
+    }
+
     fn lock(&self) -> Locked<'_> {
-        Locked { state: lock(&self.state), outbox: self }
+        let state = lock(&self.state);
+        Locked { left_before: state.taken, state, outbox: self }
     }
 }
 
 /// The locked state. When the lock is dropped, an outbox that is not idle is watched from then on, and its group counts
-/// the woken bodies.
+/// the woken bodies and the bytes that have left.
 struct Locked<'a> {
     state: MutexGuard<'a, State>,
     outbox: &'a Outbox,
+    /// Bytes that had left when it was locked. No name of a field of the state.
+    left_before: u64,
 }
 
 impl Deref for Locked<'_> {
@@ -627,6 +652,9 @@ impl Drop for Locked<'_> {
         if self.woken != self.counted {
             self.counted = self.woken;
             self.outbox.group.count(self.woken);
+        }
+        if self.state.taken != self.left_before {
+            self.outbox.group.sent(self.state.taken - self.left_before);
         }
     }
 }

@@ -164,7 +164,7 @@ impl Session {
     pub fn attach(&mut self, socket: Arc<dyn DirectWrite>) {
         self.state().outbox.attach(socket);
         if !mem::replace(&mut self.attached, true) {
-            self.node().metrics.taken_over.add(1);
+            self.state().kind.counters.taken_over.add(1);
         }
     }
 
@@ -226,6 +226,11 @@ impl Session {
         self.state().active.store(true, Ordering::Relaxed);
     }
 
+    /// Counts bytes that came from the client.
+    pub fn count_received(&self, bytes: usize) {
+        self.state().kind.outboxes.received(bytes);
+    }
+
     /// Sets whether the client is read from. While it is not, its answers cannot arrive, and its silence does not
     /// count.
     pub fn set_reading(&self, reading: bool) {
@@ -259,7 +264,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         if self.attached {
-            self.node().metrics.taken_over_ended.add(1);
+            self.state().kind.counters.taken_over_ended.add(1);
         }
     }
 }

@@ -36,8 +36,12 @@ use crate::{
     error::{ConnectError, CursorError, SendError},
     initial::StartPoint,
     log::Entry,
+    metrics::{
+        OutboxSnapshot,
+        stopwatch::{self, Stopwatch},
+    },
     node::Node,
-    outbox::{OutboxGroup, Ticked},
+    outbox::{Backlog, OutboxGroup, Ticked},
     session::{
         handle::SessionHandle,
         state::{ConnectTopics, Named, SessionHost, SessionKind, SessionState, Stage},
@@ -92,6 +96,9 @@ const CLOSE_TIMEOUT_TICKS: u32 = 3;
 
 /// Maximum delay of a session's turn in the ticks.
 const TURN_SLACK: Duration = Duration::from_secs(2);
+
+/// Outboxes that are looked at before a pass may have the lock.
+const BACKLOG_SLOTS: usize = 1024;
 
 /// A position that no bus assigns.
 const NEVER: Position = Position { epoch: u64::MAX, offset: u64::MAX };
@@ -209,9 +216,9 @@ impl Shard {
                 self.wake();
             }
         }
-        stats.record(&self.node.metrics);
+        stats.record(metrics);
         self.node.entered(state.login().topics.iter().chain(topics.topics));
-        metrics.opened.add(1);
+        state.kind.counters.opened.add(1);
         self.node.changed(state.user());
         tracing::debug!(session = %state.id, user = %state.user(), %transport, "session opened");
         self.node.hooks.opened(|| SessionHandle(Arc::clone(&state)));
@@ -229,7 +236,8 @@ impl Shard {
         let known = kinds.iter().find(|kind| kind.transport == transport && kind.wire.index == wire.index);
         known.map(Arc::clone).unwrap_or_else(|| {
             let (outboxes, shard) = (Arc::clone(&self.outboxes), Arc::downgrade(self));
-            let kind = Arc::new(SessionKind { transport, wire, outboxes, host: shard });
+            let counters = self.node.metrics.transport(transport);
+            let kind = Arc::new(SessionKind { transport, wire, outboxes, counters, host: shard });
             kinds.push(Arc::clone(&kind));
             kind
         })
@@ -279,12 +287,9 @@ impl Shard {
     }
 
     fn report_end(&self, session: &Arc<SessionState>) {
-        let metrics = &self.node.metrics;
         self.node.changed(session.user());
         let reason = session.outbox.closing().unwrap_or(CloseReason::Gone);
-        metrics.closed.add(1);
-        metrics.slow_consumers.add(u64::from(reason == CloseReason::SlowConsumer));
-        metrics.ended_by_limit.count(reason);
+        session.kind.counters.closed(reason);
         tracing::debug!(session = %session.id, reason = reason.name(), "session ended");
         self.node.hooks.closed(|| SessionHandle(Arc::clone(session)), reason);
     }
@@ -331,9 +336,61 @@ impl Shard {
     /// Fans out local sends and new entries of the log. Never waits.
     pub(crate) fn pass(&self) -> Pass {
         let mut stats = PassStats::new(self.node.settings.drain.window);
-        let more = self.lock().pass(&self.node, &self.local, &mut stats);
+        let watch = Stopwatch::start();
+        let (more, seq) = {
+            let mut members = self.lock();
+            (members.pass(&self.node, &self.local, &mut stats), members.seq)
+        };
+        if stats.visits > 0 || stats.writes > 0 {
+            watch.record(stopwatch::PASS);
+        }
+        if let Some(arrived) = stats.arrived.filter(|_| stats.visits > 0) {
+            Stopwatch::since(arrived).record(stopwatch::DELIVERY);
+        }
+        self.node.passed(seq);
         stats.record(&self.node.metrics);
         Pass { more }
+    }
+
+    /// What waits for the sockets of its sessions.
+    pub(crate) fn backlog(&self) -> OutboxSnapshot {
+        let period = Ticks::new(&self.node.settings).period;
+        let mut sum = OutboxSnapshot::default();
+        // Under the lock: a tick takes all of them, and puts back those that it leaves.
+        let mut slots = {
+            let _members = self.lock();
+            self.outboxes.watched()
+        };
+        slots.sort_unstable();
+        slots.dedup();
+        for slots in slots.chunks(BACKLOG_SLOTS) {
+            let members = self.lock();
+            for slot in slots {
+                let Some(member) = members.sessions.get(*slot as usize) else { continue };
+                let Backlog { frames, bytes, stalled_ticks, is_behind } = member.session.outbox.backlog();
+                sum.add(OutboxSnapshot {
+                    sessions: u64::from(frames > 0),
+                    behind: u64::from(is_behind),
+                    frames: frames as u64,
+                    max_frames: frames as u64,
+                    bytes: bytes as u64,
+                    max_bytes: bytes as u64,
+                    age: period * stalled_ticks,
+                });
+            }
+        }
+        sum
+    }
+
+    /// Bytes that its sessions have sent and received.
+    pub(crate) fn bytes(&self) -> (u64, u64) {
+        self.outboxes.bytes()
+    }
+
+    /// Number of its sessions that have yet to begin, and the sequence number up to which live sessions have been served.
+    pub(crate) fn progress(&self) -> (usize, u64) {
+        let members = self.lock();
+        (members.parked.len(), members.seq)
     }
 
     /// Recovers from a pass that panicked: every live session reads the log itself, from after the frames that it was
@@ -696,6 +753,9 @@ impl Drop for Shard {
         if let Some(task) = self.task.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
             task.abort();
         }
+        let (sent, received) = self.outboxes.bytes();
+        self.node.metrics.sent_bytes.add(sent);
+        self.node.metrics.received_bytes.add(received);
     }
 }
 

@@ -24,6 +24,7 @@ use crate::{
     error::is_refusal,
     large_entry::{LARGE, next_entry},
     master::MasterLookup,
+    part::Part,
     repair::{Repair, is_broken_key},
     server_connection::ServerConnection,
     shared_connection::SharedConnection,
@@ -45,6 +46,7 @@ pub(crate) struct Commands {
 struct Connections {
     lookup: Arc<MasterLookup>,
     config: RedisConfig,
+    part: Part,
     /// The key whose master is used.
     key: String,
     requests: SharedConnection<ServerConnection>,
@@ -85,12 +87,15 @@ impl Commands {
     /// The returned function panics outside a tokio runtime.
     pub(crate) fn make(
         config: RedisConfig,
+        part: Part,
     ) -> Result<impl FnOnce(String, Repair, Arc<Skipped>) -> Self + Send, RedisConfigError> {
+        part.describe();
         let lookup = MasterLookup::shared(&config)?;
         Ok(move |key, repair, skipped| {
             let (requests, blocking) = (SharedConnection::default(), SharedConnection::default());
             let count = AtomicUsize::new(COUNT);
-            let connections = Connections { lookup, config, key, requests, blocking, repair, skipped, count };
+            let connections =
+                Connections { lookup, config, part, key, requests, blocking, repair, skipped, count };
             let connections = Arc::new(connections);
             let watch = connections.lookup.can_change();
             let watch = watch.then(|| tokio::spawn(discard_moved(Arc::clone(&connections))));
@@ -118,8 +123,7 @@ impl Commands {
         &self,
         work: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T> + Clone,
     ) -> Result<T, String> {
-        let connections = &self.connections;
-        connections.run(&connections.requests, &connections.repair, work).await.map_err(|it| it.problem)
+        self.request(&self.connections.repair, work).await
     }
 
     /// Does the same, and begins these keys anew as well if one of them is broken.
@@ -128,9 +132,19 @@ impl Commands {
         repair: Repair,
         work: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T> + Clone,
     ) -> Result<T, String> {
+        self.request(&self.connections.repair.clone().and(repair), work).await
+    }
+
+    async fn request<T>(
+        &self,
+        repair: &Repair,
+        work: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T> + Clone,
+    ) -> Result<T, String> {
         let connections = &self.connections;
-        let repair = connections.repair.clone().and(repair);
-        connections.run(&connections.requests, &repair, work).await.map_err(|it| it.problem)
+        let request = connections.part.request();
+        let answer = connections.run(&connections.requests, repair, work).await;
+        request.end(answer.is_ok());
+        answer.map_err(|it| it.problem)
     }
 
     /// Reads the entries of a stream after an id; waits for some. An entry that is too large to arrive in time has no fields.
@@ -207,7 +221,10 @@ impl Connections {
         let limit = self.config.command_timeout;
         let deadline = Instant::now() + limit;
         let late = || Failure { problem: format!("no answer from Redis within {limit:?}"), is_late: true };
-        let open = || ServerConnection::open(&self.lookup, &self.key, limit);
+        let open = || {
+            self.part.connects();
+            ServerConnection::open(&self.lookup, &self.key, limit)
+        };
         let (mut repeated, mut repaired) = (false, false);
         loop {
             let connection = timeout_at(deadline, shared.get(open))

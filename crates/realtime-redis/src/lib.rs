@@ -39,6 +39,9 @@
 //!
 //! # Features
 //!
+//! - `metrics`: times and counters of requests to Redis for the recorder of the facade
+//!   [`metrics`](https://docs.rs/metrics), which has to be installed before: see
+//!   [`Hub::record_metrics`](https://docs.rs/realtime-core/latest/realtime_core/struct.Hub.html#method.record_metrics).
 //! - `sa-token` (default): `SaTokenAuthenticator` and `SaTokenWatch`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -58,6 +61,7 @@ mod incarnation;
 mod large_entry;
 mod liveness;
 mod master;
+mod part;
 mod presence;
 mod pubsub;
 mod repair;

@@ -38,6 +38,7 @@ use crate::{
     config::{RedisConfig, RedisConfigError},
     content::{Number, Skipped, Text, texts},
     incarnation::Incarnation,
+    part::Part,
     repair::is_broken_key,
     task::restarting,
 };
@@ -72,7 +73,7 @@ impl RedisPresence {
         incarnation: Incarnation,
     ) -> Result<impl FnOnce(LocalPresence) -> Self + Send, RedisConfigError> {
         let tag = config.tag("rt/presence");
-        let commands = Commands::make(config)?;
+        let commands = Commands::make(config, Part::Presence)?;
         Ok(move |local: LocalPresence| {
             let keys = Keys::new(&tag);
             let counted = local.clone();

@@ -18,6 +18,7 @@ use crate::{
     commands::Commands,
     config::{RedisConfig, RedisConfigError},
     content::Skipped,
+    part::Part,
     repair::Repair,
 };
 
@@ -43,7 +44,7 @@ impl RedisTickets {
     pub fn make(config: RedisConfig) -> Result<impl FnOnce() -> Self + Send, RedisConfigError> {
         // In one slot with control: tickets are few.
         let prefix = format!("{}:ticket:", config.tag("rt/control"));
-        let commands = Commands::make(config)?;
+        let commands = Commands::make(config, Part::Tickets)?;
         // A ticket's key has one reader, who takes it away: there is nothing to repair, and nothing to skip.
         let skipped = Arc::new(Skipped::new(|| ()));
         Ok(move || Self { commands: commands(prefix.clone(), Repair::default(), skipped), prefix })

@@ -69,6 +69,13 @@ impl Hub {
         Ok(admission)
     }
 
+    /// Counts a connection that a transport has refused because the page that makes it is of another origin.
+    pub fn count_foreign_page(&self) {
+        let metrics = &self.0.registry.node.metrics;
+        metrics.refused.add(1);
+        metrics.refused_by.count_origin();
+    }
+
     pub(super) fn count_refusal(&self, error: &ConnectError) {
         let Node { metrics, admissions, .. } = &*self.0.registry.node;
         metrics.refused.add(1);

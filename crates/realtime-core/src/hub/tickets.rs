@@ -51,6 +51,18 @@ impl Hub {
         authenticator: &dyn Authenticator,
         handshake: &Handshake,
     ) -> Result<Principal, AuthError> {
+        self.check_login(authenticator, handshake).await.inspect_err(|error| {
+            let metrics = &self.0.registry.node.metrics;
+            metrics.refused.add(1);
+            metrics.refused_by.count_login(matches!(error, AuthError::Unavailable(_)));
+        })
+    }
+
+    async fn check_login(
+        &self,
+        authenticator: &dyn Authenticator,
+        handshake: &Handshake,
+    ) -> Result<Principal, AuthError> {
         let Some(ticket) = handshake.ticket()? else { return authenticator.authenticate(handshake).await };
         let unusable = || AuthError::Unauthorized("the ticket is unknown, was used or has ended".to_owned());
         let login = self.0.tickets.take(TicketKey::of(ticket)).await;

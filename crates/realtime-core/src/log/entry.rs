@@ -23,7 +23,7 @@ use crate::{
 pub(crate) struct Entry {
     pub(crate) position: Option<Position>,
     pub(crate) content: Content,
-    pub(super) at: Instant,
+    pub(crate) at: Instant,
     pub(super) footprint: usize,
     /// Boxed, since most entries have one or two. The cost of an entry is mostly that its memory is not cached when it
     /// is created and freed.
@@ -164,6 +164,11 @@ impl Entry {
     /// The time from which on the message is not sent any more.
     pub(super) fn end(&self) -> Option<Instant> {
         self.rare.as_ref()?.end
+    }
+
+    /// Returns `true` unless it is a gap or a skip.
+    pub(crate) fn is_message(&self) -> bool {
+        matches!(self.content, Content::Envelope(_))
     }
 
     /// The envelope, unless it is a gap or a skip.

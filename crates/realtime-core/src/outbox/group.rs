@@ -8,6 +8,7 @@ use std::{
 use tokio::sync::Notify;
 
 use crate::{
+    metrics::Counter,
     settings::OutboxLimits,
     sync::{Mutex, lock},
 };
@@ -25,6 +26,10 @@ pub(crate) struct OutboxGroup {
     /// Number of such bodies that [`Self::asked`] waits for.
     goal: AtomicUsize,
     reached: Notify,
+    /// Bytes that have left the outboxes, in either way.
+    sent: Counter,
+    /// Bytes that came from the clients.
+    received: Counter,
 }
 
 impl OutboxGroup {
@@ -36,7 +41,29 @@ impl OutboxGroup {
             woken: AtomicUsize::default(),
             goal: AtomicUsize::default(),
             reached: Notify::new(),
+            sent: Counter::default(),
+            received: Counter::default(),
         }
+    }
+
+    /// Bytes that have left the outboxes, and bytes that came from the clients.
+    pub(crate) fn bytes(&self) -> (u64, u64) {
+        (self.sent.value(), self.received.value())
+    }
+
+    /// Counts bytes that came from a client.
+    pub(crate) fn received(&self, bytes: usize) {
+        self.received.add(bytes as u64);
+    }
+
+    /// Counts bytes that have left an outbox.
+    pub(super) fn sent(&self, bytes: u64) {
+        self.sent.add(bytes);
+    }
+
+    /// The slots of the outboxes that the next tick will check; some may be free by now, and some are there twice.
+    pub(crate) fn watched(&self) -> Vec<u32> {
+        lock(&self.watched).clone()
     }
 
     /// Number of bodies that were woken and have not pulled since.

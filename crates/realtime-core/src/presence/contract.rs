@@ -28,6 +28,11 @@ pub trait Presence: Send + Sync + 'static {
         Box::pin(ready(()))
     }
 
+    /// Returns `true` if presence is switched off: every query is an error then, and none is asked for metrics.
+    fn is_off(&self) -> bool {
+        false
+    }
+
     /// The users that come online or go offline from now on, in order and each once. In a cluster, changes of the last
     /// second that this node had not received before may be included.
     ///
@@ -75,6 +80,10 @@ impl<P: Presence + ?Sized> Presence for Arc<P> {
 
     fn leave(&self) -> BoxFuture<'_, ()> {
         (**self).leave()
+    }
+
+    fn is_off(&self) -> bool {
+        (**self).is_off()
     }
 
     fn changes(&self) -> BoxStream<'static, PresenceEvent> {

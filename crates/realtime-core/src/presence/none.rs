@@ -20,6 +20,10 @@ impl NoPresence {
 }
 
 impl Presence for NoPresence {
+    fn is_off(&self) -> bool {
+        true
+    }
+
     fn changes(&self) -> BoxStream<'static, PresenceEvent> {
         pending().boxed()
     }

@@ -59,7 +59,7 @@ fn read_on(
     session.outbox.begin_read();
     let topics = session.reads();
     let mut frames: Vec<(u64, Bytes)> = Vec::new();
-    let mut gaps: SmallVec<[usize; 4]> = SmallVec::new();
+    let mut gaps: SmallVec<[(usize, GapReason); 4]> = SmallVec::new();
     let mut left_out: Vec<(u64, LeftOut)> = Vec::new();
     let mut tally = None;
     let (mut next, mut bytes) = (read.first, 0);
@@ -83,8 +83,8 @@ fn read_on(
                 let since = entry.since().and_then(wall_time);
                 let frame = session.wire().wire.gap(*reason, entry.position, since, stats.delay());
                 match &frame {
-                    Some(_) => gaps.push(frames.len()),
-                    None => stats.gaps_unreported += 1,
+                    Some(_) => gaps.push((frames.len(), *reason)),
+                    None => stats.gaps_unreported.count(*reason),
                 }
                 frame
             }
@@ -114,9 +114,12 @@ fn read_on(
     for (_, reason) in left_out.into_iter().filter(|(seq, _)| *seq < end) {
         stats.leave_out(reason, 1);
     }
-    let told = gaps.iter().filter(|index| **index < taken).count();
-    stats.gaps += told as u64;
-    let found = taken > 0 || stats.gaps > 0 || read.entries.len() < CATCH_UP_ENTRIES;
+    let mut told = 0;
+    for (_, reason) in gaps.iter().filter(|(index, _)| *index < taken) {
+        stats.gaps.count(*reason);
+        told += 1;
+    }
+    let found = taken > 0 || stats.gaps.total() > 0 || read.entries.len() < CATCH_UP_ENTRIES;
     metrics.replayed.add((taken - told) as u64);
     stats.record(metrics);
     if found { CatchUp::GoOn } else { CatchUp::Yield }

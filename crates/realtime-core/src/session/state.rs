@@ -20,6 +20,7 @@ use crate::{
     CloseReason, Position, Principal, Topic, Transport, UserId,
     auth::{TokenHash, TopicDecision},
     log::{OwnTopics, tally::Recipient},
+    metrics::TransportCounters,
     outbox::{Outbox, OutboxGroup},
     settings::Limits,
     sync::{Mutex, MutexGuard, lock},
@@ -77,6 +78,8 @@ pub(crate) struct SessionKind {
     pub(crate) transport: Transport,
     pub(crate) wire: WireFormatId,
     pub(crate) outboxes: Arc<OutboxGroup>,
+    /// The counters of the transport.
+    pub(crate) counters: Arc<TransportCounters>,
     /// The shard that serves them.
     pub(crate) host: Weak<dyn SessionHost>,
 }

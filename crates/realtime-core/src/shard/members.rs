@@ -188,6 +188,7 @@ impl Members {
             }
         }
         self.seq = read.first;
+        stats.arrived = read.entries.iter().find(|entry| entry.is_message()).map(|entry| entry.at);
         let mut entries = &read.entries[..];
         while stats.visits < PASS_VISITS && !entries.is_empty() {
             let run;
@@ -372,6 +373,7 @@ impl Members {
             Some(cursor) => Begin { cursor: cursor.ok(), recovered: Some(start.recovered) },
         };
         session.set_begin(begin);
+        stats.recoveries.count(begin.recovered);
         if let Some(reason) = start.gap {
             let since = match parked.cursor {
                 Some(Ok(cursor)) if reason == GapReason::History => node.log.since_cursor(cursor),
@@ -553,12 +555,12 @@ impl Members {
             let session = &member.session;
             let Some(frame) = session.wire().wire.gap(reason, entry.position, since, stats.delay()) else {
                 member.set_next(seq + 1);
-                stats.gaps_unreported += 1;
+                stats.gaps_unreported.count(reason);
                 continue;
             };
             match session.outbox.queue_or_catch_up(&frame, seq) {
                 Ok(accepted) => {
-                    stats.gaps += 1;
+                    stats.gaps.count(reason);
                     if accepted == Accepted::NeedsFlush {
                         self.unflushed.push(session.slot());
                     }

@@ -2,15 +2,22 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::{Position, log::LeftOut, metrics::Metrics, session::state::SessionState, wire::GapReason};
+use crate::{
+    Position,
+    log::LeftOut,
+    metrics::{GapsSnapshot, Metrics, RecoveriesSnapshot},
+    session::state::SessionState,
+    wire::GapReason,
+};
 
 /// Counters of one pass, added to the node's metrics at its end.
 #[derive(Debug, Default)]
 pub(crate) struct PassStats {
     pub(crate) delivered: u64,
     pub(crate) catch_ups: u64,
-    pub(crate) gaps: u64,
-    pub(crate) gaps_unreported: u64,
+    pub(crate) gaps: GapsSnapshot,
+    pub(crate) gaps_unreported: GapsSnapshot,
+    pub(crate) recoveries: RecoveriesSnapshot,
     pub(crate) local_dropped: u64,
     pub(crate) expired: u64,
     pub(crate) collapsed: u64,
@@ -19,6 +26,8 @@ pub(crate) struct PassStats {
     pub(super) visits: usize,
     /// Sockets that were written to.
     pub(super) writes: usize,
+    /// The arrival of the oldest message of the pass.
+    pub(super) arrived: Option<Instant>,
     /// Time over which clients reload their state after a gap.
     spread: Duration,
 }
@@ -45,9 +54,9 @@ impl PassStats {
         match session.wire().wire.gap(reason, cursor, since.and_then(wall_time), self.delay()) {
             Some(frame) => {
                 session.outbox.force(&frame);
-                self.gaps += 1;
+                self.gaps.count(reason);
             }
-            None => self.gaps_unreported += 1,
+            None => self.gaps_unreported.count(reason),
         }
     }
 
@@ -64,8 +73,9 @@ impl PassStats {
     pub(crate) fn record(self, metrics: &Metrics) {
         metrics.delivered.add(self.delivered);
         metrics.catch_ups.add(self.catch_ups);
-        metrics.gaps.add(self.gaps);
-        metrics.gaps_unreported.add(self.gaps_unreported);
+        metrics.gaps.add(&self.gaps);
+        metrics.gaps_unreported.add(&self.gaps_unreported);
+        metrics.recoveries.add(&self.recoveries);
         metrics.local_dropped.add(self.local_dropped);
         metrics.expired.add(self.expired);
         metrics.collapsed.add(self.collapsed);

@@ -76,6 +76,7 @@ impl Service {
     /// The answer to a page that would use its visitor's cookies although it is not named, with these headers.
     pub fn page(&self, request: &Handshake) -> Result<Vec<(&'static str, String)>, Answer> {
         Cors::of(&self.allowed_origins, request).map(Cors::headers).map_err(|page| {
+            self.hub.count_foreign_page();
             let mut answer = page.refuse();
             answer.headers.extend(Cors::None.headers());
             answer

@@ -137,6 +137,15 @@ impl WebSocketConnection {
         }
     }
 
+    fn poll_step(&mut self, cx: &mut Context<'_>, input: &mut &[u8]) -> Poll<Step> {
+        if let Stage::Open = self.stage {
+            return self.poll_open(cx, input);
+        }
+        ready!(self.poll_closing(cx, input));
+        self.stage = Stage::Ended;
+        Poll::Ready(Step::End)
+    }
+
     fn poll_open(&mut self, cx: &mut Context<'_>, input: &mut &[u8]) -> Poll<Step> {
         loop {
             if self.hello {
@@ -428,12 +437,10 @@ impl Answer {
 
 impl Connection for WebSocketConnection {
     fn poll_next(&mut self, cx: &mut Context<'_>, input: &mut &[u8]) -> Poll<Step> {
-        if let Stage::Open = self.stage {
-            return self.poll_open(cx, input);
-        }
-        ready!(self.poll_closing(cx, input));
-        self.stage = Stage::Ended;
-        Poll::Ready(Step::End)
+        let before = input.len();
+        let step = self.poll_step(cx, input);
+        self.session.count_received(before - input.len());
+        step
     }
 
     /// Called for the bytes of incomplete messages, too.

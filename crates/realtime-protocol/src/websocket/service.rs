@@ -101,6 +101,7 @@ impl Service {
             Page::Any(origin) if by_cookie => origin,
             _ => return Ok(()),
         };
+        self.endpoint.hub.count_foreign_page();
         tracing::warn!(
             origin,
             "refused the WebSocket of another origin; websocket.allowedOrigins can name it"

@@ -34,6 +34,7 @@ use crate::{
     config::{RedisConfig, RedisConfigError},
     content::{Number, Skipped, StreamEntry, Text, texts},
     incarnation::Incarnation,
+    part::Part,
     repair::{Loss, Repair},
 };
 
@@ -152,7 +153,7 @@ impl Store {
         incarnation: Incarnation,
     ) -> Result<impl FnOnce(Skipped) -> Self + Send, RedisConfigError> {
         let tag = config.tag("rt/control");
-        let commands = Commands::make(config)?;
+        let commands = Commands::make(config, Part::Control)?;
         Ok(move |skipped| {
             let key = |name: &str| format!("{tag}:{name}");
             let stream = key("commands");

@@ -86,7 +86,7 @@ impl Listener {
     async fn follow(&mut self) -> Result<Infallible, String> {
         let shared = Arc::clone(&self.shared);
         let text = |error: RedisError| error.to_string();
-        shared.counters.connects.increment();
+        shared.counters.connected();
         let server = shared.lookup.master(shared.key()).await.map_err(text)?;
         let addr = server.addr().clone();
         let limit = shared.config.command_timeout;
@@ -142,7 +142,7 @@ impl Listener {
         match channel.form.decode(payload) {
             Ok(dto) => Some(BusEvent::Message(None, Arc::new(channel.envelope(dto)))),
             Err(problem) => {
-                self.shared.counters.undecodable.increment();
+                self.shared.counters.skipped();
                 let kind = (channel.transport, problem);
                 if !self.warned.contains(&kind) {
                     self.warned.push(kind);

@@ -8,6 +8,7 @@ use super::shared::{NOT_A_MASTER, PubSubShared};
 use crate::{
     error::{client_error, is_refusal, publish_error},
     master::is_master,
+    part::Part,
     server_connection::ServerConnection,
 };
 
@@ -36,6 +37,13 @@ impl PubSubShared {
     }
 
     async fn run<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T, BusError> {
+        let request = Part::Bus.request();
+        let answer = self.run_within_limit(commands).await;
+        request.end(answer.is_ok());
+        answer
+    }
+
+    async fn run_within_limit<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T, BusError> {
         let timeout = self.config.command_timeout;
         let deadline = Instant::now() + timeout;
         let late = || format!("no answer from Redis within {timeout:?}");
@@ -63,7 +71,7 @@ impl PubSubShared {
     }
 
     async fn open(&self) -> RedisResult<ServerConnection> {
-        self.counters.connects.increment();
+        self.counters.connected();
         let limit = self.config.command_timeout;
         let mut opened = ServerConnection::open(&self.lookup, self.key(), limit).await?;
         // A replica accepts a PUBLISH, too, but delivers it to its own subscribers only.

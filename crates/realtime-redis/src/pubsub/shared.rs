@@ -12,6 +12,7 @@ use crate::{
     config::{RedisConfig, RedisConfigError},
     counter::Counter,
     master::MasterLookup,
+    part::Part,
     ruoyi::Form,
     server_connection::ServerConnection,
     shared_connection::SharedConnection,
@@ -46,11 +47,26 @@ pub(super) struct PubSubCounters {
     pub(super) undecodable: Counter,
 }
 
+impl PubSubCounters {
+    /// Counts an attempt to connect.
+    pub(super) fn connected(&self) {
+        self.connects.increment();
+        Part::Bus.connects();
+    }
+
+    /// Counts content that could not be read.
+    pub(super) fn skipped(&self) {
+        self.undecodable.increment();
+        Part::Bus.skips();
+    }
+}
+
 /// The error for a server that accepts a PUBLISH but delivers it to its own subscribers only.
 pub(super) const NOT_A_MASTER: &str = "this server is not a master";
 
 impl PubSubShared {
     pub(super) fn new(config: RedisConfig) -> Result<Self, RedisConfigError> {
+        Part::Bus.describe();
         let channel =
             |name, label, form| Channel { name: config.name(name), transport: Transport::new(label), form };
         Ok(Self {

@@ -26,6 +26,7 @@ use crate::{
     content::Skipped,
     liveness::Link,
     master::MasterLookup,
+    part::Part,
     repair::Repair,
     shared_connection::SharedConnection,
     tls,
@@ -144,7 +145,7 @@ impl Master {
     /// The first call panics outside a tokio runtime.
     fn shared(&self) -> &Commands {
         self.shared.get_or_init(|| {
-            let make = Commands::make(self.config.clone());
+            let make = Commands::make(self.config.clone(), Part::Logins);
             let make = make.expect("the same configuration was accepted a moment ago");
             // The keys are those of the Java nodes: none is removed.
             make(self.key.clone(), Repair::default(), Arc::new(Skipped::new(|| {})))

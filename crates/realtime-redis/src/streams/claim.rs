@@ -106,7 +106,7 @@ pub(super) async fn claim(
         .invoke_async(connection)
         .await?;
     if !removed.is_empty() {
-        shared.counters.undecodable.increment();
+        shared.counters.skipped();
         tracing::warn!(
             removed,
             epoch,

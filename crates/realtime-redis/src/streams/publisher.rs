@@ -33,6 +33,7 @@ use crate::{
     error::{bus_error, is_refusal, publish_error},
     liveness::Liveness,
     master::open,
+    part::Part,
     repair::{Loss, Repair, is_broken_key},
 };
 
@@ -145,7 +146,10 @@ impl StreamsShared {
     async fn add_within_limit(self: &Arc<Self>, fields: &impl Fields) -> Result<Answer, BusError> {
         let limit = self.config.command_timeout;
         let mut attempt = Attempt::default();
-        match timeout(limit, self.try_add(fields, &mut attempt)).await {
+        let request = Part::Bus.request();
+        let answer = timeout(limit, self.try_add(fields, &mut attempt)).await;
+        request.end(matches!(answer, Ok(Ok(_))));
+        match answer {
             Ok(result) => result,
             Err(_) => {
                 let problem = format!("no answer from Redis within {limit:?}");
@@ -247,7 +251,7 @@ impl StreamsShared {
         connection: &mut MultiplexedConnection,
     ) -> RedisResult<()> {
         for key in repair.run(connection).await? {
-            self.counters.undecodable.increment();
+            self.counters.skipped();
             tracing::warn!(
                 key,
                 "removed a key of Redis that held something else than it should; it is begun anew"
@@ -368,7 +372,7 @@ impl StreamsShared {
     }
 
     async fn open(&self) -> RedisResult<PublishConnection> {
-        self.counters.connects.increment();
+        self.counters.connected();
         let confirmed = AtomicU64::new(self.micros());
         let server = self.lookup.master(&self.keys.log).await?;
         let addr = server.addr().clone();

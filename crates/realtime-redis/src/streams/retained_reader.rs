@@ -45,7 +45,7 @@ impl StreamsShared {
                         found.insert(name, message);
                     }
                     Err(problem) => {
-                        self.counters.undecodable.increment();
+                        self.counters.skipped();
                         tracing::warn!(problem, "skipped an unreadable retained message");
                     }
                 }

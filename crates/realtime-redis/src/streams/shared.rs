@@ -18,6 +18,7 @@ use crate::{
     config::{RedisConfig, RedisConfigError},
     counter::Counter,
     master::MasterLookup,
+    part::Part,
     shared_connection::SharedConnection,
 };
 
@@ -71,8 +72,23 @@ pub(super) struct StreamsCounters {
     pub(super) undecodable: Counter,
 }
 
+impl StreamsCounters {
+    /// Counts an attempt to connect.
+    pub(super) fn connected(&self) {
+        self.connects.increment();
+        Part::Bus.connects();
+    }
+
+    /// Counts content that could not be read.
+    pub(super) fn skipped(&self) {
+        self.undecodable.increment();
+        Part::Bus.skips();
+    }
+}
+
 impl StreamsShared {
     pub(super) fn new(config: RedisConfig) -> Result<Self, RedisConfigError> {
+        Part::Bus.describe();
         let tag = config.tag("rt");
         Ok(Self {
             lookup: MasterLookup::shared(&config)?,

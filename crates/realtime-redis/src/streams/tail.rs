@@ -83,7 +83,7 @@ impl Tail {
     async fn follow(&mut self, backoff: &mut Backoff) -> Result<Ended, String> {
         let shared = Arc::clone(&self.shared);
         let text = |error: redis::RedisError| error.to_string();
-        shared.counters.connects.increment();
+        shared.counters.connected();
         let server = shared.lookup.master(&shared.keys.log).await.map_err(text)?;
         let mut connection = open(server, READ_TIMEOUT).await.map_err(text)?;
         let claimed = claim(&shared, &mut connection, shared.seen()).await.map_err(text)?;
@@ -144,7 +144,7 @@ impl Tail {
                 return Ok(Ended);
             }
             if let Some(position) = end_of_time {
-                shared.counters.undecodable.increment();
+                shared.counters.skipped();
                 tracing::warn!(%position, "skipped an entry of the stream at the end of time");
                 let gap = self.state.pass(position);
                 if self.send([Some(gap), None]).await.is_none() {
@@ -202,7 +202,7 @@ impl Tail {
         let Some(position) = parse_position(&id).filter(|it| bytes >= LARGE && it.epoch <= LAST_EPOCH) else {
             return Ok(Some(()));
         };
-        self.shared.counters.undecodable.increment();
+        self.shared.counters.skipped();
         tracing::warn!(%position, bytes, "skipped an entry of the stream that is too large to arrive in time");
         let entry = Entry { content: Content::Unknown("too large"), at: None };
         let events = self.state.read(position, entry, Instant::now());
@@ -241,7 +241,7 @@ impl Tail {
     }
 
     fn warn(&mut self, position: Position, fields: &[Value], problem: &'static str) {
-        self.shared.counters.undecodable.increment();
+        self.shared.counters.skipped();
         if !self.warned.contains(&problem) {
             self.warned.push(problem);
             let bytes = size(fields);

@@ -121,7 +121,7 @@ impl TextStore {
     }
 
     fn skip(&self, problem: &str) {
-        self.0.counters.undecodable.increment();
+        self.0.counters.skipped();
         tracing::warn!(problem, "skipped broken content of Redis");
     }
 
