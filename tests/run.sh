@@ -5,9 +5,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Redis over TLS has certificates made by openssl. The browser tests drive Chromium through its driver, one of them with
-# packages from npm; the client's, and some of the demo's, have proxies in between; the others start Redis servers of
-# their own.
+# Redis over TLS has certificates made by openssl. promtool checks the metrics and the alerts. The browser tests drive
+# Chromium through its driver, one of them with packages from npm; the client's, and some of the demo's, have proxies in
+# between; the others start Redis servers of their own.
 need=()
 command -v redis-server >/dev/null || need+=(redis-server)
 command -v openssl >/dev/null || need+=(openssl)
@@ -15,6 +15,7 @@ command -v curl >/dev/null || need+=(curl)
 { command -v ip || [ -x /usr/sbin/ip ]; } >/dev/null || need+=(iproute2)
 { command -v haproxy || [ -x /usr/sbin/haproxy ]; } >/dev/null || need+=(haproxy)
 { command -v nginx || [ -x /usr/sbin/nginx ]; } >/dev/null || need+=(nginx-light)
+command -v promtool >/dev/null || need+=(prometheus)
 command -v chromium >/dev/null || need+=(chromium)
 command -v chromedriver >/dev/null || need+=(chromium-driver)
 command -v firefox >/dev/null || need+=(firefox-esr)

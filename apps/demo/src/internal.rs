@@ -21,7 +21,7 @@ use crate::{
     api,
     basics::{KEEP_ALIVE, basics, headers},
     config::Address,
-    console, nodes,
+    console, metrics, nodes,
     openapi::{self, Served},
     state::State,
     stats,
@@ -133,6 +133,7 @@ pub(crate) fn routes(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) {
             .configure(stats::routes)
             .configure(openapi::routes(&state, Served::Backends))
             .configure(console::routes)
+            .configure(metrics::routes)
             .app_data(state);
     }
 }

@@ -29,6 +29,7 @@ mod hosts;
 mod internal;
 pub mod log;
 mod login;
+mod metrics;
 mod nodes;
 mod online;
 mod openapi;

@@ -18,7 +18,9 @@ use crate::{
     config::{Address, AuthMode, Config, PresenceMode, ServerKind},
     hosts,
     internal::Internal,
-    log, login, nodes, online,
+    log, login,
+    metrics::Recorder,
+    nodes, online,
     openapi::{self, Served},
     page,
     reload::{ReadConfig, Reload},
@@ -49,6 +51,8 @@ pub async fn run(config: Config, read: Option<ReadConfig>) -> anyhow::Result<()>
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+    // Before the hub: what is not recorded costs nothing, and nobody could read it without this address.
+    let _recorder = config.server.internal.as_ref().map(|_| Recorder::install()).transpose()?;
     let hub = hub(&config)?.start()?;
     realtime_core::install(hub.clone())?;
     let (authenticator, jwt, _recheck) = match config.auth.mode {

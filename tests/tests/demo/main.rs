@@ -16,6 +16,7 @@ mod forged_tokens;
 mod hostile_clients;
 mod internal_address;
 mod login_floods;
+mod metrics;
 mod odd_texts;
 mod openapi;
 mod page;
