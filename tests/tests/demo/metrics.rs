@@ -1,6 +1,8 @@
-//! `/metrics` says what happened, in Prometheus' form, names no user, and is what docs/operations.md lists.
+//! `/metrics` says what happened, in Prometheus' form, names no user, and is what docs/operations.md lists. The files of
+//! `apps/demo/deploy` for Prometheus and Grafana ask for nothing else.
 
 mod exposition;
+mod files;
 
 use realtime_tests::{Demo, EventStream, Redis, Socket, token, within};
 use serde_json::json;
