@@ -14,6 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use tracing::Span;
 
 use self::{
     catch_up::{CatchUp, catch_up},
@@ -245,6 +246,11 @@ impl Session {
     /// Reason for the session's end, if it is ending.
     pub fn closing(&self) -> Option<CloseReason> {
         self.state().outbox.closing()
+    }
+
+    /// The span of its log: `session` with `id`, `user` and `transport`, at `debug`. Enter it for work on the connection.
+    pub fn span(&self) -> Span {
+        self.state().span().cloned().unwrap_or_else(Span::none)
     }
 
     /// Returns a handle that other code may keep.

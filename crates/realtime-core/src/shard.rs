@@ -29,6 +29,7 @@ use tokio::{
     task::{JoinHandle, yield_now},
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
+use tracing::Span;
 
 use crate::{
     CloseReason, Position, Principal, Topic, Transport,
@@ -178,6 +179,7 @@ impl Shard {
         let state = Arc::new(SessionState::new(directory.share(principal), kind, topics.topics));
         state.begin_after(topics.after);
         let is_crowded = directory.insert(&state, elsewhere, &settings.limits)?;
+        let _span = state.span().map(Span::enter);
         // From here on, dropping it removes the session.
         let registration = Registration { state: Arc::clone(&state), shard: Arc::clone(self) };
         let mut stats = PassStats::new(self.node.settings.drain.window);
@@ -289,6 +291,7 @@ impl Shard {
     fn report_end(&self, session: &Arc<SessionState>) {
         self.node.changed(session.user());
         let reason = session.outbox.closing().unwrap_or(CloseReason::Gone);
+        let _span = session.span().map(Span::enter);
         session.kind.counters.closed(reason);
         tracing::debug!(session = %session.id, reason = reason.name(), "session ended");
         self.node.hooks.closed(|| SessionHandle(Arc::clone(session)), reason);

@@ -7,6 +7,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use tracing::Span;
+
 use super::{id::SessionId, state::SessionState};
 use crate::{
     CloseReason, Message, Principal, Topic, Transport, UserId,
@@ -75,6 +77,11 @@ impl SessionHandle {
     /// Time when it was opened.
     pub fn since(&self) -> SystemTime {
         self.0.since()
+    }
+
+    /// The span of its log: `session` with `id`, `user` and `transport`, at `debug`.
+    pub fn span(&self) -> Span {
+        self.0.span().cloned().unwrap_or_else(Span::none)
     }
 
     /// The topics that it is in, besides `all`.

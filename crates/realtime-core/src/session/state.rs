@@ -14,6 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use once_cell::race::OnceBox;
+use tracing::Span;
 
 use super::id::SessionId;
 use crate::{
@@ -61,6 +62,8 @@ pub(crate) struct SessionState {
     pub(crate) in_own_topic: AtomicBool,
     /// A [`Stage`].
     stage: AtomicU8,
+    /// What the log says of the connection belongs to; `None` while nobody asks for it.
+    span: Option<Box<Span>>,
 }
 
 // Flags in `begin_flags`: a session that has not begun has none of them.
@@ -211,7 +214,31 @@ impl SessionState {
             told_expiring: AtomicBool::default(),
             in_own_topic: AtomicBool::new(true),
             stage: AtomicU8::new(Stage::New as u8),
+            span: None,
         }
+        .in_span()
+    }
+
+    /// Begins its span.
+    fn in_span(mut self) -> Self {
+        // A root: it outlives the request, whose span it would keep open.
+        let span = tracing::debug_span!(
+            parent: None,
+            "session",
+            id = %self.id,
+            user = %self.user(),
+            transport = %self.transport()
+        );
+        if !span.is_disabled() {
+            span.follows_from(Span::current());
+            self.span = Some(Box::new(span));
+        }
+        self
+    }
+
+    /// Its span.
+    pub(crate) fn span(&self) -> Option<&Span> {
+        self.span.as_deref()
     }
 
     /// The user.

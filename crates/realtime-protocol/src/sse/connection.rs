@@ -65,6 +65,8 @@ impl SseConnection {
 
 impl Connection for SseConnection {
     fn poll_next(&mut self, cx: &mut Context<'_>, input: &mut &[u8]) -> Poll<Step> {
+        let span = self.session.span();
+        let _entered = span.enter();
         // Input of the client is discarded.
         *input = &[];
         match self.stage {

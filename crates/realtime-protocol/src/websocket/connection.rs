@@ -22,6 +22,7 @@ use tokio::{
     task::{JoinHandle, spawn},
     time::{Sleep, sleep},
 };
+use tracing::Instrument;
 
 use super::{
     endpoint::Endpoint,
@@ -351,7 +352,7 @@ impl WebSocketConnection {
         } else {
             // Pongs are not read while the handler runs.
             self.session.set_reading(false);
-            let handling = spawn(async move { handled(handling.await) });
+            let handling = spawn(async move { handled(handling.await) }.instrument(self.session.span()));
             self.answer = Answer::Awaited(Box::new(Handling(handling)));
         }
     }
@@ -396,10 +397,11 @@ impl WebSocketConnection {
     fn refresh(&mut self, token: String) {
         self.session.set_reading(false);
         let (endpoint, session) = (Arc::clone(&self.endpoint), self.session.handle());
-        let refreshing = spawn(async move {
+        let refreshing = async move {
             let answer = refresh::refresh(&endpoint, &session, &token).await;
             Handled::Answer(Some(answer))
-        });
+        };
+        let refreshing = spawn(refreshing.instrument(self.session.span()));
         self.answer = Answer::Awaited(Box::new(Handling(refreshing)));
     }
 
@@ -437,6 +439,8 @@ impl Answer {
 
 impl Connection for WebSocketConnection {
     fn poll_next(&mut self, cx: &mut Context<'_>, input: &mut &[u8]) -> Poll<Step> {
+        let span = self.session.span();
+        let _entered = span.enter();
         let before = input.len();
         let step = self.poll_step(cx, input);
         self.session.count_received(before - input.len());
