@@ -28,6 +28,7 @@ mod reverse_proxy;
 mod running;
 mod server_kind;
 mod suite;
+mod traced;
 
 pub use browser::{Browser, Scheme, Screen};
 pub use cargo::cargo;
@@ -53,3 +54,4 @@ pub use reverse_proxy::{ProxyKind, ReverseProxy, Upstream};
 pub use running::Running;
 pub use server_kind::ServerKind;
 pub use suite::Suite;
+pub use traced::Traced;

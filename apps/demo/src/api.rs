@@ -420,7 +420,7 @@ pub(crate) async fn kick(
     Ok(Json(KickAnswer { closed, unconfirmed }))
 }
 
-fn parse_user(text: &str) -> Result<UserId, ApiError> {
+pub(crate) fn parse_user(text: &str) -> Result<UserId, ApiError> {
     // What stands in a path in place of bytes that are no text.
     if text.contains(char::REPLACEMENT_CHARACTER) {
         return Err(ApiError::bad_request("userId: not UTF-8"));

@@ -21,10 +21,10 @@ use crate::{
     api,
     basics::{KEEP_ALIVE, basics, headers},
     config::Address,
-    console, metrics, nodes,
+    console, explain, metrics, nodes,
     openapi::{self, Served},
     state::State,
-    stats,
+    stats, trace,
 };
 
 /// The server of `server.internal`: `/api`, health and the console, for backends and operators and not for the world.
@@ -129,6 +129,8 @@ pub(crate) fn routes(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) {
         services
             .configure(|services| basics(services, state.max_body))
             .configure(api::routes)
+            .configure(explain::routes)
+            .configure(trace::routes)
             .configure(nodes::routes)
             .configure(stats::routes)
             .configure(openapi::routes(&state, Served::Backends))

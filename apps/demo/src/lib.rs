@@ -21,6 +21,7 @@ mod dashboard;
 #[cfg(test)]
 mod documented_routes;
 mod event;
+mod explain;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub mod fuzz;
@@ -49,6 +50,7 @@ mod throttles;
 mod ticket;
 mod tls;
 pub mod token;
+mod trace;
 
 pub use reload::ReadConfig;
 pub use server::{check, run};

@@ -16,7 +16,7 @@ use crate::{
     api,
     basics::{KEEP_ALIVE, basics, headers},
     config::{Address, AuthMode, Config, PresenceMode, ServerKind},
-    hosts,
+    explain, hosts,
     internal::Internal,
     log, login,
     metrics::Recorder,
@@ -29,7 +29,7 @@ use crate::{
     state::State,
     stats, ticket,
     tls::ServedCertificate,
-    token,
+    token, trace,
 };
 
 /// Connections that may wait to be accepted, so that a storm of reconnects finds the door open.
@@ -254,7 +254,8 @@ pub(crate) fn routes(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) {
             .configure(scenes::routes)
             .configure(page::routes);
         if state.config.server.internal.is_none() {
-            services.configure(api::routes).configure(nodes::routes).configure(stats::routes);
+            services.configure(api::routes).configure(explain::routes).configure(trace::routes);
+            services.configure(nodes::routes).configure(stats::routes);
             services.configure(openapi::routes(&state, Served::All));
         } else {
             services.configure(openapi::routes(&state, Served::Clients));

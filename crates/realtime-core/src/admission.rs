@@ -28,6 +28,8 @@ use crate::{error::ConnectError, metrics::stopwatch::Stopwatch, settings::Limits
 pub struct Admission {
     /// Number of the user's sessions on other nodes, if that is limited and known.
     pub(crate) elsewhere: usize,
+    /// The client's address, if it is known.
+    pub(crate) client: Option<IpAddr>,
     /// `None` if connections of addresses are not counted.
     place: Option<Place>,
     /// Time since the request.
@@ -121,7 +123,7 @@ impl Admissions {
             _ => None,
         };
         self.check_node()?;
-        Ok(Admission { elsewhere: 0, place, watch: Some(Stopwatch::start()) })
+        Ok(Admission { elsewhere: 0, client, place, watch: Some(Stopwatch::start()) })
     }
 
     /// Admits a request that is no connection: only the rates count.

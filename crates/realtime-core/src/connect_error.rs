@@ -77,6 +77,24 @@ impl ConnectError {
         }
     }
 
+    /// The reason's name, as in counters and in [`Hub::explain`](crate::Hub::explain).
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Behind => "behind",
+            Self::Draining | Self::BusDown => "draining",
+            Self::Kicked => "kicked",
+            Self::Full(_) => "node",
+            Self::TooManyOfUser(..) => "user",
+            Self::TooManyInCluster(..) => "cluster",
+            Self::TooManyOfToken(_) => "token",
+            Self::TooManyOfAddress(_) => "address",
+            Self::TooFast { .. } => "nodeRate",
+            Self::TooFastOfAddress { .. } => "addressRate",
+            Self::TooManyWires(_) => "wires",
+        }
+    }
+
     /// Returns `true` if the cause passes without the client's doing: others take the room, or the node is not ready. An
     /// event stream is then told to come back.
     pub fn is_temporary(&self) -> bool {

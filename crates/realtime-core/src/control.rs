@@ -6,9 +6,11 @@
 mod contract;
 mod encoding;
 mod local;
+mod question;
 
 pub use self::{
     contract::{Command, CommandResult, Control, ControlError, Revocation, RevokedToken},
     local::{LocalControl, LocalResult},
+    question::{Answer, Answers, Question},
 };
 pub use crate::delivery::{Confirmation, Delivery, DeliveryReport, NodeDelivery};

@@ -6,6 +6,7 @@ pub(crate) mod builder;
 mod cluster_limit;
 pub(crate) mod confirmations;
 mod departures;
+mod explain;
 pub(crate) mod kicks;
 mod measures;
 mod outage;
@@ -17,6 +18,7 @@ mod streams;
 mod tasks;
 mod tickets;
 mod topics;
+mod traces;
 
 use std::{
     fmt,
@@ -37,7 +39,7 @@ use crate::{
     SlowPolicy, Topic, Transport, UserId,
     auth::{TicketRate, TicketStore, TokenHash, TopicPolicy},
     bus::{Bus, Published, StreamStore},
-    control::Control,
+    control::{Control, LocalControl},
     error::{ConnectError, NotRetainable, NotText, PublishError, SendError, TooLarge},
     log::{Content, Entry},
     metrics::stopwatch::{self, Stopwatch},
@@ -72,6 +74,8 @@ struct Inner {
     cluster_limit: Arc<ClusterLimit>,
     revoked: Arc<RevocationList>,
     control: Arc<dyn Control>,
+    /// What this node does itself of the control.
+    local: LocalControl,
     topic_policy: Option<Arc<dyn TopicPolicy>>,
     tickets: Arc<dyn TicketStore>,
     ticket_rate: TicketRate,
@@ -300,6 +304,7 @@ impl Hub {
         let session = self.register(principal, transport, wire, cursor, topics, admission.elsewhere);
         let session = session.inspect_err(|error| {
             self.count_refusal(error);
+            self.record_refusal(Some(&user), Some(transport), admission.client, error);
             if matches!(error, ConnectError::Draining | ConnectError::BusDown) {
                 // A load balancer that has yet to notice has sent a drained client back.
                 self.0.registry.node.expect_back(&user, REFUSED_RETRY);

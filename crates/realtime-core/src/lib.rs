@@ -38,6 +38,7 @@
 //! | identify users | [`Authenticator`], [`Principal`], [`auth`] |
 //! | let clients choose topics | [`auth::TopicPolicy`], [`HubBuilder::topic_policy`] |
 //! | measure a node | [`metrics`](mod@metrics) |
+//! | find out why a user got a message or did not | [`Hub::explain`], [`Hub::trace`] |
 //! | configure a node | [`HubBuilder`], [`Settings`], [`settings`] |
 //! | connect nodes | [`Cluster`], [`bus`], [`presence`], [`control`] |
 //! | write a transport | [`Session`], [`wire`] |
@@ -67,6 +68,7 @@ mod direct;
 mod directory;
 mod envelope_id;
 pub mod error;
+pub mod explain;
 pub mod facade;
 mod frame_queue;
 #[cfg(any(all(test, feature = "jwt"), feature = "fuzz"))]
@@ -84,10 +86,12 @@ mod node;
 mod outbox;
 mod position;
 pub mod presence;
+mod recent;
 mod registry;
 mod renewal;
 mod retry;
 mod revocation_list;
+mod rfc3339;
 pub mod ruoyi;
 mod send_error;
 mod session;
@@ -104,6 +108,7 @@ mod sync;
 pub mod testkit;
 mod ticks;
 mod topic;
+pub mod trace;
 mod transport;
 mod user;
 pub mod wire;

@@ -22,8 +22,10 @@ use crate::{
     log::Log,
     metrics::Metrics,
     presence::{Presence, PresenceEvent, watch::PresenceWatch},
+    recent::Recent,
     session::hooks::Hooks,
     streams::local::NodeStreams,
+    trace::Traces,
     wire::{MAX_WIRES, WireFormat, WireFormatId},
 };
 
@@ -38,6 +40,10 @@ pub(crate) struct Node {
     /// The publish whose delivery is timed.
     #[cfg(feature = "metrics")]
     pub(crate) probe: Probe,
+    /// The last ends and refusals.
+    pub(crate) recent: Recent,
+    /// The traces that are on.
+    pub(crate) traces: Arc<Traces>,
     /// Presence, which is notified of opened and ended sessions; set once, when the hub starts.
     pub(crate) presence: OnceCell<Weak<dyn Presence>>,
     /// Reporter of this node's topics, for a bus that wants them; set once, when the hub starts.
@@ -72,6 +78,8 @@ impl Node {
             metrics: Metrics::default(),
             #[cfg(feature = "metrics")]
             probe: Probe::default(),
+            recent: Recent::default(),
+            traces: Arc::default(),
             presence: OnceCell::new(),
             interest: OnceCell::new(),
             watch: PresenceWatch::default(),

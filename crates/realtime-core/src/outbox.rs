@@ -119,6 +119,22 @@ pub(crate) struct Backlog {
     pub(crate) is_behind: bool,
 }
 
+/// The state of an outbox at a moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Glance {
+    /// Frames that wait.
+    pub(crate) frames: usize,
+    /// Bytes that wait.
+    pub(crate) bytes: usize,
+    /// Bytes that have left.
+    pub(crate) taken: u64,
+    /// The session's connection was taken over.
+    pub(crate) is_attached: bool,
+    /// The next sequence number of a session that reads the log itself.
+    pub(crate) catching_up: Option<u64>,
+    pub(crate) closing: Option<CloseReason>,
+}
+
 /// Result of queueing a frame.
 pub(crate) type TrySend = Result<Accepted, TrySendError>;
 
@@ -432,6 +448,19 @@ impl Outbox {
     pub(crate) fn end(&self) -> u64 {
         let state = self.lock();
         state.taken + state.frames.bytes() as u64
+    }
+
+    /// Its state now.
+    pub(crate) fn glance(&self) -> Glance {
+        let state = self.lock();
+        Glance {
+            frames: state.frames.len(),
+            bytes: state.frames.bytes(),
+            taken: state.taken,
+            is_attached: state.direct.is_some(),
+            catching_up: state.catching_up(),
+            closing: state.closing(),
+        }
     }
 
     /// Returns `true` if the last pulled bytes end within a frame, whose rest is queued.

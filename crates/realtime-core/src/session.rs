@@ -126,7 +126,7 @@ impl Session {
                 Poll::Ready(Pull::Closed(reason)) => return Poll::Ready(Outbound::Close(reason)),
                 Poll::Ready(Pull::Aborted(reason)) => return Poll::Ready(Outbound::Abort(reason)),
                 Poll::Ready(Pull::CatchUp(seq)) => {
-                    match catch_up(&self.registration.shard, self.state(), seq) {
+                    match catch_up(&self.registration.shard, &self.registration.state, seq) {
                         CatchUp::GoOn => {}
                         CatchUp::Yield => {
                             cx.waker().wake_by_ref();

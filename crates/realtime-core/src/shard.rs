@@ -18,6 +18,7 @@ mod tests;
 use std::{
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
+    slice,
     sync::{Arc, PoisonError, Weak, atomic::Ordering},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -43,6 +44,7 @@ use crate::{
     },
     node::Node,
     outbox::{Backlog, OutboxGroup, Ticked},
+    recent::End,
     session::{
         handle::SessionHandle,
         state::{ConnectTopics, Named, SessionHost, SessionKind, SessionState, Stage},
@@ -54,6 +56,7 @@ use crate::{
     },
     sync::{Mutex, MutexGuard, lock},
     ticks::Ticks,
+    trace::TraceKind,
     wire::{BusState, WireFormatId},
 };
 
@@ -180,9 +183,12 @@ impl Shard {
         state.begin_after(topics.after);
         let is_crowded = directory.insert(&state, elsewhere, &settings.limits)?;
         let _span = state.span().map(Span::enter);
+        let mut stats = PassStats::of(&self.node);
+        if let Some(trace) = &stats.trace {
+            trace.connected(&state);
+        }
         // From here on, dropping it removes the session.
         let registration = Registration { state: Arc::clone(&state), shard: Arc::clone(self) };
-        let mut stats = PassStats::new(self.node.settings.drain.window);
         {
             let mut members = self.lock();
             let mut member = Member::new(Arc::clone(&state), members.seq);
@@ -276,6 +282,11 @@ impl Shard {
                 self.end_interest(|| Topic::user(session.user()));
             }
             let named = session.named().map(|mut named| mem::take(&mut *named));
+            if let Some(trace) = self.node.traces.watch() {
+                let topics = named.iter().flatten().map(|named| named.topic.clone());
+                let reason = session.outbox.closing().unwrap_or(CloseReason::Gone);
+                trace.closed(session, &topics.collect::<Vec<_>>(), reason);
+            }
             for named in named.into_iter().flatten() {
                 if members.unindex(&named) {
                     self.end_interest(|| named.topic);
@@ -291,6 +302,15 @@ impl Shard {
     fn report_end(&self, session: &Arc<SessionState>) {
         self.node.changed(session.user());
         let reason = session.outbox.closing().unwrap_or(CloseReason::Gone);
+        self.node.recent.ended(End {
+            at: SystemTime::now(),
+            user: session.user().clone(),
+            session: session.id,
+            transport: session.transport(),
+            reason,
+            code: session.wire().wire.close_code(reason),
+            open: session.opened.elapsed(),
+        });
         let _span = session.span().map(Span::enter);
         session.kind.counters.closed(reason);
         tracing::debug!(session = %session.id, reason = reason.name(), "session ended");
@@ -338,7 +358,7 @@ impl Shard {
 
     /// Fans out local sends and new entries of the log. Never waits.
     pub(crate) fn pass(&self) -> Pass {
-        let mut stats = PassStats::new(self.node.settings.drain.window);
+        let mut stats = PassStats::of(&self.node);
         let watch = Stopwatch::start();
         let (more, seq) = {
             let mut members = self.lock();
@@ -426,6 +446,10 @@ impl Shard {
             Some(after) => Join::Behind { entries: log.end() - seq, until: Some(after) },
             None if members.seq <= seq => {
                 members.join(session, seq);
+                drop(members);
+                if let Some(trace) = self.node.traces.watch() {
+                    trace.live(session);
+                }
                 Join::Done
             }
             None => Join::Behind { entries: members.seq - seq, until: None },
@@ -610,7 +634,7 @@ impl SessionHost for Shard {
         topics: &[Topic],
         answer: &mut dyn FnMut(Option<Position>) -> Option<Bytes>,
     ) {
-        let mut stats = PassStats::new(self.node.settings.drain.window);
+        let mut stats = PassStats::of(&self.node);
         let mut members = self.lock();
         // Checked under the lock, so that a slot that now belongs to another session is never touched.
         let stage = session.stage();
@@ -624,6 +648,10 @@ impl SessionHost for Shard {
         let new: SmallVec<[&Topic; 1]> = new.collect();
         if !new.is_empty() {
             session.outbox.read_again();
+            if let Some(trace) = &stats.trace {
+                let topics: Vec<_> = new.iter().map(|topic| (*topic).clone()).collect();
+                trace.moved(session, TraceKind::Grants, &topics);
+            }
         }
         // One that has yet to begin gets the initial entries then.
         let start = (stage == Stage::Registered && session.begin().is_some()).then(|| {
@@ -651,6 +679,9 @@ impl SessionHost for Shard {
             return;
         }
         session.forget_after(topic);
+        if let Some(trace) = self.node.traces.watch() {
+            trace.moved(session, TraceKind::Leaves, slice::from_ref(topic));
+        }
         if session.is_of_topic(topic) {
             if session.in_own_topic.swap(false, Ordering::Relaxed)
                 && stage == Stage::Registered
@@ -669,6 +700,11 @@ impl SessionHost for Shard {
         {
             self.end_interest(|| named.topic);
         }
+    }
+
+    fn next_of(&self, session: &SessionState) -> Option<u64> {
+        let members = self.lock();
+        (session.stage() == Stage::Registered).then(|| members.next_of(session))
     }
 
     fn renew(&self, session: &SessionState, login: Arc<Principal>) -> Option<Arc<Principal>> {

@@ -25,8 +25,8 @@ use futures_core::future::BoxFuture;
 use realtime_core::{
     Position,
     control::{
-        Command, CommandResult, Control, ControlError, DeliveryReport, LocalControl, LocalResult,
-        NodeDelivery,
+        Answers, Command, CommandResult, Control, ControlError, DeliveryReport, LocalControl, LocalResult,
+        NodeDelivery, Question,
     },
 };
 use tokio::{
@@ -38,7 +38,7 @@ use tokio::{
 use self::{
     follower::Follower,
     shared::{CONFIRM_TIMEOUT, ControlShared},
-    store::{Added, Store},
+    store::{Added, Receipt, Store},
 };
 use crate::{
     config::{RedisConfig, RedisConfigError},
@@ -126,8 +126,19 @@ impl Control for RedisControl {
             let within = timeout - (timeout / 4).min(ANSWER_TIME);
             let within = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
             let command = Command::Report { position, within };
-            let added = self.shared.store.add(slice::from_ref(&command), true).await.map_err(ControlError)?;
-            self.collect(added, deadline).await.map_err(ControlError)
+            let (delivered, missing) =
+                self.collect(&command, deadline, |receipt| receipt.delivery).await.map_err(ControlError)?;
+            let nodes = delivered.into_iter().map(|(node, delivery)| NodeDelivery { node, delivery });
+            Ok(DeliveryReport { nodes: nodes.collect(), missing })
+        })
+    }
+
+    fn ask(&self, question: Question, timeout: Duration) -> BoxFuture<'_, Result<Answers, ControlError>> {
+        Box::pin(async move {
+            let (command, deadline) = (Command::Ask { question }, Instant::now() + timeout);
+            let collected = self.collect(&command, deadline, |receipt| receipt.answer.clone()).await;
+            let (nodes, missing) = collected.map_err(ControlError)?;
+            Ok(Answers { nodes, missing })
         })
     }
 
@@ -160,9 +171,15 @@ impl Control for RedisControl {
 }
 
 impl RedisControl {
-    /// Waits for the deliveries on every live node.
-    async fn collect(&self, added: Added, deadline: Instant) -> Result<DeliveryReport, String> {
+    /// Sends a command and waits for what it asks of every live node. Returns it by the node's name, and the nodes without.
+    async fn collect<T>(
+        &self,
+        command: &Command,
+        deadline: Instant,
+        read: impl Fn(&Receipt) -> Option<T> + Send,
+    ) -> Result<(Vec<(String, T)>, Vec<String>), String> {
         let ControlShared { store, .. } = &*self.shared;
+        let added = store.add(slice::from_ref(command), true).await?;
         let (waited, _) = self.waited(&added);
         let began = Instant::now();
         loop {
@@ -175,16 +192,16 @@ impl RedisControl {
                 continue;
             }
             let name = |node: &str| Incarnation::node(node).to_owned();
-            let delivered = |node: &String| answers.get(node).is_some_and(|answer| answer.delivery.is_some());
+            let answered = answers.iter().filter_map(|(node, receipt)| Some((node, read(receipt)?)));
+            let answered: Vec<_> = answered.collect();
+            let is_missing = |node: &&String| answered.iter().all(|(known, _)| known != node);
             let mut missing: Vec<_> =
-                nodes.union(&waited).filter(|node| !delivered(node)).map(|node| name(node)).collect();
+                nodes.union(&waited).filter(is_missing).map(|node| name(node)).collect();
             missing.sort();
-            let answered = answers.iter().filter_map(|(node, answer)| {
-                Some(NodeDelivery { node: name(node), delivery: answer.delivery? })
-            });
-            let mut nodes: Vec<_> = answered.collect();
-            nodes.sort_by(|a, b| a.node.cmp(&b.node));
-            return Ok(DeliveryReport { nodes, missing });
+            let mut answered: Vec<_> =
+                answered.into_iter().map(|(node, answer)| (name(node), answer)).collect();
+            answered.sort_by(|(a, _), (b, _)| a.cmp(b));
+            return Ok((answered, missing));
         }
     }
 

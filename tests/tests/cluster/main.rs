@@ -5,6 +5,7 @@ mod agreeing_parts;
 mod canary_tokens;
 mod confirmed_kicks;
 mod confirmed_publishes;
+mod explained_users;
 mod failover;
 mod final_kicks;
 mod histories;

@@ -17,6 +17,7 @@ const STARTED: &str = "`started` resolves, and `is_started` says so from then on
 const EVERYWHERE: &str = "a command ends the sessions that it means on every node, and counts them";
 const CONFIRMED: &str = "a command returns when every live node has carried it out";
 const REFUSED: &str = "what was kicked or revoked is refused on every node, and nothing else";
+const ASKED: &str = "a question is answered by every live node, or fails";
 const TWICE: &str = "a command may be sent again";
 const LATE: &str = "a node knows the refused logins of its cluster once it has started";
 
@@ -34,6 +35,13 @@ pub async fn control_conforms(hubs: &[Hub]) {
     let user = UserId::from(1);
     let outcome = confirmed(first.kick(&user).await);
     check(EVERYWHERE, outcome.closed == 0, || format!("{} sessions of nobody", outcome.closed));
+
+    // A control need not know questions, but then it says so.
+    let explanation = first.explain(&user, 1).await;
+    let answered = explanation.nodes.iter().filter(|node| node.answered).count();
+    check(ASKED, !explanation.problems.is_empty() || answered == hubs.len(), || {
+        format!("{answered} of {} nodes have answered", hubs.len())
+    });
 
     // A kick: all sessions of a user, and their tokens.
     let mut sessions = Vec::new();

@@ -9,6 +9,7 @@ use futures_core::future::BoxFuture;
 use futures_util::future::ready;
 use serde::{Deserialize, Serialize};
 
+use super::question::{Answers, Question};
 use crate::{Position, Topic, UserId, auth::TokenHash, delivery::DeliveryReport, streams::StreamId};
 
 /// A command that every node of a cluster carries out.
@@ -115,6 +116,11 @@ pub enum Command {
         /// Milliseconds that a node waits for its sockets.
         within: u64,
     },
+    /// Asks each node something: see [`Control::ask`].
+    Ask {
+        /// The question.
+        question: Question,
+    },
     /// Asks the writer of a text stream to stop.
     StopStream {
         /// The stream's topic.
@@ -129,9 +135,11 @@ impl Command {
     /// [`LocalResult::revoked`](crate::control::LocalResult::revoked).
     pub fn revocations(&self) -> Vec<Revocation> {
         match self {
-            Self::Kick { .. } | Self::Renew { .. } | Self::Report { .. } | Self::StopStream { .. } => {
-                Vec::new()
-            }
+            Self::Kick { .. }
+            | Self::Renew { .. }
+            | Self::Report { .. }
+            | Self::Ask { .. }
+            | Self::StopStream { .. } => Vec::new(),
             Self::Revoke { user, tokens, .. } => {
                 let of =
                     |token: &RevokedToken| Revocation::Token { user: user.clone(), token: token.clone() };
@@ -216,6 +224,16 @@ pub trait Control: Send + Sync + 'static {
         Box::pin(ready(Err(ControlError("this control cannot ask the nodes for deliveries".to_owned()))))
     }
 
+    /// Asks every live node, this one included, and waits for the answers up to the timeout. Nodes that have not answered by
+    /// then are named.
+    ///
+    /// # Errors
+    /// [`ControlError`] if the nodes could not be asked. A control that has no such command, the default, always fails.
+    fn ask(&self, question: Question, timeout: Duration) -> BoxFuture<'_, Result<Answers, ControlError>> {
+        let _ = (question, timeout);
+        Box::pin(ready(Err(ControlError("this control cannot ask the nodes".to_owned()))))
+    }
+
     /// Resolves when this node knows the logins that the cluster refuses. Until then its hub refuses connections.
     fn started(&self) -> BoxFuture<'_, ()> {
         Box::pin(ready(()))
@@ -244,6 +262,10 @@ impl<C: Control + ?Sized> Control for Arc<C> {
         timeout: Duration,
     ) -> BoxFuture<'_, Result<DeliveryReport, ControlError>> {
         (**self).report(position, timeout)
+    }
+
+    fn ask(&self, question: Question, timeout: Duration) -> BoxFuture<'_, Result<Answers, ControlError>> {
+        (**self).ask(question, timeout)
     }
 
     fn started(&self) -> BoxFuture<'_, ()> {
@@ -287,6 +309,7 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     use super::*;
+    use crate::trace::TraceTarget;
 
     #[test]
     fn commands_survive_a_round_trip() {
@@ -328,6 +351,14 @@ mod tests {
                 topics: Vec::new(),
             },
             Command::StopStream { topic: Topic::user(&5.into()), id: StreamId::new("answer-7").unwrap() },
+            Command::Ask { question: Question::User { user: 5.into() } },
+            Command::Ask {
+                question: Question::Trace {
+                    id: "0a".into(),
+                    target: TraceTarget::Topic(Topic::new("role:seller").unwrap()),
+                    after: [("b".to_owned(), 7)].into(),
+                },
+            },
         ] {
             let json = serde_json::to_string(&command).unwrap();
             assert_eq!(serde_json::from_str::<Command>(&json).unwrap(), command, "{json}");

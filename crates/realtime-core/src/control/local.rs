@@ -6,12 +6,13 @@ use futures_core::future::BoxFuture;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
-    Command, CommandResult, Control, ControlError, Delivery, DeliveryReport, NodeDelivery, Revocation,
-    RevokedToken,
+    Answer, Answers, Command, CommandResult, Control, ControlError, Delivery, DeliveryReport, NodeDelivery,
+    Question, Revocation, RevokedToken,
 };
 use crate::{
-    CloseReason, Position, Principal, UserId, auth::TokenHash, node::Node, registry::Registry,
-    renewal::renew, revocation_list::RevocationList, session::state::SessionState, streams::StreamKey,
+    CloseReason, Position, Principal, UserId, auth::TokenHash, explain::gather::explain, node::Node,
+    registry::Registry, renewal::renew, revocation_list::RevocationList, session::state::SessionState,
+    streams::StreamKey,
 };
 
 /// Carries out commands on this node.
@@ -88,8 +89,8 @@ impl LocalControl {
                 let key = StreamKey { topic: topic.clone(), id: id.clone() };
                 LocalResult { changed: self.node.streams.stop(&key), ..LocalResult::default() }
             }
-            // It takes its time: see `delivered`.
-            Command::Report { .. } => LocalResult::default(),
+            // See `delivered`, which takes its time, and `answer`.
+            Command::Report { .. } | Command::Ask { .. } => LocalResult::default(),
         }
     }
 
@@ -117,6 +118,22 @@ impl LocalControl {
                 return None;
             }
             timeout_at(deadline, sleep(LOOK)).await.ok();
+        }
+    }
+
+    /// This node's answer to a question.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn answer(&self, question: &Question) -> Answer {
+        match question {
+            Question::User { user } => Answer::User(Box::new(explain(&self.node, &self.name, user))),
+            Question::Trace { id, target, after } => {
+                match self.node.traces.read(&self.name, id, target, after) {
+                    Ok(trace) => Answer::Trace(trace),
+                    Err(error) => Answer::Refused(error.to_string()),
+                }
+            }
         }
     }
 
@@ -230,6 +247,13 @@ impl Control for LocalControl {
                 }
                 None => DeliveryReport { nodes: Vec::new(), missing: vec![node] },
             })
+        })
+    }
+
+    fn ask(&self, question: Question, _: Duration) -> BoxFuture<'_, Result<Answers, ControlError>> {
+        Box::pin(async move {
+            let nodes = vec![(self.name.to_string(), self.answer(&question))];
+            Ok(Answers { nodes, missing: Vec::new() })
         })
     }
 }

@@ -1,12 +1,14 @@
 //! Limits that are checked before a connection has a session: [`Hub::admit`].
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::SystemTime};
 
 use super::Hub;
 use crate::{
-    UserId,
+    Transport, UserId,
+    auth::{AuthError, Handshake},
     error::ConnectError,
     node::Node,
+    recent::Refusal,
     settings::{Limits, OnExceeded},
     wire::Admission,
 };
@@ -24,6 +26,7 @@ impl Hub {
     pub fn admit(&self, client: Option<IpAddr>) -> Result<Admission, ConnectError> {
         self.0.registry.node.admissions.admit(client).inspect_err(|error| {
             self.count_refusal(error);
+            self.record_refusal(None, None, client, error);
             tracing::debug!(?client, %error, "connection refused");
         })
     }
@@ -64,6 +67,7 @@ impl Hub {
         if Limits::exceeds(elsewhere + 1, limit) {
             let error = ConnectError::TooManyInCluster(user.clone(), limit);
             self.count_refusal(&error);
+            self.record_refusal(Some(user), None, admission.client, &error);
             return Err(error);
         }
         Ok(admission)
@@ -74,6 +78,47 @@ impl Hub {
         let metrics = &self.0.registry.node.metrics;
         metrics.refused.add(1);
         metrics.refused_by.count_origin();
+    }
+
+    /// Records a refusal for [`Self::explain`] and [`Self::trace`].
+    pub(super) fn record_refusal(
+        &self,
+        user: Option<&UserId>,
+        transport: Option<Transport>,
+        address: Option<IpAddr>,
+        error: &ConnectError,
+    ) {
+        let Node { recent, traces, .. } = &*self.0.registry.node;
+        let text = error.to_string();
+        if let (Some(trace), Some(user)) = (traces.watch(), user) {
+            trace.refused(user, transport, error.name(), &text);
+        }
+        recent.refused(Refusal {
+            at: SystemTime::now(),
+            user: user.cloned(),
+            transport,
+            address,
+            reason: error.name(),
+            status: error.status(),
+            error: text,
+        });
+    }
+
+    /// Records a login that was refused.
+    pub(super) fn record_login(&self, handshake: &Handshake, error: &AuthError) {
+        self.0.registry.node.recent.refused(Refusal {
+            at: SystemTime::now(),
+            user: None,
+            transport: Some(handshake.transport()),
+            address: handshake.client_ip(),
+            reason: match error {
+                AuthError::Unauthorized(_) => "login",
+                AuthError::Forbidden(_) => "forbidden",
+                AuthError::Unavailable(_) => "unavailable",
+            },
+            status: error.status(),
+            error: error.answer().to_owned(),
+        });
     }
 
     pub(super) fn count_refusal(&self, error: &ConnectError) {

@@ -257,8 +257,8 @@ impl HubBuilder {
         let revoked = Arc::new(RevocationList::default());
         let local = LocalControl::new(Arc::clone(&registry), Arc::clone(&revoked), Arc::clone(&name));
         let control: Arc<dyn Control> = match control {
-            Some(make) => make(local),
-            None => Arc::new(local),
+            Some(make) => make(local.clone()),
+            None => Arc::new(local.clone()),
         };
         let draining = AtomicBool::default();
         let inner = Inner {
@@ -270,6 +270,7 @@ impl HubBuilder {
             cluster_limit,
             revoked,
             control,
+            local,
             topic_policy,
             tickets: tickets.map_or_else(|| Arc::new(MemoryTickets::new()) as _, |make| make()),
             ticket_rate: TicketRate::default(),

@@ -104,6 +104,16 @@ async fn load(streams: &mut Loader, registry: &Registry) {
 
 /// Takes an event of the bus into the log.
 pub(crate) fn apply(event: BusEvent, node: &Node) {
+    if let BusEvent::Message(position, envelope) = &event
+        && let Some(trace) = node.traces.watch()
+    {
+        trace.received(*position, envelope);
+    }
+    if let BusEvent::Timed { position, envelope, .. } = &event
+        && let Some(trace) = node.traces.watch()
+    {
+        trace.received(*position, envelope);
+    }
     match event {
         BusEvent::Message(position, envelope) => {
             node.metrics.received.add(1);

@@ -55,6 +55,7 @@ impl Hub {
             let metrics = &self.0.registry.node.metrics;
             metrics.refused.add(1);
             metrics.refused_by.count_login(matches!(error, AuthError::Unavailable(_)));
+            self.record_login(handshake, error);
         })
     }
 

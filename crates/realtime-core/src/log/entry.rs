@@ -161,6 +161,11 @@ impl Entry {
         })
     }
 
+    /// The time at which this node received it.
+    pub(crate) fn at(&self) -> Instant {
+        self.at
+    }
+
     /// The time from which on the message is not sent any more.
     pub(super) fn end(&self) -> Option<Instant> {
         self.rare.as_ref()?.end
@@ -172,7 +177,7 @@ impl Entry {
     }
 
     /// The envelope, unless it is a gap or a skip.
-    pub(super) fn envelope(&self) -> Option<&Envelope> {
+    pub(crate) fn envelope(&self) -> Option<&Envelope> {
         match &self.content {
             Content::Envelope(envelope) => Some(envelope),
             Content::Skip | Content::Gap(_) => None,

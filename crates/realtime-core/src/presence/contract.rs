@@ -7,7 +7,7 @@ use std::{
 
 use futures_core::{future::BoxFuture, stream::BoxStream};
 use futures_util::future::ready;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+use serde::{Deserialize, Serialize};
 
 use crate::UserId;
 
@@ -131,7 +131,7 @@ pub struct PresenceChange {
     /// The user's state.
     pub state: PresenceState,
     /// Start of its first session, or end of its last one; RFC 3339 in JSON.
-    #[serde(serialize_with = "rfc3339")]
+    #[serde(serialize_with = "crate::rfc3339::serialize")]
     pub since: SystemTime,
 }
 
@@ -200,14 +200,6 @@ pub struct OnlineSession {
     /// The node that serves it.
     pub node: String,
     /// Time when it was opened; RFC 3339 in JSON.
-    #[serde(serialize_with = "rfc3339", deserialize_with = "from_rfc3339")]
+    #[serde(with = "crate::rfc3339")]
     pub since: SystemTime,
-}
-
-fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&humantime::format_rfc3339_millis(*time))
-}
-
-fn from_rfc3339<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
-    humantime::parse_rfc3339(&String::deserialize(deserializer)?).map_err(D::Error::custom)
 }

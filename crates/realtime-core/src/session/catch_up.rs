@@ -1,5 +1,7 @@
 //! Catching up: a session reads the log itself until it reaches its shard's sequence number.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use smallvec::SmallVec;
 
@@ -12,6 +14,7 @@ use crate::{
         Join, Shard,
         pass_stats::{PassStats, wall_time},
     },
+    trace::{Sent, Watch},
     wire::GapReason,
 };
 
@@ -31,7 +34,7 @@ pub(crate) const CATCH_UP_ENTRIES: usize = 1024;
 
 /// Advances a catching-up session from `seq`: it joins its shard's passes if it has reached them, and reads on in the
 /// log otherwise.
-pub(super) fn catch_up(shard: &Shard, session: &SessionState, seq: u64) -> CatchUp {
+pub(super) fn catch_up(shard: &Shard, session: &Arc<SessionState>, seq: u64) -> CatchUp {
     match shard.try_join(session, seq) {
         Join::Done => CatchUp::GoOn,
         Join::Waiting => CatchUp::Wait,
@@ -45,14 +48,14 @@ pub(super) fn catch_up(shard: &Shard, session: &SessionState, seq: u64) -> Catch
 /// Queues a session's messages from the next `entries` of the log, as far as the outbox has room.
 fn read_on(
     node: &Node,
-    session: &SessionState,
+    session: &Arc<SessionState>,
     seq: u64,
     entries: usize,
     until: Option<Position>,
 ) -> CatchUp {
     let Node { log, metrics, settings, .. } = node;
     let read = log.read(seq, entries);
-    let mut stats = PassStats::new(settings.drain.window);
+    let mut stats = PassStats::of(node);
     if read.first > seq {
         stats.announce(session, GapReason::History, log.cursor_at(read.first), log.since(seq));
     }
@@ -111,8 +114,17 @@ fn read_on(
     }
     // What follows a frame that was not taken is read again.
     let end = frames.get(taken).map_or(next, |(seq, _)| *seq);
-    for (_, reason) in left_out.into_iter().filter(|(seq, _)| *seq < end) {
-        stats.leave_out(reason, 1);
+    left_out.retain(|(seq, _)| *seq < end);
+    for (_, reason) in &left_out {
+        stats.leave_out(*reason, 1);
+    }
+    if !left_out.is_empty() {
+        session.count_left_out(left_out.len());
+    }
+    if let Some(trace) = &stats.trace
+        && trace.is_on(session)
+    {
+        trace_read(trace, session, &read, &frames[..taken], &left_out);
     }
     let mut told = 0;
     for (_, reason) in gaps.iter().filter(|(index, _)| *index < taken) {
@@ -123,6 +135,35 @@ fn read_on(
     metrics.replayed.add((taken - told) as u64);
     stats.record(metrics);
     if found { CatchUp::GoOn } else { CatchUp::Yield }
+}
+
+/// Tells traces what a session has read.
+fn trace_read(
+    trace: &Watch,
+    session: &Arc<SessionState>,
+    read: &Read,
+    frames: &[(u64, Bytes)],
+    left_out: &[(u64, LeftOut)],
+) {
+    let entry = |seq: u64| read.entries.get(usize::try_from(seq - read.first).ok()?);
+    for (seq, reason) in left_out {
+        if let Some(entry) = entry(*seq) {
+            trace.left_out(session, entry, *reason);
+        }
+    }
+    let mut before_end: u64 = frames.iter().map(|(_, frame)| frame.len() as u64).sum();
+    for (seq, frame) in frames {
+        before_end -= frame.len() as u64;
+        let Some(entry) = entry(*seq) else { continue };
+        match &entry.content {
+            Content::Envelope(envelope) => {
+                let sent = Sent { position: entry.position, envelope, before_end, replayed: true };
+                trace.sent(session, sent);
+            }
+            Content::Gap(reason) => trace.gap(session, *reason, true),
+            Content::Skip => {}
+        }
+    }
 }
 
 /// Returns `false` for a message whose replacement comes behind the session's end.

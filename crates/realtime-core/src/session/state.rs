@@ -7,7 +7,7 @@ use std::{
     fmt,
     sync::{
         Arc, LazyLock, Weak,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -26,7 +26,7 @@ use crate::{
     settings::Limits,
     sync::{Mutex, MutexGuard, lock},
     user::UserRef,
-    wire::WireFormatId,
+    wire::{GapReason, WireFormatId},
 };
 
 /// State of a session that the shard, the directory and the connection share.
@@ -62,6 +62,8 @@ pub(crate) struct SessionState {
     pub(crate) in_own_topic: AtomicBool,
     /// A [`Stage`].
     stage: AtomicU8,
+    /// Number of messages that were left out, since they were over or replaced before they could be sent.
+    left_out: AtomicU32,
     /// What the log says of the connection belongs to; `None` while nobody asks for it.
     span: Option<Box<Span>>,
 }
@@ -105,6 +107,9 @@ pub(crate) trait SessionHost: fmt::Debug + Send + Sync {
     /// Ends a session once it has been served everything that the bus had acknowledged up to `after`, or, without a
     /// position, until now. The session reads the log itself until then.
     fn close_after(&self, session: &SessionState, reason: CloseReason, after: Option<Position>);
+
+    /// The sequence number of the first entry of the log that a session has yet to be served; `None` if it has ended.
+    fn next_of(&self, session: &SessionState) -> Option<u64>;
 
     /// Replaces a session's login by another one of the same user. Returns the former one; `None` if the session is
     /// ending.
@@ -168,6 +173,8 @@ struct Extra {
     after: Mutex<Vec<(Topic, Position)>>,
     /// The login that has replaced the first one.
     renewed: Mutex<Option<Arc<Principal>>>,
+    /// The last gap that was announced to it alone.
+    gap: Mutex<Option<(SystemTime, GapReason)>>,
 }
 
 /// Registration of a session in its shard.
@@ -214,6 +221,7 @@ impl SessionState {
             told_expiring: AtomicBool::default(),
             in_own_topic: AtomicBool::new(true),
             stage: AtomicU8::new(Stage::New as u8),
+            left_out: AtomicU32::default(),
             span: None,
         }
         .in_span()
@@ -239,6 +247,26 @@ impl SessionState {
     /// Its span.
     pub(crate) fn span(&self) -> Option<&Span> {
         self.span.as_deref()
+    }
+
+    /// Counts messages that were left out.
+    pub(crate) fn count_left_out(&self, messages: usize) {
+        self.left_out.fetch_add(u32::try_from(messages).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    /// Number of messages that were left out.
+    pub(crate) fn left_out(&self) -> u32 {
+        self.left_out.load(Ordering::Relaxed)
+    }
+
+    /// Records a gap that is announced to it alone.
+    pub(crate) fn record_gap(&self, reason: GapReason) {
+        *lock(&self.extra.get_or_init(Box::default).gap) = Some((SystemTime::now(), reason));
+    }
+
+    /// The last gap that was announced to it alone.
+    pub(crate) fn last_gap(&self) -> Option<(SystemTime, GapReason)> {
+        self.extra.get().and_then(|extra| *lock(&extra.gap))
     }
 
     /// The user.

@@ -45,9 +45,9 @@ impl<'a> EncodedRun<'a> {
         self.kind == Arc::as_ptr(kind)
     }
 
-    /// The messages from a sequence number on that are not sent any more.
-    pub(super) fn left_out(&self, seq: u64) -> impl Iterator<Item = LeftOut> {
-        self.left_out.iter().filter(move |(at, _)| *at >= seq).map(|(_, reason)| *reason)
+    /// The messages from a sequence number on that are not sent any more, each with its own.
+    pub(super) fn left_out(&self, seq: u64) -> impl Iterator<Item = (u64, LeftOut)> {
+        self.left_out.iter().filter(move |(at, _)| *at >= seq).copied()
     }
 
     /// The frames from a sequence number on, and their concatenation, if there is one.

@@ -9,6 +9,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
+use bytes::Bytes;
 use hashbrown::HashTable;
 use slab::Slab;
 use smallvec::SmallVec;
@@ -27,6 +28,7 @@ use crate::{
         pass_stats::{PassStats, wall_time},
     },
     sync::{Mutex, lock},
+    trace::{Sent, Watch},
     user::UserRef,
     wire::{BusState, GapReason},
 };
@@ -374,6 +376,9 @@ impl Members {
         };
         session.set_begin(begin);
         stats.recoveries.count(begin.recovered);
+        if let Some(trace) = &stats.trace {
+            trace.begun(&session, start.gap, seq.saturating_sub(start.seq));
+        }
         if let Some(reason) = start.gap {
             let since = match parked.cursor {
                 Some(Ok(cursor)) if reason == GapReason::History => node.log.since_cursor(cursor),
@@ -488,6 +493,7 @@ impl Members {
         let (mut gather, mut unflushed) = (mem::take(&mut self.gather), mem::take(&mut self.unflushed));
         let mut encoded: SmallVec<[EncodedRun<'_>; 2]> = SmallVec::new();
         let tally = run[0].tally();
+        let (delivered, behind) = (stats.delivered, stats.catch_ups);
         let visits = self.each(envelope, |member| {
             // A session in two of the topics has `next` past this sequence number at the second visit.
             if !member.is_live() || member.next() >= end {
@@ -498,6 +504,9 @@ impl Members {
             }
             let session = &member.session;
             if excluded.is_some() && excluded == Some(session.id) {
+                if let Some(trace) = &stats.trace {
+                    run.iter().for_each(|entry| trace.dropped(session, entry, "excluded"));
+                }
                 member.set_next(end);
                 return;
             }
@@ -510,8 +519,12 @@ impl Members {
                 encoded.push(EncodedRun::new(&session.kind, first, run, is_last));
                 encoded.len() - 1
             });
-            for reason in encoded[index].left_out(member.next()) {
+            for (seq, reason) in encoded[index].left_out(member.next()) {
                 stats.leave_out(reason, 1);
+                session.count_left_out(1);
+                if let Some(trace) = &stats.trace {
+                    trace.left_out(session, &run[(seq - first) as usize], reason);
+                }
             }
             let (frames, joined) = encoded[index].since(member.next());
             if frames.is_empty() {
@@ -526,6 +539,11 @@ impl Members {
                 session.outbox.queue_run(frames)
             };
             stats.delivered += taken as u64;
+            if let Some(trace) = &stats.trace
+                && trace.is_on(session)
+            {
+                trace_run(trace, session, (first, run), frames, taken);
+            }
             if let Some(tally) = tally {
                 match sent {
                     Ok(_) => tally.queued(Arc::clone(session) as _, session.outbox.end()),
@@ -541,6 +559,9 @@ impl Members {
             member.set_next(end);
             member.set_live(sent != Err(TrySendError::Full));
         });
+        if let Some(trace) = &stats.trace {
+            trace.fanned_out(run, stats.delivered - delivered, stats.catch_ups - behind);
+        }
         stats.visits += visits * run.len();
         (self.gather, self.unflushed) = (gather, unflushed);
     }
@@ -554,6 +575,9 @@ impl Members {
         for member in self.sessions.iter_mut().map(|(_, member)| member).filter(waiting) {
             let session = &member.session;
             let Some(frame) = session.wire().wire.gap(reason, entry.position, since, stats.delay()) else {
+                if let Some(trace) = &stats.trace {
+                    trace.gap(session, reason, false);
+                }
                 member.set_next(seq + 1);
                 stats.gaps_unreported.count(reason);
                 continue;
@@ -561,6 +585,9 @@ impl Members {
             match session.outbox.queue_or_catch_up(&frame, seq) {
                 Ok(accepted) => {
                     stats.gaps.count(reason);
+                    if let Some(trace) = &stats.trace {
+                        trace.gap(session, reason, true);
+                    }
                     if accepted == Accepted::NeedsFlush {
                         self.unflushed.push(session.slot());
                     }
@@ -610,6 +637,9 @@ impl Members {
                 }
             }
             if let Some(reason) = left_out {
+                if let Some(trace) = &stats.trace {
+                    trace.left_out(session, entry, reason);
+                }
                 return stats.leave_out(reason, 1);
             }
             let Some(frame) = entry.encode(session.wire()) else {
@@ -622,11 +652,20 @@ impl Members {
             match session.outbox.queue_or_notice(frame, notice) {
                 Ok(accepted) => {
                     stats.delivered += 1;
+                    if let Some(trace) = &stats.trace {
+                        let sent = Sent { position: None, envelope, before_end: 0, replayed: false };
+                        trace.sent(session, sent);
+                    }
                     if accepted == Accepted::NeedsFlush {
                         unflushed.push(session.slot());
                     }
                 }
-                Err(TrySendError::Full) => stats.local_dropped += 1,
+                Err(TrySendError::Full) => {
+                    stats.local_dropped += 1;
+                    if let Some(trace) = &stats.trace {
+                        trace.dropped(session, entry, "overflow");
+                    }
+                }
                 Err(TrySendError::Closed) => {}
             }
         });
@@ -664,10 +703,37 @@ pub(super) fn send_initial(session: &SessionState, entries: &[Arc<Entry>], stats
     let frames = entries.iter().filter_map(|entry| entry.encode(session.wire()).cloned());
     let frames: SmallVec<[_; 1]> = frames.collect();
     let dropped = session.outbox.send_initial(&frames);
+    if let Some(trace) = &stats.trace {
+        trace.initial(session, frames.len() - dropped, dropped);
+    }
     stats.delivered += (frames.len() - dropped) as u64;
     if dropped > 0 {
         stats.local_dropped += dropped as u64;
         stats.announce(session, GapReason::Overflow, None, None);
+    }
+}
+
+/// Tells traces what a session got of a run, `taken` frames of those that were for it.
+fn trace_run(
+    trace: &Watch,
+    session: &Arc<SessionState>,
+    (first, run): (u64, &[Arc<Entry>]),
+    frames: &[(u64, &Bytes)],
+    taken: usize,
+) {
+    let entry = |seq: u64| &run[(seq - first) as usize];
+    let mut before_end: u64 = frames[..taken].iter().map(|(_, frame)| frame.len() as u64).sum();
+    for (seq, frame) in &frames[..taken] {
+        before_end -= frame.len() as u64;
+        if let Some(envelope) = entry(*seq).envelope() {
+            let position = entry(*seq).position;
+            trace.sent(session, Sent { position, envelope, before_end, replayed: false });
+        }
+    }
+    if let Some((seq, _)) = frames.get(taken)
+        && session.outbox.closing().is_none()
+    {
+        trace.behind(session, entry(*seq));
     }
 }
 

@@ -6,7 +6,9 @@ use crate::{
     Position,
     log::LeftOut,
     metrics::{GapsSnapshot, Metrics, RecoveriesSnapshot},
+    node::Node,
     session::state::SessionState,
+    trace::Watch,
     wire::GapReason,
 };
 
@@ -30,12 +32,14 @@ pub(crate) struct PassStats {
     pub(super) arrived: Option<Instant>,
     /// Time over which clients reload their state after a gap.
     spread: Duration,
+    /// The traces that are on.
+    pub(crate) trace: Option<Watch>,
 }
 
 impl PassStats {
-    /// Counters of 0; clients reload their state within `spread` after a gap.
-    pub(crate) fn new(spread: Duration) -> Self {
-        Self { spread, ..Self::default() }
+    /// Counters of 0, for work on a node.
+    pub(crate) fn of(node: &Node) -> Self {
+        Self { spread: node.settings.drain.window, trace: node.traces.watch(), ..Self::default() }
     }
 
     /// Random delay of one client within the spread.
@@ -51,7 +55,12 @@ impl PassStats {
         cursor: Option<Position>,
         since: Option<Instant>,
     ) {
-        match session.wire().wire.gap(reason, cursor, since.and_then(wall_time), self.delay()) {
+        let frame = session.wire().wire.gap(reason, cursor, since.and_then(wall_time), self.delay());
+        session.record_gap(reason);
+        if let Some(trace) = &self.trace {
+            trace.gap(session, reason, frame.is_some());
+        }
+        match frame {
             Some(frame) => {
                 session.outbox.force(&frame);
                 self.gaps.count(reason);

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::{Message, Position, Topic};
+use crate::{CloseReason, Message, Position, Topic};
 
 /// Encoding of frames for clients: raw WebSocket text, `realtime.v1`, an event stream.
 ///
@@ -44,6 +44,13 @@ pub trait WireFormat: Send + Sync + 'static {
     /// if the format has none.
     fn expiring(&self, left: Duration) -> Option<Bytes> {
         let _ = left;
+        None
+    }
+
+    /// The code that a client of this format gets with the end of its session; `None`, the default, if the format has no
+    /// codes, or for a reason without one.
+    fn close_code(&self, reason: CloseReason) -> Option<u16> {
+        let _ = reason;
         None
     }
 

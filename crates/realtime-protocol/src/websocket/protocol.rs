@@ -289,6 +289,10 @@ impl WireFormat for RawFormat {
         frame::encode(Kind::Ping, &[])
     }
 
+    fn close_code(&self, reason: CloseReason) -> Option<u16> {
+        close::code(reason)
+    }
+
     fn answers_heartbeat(&self) -> bool {
         true
     }
@@ -333,6 +337,10 @@ impl WireFormat for V1Format {
 
     fn expiring(&self, left: Duration) -> Option<Bytes> {
         Some(v1(&V1Outbound::Expiring { r#in: left.as_millis() }))
+    }
+
+    fn close_code(&self, reason: CloseReason) -> Option<u16> {
+        close::code(reason)
     }
 
     fn answers_heartbeat(&self) -> bool {

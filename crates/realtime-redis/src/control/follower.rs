@@ -9,7 +9,7 @@ use std::{
 
 use realtime_core::{
     Position,
-    control::{Command, LocalResult},
+    control::{Command, LocalResult, Question},
 };
 use tokio::{
     sync::watch,
@@ -28,7 +28,7 @@ const RENEW_EVERY: Duration = Duration::from_secs(3);
 /// Pause before the next write when Redis accepts reads but no writes.
 const WRITE_RETRY: Duration = Duration::from_secs(1);
 
-/// Number of questions for deliveries that a node answers at once.
+/// Number of questions that a node answers at once.
 const MAX_ANSWERS: usize = 1000;
 
 /// Reads commands, applies them, and writes receipts.
@@ -44,7 +44,7 @@ pub(super) struct Follower {
     in_sync: bool,
     /// The time of the next attempt to write revocations, after a failed one.
     retry_at: Option<Instant>,
-    /// The tasks that answer questions for deliveries.
+    /// The tasks that answer questions.
     answers: JoinSet<()>,
     /// The time of the next renewal of the lease.
     renew_at: Instant,
@@ -220,8 +220,10 @@ impl Follower {
             tracing::debug!(id, "skipped a command that this version cannot read");
             return self.shared.store.skip_command();
         };
-        if let Command::Report { position, within } = command {
-            return self.ask(id, position, Duration::from_millis(within));
+        match command {
+            Command::Report { position, within } => return self.report_deliveries(id, position, within),
+            Command::Ask { question } => return self.answer(id, question),
+            _ => {}
         }
         let LocalResult { closed, changed, revoked } = self.shared.local.apply(&command);
         let refuse = match command {
@@ -235,19 +237,35 @@ impl Follower {
         self.reports.push(Report { id, at: Instant::now(), receipt, refuse });
     }
 
-    /// Answers a question for deliveries in a task of its own, since the answer takes its time.
-    fn ask(&mut self, id: String, position: Position, within: Duration) {
+    /// Answers a question for deliveries.
+    fn report_deliveries(&mut self, id: String, position: Position, within: u64) {
+        let shared = Arc::clone(&self.shared);
+        self.reply(id, async move {
+            let delivery = shared.local.delivered(position, Duration::from_millis(within)).await;
+            Receipt { delivery, ..Receipt::default() }
+        });
+    }
+
+    /// Answers a question about this node.
+    fn answer(&mut self, id: String, question: Question) {
+        let shared = Arc::clone(&self.shared);
+        self.reply(id, async move {
+            Receipt { answer: Some(shared.local.answer(&question)), ..Receipt::default() }
+        });
+    }
+
+    /// Answers a question in a task of its own, since the answer takes its time.
+    fn reply(&mut self, id: String, receipt: impl Future<Output = Receipt> + Send + 'static) {
         while self.answers.try_join_next().is_some() {}
         if self.answers.len() >= MAX_ANSWERS {
-            tracing::warn!(id, "too many deliveries are asked for at once; this node does not answer");
+            tracing::warn!(id, "too much is asked at once; this node does not answer");
             return;
         }
         let shared = Arc::clone(&self.shared);
         self.answers.spawn(async move {
-            let delivery = shared.local.delivered(position, within).await;
-            let receipt = Receipt { delivery, ..Receipt::default() };
+            let receipt = receipt.await;
             if let Err(error) = shared.store.write_receipts([(id.as_str(), &receipt)].into_iter()).await {
-                tracing::debug!(id, error, "failed to answer a question for deliveries");
+                tracing::debug!(id, error, "failed to answer a question");
             }
         });
     }

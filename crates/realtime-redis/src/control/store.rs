@@ -21,7 +21,7 @@ use std::{
 use realtime_core::{
     UserId,
     auth::TokenHash,
-    control::{Command, Delivery, Revocation, RevokedToken},
+    control::{Answer, Command, Delivery, Revocation, RevokedToken},
 };
 use redis::aio::MultiplexedConnection;
 use serde::{
@@ -130,6 +130,9 @@ pub(super) struct Receipt {
     /// The deliveries that the command asks for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) delivery: Option<Delivery>,
+    /// The answer to the question that the command asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) answer: Option<Answer>,
     /// The id of the command by which this node revoked further tokens on the others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) refuse: Option<String>,
