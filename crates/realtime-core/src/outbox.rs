@@ -108,24 +108,15 @@ pub(crate) struct Ticked {
     pub(crate) unanswered: u32,
 }
 
-/// What waits for a socket.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Backlog {
-    pub(crate) frames: usize,
-    pub(crate) bytes: usize,
-    /// Ticks for which it has waited without the socket accepting anything.
-    pub(crate) stalled_ticks: u32,
-    /// The session reads the log itself.
-    pub(crate) is_behind: bool,
-}
-
 /// The state of an outbox at a moment.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Glance {
+pub(crate) struct Backlog {
     /// Frames that wait.
     pub(crate) frames: usize,
     /// Bytes that wait.
     pub(crate) bytes: usize,
+    /// Ticks for which they have waited without the socket accepting anything.
+    pub(crate) stalled_ticks: u32,
     /// Bytes that have left.
     pub(crate) taken: u64,
     /// The session's connection was taken over.
@@ -451,11 +442,12 @@ impl Outbox {
     }
 
     /// Its state now.
-    pub(crate) fn glance(&self) -> Glance {
+    pub(crate) fn backlog(&self) -> Backlog {
         let state = self.lock();
-        Glance {
+        Backlog {
             frames: state.frames.len(),
             bytes: state.frames.bytes(),
+            stalled_ticks: state.rare.as_ref().map_or(0, |rare| rare.stalled_ticks),
             taken: state.taken,
             is_attached: state.direct.is_some(),
             catching_up: state.catching_up(),
@@ -626,17 +618,6 @@ impl Outbox {
         frames.is_empty()
             || (frames.len() < self.group.max_messages
                 && frames.bytes() + frame.len() <= self.group.max_bytes)
-    }
-
-    /// What waits for the socket: frames, bytes, and the ticks for which it has accepted nothing.
-    pub(crate) fn backlog(&self) -> Backlog {
-        let state = self.lock();
-        Backlog {
-            frames: state.frames.len(),
-            bytes: state.frames.bytes(),
-            stalled_ticks: state.rare.as_ref().map_or(0, |rare| rare.stalled_ticks),
-            is_behind: state.catching_up().is_some(),
-        }
     }
 
     fn lock(&self) -> Locked<'_> {

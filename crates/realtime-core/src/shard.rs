@@ -390,10 +390,11 @@ impl Shard {
             let members = self.lock();
             for slot in slots {
                 let Some(member) = members.sessions.get(*slot as usize) else { continue };
-                let Backlog { frames, bytes, stalled_ticks, is_behind } = member.session.outbox.backlog();
+                let Backlog { frames, bytes, stalled_ticks, catching_up, .. } =
+                    member.session.outbox.backlog();
                 sum.add(OutboxSnapshot {
                     sessions: u64::from(frames > 0),
-                    behind: u64::from(is_behind),
+                    behind: u64::from(catching_up.is_some()),
                     frames: frames as u64,
                     max_frames: frames as u64,
                     bytes: bytes as u64,

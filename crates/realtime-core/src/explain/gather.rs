@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::report::{
     ExplainedGap, ExplainedOutbox, ExplainedSession, NodeExplanation, NodeReport, SessionMode,
 };
-use crate::{UserId, node::Node, outbox::Glance, recent::OfUser, session::state::SessionState};
+use crate::{UserId, node::Node, outbox::Backlog, recent::OfUser, session::state::SessionState};
 
 /// Number of a user's sessions that a node tells.
 const SESSIONS: usize = 100;
@@ -33,7 +33,7 @@ pub(crate) fn explain(node: &Node, name: &str, user: &UserId) -> NodeExplanation
 
 fn of_session(node: &Node, name: &str, session: &Arc<SessionState>) -> ExplainedSession {
     // Read first: what has been written by then has been served.
-    let Glance { frames, bytes, taken, is_attached, catching_up, closing } = session.outbox.glance();
+    let Backlog { frames, bytes, taken, is_attached, catching_up, closing, .. } = session.outbox.backlog();
     let next = session.host().and_then(|host| host.next_of(session));
     let begin = session.begin();
     let login = session.login();

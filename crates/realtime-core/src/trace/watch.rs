@@ -118,8 +118,8 @@ impl Watch {
             if !ring.takes() {
                 continue;
             }
-            let glance = *outbox.get_or_insert_with(|| session.outbox.glance());
-            let waiting = (glance.bytes as u64).saturating_sub(sent.before_end);
+            let backlog = *outbox.get_or_insert_with(|| session.outbox.backlog());
+            let waiting = (backlog.bytes as u64).saturating_sub(sent.before_end);
             let kind = if waiting == 0 { TraceKind::Written } else { TraceKind::Queued };
             let event = TraceEvent {
                 waiting: Some(waiting).filter(|bytes| *bytes > 0),
@@ -129,7 +129,7 @@ impl Watch {
             };
             if waiting > 0 {
                 let followed = TraceEvent { waiting: None, ..event.clone() };
-                ring.follow(Arc::clone(session) as Arc<dyn Recipient>, glance.taken + waiting, followed);
+                ring.follow(Arc::clone(session) as Arc<dyn Recipient>, backlog.taken + waiting, followed);
             }
             ring.record(event);
         }

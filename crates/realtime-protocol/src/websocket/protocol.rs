@@ -290,7 +290,7 @@ impl WireFormat for RawFormat {
     }
 
     fn close_code(&self, reason: CloseReason) -> Option<u16> {
-        close::code(reason)
+        reason.code()
     }
 
     fn answers_heartbeat(&self) -> bool {
@@ -340,7 +340,7 @@ impl WireFormat for V1Format {
     }
 
     fn close_code(&self, reason: CloseReason) -> Option<u16> {
-        close::code(reason)
+        reason.code()
     }
 
     fn answers_heartbeat(&self) -> bool {
