@@ -37,6 +37,7 @@ impl Answer {
     }
 
     /// A response without a body.
+    #[cfg(feature = "sse")]
     pub(crate) fn empty(status: u16) -> Self {
         Self { status, headers: Vec::new(), body: Bytes::new(), ends_connection: false }
     }

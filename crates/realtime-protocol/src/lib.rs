@@ -4,6 +4,10 @@
 //! [`websocket::Service`] or an [`sse::Service`]. It sends the [`Answer`] that a request is refused with, or runs the
 //! [`Connection`] that was opened.
 //!
+//! # Features
+//!
+//! `websocket` and `sse` (both are on by default): the transport's module.
+//!
 //! # Guarantees
 //!
 //! - A [`Connection`] does no I/O and never blocks. What it writes depends on its session, its input and the clock only, so
@@ -11,13 +15,17 @@
 //! - A request is refused in the same order of checks, with the same status and body, by every adapter.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg_attr(not(any(feature = "sse", feature = "websocket")), expect(dead_code))]
 mod answer;
 mod body;
 mod connection;
 mod path;
+#[cfg(feature = "sse")]
 pub mod sse;
+#[cfg(any(feature = "sse", feature = "websocket"))]
 mod start;
 mod tickets;
+#[cfg(feature = "websocket")]
 pub mod websocket;
 
 pub use answer::Answer;
