@@ -15,7 +15,7 @@ use utoipa::{
     },
 };
 
-use crate::{api, health, login, nodes, schema, state::State, stats, ticket};
+use crate::{api, explain, health, login, nodes, schema, state::State, stats, ticket, trace};
 
 /// The path of the document, at both addresses.
 pub(crate) const PATH: &str = "/api/openapi.json";
@@ -35,6 +35,7 @@ pub(crate) const PATH: &str = "/api/openapi.json";
         (name = "publish", description = "Messages from backends."),
         (name = "presence", description = "Who is online, and kicks."),
         (name = "nodes", description = "The cluster and the node that answers."),
+        (name = "support", description = "Why a user got a message or did not."),
         (name = "logins", description = "Tokens and tickets."),
         (name = "websocket", description = "The WebSocket endpoint (websocket.path)."),
         (name = "sse", description = "The event streams (sse.path)."),
@@ -46,7 +47,16 @@ struct Basics;
 
 /// What backends have, with the key: at `server.internal`, or else at the only address.
 #[derive(OpenApi)]
-#[openapi(paths(api::publish, api::online, api::online_user, api::kick, nodes::nodes, stats::stats))]
+#[openapi(paths(
+    api::publish,
+    api::online,
+    api::online_user,
+    api::kick,
+    explain::explain,
+    trace::trace,
+    nodes::nodes,
+    stats::stats
+))]
 struct Backends;
 
 /// What clients have.

@@ -135,6 +135,10 @@ errors! {
     OnlineErrors: 400 401 429 503;
     /// Errors of a look at the nodes.
     NodeErrors: 401 429;
+    /// Errors of an explanation.
+    ExplainErrors: 400 401 429;
+    /// Errors of a trace.
+    TraceErrors: 400 401 408 413 429;
     /// Errors of a kick.
     KickErrors: 400 401 408 413 422 429 503;
     /// Errors of a login.

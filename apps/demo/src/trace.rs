@@ -14,19 +14,30 @@ use realtime_core::{
 };
 use serde::Deserialize;
 use tokio::time::timeout;
+use utoipa::ToSchema;
 
-use crate::{api::ApiKey, api_error::ApiError, body::Body, state::State};
+use crate::{
+    api::ApiKey,
+    api_error::ApiError,
+    body::Body,
+    schema::{self, TraceErrors},
+    state::State,
+};
 
 pub(crate) fn routes(services: &mut ServiceConfig) {
     services.service(web::resource("/api/trace").post(trace));
 }
 
-#[derive(Deserialize)]
+/// The subject of a trace: a user or a topic.
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct TraceRequest {
+pub(crate) struct TraceRequest {
+    #[schema(value_type = Option<schema::UserId>)]
     user_id: Option<UserId>,
+    #[schema(value_type = Option<String>)]
     topic: Option<Topic>,
-    /// Time for which it runs.
+    /// Seconds for which it runs; 60 by default.
+    #[schema(minimum = 1, maximum = 600)]
     seconds: Option<u64>,
 }
 
@@ -38,7 +49,22 @@ const MAX_SECONDS: u64 = 600;
 /// Time without an event after which a comment is sent, so that a reader that has gone is noticed.
 const QUIET: Duration = Duration::from_secs(10);
 
-async fn trace(_: ApiKey, state: Data<State>, body: Body<TraceRequest>) -> Result<HttpResponse, ApiError> {
+/// Trace what happens to a user or topic.
+///
+/// On every node, as an event stream. docs/protocol.md describes the events.
+#[utoipa::path(
+    post,
+    path = "/api/trace",
+    operation_id = "trace",
+    tag = "support",
+    request_body = TraceRequest,
+    responses(
+        (status = 200, description = "What happens.", content_type = "text/event-stream", body = String),
+        TraceErrors
+    ),
+    security(("apiKey" = [])),
+)]
+pub(crate) async fn trace(_: ApiKey, state: Data<State>, body: Body<TraceRequest>) -> Result<HttpResponse, ApiError> {
     let TraceRequest { user_id, topic, seconds } = body.0;
     let target = match (user_id, topic) {
         (Some(user), None) => TraceTarget::User(user),

@@ -139,6 +139,15 @@ async fn every_operation_answers_as_documented() {
         document.check(&operation, 200, send(api(Method::GET, path)).await).await;
         document.check(&operation, 401, send(http.get(url(path))).await).await;
     }
+    let operation = "GET /api/explain/{userId}";
+    document.check(operation, 200, send(api(Method::GET, "/api/explain/5?last=9")).await).await;
+    document.check(operation, 400, send(api(Method::GET, "/api/explain/5?last=0")).await).await;
+    document.check(operation, 401, send(http.get(url("/api/explain/5"))).await).await;
+    let operation = "POST /api/trace";
+    let trace = |body: Value| send(api(Method::POST, "/api/trace").json(&body));
+    document.check(operation, 200, trace(json!({ "userId": 5, "topic": null, "seconds": 1 })).await).await;
+    document.check(operation, 400, trace(json!({})).await).await;
+    document.check(operation, 401, send(http.post(url("/api/trace")).json(&json!({}))).await).await;
 
     let operation = "POST /auth/login";
     let sign_in = |password: &str| {

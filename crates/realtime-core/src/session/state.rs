@@ -62,10 +62,6 @@ pub(crate) struct SessionState {
     pub(crate) in_own_topic: AtomicBool,
     /// A [`Stage`].
     stage: AtomicU8,
-    /// Number of messages that were left out, since they were over or replaced before they could be sent.
-    left_out: AtomicU32,
-    /// What the log says of the connection belongs to; `None` while nobody asks for it.
-    span: Option<Box<Span>>,
 }
 
 // Flags in `begin_flags`: a session that has not begun has none of them.
@@ -173,8 +169,12 @@ struct Extra {
     after: Mutex<Vec<(Topic, Position)>>,
     /// The login that has replaced the first one.
     renewed: Mutex<Option<Arc<Principal>>>,
+    /// The span of what the log says of the connection, while somebody asks for it.
+    span: OnceBox<Span>,
     /// The last gap that was announced to it alone.
     gap: Mutex<Option<(SystemTime, GapReason)>>,
+    /// Number of messages that were left out, since they were over or replaced before they could be sent.
+    left_out: AtomicU32,
 }
 
 /// Registration of a session in its shard.
@@ -221,14 +221,12 @@ impl SessionState {
             told_expiring: AtomicBool::default(),
             in_own_topic: AtomicBool::new(true),
             stage: AtomicU8::new(Stage::New as u8),
-            left_out: AtomicU32::default(),
-            span: None,
         }
         .in_span()
     }
 
     /// Begins its span.
-    fn in_span(mut self) -> Self {
+    fn in_span(self) -> Self {
         // A root: it outlives the request, whose span it would keep open.
         let span = tracing::debug_span!(
             parent: None,
@@ -239,24 +237,25 @@ impl SessionState {
         );
         if !span.is_disabled() {
             span.follows_from(Span::current());
-            self.span = Some(Box::new(span));
+            self.extra.get_or_init(Box::default).span.set(Box::new(span)).ok();
         }
         self
     }
 
     /// Its span.
     pub(crate) fn span(&self) -> Option<&Span> {
-        self.span.as_deref()
+        self.extra.get()?.span.get()
     }
 
     /// Counts messages that were left out.
     pub(crate) fn count_left_out(&self, messages: usize) {
-        self.left_out.fetch_add(u32::try_from(messages).unwrap_or(u32::MAX), Ordering::Relaxed);
+        let extra = self.extra.get_or_init(Box::default);
+        extra.left_out.fetch_add(u32::try_from(messages).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 
     /// Number of messages that were left out.
     pub(crate) fn left_out(&self) -> u32 {
-        self.left_out.load(Ordering::Relaxed)
+        self.extra.get().map_or(0, |extra| extra.left_out.load(Ordering::Relaxed))
     }
 
     /// Records a gap that is announced to it alone.
