@@ -154,9 +154,13 @@ fn nginx(folder: &Path, authority: &Authority, ports: &Ports, replacements: &[(&
         ("listen 9081;".to_owned(), format!("listen {};", local(ports.internal))),
         ("# include".to_owned(), "include".to_owned()),
     ]);
-    edits.extend(replacements.iter().map(|&(from, to)| (from.to_owned(), to.to_owned())));
+    // Each belongs to the one file or the other.
+    let locations = fs::read_to_string(deployed("nginx/locations.conf")).unwrap();
+    let replacements = replacements.iter().map(|&(from, to)| (from.to_owned(), to.to_owned()));
+    let (of_locations, others): (Vec<_>, Vec<_>) = replacements.partition(|(from, _)| locations.contains(from));
+    edits.extend(others);
     copy(&deployed("nginx/nginx.conf"), &folder.join("etc/nginx.conf"), &edits);
-    copy(&deployed("nginx/locations.conf"), &folder.join("etc/realtime/locations.conf"), &[]);
+    copy(&deployed("nginx/locations.conf"), &folder.join("etc/realtime/locations.conf"), &of_locations);
     let edits = [
         ("/etc/nginx/".to_owned(), at("etc/")),
         ("listen 443 ".to_owned(), format!("listen {} ", local(ports.tls))),

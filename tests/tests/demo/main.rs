@@ -24,6 +24,7 @@ mod page;
 mod plus_ui;
 mod public_keys;
 mod reloads;
+mod ruoyi_questions;
 mod ruoyi_snippets;
 mod smuggled_requests;
 mod snowflakes;

@@ -222,6 +222,18 @@ async fn a_message_that_cannot_be_read_is_counted_and_skipped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn channels_know_no_database() {
+    let redis = Redis::start().await;
+    let url = redis.url();
+    let [zero, three] = ["0", "3"].map(|database| {
+        RedisPubSubBus::new(RedisConfig::single(format!("{url}{database}"))).unwrap()
+    });
+    let mut node = Subscriber::up(&three).await;
+    zero.publish(&to_users(&[1], Scope::Both, "over databases").into()).await.unwrap();
+    assert_eq!(node.message().await.1, "over databases");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_key_prefix_comes_before_every_channel_and_is_not_doubled() {
     let redis = Redis::start().await;
     for (prefix, channel) in [("app", "app:global:sse"), ("global", "global:sse"), ("a:b", "a:b:global:sse")]
