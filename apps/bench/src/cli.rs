@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{audit::Fault, rate::Rate, spec::Spec};
+use crate::{audit::Fault, capacity::Capacity, rate::Rate, spec::Spec};
 
 /// Puts realtime, or another push server, under load: deliveries, latency, CPU and memory, compared with a minimal server.
 #[derive(Debug, Parser)]
@@ -100,6 +100,8 @@ pub(crate) enum Command {
         #[arg(long)]
         seed: Option<u64>,
     },
+    /// The nodes and the Redis that a load needs, by measured figures; see docs/capacity.md.
+    Capacity(Capacity),
     /// The minimal server that others are compared with.
     #[command(visible_alias = "floor")]
     Baseline {

@@ -4,6 +4,7 @@
 mod audience;
 mod audit;
 mod baseline;
+mod capacity;
 mod child;
 mod chunked;
 mod churn;
@@ -163,6 +164,10 @@ fn execute(command: Command) -> anyhow::Result<Vec<String>> {
             let report = Churn { demo, env, clients, duration, every, seed }.run()?;
             print!("{report}");
             Ok(report.violations())
+        }
+        Command::Capacity(capacity) => {
+            print!("{capacity}");
+            Ok(Vec::new())
         }
         Command::Baseline { port, threads, drop_every, double_every } => {
             Baseline { port, threads, drop_every, double_every }.serve()?;
