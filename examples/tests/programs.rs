@@ -91,6 +91,20 @@ async fn both_transports_work_under_a_scope_and_behind_a_middleware() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_service_of_the_first_page_pushes_over_both_transports() {
+    let (server, _) = Program::start(env!("CARGO_BIN_EXE_start"), "listening on").await;
+    let token = server.post("/login/42", "").await.text().await.unwrap();
+    let mut socket = Socket::open(&server, &token, &[], None).await.unwrap();
+    let mut stream = EventStream::open(&server, &token, None).await.unwrap();
+    let position = server.post("/orders/42/paid", "").await.text().await.unwrap();
+    let paid = r#"{"type":"order","data":{"status":"paid"}}"#;
+    assert_eq!(socket.text().await, paid);
+    let event = within("the event", stream.next()).await.unwrap();
+    assert_eq!((event.data.as_str(), event.id), (paid, position));
+    assert!(matches!(Socket::open(&server, "none", &[], None).await, Err(401)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_session_cookie_identifies_the_user() {
     let (server, _) = Program::start(env!("CARGO_BIN_EXE_login"), "push to").await;
     let path = "/resource/websocket";
