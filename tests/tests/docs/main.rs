@@ -1,0 +1,7 @@
+//! Promises of the documentation about itself.
+#![allow(clippy::unwrap_used, reason = "tests may")]
+
+mod links;
+mod listings;
+mod named_tests;
+mod page;
