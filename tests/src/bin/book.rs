@@ -90,7 +90,7 @@ fn run() -> Result<(), String> {
         }
     }
     broken.sort();
-    if broken.is_empty() && count > 1000 {
+    if broken.is_empty() && count > 500 {
         println!("{} pages, {count} links, none of them broken", pages.len());
         return Ok(());
     }
