@@ -1,4 +1,4 @@
-import { formatClock, formatCount, formatDate, formatDuration, formatSessions } from './format.js';
+import { formatAgo, formatClock, formatCount, formatDate, formatDuration, formatSessions } from './format.js';
 import { t } from './i18n.js';
 import { create, createTable, createTransport } from './ui.js';
 
@@ -32,7 +32,7 @@ export function createExplanation(answer) {
 
 const REFUSAL_COLUMNS = [t('Time'), t('Reason'), t('Status'), t('Transport'), t('Address'), t('Node'), t('Message')];
 
-function createSummary({ online, sessions = [], closes = [], messages = [], at }) {
+function createSummary({ online, sessions = [], closes = [], messages = [], nodes = [], at }) {
   const state = online ?? sessions.length > 0;
   const [close] = closes;
   let text = state ? t('Online, {0}.', formatSessions(sessions.length)) : t('Offline.');
@@ -41,6 +41,8 @@ function createSummary({ online, sessions = [], closes = [], messages = [], at }
   if (behind) text += ` ${t('Not live: {0}.', behind)}`;
   const lost = messages.filter((each) => each.gap || (each.state && each.state !== 'current')).length;
   if (lost) text += ` ${t('Gaps, expired or replaced among the last messages: {0}.', lost)}`;
+  const silent = nodes.filter(({ answered }) => !answered).map(({ node }) => node);
+  if (silent.length) text += ` ${t('No answer from {0}.', silent.join(', '))}`;
   return create('p', { class: 'summary', text, data: { state: state ? 'ok' : 'off' } });
 }
 
@@ -88,7 +90,7 @@ function createMessage({ ageMs, event, topic, topics, position, bytes, state, ga
   if (topics > 1) by.append(create('span', { class: 'tag', text: t('and {0} more', topics - 1) }));
   if (transport) by.append(createTransport(transport));
   return [
-    t('{0} ago', formatDuration(ageMs)),
+    formatAgo(ageMs),
     createMono(event ?? '–'),
     by,
     createMono(position ?? '–'),

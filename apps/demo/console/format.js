@@ -4,6 +4,12 @@ const whole = new Intl.NumberFormat(language, { maximumFractionDigits: 0 });
 const fine = new Intl.NumberFormat(language, { maximumFractionDigits: 1 });
 const compact = new Intl.NumberFormat('en', { notation: 'compact', maximumFractionDigits: 1 });
 const clock = new Intl.DateTimeFormat('en-GB', { timeStyle: 'medium' });
+const precise = new Intl.DateTimeFormat('en-GB', {
+  hour: '2-digit',
+  minute: '2-digit',
+  second: '2-digit',
+  fractionalSecondDigits: 3,
+});
 const date = new Intl.DateTimeFormat(language, { dateStyle: 'medium', timeStyle: 'medium' });
 
 /** @param {number | null | undefined} value */
@@ -27,6 +33,11 @@ export function formatClock(time) {
   return clock.format(time);
 }
 
+/** @param {Date} time with milliseconds, to tell what came first */
+export function formatPrecise(time) {
+  return precise.format(time);
+}
+
 /** @param {Date | number} time */
 export function formatDate(time) {
   return date.format(time);
@@ -46,4 +57,9 @@ export function formatDuration(millis) {
 /** @param {number} count */
 export function formatSessions(count) {
   return count === 1 ? t('1 session') : t('{0} sessions', formatCount(count));
+}
+
+/** @param {number} millis since something happened */
+export function formatAgo(millis) {
+  return millis < 1000 ? t('just now') : t('{0} ago', formatDuration(millis));
 }

@@ -1,5 +1,5 @@
 import { createId } from './explanation.js';
-import { formatClock, formatCount } from './format.js';
+import { formatCount, formatPrecise } from './format.js';
 import { t } from './i18n.js';
 import { create, createTransport } from './ui.js';
 
@@ -36,7 +36,7 @@ export function createHappening({ at, node, kind, transport, sessionId, ...rest 
   return create(
     'li',
     { class: 'event', data: { kind: kind ?? '', tone: TONES[kind] ?? 'plain' } },
-    create('time', { class: 'event-time', text: formatClock(at ? new Date(at) : new Date()) }),
+    create('time', { class: 'event-time', text: formatPrecise(at ? new Date(at) : new Date()) }),
     create('span', { class: 'event-kind', text: kind ?? '?' }),
     create('span', { class: 'event-node mono', text: node ?? '' }),
     details,

@@ -1,4 +1,4 @@
-import { formatCount, formatDate, formatDuration, formatSessions } from './format.js';
+import { formatAgo, formatCount, formatDate, formatSessions } from './format.js';
 import { t } from './i18n.js';
 import { patchChildren } from './patch.js';
 import { poll } from './polling.js';
@@ -66,13 +66,13 @@ function createRow({ node, sessions, silence }, own, all) {
     create('span', { class: 'pill', text: state, data: { state: silent ? 'warn' : 'ok' } }),
     create('span', { class: 'number', text: formatCount(sessions) }),
     createShare(all ? sessions / all : 0),
-    silence < SILENT_MS ? t('just now') : t('{0} ago', formatDuration(silence)),
+    formatAgo(silence < SILENT_MS ? 0 : silence),
   ];
 }
 
 function createGoneRow(node, silence) {
   const state = create('span', { class: 'pill', text: t('gone'), data: { state: 'bad' } });
-  return [createName(node, false), state, '–', '–', t('{0} ago', formatDuration(silence))];
+  return [createName(node, false), state, '–', '–', formatAgo(silence)];
 }
 
 function createName(node, own) {

@@ -1,3 +1,5 @@
+import { poll } from './polling.js';
+
 const EVERY_MS = 1_000;
 const USERS_EVERY_MS = 2_000;
 
@@ -22,7 +24,8 @@ export class Sampler extends EventTarget {
   failure = '';
   #api;
   #signal;
-  #usersAt = 0;
+  /** Users are counted. */
+  #counts = false;
 
   /**
    * @param {import('./api.js').Api} api
@@ -42,31 +45,38 @@ export class Sampler extends EventTarget {
   async #run() {
     while (!this.#signal.aborted) {
       const began = Date.now();
-      if (!document.hidden) await this.#ask(began);
+      if (!document.hidden) await this.#ask();
+      if (!this.#counts && this.last?.stats) this.#count();
       const rest = Math.max(100, EVERY_MS - (Date.now() - began));
       await new Promise((resolve) => setTimeout(resolve, rest));
     }
   }
 
-  async #ask(at) {
+  async #ask() {
     try {
       const stats = await this.#api.call('GET', 'stats', { signal: this.#signal, timeout: 5_000 });
       this.failure = '';
       this.#push({ at: Date.now(), stats, rates: this.#rates(stats, Date.now()) });
-      if (at - this.#usersAt >= USERS_EVERY_MS) {
-        this.#usersAt = at;
-        this.online = await this.#api.call('GET', 'online?size=1', { signal: this.#signal });
-      }
     } catch (error) {
       if (this.#signal.aborted) return;
-      if (error.status === 503) {
-        this.online = null;
-      } else {
-        this.failure = error.message;
-        this.#push({ at: Date.now(), stats: null, rates: {} });
-      }
+      this.failure = error.message;
+      this.#push({ at: Date.now(), stats: null, rates: {} });
     }
     this.dispatchEvent(new Event('sample'));
+  }
+
+  /** Counts users apart from the node's own state: presence may be slow to answer that it is away. */
+  #count() {
+    this.#counts = true;
+    if (this.last.stats.presence === 'off') return;
+    const ask = async () => {
+      try {
+        this.online = await this.#api.call('GET', 'online?size=1', { signal: this.#signal });
+      } catch {
+        this.online = null;
+      }
+    };
+    poll(ask, USERS_EVERY_MS, this.#signal);
   }
 
   #push(sample) {

@@ -1,6 +1,6 @@
 import { confirm } from './dialog.js';
 import { showExplanation } from './explain.js';
-import { formatDate, formatDuration, formatSessions } from './format.js';
+import { formatAgo, formatDate, formatSessions } from './format.js';
 import { t } from './i18n.js';
 import { patchChildren } from './patch.js';
 import { poll } from './polling.js';
@@ -78,7 +78,7 @@ export function mountUser(view, { api, signal, argument: id }) {
 
   function createRow(session) {
     const since = new Date(session.since);
-    const time = create('time', { text: t('{0} ago', formatDuration(Date.now() - since.getTime())), attributes: { title: formatDate(since) } });
+    const time = create('time', { text: formatAgo(Date.now() - since.getTime()), attributes: { title: formatDate(since) } });
     time.dateTime = session.since;
     const end = createButton(t('Kick'), {
       class: 'button-small',
