@@ -331,3 +331,34 @@ impl PresenceShared {
         Ok(found)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_have_names_sessions_and_silence_and_what_is_none_costs_only_itself() {
+        let text = |text: &str| Text(Some(text.to_owned()));
+        let number = |number: f64| Number(Some(number));
+        let leases = vec![
+            (text("b~2"), number(109_000.0)),
+            (text("a~1"), number(107_500.0)),
+            (Text(None), number(109_000.0)),
+            (text("c~3"), Number(None)),
+            // By another clock it was heard of in the future.
+            (text("d~4"), number(120_000.0)),
+        ];
+        let counts = vec![
+            (text("a~1"), number(3.0)),
+            (text("b~2"), number(-1.0)),
+            (text("d~4"), number(f64::INFINITY)),
+            (text("gone~9"), number(7.0)),
+        ];
+        let nodes: Vec<_> = nodes(100.0, leases, counts)
+            .into_iter()
+            .map(|OnlineNode { node, sessions, silence }| (node, sessions, silence.as_millis()))
+            .collect();
+        let expected = [("a", 3, 1500), ("b", 0, 0), ("d", 0, 0)];
+        assert_eq!(nodes, expected.map(|(node, sessions, silence)| (node.to_owned(), sessions, silence)));
+    }
+}
