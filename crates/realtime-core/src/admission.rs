@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use governor::{
     DefaultDirectRateLimiter, NotUntil, Quota, RateLimiter,
     clock::{Clock, DefaultClock},
@@ -77,14 +78,59 @@ impl Network {
 
 /// The connections of this node by address, and the rates at which they may begin.
 pub(crate) struct Admissions {
-    max_per_address: usize,
+    bounds: ArcSwap<Bounds>,
     places: Mutex<HashMap<Network, usize>>,
-    rate: Option<DefaultDirectRateLimiter>,
-    rate_of_address: Option<RateLimiter<Network, HashMapStateStore<Network>, DefaultClock>>,
     /// Handshakes until addresses are forgotten that may begin as many as they like again.
     until_sweep: AtomicUsize,
     /// Time of the last refusal that was logged.
     reported: Mutex<Option<Instant>>,
+}
+
+/// What may begin, and how fast.
+struct Bounds {
+    max_per_address: usize,
+    rate: Rate<DefaultDirectRateLimiter>,
+    rate_of_address: Rate<AddressRateLimiter>,
+}
+
+type AddressRateLimiter = RateLimiter<Network, HashMapStateStore<Network>, DefaultClock>;
+
+/// A number per second, and what counts for it; none for 0.
+struct Rate<L> {
+    per_second: u32,
+    limiter: Option<Arc<L>>,
+}
+
+impl<L> Rate<L> {
+    /// The same one goes on with what it has counted.
+    fn new(per_second: u32, before: Option<&Self>, make: impl FnOnce(Quota) -> L) -> Self {
+        let same = before.filter(|before| before.per_second == per_second);
+        let limiter = match same {
+            Some(before) => before.limiter.clone(),
+            None => quota(per_second).map(|quota| Arc::new(make(quota))),
+        };
+        Self { per_second, limiter }
+    }
+}
+
+fn quota(per_second: u32) -> Option<Quota> {
+    let rate = NonZeroU32::new(per_second)?;
+    Some(Quota::per_second(rate).allow_burst(rate.saturating_mul(NonZeroU32::new(BURST)?)))
+}
+
+impl Bounds {
+    fn new(limits: &Limits, before: Option<&Self>) -> Self {
+        let (rate, of_address) = (limits.max_handshake_rate, limits.max_handshake_rate_per_address);
+        Self {
+            max_per_address: limits.max_connections_per_address,
+            rate: Rate::new(rate, before.map(|before| &before.rate), RateLimiter::direct),
+            rate_of_address: Rate::new(
+                of_address,
+                before.map(|before| &before.rate_of_address),
+                RateLimiter::hashmap,
+            ),
+        }
+    }
 }
 
 /// Seconds whose worth of handshakes may come at once.
@@ -98,18 +144,18 @@ const SWEEP: usize = 1024;
 
 impl Admissions {
     pub(crate) fn new(limits: &Limits) -> Self {
-        let quota = |rate| {
-            let rate = NonZeroU32::new(rate)?;
-            Some(Quota::per_second(rate).allow_burst(rate.saturating_mul(NonZeroU32::new(BURST)?)))
-        };
         Self {
-            max_per_address: limits.max_connections_per_address,
+            bounds: ArcSwap::from_pointee(Bounds::new(limits, None)),
             places: Mutex::default(),
-            rate: quota(limits.max_handshake_rate).map(RateLimiter::direct),
-            rate_of_address: quota(limits.max_handshake_rate_per_address).map(RateLimiter::hashmap),
             until_sweep: AtomicUsize::new(SWEEP),
             reported: Mutex::default(),
         }
+    }
+
+    /// Replaces the limits.
+    pub(crate) fn set(&self, limits: &Limits) {
+        let bounds = Bounds::new(limits, Some(&self.bounds.load()));
+        self.bounds.store(Arc::new(bounds));
     }
 
     /// Admits a connection of a client. One whose address is not known counts in the node's rate only.
@@ -118,8 +164,9 @@ impl Admissions {
     pub(crate) fn admit(self: &Arc<Self>, client: Option<IpAddr>) -> Result<Admission, ConnectError> {
         let network = client.map(Network::of);
         self.check_address(network)?;
+        let most = self.bounds.load().max_per_address;
         let place = match network {
-            Some(network) if self.max_per_address > 0 => Some(self.take_place(network)?),
+            Some(network) if most > 0 => Some(self.take_place(network, most)?),
             _ => None,
         };
         self.check_node()?;
@@ -133,14 +180,18 @@ impl Admissions {
     }
 
     fn check_address(&self, network: Option<Network>) -> Result<(), ConnectError> {
-        let (Some(limiter), Some(network)) = (&self.rate_of_address, network) else { return Ok(()) };
+        let bounds = self.bounds.load();
+        let (Some(limiter), Some(network)) = (&bounds.rate_of_address.limiter, network) else {
+            return Ok(());
+        };
         self.sweep(limiter);
         let checked = limiter.check_key(&network);
         checked.map_err(|until| ConnectError::TooFastOfAddress { retry: wait(&until) })
     }
 
     fn check_node(&self) -> Result<(), ConnectError> {
-        let Some(limiter) = &self.rate else { return Ok(()) };
+        let bounds = self.bounds.load();
+        let Some(limiter) = &bounds.rate.limiter else { return Ok(()) };
         limiter.check().map_err(|until| ConnectError::TooFast { retry: wait(&until) })
     }
 
@@ -157,18 +208,18 @@ impl Admissions {
         }
     }
 
-    fn take_place(self: &Arc<Self>, network: Network) -> Result<Place, ConnectError> {
+    fn take_place(self: &Arc<Self>, network: Network, most: usize) -> Result<Place, ConnectError> {
         let mut places = self.places();
         let count = places.entry(network).or_default();
-        if *count >= self.max_per_address {
-            return Err(ConnectError::TooManyOfAddress(self.max_per_address));
+        if *count >= most {
+            return Err(ConnectError::TooManyOfAddress(most));
         }
         *count += 1;
         Ok(Place { admissions: Arc::clone(self), network })
     }
 
     /// Forgets addresses now and then. A sweep looks at all of them, so the more there are, the rarer it is.
-    fn sweep(&self, limiter: &RateLimiter<Network, HashMapStateStore<Network>, DefaultClock>) {
+    fn sweep(&self, limiter: &AddressRateLimiter) {
         if self.until_sweep.fetch_sub(1, Ordering::Relaxed) == 1 {
             limiter.retain_recent();
             limiter.shrink_to_fit();
@@ -187,7 +238,9 @@ fn wait(until: &NotUntil<<DefaultClock as Clock>::Instant>) -> Duration {
 
 impl fmt::Debug for Admissions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Admissions").field("max_per_address", &self.max_per_address).finish_non_exhaustive()
+        f.debug_struct("Admissions")
+            .field("max_per_address", &self.bounds.load().max_per_address)
+            .finish_non_exhaustive()
     }
 }
 
@@ -254,7 +307,7 @@ mod tests {
         for bits in 0..u32::try_from(20 * SWEEP).unwrap() {
             admissions.admit(Some(std::net::Ipv4Addr::from_bits(bits).into())).unwrap();
         }
-        let known = admissions.rate_of_address.as_ref().unwrap().len();
+        let known = admissions.bounds.load().rate_of_address.limiter.as_ref().unwrap().len();
         assert!(known <= 2 * SWEEP, "{known} addresses are known");
     }
 }

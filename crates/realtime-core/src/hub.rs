@@ -8,6 +8,7 @@ pub(crate) mod confirmations;
 mod departures;
 mod explain;
 pub(crate) mod kicks;
+mod limits;
 mod measures;
 mod outage;
 pub(crate) mod pump;
@@ -315,7 +316,7 @@ impl Hub {
             watch.record_with(stopwatch::HANDSHAKE, "transport", transport.as_str());
         }
         let session = session.admitted(admission);
-        if self.settings().limits.max_connections_per_user_in_cluster > 0 {
+        if self.0.registry.node.limits.load().max_connections_per_user_in_cluster > 0 {
             self.0.cluster_limit.opened(&user);
         }
         let handle = session.handle();
@@ -479,7 +480,7 @@ impl Hub {
         async move { health.failed().await }
     }
 
-    /// The settings that the hub was started with.
+    /// The settings that the hub was started with. The limits that are in force are [`Self::limits`].
     pub fn settings(&self) -> &Settings {
         &self.0.registry.node.settings
     }
@@ -509,9 +510,9 @@ impl Hub {
     }
 
     fn check_size(&self, envelope: &Envelope) -> Result<(), TooLarge> {
-        let limits = &self.settings().limits;
+        let limits = self.0.registry.node.limits.load();
         let (count, limit) = (envelope.topics().len(), limits.max_targets);
-        let checked = TooLarge::check(&envelope.message().data, limits).and_then(|()| {
+        let checked = TooLarge::check(&envelope.message().data, limits.max_message_bytes).and_then(|()| {
             if Limits::exceeds(count, limit) { Err(TooLarge::Targets { count, limit }) } else { Ok(()) }
         });
         self.0.registry.node.metrics.publishes_refused.add(u64::from(checked.is_err()));

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use arc_swap::ArcSwap;
 use futures_core::stream::BoxStream;
 use futures_util::stream::{StreamExt, pending};
 use once_cell::sync::OnceCell;
@@ -24,6 +25,7 @@ use crate::{
     presence::{Presence, PresenceEvent, watch::PresenceWatch},
     recent::Recent,
     session::hooks::Hooks,
+    settings::Limits,
     streams::local::NodeStreams,
     trace::Traces,
     wire::{MAX_WIRES, WireFormat, WireFormatId},
@@ -31,7 +33,10 @@ use crate::{
 
 /// State that the hub, the shards and the sessions of one node share.
 pub(crate) struct Node {
+    /// The settings at the start.
     pub(crate) settings: Settings,
+    /// The limits in force, which may be others than at the start.
+    pub(crate) limits: ArcSwap<Limits>,
     pub(crate) log: Log,
     pub(crate) directory: Directory,
     /// Connections by address, and the rates at which they may begin.
@@ -73,6 +78,7 @@ impl Node {
             log,
             streams: Arc::new(NodeStreams::new(settings.streams.clone())),
             admissions: Arc::new(Admissions::new(&settings.limits)),
+            limits: ArcSwap::from_pointee(settings.limits.clone()),
             settings,
             directory: Directory::default(),
             metrics: Metrics::default(),

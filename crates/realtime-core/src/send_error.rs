@@ -120,8 +120,8 @@ impl TooLarge {
     }
 
     /// Checks a message against `limits.maxMessageBytes`.
-    pub(crate) fn check(data: &Payload, limits: &Limits) -> Result<(), Self> {
-        let (size, limit) = (data.as_bytes().len(), limits.max_message_bytes);
+    pub(crate) fn check(data: &Payload, limit: usize) -> Result<(), Self> {
+        let size = data.as_bytes().len();
         if Limits::exceeds(size, limit) { Err(Self::Message { size, limit }) } else { Ok(()) }
     }
 }

@@ -49,7 +49,6 @@ use crate::{
         handle::SessionHandle,
         state::{ConnectTopics, Named, SessionHost, SessionKind, SessionState, Stage},
     },
-    settings::Limits,
     shard::{
         members::{Held, Member, Members, Parked, initial_entries, send_initial},
         pass_stats::PassStats,
@@ -176,12 +175,13 @@ impl Shard {
         topics: &ConnectTopics<'_>,
         elsewhere: usize,
     ) -> Result<Registration, ConnectError> {
-        let Node { log, settings, directory, metrics, .. } = &*self.node;
+        let Node { log, directory, metrics, .. } = &*self.node;
+        let limits = self.node.limits.load();
         let (since, came) = (Instant::now(), log.end());
         let kind = self.kind(transport, wire);
         let state = Arc::new(SessionState::new(directory.share(principal), kind, topics.topics));
         state.begin_after(topics.after);
-        let is_crowded = directory.insert(&state, elsewhere, &settings.limits)?;
+        let is_crowded = directory.insert(&state, elsewhere, &limits)?;
         let _span = state.span().map(Span::enter);
         let mut stats = PassStats::of(&self.node);
         if let Some(trace) = &stats.trace {
@@ -231,7 +231,7 @@ impl Shard {
         tracing::debug!(session = %state.id, user = %state.user(), %transport, "session opened");
         self.node.hooks.opened(|| SessionHandle(Arc::clone(&state)));
         if is_crowded {
-            for other in directory.outnumbered(&state, &settings.limits) {
+            for other in directory.outnumbered(&state, &limits) {
                 other.close_in_order(CloseReason::TooManySessions);
             }
         }
@@ -758,8 +758,8 @@ impl SessionHost for Shard {
         self.node.acknowledged()
     }
 
-    fn limits(&self) -> &Limits {
-        &self.node.settings.limits
+    fn max_message_bytes(&self) -> usize {
+        self.node.limits.load().max_message_bytes
     }
 }
 

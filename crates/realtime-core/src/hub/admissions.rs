@@ -53,7 +53,7 @@ impl Hub {
         user: &UserId,
     ) -> Result<Admission, ConnectError> {
         let node = &self.0.registry.node;
-        let limits = &node.settings.limits;
+        let limits = self.limits();
         let limit = limits.max_connections_per_user_in_cluster;
         if limit == 0 || limits.on_exceeded == OnExceeded::EndOldest {
             return Ok(admission);

@@ -242,18 +242,17 @@ impl HubBuilder {
             outage::watch(Arc::clone(&watched), Arc::clone(&watching))
         }));
         let cluster_limit = Arc::<ClusterLimit>::default();
-        if node.settings.limits.max_connections_per_user_in_cluster > 0 {
-            let (limit, node) = (Arc::clone(&cluster_limit), Arc::clone(&node));
-            let (presence, name) = (Arc::clone(&presence), Arc::clone(&name));
-            tasks.spawn(restarting("limit of the cluster", move || {
-                cluster_limit::watch(
-                    Arc::clone(&limit),
-                    Arc::clone(&node),
-                    Arc::clone(&presence),
-                    Arc::clone(&name),
-                )
-            }));
-        }
+        // It waits for sessions that are to be counted, of which there are none without the limit.
+        let (limit, watched) = (Arc::clone(&cluster_limit), Arc::clone(&node));
+        let (counted, own) = (Arc::clone(&presence), Arc::clone(&name));
+        tasks.spawn(restarting("limit of the cluster", move || {
+            cluster_limit::watch(
+                Arc::clone(&limit),
+                Arc::clone(&watched),
+                Arc::clone(&counted),
+                Arc::clone(&own),
+            )
+        }));
         let revoked = Arc::new(RevocationList::default());
         let local = LocalControl::new(Arc::clone(&registry), Arc::clone(&revoked), Arc::clone(&name));
         let control: Arc<dyn Control> = match control {

@@ -166,7 +166,14 @@ async fn count(
     name: &str,
     user: &UserId,
 ) -> Count {
-    let limits = &node.settings.limits;
+    let (on_exceeded, allowed) = {
+        let limits = node.limits.load();
+        (limits.on_exceeded, limits.max_connections_per_user_in_cluster)
+    };
+    if allowed == 0 {
+        // The limit has been lifted.
+        return Count::Done;
+    }
     let own = || -> Vec<SessionHandle> {
         let sessions = node.directory.of(user).into_iter().map(SessionHandle);
         sessions.filter(|session| session.closing().is_none()).collect()
@@ -197,12 +204,11 @@ async fn count(
                 .map(|session| (Rank::new(session.since(), session.id().to_string()), Some(session))),
         )
         .collect();
-    match limits.on_exceeded {
+    match on_exceeded {
         OnExceeded::Refuse => all.sort_by(|one, other| one.0.cmp(&other.0)),
         OnExceeded::EndOldest => all.sort_by_key(|(rank, _)| Reverse(rank.clone())),
     }
-    for session in all.into_iter().skip(limits.max_connections_per_user_in_cluster).filter_map(|(_, own)| own)
-    {
+    for session in all.into_iter().skip(allowed).filter_map(|(_, own)| own) {
         session.close(CloseReason::TooManySessions);
     }
     Count::Done

@@ -21,7 +21,7 @@ impl Hub {
         present: &[Topic],
         names: impl IntoIterator<Item = impl AsRef<str>>,
     ) -> TopicDecision {
-        let limit = self.settings().limits.max_topics_per_session;
+        let limit = self.0.registry.node.limits.load().max_topics_per_session;
         let (mut decision, mut refusals) = (TopicDecision::default(), 0);
         let mut count = present.iter().filter(|topic| topic.is_named()).count();
         for name in names {

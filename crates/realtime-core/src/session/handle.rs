@@ -104,7 +104,7 @@ impl SessionHandle {
         if message.data.as_text().is_none() && self.transport().is_text_only() {
             return Err(NotText.into());
         }
-        TooLarge::check(&message.data, host.limits())?;
+        TooLarge::check(&message.data, host.max_message_bytes())?;
         self.0.outbox.offer(&self.0.wire().wire.message(&message, None, None))?;
         Ok(())
     }

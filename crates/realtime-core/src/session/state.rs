@@ -23,7 +23,6 @@ use crate::{
     log::{OwnTopics, tally::Recipient},
     metrics::TransportCounters,
     outbox::{Outbox, OutboxGroup},
-    settings::Limits,
     sync::{Mutex, MutexGuard, lock},
     user::UserRef,
     wire::{GapReason, WireFormatId},
@@ -114,8 +113,8 @@ pub(crate) trait SessionHost: fmt::Debug + Send + Sync {
     /// The newest position that the bus has acknowledged to this node.
     fn acknowledged(&self) -> Option<Position>;
 
-    /// The limits of its sessions.
-    fn limits(&self) -> &Limits;
+    /// Maximum size of a message, `limits.maxMessageBytes`.
+    fn max_message_bytes(&self) -> usize;
 }
 
 /// The beginning of a session.

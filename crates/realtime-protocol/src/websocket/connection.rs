@@ -265,7 +265,7 @@ impl WebSocketConnection {
 
     /// Reads the next message within the limits on frames and bytes.
     fn read(&mut self, input: &mut &[u8]) -> Result<Option<ClientMessage>, CloseReason> {
-        let limits = &self.endpoint.hub.settings().limits;
+        let limits = self.endpoint.hub.limits();
         let (before, mut frames) = (input.len(), TURN);
         let read = self.inbound.next(input, limits.max_inbound_bytes, &mut frames)?;
         let (bytes, frames) = (before - input.len(), (TURN - frames) as usize);
@@ -299,7 +299,7 @@ impl WebSocketConnection {
     }
 
     fn handle(&mut self, cx: &mut Context<'_>, message: ClientMessage) -> Result<(), CloseReason> {
-        let per_second = self.endpoint.hub.settings().limits.max_inbound_rate;
+        let per_second = self.endpoint.hub.limits().max_inbound_rate;
         if !self.rate.allows(Instant::now(), Amount::Messages, 1, per_second) {
             return Err(CloseReason::RateLimited);
         }
