@@ -12,6 +12,7 @@ mod limits;
 mod measures;
 mod outage;
 pub(crate) mod pump;
+pub(crate) mod readiness;
 #[cfg(feature = "metrics")]
 mod recorded;
 mod renewals;
@@ -457,20 +458,6 @@ impl Hub {
         if !self.0.control.is_started() {
             self.0.control.started().await;
         }
-    }
-
-    /// Returns `Ok` if envelopes arrive at this node and connections are accepted.
-    ///
-    /// # Errors
-    /// A text that names the problem.
-    pub fn ready(&self) -> Result<(), String> {
-        if self.0.draining.load(Ordering::SeqCst) {
-            return Err(ConnectError::Draining.to_string());
-        }
-        if !self.0.control.is_started() {
-            return Err("the refused logins have not been read yet".to_owned());
-        }
-        self.0.health.problem().map_or(Ok(()), Err)
     }
 
     /// Waits until the hub can no longer work because one of its essential tasks has ended, and returns the reason. The

@@ -127,6 +127,7 @@ pub use global::{hub, install};
 pub use hub::{
     Hub,
     builder::{Cluster, HubBuilder},
+    readiness::NotReady,
 };
 pub use message::{Envelope, EventName, Message, Payload, Scope};
 pub use position::Position;

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_core::stream::BoxStream;
@@ -14,29 +14,49 @@ use crate::{bus::BusEvent, node::Node, registry::Registry, streams::loader::Load
 /// State of the arrival of envelopes.
 #[derive(Debug)]
 pub(super) struct Health {
-    down: Mutex<Option<String>>,
+    down: Mutex<Option<Down>>,
     /// A task without which the hub does nothing has ended.
     failed: watch::Sender<Option<String>>,
 }
 
+/// An outage of the bus.
+#[derive(Debug)]
+struct Down {
+    problem: String,
+    /// Its begin; `None` if the bus was never available.
+    since: Option<Instant>,
+}
+
 impl Health {
     pub(super) fn new(problem: &str) -> Self {
-        Self { down: Mutex::new(Some(problem.to_owned())), failed: watch::Sender::new(None) }
+        let down = Down { problem: problem.to_owned(), since: None };
+        Self { down: Mutex::new(Some(down)), failed: watch::Sender::new(None) }
     }
 
-    pub(super) fn set(&self, down: Option<String>) {
-        *self.down.lock().unwrap_or_else(PoisonError::into_inner) = down;
+    /// Records a problem of the bus, or that it is available.
+    pub(super) fn set(&self, problem: Option<String>) {
+        let mut down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
+        *down = problem.map(|problem| match &*down {
+            Some(known) => Down { problem, since: known.since },
+            None => Down { problem, since: Some(Instant::now()) },
+        });
+    }
+
+    /// The problem of the bus, and how long it has lasted if the bus was available before.
+    pub(super) fn down(&self) -> Option<(String, Option<Duration>)> {
+        let down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
+        down.as_ref().map(|down| (down.problem.clone(), down.since.map(|since| since.elapsed())))
+    }
+
+    /// The reason for which the hub cannot work any more.
+    pub(super) fn failure(&self) -> Option<String> {
+        self.failed.borrow().clone()
     }
 
     /// The hub cannot work any more.
     pub(super) fn fail(&self, problem: String) {
         tracing::error!(problem, "this hub has failed");
         self.failed.send_replace(Some(problem));
-    }
-
-    pub(super) fn problem(&self) -> Option<String> {
-        let failed = self.failed.borrow().clone();
-        failed.or_else(|| self.down.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
     /// Waits until the hub has failed; returns the reason.
@@ -66,7 +86,7 @@ pub(super) async fn pump(
                     health.set(None);
                 }
                 BusEvent::Down(problem) => {
-                    if health.problem().is_none() {
+                    if health.down().is_none() {
                         tracing::warn!(%problem, "bus is down");
                     } else {
                         tracing::debug!(%problem, "bus is still down");
