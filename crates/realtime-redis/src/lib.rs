@@ -63,6 +63,7 @@ mod liveness;
 mod master;
 mod part;
 mod presence;
+mod probe;
 mod pubsub;
 mod repair;
 mod ruoyi;
@@ -84,6 +85,7 @@ pub use config::{RedisConfig, RedisConfigError, RedisMode, Topology};
 pub use control::RedisControl;
 pub use incarnation::Incarnation;
 pub use presence::RedisPresence;
+pub use probe::{RedisProbe, RedisProbeError};
 pub use pubsub::{PubSubMetrics, RedisPubSubBus};
 #[cfg(feature = "sa-token")]
 pub use sa_token::{

@@ -127,7 +127,8 @@ impl MasterLookup {
         }
     }
 
-    fn new(config: &RedisConfig) -> Result<Self, RedisConfigError> {
+    /// Creates a lookup of its own.
+    pub(crate) fn new(config: &RedisConfig) -> Result<Self, RedisConfigError> {
         let tls = config.tls.load()?;
         let with_tls =
             |connection| tls.apply(connection).map_err(|error| RedisConfigError::Tls(error.to_string()));

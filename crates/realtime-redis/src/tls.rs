@@ -147,25 +147,29 @@ impl RedisTls {
 
     /// Reads the files that a section names.
     pub(crate) fn load(&self) -> Result<Self, RedisConfigError> {
-        let fail = |key, file: &Path, problem: &dyn fmt::Display| RedisConfigError::File {
-            key,
-            file: file.to_owned(),
-            problem: problem.to_string(),
+        self.load_authorities()?.load_client()
+    }
+
+    /// The problems of the files that a section names.
+    pub(crate) fn problems(&self) -> Vec<RedisConfigError> {
+        [self.load_authorities(), self.load_client()].into_iter().filter_map(Result::err).collect()
+    }
+
+    fn load_authorities(&self) -> Result<Self, RedisConfigError> {
+        let Some(file) = &self.ca_file else { return Ok(self.clone()) };
+        let tls = self.clone().ca(read("tls.caFile", file)?);
+        tls.map_err(|error| unusable("tls.caFile", file, &error))
+    }
+
+    fn load_client(&self) -> Result<Self, RedisConfigError> {
+        let (Some(certificate), Some(key)) = (&self.cert_file, &self.key_file) else {
+            return Ok(self.clone());
         };
-        let read = |key, file: &Path| fs::read(file).map_err(|error| fail(key, file, &error));
-        let mut tls = self.clone();
-        if let Some(file) = &self.ca_file {
-            let pem = read("tls.caFile", file)?;
-            tls = tls.ca(pem).map_err(|error| fail("tls.caFile", file, &error))?;
-        }
-        if let (Some(certificate), Some(key)) = (&self.cert_file, &self.key_file) {
-            let pem = (read("tls.certFile", certificate)?, read("tls.keyFile", key)?);
-            tls = tls.client(pem.0, pem.1).map_err(|error| match error {
-                RedisTlsError::Certificate(_) => fail("tls.certFile", certificate, &error),
-                _ => fail("tls.keyFile", key, &error),
-            })?;
-        }
-        Ok(tls)
+        let pem = (read("tls.certFile", certificate)?, read("tls.keyFile", key)?);
+        self.clone().client(pem.0, pem.1).map_err(|error| match error {
+            RedisTlsError::Certificate(_) => unusable("tls.certFile", certificate, &error),
+            _ => unusable("tls.keyFile", key, &error),
+        })
     }
 
     /// Applies these settings to a connection, if it is one over TLS.
@@ -198,6 +202,14 @@ pub(crate) fn install_provider() {
         // Another thread may have installed one in between, which is fine.
         ring::default_provider().install_default().ok();
     }
+}
+
+fn read(key: &'static str, file: &Path) -> Result<Vec<u8>, RedisConfigError> {
+    fs::read(file).map_err(|error| unusable(key, file, &error))
+}
+
+fn unusable(key: &'static str, file: &Path, problem: &dyn fmt::Display) -> RedisConfigError {
+    RedisConfigError::File { key, file: file.to_owned(), problem: problem.to_string() }
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
