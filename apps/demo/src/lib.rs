@@ -16,6 +16,8 @@ mod client;
 #[cfg(feature = "redis")]
 mod cluster;
 pub mod config;
+#[cfg(feature = "redis")]
+mod connect;
 mod console;
 mod dashboard;
 #[cfg(test)]
@@ -52,5 +54,7 @@ mod tls;
 pub mod token;
 mod trace;
 
+#[cfg(feature = "redis")]
+pub use connect::{Reached, Unreached, connect};
 pub use reload::ReadConfig;
 pub use server::{check, run};

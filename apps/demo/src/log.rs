@@ -12,14 +12,18 @@ use std::{
     panic::{self, PanicHookInfo},
     sync::{
         OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
+use anyhow::Context;
+use tracing::Level;
 use tracing_subscriber::EnvFilter;
+
+use crate::config::LogFormat;
 
 /// Lines that wait to be written; more are dropped and counted.
 const QUEUE: usize = 4096;
@@ -28,6 +32,9 @@ const QUEUE: usize = 4096;
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 static WRITER: OnceLock<Writer> = OnceLock::new();
+
+/// Lines are JSON.
+static IS_JSON: AtomicBool = AtomicBool::new(false);
 
 /// Puts another filter in the place of the one of [`init`].
 static SET_FILTER: OnceLock<SetFilter> = OnceLock::new();
@@ -45,38 +52,80 @@ enum Item {
     Flush(SyncSender<()>),
 }
 
-/// Sends events of `tracing`, and panics as errors among them, to stderr.
+/// Sends events of `tracing`, and panics as errors among them, to stderr. `RUST_LOG` is stronger than `level`.
 ///
 /// # Errors
-/// When `level` is no filter, or a subscriber is set already.
-pub fn init(level: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(level)?;
+/// When the level is no filter, or a subscriber is set already.
+pub fn init(level: &str, format: LogFormat) -> anyhow::Result<()> {
+    let filter = match rust_log() {
+        Some(filter) => EnvFilter::try_new(&filter).context("environment variable RUST_LOG")?,
+        None => EnvFilter::try_new(level).context("log.level")?,
+    };
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(|| Stderr)
-        .with_ansi(io::stderr().is_terminal())
+        .with_ansi(format == LogFormat::Text && io::stderr().is_terminal())
         // They would be reported by `eprintln!`.
-        .log_internal_errors(false)
-        .with_filter_reloading();
-    let handle = log.reload_handle();
-    log.try_init().map_err(|error| anyhow::anyhow!("the log cannot be set up: {error}"))?;
-    SET_FILTER.set(Box::new(move |filter| Ok(handle.reload(filter)?))).ok();
+        .log_internal_errors(false);
+    // Each format is a type of its own.
+    macro_rules! start {
+        ($log:expr) => {{
+            let log = $log.with_filter_reloading();
+            let handle = log.reload_handle();
+            log.try_init().map_err(|error| anyhow::anyhow!("the log cannot be set up: {error}"))?;
+            SET_FILTER.set(Box::new(move |filter| Ok(handle.reload(filter)?))).ok();
+        }};
+    }
+    match format {
+        LogFormat::Text => start!(log),
+        LogFormat::Json => {
+            IS_JSON.store(true, Ordering::Relaxed);
+            start!(log.json());
+        }
+    }
     panic::set_hook(Box::new(log_panic));
+    if let Some(filter) = rust_log() {
+        line(format_args!("log: {filter} (environment variable RUST_LOG, which log.level gives way to)"));
+    }
     Ok(())
 }
 
-/// Changes the level of [`init`]. Without a log it does nothing.
+/// Changes the level of [`init`]. Without a log, or with `RUST_LOG`, it does nothing.
 ///
 /// # Errors
 /// When `level` is no filter.
 pub fn set_level(level: &str) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(level)?;
-    SET_FILTER.get().map_or(Ok(()), |set| set(filter))
+    match SET_FILTER.get() {
+        Some(set) if rust_log().is_none() => set(filter),
+        _ => Ok(()),
+    }
+}
+
+/// The filter of the environment, if there is one.
+fn rust_log() -> Option<String> {
+    std::env::var("RUST_LOG").ok().filter(|filter| !filter.trim().is_empty())
 }
 
 /// Writes a line to stderr at any log level.
 pub fn line(text: impl fmt::Display) {
-    send(format!("{text}\n").into_bytes());
+    line_at(Level::INFO, text);
+}
+
+/// The same for a line that is of this level where lines have one.
+pub(crate) fn line_at(level: Level, text: impl fmt::Display) {
+    send(format!("{}\n", formatted(level, text)).into_bytes());
+}
+
+/// A line of the program itself in the format of the log.
+fn formatted(level: Level, text: impl fmt::Display) -> String {
+    if !IS_JSON.load(Ordering::Relaxed) {
+        return text.to_string();
+    }
+    let timestamp = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
+    let fields = serde_json::json!({ "message": text.to_string() });
+    serde_json::json!({ "timestamp": timestamp, "level": level.as_str(), "fields": fields, "target": "realtime_demo" })
+        .to_string()
 }
 
 /// Waits, for a bounded time, until what was logged so far has been written.
@@ -134,9 +183,8 @@ fn write_all(lines: &Receiver<Item>) {
         }
         let dropped = WRITER.get().map_or(0, |writer| writer.dropped.swap(0, Ordering::Relaxed));
         if dropped > 0 {
-            write(
-                format!("{dropped} lines of the log were dropped: stderr takes them too slowly\n").as_bytes(),
-            );
+            let text = format!("{dropped} lines of the log were dropped: stderr takes them too slowly");
+            write(format!("{}\n", formatted(Level::WARN, text)).as_bytes());
         }
     }
 }

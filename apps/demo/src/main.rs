@@ -3,17 +3,17 @@
 use std::{
     ffi::OsString,
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use realtime_core::UserId;
 use realtime_demo::{
     ReadConfig, check,
-    config::{Config, ConfigErrors},
+    config::{Config, ConfigErrors, REFERENCE},
     log, run, token,
 };
 
@@ -21,26 +21,46 @@ use realtime_demo::{
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Cli {
+    #[command(flatten)]
+    files: Files,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// The files of the configuration.
+#[derive(Args, Clone)]
+struct Files {
     /// The configuration file; without one, the built-in reference holds.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    #[command(subcommand)]
-    command: Option<Command>,
+    /// An application.yml of RuoYi-Vue-Plus, of which the sections of this server are read; --config is stronger.
+    #[arg(long, value_name = "FILE")]
+    ruoyi: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
 enum Command {
     /// Check a configuration without starting anything.
     CheckConfig {
-        /// The configuration file.
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
+        #[command(flatten)]
+        files: Files,
+        /// Also connect once to each Redis that is named. Exits with 75 for what may pass, with 78 for what does not.
+        #[arg(long)]
+        connect: bool,
+    },
+    /// Print the configuration in force, commented, with the source of each value. Secrets are masked.
+    PrintConfig {
+        #[command(flatten)]
+        files: Files,
+        /// Print the built-in reference instead: every key with its default.
+        #[arg(long, conflicts_with_all = ["config", "ruoyi"])]
+        reference: bool,
     },
     /// Print a token for a user, signed with the configured secret.
     GenToken {
-        /// The configuration file; it has to name auth.jwt.secret.
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
+        /// The files, one of which has to name auth.jwt.secret.
+        #[command(flatten)]
+        files: Files,
         /// The user's id, a number or a text.
         #[arg(long)]
         user: UserId,
@@ -53,43 +73,98 @@ enum Command {
     },
 }
 
+/// Statuses of `check-config --connect`, as in sysexits.h: to try again may help, or does not.
+const TEMPORARY: u8 = 75;
+const PERMANENT: u8 = 78;
+
 #[actix_web::main]
 async fn main() -> ExitCode {
     let _flush = log::FlushOnDrop;
     match execute(Cli::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => {
-            match error.downcast_ref::<ConfigErrors>() {
-                Some(errors) => errors.iter().for_each(|error| log::line(format_args!("error: {error}"))),
-                None => log::line(format_args!("error: {error:#}")),
-            }
+            report(&error);
             ExitCode::FAILURE
         }
     }
 }
 
-async fn execute(cli: Cli) -> anyhow::Result<()> {
-    let Cli { config: file, command } = cli;
+/// Prints an error, or all that it consists of, to stderr.
+fn report(error: &anyhow::Error) {
+    match error.downcast_ref::<ConfigErrors>() {
+        Some(errors) => errors.iter().for_each(|error| log::line(format_args!("error: {error}"))),
+        None => log::line(format_args!("error: {error:#}")),
+    }
+}
+
+async fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
+    let Cli { files, command } = cli;
     match command {
         None => {
-            let config = load(file.as_deref())?;
-            log::init(&config.log.level).context("log.level")?;
+            let config = load(&files)?;
+            log::init(&config.log.level, config.log.format)?;
             // Without files there is nothing that may have changed.
-            let has_files = file.is_some() || config.server.tls.cert.is_some();
-            let read = move || load(file.as_deref());
-            run(config, has_files.then(|| Box::new(read) as ReadConfig)).await
+            let has_files = files.config.is_some() || files.ruoyi.is_some() || config.has_files();
+            let read = move || load(&files);
+            run(config, has_files.then(|| Box::new(read) as ReadConfig)).await?;
         }
-        Some(Command::CheckConfig { config }) => {
-            let config = load(config.as_deref())?;
-            for warning in &config.warnings {
-                log::line(format_args!("warning: {warning}"));
+        Some(Command::CheckConfig { files, connect }) => {
+            let config = load(&files)?;
+            warn(&config);
+            let problems = check(&config);
+            if !problems.is_empty() {
+                problems.iter().for_each(report);
+                return Ok(ExitCode::FAILURE);
             }
-            check(&config)?;
-            answer("the configuration is valid")
+            answer("the configuration is valid")?;
+            if connect {
+                return try_connections(&config).await;
+            }
         }
-        Some(Command::GenToken { config, user, client_id, ttl }) => {
-            answer(&token::generate(&load(config.as_deref())?, user, &client_id, ttl)?)
+        Some(Command::PrintConfig { reference: true, .. }) => answer(REFERENCE.trim_end())?,
+        Some(Command::PrintConfig { files, .. }) => {
+            let config = load(&files)?;
+            warn(&config);
+            answer(config.print().trim_end())?;
         }
+        Some(Command::GenToken { files, user, client_id, ttl }) => {
+            answer(&token::generate(&load(&files)?, user, &client_id, ttl)?)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(feature = "redis")]
+async fn try_connections(config: &Config) -> anyhow::Result<ExitCode> {
+    let results = realtime_demo::connect(config).await;
+    if results.is_empty() {
+        answer("no Redis is configured")?;
+    }
+    let mut status = 0;
+    for result in results {
+        match result {
+            Ok(reached) => answer(&reached.to_string())?,
+            Err(unreached) => {
+                log::line(format_args!("error: {unreached}"));
+                status = status.max(if unreached.is_permanent() { PERMANENT } else { TEMPORARY });
+            }
+        }
+    }
+    Ok(ExitCode::from(status))
+}
+
+#[cfg(not(feature = "redis"))]
+async fn try_connections(_: &Config) -> anyhow::Result<ExitCode> {
+    answer("no Redis is configured")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn warn(config: &Config) {
+    for note in &config.notes {
+        log::line(format_args!("ruoyi: {note}"));
+    }
+    for warning in &config.warnings {
+        log::line(format_args!("warning: {warning}"));
     }
 }
 
@@ -98,9 +173,9 @@ fn answer(text: &str) -> anyhow::Result<()> {
     writeln!(io::stdout(), "{text}").context("stdout")
 }
 
-fn load(file: Option<&Path>) -> Result<Config, ConfigErrors> {
+fn load(files: &Files) -> Result<Config, ConfigErrors> {
     // What is not UTF-8 is refused by name if it is for us.
     let text = |text: OsString| text.to_string_lossy().into_owned();
     let variables = std::env::vars_os().map(|(name, value)| (text(name), text(value)));
-    Config::load(file, variables)
+    Config::load_over(files.ruoyi.as_deref(), files.config.as_deref(), variables)
 }

@@ -11,7 +11,10 @@ use anyhow::{Context, bail};
 use futures_util::future::{OptionFuture, try_join};
 use realtime_core::{Authenticator, Hub, HubBuilder, Principal, Topic, presence::NoPresence};
 use tokio::{sync::watch, time::sleep};
+use tracing::Level;
 
+#[cfg(feature = "redis")]
+use crate::connect::{Reached, Unreached, connect};
 use crate::{
     api,
     basics::{KEEP_ALIVE, basics, headers},
@@ -48,6 +51,9 @@ const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// When the hub's settings contradict each other, the address cannot be bound, or a task ends that must not.
 pub async fn run(config: Config, read: Option<ReadConfig>) -> anyhow::Result<()> {
     let signals = Signals::start(if read.is_some() { HangUps::Received } else { HangUps::Final })?;
+    for note in &config.notes {
+        tracing::info!("ruoyi: {note}");
+    }
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -75,6 +81,7 @@ pub async fn run(config: Config, read: Option<ReadConfig>) -> anyhow::Result<()>
     };
     let state = Data::new(State::new(config, hub.clone(), authenticator, jwt));
 
+    let reached = reach(&state.config).await;
     let internal = Internal::bind(&state).await?;
     let certificate = ServedCertificate::load(&state.config.server.tls)?;
     let (server, address) = serve(&state, certificate.as_ref())?;
@@ -88,6 +95,7 @@ pub async fn run(config: Config, read: Option<ReadConfig>) -> anyhow::Result<()>
     });
     announce(
         &state,
+        &reached,
         internal.as_ref().map(Internal::address),
         address.map_or(state.config.server.port, |address| address.port()),
     );
@@ -129,7 +137,9 @@ fn serve(
 ) -> anyhow::Result<(Server, Option<SocketAddr>)> {
     let app = {
         let state = state.clone();
-        move || App::new().configure(routes(&state)).wrap_fn(hosts::check).wrap(headers())
+        move || {
+            App::new().configure(routes(&state)).wrap_fn(hosts::check).wrap(headers())
+        }
     };
     let max_stall = state.config.settings().outbox.max_stall;
     // Both servers have the same methods, and types of their own.
@@ -227,19 +237,16 @@ type Recheck = realtime_redis::SaTokenWatch;
 #[cfg(not(feature = "redis"))]
 type Recheck = std::convert::Infallible;
 
-/// Checks what only the parts themselves can check, without starting anything.
-///
-/// # Errors
-/// When Redis cannot be as the configuration describes it.
-pub fn check(config: &Config) -> anyhow::Result<()> {
-    #[cfg(feature = "redis")]
-    if config.auth.mode == AuthMode::SaToken {
-        crate::cluster::sa_token(config)?;
-    }
-    if config.auth.mode == AuthMode::Jwt {
-        token::authenticator(config)?;
-    }
-    hub(config).map(drop)
+/// Checks what only the parts themselves can check, without starting anything. Returns all problems.
+pub fn check(config: &Config) -> Vec<anyhow::Error> {
+    let logins = match config.auth.mode {
+        AuthMode::Jwt => token::authenticator(config).map(drop),
+        #[cfg(feature = "redis")]
+        AuthMode::SaToken => crate::cluster::sa_token(config).map(drop),
+        #[cfg(not(feature = "redis"))]
+        AuthMode::SaToken => Ok(()),
+    };
+    [logins, hub(config).map(drop)].into_iter().filter_map(Result::err).collect()
 }
 
 /// Adds to an `App` what the configuration switches on.
@@ -292,8 +299,33 @@ fn sse(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) + use<> {
     realtime_sse::routes(state.hub.clone(), Arc::clone(&state.authenticator), config)
 }
 
+/// Time that a start waits to find out whether Redis answers.
+#[cfg(feature = "redis")]
+const REACH: Duration = Duration::from_secs(3);
+
+/// Tries each Redis, and returns lines that say whether it answers. The node starts in any case, and goes on trying.
+#[cfg(feature = "redis")]
+async fn reach(config: &Config) -> Vec<(Level, String)> {
+    let Ok(results) = tokio::time::timeout(REACH, connect(config)).await else {
+        return vec![(Level::WARN, format!("redis: no answer within {REACH:?}; the node goes on trying"))];
+    };
+    let line = |result: Result<Reached, Unreached>| match result {
+        Ok(reached) => (Level::INFO, reached.to_string()),
+        Err(unreached) => {
+            let level = if unreached.is_permanent() { Level::ERROR } else { Level::WARN };
+            (level, format!("{unreached}; the node goes on trying"))
+        }
+    };
+    results.into_iter().map(line).collect()
+}
+
+#[cfg(not(feature = "redis"))]
+async fn reach(_: &Config) -> Vec<(Level, String)> {
+    Vec::new()
+}
+
 /// Prints the addresses and paths to stderr. Scripts wait for the last line.
-fn announce(state: &State, internal: Option<&Address>, port: u16) {
+fn announce(state: &State, reached: &[(Level, String)], internal: Option<&Address>, port: u16) {
     let config = &state.config;
     let module = |name: &str, enabled: bool, path: &str| {
         if enabled {
@@ -306,9 +338,16 @@ fn announce(state: &State, internal: Option<&Address>, port: u16) {
     module("sse", config.sse.enabled, &config.sse.path);
     match &config.redis {
         #[cfg(feature = "redis")]
-        Some(redis) => log::line(format_args!("bus: Redis {:?}, {:?} (redis.*)", redis.mode, redis.topology)),
+        Some(redis) => {
+            let mode = match redis.mode {
+                realtime_redis::RedisMode::Streams => "streams",
+                realtime_redis::RedisMode::PubSub => "pubsub",
+            };
+            log::line(format_args!("bus: Redis {mode} over {} (redis.*)", redis.addresses()));
+        }
         _ => log::line(format_args!("bus: in memory (redis.url is not set)")),
     }
+    reached.iter().for_each(|(level, line)| log::line_at(*level, line));
     match config.api.key {
         Some(_) => log::line(format_args!("api key: as configured (api.key)")),
         None => log::line(format_args!(

@@ -1,20 +1,16 @@
 //! Tokens: made by the login and by `gen-token`.
 
-use std::{
-    fs,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, anyhow, bail};
 use realtime_core::{
     Topic, UserId,
-    auth::{Claims, JwkFile, JwtAuthenticator, JwtKey, RotatingKeys},
+    auth::{Claims, JwkFile, JwtAuthenticator, RotatingKeys},
 };
 
-use crate::config::{Config, Jwt, PublicKeyFile};
+use crate::config::{Config, ConfigErrors};
 
-/// The authenticator that the configuration describes, without keys that change. With neither secret nor public keys it
-/// makes a secret up.
+/// The authenticator that the configuration describes, without keys that change.
 pub(crate) fn authenticator(config: &Config) -> anyhow::Result<JwtAuthenticator> {
     let jwt = &config.auth.jwt;
     let secret = match &jwt.secret {
@@ -26,8 +22,7 @@ pub(crate) fn authenticator(config: &Config) -> anyhow::Result<JwtAuthenticator>
         Some(secret) => JwtAuthenticator::new(jwt.algorithm, &secret)?,
         None => JwtAuthenticator::with_keys([]),
     };
-    let keys =
-        jwt.public_keys.iter().map(|file| public_key(jwt, file)).collect::<anyhow::Result<Vec<_>>>()?;
+    let keys = jwt.load_keys().map_err(ConfigErrors::from)?;
     let mut authenticator = authenticator.keys(keys).client_id_policy(config.auth.client_id_policy());
     if let Some(issuer) = &jwt.issuer {
         authenticator = authenticator.issuer(issuer);
@@ -35,21 +30,7 @@ pub(crate) fn authenticator(config: &Config) -> anyhow::Result<JwtAuthenticator>
     if let Some(audience) = &jwt.audience {
         authenticator = authenticator.audience(audience);
     }
-    if let Some(file) = &jwt.jwks.file {
-        fs::metadata(file).with_context(|| format!("auth.jwt.jwks.file: {file}"))?;
-    }
     Ok(authenticator)
-}
-
-fn public_key(jwt: &Jwt, PublicKeyFile { id, file }: &PublicKeyFile) -> anyhow::Result<JwtKey> {
-    let read = || -> anyhow::Result<JwtKey> {
-        let mut key = JwtKey::from_pem(&fs::read_to_string(file)?)?;
-        if let Some(id) = id {
-            key = key.id(id);
-        }
-        Ok(if jwt.algorithms.is_empty() { key } else { key.only(jwt.algorithms.iter().copied())? })
-    };
-    read().with_context(|| format!("auth.jwt.publicKeys: {file}"))
 }
 
 /// The same with the keys that change, which are read from now on.

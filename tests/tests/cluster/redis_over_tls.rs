@@ -169,16 +169,16 @@ fn the_demo_names_the_key_and_the_file_that_cannot_be_used() {
         (check.status.success(), String::from_utf8(check.stderr).unwrap())
     };
     for (tls, words) in [
-        ("caFile: /no/such.pem".to_owned(), ["redis.tls.caFile (`/no/such.pem`)", "No such file"]),
-        (format!("caFile: {key}"), ["redis.tls.caFile (`", "no usable certificate of an authority"]),
+        ("caFile: /no/such.pem".to_owned(), ["redis.tls.caFile (file ", "): `/no/such.pem`: No such file"]),
+        (format!("caFile: {key}"), ["redis.tls.caFile (file ", "no usable certificate of an authority"]),
         (
             format!("certFile: {key}, keyFile: {key}"),
-            ["redis.tls.certFile (`", "no usable client certificate"],
+            ["redis.tls.certFile (file ", "no usable client certificate"],
         ),
-        (format!("certFile: {cert}, keyFile: {cert}"), ["redis.tls.keyFile (`", "no usable private key"]),
+        (format!("certFile: {cert}, keyFile: {cert}"), ["redis.tls.keyFile (file ", "no usable private key"]),
         (
             format!("certFile: {cert}, keyFile: {wrong}"),
-            ["redis.tls.keyFile (`", "is not that of the client"],
+            ["redis.tls.keyFile (file ", "is not that of the client"],
         ),
     ] {
         let (valid, error) = check(&tls);

@@ -66,7 +66,7 @@ pub enum AuthMode {
 }
 
 /// The section `auth.jwt`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Jwt {
     /// The only algorithm that is accepted with the secret.
@@ -92,7 +92,7 @@ pub struct Jwt {
 }
 
 /// The section `auth.jwt.jwks`: a JSON Web Key Set.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Jwks {
     /// Its address.
@@ -480,10 +480,13 @@ mod tests {
             let keys = load(None, &[("REALTIME__AUTH__JWT__PUBLICKEYS", text)]).auth.jwt.public_keys;
             keys.into_iter().map(|key| (key.id, key.file)).collect::<Vec<_>>()
         };
-        assert_eq!(keys("a.pem"), [(None, "a.pem".to_owned())]);
+        let file =
+            |name| format!("{}/../../crates/realtime-core/tests/keys/{name}", env!("CARGO_MANIFEST_DIR"));
+        let (a, b) = (file("ed25519.pub.pem"), file("p256.pub.pem"));
+        assert_eq!(keys(&a), [(None, a.clone())]);
         assert_eq!(
-            keys("2026=/keys/a.pem, b.pem"),
-            [(Some("2026".to_owned()), "/keys/a.pem".to_owned()), (None, "b.pem".to_owned())]
+            keys(&format!("2026={a}, {b}")),
+            [(Some("2026".to_owned()), a.clone()), (None, b.clone())]
         );
         for (yaml, error) in [
             ("publicKeys: ['a=']", "publicKeys[0] (file app.yml): `a=` is neither a file nor `kid=file`"),

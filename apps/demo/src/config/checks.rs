@@ -1,6 +1,8 @@
 //! Checks that concern several values of a [`Config`].
 
 use realtime_core::{Settings, settings::SettingsError};
+#[cfg(feature = "redis")]
+use realtime_redis::RedisConfigError;
 
 use super::{AuthMode, Config, ConfigError, PresenceMode, Source, layers::Layers};
 
@@ -23,6 +25,9 @@ impl Config {
         ];
         problems.extend(checks.into_iter().filter_map(Result::err));
         problems.extend(self.server.tls.load().err().into_iter().flatten());
+        problems.extend(self.auth.jwt.load_keys().err().into_iter().flatten());
+        #[cfg(feature = "redis")]
+        problems.extend(self.check_redis_files());
         problems.extend(self.check_settings());
         problems
     }
@@ -73,6 +78,23 @@ impl Config {
             problems.push(ConfigError::at(key, problem));
         }
         problems
+    }
+
+    /// Checks the files of certificates that belong to Redis.
+    #[cfg(feature = "redis")]
+    fn check_redis_files(&self) -> Vec<ConfigError> {
+        let sections = [("redis", &self.redis), ("auth.saToken.redis", &self.auth.sa_token.redis)];
+        let problem = |section: &str, error: RedisConfigError| match error {
+            RedisConfigError::File { key, file, problem } => {
+                ConfigError::at(format!("{section}.{key}"), format!("`{}`: {problem}", file.display()))
+            }
+            error => ConfigError::at(section, error.to_string()),
+        };
+        let all = sections.into_iter().filter_map(|(section, redis)| Some((section, redis.as_ref()?)));
+        all.flat_map(|(section, redis)| {
+            redis.check_files().into_iter().map(move |error| problem(section, error))
+        })
+        .collect()
     }
 
     /// Checks that sessions over the cluster can be counted where they are limited.
@@ -314,6 +336,32 @@ mod tests {
     }
 
     #[test]
+    fn all_files_that_cannot_be_used_are_named_at_once() {
+        let file = "auth: {jwt: {publicKeys: [/no/a.pem, kid=/no/b.pem], jwks: {file: /no/c.json}}}\n\
+                    server: {tls: {cert: /no/cert.pem, key: /no/key.pem}}\n";
+        let mut expected = vec![
+            "auth.jwt.publicKeys[0] (file app.yml): `/no/a.pem`: No such file",
+            "auth.jwt.publicKeys[1] (file app.yml): `/no/b.pem`: No such file",
+            "auth.jwt.jwks.file (file app.yml): `/no/c.json`: No such file",
+            "server.tls.cert (file app.yml): `/no/cert.pem`: No such file",
+            "server.tls.key (file app.yml): `/no/key.pem`: No such file",
+        ];
+        let mut file = file.to_owned();
+        if cfg!(feature = "redis") {
+            file.push_str(
+                "redis: {url: 'rediss://a/', tls: {caFile: /no/ca.pem, certFile: /no/client.pem, keyFile: k}}\n",
+            );
+            expected.push("redis.tls.caFile (file app.yml): `/no/ca.pem`: No such file");
+            expected.push("redis.tls.certFile (file app.yml): `/no/client.pem`: No such file");
+        }
+        let error = refused(Some(&file), &[]);
+        for expected in &expected {
+            assert!(error.lines().any(|line| line.starts_with(expected)), "no `{expected}` in:\n{error}");
+        }
+        assert_eq!(error.lines().count(), expected.len(), "{error}");
+    }
+
+    #[test]
     fn a_byte_order_mark_is_skipped() {
         assert_eq!(load(Some("\u{feff}server: {port: 7}"), &[]).server.port, 7);
     }
@@ -360,17 +408,14 @@ mod tests {
     #[test]
     fn bad_values_are_refused_with_key_and_source() {
         for (yaml, error) in [
+            ("server: {port: 70000}", "server.port (file app.yml): must be from 0 to 65535, is 70000"),
+            ("server: {workers: -1}", "server.workers (file app.yml): must be from 0 to 1024, is -1"),
+            ("server: {workers: 100000}", "server.workers (file app.yml): must be from 0 to 1024, is 100000"),
             (
-                "server: {port: 70000}",
-                "server.port (file app.yml): expected an unsigned 16 bit integer, \
-                 found 64-bit unsigned integer `70000`",
+                "limits: {maxInboundRate: 5000000000}",
+                "limits.maxInboundRate (file app.yml): must be from 0 to 4294967295, is 5000000000",
             ),
-            (
-                "server: {workers: -1}",
-                "server.workers (file app.yml): expected an unsigned 64 bit or less integer, \
-                 found 64-bit integer `-1`",
-            ),
-            ("server: {workers: 100000}", "server.workers (file app.yml): must be at most 1024"),
+            ("limits: {maxTargets: -7}", "limits.maxTargets (file app.yml): must be at least 0, is -7"),
             ("heartbeat: {interval: 1ms}", "heartbeat.interval (file app.yml): must be at least 100ms"),
             (
                 "history: {maxAge: 1m}",

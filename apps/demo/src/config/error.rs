@@ -24,10 +24,26 @@ pub struct ConfigError {
 pub enum Source {
     /// The built-in reference.
     Defaults,
+    /// RuoYi's file of that path.
+    Ruoyi(PathBuf),
     /// The file of that path.
     File(PathBuf),
     /// The environment variable of that name.
     Environment(String),
+    /// The file that the environment variable of that name names.
+    VariableFile(String, PathBuf),
+}
+
+impl Source {
+    /// Number of the layer; each sets a key once.
+    pub(super) fn layer(&self) -> u8 {
+        match self {
+            Self::Defaults => 0,
+            Self::Ruoyi(_) => 1,
+            Self::File(_) => 2,
+            Self::Environment(_) | Self::VariableFile(..) => 3,
+        }
+    }
 }
 
 impl ConfigError {
@@ -73,6 +89,12 @@ impl ConfigErrors {
     }
 }
 
+impl From<Vec<ConfigError>> for ConfigErrors {
+    fn from(errors: Vec<ConfigError>) -> Self {
+        Self(errors)
+    }
+}
+
 impl From<ConfigError> for ConfigErrors {
     fn from(error: ConfigError) -> Self {
         Self(vec![error])
@@ -94,8 +116,11 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Defaults => f.write_str("built-in defaults"),
-            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Ruoyi(path) | Self::File(path) => write!(f, "file {}", path.display()),
             Self::Environment(name) => write!(f, "environment variable {name}"),
+            Self::VariableFile(name, path) => {
+                write!(f, "file {} of environment variable {name}", path.display())
+            }
         }
     }
 }

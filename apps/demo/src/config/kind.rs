@@ -79,7 +79,8 @@ impl Kind {
         }
     }
 
-    fn expected(self) -> &'static str {
+    /// Description of the values that a key takes.
+    pub(super) fn expected(self) -> &'static str {
         match self {
             Self::Flag => "true or false",
             Self::Number => "a whole number",

@@ -1,13 +1,21 @@
 //! [`Layers`]: every key with its strongest value, and where that value was set.
 
-use std::{collections::BTreeMap, fmt, mem::discriminant, path::Path};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+};
 
-use config::{File, FileFormat, Map, Source as _, Value, ValueKind};
+use config::{Map, Value, ValueKind};
 use serde::de::DeserializeOwned;
 
 use super::{
     ConfigError, Source,
+    documents::{documents, parse},
     kind::{self, Kind},
+    ranges,
+    secret::is_masked,
+    variable_file,
 };
 
 /// The keys of the reference, with the values of all layers laid over each other.
@@ -18,14 +26,27 @@ pub(super) struct Layers {
     leaves: BTreeMap<String, Leaf>,
     /// Problems of single keys; their values are left out.
     problems: Vec<ConfigError>,
+    /// What is ignored, and was probably meant.
+    warnings: Vec<String>,
 }
 
 /// The values of all keys, to be compared with others. `Debug` shows none, since some are secrets.
 #[derive(Clone, Default)]
-pub(super) struct Values(BTreeMap<String, ValueKind>);
+pub(super) struct Values(BTreeMap<String, Setting>);
+
+/// A value that is in force.
+#[derive(Clone)]
+pub(super) struct Setting {
+    pub(super) value: ValueKind,
+    pub(super) source: Source,
+    /// It is another one than the reference's.
+    pub(super) differs: bool,
+}
 
 struct Leaf {
     kind: Kind,
+    /// The reference's value.
+    reference: ValueKind,
     default: ValueKind,
     value: ValueKind,
     source: Source,
@@ -34,7 +55,7 @@ struct Leaf {
 impl Layers {
     /// The reference alone.
     pub(super) fn new(reference: &str) -> Result<Self, ConfigError> {
-        let mut layers = Self { leaves: BTreeMap::new(), problems: Vec::new() };
+        let mut layers = Self { leaves: BTreeMap::new(), problems: Vec::new(), warnings: Vec::new() };
         layers.learn("", parse(reference, &Source::Defaults)?);
         Ok(layers)
     }
@@ -52,9 +73,19 @@ impl Layers {
         std::mem::take(&mut self.problems)
     }
 
+    /// The warnings about what is ignored, which are forgotten.
+    pub(super) fn take_warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
+    }
+
     /// Takes a key, or all keys of a section, back to the defaults. Returns whether that changed any.
     pub(super) fn reset(&mut self, key: &str) -> bool {
         let name = key.split('[').next().unwrap_or(key);
+        // Certificate and key go together: one alone would be another mistake.
+        let name = match name.rsplit_once('.') {
+            Some((section, _)) if section.ends_with(".tls") => section,
+            _ => name,
+        };
         let mut changed = false;
         for (key, leaf) in &mut self.leaves {
             if (key == name || is_below(key, name)) && leaf.source != Source::Defaults {
@@ -76,13 +107,46 @@ impl Layers {
         }
     }
 
+    /// Refuses what is shown in the place of a secret.
+    pub(super) fn reject_masked(&mut self) {
+        let mut masked = Vec::new();
+        for (key, leaf) in &self.leaves {
+            let texts: Vec<&ValueKind> = match &leaf.value {
+                ValueKind::Array(items) => items.iter().map(|item| &item.kind).collect(),
+                value => vec![value],
+            };
+            let is = |value: &&ValueKind| matches!(value, ValueKind::String(text) if is_masked(key, text));
+            if texts.iter().any(is) {
+                masked.push(key.clone());
+            }
+        }
+        for key in masked {
+            let error = ConfigError::at(&*key, "`***` is what print-config shows in the place of a secret");
+            self.problems.push(self.locate(error));
+            self.reset(&key);
+        }
+    }
+
     /// Lays the text of a file over what is there.
     pub(super) fn add_file(&mut self, path: &Path, text: &str) {
         let source = Source::File(path.to_owned());
-        // Editors on Windows begin a file with a byte order mark.
-        match parse(text.strip_prefix('\u{feff}').unwrap_or(text), &source) {
-            Ok(root) => self.add_table("", root, &source),
+        match documents(text, &source) {
+            Ok(roots) => roots.into_iter().for_each(|root| self.add_table("", root, &source)),
             Err(error) => self.problems.push(error),
+        }
+    }
+
+    /// Lays values that were found for keys over what is there.
+    pub(super) fn add_values(&mut self, values: Vec<(&'static str, ValueKind)>, source: &Source) {
+        for (key, value) in values {
+            let value = self.leaves.get(key).map(|leaf| match value {
+                // As from a variable, since placeholders are text.
+                ValueKind::String(text) => leaf.kind.parse(&text),
+                value => leaf.kind.check(value),
+            });
+            if let Some(value) = value {
+                self.set(key, value, source);
+            }
         }
     }
 
@@ -91,21 +155,59 @@ impl Layers {
         // Sorted, so that the same environment always gives the same errors.
         for (name, text) in variables.collect::<BTreeMap<_, _>>() {
             let Some(rest) = strip_prefix(&name) else {
+                self.note_single_underscores(&name, &text);
                 continue;
             };
             let dotted = rest.replace("__", ".");
-            let source = Source::Environment(name);
-            let known = self.leaves.iter().find(|(key, _)| key.eq_ignore_ascii_case(&dotted));
-            if let Some((key, leaf)) = known {
-                // What the process was given as other bytes has become U+FFFD.
-                let is_text = !text.contains(char::REPLACEMENT_CHARACTER);
-                let value = if is_text { leaf.kind.parse(&text) } else { Err("is not UTF-8".to_owned()) };
-                let key = key.clone();
-                self.set(&key, value, &source);
+            // What the process was given as other bytes has become U+FFFD.
+            let is_text = !text.contains(char::REPLACEMENT_CHARACTER);
+            if let Some(key) = self.find(&dotted) {
+                let value = self.leaves[&key].kind.parse(&text);
+                let value = if is_text { value } else { Err("is not UTF-8".to_owned()) };
+                self.set(&key, value, &Source::Environment(name));
+            } else if let Some(key) = variable_file::key_of(&dotted).and_then(|key| self.find(key)) {
+                self.add_variable_file(&key, name, &text);
             } else {
-                let error = self.unknown(dotted.to_lowercase()).found_in(source);
+                let key = variable_file::key_of(&dotted).unwrap_or(&dotted).to_lowercase();
+                let error = self.unknown(key).found_in(Source::Environment(name));
                 self.problems.push(error);
             }
+        }
+    }
+
+    fn add_variable_file(&mut self, key: &str, variable: String, path: &str) {
+        match variable_file::read(path) {
+            Ok(text) => {
+                // It may be a secret in the wrong place, so it is not shown.
+                let kind = self.leaves[key].kind;
+                let value = kind.parse(&text).map_err(|_| format!("expected {}", kind.expected()));
+                self.set(key, value, &Source::VariableFile(variable, PathBuf::from(path)));
+            }
+            Err(problem) => self.set(key, Err(problem), &Source::Environment(variable)),
+        }
+    }
+
+    /// The key that a name is, whatever its case.
+    fn find(&self, dotted: &str) -> Option<String> {
+        self.leaves.keys().find(|key| key.eq_ignore_ascii_case(dotted)).cloned()
+    }
+
+    /// Warns of a variable that would set a key if it had two underscores.
+    fn note_single_underscores(&mut self, name: &str, text: &str) {
+        // Kubernetes has such variables for each Service: `REALTIME_SERVER_PORT=tcp://10.0.0.1:80`.
+        let is_kubernetes = text.starts_with("tcp://") || text.starts_with("udp://");
+        let Some((prefix, rest)) = name.split_at_checked(SINGLE.len()).filter(|_| !is_kubernetes) else {
+            return;
+        };
+        if !prefix.eq_ignore_ascii_case(SINGLE) {
+            return;
+        }
+        let fold = |name: &str| name.to_lowercase().replace(['_', '.'], "");
+        let meant = self.leaves.keys().find(|key| fold(key) == fold(rest));
+        if let Some(key) = meant {
+            let variable = format!("{PREFIX}{}", key.replace('.', "__").to_uppercase());
+            let warning = format!("environment variable {name} is ignored: `{key}` is set by {variable}");
+            self.warnings.push(warning);
         }
     }
 
@@ -120,7 +222,12 @@ impl Layers {
 
     /// The values in force.
     pub(super) fn values(&self) -> Values {
-        Values(self.leaves.iter().map(|(key, leaf)| (key.clone(), leaf.value.clone())).collect())
+        let setting = |leaf: &Leaf| Setting {
+            value: leaf.value.clone(),
+            source: leaf.source.clone(),
+            differs: leaf.value != leaf.reference,
+        };
+        Values(self.leaves.iter().map(|(key, leaf)| (key.clone(), setting(leaf))).collect())
     }
 
     /// All keys there are.
@@ -152,6 +259,7 @@ impl Layers {
             } else {
                 let leaf = Leaf {
                     kind: Kind::of(&value.kind),
+                    reference: value.kind.clone(),
                     default: value.kind.clone(),
                     value: value.kind,
                     source: Source::Defaults,
@@ -188,7 +296,7 @@ impl Layers {
     fn set(&mut self, key: &str, value: Result<ValueKind, String>, source: &Source) {
         let Some(leaf) = self.leaves.get_mut(key) else { return };
         // `server: {port: 1}` beside `server.port: 2`, or two variables that differ in case only.
-        let twice = discriminant(&leaf.source) == discriminant(source);
+        let twice = leaf.source.layer() == source.layer();
         match value {
             Ok(_) if twice => {
                 self.problems.push(ConfigError::at(key, "set twice").found_in(source.clone()));
@@ -240,7 +348,8 @@ impl Layers {
         let (key, problem) = match error {
             Foreign::Type { unexpected, expected, key: Some(key), .. } => {
                 let found = unexpected.to_string().replace("unit value", "nothing");
-                (key, format!("expected {expected}, found {found}"))
+                let range = ranges::problem(&key, expected, &found);
+                (key, range.unwrap_or_else(|| format!("expected {expected}, found {found}")))
             }
             Foreign::At { error, key: Some(key), .. } => (key, error.to_string()),
             Foreign::NotFound(key) => (key, "missing".to_owned()),
@@ -274,8 +383,19 @@ impl Layers {
 impl Values {
     /// The keys whose values differ.
     pub(super) fn changed(&self, other: &Self) -> Vec<String> {
-        let differs = |key: &&String| self.0.get(*key) != other.0.get(*key);
+        let value = |values: &Self, key: &str| values.0.get(key).map(|setting| setting.value.clone());
+        let differs = |key: &&String| value(self, key) != value(other, key);
         self.0.keys().filter(differs).cloned().collect()
+    }
+
+    /// Returns `true` if a variable names the file of a value.
+    pub(super) fn has_variable_file(&self) -> bool {
+        self.0.values().any(|setting| matches!(setting.source, Source::VariableFile(..)))
+    }
+
+    /// The setting of a key.
+    pub(super) fn get(&self, key: &str) -> Option<&Setting> {
+        self.0.get(key)
     }
 }
 
@@ -299,12 +419,6 @@ fn url_problem(url: &str) -> &'static str {
     }
 }
 
-fn parse(text: &str, source: &Source) -> Result<Map<String, Value>, ConfigError> {
-    File::from_str(text, FileFormat::Yaml)
-        .collect()
-        .map_err(|error| ConfigError::unreadable(source.clone(), error.to_string()))
-}
-
 /// The rest of a variable's name that is meant for us.
 fn strip_prefix(name: &str) -> Option<&str> {
     let (prefix, rest) = name.split_at_checked(PREFIX.len())?;
@@ -325,6 +439,9 @@ fn fold(key: &str) -> String {
 }
 
 const PREFIX: &str = "REALTIME__";
+
+/// What variables of other programs begin with, and of ours by mistake.
+const SINGLE: &str = "REALTIME_";
 
 #[cfg(test)]
 mod tests {
@@ -367,6 +484,28 @@ mod tests {
         ] {
             let source = format!("environment variable {variable}");
             assert_eq!(refused(None, &[(variable, "1")]), error.replace("{}", &source));
+        }
+    }
+
+    #[test]
+    fn variables_with_single_underscores_are_warned_about() {
+        let warnings = |name, text| crate::config::tests::load(None, &[(name, text)]).warnings;
+        for name in ["REALTIME_SERVER_PORT", "REALTIME_SERVER__PORT", "realtime_server_port"] {
+            assert_eq!(
+                warnings(name, "1"),
+                [format!(
+                    "environment variable {name} is ignored: `server.port` is set by REALTIME__SERVER__PORT"
+                )]
+            );
+        }
+        assert_eq!(warnings("REALTIME_WEBSOCKET_ALLOWED_ORIGINS", "*").len(), 1);
+        for (name, text) in [
+            ("REALTIME_SERVER_PORT", "tcp://10.0.0.1:80"),
+            ("REALTIME_DEMO_SERVICE_HOST", "10.0.0.1"),
+            ("REALTIME_", ""),
+            ("REALTIMÉ", ""),
+        ] {
+            assert_eq!(warnings(name, text), [""; 0], "{name}");
         }
     }
 

@@ -8,14 +8,20 @@ mod absent;
 mod address;
 mod auth;
 mod checks;
+mod documents;
 mod error;
 mod hosts;
+mod keys;
 mod kind;
 mod layers;
 mod presence;
+mod print;
+mod ranges;
+mod ruoyi;
 mod secret;
 mod sections;
 mod tls;
+mod variable_file;
 
 use std::{fs, path::Path};
 
@@ -26,6 +32,7 @@ use realtime_core::{
 use serde::Deserialize;
 
 use layers::{Layers, Values};
+use ruoyi::Ruoyi;
 
 pub use address::Address;
 pub use auth::{Auth, AuthMode, Jwks, Jwt, PublicKeyFile, User};
@@ -33,7 +40,7 @@ pub use error::{ConfigError, ConfigErrors, Source};
 pub use hosts::AllowedHosts;
 pub use presence::{Presence, PresenceMode};
 pub use secret::Secret;
-pub use sections::{Api, Log, Server, ServerKind, Topics};
+pub use sections::{Api, HealthChecks, Log, LogFormat, Server, ServerKind, Topics};
 pub use tls::Tls;
 
 #[cfg(not(feature = "sse"))]
@@ -73,6 +80,8 @@ pub struct Config {
     pub topics: Topics,
     /// Log settings.
     pub log: Log,
+    /// Settings of health checks.
+    pub health: HealthChecks,
     /// Implementation and times of presence.
     pub presence: Presence,
     history: History,
@@ -87,13 +96,16 @@ pub struct Config {
     /// Warnings about settings that are allowed.
     #[serde(skip)]
     pub warnings: Vec<String>,
+    /// A word about each key of RuoYi's file.
+    #[serde(skip)]
+    pub notes: Vec<String>,
     #[serde(skip)]
     values: Values,
 }
 
 impl Config {
     /// Reads the configuration: the built-in reference, over it `file`, and over that those variables of
-    /// `environment` that start with `REALTIME__`.
+    /// `environment` that start with `REALTIME__`, or the files that they name (`REALTIME__…_FILE`).
     ///
     /// A module is enabled if the strongest layer enables it; a file without `enabled` disables it. A file without users has
     /// none.
@@ -105,28 +117,46 @@ impl Config {
         file: Option<&Path>,
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigErrors> {
+        Self::load_over(None, file, environment)
+    }
+
+    /// Reads the configuration as [`Self::load`] does, with what an `application.yml` of RuoYi says between the reference
+    /// and `file`.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_over(
+        ruoyi: Option<&Path>,
+        file: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigErrors> {
+        let environment: Vec<_> = environment.collect();
+        let ruoyi = ruoyi.map(|path| (path, Ruoyi::read(path, &environment)));
+        let environment = environment.into_iter();
         let Some(path) = file else {
-            return Self::assemble(None, environment);
+            return Self::assemble(ruoyi, None, environment);
         };
         let text = fs::read_to_string(path).map_err(|error| {
             ConfigError::unreadable(Source::File(path.to_owned()), format!("cannot be read: {error}"))
         })?;
-        Self::assemble(Some((path, &text)), environment)
+        Self::assemble(ruoyi, Some((path, &text)), environment)
     }
 
     fn assemble(
+        ruoyi: Option<(&Path, Ruoyi)>,
         file: Option<(&Path, &str)>,
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigErrors> {
+        let has_file = file.is_some() || ruoyi.is_some();
         let mut layers = Layers::new(REFERENCE)?;
         for (key, compiled) in
             [("websocket.enabled", cfg!(feature = "websocket")), ("sse.enabled", cfg!(feature = "sse"))]
         {
-            if file.is_some() || !compiled {
+            if has_file || !compiled {
                 layers.set_default(key, false);
             }
         }
-        if file.is_some() {
+        if has_file {
             // A configured server does not get the four demo logins, whose password is public.
             layers.set_default("auth.users", Vec::<config::Value>::new());
             layers.set_default("auth.passwordHint", config::ValueKind::Nil);
@@ -134,12 +164,18 @@ impl Config {
             layers.set_default("topics.public", Vec::<config::Value>::new());
             layers.set_default("auth.showUsers", false);
         }
+        let (mut notes, mut problems) = (Vec::new(), Vec::new());
+        if let Some((path, ruoyi)) = ruoyi {
+            layers.add_values(ruoyi.values, &Source::Ruoyi(path.to_owned()));
+            (notes, problems) = (ruoyi.notes, ruoyi.problems);
+        }
         if let Some((path, text)) = file {
             layers.add_file(path, text);
         }
         layers.add_environment(environment);
+        layers.reject_masked();
         layers.reject_empty_files();
-        let mut problems = layers.take_problems();
+        problems.extend(layers.take_problems());
         // What is found wrong is taken back to its default, so that the next problem shows.
         let config = loop {
             let found = match layers.deserialize::<Self>() {
@@ -164,7 +200,9 @@ impl Config {
         };
         ConfigErrors::check(problems)?;
         let mut config = config.expect("without a problem there is a configuration");
-        config.warnings = config.find_warnings(&layers);
+        config.notes = notes;
+        config.warnings = layers.take_warnings();
+        config.warnings.extend(config.find_warnings(&layers));
         config.values = layers.values();
         Ok(config)
     }
@@ -184,6 +222,24 @@ impl Config {
         settings.bus.clone_from(&self.bus);
         settings.streams.clone_from(&self.streams);
         settings
+    }
+
+    /// The configuration in force, commented as the [`REFERENCE`] is, with the source of each value that is not the
+    /// reference's. Secrets are masked.
+    pub fn print(&self) -> String {
+        print::print(REFERENCE, &self.values)
+    }
+
+    /// Returns `true` if it comes from files besides the one of [`Self::load`], which may change while the server runs.
+    pub fn has_files(&self) -> bool {
+        self.server.tls.cert.is_some()
+            || !self.auth.jwt.public_keys.is_empty()
+            || self.values.has_variable_file()
+    }
+
+    /// The limits of the hub.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// The keys whose values differ in another configuration.
@@ -206,7 +262,7 @@ mod tests {
     /// The configuration from a file `app.yml` with this text, if any, and these variables.
     pub(super) fn assemble(file: Option<&str>, variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
         let variables = variables.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
-        Config::assemble(file.map(|text| (Path::new("app.yml"), text)), variables)
+        Config::assemble(None, file.map(|text| (Path::new("app.yml"), text)), variables)
     }
 
     pub(super) fn load(file: Option<&str>, variables: &[(&str, &str)]) -> Config {
@@ -229,7 +285,8 @@ mod tests {
         #[cfg(feature = "sse")]
         assert_eq!(config.sse.retry, Duration::from_secs(3));
         assert_eq!((config.auth.mode, config.auth.require_client_id), (AuthMode::Jwt, false));
-        assert_eq!(config.log.level, "info");
+        assert_eq!((config.log.level.as_str(), config.log.format), ("info", LogFormat::Text));
+        assert_eq!(config.health.grace, Duration::from_secs(30));
         assert_eq!(config.settings(), Settings::default());
         assert!(config.warnings.is_empty());
     }

@@ -1,6 +1,6 @@
 //! [`Server`], [`Api`], [`Topics`] and [`Log`]: the small sections.
 
-use std::{fmt::Display, str::FromStr};
+use std::{fmt::Display, str::FromStr, time::Duration};
 
 use realtime_core::auth::{TopicPattern, TrustedProxies};
 use serde::{Deserialize, Deserializer, de::Error};
@@ -40,7 +40,10 @@ impl Server {
     /// Checks that the addresses differ, and that the threads can be started.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         if self.workers > MAX_WORKERS {
-            return Err(ConfigError::at("server.workers", format!("must be at most {MAX_WORKERS}")));
+            return Err(ConfigError::at(
+                "server.workers",
+                format!("must be from 0 to {MAX_WORKERS}, is {}", self.workers),
+            ));
         }
         let public = Address { host: self.host.clone(), port: self.port };
         match &self.internal {
@@ -104,6 +107,39 @@ pub struct Log {
     /// A directive that [`EnvFilter`] understands.
     #[serde(deserialize_with = "level")]
     pub level: String,
+    /// The format of its lines.
+    #[serde(deserialize_with = "parsed")]
+    pub format: LogFormat,
+}
+
+/// A format of the log's lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs: an object a line.
+    Json,
+}
+
+impl FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(format!("`{text}` is none of: text, json")),
+        }
+    }
+}
+
+/// The section `health`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HealthChecks {
+    /// Time for which a node is still called ready while its bus is unavailable.
+    #[serde(with = "humantime_serde")]
+    pub grace: Duration,
 }
 
 /// A value that its type reads from text.
