@@ -21,6 +21,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     api_error::ApiError,
+    audit,
     body::{Body, OptionalBody},
     client::Client,
     params::Params,
@@ -393,6 +394,7 @@ pub(crate) struct KickAnswer {
 )]
 pub(crate) async fn kick(
     _: ApiKey,
+    request: HttpRequest,
     state: Data<State>,
     user: Path<String>,
     query: Params<KickQuery>,
@@ -417,6 +419,8 @@ pub(crate) async fn kick(
             ));
         }
     };
+    audit::note(&request, "closed", closed);
+    audit::note(&request, "unconfirmed", unconfirmed.len());
     Ok(Json(KickAnswer { closed, unconfirmed }))
 }
 

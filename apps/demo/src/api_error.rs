@@ -35,6 +35,11 @@ impl ApiError {
         Self::new(StatusCode::from_u16(status).expect("the crates have valid statuses"), msg)
     }
 
+    /// RuoYi's code, whatever the status.
+    pub(crate) fn code(&self) -> StatusCode {
+        self.code
+    }
+
     pub(crate) fn bad_request(msg: impl fmt::Display) -> Self {
         Self::new(StatusCode::BAD_REQUEST, msg)
     }

@@ -1,6 +1,9 @@
 //! [`Client`]: the address that a request comes from.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+};
 
 use actix_web::HttpRequest;
 use realtime_core::{Transport, auth::TrustedProxies};
@@ -24,6 +27,15 @@ impl Client {
     /// The client of a request.
     pub(crate) fn of(request: &HttpRequest, proxies: &TrustedProxies) -> Self {
         Self::new(realtime_server::handshake(HTTP, request).behind(proxies).client_ip())
+    }
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(address) => address.fmt(f),
+            None => f.write_str("unknown"),
+        }
     }
 }
 

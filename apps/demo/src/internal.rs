@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    api,
+    api, audit,
     basics::{KEEP_ALIVE, basics, headers},
     config::Address,
     console, explain, metrics, nodes,
@@ -76,7 +76,7 @@ impl Internal {
     /// When the routes cannot be set up.
     pub(crate) async fn serve(self, state: &Data<State>) -> anyhow::Result<()> {
         let Self { listener, stop, .. } = self;
-        let app = App::new().configure(routes(state)).wrap(headers());
+        let app = App::new().configure(routes(state)).wrap_fn(audit::record).wrap(headers());
         let app = IntoServiceFactory::<_, actix_http::Request>::into_factory(app);
         let service = HttpService::build()
             .keep_alive(KEEP_ALIVE)

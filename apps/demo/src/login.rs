@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use actix_web::{
+    HttpRequest,
     http::StatusCode,
     web::{self, Data, Json, PayloadConfig, ServiceConfig},
 };
@@ -12,6 +13,7 @@ use utoipa::ToSchema;
 
 use crate::{
     api_error::ApiError,
+    audit,
     body::Body,
     client::Client,
     schema::{self, LoginErrors},
@@ -62,6 +64,7 @@ pub(crate) struct Token {
     security(()),
 )]
 pub(crate) async fn login(
+    request: HttpRequest,
     state: Data<State>,
     client: Client,
     login: Body<Login>,
@@ -74,6 +77,10 @@ pub(crate) async fn login(
         .map_err(|problem| ApiError::bad_request(format_args!("clientId: {problem}")))?;
     let users = &state.live().users;
     let user = users.iter().find(|user| user.username == username).cloned();
+    // A name that nobody has may be a password in the wrong field, so it is not logged.
+    if let Some(user) = &user {
+        audit::note(&request, "user", &user.id);
+    }
     // An unknown name takes as long as a wrong password: a hash is always checked.
     let hash = user.as_ref().or(users.first()).map(|user| user.password.clone());
     let Some(hash) = hash else {

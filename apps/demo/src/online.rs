@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use actix_web::{
+    HttpRequest,
     http::StatusCode,
     web::{self, Data, Json, ServiceConfig},
 };
 use realtime_core::{UserId, control::CommandResult, presence::OnlineCount, ruoyi::Reply};
 use serde::{Deserialize, Serialize};
 
-use crate::{api_error::ApiError, body::Body, caller::Caller, state::State};
+use crate::{api_error::ApiError, audit, body::Body, caller::Caller, state::State};
 
 /// The page shows no more users than this.
 const SHOWN: usize = 50;
@@ -65,12 +66,16 @@ struct Kicked {
 /// Ends a user's sessions on every node. Users of `auth.users` may, who are there for the demo; other logins may not.
 async fn kick(
     caller: Caller,
+    request: HttpRequest,
     state: Data<State>,
     body: Body<KickRequest>,
 ) -> Result<Json<Reply<Kicked>>, ApiError> {
     if state.user(&caller.id).is_none() {
         return Err(ApiError::new(StatusCode::FORBIDDEN, "only users of auth.users may kick"));
     }
+    audit::note(&request, "by", &caller.id);
+    audit::note(&request, "user", &body.0.user_id);
     let CommandResult { closed, .. } = state.hub.kick(&body.0.user_id).await?;
+    audit::note(&request, "closed", closed);
     Ok(Json(Reply::data(Kicked { closed })))
 }

@@ -16,7 +16,7 @@ use tracing::Level;
 #[cfg(feature = "redis")]
 use crate::connect::{Reached, Unreached, connect};
 use crate::{
-    api,
+    api, audit,
     basics::{KEEP_ALIVE, basics, headers},
     config::{Address, AuthMode, Config, PresenceMode, ServerKind},
     explain, hosts,
@@ -138,7 +138,7 @@ fn serve(
     let app = {
         let state = state.clone();
         move || {
-            App::new().configure(routes(&state)).wrap_fn(hosts::check).wrap(headers())
+            App::new().configure(routes(&state)).wrap_fn(audit::record).wrap_fn(hosts::check).wrap(headers())
         }
     };
     let max_stall = state.config.settings().outbox.max_stall;

@@ -16,6 +16,7 @@ use crate::{
     config::{AllowedHosts, Config, User},
     dashboard::Dashboard,
     passwords::Passwords,
+    refusals::Refusals,
     throttles::Throttles,
     token,
 };
@@ -41,6 +42,8 @@ pub(crate) struct State {
     pub(crate) max_body: usize,
     pub(crate) passwords: Passwords,
     pub(crate) throttles: Throttles,
+    /// Refusals of the audit.
+    pub(crate) refusals: Refusals,
     pub(crate) dashboard: Dashboard,
     pub(crate) answers: Answers,
 }
@@ -73,6 +76,7 @@ impl State {
             max_body: max_body(&config.settings().limits),
             passwords: Passwords::default(),
             throttles: Throttles::default(),
+            refusals: Refusals::default(),
             dashboard: Dashboard::default(),
             answers: Answers::default(),
             hub,

@@ -3,6 +3,7 @@
 
 mod answer_headers;
 mod api;
+mod audit;
 mod behind_proxies;
 mod broken_frames;
 mod careless_callers;

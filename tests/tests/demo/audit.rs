@@ -1,0 +1,119 @@
+//! The log has an audit of what the API and the logins did, without secrets and texts, in either format.
+
+use std::process::Stdio;
+
+use realtime_tests::{API_KEY, Demo, within};
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::Command,
+    sync::mpsc::UnboundedReceiver,
+};
+
+/// Waits for a line of the log with all of these words.
+async fn line(log: &mut UnboundedReceiver<String>, words: &[&str]) -> String {
+    within(&format!("a line with {words:?}"), async {
+        loop {
+            let line = log.recv().await.unwrap();
+            if words.iter().all(|word| line.contains(word)) {
+                return line;
+            }
+        }
+    })
+    .await
+}
+
+async fn post(demo: &Demo, path: &str, headers: &[(&str, &str)], body: Value) -> u16 {
+    let mut request = Client::new().post(demo.url(path)).json(&body);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.send().await.unwrap().status().as_u16()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kicks_logins_and_refusals_are_logged_without_secrets_and_texts() {
+    let (demo, mut log) = Demo::start_listened(&[], &[], &[]).await;
+    let _socket = demo.socket(7).await;
+    let (status, _) = demo.api(Method::DELETE, "/api/online/7", None).await;
+    assert_eq!(status, 200);
+    let kick = line(&mut log, &["audit", "/api/online/7"]).await;
+    for word in ["INFO", "127.0.0.1", "DELETE", "status=200", "closed=1", "unconfirmed=0"] {
+        assert!(kick.contains(word), "no {word} in {kick}");
+    }
+
+    let login =
+        |name: &str, password: &str| json!({ "username": name, "password": password, "clientId": "web" });
+    assert_eq!(post(&demo, "/auth/login", &[], login("alice", "demo")).await, 200);
+    let done = line(&mut log, &["audit", "/auth/login", "status=200"]).await;
+    assert!(done.contains("user=1"), "{done}");
+    assert_eq!(post(&demo, "/auth/login", &[], login("alice", "hunter2")).await, 401);
+    let refused = line(&mut log, &["audit", "/auth/login", "status=401", "refused"]).await;
+    assert!(refused.contains("user=1") && !refused.contains("hunter2"), "{refused}");
+    // A name that nobody has may be a password.
+    assert_eq!(post(&demo, "/auth/login", &[], login("hunter2", "x")).await, 401);
+    let refused = line(&mut log, &["audit", "/auth/login", "status=401"]).await;
+    assert!(!refused.contains("hunter2"), "{refused}");
+
+    let message = json!({ "userIds": [7], "message": "a text of somebody", "ttl": 0 });
+    assert_eq!(post(&demo, "/api/publish", &[("X-API-Key", "wrong-key")], message.clone()).await, 401);
+    let refused = line(&mut log, &["audit", "/api/publish", "status=401"]).await;
+    assert!(!refused.contains("wrong-key") && !refused.contains("a text"), "{refused}");
+    assert_eq!(post(&demo, "/api/publish", &[("X-API-Key", API_KEY)], message).await, 400);
+    let refused = line(&mut log, &["audit", "/api/publish", "status=400"]).await;
+    assert!(!refused.contains("a text") && !refused.contains(API_KEY), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn repeated_refusals_are_counted_instead_of_logged() {
+    let (demo, mut log) = Demo::start_listened(&[], &[], &[]).await;
+    for _ in 0..40 {
+        post(&demo, "/api/publish", &[("X-API-Key", "wrong-key")], json!({})).await;
+    }
+    demo.terminate();
+    let mut lines = 0;
+    while let Some(line) = log.recv().await {
+        lines += usize::from(line.contains("audit"));
+    }
+    // Twenty of ten seconds, and the forty may lie in more of them on a slow machine.
+    assert!((20..40).contains(&lines), "{lines}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_may_be_json_and_its_level_that_of_rust_log() {
+    let mut command = Command::new(Demo::binary());
+    command
+        .envs([
+            ("REALTIME__SERVER__PORT", "0"),
+            ("REALTIME__LOG__FORMAT", "json"),
+            ("REALTIME__LOG__LEVEL", "error"),
+            ("RUST_LOG", "warn,audit=debug"),
+            ("REALTIME__API__KEY", API_KEY),
+        ])
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut next = async || {
+        let line = within("a line", lines.next_line()).await.unwrap().unwrap();
+        serde_json::from_str::<Value>(&line).unwrap_or_else(|_| panic!("no JSON: {line}"))
+    };
+    let mut seen = Vec::new();
+    let url = loop {
+        let line = next().await;
+        assert!(line["timestamp"].is_string() && line["level"].is_string() && line["target"].is_string());
+        let message = line["fields"]["message"].as_str().unwrap_or_default().to_owned();
+        if let Some(url) = message.strip_prefix("realtime-demo is ready at ") {
+            break url.to_owned();
+        }
+        seen.push(message);
+    };
+    let said = "log: warn,audit=debug (environment variable RUST_LOG, which log.level gives way to)";
+    assert!(seen.iter().any(|line| line == said), "{seen:#?}");
+    let asked = Client::new().get(format!("{url}api/online")).header("X-API-Key", API_KEY).send();
+    assert_eq!(asked.await.unwrap().status(), 200);
+    let line = next().await;
+    assert_eq!((line["target"].as_str(), line["level"].as_str()), (Some("audit"), Some("DEBUG")));
+    assert_eq!((&line["fields"]["path"], &line["fields"]["status"]), (&json!("/api/online"), &json!(200)));
+}
