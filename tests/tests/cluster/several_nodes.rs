@@ -167,7 +167,8 @@ async fn a_client_that_comes_back_to_another_node_misses_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_redis_nodes_serve_and_report_it_and_recover() {
     let mut redis = Redis::start().await;
-    let (a, b) = (node(&redis).await, node(&redis).await);
+    let at_once = [("REALTIME__HEALTH__GRACE", "0s")];
+    let (a, b) = (node_with(&redis, &at_once).await, node_with(&redis, &at_once).await);
     let mut socket = b.socket(1).await;
     let mut v1 = b.socket_v1(1).await;
     assert_eq!(v1.json().await["type"], "hello");
@@ -209,7 +210,7 @@ async fn without_redis_nodes_serve_and_report_it_and_recover() {
     assert_eq!((&gap["type"], &gap["reason"]), (&json!("gap"), &json!("bus")));
     assert_eq!(v1.message().await["data"], "back");
     ready(&b).await;
-    let seen = "Publishing fails, nodes are unready within 2 s, connections stay and new ones are taken in. Publishing \
+    let seen = "Publishing fails, nodes without a grace are unready within 2 s, connections stay and new ones are taken in. Publishing \
                 works within 2 s of the start; a gap comes before what follows.";
     Fault::new("Redis: killed, and started again, empty", Part::Streams, seen)
         .figures(format_args!("unready after {unready:.1?}, delivery {delivery:.1?} after the start"))

@@ -26,6 +26,7 @@ mod page;
 mod plus_ui;
 mod print_config;
 mod public_keys;
+mod readiness;
 mod reloads;
 mod ruoyi_questions;
 mod ruoyi_snippets;

@@ -13,6 +13,9 @@ use tokio::time::{sleep, timeout};
 
 const LOUD: (&str, &str) = ("REALTIME__LOG__LEVEL", "debug");
 
+/// An outage of the bus is not forgiven.
+const AT_ONCE: (&str, &str) = ("REALTIME__HEALTH__GRACE", "0s");
+
 async fn is_ready(demo: &Demo) {
     within("the node to be ready", async {
         while demo.get("/health/ready").await.0 != 200 {
@@ -41,7 +44,7 @@ async fn ends(demo: &mut Demo, limit: Duration) -> ExitStatus {
 async fn a_node_with_an_unread_log_still_delivers_and_stops_in_order() {
     let mut redis = Redis::start().await;
     let url = redis.url();
-    let mut demo = Demo::start_unread(&[LOUD, ("REALTIME__REDIS__URL", &url)]).await;
+    let mut demo = Demo::start_unread(&[LOUD, AT_ONCE, ("REALTIME__REDIS__URL", &url)]).await;
     is_ready(&demo).await;
     // Everything logged from here on is written to a closed pipe: sessions, the loss of Redis, its return.
     let (mut socket, mut stream) = (demo.socket(1).await, demo.stream(1).await);
