@@ -33,6 +33,7 @@ mod hosts;
 mod internal;
 pub mod log;
 mod login;
+mod logins;
 mod metrics;
 mod nodes;
 mod online;

@@ -69,7 +69,7 @@ pub(crate) async fn login(
     client: Client,
     login: Body<Login>,
 ) -> Result<Json<Reply<Token>>, ApiError> {
-    let Some(jwt) = &state.jwt else {
+    let Some(jwt) = state.logins.as_ref().and_then(|logins| logins.signer()) else {
         return Err(ApiError::new(StatusCode::CONFLICT, "logins are not made here (auth.mode, auth.jwt)"));
     };
     let Login { username, password, client_id } = login.0;
@@ -98,7 +98,7 @@ pub(crate) async fn login(
     })?;
     let topics = ["dashboard".to_owned(), Topic::PRESENCE.to_owned(), format!("role:{}", user.role)];
     let topics = topics.iter().filter_map(|topic| Topic::new(topic).ok()).collect();
-    let access_token = token::sign(jwt, user.id, &client_id, TTL, topics)
+    let access_token = token::sign(&jwt, user.id, &client_id, TTL, topics)
         .map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error))?;
     Ok(Json(Reply::data(Token { access_token, expire_in: TTL.as_secs(), client_id })))
 }

@@ -6,7 +6,8 @@ use actix_web::web::Data;
 use tokio::sync::Notify;
 
 use crate::{
-    config::{Config, ConfigErrors},
+    body_size::max_body,
+    config::{AuthMode, Config, ConfigErrors},
     log,
     state::State,
     tls::ServedCertificate,
@@ -23,9 +24,10 @@ pub(crate) struct Reload {
 }
 
 /// Keys whose new values are taken over; others need a restart.
-const RELOADED: [&str; 7] = [
+const RELOADED: [&str; 8] = [
     "api.key",
     "auth.users",
+    "limits",
     "log.level",
     "server.allowedHosts",
     "sse.allowedOrigins",
@@ -35,6 +37,9 @@ const RELOADED: [&str; 7] = [
 
 /// The certificate's files, which may be other ones, or have changed. Both are below this key.
 const CERTIFICATE: &str = "server.tls";
+
+/// Further ones where logins are signed tokens. The files of public keys may have changed, too.
+const OF_TOKENS: [&str; 2] = ["auth.jwt", "auth.requireClientId"];
 
 impl Reload {
     /// Reloads whenever it is asked to. Never ends.
@@ -55,16 +60,34 @@ impl Reload {
                 return;
             }
         };
-        let mut left = self.needs_restart(&config);
-        match (&self.certificate, config.server.tls.load()) {
-            (Some(served), Ok(Some(certificate))) => served.replace(certificate),
-            (None, Ok(None)) => {}
-            (_, Ok(_)) => left.push(format!("{CERTIFICATE}.*")),
-            (_, Err(problems)) => {
+        let certificate = match config.server.tls.load() {
+            Ok(certificate) => certificate,
+            Err(problems) => {
                 problems.iter().for_each(|problem| tracing::error!("{problem}"));
                 tracing::error!("the certificate cannot be used; the configuration before stays in force");
                 return;
             }
+        };
+        if !self.reload_logins(&config) {
+            return;
+        }
+        let mut left = self.needs_restart(&config);
+        match (&self.certificate, certificate) {
+            (Some(served), Some(certificate)) => served.replace(certificate),
+            (None, None) => {}
+            _ => left.push(format!("{CERTIFICATE}.*")),
+        }
+        if let Err(error) = self.state.hub.set_limits(config.limits().clone()) {
+            // A limit that goes with another setting, which needs a restart.
+            tracing::error!("limits: {error}; those before stay in force");
+            left.push("limits.*".to_owned());
+        }
+        let body = max_body(config.limits());
+        if body > self.state.max_body {
+            tracing::warn!(
+                bytes = self.state.max_body,
+                "bodies of requests stay bounded as at the start; larger ones need a restart"
+            );
         }
         if let Err(error) = log::set_level(&config.log.level) {
             tracing::error!("log.level: {error:#}");
@@ -89,10 +112,25 @@ impl Reload {
         tracing::info!("the configuration has been reloaded");
     }
 
+    /// Takes over the keys of tokens. Returns `false` if one of them cannot be used.
+    fn reload_logins(&self, config: &Config) -> bool {
+        let Some(logins) = &self.state.logins else { return true };
+        if config.auth.mode != AuthMode::Jwt {
+            return true;
+        }
+        let replaced = logins.replace(config);
+        if let Err(error) = &replaced {
+            tracing::error!("{error:#}");
+            tracing::error!("the keys of tokens cannot be used; the configuration before stays in force");
+        }
+        replaced.is_ok()
+    }
+
     fn needs_restart(&self, config: &Config) -> Vec<String> {
         let changed = self.state.config.changed(config);
+        let of_tokens = if self.state.logins.is_some() { &OF_TOKENS[..] } else { &[] };
         let is_reloaded = |key: &str| {
-            RELOADED.iter().any(|reloaded| {
+            RELOADED.iter().chain(of_tokens).any(|reloaded| {
                 key.strip_prefix(reloaded).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
             })
         };

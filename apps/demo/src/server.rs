@@ -22,6 +22,7 @@ use crate::{
     explain, hosts,
     internal::Internal,
     log, login,
+    logins::Logins,
     metrics::Recorder,
     nodes, online,
     openapi::{self, Served},
@@ -61,13 +62,10 @@ pub async fn run(config: Config, read: Option<ReadConfig>) -> anyhow::Result<()>
     let _recorder = config.server.internal.as_ref().map(|_| Recorder::install()).transpose()?;
     let hub = hub(&config)?.start()?;
     realtime_core::install(hub.clone())?;
-    let (authenticator, jwt, _recheck) = match config.auth.mode {
+    let (authenticator, logins, _recheck) = match config.auth.mode {
         AuthMode::Jwt => {
-            let jwt = token::live_authenticator(&config)?;
-            // With public keys alone, logins are made elsewhere.
-            let signs = config.auth.jwt.secret.is_some() || !config.auth.jwt.has_public_keys();
-            let signer = signs.then(|| jwt.clone());
-            (Arc::new(jwt) as Arc<dyn Authenticator>, signer, None::<Recheck>)
+            let logins = Arc::new(Logins::start(&config)?);
+            (Arc::clone(&logins) as Arc<dyn Authenticator>, Some(logins), None::<Recheck>)
         }
         #[cfg(feature = "redis")]
         AuthMode::SaToken => {
@@ -79,7 +77,7 @@ pub async fn run(config: Config, read: Option<ReadConfig>) -> anyhow::Result<()>
         #[cfg(not(feature = "redis"))]
         AuthMode::SaToken => bail!("auth.mode: sa-token needs the feature `redis`"),
     };
-    let state = Data::new(State::new(config, hub.clone(), authenticator, jwt));
+    let state = Data::new(State::new(config, hub.clone(), authenticator, logins));
 
     let reached = reach(&state.config).await;
     let internal = Internal::bind(&state).await?;
@@ -240,7 +238,7 @@ type Recheck = std::convert::Infallible;
 /// Checks what only the parts themselves can check, without starting anything. Returns all problems.
 pub fn check(config: &Config) -> Vec<anyhow::Error> {
     let logins = match config.auth.mode {
-        AuthMode::Jwt => token::authenticator(config).map(drop),
+        AuthMode::Jwt => token::authenticator(config, &token::random_secret()).map(drop),
         #[cfg(feature = "redis")]
         AuthMode::SaToken => crate::cluster::sa_token(config).map(drop),
         #[cfg(not(feature = "redis"))]

@@ -7,7 +7,7 @@ use std::{
 };
 
 use actix_web::{FromRequest, HttpRequest, dev::Payload, web::Data};
-use realtime_core::{Authenticator, Hub, Transport, UserId, auth::JwtAuthenticator, facade::Facade};
+use realtime_core::{Authenticator, Hub, Transport, UserId, facade::Facade};
 
 use crate::{
     answers::Answers,
@@ -15,6 +15,7 @@ use crate::{
     client::Client,
     config::{AllowedHosts, Config, User},
     dashboard::Dashboard,
+    logins::Logins,
     passwords::Passwords,
     refusals::Refusals,
     throttles::Throttles,
@@ -32,8 +33,8 @@ pub(crate) struct State {
     pub(crate) started_at: SystemTime,
     /// Check of logins.
     pub(crate) authenticator: Arc<dyn Authenticator>,
-    /// Signer of the page's logins, unless the logins are issued elsewhere.
-    pub(crate) jwt: Option<JwtAuthenticator>,
+    /// The same, if logins are signed tokens.
+    pub(crate) logins: Option<Arc<Logins>>,
     /// Methods of each transport; they return `Disabled` for a disabled module.
     pub(crate) websocket: Facade,
     pub(crate) sse: Facade,
@@ -64,12 +65,12 @@ impl State {
         config: Config,
         hub: Hub,
         authenticator: Arc<dyn Authenticator>,
-        jwt: Option<JwtAuthenticator>,
+        logins: Option<Arc<Logins>>,
     ) -> Self {
         let facade = |enabled: bool, transport| Facade::new(enabled.then(|| hub.clone()), transport);
         Self {
             authenticator,
-            jwt,
+            logins,
             websocket: facade(config.websocket.enabled, WEBSOCKET),
             sse: facade(config.sse.enabled, SSE),
             live: RwLock::new(Arc::new(Live::of(&config, token::random_secret))),

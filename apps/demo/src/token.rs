@@ -11,12 +11,14 @@ use realtime_core::{
 use crate::config::{Config, ConfigErrors};
 
 /// The authenticator that the configuration describes, without keys that change.
-pub(crate) fn authenticator(config: &Config) -> anyhow::Result<JwtAuthenticator> {
+///
+/// `random` is the secret where there is none.
+pub(crate) fn authenticator(config: &Config, random: &str) -> anyhow::Result<JwtAuthenticator> {
     let jwt = &config.auth.jwt;
     let secret = match &jwt.secret {
         Some(secret) => Some(secret.to_string()),
         None if jwt.has_public_keys() => None,
-        None => Some(random_secret()),
+        None => Some(random.to_owned()),
     };
     let authenticator = match secret {
         Some(secret) => JwtAuthenticator::new(jwt.algorithm, &secret)?,
@@ -34,8 +36,8 @@ pub(crate) fn authenticator(config: &Config) -> anyhow::Result<JwtAuthenticator>
 }
 
 /// The same with the keys that change, which are read from now on.
-pub(crate) fn live_authenticator(config: &Config) -> anyhow::Result<JwtAuthenticator> {
-    let (authenticator, jwt) = (authenticator(config)?, &config.auth.jwt);
+pub(crate) fn live_authenticator(config: &Config, random: &str) -> anyhow::Result<JwtAuthenticator> {
+    let (authenticator, jwt) = (authenticator(config, random)?, &config.auth.jwt);
     let keys = match (&jwt.jwks.file, &jwt.jwks.url) {
         (Some(file), _) => RotatingKeys::builder(JwkFile::new(file)),
         #[cfg(feature = "jwks")]
@@ -61,7 +63,7 @@ pub fn generate(config: &Config, user: UserId, client_id: &str, ttl: Duration) -
         );
     }
     check_client_id(client_id).map_err(|problem| anyhow!("--client-id: {problem}"))?;
-    sign(&authenticator(config)?, user, client_id, ttl, Vec::new())
+    sign(&authenticator(config, &random_secret())?, user, client_id, ttl, Vec::new())
 }
 
 /// Checks a client id before it becomes part of a token, which every request carries in its head.

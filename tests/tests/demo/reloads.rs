@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use realtime_tests::{Demo, Socket, token, within};
+use realtime_tests::{Demo, SECRET, Socket, token, within};
 use reqwest::{Client, Method};
 use serde_json::json;
 use tempfile::NamedTempFile;
@@ -139,12 +139,80 @@ async fn what_has_changed_is_in_force_and_connections_stay() {
 async fn what_needs_a_restart_is_named_and_the_rest_is_in_force() {
     let file = NamedTempFile::new().unwrap();
     let (demo, mut log) = start(&file).await;
-    File { rest: "limits: {maxConnectionsPerUser: 3}\nsse.retry: 7s\n", ..AFTER }.write(file.path());
+    File { rest: "history: {maxMessages: 3}\nsse.retry: 7s\n", ..AFTER }.write(file.path());
     demo.reload();
     let lines = logs(&mut log, "the configuration has been reloaded").await;
-    let keys = r#"keys="limits.maxConnectionsPerUser, sse.retry""#;
+    let keys = r#"keys="history.maxMessages, sse.retry""#;
     assert!(lines.contains("need a restart") && lines.contains(keys), "{lines}");
     assert_eq!(in_force(&demo, &AFTER).await, [true; 5]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_hold_for_what_comes_next_and_connections_stay() {
+    let file = NamedTempFile::new().unwrap();
+    let (demo, mut log) = start(&file).await;
+    let mut sockets = Vec::new();
+    for _ in 0..3 {
+        sockets.push(demo.socket(7).await);
+    }
+    File { rest: "limits: {maxConnectionsPerUser: 2, maxMessageBytes: 5}\n", ..BEFORE }.write(file.path());
+    demo.reload();
+    let lines = logs(&mut log, "the configuration has been reloaded").await;
+    assert!(!lines.contains("restart"), "{lines}");
+    assert_eq!(Socket::open(&demo, &token(7), &[], None).await.err(), Some(429));
+    let headers = [("X-API-Key", BEFORE.key), ("Content-Type", "application/json")];
+    let publish = async |message: &str| {
+        let body = json!({ "userIds": [7], "message": message }).to_string();
+        status(&demo, Method::POST, "/api/publish", &headers, &body).await
+    };
+    assert_eq!((publish("longer").await, publish("short").await), (400, 200));
+    for socket in &mut sockets {
+        assert_eq!(socket.text().await, "short");
+    }
+    // What contradicts a setting that needs a restart is not taken over, and said.
+    File { rest: "limits: {maxMessageBytes: 16777216}\nhistory: {maxBytes: 268435456}\n", ..BEFORE }
+        .write(file.path());
+    demo.reload();
+    let lines = logs(&mut log, "the configuration has been reloaded").await;
+    assert!(
+        lines.contains("limits: history.maxBytes: must be at least") && lines.contains("restart"),
+        "{lines}"
+    );
+    assert_eq!(publish("longer").await, 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_in_files_are_read_again_and_sessions_stay() {
+    let (key, secret) = (NamedTempFile::new().unwrap(), NamedTempFile::new().unwrap());
+    fs::write(&key, format!("{}\n", BEFORE.key)).unwrap();
+    fs::write(&secret, format!("{SECRET}\n")).unwrap();
+    let files = [
+        ("REALTIME__API__KEY_FILE", key.path().to_str().unwrap()),
+        ("REALTIME__AUTH__JWT__SECRET_FILE", secret.path().to_str().unwrap()),
+    ];
+    let without = ["REALTIME__API__KEY", "REALTIME__AUTH__JWT__SECRET"];
+    let (demo, mut log) = Demo::start_listened(&[], &files, &without).await;
+    let mut socket = demo.socket(7).await;
+    let admits = async |key: &str| status(&demo, Method::GET, "/api/online", &[("X-API-Key", key)], "").await;
+    assert_eq!((admits(BEFORE.key).await, admits(AFTER.key).await), (200, 401));
+
+    fs::write(&key, AFTER.key).unwrap();
+    fs::write(&secret, "another secret of the tests, 32 bytes").unwrap();
+    demo.reload();
+    let lines = logs(&mut log, "the configuration has been reloaded").await;
+    assert!(!lines.contains("restart") && !lines.contains("another secret"), "{lines}");
+    assert_eq!((admits(BEFORE.key).await, admits(AFTER.key).await), (401, 200));
+    // The login of before opens nothing any more, and its session goes on.
+    assert_eq!(Socket::open(&demo, &token(7), &[], None).await.err(), Some(401));
+    let headers = [("X-API-Key", AFTER.key), ("Content-Type", "application/json")];
+    let body = json!({ "userIds": [7], "message": "still there" }).to_string();
+    assert_eq!(status(&demo, Method::POST, "/api/publish", &headers, &body).await, 200);
+    assert_eq!(socket.text().await, "still there");
+
+    fs::write(&secret, "short").unwrap();
+    demo.reload();
+    logs(&mut log, "must have at least 32 bytes, has 5").await;
+    assert_eq!(admits(AFTER.key).await, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

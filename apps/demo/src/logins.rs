@@ -1,0 +1,86 @@
+//! [`Logins`]: logins by signed tokens, whose keys a reload replaces.
+
+use std::sync::{PoisonError, RwLock};
+
+use realtime_core::{
+    BoxFuture, Principal,
+    auth::{AuthError, Authenticator, ClientIdPolicy, Handshake, JwtAuthenticator},
+};
+
+use crate::{
+    config::{Config, Jwt},
+    token,
+};
+
+/// The check of signed tokens that is in force, and the signature of new ones.
+pub(crate) struct Logins {
+    current: RwLock<Current>,
+    /// The secret where none is configured. It stays the same while the process runs.
+    random: String,
+}
+
+#[derive(Clone)]
+struct Current {
+    config: Jwt,
+    client_ids: ClientIdPolicy,
+    jwt: JwtAuthenticator,
+    /// Logins are made here, and not elsewhere alone.
+    signs: bool,
+}
+
+impl Logins {
+    /// Starts to check logins as configured.
+    ///
+    /// # Errors
+    /// When a key cannot be used.
+    pub(crate) fn start(config: &Config) -> anyhow::Result<Self> {
+        let random = token::random_secret();
+        Ok(Self { current: RwLock::new(Current::new(config, &random)?), random })
+    }
+
+    /// Checks logins as another configuration says from now on. Sessions stay.
+    ///
+    /// # Errors
+    /// When a key cannot be used; the check before stays then.
+    pub(crate) fn replace(&self, config: &Config) -> anyhow::Result<()> {
+        let current = self.current();
+        let same = current.config == config.auth.jwt && current.client_ids == config.auth.client_id_policy();
+        // The files of public keys may have changed; a key set is read again by itself.
+        if same && config.auth.jwt.public_keys.is_empty() {
+            return Ok(());
+        }
+        let new = Current::new(config, &self.random)?;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
+        Ok(())
+    }
+
+    /// The signature of new tokens; `None` if logins are made elsewhere.
+    pub(crate) fn signer(&self) -> Option<JwtAuthenticator> {
+        let current = self.current();
+        current.signs.then_some(current.jwt)
+    }
+
+    fn current(&self) -> Current {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Current {
+    fn new(config: &Config, random: &str) -> anyhow::Result<Self> {
+        // With public keys alone, logins are made elsewhere.
+        let signs = config.auth.jwt.secret.is_some() || !config.auth.jwt.has_public_keys();
+        Ok(Self {
+            config: config.auth.jwt.clone(),
+            client_ids: config.auth.client_id_policy(),
+            jwt: token::live_authenticator(config, random)?,
+            signs,
+        })
+    }
+}
+
+impl Authenticator for Logins {
+    fn authenticate<'a>(&'a self, handshake: &'a Handshake) -> BoxFuture<'a, Result<Principal, AuthError>> {
+        let jwt = self.current().jwt;
+        Box::pin(async move { jwt.authenticate(handshake).await })
+    }
+}
