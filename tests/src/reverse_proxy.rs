@@ -157,7 +157,8 @@ fn nginx(folder: &Path, authority: &Authority, ports: &Ports, replacements: &[(&
     // Each belongs to the one file or the other.
     let locations = fs::read_to_string(deployed("nginx/locations.conf")).unwrap();
     let replacements = replacements.iter().map(|&(from, to)| (from.to_owned(), to.to_owned()));
-    let (of_locations, others): (Vec<_>, Vec<_>) = replacements.partition(|(from, _)| locations.contains(from));
+    let (of_locations, others): (Vec<_>, Vec<_>) =
+        replacements.partition(|(from, _)| locations.contains(from));
     edits.extend(others);
     copy(&deployed("nginx/nginx.conf"), &folder.join("etc/nginx.conf"), &edits);
     copy(&deployed("nginx/locations.conf"), &folder.join("etc/realtime/locations.conf"), &of_locations);

@@ -64,7 +64,11 @@ const QUIET: Duration = Duration::from_secs(10);
     ),
     security(("apiKey" = [])),
 )]
-pub(crate) async fn trace(_: ApiKey, state: Data<State>, body: Body<TraceRequest>) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn trace(
+    _: ApiKey,
+    state: Data<State>,
+    body: Body<TraceRequest>,
+) -> Result<HttpResponse, ApiError> {
     let TraceRequest { user_id, topic, seconds } = body.0;
     let target = match (user_id, topic) {
         (Some(user), None) => TraceTarget::User(user),

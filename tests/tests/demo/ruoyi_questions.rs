@@ -56,5 +56,8 @@ async fn a_login_without_bearer_and_one_with_it_are_taken_by_address_and_by_head
         assert_eq!(answer.headers()["content-type"], "text/event-stream", "{query}");
     }
     let answer = get(&node, "/resource/sse", &[]).await;
-    assert_eq!((answer.status().as_u16(), answer.json::<Value>().await.unwrap()["code"].as_u64()), (401, Some(401)));
+    assert_eq!(
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap()["code"].as_u64()),
+        (401, Some(401))
+    );
 }

@@ -225,9 +225,8 @@ async fn a_message_that_cannot_be_read_is_counted_and_skipped() {
 async fn channels_know_no_database() {
     let redis = Redis::start().await;
     let url = redis.url();
-    let [zero, three] = ["0", "3"].map(|database| {
-        RedisPubSubBus::new(RedisConfig::single(format!("{url}{database}"))).unwrap()
-    });
+    let [zero, three] = ["0", "3"]
+        .map(|database| RedisPubSubBus::new(RedisConfig::single(format!("{url}{database}"))).unwrap());
     let mut node = Subscriber::up(&three).await;
     zero.publish(&to_users(&[1], Scope::Both, "over databases").into()).await.unwrap();
     assert_eq!(node.message().await.1, "over databases");
