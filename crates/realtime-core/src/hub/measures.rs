@@ -42,7 +42,7 @@ impl Hub {
             if own.epoch == read.epoch { own.offset.saturating_sub(read.offset) } else { 0 }
         };
         BusSnapshot {
-            up: self.0.health.problem().is_none(),
+            up: self.0.health.down().is_none(),
             lag_positions: node.acknowledged().zip(node.log.cursor()).map_or(0, behind),
             lag: node.log.caught_up().map(|at| at.elapsed()),
             undelivered: 0,
