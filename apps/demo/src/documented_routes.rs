@@ -11,7 +11,7 @@ use actix_web::{
 use realtime_core::Hub;
 use serde_json::Value;
 
-use crate::{config::Config, internal, openapi, server, state::State, token};
+use crate::{config::Config, internal, logins::Logins, openapi, server, state::State};
 
 /// What the pages have for themselves, and what shows the routes here.
 const UNDOCUMENTED: [&str; 7] =
@@ -20,9 +20,9 @@ const UNDOCUMENTED: [&str; 7] =
 fn state(variables: &[(&str, &str)]) -> Data<State> {
     let variables = variables.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
     let config = Config::load(None, variables).unwrap();
-    let jwt = token::live_authenticator(&config).unwrap();
+    let logins = Arc::new(Logins::start(&config).unwrap());
     let hub = Hub::builder().start().unwrap();
-    Data::new(State::new(config, hub, Arc::new(jwt.clone()), Some(jwt)))
+    Data::new(State::new(config, hub, logins.clone(), Some(logins)))
 }
 
 /// The routes of an app and those of its document, each as method and path.
