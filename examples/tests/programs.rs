@@ -4,7 +4,9 @@
 use std::{process::Stdio, sync::Arc};
 
 use realtime_redis::{RedisConfig, RedisStreamsBus};
-use realtime_tests::{Authority, EventStream, Redis, Server, Socket, cargo, conformance::Subscriber, within};
+use realtime_tests::{
+    Authority, EventStream, JavaLogins, Redis, Server, Socket, cargo, conformance::Subscriber, within,
+};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
@@ -116,6 +118,22 @@ async fn a_session_cookie_identifies_the_user() {
     let mut socket = Socket::open_at(&server, path, &[("cookie", &cookie)]).await.unwrap();
     assert_eq!(server.post("/push/42", "paid").await.status(), 200);
     assert_eq!(socket.text().await, "paid");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_of_a_java_node_gets_what_java_nodes_publish() {
+    let logins = JavaLogins::start().await;
+    let token = logins.login(42);
+    let arguments = [&*logins.redis.url(), FREE];
+    let (server, _) =
+        Program::start_with(env!("CARGO_BIN_EXE_java_logins"), "listening on", &arguments).await;
+    let path = format!("/resource/websocket?Authorization=Bearer%20{token}&clientid=web");
+    let mut socket = Socket::open_at(&server, &path, &[]).await.unwrap();
+    let from_java = r#"["org.dromara.common.websocket.dto.WebSocketMessageDto",{"message":"paid","sessionKeys":["java.util.ArrayList",[42]]}]"#;
+    assert_eq!(logins.redis.cli(&["publish", "global:websocket", from_java]), "1");
+    assert_eq!(socket.text().await, "paid");
+    let stranger = "/resource/websocket?Authorization=Bearer%20none&clientid=web";
+    assert!(matches!(Socket::open_at(&server, stranger, &[]).await, Err(401)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
