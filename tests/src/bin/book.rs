@@ -23,6 +23,7 @@ struct Page {
     ids: HashSet<String>,
 }
 
+#[allow(clippy::print_stdout, reason = "it is a program's")]
 fn run() -> Result<(), String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
@@ -125,12 +126,9 @@ fn join(page: &Path, link: &str) -> PathBuf {
     let mut path = page.parent().unwrap_or(Path::new("")).to_owned();
     for part in Path::new(link).components() {
         match part {
-            Component::ParentDir => {
-                if !path.pop() {
-                    path.push("..");
-                }
-            }
             Component::Normal(part) => path.push(part),
+            Component::ParentDir if path.pop() => {}
+            Component::ParentDir => path.push(".."),
             _ => {}
         }
     }
