@@ -1,6 +1,7 @@
 //! Promises of the documentation about itself.
 #![allow(clippy::unwrap_used, reason = "tests may")]
 
+mod codes;
 mod links;
 mod listings;
 mod named_tests;
