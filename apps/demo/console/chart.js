@@ -31,6 +31,7 @@ export class Chart {
   #values;
   #readout;
   #title;
+  #least;
   /** @type {Sample[]} */
   #samples = [];
   #width = 600;
@@ -42,8 +43,10 @@ export class Chart {
    * @param {Series[]} series
    * @param {(value: number | null | undefined) => string} format
    * @param {AbortSignal} signal
+   * @param {number} [least] value that the axis reaches in any case
    */
-  constructor(title, series, format, signal) {
+  constructor(title, series, format, signal, least = 1) {
+    this.#least = least;
     this.#title = title;
     this.#series = series;
     this.#format = format;
@@ -83,8 +86,9 @@ export class Chart {
     const span = spanOf(samples);
     const x = (at) => this.#width - RIGHT - ((end - at) / span) * (this.#width - LEFT - RIGHT);
     const values = this.#series.flatMap(({ value }) => samples.map(value)).filter((each) => each !== null && each !== undefined);
-    const step = niceStep(Math.max(1, ...values) / TICKS);
-    const top = Math.max(step, Math.ceil(Math.max(0, ...values) / step) * step);
+    const highest = Math.max(this.#least, ...values);
+    const step = niceStep(highest / TICKS);
+    const top = Math.ceil(highest / step) * step;
     const y = (value) => HEIGHT - BOTTOM - (value / top) * (HEIGHT - TOP - BOTTOM);
 
     this.#svg.setAttribute('viewBox', `0 0 ${this.#width} ${HEIGHT}`);

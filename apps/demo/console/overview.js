@@ -4,6 +4,9 @@ import { formatCount, formatDuration, formatRate } from './format.js';
 import { t } from './i18n.js';
 import { create } from './ui.js';
 
+/** Lag of the bus that is worth a word. */
+const LAG_MS = 3_000;
+
 /**
  * @param {HTMLElement} view
  * @param {import('./app.js').Context} context
@@ -83,9 +86,10 @@ export function mountOverview(view, { sampler, signal }) {
   function addCharts() {
     const lag = new Chart(
       t('Bus lag, ms'),
-      [{ label: t('lag'), color: 'amber', value: of((stats) => millis(stats.metrics.bus?.lag)) }],
+      [{ label: t('at most'), color: 'amber', value: of((stats) => millis(stats.metrics.bus?.lag)) }],
       formatRate,
       signal,
+      LAG_MS,
     );
     const waiting = new Chart(
       t('Frames waiting for sockets'),
@@ -152,10 +156,11 @@ function millis(duration) {
   return duration ? duration.secs * 1000 + duration.nanos / 1e6 : null;
 }
 
+/** The bus says about once a second that everything has arrived, so a lag of that much is none. */
 function describeBus({ bus, metrics }) {
   const name = bus === 'redis' ? 'Redis' : t('in memory');
   const lag = millis(metrics.bus?.lag);
-  return lag === null ? name : t('{0}, {1} ms behind', name, formatRate(lag));
+  return lag === null || lag < LAG_MS ? name : t('{0}, up to {1} behind', name, formatDuration(lag));
 }
 
 function describe(sample) {

@@ -2,13 +2,8 @@
 
 #![allow(unused_qualifications, reason = "utoipa's macros write paths in full")]
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
-};
-
 use actix_web::web::{self, Data, Json, ServiceConfig};
-use realtime_core::{Hub, metrics::MetricsSnapshot};
+use realtime_core::metrics::MetricsSnapshot;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -20,7 +15,7 @@ use crate::{
 };
 
 pub(crate) fn routes(services: &mut ServiceConfig) {
-    services.app_data(Data::new(SessionCounts::default())).service(web::resource("/api/stats").get(stats));
+    services.service(web::resource("/api/stats").get(stats));
 }
 
 #[derive(Serialize, ToSchema)]
@@ -39,7 +34,7 @@ pub(crate) struct StatsAnswer {
     problem: Option<String>,
     bus: BusName,
     presence: PresenceName,
-    /// Sessions of this node by transport, at most a second old.
+    /// Sessions of this node by transport.
     sessions: TransportCounts,
     /// Its counters.
     #[schema(value_type = Object)]
@@ -47,10 +42,10 @@ pub(crate) struct StatsAnswer {
 }
 
 /// Sessions by transport.
-#[derive(Serialize, Clone, Copy, ToSchema)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct TransportCounts {
-    websocket: usize,
-    sse: usize,
+    websocket: u64,
+    sse: u64,
 }
 
 /// Where messages pass.
@@ -79,9 +74,10 @@ pub(crate) enum PresenceName {
     responses((status = 200, description = "The node that answers.", body = StatsAnswer), NodeErrors),
     security(("apiKey" = [])),
 )]
-pub(crate) async fn stats(_: ApiKey, state: Data<State>, counts: Data<SessionCounts>) -> Json<StatsAnswer> {
+pub(crate) async fn stats(_: ApiKey, state: Data<State>) -> Json<StatsAnswer> {
     let State { hub, config, started_at, .. } = &**state;
     let problem = hub.ready().err();
+    let metrics = hub.metrics();
     Json(StatsAnswer {
         node: hub.node().to_owned(),
         version: env!("CARGO_PKG_VERSION"),
@@ -94,30 +90,17 @@ pub(crate) async fn stats(_: ApiKey, state: Data<State>, counts: Data<SessionCou
             PresenceMode::Local => PresenceName::Local,
             PresenceMode::Redis => PresenceName::Redis,
         },
-        sessions: counts.of(hub),
-        metrics: hub.metrics(),
+        sessions: TransportCounts::of(&metrics),
+        metrics,
     })
 }
 
-/// The sessions of this node by transport, counted once a second at most: all of them are looked at.
-#[derive(Default)]
-pub(crate) struct SessionCounts(Mutex<Option<(Instant, TransportCounts)>>);
-
-/// Age at which they are counted again. A console asks once a second.
-const AGE: Duration = Duration::from_millis(900);
-
-impl SessionCounts {
-    fn of(&self, hub: &Hub) -> TransportCounts {
-        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, counts)) = &*counted
-            && at.elapsed() < AGE
-        {
-            return *counts;
-        }
-        let sessions = hub.all_sessions();
-        let of = |transport| sessions.iter().filter(|session| session.transport() == transport).count();
-        let counts = TransportCounts { websocket: of(WEBSOCKET), sse: of(SSE) };
-        *counted = Some((Instant::now(), counts));
-        counts
+impl TransportCounts {
+    fn of(metrics: &MetricsSnapshot) -> Self {
+        let of = |transport| {
+            let of = metrics.transports.iter().filter(|of| of.transport == transport);
+            of.map(|of| of.opened.saturating_sub(of.closed)).sum()
+        };
+        Self { websocket: of(WEBSOCKET), sse: of(SSE) }
     }
 }

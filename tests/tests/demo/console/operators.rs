@@ -117,6 +117,38 @@ async fn what_is_published_reaches_its_sockets_and_the_result_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn why_and_what_happens_is_shown() {
+    let demo = demo().await;
+    let mut socket = demo.socket(7).await;
+    demo.publish_to(7, "before").await;
+    assert_eq!(socket.text().await, "before");
+    let browser = opened(&demo).await;
+    show(&browser, "#/user/7").await;
+    browser.click("[data-action=explain]").await;
+    browser.sees(".summary", "Online, 1 session.").await;
+    browser.sees("[data-answer=explain] td[data-label=Sessions] .pill", "written").await;
+
+    show(&browser, "#/trace?user=7").await;
+    browser.click("#trace-submit").await;
+    browser.sees("#trace-events [data-kind=nodes]", "").await;
+    demo.publish(json!({ "userIds": [7], "message": "now", "event": "order" })).await;
+    assert_eq!(socket.text().await, "now");
+    browser.sees("#trace-events [data-kind=written]", "order").await;
+    let (status, _) = demo.api(Method::DELETE, "/api/online/7", None).await;
+    assert_eq!(status, 200);
+    browser.sees("#trace-events [data-kind=close]", "kicked").await;
+    browser.screenshot("console-trace-of-a-kick").await;
+    browser.click("#trace-submit").await;
+    browser.sees("#view .pill", "stopped").await;
+
+    show(&browser, "#/explain?user=7").await;
+    browser.sees(".summary", "Offline.").await;
+    browser.sees("[data-answer=explain] td[data-label=Reason]", "kicked").await;
+    browser.screenshot("console-explain-of-a-kick").await;
+    assert_eq!(browser.complaints().await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn names_and_errors_are_shown_as_text() {
     let demo = demo().await;
     let claims = json!({ "userId": HOSTILE, "clientid": HOSTILE, "exp": 4_000_000_000_u64 });
