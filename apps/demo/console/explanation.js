@@ -36,7 +36,7 @@ function createSummary({ online, sessions = [], closes = [], messages = [], node
   const state = online ?? sessions.length > 0;
   const [close] = closes;
   let text = state ? t('Online, {0}.', formatSessions(sessions.length)) : t('Offline.');
-  if (!state && close) text += ` ${t('The last session ended {0} ago: {1}.', ago(close.at, at), close.reason)}`;
+  if (!state && close) text += ` ${t('The last session ended {0}: {1}.', ago(close.at, at), close.reason)}`;
   const behind = sessions.filter(({ mode }) => mode && mode !== 'live').length;
   if (behind) text += ` ${t('Not live: {0}.', behind)}`;
   const lost = messages.filter((each) => each.gap || (each.state && each.state !== 'current')).length;
@@ -139,5 +139,5 @@ function createTime(text) {
 }
 
 function ago(at, now) {
-  return formatDuration((now ? Date.parse(now) : Date.now()) - Date.parse(at));
+  return formatAgo((now ? Date.parse(now) : Date.now()) - Date.parse(at));
 }

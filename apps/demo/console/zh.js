@@ -210,7 +210,7 @@ export const zh = {
   'There is no explanation.': '没有诊断结果。',
   'Online, {0}.': '在线，{0}。',
   'Offline.': '离线。',
-  'The last session ended {0} ago: {1}.': '最后一个会话于 {0}前结束：{1}。',
+  'The last session ended {0}: {1}.': '最后一个会话{0}结束：{1}。',
   'No answer from {0}.': '{0} 没有应答。',
   'Not live: {0}.': '未处于实时状态：{0} 个。',
   'Gaps, expired or replaced among the last messages: {0}.': '最近消息中的缺口、已过期或被替代：{0} 条。',

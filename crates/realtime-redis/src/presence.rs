@@ -234,7 +234,7 @@ impl Presence for RedisPresence {
     fn nodes(&self) -> BoxFuture<'_, Result<Vec<OnlineNode>, PresenceError>> {
         Box::pin(async move {
             let shared = &self.shared;
-            let (time, leases, counts): (Vec<Number>, Vec<(Text, Number)>, Vec<(Text, Number)>) = shared
+            let (time, leases, counts): (Vec<Number>, Numbers, Numbers) = shared
                 .ask(async |connection| {
                     redis::pipe()
                         .cmd("TIME")
@@ -258,8 +258,11 @@ impl Presence for RedisPresence {
     }
 }
 
+/// Members of a sorted set or fields of a hash, with their numbers.
+type Numbers = Vec<(Text, Number)>;
+
 /// Describes the nodes that have a lease, at a time of Redis in seconds. A number that is none counts as 0.
-fn nodes(now: f64, leases: Vec<(Text, Number)>, counts: Vec<(Text, Number)>) -> Vec<OnlineNode> {
+fn nodes(now: f64, leases: Numbers, counts: Numbers) -> Vec<OnlineNode> {
     let number = |Number(number): Number| number.filter(|number| number.is_finite());
     let counts: HashMap<_, _> = counts
         .into_iter()
