@@ -74,7 +74,9 @@ enum Command {
 }
 
 /// Statuses of `check-config --connect`, as in sysexits.h: to try again may help, or does not.
+#[cfg(feature = "redis")]
 const TEMPORARY: u8 = 75;
+#[cfg(feature = "redis")]
 const PERMANENT: u8 = 78;
 
 #[actix_web::main]

@@ -496,6 +496,7 @@ mod tests {
             ),
             ("jwks: {refresh: 999ms}", "jwks.refresh (file app.yml): must be at least 1s"),
             ("jwks: {file: ''}", "jwks.file (file app.yml): must not be empty; leave the key out for none"),
+            #[cfg(feature = "jwks")]
             (
                 "jwks: {url: 'http://a/', file: a.json}",
                 "jwks.file (file app.yml): auth.jwt.jwks.url is set, too: only one of both can be",

@@ -118,17 +118,15 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{
-        REFERENCE,
-        tests::{load, refused},
-    };
+    use crate::config::tests::{load, refused};
 
+    #[cfg(all(feature = "websocket", feature = "sse"))]
     #[test]
     fn without_anything_set_it_is_the_reference() {
-        #[cfg(all(feature = "websocket", feature = "sse"))]
-        assert_eq!(load(None, &[]).print(), REFERENCE);
+        assert_eq!(load(None, &[]).print(), crate::config::REFERENCE);
     }
 
+    #[cfg(feature = "websocket")]
     #[test]
     fn what_is_set_is_in_its_place_with_its_source_and_without_secrets() {
         let secret = "s".repeat(32);

@@ -171,6 +171,7 @@ mod tests {
     }
 
     /// As RuoYi-Vue-Plus 5.x has it, shortened.
+    #[cfg(all(feature = "websocket", feature = "sse", feature = "redis"))]
     const APPLICATION: &str = "\
 --- # 项目相关配置
 ruoyi:
@@ -198,6 +199,7 @@ sse:
   path: ${SSE_PATH:/resource/sse}
 ";
 
+    #[cfg(all(feature = "websocket", feature = "sse", feature = "redis"))]
     const DEV: &str = "\
 --- # redis 单机配置
 spring.data:
