@@ -26,6 +26,8 @@ const ASK_EVERY: Duration = Duration::from_millis(500);
 const ANSWER_TIME: Duration = Duration::from_secs(1);
 /// Time that the cluster's store has, beyond that.
 const STORE_TIME: Duration = Duration::from_millis(500);
+/// Time for which a trace goes on when this node drains.
+const LAST_EVENTS: Duration = Duration::from_secs(2);
 /// Events that wait for the reader.
 const QUEUE: usize = 256;
 
@@ -76,6 +78,7 @@ impl Hub {
             hub: self.clone(),
             events,
             end: Instant::now() + time.min(LONGEST),
+            drained: None,
             ended: false,
             _tasks: tasks,
             _permit: permit,
@@ -89,6 +92,8 @@ struct Running {
     hub: Hub,
     events: Receiver<TraceEvent>,
     end: Instant,
+    /// Time at which the drain of this node was noticed.
+    drained: Option<Instant>,
     ended: bool,
     _tasks: JoinSet<()>,
     _permit: Permit,
@@ -99,18 +104,20 @@ impl Running {
         if self.ended {
             return None;
         }
-        let drained = async {
-            while !self.hub.0.draining.load(Ordering::SeqCst) {
+        let Self { hub, events, end, drained, .. } = self;
+        let draining = async {
+            while !hub.0.draining.load(Ordering::SeqCst) {
                 sleep(OWN_EVERY).await;
             }
-            // What was seen of the drain so far.
-            sleep(2 * OWN_EVERY).await;
+            // The ends of the sessions, but not for as long as other nodes have something to tell.
+            let since = *drained.get_or_insert_with(Instant::now);
+            sleep_until((since + LAST_EVENTS).min(Instant::now() + 2 * OWN_EVERY)).await;
         };
         let reason = tokio::select! {
             biased;
-            Some(event) = self.events.recv() => return Some(event),
-            () = sleep_until(self.end) => "time",
-            () = drained => "drain",
+            () = sleep_until(*end) => "time",
+            () = draining => "drain",
+            Some(event) = events.recv() => return Some(event),
         };
         self.ended = true;
         let node = self.hub.0.name.to_string();
@@ -246,6 +253,21 @@ mod tests {
         assert_eq!(until(&mut events, TraceKind::Close).await.reason.as_deref(), Some("kicked"));
         drop(events);
         assert!(traces.watch().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_lags_does_not_keep_a_trace_on() {
+        let hub = Hub::builder().start().unwrap();
+        ready(&hub).await;
+        let mut events = hub.trace(TraceTarget::User(1.into()), Duration::from_secs(1)).unwrap();
+        until(&mut events, TraceKind::Nodes).await;
+        for _ in 0..100 {
+            hub.publish_to_user(1, "x").await.unwrap();
+        }
+        sleep(Duration::from_secs(2)).await;
+        let end = events.next().await.unwrap();
+        assert_eq!((end.kind, end.reason.as_deref()), (TraceKind::End, Some("time")));
+        assert_eq!(events.next().await, None);
     }
 
     #[tokio::test(start_paused = true)]
