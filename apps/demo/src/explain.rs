@@ -11,7 +11,7 @@ use crate::{
     api::{ApiKey, parse_user},
     api_error::ApiError,
     params::Params,
-    schema::ExplainErrors,
+    schema::{self, ExplainErrors},
     state::State,
 };
 
@@ -38,15 +38,14 @@ const MAX_LAST: usize = 200;
 
 /// Explain why a user got a message or did not.
 ///
-/// Sessions, ends and refusals on every node, and the last messages that were for the user. docs/protocol.md describes the
-/// answer.
+/// Sessions, ends and refusals on every node, and what became of the last messages that were for the user.
 #[utoipa::path(
     get,
     path = "/api/explain/{userId}",
     operation_id = "explain",
     tag = "support",
     params(("userId" = String, Path, description = "The user, a number or text."), ExplainQuery),
-    responses((status = 200, description = "What the nodes know.", body = Object), ExplainErrors),
+    responses((status = 200, description = "What the nodes know.", body = schema::Explanation), ExplainErrors),
     security(("apiKey" = [])),
 )]
 pub(crate) async fn explain(

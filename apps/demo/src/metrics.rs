@@ -63,7 +63,18 @@ pub(crate) fn routes(services: &mut ServiceConfig) {
     services.service(web::resource("/metrics").get(metrics));
 }
 
-async fn metrics(state: Data<State>) -> HttpResponse {
+/// Render the metrics for Prometheus.
+///
+/// Needs no key: it is at `server.internal` alone.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    operation_id = "getMetrics",
+    tag = "health",
+    responses((status = 200, description = "The text format of Prometheus.", body = String, content_type = "text/plain")),
+    security(()),
+)]
+pub(crate) async fn metrics(state: Data<State>) -> HttpResponse {
     let Some(handle) = RECORDER.get() else { return HttpResponse::NotFound().finish() };
     state.hub.record_metrics().await;
     Collector::default().collect();

@@ -15,7 +15,7 @@ use utoipa::{
     },
 };
 
-use crate::{api, explain, health, login, nodes, schema, state::State, stats, ticket, trace};
+use crate::{api, explain, health, login, metrics, nodes, schema, state::State, stats, ticket, trace};
 
 /// The path of the document, at both addresses.
 pub(crate) const PATH: &str = "/api/openapi.json";
@@ -47,17 +47,25 @@ struct Basics;
 
 /// What backends have, with the key: at `server.internal`, or else at the only address.
 #[derive(OpenApi)]
-#[openapi(paths(
-    api::publish,
-    api::online,
-    api::online_user,
-    api::kick,
-    explain::explain,
-    trace::trace,
-    nodes::nodes,
-    stats::stats
-))]
+#[openapi(
+    paths(
+        api::publish,
+        api::online,
+        api::online_user,
+        api::kick,
+        explain::explain,
+        trace::trace,
+        nodes::nodes,
+        stats::stats,
+    ),
+    components(schemas(schema::TraceEvent))
+)]
 struct Backends;
+
+/// What `server.internal` alone has.
+#[derive(OpenApi)]
+#[openapi(paths(metrics::metrics))]
+struct Internal;
 
 /// What clients have.
 #[derive(OpenApi)]
@@ -133,6 +141,9 @@ fn description(state: &State, served: Served) -> Description {
     description.info.version = env!("CARGO_PKG_VERSION").to_owned();
     if served != Served::Clients {
         description.merge(Backends::openapi());
+    }
+    if served == Served::Backends {
+        description.merge(Internal::openapi());
     }
     if served != Served::Backends {
         description.merge(Clients::openapi());

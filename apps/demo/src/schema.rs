@@ -2,6 +2,8 @@
 
 #![allow(unused_qualifications, reason = "utoipa's macros write paths in full")]
 
+mod explanation;
+
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -12,6 +14,8 @@ use utoipa::{
         schema::{ObjectBuilder, Type},
     },
 };
+
+pub(crate) use self::explanation::{Explanation, TraceEvent};
 
 /// A user: a number of 64 bits, or a text. A text that is such a number is that number; beyond ±(2^53−1) it is written as
 /// text.

@@ -51,7 +51,7 @@ const QUIET: Duration = Duration::from_secs(10);
 
 /// Trace what happens to a user or topic.
 ///
-/// On every node, as an event stream. docs/protocol.md describes the events.
+/// On every node, as an event stream; the data of its events is a `TraceEvent`.
 #[utoipa::path(
     post,
     path = "/api/trace",

@@ -54,10 +54,15 @@ impl Document {
             return Value::Null;
         }
         let body: Value = response.json().await.unwrap();
-        let problems: Vec<_> =
-            self.validator(&content["schema"]).iter_errors(&body).map(|error| error.to_string()).collect();
-        assert_eq!(problems, [""; 0], "{operation} {status}: {body}");
+        self.check_value(&content["schema"], &body);
         body
+    }
+
+    /// Checks that a value is what a schema says.
+    fn check_value(&self, schema: &Value, value: &Value) {
+        let validator = self.validator(schema);
+        let problems: Vec<_> = validator.iter_errors(value).map(|error| error.to_string()).collect();
+        assert_eq!(problems, [""; 0], "{value}");
     }
 
     /// Validator of a schema that refers to others, strict about fields that are not documented.
@@ -111,10 +116,7 @@ async fn every_operation_answers_as_documented() {
         "userIds": null, "topics": ["news"], "broadcast": false, "message": "b", "event": "order", "transport": "sse",
         "idempotencyKey": "k", "ttl": 60_000, "collapseKey": "c", "retain": true, "confirm": 5_000,
     });
-    let request = &document.json["components"]["schemas"]["Publish"];
-    let problems: Vec<_> =
-        document.validator(request).iter_errors(&everything).map(|error| error.to_string()).collect();
-    assert_eq!(problems, [""; 0]);
+    document.check_value(&json!({ "$ref": "#/components/schemas/Publish" }), &everything);
     let answer = document.check(operation, 200, publish(everything).await).await;
     assert_eq!(answer["missing"], json!([]));
     let dropped = json!({ "broadcast": true, "message": "c", "dropOldest": { "class": "d", "keep": 2 } });
@@ -139,15 +141,29 @@ async fn every_operation_answers_as_documented() {
         document.check(&operation, 200, send(api(Method::GET, path)).await).await;
         document.check(&operation, 401, send(http.get(url(path))).await).await;
     }
-    let operation = "GET /api/explain/{userId}";
-    document.check(operation, 200, send(api(Method::GET, "/api/explain/5?last=9")).await).await;
-    document.check(operation, 400, send(api(Method::GET, "/api/explain/5?last=0")).await).await;
-    document.check(operation, 401, send(http.get(url("/api/explain/5"))).await).await;
     let operation = "POST /api/trace";
     let trace = |body: Value| send(api(Method::POST, "/api/trace").json(&body));
-    document.check(operation, 200, trace(json!({ "userId": 5, "topic": null, "seconds": 1 })).await).await;
+    let mut happenings = trace(json!({ "userId": 5, "seconds": 60 })).await;
+    document.check(operation, 200, trace(json!({ "topic": "news", "seconds": 1 })).await).await;
     document.check(operation, 400, trace(json!({})).await).await;
     document.check(operation, 401, send(http.post(url("/api/trace")).json(&json!({}))).await).await;
+    document
+        .check("POST /api/publish", 200, publish(json!({ "userIds": [5], "message": "traced" })).await)
+        .await;
+    let mut text = String::new();
+    while !text.contains(r#""kind":"written""#) || !text.ends_with("\n\n") {
+        text += str::from_utf8(&happenings.chunk().await.unwrap().unwrap()).unwrap();
+    }
+    for event in text.lines().filter_map(|line| line.strip_prefix("data:")) {
+        let event: Value = serde_json::from_str(event).unwrap();
+        document.check_value(&json!({ "$ref": "#/components/schemas/TraceEvent" }), &event);
+    }
+
+    let operation = "GET /api/explain/{userId}";
+    let explanation = document.check(operation, 200, send(api(Method::GET, "/api/explain/5")).await).await;
+    assert_eq!(explanation["sessions"].as_array().unwrap().len(), 2);
+    document.check(operation, 400, send(api(Method::GET, "/api/explain/5?last=0")).await).await;
+    document.check(operation, 401, send(http.get(url("/api/explain/5"))).await).await;
 
     let operation = "POST /auth/login";
     let sign_in = |password: &str| {
@@ -211,6 +227,11 @@ async fn every_operation_answers_as_documented() {
     // Its login is over: the standard's answer for "do not come back".
     let kicked = send(http.get(url("/resource/sse")).bearer_auth(&login)).await;
     document.check("GET /resource/sse", 204, kicked).await;
+    let explained = send(api(Method::GET, "/api/explain/5")).await;
+    let explanation = document.check("GET /api/explain/{userId}", 200, explained).await;
+    for known in ["closes", "refusals", "messages"] {
+        assert!(!explanation[known].as_array().unwrap().is_empty(), "{known}: {explanation}");
+    }
 
     assert_eq!(document.called, document.operations(), "each operation is called");
 }
@@ -219,7 +240,9 @@ async fn every_operation_answers_as_documented() {
 async fn operation_ids_are_unique_and_each_address_describes_itself() {
     let demo = Demo::start_with(&[("REALTIME__SERVER__INTERNAL", "127.0.0.1:0")]).await;
     let public = Document::fetch(&demo.url("/api/openapi.json")).await;
-    let internal = Document::fetch(&demo.api_url("/api/openapi.json")).await;
+    let mut internal = Document::fetch(&demo.api_url("/api/openapi.json")).await;
+    let metrics = send(reqwest::Client::new().get(demo.api_url("/metrics"))).await;
+    internal.check("GET /metrics", 200, metrics).await;
     assert!(!public.operations().contains("POST /api/publish"));
     assert!(internal.operations().contains("POST /api/publish"));
     assert!(!internal.operations().contains("POST /auth/login"));
