@@ -137,6 +137,17 @@ async fn a_login_of_a_java_node_gets_what_java_nodes_publish() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_service_of_its_own_answers_prometheus() {
+    let (server, line) = Program::start(env!("CARGO_BIN_EXE_measured"), "metrics: ").await;
+    let url = line.strip_prefix("metrics: ").unwrap();
+    let metrics = async || within("metrics", reqwest::get(url)).await.unwrap().text().await.unwrap();
+    assert!(metrics().await.contains("\nrealtime_ready 1\n"));
+    assert!(matches!(Socket::open_at(&server, "/resource/websocket", &[]).await, Err(401)));
+    let refused = "\nrealtime_connections_refused_total{reason=\"login\"} 1\n";
+    assert!(metrics().await.contains(refused));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_room_reaches_its_members_and_no_one_else() {
     let (server, _) = Program::start(env!("CARGO_BIN_EXE_chat"), "connect").await;
     let mut sockets = Vec::new();

@@ -87,3 +87,104 @@ impl Drop for Timed<'_> {
         }
     }
 }
+
+#[cfg(all(test, not(feature = "shuttle")))]
+mod tests {
+    use std::sync::{Arc, atomic::AtomicUsize};
+
+    use metrics::{
+        Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+        with_local_recorder,
+    };
+
+    use super::*;
+    use crate::{Envelope, Scope, Settings};
+
+    /// Number of the times that were recorded.
+    #[derive(Default)]
+    struct Recorded(Arc<Times>);
+
+    #[derive(Default)]
+    struct Times(AtomicUsize);
+
+    impl HistogramFn for Times {
+        fn record(&self, _: f64) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Recorder for Recorded {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+        fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+            Counter::noop()
+        }
+
+        fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+            Gauge::noop()
+        }
+
+        fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+            assert_eq!(key.name(), END_TO_END);
+            Histogram::from_arc(Arc::clone(&self.0))
+        }
+    }
+
+    fn at(epoch: u64, offset: u64) -> Position {
+        Position { epoch, offset }
+    }
+
+    fn log(epoch: u64) -> Log {
+        let Settings { history, retained, .. } = Settings::default();
+        let log = Log::new(history, retained);
+        log.begin(Some(at(epoch, 0)));
+        log
+    }
+
+    fn push(log: &Log, position: Position) {
+        log.push(Some(position), Arc::new(Envelope::broadcast(Scope::Both, "x".into())));
+    }
+
+    /// Runs a function on a probe. Returns how many publishes were timed, and whether another one may be.
+    fn timed(run: impl FnOnce(&Probe)) -> (usize, bool) {
+        let (recorder, probe) = (Recorded::default(), Probe::default());
+        with_local_recorder(&recorder, || run(&probe));
+        (recorder.0.0.load(Ordering::Relaxed), probe.begin().is_some())
+    }
+
+    #[test]
+    fn a_publish_is_timed_once_whether_its_pass_or_its_answer_comes_first() {
+        let log = log(1);
+        push(&log, at(1, 1));
+        let answer_first = |probe: &Probe| {
+            let publish = probe.begin().unwrap();
+            assert!(probe.begin().is_none(), "one at a time");
+            publish.acknowledged(at(1, 1), &log);
+            probe.passed(0, &log);
+            assert!(probe.begin().is_none(), "it has not been delivered");
+            probe.passed(1, &log);
+            probe.passed(1, &log);
+        };
+        let pass_first = |probe: &Probe| {
+            let publish = probe.begin().unwrap();
+            probe.passed(1, &log);
+            publish.acknowledged(at(1, 1), &log);
+            probe.passed(1, &log);
+        };
+        assert_eq!((timed(answer_first), timed(pass_first)), ((1, true), (1, true)));
+    }
+
+    #[test]
+    fn a_publish_that_fails_or_belongs_to_another_history_is_not_timed_and_lets_the_next_one_be() {
+        assert_eq!(timed(|probe| drop(probe.begin())), (0, true));
+        let later = log(2);
+        push(&later, at(2, 1));
+        let lost = |probe: &Probe| {
+            probe.begin().unwrap().acknowledged(at(1, 7), &later);
+            probe.passed(1, &later);
+        };
+        assert_eq!(timed(lost), (0, true));
+    }
+}
