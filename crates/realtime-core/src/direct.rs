@@ -26,6 +26,8 @@ pub(crate) struct WriteBuffer {
     /// Kept, so that no other frame can take the address of one of them.
     frames: Vec<Bytes>,
     bytes: Vec<u8>,
+    /// Bytes that were written and have yet to be counted.
+    pub(crate) sent: u64,
 }
 
 /// A larger buffer is freed after use.

@@ -132,7 +132,7 @@ impl Hub {
         #[cfg(feature = "metrics")]
         let probe = node.probe.begin();
         let answer = self.0.bus.publish(&envelope).await;
-        watch.record_with(stopwatch::PUBLISH, "outcome", if answer.is_ok() { "ok" } else { "error" });
+        watch.record_publish(answer.is_ok());
         match answer {
             Ok(published) => {
                 node.acknowledge(published.position);

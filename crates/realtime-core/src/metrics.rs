@@ -51,7 +51,7 @@ pub(crate) struct Metrics {
     pub(crate) panics: Counter,
     pub(crate) streams_dropped: Counter,
     pub(crate) unreadable: Counter,
-    /// Bytes of the shards that have ended.
+    /// Bytes that passes wrote directly, and those of the shards that have ended.
     pub(crate) sent_bytes: Counter,
     pub(crate) received_bytes: Counter,
     transports: Transports,

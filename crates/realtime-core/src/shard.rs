@@ -421,15 +421,16 @@ impl Shard {
     /// sent. A session whose frame cannot be encoded then ends alone.
     fn recover(&self) {
         let mut members = self.lock();
-        let seq = members.seq;
+        let (seq, mut gather) = (members.seq, WriteBuffer::default());
         for (_, member) in &mut members.sessions {
             if member.take_off() {
                 member.session.outbox.catch_up_from(member.next().max(seq));
             }
-            member.session.outbox.flush(&mut WriteBuffer::default());
+            member.session.outbox.flush(&mut gather);
         }
         members.seq = self.node.log.end();
         members.unflushed.clear();
+        self.node.metrics.sent_bytes.add(gather.sent);
         lock(&self.local).clear();
     }
 

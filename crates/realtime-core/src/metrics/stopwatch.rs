@@ -5,6 +5,7 @@ use std::time::Instant;
 /// Time of handshakes, from the request until the session is registered.
 pub(crate) const HANDSHAKE: &str = "realtime_handshake_seconds";
 /// Time of publishes, until the bus has answered.
+#[cfg(feature = "metrics")]
 pub(crate) const PUBLISH: &str = "realtime_publish_seconds";
 /// Time of passes.
 pub(crate) const PASS: &str = "realtime_pass_seconds";
@@ -38,6 +39,16 @@ impl Stopwatch {
         ::metrics::histogram!(name).record(self.began.elapsed());
     }
 
+    /// Records the time until now as that of a publish.
+    pub(crate) fn record_publish(self, is_ok: bool) {
+        // With constant labels nothing is allocated.
+        let histogram = match is_ok {
+            true => ::metrics::histogram!(PUBLISH, "outcome" => "ok"),
+            false => ::metrics::histogram!(PUBLISH, "outcome" => "error"),
+        };
+        histogram.record(self.began.elapsed());
+    }
+
     /// Records the time until now in a histogram with one label.
     pub(crate) fn record_with(self, name: &'static str, label: &'static str, value: &str) {
         ::metrics::histogram!(name, label => value.to_owned()).record(self.began.elapsed());
@@ -55,6 +66,8 @@ impl Stopwatch {
     }
 
     pub(crate) fn record(self, _: &'static str) {}
+
+    pub(crate) fn record_publish(self, _: bool) {}
 
     pub(crate) fn record_with(self, _: &'static str, _: &'static str, _: &str) {}
 }

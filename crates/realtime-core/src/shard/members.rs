@@ -613,6 +613,7 @@ impl Members {
         }
         stats.writes += writes;
         self.gather.clear();
+        stats.sent_bytes += mem::take(&mut self.gather.sent);
         self.unflushed.is_empty()
     }
 

@@ -24,6 +24,8 @@ pub(crate) struct PassStats {
     pub(crate) expired: u64,
     pub(crate) collapsed: u64,
     pub(crate) dropped_oldest: u64,
+    /// Bytes that were written directly.
+    pub(super) sent_bytes: u64,
     /// Visited sessions, counted for each entry.
     pub(super) visits: usize,
     /// Sockets that were written to.
@@ -85,6 +87,7 @@ impl PassStats {
         metrics.gaps.add(&self.gaps);
         metrics.gaps_unreported.add(&self.gaps_unreported);
         metrics.recoveries.add(&self.recoveries);
+        metrics.sent_bytes.add(self.sent_bytes);
         metrics.local_dropped.add(self.local_dropped);
         metrics.expired.add(self.expired);
         metrics.collapsed.add(self.collapsed);
