@@ -107,6 +107,18 @@ async fn the_service_of_the_first_page_pushes_over_both_transports() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn both_transports_work_on_axum() {
+    let (server, _) = Program::start(env!("CARGO_BIN_EXE_axum"), "push: ").await;
+    let token = server.post("/login/42", "").await.text().await.unwrap();
+    let mut socket = Socket::open(&server, &token, &["realtime.v1"], None).await.unwrap();
+    assert_eq!(socket.message().await["type"], "hello");
+    let mut stream = EventStream::open(&server, &token, None).await.unwrap();
+    assert_eq!(server.post("/push/42", "paid").await.status(), 200);
+    assert_eq!(socket.message().await["data"], "paid");
+    assert_eq!(stream.data().await, "paid");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_session_cookie_identifies_the_user() {
     let (server, _) = Program::start(env!("CARGO_BIN_EXE_login"), "push to").await;
     let path = "/resource/websocket";

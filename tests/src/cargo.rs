@@ -1,6 +1,11 @@
 //! [`cargo`]: builds of programs from within tests.
 
-use std::process::Command;
+use std::{
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use serde_json::Value;
 
 /// The cargo that runs the tests.
 ///
@@ -15,4 +20,24 @@ pub fn cargo() -> Command {
         }
     }
     command
+}
+
+/// A binary of a package of this workspace, built with this process's profile.
+///
+/// # Panics
+/// When it does not build.
+pub fn built(package: &str, binary: &str) -> PathBuf {
+    let mut build = cargo();
+    build.args(["build", "--package", package, "--bin", binary]);
+    build.args(["--message-format", "json-render-diagnostics"]);
+    if !cfg!(debug_assertions) {
+        build.arg("--release");
+    }
+    let output = build.stderr(Stdio::inherit()).output().unwrap();
+    assert!(output.status.success(), "{binary} does not build");
+    let messages = String::from_utf8(output.stdout).unwrap();
+    let artifacts = messages.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let executable =
+        artifacts.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).next_back();
+    executable.expect("cargo names the executable that it built")
 }

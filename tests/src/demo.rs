@@ -16,7 +16,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::{EventStream, Server, ServerKind, Socket, Upstream, cargo, within};
+use crate::{EventStream, Server, ServerKind, Socket, Upstream, built, within};
 
 /// The secret that every demo here signs its tokens with.
 pub const SECRET: &str = "the secret of the tests, 32 bytes";
@@ -143,7 +143,10 @@ impl Demo {
                     internal = Some(url.split('/').next().unwrap().parse().unwrap());
                 }
                 for scheme in ["http", "https"] {
-                    let ready = format!("realtime-demo is ready at {scheme}://127.0.0.1:");
+                    let ready = match ServerKind::of_run() {
+                        ServerKind::Axum => format!("axum is ready at {scheme}://127.0.0.1:"),
+                        _ => format!("realtime-demo is ready at {scheme}://127.0.0.1:"),
+                    };
                     if let Some(url) = line.strip_prefix(&ready) {
                         return (url.trim_end_matches('/').parse().unwrap(), internal, scheme, seen);
                     }
@@ -158,25 +161,13 @@ impl Demo {
     /// The demo's binary, built once per test process.
     pub fn binary() -> &'static PathBuf {
         static BINARY: OnceLock<PathBuf> = OnceLock::new();
-        BINARY.get_or_init(|| {
-            let mut build = cargo();
-            build.args([
-                "build",
-                "--package",
-                "realtime-demo",
-                "--message-format",
-                "json-render-diagnostics",
-            ]);
-            if !cfg!(debug_assertions) {
-                build.arg("--release");
+        BINARY.get_or_init(|| match ServerKind::of_run() {
+            // cargo has built it with the test, in the folder above that of the test's binary.
+            ServerKind::Axum => {
+                let test = std::env::current_exe().unwrap();
+                test.parent().unwrap().with_file_name("demo-on-axum")
             }
-            let output = build.stderr(Stdio::inherit()).output().unwrap();
-            assert!(output.status.success(), "the demo does not build");
-            let messages = String::from_utf8(output.stdout).unwrap();
-            let artifacts = messages.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-            let executable =
-                artifacts.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).next_back();
-            executable.expect("cargo names the executable that it built")
+            ServerKind::Realtime | ServerKind::Actix => built("realtime-demo", "realtime-demo"),
         })
     }
 

@@ -1,6 +1,7 @@
 //! Shared parts of the tests: the real demo process, and clients of it that share no code with realtime.
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test that cannot go on panics")]
 
+mod axum_server;
 mod browser;
 mod cargo;
 mod client;
@@ -30,8 +31,9 @@ mod server_kind;
 mod suite;
 mod traced;
 
+pub use axum_server::AxumServer;
 pub use browser::{Browser, Scheme, Screen};
-pub use cargo::cargo;
+pub use cargo::{built, cargo};
 pub use client::{CloseFrame, EventStream, Server, Socket, WsMessage, within};
 pub use demo::{API_KEY, Demo, SECRET, sign, token};
 pub use descriptors::{descriptors, until};

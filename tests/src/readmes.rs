@@ -1,5 +1,8 @@
 //! Listings of the READMEs of the crates, compiled and run as documentation tests.
 
+#[doc = include_str!("../../crates/realtime-axum/README.md")]
+struct Axum;
+
 #[doc = include_str!("../../crates/realtime-core/README.md")]
 struct Core;
 

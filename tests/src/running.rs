@@ -49,6 +49,7 @@ macro_rules! start_server {
                     .unwrap()
                     .run()
             }
+            $crate::ServerKind::Axum => panic!("this test has an application of actix-web"),
         };
         let handle = server.handle();
         ::actix_web::rt::spawn(server);

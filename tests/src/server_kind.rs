@@ -2,13 +2,15 @@
 
 use std::env;
 
-/// HTTP server under test. Everything that is promised holds on both.
+/// HTTP server under test. Everything that is promised holds on all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServerKind {
     /// `realtime_server::HttpServer`: connections in clear are taken over from the dispatcher.
     Realtime,
     /// `actix_web::HttpServer`: connections stay in the bodies of their responses.
     Actix,
+    /// `axum::serve`, with the routes of `realtime-axum`. Tests that build an `App` of actix-web have no part in it.
+    Axum,
 }
 
 impl ServerKind {
@@ -20,14 +22,15 @@ impl ServerKind {
         match env::var("REALTIME_TESTS_SERVER").as_deref() {
             Err(env::VarError::NotPresent) | Ok("realtime") => Self::Realtime,
             Ok("actix") => Self::Actix,
-            other => panic!("REALTIME_TESTS_SERVER is {other:?}, neither `realtime` nor `actix`"),
+            Ok("axum") => Self::Axum,
+            other => panic!("REALTIME_TESTS_SERVER is {other:?}, none of `realtime`, `actix` and `axum`"),
         }
     }
 
-    /// Its name in the demo's configuration.
+    /// Its name in the demo's configuration. The demo has no axum; what it serves beside the transports is behind it then.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Realtime => "realtime",
+            Self::Realtime | Self::Axum => "realtime",
             Self::Actix => "actix",
         }
     }

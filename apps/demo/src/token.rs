@@ -36,7 +36,7 @@ pub(crate) fn authenticator(config: &Config, random: &str) -> anyhow::Result<Jwt
 }
 
 /// The same with the keys that change, which are read from now on.
-pub(crate) fn live_authenticator(config: &Config, random: &str) -> anyhow::Result<JwtAuthenticator> {
+pub fn live_authenticator(config: &Config, random: &str) -> anyhow::Result<JwtAuthenticator> {
     let (authenticator, jwt) = (authenticator(config, random)?, &config.auth.jwt);
     let keys = match (&jwt.jwks.file, &jwt.jwks.url) {
         (Some(file), _) => RotatingKeys::builder(JwkFile::new(file)),
@@ -101,7 +101,7 @@ pub(crate) fn sign(
 }
 
 /// 256 random bits as text.
-pub(crate) fn random_secret() -> String {
+pub fn random_secret() -> String {
     format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>())
 }
 

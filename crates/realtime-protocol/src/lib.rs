@@ -1,6 +1,7 @@
 //! Protocols and endpoints of the transports of **realtime** without an HTTP server.
 //!
-//! An application depends on an adapter instead: `realtime-websocket` and `realtime-sse` for actix-web. An adapter makes a [`Handshake`](realtime_core::auth::Handshake) of each request and gives it to a
+//! An application depends on an adapter instead: `realtime-websocket` and `realtime-sse` for actix-web, `realtime-axum`
+//! for axum. An adapter makes a [`Handshake`](realtime_core::auth::Handshake) of each request and gives it to a
 //! [`websocket::Service`] or an [`sse::Service`]. It sends the [`Answer`] that a request is refused with, or runs the
 //! [`Connection`] that was opened.
 //!

@@ -124,7 +124,7 @@ async fn order_holds_over_both_lanes_through_stalls_large_messages_pings_and_ans
     .await;
     println!("{number} messages; direct writes began {opened} times and ended {closed} times");
     // How often depends on the machine; both have to happen.
-    assert!(ServerKind::of_run() == ServerKind::Actix || (opened >= 2 && closed >= 2));
+    assert!(ServerKind::of_run() != ServerKind::Realtime || (opened >= 2 && closed >= 2));
 }
 
 #[actix_web::test]
