@@ -15,6 +15,7 @@ mod last_words;
 mod message_options;
 mod mixed_versions;
 mod presence;
+mod publish_command;
 mod pubsub;
 mod redis_over_tls;
 mod refreshed_logins;

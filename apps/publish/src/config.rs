@@ -1,0 +1,136 @@
+//! [`Config`]: Redis and limits, by the keys of the nodes' own configuration.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, bail};
+use config::{File, FileFormat};
+use realtime_core::settings::{History, Limits, RetainedLimits};
+use realtime_redis::RedisConfig;
+use serde::Deserialize;
+
+use crate::cli::{Mode, Source};
+
+/// The sections of a node's configuration that concern publishing.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) redis: RedisConfig,
+    pub(crate) history: History,
+    pub(crate) retained: RetainedLimits,
+    pub(crate) limits: Limits,
+}
+
+/// The same as a file has it, which may leave any section empty.
+#[derive(Deserialize)]
+struct Sections {
+    #[serde(default, deserialize_with = "RedisConfig::optional")]
+    redis: Option<RedisConfig>,
+    history: Option<History>,
+    retained: Option<RetainedLimits>,
+    limits: Option<Limits>,
+}
+
+/// The keys that variables may set, of which the names of variables do not keep the case.
+const KEYS: [&str; 16] = [
+    "redis.url",
+    "redis.mode",
+    "redis.topology",
+    "redis.nodes",
+    "redis.service",
+    "redis.keyPrefix",
+    "redis.commandTimeout",
+    "redis.tls.caFile",
+    "redis.tls.certFile",
+    "redis.tls.keyFile",
+    "redis.tls.insecure",
+    "history.maxMessages",
+    "history.maxAge",
+    "history.maxBytes",
+    "retained.maxMessages",
+    "retained.maxBytes",
+];
+
+impl Config {
+    /// Lays the arguments over the variables, and those over the file.
+    pub(crate) fn load(
+        source: &Source,
+        variables: impl Iterator<Item = (String, String)>,
+    ) -> anyhow::Result<Self> {
+        let mut builder = config::Config::builder();
+        if let Some(path) = &source.config {
+            builder = builder.add_source(File::from_str(&read(path)?, FileFormat::Yaml));
+        }
+        for (name, value) in variables {
+            let key = name.strip_prefix("REALTIME__").map(|rest| rest.replace("__", "."));
+            if let Some(key) =
+                KEYS.into_iter().find(|known| key.as_ref().is_some_and(|key| key.eq_ignore_ascii_case(known)))
+            {
+                builder = builder.set_override(key, value)?;
+            }
+        }
+        let mode = source.mode.map(|mode| match mode {
+            Mode::Streams => "streams",
+            Mode::Pubsub => "pubsub",
+        });
+        let sections: Sections = builder
+            .set_override_option("redis.url", source.redis.clone())?
+            .set_override_option("redis.keyPrefix", source.prefix.clone())?
+            .set_override_option("redis.mode", mode)?
+            .build()
+            .and_then(config::Config::try_deserialize)
+            .context("configuration")?;
+        let Some(redis) = sections.redis else {
+            bail!("no Redis is given: --redis URL, redis.url in --config FILE, or REALTIME__REDIS__URL");
+        };
+        Ok(Self {
+            redis,
+            history: sections.history.unwrap_or_default(),
+            retained: sections.retained.unwrap_or_default(),
+            limits: sections.limits.unwrap_or_default(),
+        })
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    fs::read_to_string(path).with_context(|| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use realtime_redis::RedisMode;
+
+    use super::*;
+
+    fn load(source: &Source, variables: &[(&str, &str)]) -> anyhow::Result<Config> {
+        let owned = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Config::load(source, owned)
+    }
+
+    fn none() -> Source {
+        Source { config: None, redis: None, prefix: None, mode: None }
+    }
+
+    #[test]
+    fn arguments_beat_variables_and_variables_beat_the_reference() {
+        let reference = concat!(env!("CARGO_MANIFEST_DIR"), "/../demo/config/application.yml");
+        let variables = [
+            ("REALTIME__REDIS__URL", "redis://variable/"),
+            ("REALTIME__REDIS__KEYPREFIX", "variable"),
+            ("REALTIME__HISTORY__MAXMESSAGES", "7"),
+            ("REALTIME__SERVER__PORT", "1"),
+        ];
+        let source = || Source { config: Some(reference.into()), ..none() };
+        assert!(load(&source(), &[]).unwrap_err().to_string().starts_with("no Redis is given"));
+        let config = load(&source(), &variables).unwrap();
+        assert_eq!((config.redis.key_prefix.as_str(), config.history.max_messages), ("variable", 7));
+        let arguments = Source { prefix: Some("shop".to_owned()), mode: Some(Mode::Pubsub), ..source() };
+        let config = load(&arguments, &variables).unwrap();
+        assert_eq!((config.redis.key_prefix.as_str(), config.redis.mode), ("shop", RedisMode::PubSub));
+    }
+
+    #[test]
+    fn a_value_that_cannot_work_is_named() {
+        let variables = [("REALTIME__REDIS__URL", "redis://a/"), ("REALTIME__REDIS__TOPOLOGY", "ring")];
+        let error = format!("{:#}", load(&none(), &variables).unwrap_err());
+        assert!(error.contains("`ring` is none of: single, sentinel, cluster"), "{error}");
+    }
+}

@@ -1,0 +1,143 @@
+//! `realtime-publish` reaches the clients of all nodes from a shell, and its exit code says what came of it.
+
+use std::{path::PathBuf, process::Stdio, sync::OnceLock};
+
+use realtime_tests::{Demo, Redis, built, free_port, within};
+use serde_json::Value;
+use tokio::{io::AsyncWriteExt, process::Command};
+
+/// What a run has printed, and its exit code.
+#[derive(Debug)]
+struct Ran {
+    code: i32,
+    out: String,
+    problem: String,
+}
+
+/// Runs the command with some lines as its input.
+async fn run(arguments: &[&str], input: &str) -> Ran {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    let binary = BINARY.get_or_init(|| built("realtime-publish", "realtime-publish"));
+    let mut command = Command::new(binary);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.kill_on_drop(true).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // A run that reads no input may have ended.
+    stdin.write_all(input.as_bytes()).await.ok();
+    drop(stdin);
+    let output = within("the command", child.wait_with_output()).await.unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap().trim_end().to_owned();
+    Ran { code: output.status.code().unwrap(), out: text(output.stdout), problem: text(output.stderr) }
+}
+
+async fn node(redis: &Redis, mode: &str) -> Demo {
+    let url = redis.url();
+    let variables = [
+        ("REALTIME__REDIS__URL", url.as_str()),
+        ("REALTIME__REDIS__KEYPREFIX", mode),
+        ("REALTIME__REDIS__MODE", mode),
+        ("REALTIME__TOPICS__PUBLIC", "news"),
+    ];
+    let demo = Demo::start_with(&variables).await;
+    within("the node to be ready", async {
+        while demo.get("/health/ready").await.0 != 200 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    demo
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_from_a_shell_reaches_users_topics_and_all() {
+    let redis = Redis::start().await;
+    let node = node(&redis, "streams").await;
+    let (mut socket, mut other) = (node.socket_v1(1).await, node.socket(2).await);
+    assert_eq!(socket.message().await["type"], "hello");
+    let url = redis.url();
+    let at = ["--redis", &url, "--prefix", "streams"];
+
+    let ran = run(&[&at[..], &["to-users", "1,3", "paid", "--event", "order"]].concat(), "").await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let message = socket.message().await;
+    assert_eq!((&message["data"], &message["event"]), (&"paid".into(), &"order".into()));
+    assert_eq!(message["id"], ran.out, "the position is printed");
+
+    // The text comes on stdin, and the same id is one message.
+    for _ in 0..2 {
+        let ran = run(&[&at[..], &["--id", "a1", "all"]].concat(), "to\nall\n").await;
+        assert_eq!(ran.code, 0, "{ran:?}");
+    }
+    assert_eq!(run(&[&at[..], &["all", "last"]].concat(), "").await.code, 0);
+    for text in ["to\nall", "last"] {
+        assert_eq!(socket.message().await["data"], text);
+        assert_eq!(other.text().await, text);
+    }
+
+    let token = realtime_tests::token(4);
+    let mut member =
+        realtime_tests::EventStream::open_query(&node, &token, "&topics=news", None).await.unwrap();
+    assert_eq!(run(&[&at[..], &["to-topic", "news", "extra"]].concat(), "").await.code, 0);
+    assert_eq!(member.data().await, "extra");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_of_json_are_published_in_their_order() {
+    let redis = Redis::start().await;
+    for mode in ["streams", "pubsub"] {
+        let node = node(&redis, mode).await;
+        let mut socket = node.socket(1).await;
+        let url = redis.url();
+        let lines = r#"{"userIds":[1],"message":"a"}
+
+            {"userIds":[1],"message":"b","transport":null}
+            {"userIds":[1],"text":"c"}
+            {"broadcast":true,"message":"d"}
+        "#;
+        let ran = run(&["--redis", &url, "--prefix", mode, "--mode", mode, "lines"], lines).await;
+        assert_eq!(ran.code, 2, "a line is wrong: {ran:?}");
+        let answers: Vec<Value> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(answers.len(), 4, "{ran:?}");
+        assert!(answers[2]["error"].as_str().unwrap().starts_with("unknown field `text`"), "{ran:?}");
+        for index in [0, 1, 3] {
+            assert_eq!(answers[index]["position"].is_string(), mode == "streams", "{ran:?}");
+        }
+        for text in ["a", "b", "d"] {
+            assert_eq!(socket.text().await, text, "{mode}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_file_of_a_node_says_where_to_publish() {
+    let redis = Redis::start().await;
+    let node = node(&redis, "streams").await;
+    let mut socket = node.socket(1).await;
+    let file = tempfile::Builder::new().suffix(".yml").tempfile().unwrap();
+    let text = format!(
+        "server:\n  port: 8080\nredis:\n  url: {}\n  keyPrefix: streams\nhistory:\n  maxMessages: 500\n",
+        redis.url()
+    );
+    std::fs::write(file.path(), text).unwrap();
+    let ran = run(&["--config", file.path().to_str().unwrap(), "to-users", "1", "by file"], "").await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(socket.text().await, "by file");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exit_code_tells_a_wrong_call_from_a_redis_that_is_away() {
+    let away = format!("redis://127.0.0.1:{}/", free_port());
+    for (arguments, code, problem) in [
+        (&["all", "x"][..], 2, "error: no Redis is given"),
+        (&["--redis", "http://x/", "all", "x"], 2, "error: "),
+        (&["--redis", &away, "to-users", "1", "x", "--ttl", "0s"], 2, "error: ttl: must be at least 1"),
+        (&["--redis", &away, "to-topic", "user:1", "x", "--retain"], 2, "error: "),
+        (&["--redis", &away, "nobody", "x"], 2, "error: unrecognized subcommand"),
+        (&["--redis", &away, "all", "x"], 1, "error: failed to publish to `all`"),
+    ] {
+        let ran = run(arguments, "").await;
+        assert_eq!(ran.code, code, "{arguments:?}: {ran:?}");
+        assert!(ran.problem.starts_with(problem), "{arguments:?}: {ran:?}");
+        assert_eq!(ran.out, "");
+    }
+}
