@@ -25,7 +25,7 @@ const MAX_BODY: usize = 8 << 20;
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let mut config = Config::load(None, env::vars())?;
-    log::init(&config.log.level)?;
+    log::init(&config.log.level, config.log.format)?;
     let listener = TcpListener::bind((config.server.host.as_str(), config.server.port)).await?;
     config.server.port = free_port()?;
     let demo = SocketAddr::from(([127, 0, 0, 1], config.server.port));

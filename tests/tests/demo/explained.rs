@@ -24,10 +24,8 @@ async fn sessions_are_told_with_what_reached_them_on_both_transports() {
     let demo = Demo::start().await;
     let before = demo.publish_to(1, "before").await;
     // It is acknowledged before it is in the history: a session that begins in between gets it.
-    within("the message in the history", async {
-        while explain(&demo, 1).await["messages"] == json!([]) {}
-    })
-    .await;
+    within("the message in the history", async { while explain(&demo, 1).await["messages"] == json!([]) {} })
+        .await;
     let (mut socket, mut stream) = (demo.socket(1).await, demo.stream(1).await);
     let id = json!({ "userIds": [1], "message": "a secret", "event": "order", "idempotencyKey": "order-7" });
     let both = demo.publish(id).await;
