@@ -123,7 +123,7 @@ fn listener(answer: Option<&'static [u8]>) -> u16 {
         for socket in listener.incoming() {
             let mut socket = socket.unwrap();
             if let Some(answer) = answer {
-                socket.read(&mut [0; 1024]).unwrap();
+                socket.read_exact(&mut [0]).unwrap();
                 socket.write_all(answer).unwrap();
             }
             open.push(socket);
