@@ -1,15 +1,16 @@
 //! [`Cli`]: the command line.
 
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{str::FromStr, time::Duration};
 
 use anyhow::{Context, bail};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use realtime_core::{EventName, Topic, UserId};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, stdin};
 
 use crate::{
     publisher::{Outcome, Publisher},
     request::{Request, TransportName},
+    source::Source,
 };
 
 /// Publishes to the nodes of realtime from a shell or a script, over Redis alone.
@@ -25,29 +26,6 @@ pub(crate) struct Cli {
     options: Options,
     #[command(subcommand)]
     command: Command,
-}
-
-/// Where Redis is: the arguments, over the variables REALTIME__REDIS__*, over the file.
-#[derive(Args)]
-pub(crate) struct Source {
-    /// A configuration file of the nodes: its sections redis, history, retained and limits are read.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-    /// The URL of Redis (redis.url).
-    #[arg(long, value_name = "URL")]
-    pub(crate) redis: Option<String>,
-    /// The text in front of keys and channels (redis.keyPrefix).
-    #[arg(long, value_name = "P")]
-    pub(crate) prefix: Option<String>,
-    /// How the nodes exchange messages (redis.mode).
-    #[arg(long)]
-    pub(crate) mode: Option<Mode>,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-pub(crate) enum Mode {
-    Streams,
-    Pubsub,
 }
 
 /// Options of a message.

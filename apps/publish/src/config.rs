@@ -8,7 +8,7 @@ use realtime_core::settings::{History, Limits, RetainedLimits};
 use realtime_redis::RedisConfig;
 use serde::Deserialize;
 
-use crate::cli::{Mode, Source};
+use crate::source::{Mode, Source};
 
 /// The sections of a node's configuration that concern publishing.
 #[derive(Debug)]

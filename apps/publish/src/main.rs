@@ -4,6 +4,7 @@ mod cli;
 mod config;
 mod publisher;
 mod request;
+mod source;
 
 use std::process::ExitCode;
 
