@@ -1,7 +1,7 @@
 //! Counters, gauges and timings of a node.
 //!
 //! [`Hub::metrics`](crate::Hub::metrics) is a [`MetricsSnapshot`], to be put where an application wants it. With the feature
-//! `metrics`, [`Hub::record_metrics`](crate::Hub::record_metrics) gives the same to the recorder of the facade
+//! `metrics`, `Hub::record_metrics` gives the same to the recorder of the facade
 //! [`metrics`](https://docs.rs/metrics), which has the timings as well: every exporter of that facade has all of it then.
 //! What happens to single sessions is told to [`HubBuilder::on_open`](crate::HubBuilder::on_open) and
 //! [`HubBuilder::on_close`](crate::HubBuilder::on_close).
