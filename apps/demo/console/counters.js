@@ -46,6 +46,7 @@ export const COUNTERS = [
       ['refusedBy.nodeRate', t('Too fast, node')],
       ['refusedBy.addressRate', t('Too fast, address')],
       ['refusedBy.starting', t('Node starting')],
+      ['refusedBy.behind', t('Node behind the others')],
       ['refusedBy.draining', t('Node draining')],
     ],
   },

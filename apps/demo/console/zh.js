@@ -110,6 +110,7 @@ export const zh = {
   'Too fast, node': '节点握手过快',
   'Too fast, address': '地址握手过快',
   'Node starting': '节点启动中',
+  'Node behind the others': '节点落后于其他节点',
   'Node draining': '节点排空中',
 
   // Nodes

@@ -12,8 +12,8 @@ pub enum ConnectError {
     #[error("this node is starting")]
     Starting,
     /// The position where the session begins was not known in time: the bus is not up on this node yet, or this node
-    /// lags behind the client's cursor. Only transports report it, since [`Hub::connect`](crate::Hub::connect) does not
-    /// wait.
+    /// lags behind the client's cursor. See [`Hub::wait_until_begun`](crate::Hub::wait_until_begun);
+    /// [`Hub::connect`](crate::Hub::connect) does not wait.
     #[error("this node is behind the others")]
     Behind,
     /// This node shuts down.

@@ -1,10 +1,15 @@
 //! Limits that are checked before a connection has a session: [`Hub::admit`].
 
-use std::{net::IpAddr, time::SystemTime};
+use std::{
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::timeout;
 
 use super::Hub;
 use crate::{
-    Transport, UserId,
+    Session, Transport, UserId,
     auth::{AuthError, Handshake},
     error::ConnectError,
     node::Node,
@@ -71,6 +76,20 @@ impl Hub {
             return Err(error);
         }
         Ok(admission)
+    }
+
+    /// Waits until a session has begun: a client gets everything that is published after the answer to its request, so a
+    /// transport waits for it before it answers.
+    ///
+    /// # Errors
+    /// [`ConnectError::Behind`] if it has not begun in time.
+    pub async fn wait_until_begun(&self, session: &Session, patience: Duration) -> Result<(), ConnectError> {
+        timeout(patience, session.begun()).await.map(drop).map_err(|_| {
+            let (error, session) = (ConnectError::Behind, session.handle());
+            self.count_refusal(&error);
+            self.record_refusal(Some(session.user()), Some(session.transport()), None, &error);
+            error
+        })
     }
 
     /// Counts a connection that a transport has refused because the page that makes it is of another origin.

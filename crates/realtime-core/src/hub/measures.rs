@@ -52,13 +52,17 @@ impl Hub {
 
 #[cfg(all(test, not(feature = "shuttle")))]
 mod tests {
+    use std::{sync::Arc, time::Duration};
+
     use super::*;
     use crate::{
         BoxFuture, CloseReason, Principal, Transport,
         auth::{AuthError, Authenticator, Handshake},
         bus::BusError,
+        error::ConnectError,
         metrics::{ClosesSnapshot, GapsSnapshot, RecoveriesSnapshot},
-        testkit::{TestEvent, TestSession, ready},
+        testkit::{TestEvent, TestSession, TestWire, ready},
+        wire::WireFormat,
     };
 
     const SSE: Transport = Transport::new("sse");
@@ -149,13 +153,25 @@ mod tests {
         assert_eq!((metrics.refused, by.login, by.login_unavailable, by.origin), (4, 2, 1, 1));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_does_not_begin_in_time_is_a_refused_connection() {
+        // Its bus never comes up.
+        let hub = Hub::builder().bus(Full).start().unwrap();
+        let wire: Arc<dyn WireFormat> = Arc::new(TestWire);
+        let session = hub.connect(Principal::new(1.into(), "1"), SSE, &wire, None).unwrap();
+        let refused = hub.wait_until_begun(&session, Duration::from_secs(5)).await;
+        assert_eq!(refused, Err(ConnectError::Behind));
+        let metrics = hub.metrics();
+        assert_eq!((metrics.refused, metrics.refused_by.behind), (1, 1));
+    }
+
     /// A bus that takes nothing.
     struct Full;
 
     impl crate::bus::Bus for Full {
         fn publish<'a>(
             &'a self,
-            _: &'a std::sync::Arc<crate::Envelope>,
+            _: &'a Arc<crate::Envelope>,
         ) -> BoxFuture<'a, Result<crate::bus::Published, BusError>> {
             Box::pin(async { Err(BusError::Throttled("full".into())) })
         }

@@ -220,6 +220,8 @@ counters! {
     Refusals => RefusalsSnapshot {
         /// The node starts and does not know the refused logins yet.
         starting: "starting",
+        /// The node was behind the others for too long to know where the session begins.
+        behind: "behind",
         /// The node shuts down, or is cut off from the bus with `bus.onDown: drain`.
         draining: "draining",
         /// The login was kicked or revoked.
@@ -317,8 +319,9 @@ impl Refusals {
             ConnectError::TooManyOfAddress(_) => &self.address,
             ConnectError::TooFast { .. } => &self.node_rate,
             ConnectError::TooFastOfAddress { .. } => &self.address_rate,
-            // Of a transport that waits, and a fault of the application.
-            ConnectError::Behind | ConnectError::TooManyWires(_) => return,
+            ConnectError::Behind => &self.behind,
+            // A fault of the application.
+            ConnectError::TooManyWires(_) => return,
         };
         counter.add(1);
     }

@@ -5,7 +5,6 @@ use std::{fmt, sync::Arc, time::SystemTime};
 use realtime_core::{
     Authenticator, Hub,
     auth::{AllowedOrigins, AuthError, Handshake, TrustedProxies},
-    error::ConnectError,
     ruoyi::{ErrorStatus, Reply},
 };
 use serde::Serialize;
@@ -115,10 +114,8 @@ impl Service {
         let asked = Asked::of(&self.hub, &request, &principal).await.map_err(refuse)?;
         let opened = self.streams.open(&self.hub, framing(), admission, principal, request.cursor(), asked);
         let stream = opened.map_err(|error| refuse(error.into()))?;
-        // A client gets everything that is published after the response's head, so the position has to be known before.
-        if timeout(START, stream.session().begun()).await.is_err() {
-            return Err(refuse(ConnectError::Behind.into()));
-        }
+        let begun = self.hub.wait_until_begun(stream.session(), START).await;
+        begun.map_err(|error| refuse(error.into()))?;
         Ok(stream)
     }
 

@@ -81,10 +81,7 @@ impl Endpoint {
             None => ConnectTopics::new(&[], &fresh),
         };
         let session = hub.connect_admitted(admission, principal, TRANSPORT, wire, cursor, &granted)?;
-        // A client gets everything that is published after its upgrade, so the session's position has to be known before.
-        if timeout(START, session.begun()).await.is_err() {
-            return Err(ConnectError::Behind.into());
-        }
+        hub.wait_until_begun(&session, START).await?;
         Ok(WebSocketConnection::new(session, protocol, Arc::clone(self), topics))
     }
 }
