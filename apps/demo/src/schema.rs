@@ -3,6 +3,7 @@
 #![allow(unused_qualifications, reason = "utoipa's macros write paths in full")]
 
 mod explanation;
+mod user_id;
 
 use std::collections::BTreeMap;
 
@@ -15,17 +16,10 @@ use utoipa::{
     },
 };
 
-pub(crate) use self::explanation::{Explanation, TraceEvent};
-
-/// A user: a number of 64 bits, or a text. A text that is such a number is that number; beyond ±(2^53−1) it is written as
-/// text.
-#[derive(Serialize, ToSchema)]
-#[serde(untagged)]
-#[expect(dead_code, reason = "the values are those of the type of core")]
-pub(crate) enum UserId {
-    Number(i64),
-    Text(String),
-}
+pub(crate) use self::{
+    explanation::{Explanation, TraceEvent},
+    user_id::UserId,
+};
 
 /// A user who is online.
 #[derive(Serialize, ToSchema)]

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::UserId;
+use super::user_id::UserId;
 
 /// What a cluster knows of a user, and of the last messages that were for this user.
 #[derive(Serialize, ToSchema)]
