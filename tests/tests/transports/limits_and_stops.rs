@@ -214,7 +214,7 @@ async fn sockets_are_set_for_pushing_whether_or_not_the_application_sets_them() 
         }
     };
     let stall = Some(Duration::from_secs(7));
-    let default = Some(Duration::from_secs(10));
+    let default = Some(Duration::from_secs(8));
     assert_eq!(options(true).await, ((true, 4096, default), (true, 4096, stall)));
     assert_eq!(options(false).await.0, (false, 4096, default));
 }
