@@ -51,7 +51,8 @@
 //!
 //! - Serve with `into_make_service_with_connect_info::<SocketAddr>()`, or the limits of an address count nobody.
 //! - Give [`socket_options`] to the listener's `tap_io`: hyper does not ask for more of an event stream while its client
-//!   reads nothing, so that the kernel has to end that connection.
+//!   reads nothing, so that the kernel has to end that connection. It counts what leaves its window, which a client that
+//!   reads slowly opens seldom: one that needs longer than `max_stall` for some 100 KiB may be cut and come back.
 //! - Behind a TLS acceptor, add [`OverTls`] to the requests, so that the origin `https://<host>` counts as the server's own.
 //! - Call [`Hub::drain`] when the server stops: it ends every session with a request to come back.
 //! - Layers that compress or buffer responses do not belong around these routes.
