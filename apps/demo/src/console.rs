@@ -4,32 +4,22 @@
 
 use actix_web::{
     HttpResponse,
-    http::{
-        StatusCode,
-        header::{self, CacheControl, CacheDirective},
-    },
+    http::header,
     web::{self, Path, ServiceConfig},
 };
 
-use crate::api_error::ApiError;
+use crate::{
+    api_error::ApiError,
+    asset::{self, Asset, assets},
+};
 
 /// Same-origin resources only, no inline code, no HTML from text, no framing.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
      require-trusted-types-for 'script'; trusted-types 'none'";
 
-struct Asset {
-    name: &'static str,
-    text: &'static str,
-}
-
-macro_rules! assets {
-    ($($name:literal),* $(,)?) => {
-        &[$(Asset { name: $name, text: include_str!(concat!("../console/", $name)) }),*]
-    };
-}
-
 const ASSETS: &[Asset] = assets![
+    "console":
     "api.js",
     "app.js",
     "chart.js",
@@ -82,22 +72,7 @@ async fn asset(name: Path<String>) -> Result<HttpResponse, ApiError> {
 }
 
 fn serve(name: &str) -> Result<HttpResponse, ApiError> {
-    let asset = ASSETS.iter().find(|asset| asset.name == name);
-    let asset =
-        asset.ok_or_else(|| ApiError::new(StatusCode::NOT_FOUND, format_args!("no asset {name:?}")))?;
-    let content_type = match name.rsplit('.').next() {
-        Some("html") => "text/html; charset=utf-8",
-        Some("css") => "text/css; charset=utf-8",
-        Some("svg") => "image/svg+xml",
-        _ => "text/javascript; charset=utf-8",
-    };
-    Ok(HttpResponse::Ok()
-        .insert_header((header::CONTENT_TYPE, content_type))
-        .insert_header((header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY))
-        .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .insert_header((header::REFERRER_POLICY, "no-referrer"))
-        .insert_header(CacheControl(vec![CacheDirective::NoCache]))
-        .body(asset.text))
+    asset::serve(ASSETS, name, CONTENT_SECURITY_POLICY)
 }
 
 #[cfg(test)]

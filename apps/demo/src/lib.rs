@@ -6,6 +6,7 @@ mod ai;
 mod answers;
 mod api;
 mod api_error;
+mod asset;
 mod audit;
 mod basics;
 mod body;
