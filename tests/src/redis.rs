@@ -40,8 +40,3 @@ impl DerefMut for Redis {
         &mut self.0
     }
 }
-
-/// A port that is not in use right now.
-pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}

@@ -29,14 +29,14 @@ pub struct RedisProcess {
 impl RedisProcess {
     /// Starts a server without persistence.
     pub(crate) fn server(arguments: &[String]) -> Self {
-        Self::new(port(), &["--user", "app", "--pass", "app", "--no-auth-warning"], |port, folder| {
+        Self::new(free_port(), &["--user", "app", "--pass", "app", "--no-auth-warning"], |port, folder| {
             server(port, folder, arguments)
         })
     }
 
     /// Starts a sentinel with these lines in its configuration.
     pub(crate) fn sentinel(lines: &str) -> Self {
-        Self::new(port(), &[], |port, folder| {
+        Self::new(free_port(), &[], |port, folder| {
             let file = folder.path().join("sentinel.conf");
             let dir = folder.path().display();
             std::fs::write(&file, format!("port {port}\nbind 127.0.0.1\ndir {dir}\n{lines}")).unwrap();
@@ -67,10 +67,11 @@ impl RedisProcess {
         String::from_utf8(command.output().unwrap().stdout).unwrap().trim().replace('\r', "")
     }
 
-    /// Waits until it answers.
+    /// Waits until it answers, and not another one that has taken its port.
     pub(crate) async fn answers(&self) {
+        let own = format!("process_id:{}", self.child.id());
         within("a server to answer", async {
-            while self.cli(&["ping"]) != "PONG" {
+            while !self.cli(&["info", "server"]).lines().any(|line| line == own) {
                 sleep(Duration::from_millis(20)).await;
             }
         })
@@ -127,7 +128,7 @@ fn server(port: u16, folder: &TempDir, arguments: &[String]) -> Child {
 
 /// A port that is free, as is the one for a cluster's bus 10,000 above, and that no outgoing connection takes
 /// while its server is down.
-pub(crate) fn port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(rand::random_range(15_000..21_000)));
     let free = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
     loop {

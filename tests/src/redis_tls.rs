@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::time::sleep;
 
 use crate::{
-    redis_process::{LOGIN, RedisProcess, port},
+    redis_process::{LOGIN, RedisProcess, free_port},
     within,
 };
 
@@ -99,7 +99,7 @@ impl RedisTlsServer {
     }
 
     async fn start_with(authority: &Authority, arguments: &[&str]) -> Self {
-        let port = port();
+        let port = free_port();
         let mut all = tls(authority, port);
         all.extend(arguments.iter().map(|&argument| argument.to_owned()));
         let process = RedisProcess::server(&all);
@@ -109,7 +109,7 @@ impl RedisTlsServer {
 
     /// Starts a sentinel that speaks TLS only, with clients and this server; returns it and how clients find both.
     pub async fn watched(&self, authority: &Authority) -> (RedisProcess, Topology) {
-        let port = port();
+        let port = free_port();
         let lines = tls(authority, port);
         let lines = lines.chunks_exact(2).map(|pair| format!("{} {}\n", &pair[0][2..], pair[1]));
         let lines: String = lines.collect();

@@ -11,7 +11,7 @@ use std::{
 use tempfile::TempDir;
 use tokio::{net::TcpStream, time::sleep};
 
-use crate::{Authority, Server, redis_process::port, within};
+use crate::{Authority, Server, free_port, within};
 
 /// A kind of proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl ReverseProxy {
         let folder = tempfile::tempdir().unwrap();
         // The workers of an nginx that was started as root run as another user.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let (port, tls, internal) = (port(), port(), port());
+        let (port, tls, internal) = (free_port(), free_port(), free_port());
         let authority = Authority::new();
         let ports = Ports { public: port, tls, internal, nodes };
         let child = match kind {

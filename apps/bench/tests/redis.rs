@@ -2,67 +2,82 @@
 #![allow(clippy::unwrap_used, reason = "tests may")]
 
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{TcpListener, TcpStream},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
 
-struct Redis(Child);
+/// A redis-server of the test's own, on a port that no outgoing connection takes.
+struct Redis {
+    child: Child,
+    port: u16,
+}
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
+        self.child.kill().ok();
+        self.child.wait().ok();
     }
 }
 
 impl Redis {
-    fn start() -> (Self, TcpStream, u16) {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let redis = Self(
-            Command::new("redis-server")
-                .args([
-                    "--port",
-                    &port.to_string(),
-                    "--bind",
-                    "127.0.0.1",
-                    "--save",
-                    "",
-                    "--appendonly",
-                    "no",
-                ])
-                .stdout(Stdio::null())
-                .spawn()
-                .expect("tests/run.sh installs redis-server"),
-        );
-        let until = Instant::now() + Duration::from_secs(20);
-        let socket = loop {
-            match TcpStream::connect(("127.0.0.1", port)) {
-                Ok(socket) => break socket,
-                Err(error) => assert!(Instant::now() < until, "{error}"),
+    fn start() -> Self {
+        static NEXT: AtomicU16 = AtomicU16::new(0);
+        let begin = 27_000 + (std::process::id() % 5_000) as u16;
+        let port = loop {
+            let port = begin + NEXT.fetch_add(1, Ordering::Relaxed);
+            if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+                break port;
             }
-            thread::sleep(Duration::from_millis(10));
         };
-        (redis, socket, port)
+        let child = Command::new("redis-server")
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("tests/run.sh installs redis-server");
+        let redis = Self { child, port };
+        let own = format!("process_id:{}\r\n", redis.child.id());
+        let until = Instant::now() + Duration::from_secs(20);
+        while !redis.ask("INFO server").is_ok_and(|answer| answer.contains(&own)) {
+            assert!(Instant::now() < until, "redis-server does not answer on port {port}");
+            thread::sleep(Duration::from_millis(10));
+        }
+        redis
     }
-}
 
-fn assert_empty(mut redis: TcpStream) {
-    redis.write_all(b"*1\r\n$6\r\nDBSIZE\r\n").unwrap();
-    let mut answer = [0; 4];
-    redis.read_exact(&mut answer).unwrap();
-    assert_eq!(answer, *b":0\r\n");
+    fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    /// All of what it answers to an inline command, on a connection of its own.
+    fn ask(&self, command: &str) -> io::Result<String> {
+        let mut socket = TcpStream::connect(("127.0.0.1", self.port))?;
+        socket.write_all(format!("{command}\r\nQUIT\r\n").as_bytes())?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer)?;
+        Ok(answer)
+    }
+
+    fn assert_empty(mut self) {
+        let answer = self.ask("DBSIZE");
+        let ended = self.child.try_wait();
+        assert!(
+            matches!(&answer, Ok(text) if text == ":0\r\n+OK\r\n"),
+            "{answer:?}, and the server: {ended:?}"
+        );
+    }
 }
 
 #[test]
 fn what_redis_spends_on_idle_nodes_is_shown_by_command_and_no_key_is_left() {
-    let (_redis, socket, port) = Redis::start();
+    let redis = Redis::start();
     let output = Command::new(env!("CARGO_BIN_EXE_realtime-bench"))
-        .args(["redis", "--redis", &format!("redis://127.0.0.1:{port}/"), "--nodes", "3", "--users", "50"])
+        .args(["redis", "--redis", &redis.url(), "--nodes", "3", "--users", "50"])
         .args(["--hold", "3s", "--json"])
         .output()
         .unwrap();
@@ -73,14 +88,14 @@ fn what_redis_spends_on_idle_nodes_is_shown_by_command_and_no_key_is_left() {
     for command in ["xread", "evalsha", "xadd"] {
         assert!(json["commands"][command]["calls_per_s"].as_f64().unwrap() > 1.0, "{command}: {json}");
     }
-    assert_empty(socket);
+    redis.assert_empty();
 }
 
 #[test]
 fn two_nodes_are_measured_beside_a_raw_client_and_no_key_is_left() {
-    let (_redis, socket, port) = Redis::start();
+    let redis = Redis::start();
     let output = Command::new(env!("CARGO_BIN_EXE_realtime-bench"))
-        .args(["redis", "--redis", &format!("redis://127.0.0.1:{port}/"), "--messages", "200"])
+        .args(["redis", "--redis", &redis.url(), "--messages", "200"])
         .args(["--publishes", "2000", "--history", "3000", "--json"])
         .output()
         .unwrap();
@@ -93,5 +108,5 @@ fn two_nodes_are_measured_beside_a_raw_client_and_no_key_is_left() {
             assert!(server["median"][figure].as_f64().is_some(), "{figure}");
         }
     }
-    assert_empty(socket);
+    redis.assert_empty();
 }

@@ -1,7 +1,7 @@
 //! The demo with its transports on axum: everything else is passed on to the demo itself, in the same process and over the
 //! same hub.
 
-use std::{env, io, net::SocketAddr, process::exit, sync::Arc, thread, time::Duration};
+use std::{env, net::SocketAddr, process::exit, sync::Arc, thread, time::Duration};
 
 use anyhow::Context;
 use axum::{
@@ -14,6 +14,7 @@ use axum::{
 };
 use realtime_axum::{Hub, socket_options};
 use realtime_demo::{config::Config, log, run, token};
+use realtime_tests::free_port;
 use tokio::{
     net::{TcpListener, TcpStream},
     time::sleep,
@@ -27,7 +28,7 @@ async fn main() -> anyhow::Result<()> {
     let mut config = Config::load(None, env::vars())?;
     log::init(&config.log.level, config.log.format)?;
     let listener = TcpListener::bind((config.server.host.as_str(), config.server.port)).await?;
-    config.server.port = free_port()?;
+    config.server.port = free_port();
     let demo = SocketAddr::from(([127, 0, 0, 1], config.server.port));
 
     let behind = config.clone();
@@ -50,10 +51,6 @@ async fn main() -> anyhow::Result<()> {
     let listener = listener.tap_io(move |tcp| socket_options(tcp, max_stall));
     axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>()).await?;
     Ok(())
-}
-
-fn free_port() -> io::Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 /// The hub of the demo, once it has one.
