@@ -77,6 +77,7 @@ impl Internal {
     pub(crate) async fn serve(self, state: &Data<State>) -> anyhow::Result<()> {
         let Self { listener, stop, .. } = self;
         let app = App::new().configure(routes(state)).wrap_fn(audit::record).wrap(headers());
+        let app = app.wrap_fn(realtime_server::conform);
         let app = IntoServiceFactory::<_, actix_http::Request>::into_factory(app);
         let service = HttpService::build()
             .keep_alive(KEEP_ALIVE)

@@ -9,6 +9,8 @@ use actix_web::{
     error::ErrorBadRequest,
 };
 
+use crate::{announces_body, upload::Upload};
+
 /// Middleware for actix-web's server, for `App::wrap_fn`: it corrects the heads of responses, as the server of this crate
 /// does on its own.
 ///
@@ -16,10 +18,12 @@ use actix_web::{
 /// - The response to an upgrade that is not made says that the connection is closed. actix-http closes it in any case,
 ///   and says `upgrade`: clients that offer HTTP/2 with each request, as Java's do, would send another one into the
 ///   close.
+/// - A refusal (4xx, 5xx) of a request whose body is still being sent waits for the rest of it, which is discarded: 16 MiB
+///   and 5 s at most. actix-http would close the connection at once, and with it the refusal may be lost.
 /// - A request behind a response that closes the connection is not served (RFC 9112, section 9.6). actix-http has read and
 ///   serves it. This needs [`socket_options`](crate::socket_options), too.
 pub fn conform<S, B>(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     service: &S,
 ) -> impl Future<Output = Result<ServiceResponse<B>, actix_web::Error>> + use<S, B>
 where
@@ -29,6 +33,8 @@ where
     let (version, upgrades) = (request.version(), request.head().upgrade());
     let ended = request.conn_data::<Ended>().filter(|_| version < Version::HTTP_2).cloned();
     let ends = request.head().connection_type() == ConnectionType::Close;
+    let uploads = version < Version::HTTP_2 && announces_body(request.request());
+    let upload = uploads.then(|| Upload::share(&mut request));
     let response = match &ended {
         Some(Ended(ended)) if ended.get() => None,
         _ => Some(service.call(request)),
@@ -37,7 +43,17 @@ where
         let Some(response) = response else {
             return Err(ErrorBadRequest("the connection was closed by an earlier request"));
         };
-        let mut response = response.await?;
+        let result = response.await;
+        if let Some(upload) = upload {
+            let status = match &result {
+                Ok(response) => response.status(),
+                Err(error) => error.as_response_error().status_code(),
+            };
+            if status.is_client_error() || status.is_server_error() {
+                upload.discard().await;
+            }
+        }
+        let mut response = result?;
         let size = response.response().body().size();
         correct(version, upgrades, size, response.response_mut().head_mut());
         if let Some(Ended(ended)) = ended {

@@ -22,6 +22,7 @@ use crate::{
     Aborted,
     gate::{Announced, Gate},
     patience::{Patience, RequestTimes},
+    upload::{LINGER, READ_OF_REFUSED},
 };
 
 /// Bytes that are read ahead while a response is pending. A larger request head is read in pieces.
@@ -34,12 +35,6 @@ const READ_AHEAD_OF_STREAM: usize = 64 << 10;
 /// Bytes that are read and discarded at most before a connection is closed: with unread input the kernel would reset it, and
 /// the client would lose the last response.
 const READ_AT_END: usize = 128 << 10;
-
-/// The same for the rest of a body whose request was refused: clients read the response when they have sent it all.
-const READ_OF_REFUSED: usize = 16 << 20;
-
-/// Time for which the rest of such a body is read, besides that of `client_disconnect_timeout`.
-const LINGER: Duration = Duration::from_secs(5);
 
 /// Response to a client that takes too long to send its request: that of the dispatcher to the first one.
 pub(crate) const TOO_SLOW: &[u8] =

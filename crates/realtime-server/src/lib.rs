@@ -56,6 +56,7 @@ mod serve;
 mod server;
 mod takeover;
 mod tickets;
+mod upload;
 
 pub use actix_server::{Server, ServerHandle};
 pub use announced_body::announces_body;

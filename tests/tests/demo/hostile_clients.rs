@@ -7,7 +7,11 @@ use futures_util::future::join_all;
 use realtime_tests::{API_KEY, Demo, RawClient, Redis, ServerKind, within};
 use reqwest::Method;
 use serde_json::json;
-use tokio::io::AsyncWriteExt;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::sleep,
+};
 
 /// The head of a publish with a body of that size.
 fn publish(length: usize, more: &str) -> String {
@@ -52,8 +56,8 @@ async fn a_second_signal_ends_the_process_whatever_is_open() {
     unfinished.write(publish(100, "")).await;
     demo.terminate();
     within("the drain to begin", async {
-        while tokio::net::TcpStream::connect(demo.url("").trim_start_matches("http://")).await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        while TcpStream::connect(demo.url("").trim_start_matches("http://")).await.is_ok() {
+            sleep(Duration::from_millis(10)).await;
         }
     })
     .await;
@@ -144,4 +148,42 @@ async fn an_offer_of_http_2_and_a_stream_for_http_1_0_end_as_they_say() {
     demo.until_sessions(1, 1).await;
     demo.publish_to(1, "unchunked").await;
     client.until("data:unchunked\n\n").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_arrives_behind_an_upload_on_each_server() {
+    let limit = ("REALTIME__LIMITS__MAXMESSAGEBYTES", "1024");
+    let servers = [
+        ("the server of the run", Demo::start_with(&[limit]).await),
+        ("actix-web's", Demo::start_with(&[limit, ("REALTIME__SERVER__KIND", "actix")]).await),
+        ("server.internal", Demo::start_with(&[limit, ("REALTIME__SERVER__INTERNAL", "127.0.0.1:0")]).await),
+    ];
+    let body = vec![b' '; 6 << 20];
+    let publish = publish(body.len(), "");
+    let heads = [
+        (publish.replace(API_KEY, "wrong"), 401),
+        (publish.replace("/api/publish", "/api/nothing"), 404),
+        (publish, 413),
+    ];
+    for (name, demo) in &servers {
+        let address = demo.api_url("").trim_start_matches("http://").to_owned();
+        let upload = async |(head, status): &(String, u16)| {
+            let mut tcp = TcpStream::connect(&address).await.unwrap();
+            tcp.write_all(head.as_bytes()).await.unwrap();
+            // All of it, slowly, before anything is read.
+            for piece in body.chunks(400 << 10) {
+                let taken = within("the body to be taken", tcp.write_all(piece)).await;
+                assert!(taken.is_ok(), "{name}, {status}: {taken:?}");
+                sleep(Duration::from_millis(50)).await;
+            }
+            let mut answer = [0; 12];
+            let read = within("the answer", tcp.read_exact(&mut answer)).await;
+            let answer = String::from_utf8_lossy(&answer).into_owned();
+            assert!(
+                read.is_ok() && answer == format!("HTTP/1.1 {status}"),
+                "{name}, {status}: {read:?} {answer}"
+            );
+        };
+        join_all(heads.iter().flat_map(|head| [head; 10]).map(upload)).await;
+    }
 }
