@@ -65,7 +65,7 @@ async fn stall(arguments: &cli::Stalled) -> anyhow::Result<Vec<String>> {
         ("REALTIME__SERVER__HOST", "127.0.0.1"),
         ("REALTIME__SERVER__PORT", "0"),
         ("REALTIME__SERVER__WORKERS", "1"),
-        // A window that is full from the begin, so that the memory that is seen is that of the readers.
+        // A window that is full from the beginning, so that the memory that is seen is that of the readers.
         ("REALTIME__HISTORY__MAXBYTES", "1048576"),
     ];
     let settings = settings.map(|(key, value)| (key.to_owned(), value.to_owned()));
@@ -81,9 +81,16 @@ async fn stall(arguments: &cli::Stalled) -> anyhow::Result<Vec<String>> {
     }
     tasks.spawn(publish(address, clock, arguments.rate.0));
     let mut api = Api::new(DEMO_KEY);
-    // Fills the window.
-    flood(&mut api, address, STALLED - 1, 40).await?;
-    sleep(Duration::from_secs(2)).await;
+    // The same burst to readers that read: it fills the window, and takes what publishes and reads of that size take.
+    let readers: Vec<_> = (0..arguments.stalled).map(|number| STALLED - 1 - number).collect();
+    let mut reading = JoinSet::new();
+    for &user in &readers {
+        let connection = open(address, user, transport_of(user), false).await?;
+        reading.spawn(read(connection, clock, Arc::default()));
+    }
+    burst(address, readers).await?;
+    sleep(AFTER).await;
+    reading.shutdown().await;
     let mut rounds = Vec::new();
     for round in 0..arguments.rounds {
         lock(&latencies).clear();
@@ -95,15 +102,7 @@ async fn stall(arguments: &cli::Stalled) -> anyhow::Result<Vec<String>> {
             let user = STALLED + round * arguments.stalled + number;
             stalled.push((user, open(address, user, transport_of(user), true).await?));
         }
-        let mut bursts = JoinSet::new();
-        for (user, _) in &stalled {
-            let user = *user;
-            bursts.spawn(async move {
-                let sent = flood(&mut Api::new(DEMO_KEY), address, user, FLOOD).await;
-                sent.map(|()| (user, Instant::now()))
-            });
-        }
-        let mut left: Vec<(u32, Instant)> = bursts.join_all().await.into_iter().collect::<Result<_, _>>()?;
+        let mut left = burst(address, stalled.iter().map(|(user, _)| *user)).await?;
         // The burst itself would cost as much if they read.
         lock(&latencies).clear();
         let (mut highest, mut cuts) = (process.resident()?, Vec::new());
@@ -242,9 +241,24 @@ async fn publish(address: SocketAddr, clock: Instant, rate: f64) {
     }
 }
 
-async fn flood(api: &mut Api, address: SocketAddr, user: u32, count: usize) -> anyhow::Result<()> {
+/// Sends much to each user, to all at once. Returns when each was sent all.
+async fn burst(
+    address: SocketAddr,
+    users: impl IntoIterator<Item = u32>,
+) -> anyhow::Result<Vec<(u32, Instant)>> {
+    let mut bursts = JoinSet::new();
+    for user in users {
+        bursts.spawn(async move {
+            flood(&mut Api::new(DEMO_KEY), address, user).await?;
+            Ok((user, Instant::now()))
+        });
+    }
+    bursts.join_all().await.into_iter().collect()
+}
+
+async fn flood(api: &mut Api, address: SocketAddr, user: u32) -> anyhow::Result<()> {
     let body = json!({ "userIds": [user], "message": "x".repeat(FLOOD_BYTES) }).to_string();
-    for _ in 0..count {
+    for _ in 0..FLOOD {
         let status = api.call(address, "POST", "/api/publish", &body).await?.0;
         ensure!(status == 200, "a publish was answered with {status}");
     }
