@@ -24,6 +24,7 @@ mod session_limits;
 mod several_nodes;
 mod starting_nodes;
 mod streams;
+mod support_questions;
 mod text_streams;
 mod tickets;
 mod topics;

@@ -16,15 +16,17 @@ pub(crate) fn explain(node: &Node, name: &str, user: &UserId) -> NodeExplanation
     let count = sessions.len();
     sessions.drain(..count.saturating_sub(SESSIONS));
     let OfUser { ends, ends_since, refusals, refusals_since, unknown } = node.recent.of(user, name);
+    let sessions = sessions.iter().map(|session| of_session(node, name, session)).collect();
     NodeExplanation {
         report: NodeReport {
+            // Read last: no session has been left out a message for a newer one beyond it.
             position: node.log.cursor().map(|position| position.to_string()),
             bus_down_since: node.bus_down(),
             sessions: count,
             closes_since: ends_since,
             refusals_since,
         },
-        sessions: sessions.iter().map(|session| of_session(node, name, session)).collect(),
+        sessions,
         closes: ends,
         refusals,
         unknown_refusals: unknown,

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::report::{ExplainedMessage, ExplainedSession, MessageState, Reached};
+use super::report::{ExplainedMessage, ExplainedNode, ExplainedSession, MessageState, Reached};
 use crate::{
     Envelope, Position, Scope, Topic, UserId,
     log::{Content, Entry, LeftOut, Log},
@@ -11,19 +11,21 @@ use crate::{
 /// Number of entries that are read at once.
 const CHUNK: u64 = 1024;
 
-/// The last messages of the history, up to `most`, that were for a user with these sessions, newest first. Gaps of the bus
-/// are among them.
+/// The last messages of the history, up to `most`, that were for a user with these sessions on these nodes, newest first.
+/// Gaps of the bus are among them.
 pub(crate) fn messages(
     log: &Log,
     user: &UserId,
+    nodes: &[ExplainedNode],
     sessions: &[ExplainedSession],
     most: usize,
 ) -> Vec<ExplainedMessage> {
     let own = Topic::user(user);
+    let sessions: Vec<_> = sessions.iter().map(|session| (session, is_ahead(log, nodes, session))).collect();
     let concerns = |topic: &&Topic| {
         topic.is_all()
             || **topic == own
-            || sessions.iter().any(|session| session.topics.iter().any(|named| named == topic.as_str()))
+            || sessions.iter().any(|(session, _)| session.topics.iter().any(|named| named == topic.as_str()))
     };
     let (mut found, mut end) = (Vec::new(), log.end());
     while end > 0 && found.len() < most {
@@ -33,7 +35,7 @@ pub(crate) fn messages(
         for entry in read.entries.iter().take(usize::try_from(left).unwrap_or_default()).rev() {
             let told = match &entry.content {
                 Content::Envelope(envelope) => {
-                    envelope.topics().iter().find(concerns).map(|topic| of(entry, envelope, topic, sessions))
+                    envelope.topics().iter().find(concerns).map(|topic| of(entry, envelope, topic, &sessions))
                 }
                 Content::Gap(reason) => Some(ExplainedMessage {
                     gap: Some(reason.name().to_owned()),
@@ -72,11 +74,28 @@ fn empty(entry: &Entry) -> ExplainedMessage {
     }
 }
 
-fn of(entry: &Entry, envelope: &Envelope, topic: &Topic, sessions: &[ExplainedSession]) -> ExplainedMessage {
+/// Whether a session's node had read more of the bus than this log: it may have known a newer message that replaces one.
+fn is_ahead(log: &Log, nodes: &[ExplainedNode], session: &ExplainedSession) -> bool {
+    let report = nodes.iter().find(|node| node.node == session.node).and_then(|node| node.report.as_ref());
+    report.and_then(|report| parse(report.position.as_ref())) > log.cursor()
+}
+
+fn parse(position: Option<&String>) -> Option<Position> {
+    position?.parse().ok()
+}
+
+/// A message, with each session and whether its node [is ahead](is_ahead).
+fn of(
+    entry: &Entry,
+    envelope: &Envelope,
+    topic: &Topic,
+    sessions: &[(&ExplainedSession, bool)],
+) -> ExplainedMessage {
+    let left_out = entry.left_out();
     let reached = entry.position.map(|position| {
-        let reached = |session: &ExplainedSession| Reached {
+        let reached = |&(session, is_ahead): &(&ExplainedSession, bool)| Reached {
             session_id: session.session_id.clone(),
-            state: state(envelope, position, session),
+            state: state(envelope, position, session, left_out.is_some() || is_ahead),
         };
         sessions.iter().map(reached).collect()
     });
@@ -90,7 +109,7 @@ fn of(entry: &Entry, envelope: &Envelope, topic: &Topic, sessions: &[ExplainedSe
         },
         event: Some(envelope.message().event.as_str().to_owned()),
         bytes: envelope.message().data.as_bytes().len(),
-        state: Some(match entry.left_out() {
+        state: Some(match left_out {
             None => MessageState::Current,
             Some(LeftOut::Expired) => MessageState::Expired,
             Some(LeftOut::Collapsed(_)) => MessageState::Collapsed,
@@ -101,22 +120,26 @@ fn of(entry: &Entry, envelope: &Envelope, topic: &Topic, sessions: &[ExplainedSe
     }
 }
 
-/// How far an envelope has got in a session.
-fn state(envelope: &Envelope, position: Position, session: &ExplainedSession) -> &'static str {
+/// How far an envelope, which may have been left out, has got in a session.
+fn state(
+    envelope: &Envelope,
+    position: Position,
+    session: &ExplainedSession,
+    may_be_left_out: bool,
+) -> &'static str {
     let Some(outbox) = session.outbox else { return "unknown" };
     let is_in = |topic: &Topic| topic.is_all() || session.topics.iter().any(|named| named == topic.as_str());
-    let at = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<Position>().ok());
     if matches!(envelope.scope(), Scope::Only(only) if only.as_str() != session.transport) {
         "otherTransport"
     } else if envelope.excluded().is_some_and(|id| id.to_string() == session.session_id) {
         "excluded"
     } else if !envelope.topics().iter().any(is_in) {
         "otherTopics"
-    } else if at(&session.from) >= Some(position) {
+    } else if parse(session.from.as_ref()) >= Some(position) {
         "before"
-    } else if at(&session.served_up_to) < Some(position) {
+    } else if parse(session.served_up_to.as_ref()) < Some(position) {
         "waiting"
-    } else if session.left_out > 0 {
+    } else if may_be_left_out && session.left_out > 0 {
         "servedOrLeftOut"
     } else if outbox.bytes > 0 {
         "queued"

@@ -245,7 +245,8 @@ pub struct Reached {
     /// The session's id.
     pub session_id: String,
     /// `written`: the socket has accepted it. `queued`: it is among what waits for the socket. `servedOrLeftOut`: one of the
-    /// two, or it was among those that were left out. `waiting`: the session has not read that far. `before`: the session
+    /// two, or it was among those that were left out; only of a message that is no more `current`, or where the asked node has
+    /// read less of the bus than the session's. `waiting`: the session has not read that far. `before`: the session
     /// began behind it. `excluded`: it is for all sessions but this one. `otherTransport`, `otherTopics`: it is not for this
     /// session. `unknown`: the session's node has not answered.
     pub state: &'static str,

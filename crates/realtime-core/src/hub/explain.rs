@@ -91,8 +91,8 @@ impl Hub {
         missing.into_iter().for_each(|node| explanation.add_silent(node));
         explanation.add_known(known.unwrap_or_default());
         explanation.sort();
-        explanation.messages =
-            self::messages(&self.0.registry.node.log, user, &explanation.sessions, messages);
+        let Explanation { nodes, sessions, .. } = &explanation;
+        explanation.messages = self::messages(&self.0.registry.node.log, user, nodes, sessions, messages);
         explanation
     }
 }
