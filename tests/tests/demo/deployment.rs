@@ -27,16 +27,36 @@ fn check(variables: &[(&str, &str)]) -> (bool, String) {
 }
 
 #[test]
-fn the_configuration_is_valid_with_the_variables_of_a_node() {
+fn the_configuration_is_valid_with_the_variables_and_secrets_of_a_node() {
+    let secrets = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = secrets.path().join(name);
+        fs::write(&path, format!("{text}\n")).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let [jwt, key] = [file("jwt", SECRET), file("api-key", API_KEY)];
+    let url = file("redis-url", "redis://redis:6379/");
     let (valid, problems) = check(&[
         ("REALTIME__SERVER__HOST", "0.0.0.0"),
         ("REALTIME__SERVER__INTERNAL", "0.0.0.0:9081"),
         ("REALTIME__SERVER__NODE", "node-a"),
-        ("REALTIME__REDIS__URL", "redis://redis:6379/"),
-        ("REALTIME__AUTH__JWT__SECRET", SECRET),
-        ("REALTIME__API__KEY", API_KEY),
+        ("REALTIME__REDIS__URL_FILE", &url),
+        ("REALTIME__AUTH__JWT__SECRET_FILE", &jwt),
+        ("REALTIME__API__KEY_FILE", &key),
     ]);
     assert!(valid && !problems.contains("warning"), "{problems}");
+}
+
+#[test]
+fn each_way_to_run_it_hands_its_secrets_out_as_files() {
+    let secrets = ["REALTIME__AUTH__JWT__SECRET", "REALTIME__API__KEY"];
+    for file in ["compose.yaml", "kubernetes/deployment.yaml", "systemd/realtime-demo.service"] {
+        let text = fs::read_to_string(format!("{FOLDER}/{file}")).unwrap();
+        for secret in secrets {
+            let named = text.matches(secret).count();
+            assert_eq!((named, text.matches(&format!("{secret}_FILE")).count()), (1, 1), "{file}: {secret}");
+        }
+    }
 }
 
 #[test]
