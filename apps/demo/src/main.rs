@@ -91,10 +91,13 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Prints an error, or all that it consists of, to stderr.
+/// Prints an error, or all that it consists of with its warnings, to stderr.
 fn report(error: &anyhow::Error) {
     match error.downcast_ref::<ConfigErrors>() {
-        Some(errors) => errors.iter().for_each(|error| log::line(format_args!("error: {error}"))),
+        Some(errors) => {
+            errors.warnings().for_each(|warning| log::line(format_args!("warning: {warning}")));
+            errors.iter().for_each(|error| log::line(format_args!("error: {error}")));
+        }
         None => log::line(format_args!("error: {error:#}")),
     }
 }

@@ -55,6 +55,7 @@ impl Reload {
         let config = match (self.read)() {
             Ok(config) => config,
             Err(errors) => {
+                errors.warnings().for_each(|warning| tracing::warn!("{warning}"));
                 errors.iter().for_each(|error| tracing::error!("{error}"));
                 tracing::error!("the configuration cannot be used; the one before stays in force");
                 return;

@@ -145,6 +145,30 @@ fn check_config_warns_of_public_logins() {
     );
 }
 
+#[test]
+fn a_variable_with_single_underscores_is_warned_about_beside_every_mistake() {
+    let variable = ("REALTIME_SERVER_PORT", "1");
+    let warning = "warning: environment variable REALTIME_SERVER_PORT is ignored: `server.port` is set by \
+                   REALTIME__SERVER__PORT";
+    let unreadable: &[&str] = &["--config", "/nowhere.yml"];
+    for (arguments, mistake, error) in [
+        (&["check-config"][..], None, None),
+        (&["check-config"], Some(("REALTIME__SERVER__PROT", "1")), Some("error: server.prot")),
+        (&[], Some(("REALTIME__SERVER__HOST", "")), Some("error: server.host")),
+        (&[], Some(("REALTIME__HISTORY__MAXAGE", "30s")), Some("error: heartbeat.interval")),
+        (unreadable, None, Some("error: file /nowhere.yml: ")),
+    ] {
+        let mut command = std::process::Command::new(Demo::binary());
+        let output = command.args(arguments).envs([variable]).envs(mistake).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(stderr.lines().any(|line| line == warning), "{arguments:?} {mistake:?}: {stderr}");
+        assert_eq!(output.status.success(), error.is_none(), "{stderr}");
+        let errors: Vec<_> = stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+        assert_eq!(errors.len(), error.iter().len(), "{stderr}");
+        assert!(errors.iter().zip(error).all(|(found, start)| found.starts_with(start)), "{stderr}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_generated_token_opens_a_connection() {
     let demo = Demo::start().await;

@@ -4,7 +4,10 @@ use std::{fmt, path::PathBuf};
 
 /// All problems of a configuration that cannot be used; at least one. It reads as one line for each.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigErrors(Vec<ConfigError>);
+pub struct ConfigErrors {
+    problems: Vec<ConfigError>,
+    warnings: Vec<String>,
+}
 
 /// A problem of a configuration.
 ///
@@ -80,30 +83,36 @@ impl std::error::Error for ConfigError {}
 impl ConfigErrors {
     /// The problems, in the order of their discovery.
     pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
-        self.0.iter()
+        self.problems.iter()
     }
 
-    /// These problems, if there are any.
-    pub(super) fn check(problems: Vec<ConfigError>) -> Result<(), Self> {
-        if problems.is_empty() { Ok(()) } else { Err(Self(problems)) }
+    /// Warnings that may be the cause of a problem: variables that are ignored.
+    pub fn warnings(&self) -> impl Iterator<Item = &str> {
+        self.warnings.iter().map(String::as_str)
+    }
+
+    /// The same problems with warnings.
+    pub(super) fn warned(mut self, warnings: Vec<String>) -> Self {
+        self.warnings = warnings;
+        self
     }
 }
 
 impl From<Vec<ConfigError>> for ConfigErrors {
     fn from(errors: Vec<ConfigError>) -> Self {
-        Self(errors)
+        Self { problems: errors, warnings: Vec::new() }
     }
 }
 
 impl From<ConfigError> for ConfigErrors {
     fn from(error: ConfigError) -> Self {
-        Self(vec![error])
+        Self::from(vec![error])
     }
 }
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, error) in self.0.iter().enumerate() {
+        for (n, error) in self.problems.iter().enumerate() {
             write!(f, "{}{error}", if n > 0 { "\n" } else { "" })?;
         }
         Ok(())

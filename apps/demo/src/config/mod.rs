@@ -136,10 +136,16 @@ impl Config {
         let Some(path) = file else {
             return Self::assemble(ruoyi, None, environment);
         };
-        let text = fs::read_to_string(path).map_err(|error| {
-            ConfigError::unreadable(Source::File(path.to_owned()), format!("cannot be read: {error}"))
-        })?;
-        Self::assemble(ruoyi, Some((path, &text)), environment)
+        match fs::read_to_string(path) {
+            Ok(text) => Self::assemble(ruoyi, Some((path, &text)), environment),
+            Err(error) => {
+                let problem = format!("cannot be read: {error}");
+                let error = ConfigError::unreadable(Source::File(path.to_owned()), problem);
+                let mut layers = Layers::new(REFERENCE)?;
+                layers.add_environment(environment);
+                Err(ConfigErrors::from(error).warned(layers.take_warnings()))
+            }
+        }
     }
 
     fn assemble(
@@ -198,10 +204,13 @@ impl Config {
                 break None;
             }
         };
-        ConfigErrors::check(problems)?;
+        let warnings = layers.take_warnings();
+        if !problems.is_empty() {
+            return Err(ConfigErrors::from(problems).warned(warnings));
+        }
         let mut config = config.expect("without a problem there is a configuration");
         config.notes = notes;
-        config.warnings = layers.take_warnings();
+        config.warnings = warnings;
         config.warnings.extend(config.find_warnings(&layers));
         config.values = layers.values();
         Ok(config)
