@@ -14,7 +14,8 @@ use realtime_core::UserId;
 use realtime_demo::{
     ReadConfig, check,
     config::{Config, ConfigErrors, REFERENCE},
-    log, run, token,
+    log, run,
+    token::{self, SigningFile},
 };
 
 /// A push server with a page to try it: WebSocket and Server-Sent Events over one hub.
@@ -56,9 +57,9 @@ enum Command {
         #[arg(long, conflicts_with_all = ["config", "ruoyi"])]
         reference: bool,
     },
-    /// Print a token for a user, signed with the configured secret.
+    /// Print a token for a user, signed with the configured secret or with a private key.
     GenToken {
-        /// The files, one of which has to name auth.jwt.secret.
+        /// The files, one of which has to name auth.jwt.secret or the public key.
         #[command(flatten)]
         files: Files,
         /// The user's id, a number or a text.
@@ -70,6 +71,13 @@ enum Command {
         /// Validity, such as `90s`, `1h`, `7d`.
         #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
         ttl: Duration,
+        /// A private key in PEM (RSA, P-256, P-384, Ed25519) to sign with in place of the secret: RS256, ES256, ES384 or
+        /// EdDSA, or the first of auth.jwt.algorithms that it can be used with.
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+        /// The id (`kid`) of that key, which the token names.
+        #[arg(long, value_name = "ID", requires = "key")]
+        key_id: Option<String>,
     },
 }
 
@@ -132,8 +140,9 @@ async fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
             warn(&config);
             answer(config.print().trim_end())?;
         }
-        Some(Command::GenToken { files, user, client_id, ttl }) => {
-            answer(&token::generate(&load(&files)?, user, &client_id, ttl)?)?;
+        Some(Command::GenToken { files, user, client_id, ttl, key, key_id }) => {
+            let key = key.as_deref().map(|file| SigningFile { file, id: key_id.as_deref() });
+            answer(&token::generate(&load(&files)?, user, &client_id, ttl, key)?)?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -1,11 +1,15 @@
 //! Tokens: made by the login and by `gen-token`.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use anyhow::{Context, anyhow, bail};
 use realtime_core::{
     Topic, UserId,
-    auth::{Claims, JwkFile, JwtAuthenticator, RotatingKeys},
+    auth::{Claims, JwkFile, JwtAuthenticator, JwtSigningKey, RotatingKeys},
 };
 
 use crate::config::{Config, ConfigErrors};
@@ -51,19 +55,60 @@ pub fn live_authenticator(config: &Config, random: &str) -> anyhow::Result<JwtAu
     Ok(authenticator.rotating(keys.start()))
 }
 
-/// A token for a user, signed with the configured secret.
+/// A token for a user, signed with the configured secret, or with the private key in a file.
 ///
 /// # Errors
-/// Without a configured secret: the server generates one at each start and would refuse the token.
-pub fn generate(config: &Config, user: UserId, client_id: &str, ttl: Duration) -> anyhow::Result<String> {
-    if config.auth.jwt.secret.is_none() {
+/// Without a configured secret: the server generates one at each start and would refuse the token. With a key of which no
+/// public one is configured, or that the configured ones do not verify.
+pub fn generate(
+    config: &Config,
+    user: UserId,
+    client_id: &str,
+    ttl: Duration,
+    key: Option<SigningFile<'_>>,
+) -> anyhow::Result<String> {
+    check_client_id(client_id).map_err(|problem| anyhow!("--client-id: {problem}"))?;
+    let jwt = &config.auth.jwt;
+    let Some(SigningFile { file, id }) = key else {
+        if jwt.secret.is_none() {
+            bail!(
+                "auth.jwt.secret is not configured, so each start of the server has another one; \
+                 set it in the file or as REALTIME__AUTH__JWT__SECRET, or sign with a private key (--key)"
+            );
+        }
+        return sign(&authenticator(config, &random_secret())?, user, client_id, ttl, Vec::new());
+    };
+    if !jwt.has_public_keys() {
         bail!(
-            "auth.jwt.secret is not configured, so each start of the server has another one; \
-             set it in the file or as REALTIME__AUTH__JWT__SECRET"
+            "--key: neither auth.jwt.publicKeys nor auth.jwt.jwks is configured, so the server would refuse the token"
         );
     }
-    check_client_id(client_id).map_err(|problem| anyhow!("--client-id: {problem}"))?;
-    sign(&authenticator(config, &random_secret())?, user, client_id, ttl, Vec::new())
+    let name = file.display();
+    let pem = fs::read_to_string(file).map_err(|error| anyhow!("--key: `{name}`: {error}"))?;
+    let key = JwtSigningKey::from_pem(&pem, &jwt.algorithms);
+    let mut key = key.map_err(|problem| anyhow!("--key: `{name}`: {problem}"))?;
+    if let Some(id) = id {
+        key = key.id(id);
+    }
+    let authenticator = authenticator(config, &random_secret())?.signing_key(key);
+    let token = sign(&authenticator, user, client_id, ttl, Vec::new())?;
+    // The keys of a set may be others when the token is used.
+    if jwt.jwks.file.is_none() && jwt.jwks.url.is_none() {
+        let verified = authenticator.verify(&token);
+        verified.map_err(|problem| {
+            anyhow!("--key: `{name}`: auth.jwt.publicKeys do not accept the token: {problem}")
+        })?;
+    }
+    Ok(token)
+}
+
+/// A file with a private key in PEM, and the id (`kid`) that tokens name.
+#[derive(Debug, Clone, Copy)]
+pub struct SigningFile<'a> {
+    /// The file.
+    pub file: &'a Path,
+    /// The id.
+    pub id: Option<&'a str>,
 }
 
 /// Checks a client id before it becomes part of a token, which every request carries in its head.

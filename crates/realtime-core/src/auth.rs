@@ -24,7 +24,7 @@ pub(crate) use self::jwt::test_keys as jwt_test_keys;
 #[cfg(feature = "jwt")]
 pub use self::jwt::{
     Claims, JwkFile, JwkSource, JwkSourceError, JwtAlgorithm, JwtAuthenticator, JwtKey, JwtKeyError,
-    PublicKeyAlgorithm, RotatingKeys, RotatingKeysBuilder, SignError, UnknownAlgorithm,
+    JwtSigningKey, PublicKeyAlgorithm, RotatingKeys, RotatingKeysBuilder, SignError, UnknownAlgorithm,
 };
 pub(crate) use self::tickets::TicketRate;
 pub use self::{

@@ -25,6 +25,8 @@ const RSA: &str = include_str!("../../../crates/realtime-core/tests/keys/rsa.pem
 const RSA_PUBLIC: &str = "../crates/realtime-core/tests/keys/rsa.pub.pem";
 const P256: &str = include_str!("../../../crates/realtime-core/tests/keys/p256.pem");
 const P256_PUBLIC: &str = include_str!("../../../crates/realtime-core/tests/keys/p256.pub.pem");
+const RSA_FILE: &str = "../crates/realtime-core/tests/keys/rsa.pem";
+const P256_PRIVATE_FILE: &str = "../crates/realtime-core/tests/keys/p256.pem";
 const P256_FILE: &str = "../crates/realtime-core/tests/keys/p256.pub.pem";
 
 fn key(algorithm: Algorithm, pem: &str) -> EncodingKey {
@@ -120,6 +122,62 @@ impl Issuer {
         stream.write_all(answer.as_bytes()).await.ok();
         stream.shutdown().await.ok();
     }
+}
+
+/// Has the demo make a token of user 1 with these variables. Returns it, or what it says instead.
+fn generated(arguments: &[&str], variables: &[(&str, &str)]) -> Result<String, String> {
+    let mut command = std::process::Command::new(Demo::binary());
+    command.args(["gen-token", "--user", "1"]).args(arguments).envs(variables.iter().copied());
+    let output = command.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap().trim().to_owned();
+    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_made_with_a_private_key_are_accepted_by_a_node_that_has_the_public_one() {
+    let keys = format!("rsa={RSA_PUBLIC},{P256_FILE}");
+    let variables = [
+        ("REALTIME__AUTH__JWT__PUBLICKEYS", keys.as_str()),
+        ("REALTIME__AUTH__JWT__ISSUER", "us"),
+        ("REALTIME__AUTH__JWT__AUDIENCE", "push"),
+    ];
+    let demo = Demo::start_with(&variables).await;
+    let named: &[&str] = &["--key", RSA_FILE, "--key-id", "rsa"];
+    for (arguments, algorithm, kid) in [
+        (named, Algorithm::RS256, Some("rsa")),
+        (&["--key", RSA_FILE], Algorithm::RS256, None),
+        (&["--key", P256_PRIVATE_FILE], Algorithm::ES256, None),
+    ] {
+        let token = generated(arguments, &variables).unwrap();
+        let header = jsonwebtoken::decode_header(&token).unwrap();
+        assert_eq!((header.alg, header.kid.as_deref()), (algorithm, kid));
+        assert_eq!(statuses(&demo, &token).await, [0, 0], "{arguments:?}");
+    }
+    let only_pss = [variables[0], ("REALTIME__AUTH__JWT__ALGORITHMS", "PS384,ES256")];
+    let token = generated(named, &only_pss).unwrap();
+    assert_eq!(jsonwebtoken::decode_header(&token).unwrap().alg, Algorithm::PS384);
+    // The secret's tokens name issuer and audience, too.
+    let secret = [variables[1], variables[2], ("REALTIME__AUTH__JWT__SECRET", realtime_tests::SECRET)];
+    assert_eq!(statuses(&demo, &generated(&[], &secret).unwrap()).await, [0, 0]);
+}
+
+#[test]
+fn a_key_whose_tokens_no_node_would_accept_makes_none() {
+    let rsa = ("REALTIME__AUTH__JWT__PUBLICKEYS", RSA_PUBLIC);
+    let other = "../crates/realtime-core/tests/keys/other-rsa.pem";
+    let not_es = [rsa, ("REALTIME__AUTH__JWT__ALGORITHMS", "PS256")];
+    for (file, variables, expected) in [
+        (RSA_FILE, &[][..], "neither auth.jwt.publicKeys nor auth.jwt.jwks is configured"),
+        (other, &[rsa], "auth.jwt.publicKeys do not accept the token: token signature is wrong"),
+        (P256_PRIVATE_FILE, &not_es, "the key cannot be used with PS256"),
+        (RSA_PUBLIC, &[rsa], "no private key in PEM form"),
+        ("/nowhere.pem", &[rsa], "No such file"),
+    ] {
+        let problem = generated(&["--key", file], variables).unwrap_err();
+        assert!(problem.contains(expected) && problem.contains("--key"), "{file}: {problem}");
+        assert!(!problem.contains("BEGIN PRIVATE KEY-----\n"), "{problem}");
+    }
+    assert!(generated(&["--key-id", "a"], &[]).unwrap_err().contains("--key"), "an id alone is nothing");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,6 +7,7 @@ mod key_set;
 #[cfg(test)]
 mod public_keys;
 mod rotation;
+mod signing;
 mod source;
 #[cfg(test)]
 pub(crate) mod test_keys;
@@ -18,7 +19,7 @@ mod verified;
 use std::{fmt, iter, sync::Arc};
 
 use futures_core::future::BoxFuture;
-use jsonwebtoken::{Algorithm, EncodingKey, Header, Validation, errors::ErrorKind};
+use jsonwebtoken::{Algorithm, Header, Validation, errors::ErrorKind};
 
 use crate::{
     Authenticator, Principal,
@@ -27,6 +28,7 @@ use crate::{
 use claims::Received;
 use key_set::{KeySet, Known};
 use rotation::Answer;
+use signing::Signed;
 use times::{check_times, time};
 use verified::Login;
 
@@ -37,6 +39,7 @@ pub use self::{
     claims::Claims,
     key::{JwtKey, JwtKeyError},
     rotation::{RotatingKeys, RotatingKeysBuilder},
+    signing::JwtSigningKey,
     source::{JwkFile, JwkSource, JwkSourceError},
 };
 
@@ -62,24 +65,17 @@ pub use self::{
 pub struct JwtAuthenticator {
     fixed: Arc<KeySet>,
     rotating: Option<RotatingKeys>,
-    signing: Option<Signing>,
+    signing: Option<JwtSigningKey>,
     issuer: Option<Arc<str>>,
     audience: Option<Arc<str>>,
     client_id: ClientIdPolicy,
-}
-
-/// The shared secret, which signs as well.
-#[derive(Clone)]
-struct Signing {
-    algorithm: JwtAlgorithm,
-    key: EncodingKey,
 }
 
 /// Error of a token that cannot be signed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignError {
-    /// There is no secret, and the public keys cannot sign.
+    /// There is neither a secret nor a signing key, and the public keys cannot sign.
     #[error("there is no secret to sign tokens with")]
     NoSecret,
     /// The claims cannot be serialized as JSON.
@@ -105,11 +101,11 @@ impl JwtAuthenticator {
     /// [`JwtKeyError::EmptySecret`] for an empty secret, with which anyone could sign tokens.
     pub fn new(algorithm: JwtAlgorithm, secret: &str) -> Result<Self, JwtKeyError> {
         let mut new = Self::with_keys([JwtKey::secret(algorithm, secret)?]);
-        new.signing = Some(Signing { algorithm, key: EncodingKey::from_secret(secret.as_bytes()) });
+        new.signing = Some(JwtSigningKey::secret(algorithm, secret));
         Ok(new)
     }
 
-    /// Creates an authenticator for these keys. It cannot sign.
+    /// Creates an authenticator for these keys. It cannot sign without a [key for that](Self::signing_key).
     pub fn with_keys(keys: impl IntoIterator<Item = JwtKey>) -> Self {
         Self {
             fixed: Arc::new(KeySet::new(keys.into_iter().collect())),
@@ -157,13 +153,23 @@ impl JwtAuthenticator {
         self
     }
 
-    /// Signs a token with the secret.
+    /// Sets the key that signs, in place of the secret. Tokens that it signs are accepted only if its public key is among
+    /// the keys.
+    #[must_use]
+    pub fn signing_key(mut self, key: JwtSigningKey) -> Self {
+        self.signing = Some(key);
+        self
+    }
+
+    /// Signs a token with the signing key or the secret. Where one [issuer](Self::issuer) or [audience](Self::audience) is
+    /// accepted only, the token names it.
     ///
     /// # Errors
-    /// [`SignError`] without a secret.
+    /// [`SignError`] without a signing key and a secret.
     pub fn sign(&self, claims: &Claims) -> Result<String, SignError> {
-        let Signing { algorithm, key } = self.signing.as_ref().ok_or(SignError::NoSecret)?;
-        Ok(jsonwebtoken::encode(&Header::new((*algorithm).into()), claims, key)?)
+        let signing = self.signing.as_ref().ok_or(SignError::NoSecret)?;
+        let (iss, aud) = (self.issuer.as_deref(), self.audience.as_deref());
+        Ok(signing.sign(&Signed { claims, iss, aud })?)
     }
 
     /// Verifies a token with the keys that are known now, and returns its principal.
@@ -358,6 +364,8 @@ impl fmt::Debug for JwtAuthenticator {
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    use jsonwebtoken::EncodingKey;
 
     use super::*;
     use crate::{Topic, UserId, auth::TopicPattern};

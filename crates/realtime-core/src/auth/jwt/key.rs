@@ -36,6 +36,9 @@ pub enum JwtKeyError {
     /// The text holds a private key, which this server must not have.
     #[error("a private key, where the public one belongs")]
     Private,
+    /// The text is no private key.
+    #[error("no private key in PEM form (`BEGIN PRIVATE KEY` or `BEGIN RSA PRIVATE KEY`)")]
+    NotPrivate,
     /// The key is of a kind, or on a curve, that is not supported.
     #[error("neither an RSA key nor one on P-256, P-384 or Ed25519")]
     Unsupported,
