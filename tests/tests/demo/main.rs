@@ -5,6 +5,7 @@ mod answer_headers;
 mod api;
 mod audit;
 mod behind_proxies;
+mod bounded_histories;
 mod broken_frames;
 mod careless_callers;
 mod configuration;

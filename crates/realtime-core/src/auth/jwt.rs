@@ -47,8 +47,8 @@ pub use self::{
 ///
 /// A [key](JwtKey) knows the algorithms that it may be used with; a token's `alg` and `kid` choose among the keys, and
 /// never how a key is used. `exp` is required and enforced to the second, also for open sessions. Claims: `userId` or else
-/// `sub` (number or string), and optionally `nbf`, `iat`, `clientid`, `topics` (a list of names) and `grants` (a list of
-/// [patterns](crate::auth::TopicPattern)). Times are seconds since 1970, whole or with a fraction (RFC 7519, section 2); a
+/// `sub` (number or string), and optionally `nbf`, `iat`, `clientid`, `topics` (a list of names), `grants` (a list of
+/// [patterns](crate::auth::TopicPattern)) and `historyAfter` (a cursor: [`Principal::history_after`]). Times are seconds since 1970, whole or with a fraction (RFC 7519, section 2); a
 /// fraction of `exp` and `iat` is rounded down. A header with `crit` is rejected (RFC 7515, section 4.1.11: no extension is
 /// supported), and so is one with `zip`, `enc` or `b64: false`.
 ///
@@ -255,7 +255,7 @@ impl JwtAuthenticator {
         if self.audience.as_deref().is_some_and(|audience| !received.is_for(audience)) {
             return Err(unauthorized("token is for another audience"));
         }
-        let Received { user_id, sub, client_id, topics, grants, exp, nbf, iat, .. } = received;
+        let Received { user_id, sub, client_id, topics, grants, history_after, exp, nbf, iat, .. } = received;
         let exp = exp.ok_or_else(|| unauthorized("token has no exp"))?;
         let expires_at =
             time(exp.floor()).ok_or_else(|| unauthorized("token has an exp that is out of range"))?;
@@ -270,7 +270,7 @@ impl JwtAuthenticator {
             // `null` is absent, as Java's writers of JSON mean it.
             topics: topics.unwrap_or_default(),
             grants: grants.unwrap_or_default(),
-            history_after: None,
+            history_after,
             credential: None,
             extensions: Extensions::new(),
         };
@@ -394,12 +394,14 @@ mod tests {
             exp: now() + 60,
             iat: Some(7),
             jti: None,
+            history_after: Some("7.3".parse().unwrap()),
         };
         let token = jwt.sign(&claims).unwrap();
         let principal = jwt.verify(&token).unwrap();
         assert_eq!(principal.user, UserId::from(7));
         assert_eq!(principal.client_id.as_deref(), Some("web"));
         assert_eq!((principal.topics, principal.grants), (claims.topics, claims.grants));
+        assert_eq!(principal.history_after, claims.history_after);
         assert_eq!(principal.expires_at, Some(UNIX_EPOCH + Duration::from_secs(claims.exp)));
         assert_eq!(principal.issued_at, Some(UNIX_EPOCH + Duration::from_secs(7)));
         assert_eq!(principal.token, TokenHash::of(&token));

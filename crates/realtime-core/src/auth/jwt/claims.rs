@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::{Topic, UserId, auth::TopicPattern, user::JavaUser};
+use crate::{Position, Topic, UserId, auth::TopicPattern, user::JavaUser};
 
 /// The claims of a token.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +24,9 @@ pub struct Claims {
     /// Named topics that its clients may subscribe to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub grants: Vec<TopicPattern>,
+    /// Position at which the history of its sessions begins: [`Principal::history_after`](crate::Principal::history_after).
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "cursor")]
+    pub history_after: Option<Position>,
     /// Expiry, in seconds since 1970.
     pub exp: u64,
     /// Time of issue, in seconds since 1970; [`Hub::revoke_user`](crate::Hub::revoke_user) compares it.
@@ -60,6 +63,9 @@ pub(super) struct Received {
     pub(super) topics: Option<Vec<Topic>>,
     #[serde(default)]
     pub(super) grants: Option<Vec<TopicPattern>>,
+    /// One that cannot be read makes the token none.
+    #[serde(default, with = "cursor")]
+    pub(super) history_after: Option<Position>,
     #[serde(default)]
     pub(super) exp: Option<f64>,
     #[serde(default)]
@@ -84,5 +90,26 @@ impl Received {
             serde_json::Value::Array(all) => all.iter().any(|one| one == audience),
             one => one == audience,
         }
+    }
+}
+
+/// A position as its text.
+mod cursor {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    use crate::Position;
+
+    pub(super) fn serialize<S: Serializer>(
+        position: &Option<Position>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        position.map(|position| position.to_string()).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Position>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
     }
 }
