@@ -17,7 +17,9 @@ use realtime_core::{
     testkit::{TestEvent, TestSession, ready},
 };
 use realtime_redis::{RedisCluster, RedisConfig, RedisTickets};
-use realtime_tests::{Redis, within};
+use realtime_tests::{Demo, EventStream, Redis, Socket, sign, within};
+use reqwest::Method;
+use serde_json::json;
 use tokio::time::sleep;
 
 use recording::Recording;
@@ -185,8 +187,7 @@ async fn read_everything(recording: &Recording) {
     let hub = node(&redis, "new").await;
 
     // A client comes back from a node of that version.
-    let first = redis.cli(&["xrange", "{rt}:log", "-", "+", "count", "1"]);
-    let begin = first.lines().next().unwrap().replace('-', ".");
+    let begin = begin_of(&redis);
     let mut principal = login(7, "a token of today");
     principal.topics = vec![topic("prices"), topic("role:seller")];
     let mut session = open(&hub, principal.clone(), Some(&begin)).await;
@@ -305,4 +306,75 @@ async fn commands_of_other_versions_are_carried_out_and_confirmed() {
             assert!(receipts.all(|part| written.contains(part)), "{recorded:#?} {written:#?}");
         }
     }
+}
+
+/// The position behind which a recording's log begins.
+fn begin_of(redis: &Redis) -> String {
+    let first = redis.cli(&["xrange", "{rt}:log", "-", "+", "count", "1"]);
+    first.lines().next().unwrap().replace('-', ".")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_serves_clients_among_what_earlier_versions_have_written_and_go_on_writing() {
+    for (name, recording) in Recording::all() {
+        for recording in [recording.with_additions(), recording] {
+            println!("{name}");
+            serve_clients(&recording).await;
+        }
+    }
+}
+
+/// Starts the demo on a recording, has clients come back to it, and writes on as a node of the recording's version.
+async fn serve_clients(recording: &Recording) {
+    let redis = Redis::start().await;
+    recording.load(&redis);
+    let begin = begin_of(&redis);
+    let demo = Demo::start_with(&[("REALTIME__REDIS__URL", &redis.url())]).await;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let token = |user: i64, issued: u64| {
+        let topics = ["prices", "role:seller"];
+        sign(
+            &json!({ "userId": user, "clientid": "web", "iat": issued, "exp": now + 3600, "topics": topics }),
+        )
+    };
+    let back = token(7, now);
+    let mut socket = Socket::open(&demo, &back, &["realtime.v1"], Some(&begin)).await.unwrap();
+    let hello = socket.json().await;
+    assert_eq!(hello["recovered"], true, "{hello}");
+    let mut stream = EventStream::open(&demo, &back, Some(&begin)).await.unwrap();
+    let order = r#"{"text":"Größe 漢字 😀"}"#;
+    for text in ["plain", order, "AP8B", "collapsing", "a tick", "kept", "confirmed"] {
+        let message = socket.message().await;
+        let data = message["data"].as_str().or(message["base64"].as_str());
+        assert_eq!(data, Some(text), "{message}");
+    }
+    for text in ["plain", "collapsing", "a tick", "kept", "confirmed"] {
+        assert_eq!(stream.data().await, text);
+    }
+    // The user was revoked half an hour before the recording.
+    assert_eq!(Socket::open(&demo, &token(9, now - 7200), &[], None).await.unwrap_err(), 401);
+    let mut nine = Socket::open(&demo, &token(9, now), &[], None).await.unwrap();
+    // The other version goes on.
+    let epoch = redis.cli(&["hget", "{rt}:epoch", "epoch"]);
+    let at = now * 1000;
+    let envelope =
+        format!(r#"{{"topics":["user:7","role:seller"],"event":"message","data":"later","at":{at}}}"#);
+    redis.cli(&["xadd", "{rt}:log", &format!("{epoch}-*"), "v", "1", "e", &envelope]);
+    let message = socket.message().await;
+    assert_eq!(message["data"], "later", "{message}");
+    assert_eq!(stream.data().await, "later");
+    let kick = format!(r#"{{"command":"kick","user":9,"after":"{begin}"}}"#);
+    redis.cli(&["xadd", "{rt/control}:commands", "*", "v", "1", "c", &kick]);
+    assert_eq!(nine.close_code().await, 4409);
+    // What the process publishes is on both, and with an id that counts over versions.
+    let body = json!({ "userIds": [7], "message": "again", "idempotencyKey": "an-id" });
+    let position = demo.publish(body).await;
+    assert_eq!(position.replace('.', "-"), redis.cli(&["get", "{rt}:id:an-id"]));
+    demo.publish_to(7, "the last").await;
+    assert_eq!(
+        (socket.message().await["data"].as_str(), stream.data().await.as_str()),
+        (Some("the last"), "the last")
+    );
+    let (_, stats) = demo.api(Method::GET, "/api/stats", None).await;
+    assert_eq!(stats["metrics"]["unreadable"], 0, "{stats}");
 }
