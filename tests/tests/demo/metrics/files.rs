@@ -87,6 +87,9 @@ fn each_panel_of_the_dashboard_asks_for_metrics_that_exist() {
 fn each_alert_asks_for_metrics_that_exist_and_has_a_runbook_entry_and_a_test() {
     let (rules, tests) = (read("prometheus/alerts.yml"), read("prometheus/alerts_test.yml"));
     let docs = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md")).unwrap();
+    let workspace = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml")).unwrap();
+    let repository = workspace.lines().find_map(|line| line.strip_prefix("repository = "));
+    let repository = repository.expect("the address of the repository").trim_matches('"');
     let chapter = docs.split("\n## Alerts\n").nth(1).expect("a chapter about alerts");
     let chapter = chapter.split("\n## ").next().unwrap();
     let described: Vec<_> = chapter.lines().filter_map(|line| line.strip_prefix("### ")).collect();
@@ -95,10 +98,8 @@ fn each_alert_asks_for_metrics_that_exist_and_has_a_runbook_entry_and_a_test() {
         let name = rule.lines().next().unwrap().trim();
         let expression = rule.split("expr: ").nth(1).unwrap().split("\n        for:").next().unwrap();
         assert!(check(expression) > 0 || name == "RealtimeNodeDown", "{name}: {expression}");
-        let runbook = format!(
-            "runbook_url: https://github.com/OWNER/realtime/blob/main/docs/operations.md#{}",
-            name.to_lowercase()
-        );
+        let runbook =
+            format!("runbook_url: {repository}/blob/main/docs/operations.md#{}", name.to_lowercase());
         assert!(rule.contains(&runbook), "{name}: {runbook}");
         assert!(tests.contains(&format!("alertname: {name}\n")), "{name} has no test");
         alerts.push(name);
