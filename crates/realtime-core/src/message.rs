@@ -11,7 +11,7 @@ use bytestring::ByteString;
 use serde::{Deserialize, Deserializer, Serialize};
 use smallvec::{SmallVec, smallvec};
 
-use crate::{CollapseKey, EnvelopeId, SessionId, SlowPolicy, Topic, Transport, UserId};
+use crate::{CollapseKey, EnvelopeId, SessionId, SlowPolicy, Topic, TraceContext, Transport, UserId};
 
 /// Message to clients: text or bytes, with the name of its event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -246,6 +246,7 @@ struct Options {
     ttl: Option<Duration>,
     slow: SlowPolicy,
     retain: bool,
+    trace: Option<Box<TraceContext>>,
 }
 
 /// Error of an empty list of targets. Nothing was sent.
@@ -397,6 +398,19 @@ impl Envelope {
         self.options.as_ref().is_some_and(|options| options.retain)
     }
 
+    /// Sets the context of the trace in which it is published. A bus that cannot carry it leaves it out: it says nothing
+    /// about the delivery.
+    #[must_use]
+    pub fn with_trace_context(mut self, context: TraceContext) -> Self {
+        self.options_mut().trace = Some(Box::new(context));
+        self
+    }
+
+    /// The context of the trace in which it was published, if that is known.
+    pub fn trace_context(&self) -> Option<&TraceContext> {
+        self.options.as_ref()?.trace.as_deref()
+    }
+
     fn options_mut(&mut self) -> &mut Options {
         self.options.get_or_insert_default()
     }
@@ -415,7 +429,7 @@ impl Envelope {
         Some(hasher.hash_one((key, &self.topics, self.scope, self.excluded)))
     }
 
-    /// Returns `true` if it has a ttl or a class, or is to be retained.
+    /// Returns `true` if it has options: a ttl or a class, a trace context, or is to be retained.
     pub(crate) fn has_options(&self) -> bool {
         self.options.is_some()
     }
@@ -461,7 +475,9 @@ impl Envelope {
         let topics: usize = self.topics.iter().map(|topic| topic.as_str().len() + 32).sum();
         let id = self.id.as_ref().map_or(0, |id| id.as_str().len());
         let options = self.options.as_ref().map_or(0, |options| {
-            size_of::<Options>() + options.slow.class().map_or(0, |(key, _)| key.as_str().len())
+            let class = options.slow.class().map_or(0, |(key, _)| key.as_str().len());
+            let trace = options.trace.as_ref().map_or(0, |trace| trace.footprint());
+            size_of::<Options>() + class + trace
         });
         let data = self.message.data.as_bytes().len();
         options + data + self.message.event.as_str().len() + topics + id + size_of::<Self>()

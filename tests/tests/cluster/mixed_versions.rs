@@ -11,7 +11,7 @@ use std::{
 
 use realtime_core::{
     CloseReason, CollapseKey, Envelope, EnvelopeId, EventName, Hub, Message, Principal, Scope, Settings,
-    SlowPolicy, Topic, Transport, UserId,
+    SlowPolicy, Topic, TraceContext, Transport, UserId,
     auth::{TicketKey, TicketStore, TokenHash, TopicPattern},
     streams::{Outcome, StreamEnd, StreamId},
     testkit::{TestEvent, TestSession, ready},
@@ -26,6 +26,7 @@ use recording::Recording;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const TICKET: &str = "a ticket";
+const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 /// The id of a session that is on no node.
 const SOME_SESSION: &str = "00112233445566778899aabbccddeeff";
 
@@ -90,6 +91,9 @@ async fn write_everything(redis: &Redis) {
             .retain()
             .collapse(key("XAU"))
             .with_ttl(HOUR),
+        Envelope::to_users([7], Scope::Both, Message::text("traced"))
+            .unwrap()
+            .with_trace_context(TraceContext::parse(TRACEPARENT, Some("vendor=value")).unwrap()),
     ] {
         a.publish(envelope).await.unwrap();
     }
@@ -207,6 +211,7 @@ async fn read_everything(recording: &Recording) {
             message("message", b"collapsing"),
             message("message", b"a tick"),
             message("message", b"kept"),
+            message("message", b"traced"),
             message("message", b"confirmed"),
         ]
     );

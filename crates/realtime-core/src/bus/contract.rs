@@ -25,8 +25,9 @@ use crate::{Envelope, Position, Topic};
 /// emitted. A bus must never lose an acknowledged envelope without a gap.
 ///
 /// **Options.** What it cannot carry of an envelope ([ttl](Envelope::ttl), [collapse key](Envelope::collapse_key),
-/// [retain](Envelope::is_retained), [excluded session](Envelope::excluded)) it refuses as [`BusError::Unsupported`]. A ttl
-/// begins when the bus accepts the envelope; a bus that delays messages, or replays them, emits [`BusEvent::Timed`].
+/// [retain](Envelope::is_retained), [excluded session](Envelope::excluded)) it refuses as [`BusError::Unsupported`]; a
+/// [trace context](Envelope::trace_context) it leaves out. A ttl begins when the bus accepts the envelope; a bus that delays
+/// messages, or replays them, emits [`BusEvent::Timed`].
 ///
 /// **Up and down.** A subscription emits [`Up`](BusEvent::Up) before the first new envelope. Envelopes before the first
 /// `Up` are history: they are replayed to clients that reconnect, and are not sent to anybody as new. `Down` means that

@@ -11,7 +11,8 @@ use futures_util::{FutureExt, future::join_all};
 
 use super::{Subscriber, broken, check, within};
 use crate::{
-    CollapseKey, Envelope, EnvelopeId, Message, Position, Scope, SlowPolicy, Topic, Transport, UserId,
+    CollapseKey, Envelope, EnvelopeId, Message, Position, Scope, SlowPolicy, Topic, TraceContext, Transport,
+    UserId,
     bus::{Bus, BusError, BusEvent},
 };
 
@@ -105,6 +106,7 @@ pub async fn bus_conforms<B: Bus>(make: impl Fn() -> B, terms: &BusTerms) {
     suite.concurrency().await;
     suite.as_published().await;
     suite.options().await;
+    suite.trace_context().await;
     suite.ids().await;
     suite.dropped().await;
     suite.unsupported().await;
@@ -237,6 +239,19 @@ impl<B: Bus> Suite<'_, B> {
                     format!("its end is {:?}, and it was published at {began:?}", on.last_end)
                 });
             }
+        }
+    }
+
+    /// It is carried or left out, and never a reason to refuse the message.
+    async fn trace_context(&mut self) {
+        let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let context = TraceContext::parse(parent, Some("a=1")).expect("it is valid");
+        let plain = self.terms.envelope("traced");
+        let traced = Arc::new((*plain).clone().with_trace_context(context));
+        publish(&self.a, &traced).await;
+        for on in [&mut self.on_a, &mut self.on_b] {
+            let seen = on.message(OPTIONS).await;
+            check(OPTIONS, seen == traced || seen == plain, || format!("{traced:?} arrived as {seen:?}"));
         }
     }
 

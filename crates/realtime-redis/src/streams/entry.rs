@@ -1,6 +1,6 @@
 //! The entries of the stream: field `v` is the format's version, `e` the envelope as JSON. Unknown fields are ignored, in
 //! the JSON, too: `topics`, `scope` (absent: both transports), `event`, `data`, `at`, and what few have: `base64`, `except`, `id`,
-//! `ttl` (milliseconds), `collapse`, `class` and `keep`, `retain`, `confirm`.
+//! `ttl` (milliseconds), `collapse`, `class` and `keep`, `retain`, `confirm`, `traceparent` and `tracestate`.
 
 use std::{borrow::Cow, num::NonZeroU16, sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use bytestring::ByteString;
 use realtime_core::{
     CollapseKey, Envelope, EnvelopeId, EventName, Message, Payload, Position, Scope, SessionId, SlowPolicy,
-    Topic, Transport, bus::StreamWrite,
+    Topic, TraceContext, Transport, bus::StreamWrite,
 };
 use redis::{Cmd, RedisWrite, ToRedisArgs, Value};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -155,6 +155,11 @@ struct Json<'a> {
     /// Each node counts the sessions that it is for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     confirm: bool,
+    /// The context of the trace in which it was published, as in the headers of these names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    traceparent: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tracestate: Option<Cow<'a, str>>,
     /// Milliseconds since 1970.
     at: u64,
 }
@@ -183,6 +188,7 @@ impl ToRedisArgs for Encoded<'_> {
             SlowPolicy::DropOldest { class, keep } => (None, Some(class), Some(u64::from(keep.get()))),
             _ => (None, None, None),
         };
+        let trace = self.envelope.trace_context();
         let json = Json {
             topics: Cow::Borrowed(self.envelope.topics()),
             scope: match self.envelope.scope() {
@@ -200,6 +206,8 @@ impl ToRedisArgs for Encoded<'_> {
             keep,
             retain: self.envelope.is_retained(),
             confirm: self.envelope.wants_confirmation(),
+            traceparent: trace.map(|trace| Cow::Owned(trace.to_string())),
+            tracestate: trace.and_then(TraceContext::tracestate).map(Cow::Borrowed),
             at: self.at,
         };
         serde_json::to_writer(out.writer_for_next_arg(), &json).expect("strings and numbers are always JSON");
@@ -254,6 +262,8 @@ pub(super) fn decode_envelope(json: &[u8]) -> Result<(Arc<Envelope>, u64), &'sta
         keep,
         retain,
         confirm,
+        traceparent,
+        tracestate,
         at,
     } = json;
     let scope = match scope.as_deref().map(Transport::parse) {
@@ -290,6 +300,10 @@ pub(super) fn decode_envelope(json: &[u8]) -> Result<(Arc<Envelope>, u64), &'sta
     }
     if retain {
         envelope = envelope.retain();
+    }
+    // A malformed one is none.
+    if let Some(trace) = traceparent.and_then(|parent| TraceContext::parse(&parent, tracestate.as_deref())) {
+        envelope = envelope.with_trace_context(trace);
     }
     Ok((Arc::new(envelope), at))
 }
@@ -366,6 +380,25 @@ mod tests {
         let most =
             SlowPolicy::DropOldest { class: CollapseKey::new("ticks").unwrap(), keep: NonZeroU16::MAX };
         assert_eq!(policy(&written.replace("20", "99999999")), most);
+    }
+
+    #[test]
+    fn a_trace_context_is_carried_and_a_message_without_one_has_no_field_of_it() {
+        const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let plain = Envelope::broadcast(Scope::Both, Message::text("x"));
+        let write = |envelope: &Envelope| {
+            String::from_utf8(Encoded { envelope, at: 1 }.to_redis_args().remove(0)).unwrap()
+        };
+        assert_eq!(write(&plain), r#"{"topics":["all"],"event":"message","data":"x","at":1}"#);
+        let read = |json: &str| decode_envelope(json.as_bytes()).unwrap().0;
+        for (state, members) in [(None, ""), (Some("a=1,b=2"), r#","tracestate":"a=1,b=2""#)] {
+            let traced = plain.clone().with_trace_context(TraceContext::parse(PARENT, state).unwrap());
+            let written = write(&traced);
+            let wanted = format!(r#""data":"x","traceparent":"{PARENT}"{members},"at":1}}"#);
+            assert!(written.ends_with(&wanted), "{written}");
+            assert_eq!(*read(&written), traced);
+            assert_eq!(*read(&written.replace("00-", "ff-")), plain, "a malformed one is none");
+        }
     }
 
     #[test]
