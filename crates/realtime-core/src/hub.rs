@@ -36,6 +36,8 @@ use tokio::{
     time::{sleep, sleep_until, timeout},
 };
 
+#[cfg(feature = "opentelemetry")]
+use crate::write_spans::in_current_trace;
 use crate::{
     CloseReason, Envelope, Message, Position, Principal, Scope, Session, SessionHandle, SessionId, Settings,
     SlowPolicy, Topic, Transport, UserId,
@@ -103,6 +105,9 @@ impl Hub {
     ///
     /// Returns when the bus has accepted the envelope, not when clients have received it.
     ///
+    /// With the feature `opentelemetry` an envelope without a [trace context](Envelope::with_trace_context) gets that of the
+    /// current span of OpenTelemetry, if its trace is recorded. `tracing-opentelemetry` makes the spans of `tracing` current.
+    ///
     /// A failed publish is not retried. If its outcome is unknown, an envelope with an
     /// [id](crate::EnvelopeId) can be published again without being delivered twice:
     ///
@@ -126,6 +131,8 @@ impl Hub {
         if envelope.is_retained() && envelope.named_topic().is_none() {
             return Err(NotRetainable.into());
         }
+        #[cfg(feature = "opentelemetry")]
+        let envelope = in_current_trace(envelope);
         let envelope = Arc::new(envelope);
         let node = &self.0.registry.node;
         let watch = Stopwatch::start();

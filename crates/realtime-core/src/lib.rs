@@ -49,6 +49,8 @@
 //! - `jwt` (default): `JwtAuthenticator`, which verifies signed tokens, with a secret or with public keys.
 //! - `jwks`: `JwkUrl`, public keys from an address on the web.
 //! - `metrics`: `Hub::record_metrics`, for the exporters of the facade [`metrics`](https://docs.rs/metrics).
+//! - `opentelemetry`: spans of OpenTelemetry for the writes of messages that are published in a recorded trace, and
+//!   [`Hub::publish`] takes the current context.
 //! - `conformance`: suites for implementations of [`Bus`](bus::Bus), [`Presence`](presence::Presence),
 //!   [`Control`](control::Control), [`Authenticator`] and [`TicketStore`](auth::TicketStore).
 //! - `testkit`: sessions without sockets, for an application's own tests.
@@ -113,6 +115,8 @@ mod trace_context;
 mod transport;
 mod user;
 pub mod wire;
+#[cfg(feature = "opentelemetry")]
+mod write_spans;
 
 /// The text of messages: a string that is cheap to clone.
 pub use bytestring::ByteString;

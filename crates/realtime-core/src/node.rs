@@ -13,6 +13,8 @@ use once_cell::sync::OnceCell;
 
 #[cfg(feature = "metrics")]
 use crate::metrics::probe::Probe;
+#[cfg(feature = "opentelemetry")]
+use crate::write_spans::WriteSpans;
 use crate::{
     Position, Settings, Topic, UserId,
     admission::Admissions,
@@ -45,6 +47,9 @@ pub(crate) struct Node {
     /// The publish whose delivery is timed.
     #[cfg(feature = "metrics")]
     pub(crate) probe: Probe,
+    /// Writes of messages whose trace is recorded.
+    #[cfg(feature = "opentelemetry")]
+    pub(crate) write_spans: WriteSpans,
     /// The last ends and refusals.
     pub(crate) recent: Recent,
     /// The traces that are on.
@@ -84,6 +89,8 @@ impl Node {
             metrics: Metrics::default(),
             #[cfg(feature = "metrics")]
             probe: Probe::default(),
+            #[cfg(feature = "opentelemetry")]
+            write_spans: WriteSpans::default(),
             recent: Recent::default(),
             traces: Arc::default(),
             presence: OnceCell::new(),

@@ -370,6 +370,8 @@ impl Shard {
         if let Some(arrived) = stats.arrived.filter(|_| stats.visits > 0) {
             Stopwatch::since(arrived).record(stopwatch::DELIVERY);
         }
+        #[cfg(feature = "opentelemetry")]
+        self.node.write_spans.follow(mem::take(&mut stats.write_spans));
         self.node.passed(seq);
         stats.record(&self.node.metrics);
         Pass { more }

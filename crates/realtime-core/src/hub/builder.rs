@@ -236,6 +236,15 @@ impl HubBuilder {
             let (store, keeping) = (Arc::clone(store), Arc::clone(&node));
             tasks.spawn(restarting("text streams", move || keep(Arc::clone(&keeping), Arc::clone(&store))));
         }
+        #[cfg(feature = "opentelemetry")]
+        {
+            node.write_spans.node.set(Arc::clone(&name)).ok();
+            let writing = Arc::clone(&node);
+            tasks.spawn(restarting("spans of writes", move || {
+                let node = Arc::clone(&writing);
+                async move { node.write_spans.run().await }
+            }));
+        }
         let outage = Arc::<Outage>::default();
         let (watched, watching) = (Arc::clone(&outage), Arc::clone(&node));
         tasks.spawn(restarting("bus outage", move || {

@@ -1,5 +1,7 @@
 //! [`Entry`]: an element of the log, with its encodings in each wire format.
 
+#[cfg(feature = "opentelemetry")]
+use std::sync::atomic::AtomicU32;
 use std::{
     fmt,
     hash::{DefaultHasher, Hash, Hasher},
@@ -14,6 +16,8 @@ use bytes::Bytes;
 use once_cell::race::OnceBox;
 
 use super::tally::Tally;
+#[cfg(feature = "opentelemetry")]
+use crate::TraceContext;
 use crate::{
     Envelope, Position, SessionId, Topic, Transport,
     wire::{GapReason, MAX_WIRES, WireFormatId},
@@ -34,7 +38,14 @@ pub(crate) struct Entry {
     rare: Option<Box<Rare>>,
     /// Counter of its deliveries, for an envelope whose publisher asks for it.
     tally: Option<Box<Tally>>,
+    /// Number of its writes that may still become spans of their own; `None` unless its trace is recorded.
+    #[cfg(feature = "opentelemetry")]
+    spans: Option<AtomicU32>,
 }
+
+/// Sessions of a message and node whose writes are spans of their own.
+#[cfg(feature = "opentelemetry")]
+const SESSION_SPANS: u32 = 16;
 
 /// State that few entries have.
 #[derive(Debug, Default)]
@@ -108,6 +119,13 @@ impl Entry {
             Content::Envelope(envelope) if envelope.wants_confirmation() => Some(Box::default()),
             _ => None,
         };
+        #[cfg(feature = "opentelemetry")]
+        let spans = match &content {
+            Content::Envelope(envelope) if envelope.trace_context().is_some_and(TraceContext::is_sampled) => {
+                Some(AtomicU32::new(SESSION_SPANS))
+            }
+            _ => None,
+        };
         let footprint = size_of::<Self>()
             + match &content {
                 Content::Envelope(envelope) => envelope.footprint(),
@@ -123,12 +141,28 @@ impl Entry {
             charge: None,
             rare: None,
             tally,
+            #[cfg(feature = "opentelemetry")]
+            spans,
         }
     }
 
     /// Counter of its deliveries, if its publisher asks for it.
     pub(crate) fn tally(&self) -> Option<&Tally> {
         self.tally.as_deref()
+    }
+
+    /// Returns `true` if its trace is recorded.
+    #[cfg(feature = "opentelemetry")]
+    pub(crate) fn is_sampled(&self) -> bool {
+        self.spans.is_some()
+    }
+
+    /// Takes one of the spans of its writes; `false` if none is left.
+    #[cfg(feature = "opentelemetry")]
+    pub(crate) fn take_span(&self) -> bool {
+        let left = |left: u32| left.checked_sub(1);
+        let spans = self.spans.as_ref();
+        spans.is_some_and(|spans| spans.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).is_ok())
     }
 
     /// Sets the time from which on the message is not sent any more.

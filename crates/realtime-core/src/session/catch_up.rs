@@ -6,6 +6,8 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::state::SessionState;
+#[cfg(feature = "opentelemetry")]
+use crate::write_spans::RunSpans;
 use crate::{
     Position,
     log::{Content, LeftOut, Read},
@@ -111,6 +113,11 @@ fn read_on(
         && taken == frames.len()
     {
         tally.caught_up(session.id, session.outbox.end());
+    }
+    #[cfg(feature = "opentelemetry")]
+    if let Some(mut spans) = RunSpans::of(read.first, &read.entries) {
+        spans.sent(session, frames[..taken].iter().map(|(seq, frame)| (*seq, frame.len())));
+        node.write_spans.follow(spans.read());
     }
     // What follows a frame that was not taken is read again.
     let end = frames.get(taken).map_or(next, |(seq, _)| *seq);

@@ -14,6 +14,8 @@ use hashbrown::HashTable;
 use slab::Slab;
 use smallvec::SmallVec;
 
+#[cfg(feature = "opentelemetry")]
+use crate::write_spans::RunSpans;
 use crate::{
     Envelope, Position, Topic,
     direct::WriteBuffer,
@@ -493,6 +495,8 @@ impl Members {
         let (mut gather, mut unflushed) = (mem::take(&mut self.gather), mem::take(&mut self.unflushed));
         let mut encoded: SmallVec<[EncodedRun<'_>; 2]> = SmallVec::new();
         let tally = run[0].tally();
+        #[cfg(feature = "opentelemetry")]
+        let mut spans = RunSpans::of(first, run);
         let (delivered, behind) = (stats.delivered, stats.catch_ups);
         let visits = self.each(envelope, |member| {
             // A session in two of the topics has `next` past this sequence number at the second visit.
@@ -544,6 +548,10 @@ impl Members {
             {
                 trace_run(trace, session, (first, run), frames, taken);
             }
+            #[cfg(feature = "opentelemetry")]
+            if let Some(spans) = &mut spans {
+                spans.sent(session, frames[..taken].iter().map(|(seq, frame)| (*seq, frame.len())));
+            }
             if let Some(tally) = tally {
                 match sent {
                     Ok(_) => tally.queued(Arc::clone(session) as _, session.outbox.end()),
@@ -562,6 +570,8 @@ impl Members {
         if let Some(trace) = &stats.trace {
             trace.fanned_out(run, stats.delivered - delivered, stats.catch_ups - behind);
         }
+        #[cfg(feature = "opentelemetry")]
+        stats.write_spans.extend(spans.into_iter().flat_map(RunSpans::passed));
         stats.visits += visits * run.len();
         (self.gather, self.unflushed) = (gather, unflushed);
     }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+#[cfg(feature = "opentelemetry")]
+use crate::write_spans::Write;
 use crate::{
     Position,
     log::LeftOut,
@@ -34,6 +36,9 @@ pub(crate) struct PassStats {
     pub(super) arrived: Option<Instant>,
     /// Time over which clients reload their state after a gap.
     spread: Duration,
+    /// Writes of messages whose trace is recorded.
+    #[cfg(feature = "opentelemetry")]
+    pub(crate) write_spans: Vec<Write>,
     /// The traces that are on.
     pub(crate) trace: Option<Watch>,
 }
