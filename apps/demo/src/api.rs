@@ -25,6 +25,7 @@ use crate::{
     body::{Body, OptionalBody},
     client::Client,
     params::Params,
+    publish_span::{PublishSpan, Traced},
     schema::{self, KickErrors, OnlineErrors, PublishErrors},
     state::State,
 };
@@ -160,12 +161,17 @@ const MAX_CONFIRM: u64 = 30_000;
     operation_id = "publish",
     tag = "publish",
     request_body = Publish,
+    params(
+        ("traceparent" = Option<String>, Header, description = "Context of the trace that the message belongs to (W3C Trace Context). One that is malformed is none."),
+        ("tracestate" = Option<String>, Header, description = "The rest of that context, up to 512 bytes."),
+    ),
     responses((status = 200, description = "The bus has taken the message.", body = PublishAnswer), PublishErrors),
     security(("apiKey" = [])),
 )]
 pub(crate) async fn publish(
     _: ApiKey,
     state: Data<State>,
+    Traced(context): Traced,
     body: Body<Publish>,
 ) -> Result<Json<PublishAnswer>, ApiError> {
     let Publish {
@@ -239,16 +245,19 @@ pub(crate) async fn publish(
     if retain.unwrap_or_default() {
         envelope = envelope.retain();
     }
-    let Some(millis) = confirm else {
-        let published = state.hub.publish(envelope).await?;
-        let position = published.position.map(|position| position.to_string());
-        return Ok(Json(PublishAnswer { position, nodes: None, missing: None }));
-    };
-    if !(1..=MAX_CONFIRM).contains(&millis) {
+    if confirm.is_some_and(|millis| !(1..=MAX_CONFIRM).contains(&millis)) {
         return Err(ApiError::bad_request(format_args!("confirm: must be from 1 to {MAX_CONFIRM}")));
     }
-    let timeout = Duration::from_millis(millis);
-    let Confirmation { position, nodes, missing } = state.hub.publish_and_confirm(envelope, timeout).await?;
+    let (span, envelope) = PublishSpan::begin(context, envelope);
+    let Some(millis) = confirm else {
+        let published = state.hub.publish(envelope).await;
+        span.end(published.as_ref().map(|published| published.position));
+        let position = published?.position.map(|position| position.to_string());
+        return Ok(Json(PublishAnswer { position, nodes: None, missing: None }));
+    };
+    let confirmed = state.hub.publish_and_confirm(envelope, Duration::from_millis(millis)).await;
+    span.end(confirmed.as_ref().map(|confirmed| Some(confirmed.position)));
+    let Confirmation { position, nodes, missing } = confirmed?;
     let position = Some(position.to_string());
     Ok(Json(PublishAnswer { position, nodes: Some(nodes), missing: Some(missing) }))
 }

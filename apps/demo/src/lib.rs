@@ -26,6 +26,8 @@ mod dashboard;
 mod documented_routes;
 mod event;
 mod explain;
+#[cfg(feature = "opentelemetry")]
+mod exporter;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub mod fuzz;
@@ -42,6 +44,7 @@ mod openapi;
 mod page;
 mod params;
 mod passwords;
+mod publish_span;
 mod refusals;
 mod reload;
 mod scenes;

@@ -60,6 +60,8 @@ pub async fn run(config: Config, read: Option<ReadConfig>) -> anyhow::Result<()>
     }
     // Before the hub: what is not recorded costs nothing, and nobody could read it without this address.
     let _recorder = config.server.internal.as_ref().map(|_| Recorder::install()).transpose()?;
+    #[cfg(feature = "opentelemetry")]
+    let _exporter = crate::exporter::Exporter::start()?;
     let hub = hub(&config)?.start()?;
     realtime_core::install(hub.clone())?;
     let (authenticator, logins, _recheck) = match config.auth.mode {

@@ -28,3 +28,4 @@ mod support_questions;
 mod text_streams;
 mod tickets;
 mod topics;
+mod trace_context;
