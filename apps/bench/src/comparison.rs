@@ -1,6 +1,11 @@
 //! [`Comparison`]: the same load on several servers in turn, with the baseline between them.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::{Ipv4Addr, TcpListener},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -36,6 +41,8 @@ enum Server {
     Running(Box<Target>),
     /// A demo that is started for each run.
     Demo { program: PathBuf, environment: Vec<(String, String)>, paths: Paths, key: String },
+    /// Another server that is started for each run.
+    Program(Box<Spec>),
     /// The baseline, which is started for each run.
     Baseline { threads: usize },
 }
@@ -84,8 +91,11 @@ impl Comparison {
             servers.push((target.name.clone(), Server::Running(Box::new(target))));
         }
         for spec in against {
-            let target = spec.target(reach)?;
-            servers.push((target.name.clone(), Server::Running(Box::new(target))));
+            let server = match spec.program()? {
+                Some(_) => Server::Program(Box::new(spec.clone())),
+                None => Server::Running(Box::new(spec.target(reach)?)),
+            };
+            servers.push((spec.name().to_owned(), server));
         }
         if *baseline {
             servers.insert(0, ("baseline".into(), Server::Baseline { threads: *baseline_threads }));
@@ -171,6 +181,14 @@ impl Server {
                 let api = child.api.as_deref();
                 (Target::realtime(&child.url, api, paths, key, Reach::Loopback)?, child)
             }
+            Self::Program(spec) => {
+                let spec = spec.at_port(free_port()?);
+                let target = spec.target(Reach::Loopback)?;
+                let (program, arguments) = spec.program()?.context("it has a program")?;
+                let child = Child::start_at(target.publish.endpoint.address, program, arguments)
+                    .with_context(|| target.name.clone())?;
+                (target, child)
+            }
             Self::Baseline { threads } => {
                 let arguments = ["baseline".into(), "--threads".into(), threads.to_string()];
                 let child = Child::start(&std::env::current_exe()?, &arguments, &[])?;
@@ -180,6 +198,14 @@ impl Server {
         target.pids = vec![child.pid()];
         Ok((target, Some(child)))
     }
+}
+
+/// Returns a free port on 127.0.0.1, below those that the kernel gives to outgoing connections: one of theirs could be taken
+/// before the server listens.
+fn free_port() -> anyhow::Result<u16> {
+    let first = 20_000 + u16::try_from(std::process::id() % 5_000)?;
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    (first..first + 1_000).find(is_free).context("no port of 20000 to 26000 is free")
 }
 
 /// Raises the limit of open files for a number of connections, here and in the children.

@@ -93,6 +93,11 @@ impl Connection {
         self.stage == Stage::Open
     }
 
+    /// The transport that it was begun with.
+    pub(crate) fn transport(&self) -> Transport {
+        self.transport
+    }
+
     /// Returns whether the socket is not connected yet, so that [`Self::ask`] comes next.
     pub(crate) fn is_connecting(&self) -> bool {
         self.stage == Stage::Connecting

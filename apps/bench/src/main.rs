@@ -188,7 +188,16 @@ fn deliver(
 ) -> anyhow::Result<Vec<String>> {
     let load = deliveries.load(audience)?;
     let comparison = &deliveries.comparison;
-    let report = Comparison::new(comparison, against, users(&deliveries.clients), audience)?
+    let Clients { ws, sse, .. } = deliveries.clients;
+    let mut measured = Vec::new();
+    for spec in against {
+        match spec.lacks(ws > 0, sse > 0) {
+            None => measured.push(spec.clone()),
+            Some(key) => eprintln!("{} is left out: its description has no `{key}`", spec.name()),
+        }
+    }
+    ensure!(against.is_empty() || !measured.is_empty(), "--against: no server is left");
+    let report = Comparison::new(comparison, &measured, users(&deliveries.clients), audience)?
         .run(|target, tokens, bar| load.deliver(target, tokens, bar))?;
     Ok(print_report(command, &load.json(), comparison.run.json, &report))
 }

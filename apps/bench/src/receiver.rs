@@ -198,7 +198,7 @@ impl Receiver {
         let LoadPlan { run, callers, messages, size, .. } = **plan;
         let group = plan.audience.group(plan.slot(self.slots.start + index).1);
         let trackers = &mut trackers[index * callers as usize..][..callers as usize];
-        let (mut now, mut opened) = (0, false);
+        let (mut now, mut opened, mut replies) = (0, false, Vec::new());
         let result = connection.receive(buffer, joined, |incoming| {
             if now == 0 {
                 now = plan.clock.now();
@@ -206,19 +206,28 @@ impl Receiver {
             match incoming {
                 Incoming::Opened => opened = true,
                 Incoming::Gap => stats.counts.gaps += 1,
-                Incoming::Message(text) => Marker::each(text, size, |marker| {
-                    let is_due = marker.run == run && marker.group == group && marker.number < messages;
-                    match trackers.get_mut(marker.caller as usize).filter(|_| is_due) {
-                        Some(tracker) => stats.record(tracker.enter(marker.number), marker.sent, now),
-                        None => stats.counts.misrouted += 1,
-                    }
-                }),
+                Incoming::Message(text) => {
+                    let known = plan.target.replies.iter().find(|(known, _)| known.as_bytes() == text);
+                    replies.extend(known.map(|(_, reply)| reply));
+                    Marker::each(text, size, |marker| {
+                        let is_due = marker.run == run && marker.group == group && marker.number < messages;
+                        match trackers.get_mut(marker.caller as usize).filter(|_| is_due) {
+                            Some(tracker) => stats.record(tracker.enter(marker.number), marker.sent, now),
+                            None => stats.counts.misrouted += 1,
+                        }
+                    });
+                }
             }
         });
         if opened && let Some(hello) = plan.target.hello.as_ref() {
             let (transport, user) = plan.slot(self.slots.start + index);
             if transport == Transport::WebSocket {
                 connection.say(hello.text(&values(plan, user)).as_bytes())?;
+            }
+        }
+        if connection.transport() == Transport::WebSocket {
+            for reply in replies {
+                connection.say(reply.as_bytes())?;
             }
         }
         result

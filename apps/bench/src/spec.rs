@@ -1,8 +1,8 @@
 //! [`Spec`]: another server, as the user describes it.
 
-use std::str::FromStr;
+use std::{collections::BTreeMap, path::Path, str::FromStr};
 
-use anyhow::Context;
+use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 
 use crate::{
@@ -22,6 +22,9 @@ pub(crate) struct Spec {
     sse: Option<String>,
     /// The first text of a WebSocket client.
     hello: Option<String>,
+    /// Texts of the server that a WebSocket client answers, each with its answer.
+    #[serde(default)]
+    replies: BTreeMap<String, String>,
     /// The URL of the publish API.
     publish: String,
     #[serde(default = "post")]
@@ -32,10 +35,16 @@ pub(crate) struct Spec {
     /// The body of the publish request.
     #[serde(default = "message")]
     body: String,
-    /// Its processes.
+    /// The program to start and its arguments. `{port}` in them and in the URLs is a free port.
+    #[serde(default)]
+    start: Vec<String>,
+    /// Its processes, if it is running already.
     #[serde(default)]
     pids: Vec<u32>,
 }
+
+/// The place of a free port, filled before the other places.
+const PORT: &str = "{port}";
 
 fn post() -> String {
     "POST".into()
@@ -46,20 +55,61 @@ fn message() -> String {
 }
 
 impl Spec {
+    /// Its name in the report.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The key of a transport that a load needs and that is not described.
+    pub(crate) fn lacks(&self, ws: bool, sse: bool) -> Option<&'static str> {
+        let lacks = |needed: bool, url: &Option<String>| needed && url.is_none();
+        lacks(ws, &self.ws).then_some("ws").or_else(|| lacks(sse, &self.sse).then_some("sse"))
+    }
+
+    /// The program to start and its arguments; none for a server that is running already.
+    ///
+    /// # Errors
+    /// If there are processes beside a program, or places of a port without one.
+    pub(crate) fn program(&self) -> anyhow::Result<Option<(&Path, &[String])>> {
+        let Self { name, ws, sse, publish, start, pids, .. } = self;
+        let Some((program, arguments)) = start.split_first() else {
+            let urls = [Some(publish), ws.as_ref(), sse.as_ref()];
+            if let Some(url) = urls.into_iter().flatten().find(|url| url.contains(PORT)) {
+                bail!("{name}: {url:?} has a {PORT}, but there is no `start`");
+            }
+            return Ok(None);
+        };
+        ensure!(pids.is_empty(), "{name}: `pids` are those of a running server, and `start` starts one");
+        Ok(Some((Path::new(program), arguments)))
+    }
+
+    /// The description with this port in each place of one.
+    pub(crate) fn at_port(&self, port: u16) -> Self {
+        let port = port.to_string();
+        let fill = |text: &String| text.replace(PORT, &port);
+        let mut filled = self.clone();
+        filled.ws = self.ws.as_ref().map(fill);
+        filled.sse = self.sse.as_ref().map(fill);
+        filled.publish = fill(&self.publish);
+        filled.start = self.start.iter().map(fill).collect();
+        filled
+    }
+
     /// Converts the description to a target.
     pub(crate) fn target(&self, reach: Reach) -> anyhow::Result<Target> {
-        let Self { name, ws, sse, hello, publish, method, headers, body, pids } = self;
+        let Self { name, ws, sse, hello, replies, publish, method, headers, body, start: _, pids } = self;
         let endpoint =
             |what: &str, url: &str| Endpoint::parse(url, reach).with_context(|| format!("{name}: {what}"));
         let broken = headers.iter().chain([method]).find(|text| text.contains(['\r', '\n']));
         if let Some(broken) = broken {
-            anyhow::bail!("{name}: {broken:?} has a line break");
+            bail!("{name}: {broken:?} has a line break");
         }
         Ok(Target {
             name: name.clone(),
             websocket: ws.as_deref().map(|url| endpoint("ws", url)).transpose()?,
             sse: sse.as_deref().map(|url| endpoint("sse", url)).transpose()?,
             hello: hello.as_deref().map(str::parse).transpose().with_context(|| format!("{name}: hello"))?,
+            replies: replies.clone().into_iter().collect(),
             publish: Publish {
                 endpoint: endpoint("publish", publish)?,
                 method: method.clone(),
@@ -115,6 +165,7 @@ mod tests {
             ("name = 'x'", "missing field `publish`"),
             ("nam = 'x'", "unknown field `nam`"),
             ("name = 'x'\npublish = 'http://127.0.0.1/'\npids = ['one']", "invalid type"),
+            ("name = 'x'\npublish = 'http://127.0.0.1/'\nstart = 'one'", "invalid type"),
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(problem), "{text}: {error}");
@@ -123,5 +174,21 @@ mod tests {
         let spec = parse("name = 'x'\npublish = 'http://192.0.2.1/'").unwrap();
         let error = format!("{:#}", spec.target(Reach::Loopback).unwrap_err());
         assert!(error.starts_with("x: publish: "), "{error}");
+    }
+
+    #[test]
+    fn a_free_port_is_put_into_the_program_and_its_urls() {
+        let text = "name = 'x'\nws = 'ws://127.0.0.1:{port}/ws'\nsse = 'http://127.0.0.1:{port}/sse'\n\
+                    publish = 'http://127.0.0.1:{port}/p'\n";
+        let spec = parse(&format!("{text}start = ['serve', '--port={{port}}']")).unwrap().at_port(1234);
+        let (program, arguments) = spec.program().unwrap().unwrap();
+        assert_eq!((program, arguments), (Path::new("serve"), &["--port=1234".to_owned()][..]));
+        let target = spec.target(Reach::Loopback).unwrap();
+        for endpoint in [target.websocket, target.sse, Some(target.publish.endpoint)] {
+            assert_eq!(endpoint.unwrap().host, "127.0.0.1:1234");
+        }
+        let refused = |text: &str| parse(text).unwrap().program().unwrap_err().to_string();
+        assert!(refused(text).contains("but there is no `start`"));
+        assert!(refused(&format!("{text}start = ['serve']\npids = [1]")).starts_with("x: `pids` are those"));
     }
 }

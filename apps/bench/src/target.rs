@@ -15,6 +15,8 @@ pub(crate) struct Target {
     pub(crate) sse: Option<Endpoint>,
     /// The first text of a WebSocket client, for servers that require one.
     pub(crate) hello: Option<Template>,
+    /// Texts of the server that a WebSocket client answers, each with its answer.
+    pub(crate) replies: Vec<(String, String)>,
     pub(crate) publish: Publish,
     /// Its processes on this machine, including their descendants; empty if unknown.
     pub(crate) pids: Vec<u32>,
@@ -72,6 +74,7 @@ impl Target {
             websocket: Some(at(&format!("{}?Authorization={{token:url}}", paths.websocket))?),
             sse: Some(at(&format!("{}?Authorization={{token:url}}", paths.sse))?),
             hello: None,
+            replies: Vec::new(),
             publish: Publish {
                 endpoint: Endpoint::parse(&join(api.unwrap_or(url), &paths.publish), reach)?,
                 method: "POST".into(),
@@ -91,6 +94,7 @@ impl Target {
             websocket: Some(at("/resource/websocket?user={user}&topic={topic}")?),
             sse: Some(at("/resource/sse?user={user}&topic={topic}")?),
             hello: None,
+            replies: Vec::new(),
             publish: Publish {
                 endpoint: at("/api/publish")?,
                 method: "POST".into(),

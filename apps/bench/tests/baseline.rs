@@ -2,8 +2,10 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
     os::unix::fs::PermissionsExt,
+    path::Path,
     process::{Child, Command, Output, Stdio},
     thread,
     time::{Duration, Instant},
@@ -336,4 +338,120 @@ fn another_server_is_compared_by_its_description() {
     // The baseline is measured once more at the end.
     assert_eq!(json["servers"][1]["runs"].as_array().unwrap().len(), 3);
     assert!(json["servers"][0]["ratioToBaseline"]["delivery_cpu_us"].as_f64().is_some());
+}
+
+/// Writes a description with these lines, and compares what it describes under a small load.
+fn compare(lines: &str, arguments: &[&str]) -> Output {
+    let spec = tempfile::NamedTempFile::new().unwrap();
+    fs::write(spec.path(), format!("name = 'other'\n{lines}")).unwrap();
+    let load = ["compare", "--against", spec.path().to_str().unwrap(), "--rate", "0", "--json"];
+    bench(&[&load[..], arguments].concat())
+}
+
+/// The lines of a description whose server is the baseline, at `host:port`.
+fn baseline_lines(host: &str) -> String {
+    format!(
+        "ws = 'ws://{host}/resource/websocket'\npublish = 'http://{host}/api/publish'\n\
+         body = '{{\"broadcast\":true,\"message\":\"{{message:json}}\"}}'\n"
+    )
+}
+
+#[test]
+fn a_described_server_is_started_for_each_run_and_ended_with_its_children() {
+    let pids = tempfile::NamedTempFile::new().unwrap();
+    // The server is a child of what is started.
+    let script = format!("{BENCH} baseline --port $0 & echo $$ $! >> {}; wait", pids.path().display());
+    let lines =
+        format!("start = ['/bin/sh', '-c', '{script}', '{{port}}']\n{}", baseline_lines("127.0.0.1:{port}"));
+    let output = compare(&lines, &["--ws", "20", "--messages", "50", "--runs", "2"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let figures = figures(&output);
+    assert_eq!(figures["delivered"], 1_000);
+    assert!(figures["delivery_cpu_us"].as_f64().is_some_and(|micros| micros > 0.0), "{figures}");
+    let pids = fs::read_to_string(pids.path()).unwrap();
+    let pids: Vec<&str> = pids.split_whitespace().collect();
+    assert_eq!(pids.len(), 4, "{pids:?}");
+    for pid in pids {
+        let program = Path::new("/proc").join(pid).join("exe");
+        let until = Instant::now() + Duration::from_secs(20);
+        while fs::read_link(&program).is_ok() {
+            assert!(Instant::now() < until, "process {pid} lives on");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+#[test]
+fn a_described_server_that_cannot_be_started_is_named_with_its_last_words() {
+    let running = Baseline::start(&[]);
+    let taken = running.url.trim_end_matches('/').trim_start_matches("http://");
+    let (free, taken) = (baseline_lines("127.0.0.1:{port}"), baseline_lines(taken));
+    for (lines, expected) in [
+        (
+            format!("start = ['/bin/sh', '-c', 'echo no such key >&2; exit 3']\n{free}"),
+            "other: /bin/sh has ended at once, exit status: 3:\nno such key",
+        ),
+        (format!("start = ['/no/such/program']\n{free}"), "failed to start /no/such/program"),
+        (format!("start = ['/bin/sleep', '60']\n{taken}"), "where something else listens already"),
+        (format!("start = ['/bin/sleep', '60']\npids = [1]\n{free}"), "other: `pids` are those of a running"),
+        (free.clone(), "has a {port}, but there is no `start`"),
+    ] {
+        let output = compare(&lines, &["--ws", "1"]);
+        assert!(!output.status.success());
+        assert!(stderr(&output).contains(expected), "{lines}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_described_server_without_the_transport_of_a_load_is_left_out_and_named() {
+    let running = Baseline::start(&[]);
+    let lines = baseline_lines(running.url.trim_end_matches('/').trim_start_matches("http://"));
+    let output = compare(&lines, &["--sse", "5", "--baseline"]);
+    let problem = stderr(&output);
+    assert!(!output.status.success());
+    assert!(problem.contains("other is left out: its description has no `sse`"), "{problem}");
+    assert!(problem.contains("error: --against: no server is left"), "{problem}");
+}
+
+#[test]
+fn a_client_answers_the_texts_that_a_description_names() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let server = thread::spawn(move || {
+        let mut client = listener.accept().unwrap().0;
+        read_head(&mut client);
+        // To the key that each client of the tool sends.
+        let accept = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+        client.write_all(format!("HTTP/1.1 101 Switching Protocols\r\n{accept}\r\n\r\n").as_bytes()).unwrap();
+        client.write_all(&[0x81, 4, b'p', b'i', b'n', b'g']).unwrap();
+        let mut frame = [0; 6 + 4];
+        client.read_exact(&mut frame).unwrap();
+        let mut publisher = listener.accept().unwrap().0;
+        let request = read_head(&mut publisher);
+        let length = request.split_once("Content-Length: ").unwrap().1.trim().parse().unwrap();
+        let mut body = vec![0; length];
+        publisher.read_exact(&mut body).unwrap();
+        client.write_all(&[0x81, 126, 0, u8::try_from(length).unwrap()]).unwrap();
+        client.write_all(&body).unwrap();
+        publisher.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+        // Until the client has gone.
+        client.read_to_end(&mut Vec::new()).ok();
+        frame[6..].to_vec()
+    });
+    let lines = format!("ws = 'ws://{host}/'\npublish = 'http://{host}/'\nreplies = {{ ping = 'pong' }}");
+    let output = compare(&lines, &["--ws", "1", "--messages", "1"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(server.join().unwrap(), b"pong");
+    assert_eq!(figures(&output)["delivered"], 1);
+}
+
+/// Reads the head of a request, byte by byte, so that its body is left.
+fn read_head(socket: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        socket.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
 }
