@@ -1,4 +1,5 @@
 //! The binary, against its own baseline.
+#![allow(clippy::unwrap_used, reason = "tests may")]
 
 use std::{
     fs,
