@@ -89,6 +89,7 @@ async fn a_dead_reader_is_reset() {
 async fn a_stalled_reader_is_broken_off_and_what_it_held_is_free() {
     let mut settings = Settings::default();
     settings.outbox.max_stall = Duration::from_millis(400);
+    settings.limits.max_connections_per_user = 1;
     let server = Embedded::start(Hub::builder().settings(settings).start().unwrap());
     let mut client = RawClient::open(&server, 1, "").await;
     client.head().await;
@@ -111,6 +112,13 @@ async fn a_stalled_reader_is_broken_off_and_what_it_held_is_free() {
     })
     .await;
     assert_eq!(end, "RST", "the kernel has thrown away what was left");
+    // Its connection is gone as well, with the rest of the write that the socket did not take: it counts no more.
+    within("room for another connection of the user", async {
+        while !RawClient::open(&server, 1, "").await.head().await.starts_with("HTTP/1.1 101 ") {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -122,6 +122,14 @@ impl Socket {
         }
     }
 
+    /// Has the worker run the connection.
+    fn queue(&self) {
+        if !self.queued.swap(true, Ordering::AcqRel) {
+            self.ready.keys.lock().unwrap_or_else(PoisonError::into_inner).push(self.key);
+            self.ready.notify.notify_one();
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<OwnedFd>> {
         self.descriptor.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -158,6 +166,8 @@ impl DirectWrite for Socket {
         {
             tracing::debug!(%error, "failed to have a socket reset");
         }
+        // A connection with unwritten output waits for its socket alone, and a closed one has no events.
+        self.queue();
     }
 }
 
@@ -167,10 +177,7 @@ impl Wake for Socket {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if !self.queued.swap(true, Ordering::AcqRel) {
-            self.ready.keys.lock().unwrap_or_else(PoisonError::into_inner).push(self.key);
-            self.ready.notify.notify_one();
-        }
+        self.queue();
     }
 }
 
