@@ -348,12 +348,12 @@ async fn serve_clients(recording: &Recording) {
     assert_eq!(hello["recovered"], true, "{hello}");
     let mut stream = EventStream::open(&demo, &back, Some(&begin)).await.unwrap();
     let order = r#"{"text":"Größe 漢字 😀"}"#;
-    for text in ["plain", order, "AP8B", "collapsing", "a tick", "kept", "confirmed"] {
+    for text in ["plain", order, "AP8B", "collapsing", "a tick", "kept", "traced", "confirmed"] {
         let message = socket.message().await;
         let data = message["data"].as_str().or(message["base64"].as_str());
         assert_eq!(data, Some(text), "{message}");
     }
-    for text in ["plain", "collapsing", "a tick", "kept", "confirmed"] {
+    for text in ["plain", "collapsing", "a tick", "kept", "traced", "confirmed"] {
         assert_eq!(stream.data().await, text);
     }
     // The user was revoked half an hour before the recording.
