@@ -60,7 +60,7 @@ async fn a_message_from_a_shell_reaches_users_topics_and_all() {
     let ran = run(&[&at[..], &["to-users", "1,3", "paid", "--event", "order"]].concat(), "").await;
     assert_eq!(ran.code, 0, "{ran:?}");
     let message = socket.message().await;
-    assert_eq!((&message["data"], &message["event"]), (&"paid".into(), &"order".into()));
+    assert_eq!((&message["data"], &message["event"]), (&"paid".into(), &"order".into()), "{message}");
     assert_eq!(message["id"], ran.out, "the position is printed");
 
     // The text comes on stdin, and the same id is one message.

@@ -162,11 +162,20 @@ async fn a_topic_is_followed_by_its_messages_and_its_sessions() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_too_much_is_counted_and_a_trace_ends() {
     let demo = Demo::start().await;
-    let (mut trace, _) = Traced::begin(&demo, &json!({ "userId": 1, "seconds": 2 })).await;
+    let (mut trace, _) = Traced::begin(&demo, &json!({ "userId": 1, "seconds": 60 })).await;
     let body = json!({ "userIds": [1], "message": "x" });
-    futures_util::future::join_all((0..300).map(|_| demo.publish(body.clone()))).await;
-    let (lost, before) = trace.until("lost").await;
+    let flood = async {
+        loop {
+            futures_util::future::join_all((0..300).map(|_| demo.publish(body.clone()))).await;
+        }
+    };
+    let (lost, before) = tokio::select! {
+        found = trace.until("lost") => found,
+        () = flood => unreachable!("it has no end"),
+    };
     assert!(lost["count"].as_u64() > Some(0) && before.len() >= 200, "{lost}");
+    drop(trace);
+    let (mut trace, _) = Traced::begin(&demo, &json!({ "userId": 2, "seconds": 1 })).await;
     let (end, _) = trace.until("end").await;
     assert_eq!(end["reason"], "time");
     assert_eq!(trace.next().await, None);
