@@ -282,6 +282,16 @@ impl Demo {
         (response.status().as_u16(), response.text().await.unwrap())
     }
 
+    /// Waits until it reports that it is ready.
+    pub async fn until_ready(&self) {
+        within("the node to be ready", async {
+            while self.get("/health/ready").await.0 != 200 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+    }
+
     /// Number of sessions of a user.
     pub async fn sessions(&self, user: i64) -> usize {
         let (_, answer) = self.api(reqwest::Method::GET, &format!("/api/online/{user}"), None).await;

@@ -199,12 +199,7 @@ async fn a_node_that_was_stopped_meanwhile_knows_what_is_retained() {
     let variables = [("REALTIME__REDIS__URL", url.as_str()), ("REALTIME__HISTORY__MAXMESSAGES", "300")];
     let (runs, stops) = (Demo::start_with(&variables).await, Demo::start_with(&variables).await);
     for demo in [&runs, &stops] {
-        within("the node to be ready", async {
-            while demo.get("/health/ready").await.0 != 200 {
-                sleep(Duration::from_millis(10)).await;
-            }
-        })
-        .await;
+        demo.until_ready().await;
     }
     runs.publish(json!({ "topics": ["prices"], "message": "before", "retain": true })).await;
     stops.pause();

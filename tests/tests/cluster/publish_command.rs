@@ -39,12 +39,7 @@ async fn node(redis: &Redis, mode: &str) -> Demo {
         ("REALTIME__TOPICS__PUBLIC", "news"),
     ];
     let demo = Demo::start_with(&variables).await;
-    within("the node to be ready", async {
-        while demo.get("/health/ready").await.0 != 200 {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
-    })
-    .await;
+    demo.until_ready().await;
     demo
 }
 

@@ -21,12 +21,7 @@ async fn node_with(redis: &Redis, variables: &[(&str, &str)]) -> Demo {
 }
 
 async fn ready(demo: &Demo) {
-    within("the node to be ready", async {
-        while demo.get("/health/ready").await.0 != 200 {
-            sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
+    demo.until_ready().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

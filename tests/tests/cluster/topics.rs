@@ -1,21 +1,13 @@
 //! A client subscribes to topics on any node, and gets what any node publishes there, also after moving to another node.
 
-use std::time::Duration;
-
-use realtime_tests::{Demo, EventStream, Redis, Socket, token, within};
+use realtime_tests::{Demo, EventStream, Redis, Socket, token};
 use serde_json::{Value, json};
-use tokio::time::sleep;
 
 async fn node(redis: &Redis) -> Demo {
     let url = redis.url();
     let variables = [("REALTIME__REDIS__URL", url.as_str()), ("REALTIME__TOPICS__PUBLIC", "room:*")];
     let demo = Demo::start_with(&variables).await;
-    within("the node to be ready", async {
-        while demo.get("/health/ready").await.0 != 200 {
-            sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
+    demo.until_ready().await;
     demo
 }
 

@@ -44,12 +44,7 @@ async fn node(redis: &Redis, collector: &Collector, name: &str, more: &[(&str, &
     ];
     variables.extend(more);
     let demo = Demo::start_with(&variables).await;
-    within("the node to be ready", async {
-        while demo.get("/health/ready").await.0 != 200 {
-            sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
+    demo.until_ready().await;
     demo
 }
 

@@ -1,8 +1,6 @@
 //! The unchanged calls of plus-ui, RuoYi-Vue-Plus' front end, stay connected in a browser behind its dev proxy.
 
-use std::time::Duration;
-
-use realtime_tests::{Browser, Demo, DevServer, JAVA_SECRET, JavaLogins, token, within};
+use realtime_tests::{Browser, Demo, DevServer, JAVA_SECRET, JavaLogins, token};
 use serde_json::{Value, json};
 
 const ALICE: i64 = 1;
@@ -77,12 +75,7 @@ async fn plus_ui_stays_connected_with_a_login_of_a_java_node() {
         ("REALTIME__WEBSOCKET__ALLOWEDORIGINS", &origin),
     ])
     .await;
-    within("the node to be ready", async {
-        while demo.get("/health/ready").await.0 != 200 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
+    demo.until_ready().await;
     dev.pass_to(&demo);
     let login = java.login(ALICE);
     let browser = Browser::start().await;

@@ -17,12 +17,7 @@ const LOUD: (&str, &str) = ("REALTIME__LOG__LEVEL", "debug");
 const AT_ONCE: (&str, &str) = ("REALTIME__HEALTH__GRACE", "0s");
 
 async fn is_ready(demo: &Demo) {
-    within("the node to be ready", async {
-        while demo.get("/health/ready").await.0 != 200 {
-            sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
+    demo.until_ready().await;
 }
 
 /// Publishes until it is taken; Redis may just have come back.

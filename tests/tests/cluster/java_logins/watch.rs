@@ -282,12 +282,7 @@ async fn the_demo_takes_the_logins_of_java_nodes_and_lets_them_go() {
         ("REALTIME__REDIS__MODE", "pubsub"),
     ];
     let demo = Demo::start_with(&settings).await;
-    within("the node to be ready", async {
-        while demo.get("/health/ready").await.0 != 200 {
-            sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
+    demo.until_ready().await;
     let (stays, leaves) = (java.login(1), java.login(2));
     let mut stream = EventStream::open(&demo, &stays, None).await.unwrap();
     let mut socket = Socket::open(&demo, &leaves, &[], None).await.unwrap();
