@@ -48,9 +48,10 @@ pub use self::{
 /// A [key](JwtKey) knows the algorithms that it may be used with; a token's `alg` and `kid` choose among the keys, and
 /// never how a key is used. `exp` is required and enforced to the second, also for open sessions. Claims: `userId` or else
 /// `sub` (number or string), and optionally `nbf`, `iat`, `clientid`, `topics` (a list of names), `grants` (a list of
-/// [patterns](crate::auth::TopicPattern)) and `historyAfter` (a cursor: [`Principal::history_after`]). Times are seconds since 1970, whole or with a fraction (RFC 7519, section 2); a
-/// fraction of `exp` and `iat` is rounded down. A header with `crit` is rejected (RFC 7515, section 4.1.11: no extension is
-/// supported), and so is one with `zip`, `enc` or `b64: false`.
+/// [patterns](crate::auth::TopicPattern)) and `historyAfter` (a cursor: [`Principal::history_after`]). Times are seconds
+/// since 1970, whole or with a fraction (RFC 7519, section 2); a fraction of `exp` and `iat` is rounded down. A header with
+/// `crit` is rejected (RFC 7515, section 4.1.11: no extension is supported), and so is one with `zip`, `enc` or
+/// `b64: false`.
 ///
 /// A token with `kid` is compared with the keys of that id, and if there are none with the keys without an id. A token
 /// without `kid` is compared with all keys of its algorithm, of which there may be up to eight. A token whose key is not known
