@@ -80,25 +80,24 @@ pub(super) async fn pump(
     let mut events = events.ready_chunks(PUMP_EVENTS);
     while let Some(chunk) = events.next().await {
         for event in chunk {
-            match &event {
-                BusEvent::Up(_) => {
-                    tracing::info!("bus is up");
-                    health.set(None);
+            let is_up = matches!(event, BusEvent::Up(_));
+            if let BusEvent::Down(problem) = &event {
+                if health.down().is_none() {
+                    tracing::warn!(%problem, "bus is down");
+                } else {
+                    tracing::debug!(%problem, "bus is still down");
                 }
-                BusEvent::Down(problem) => {
-                    if health.down().is_none() {
-                        tracing::warn!(%problem, "bus is down");
-                    } else {
-                        tracing::debug!(%problem, "bus is still down");
-                    }
-                    health.set(Some(problem.clone()));
-                }
-                _ => {}
+                health.set(Some(problem.clone()));
             }
-            if let BusEvent::Up(_) = event {
+            if is_up {
                 load(&mut streams, &registry).await;
             }
             apply(event, &registry.node);
+            if is_up {
+                // Not before: a node that knows no text streams yet is not ready.
+                tracing::info!("bus is up");
+                health.set(None);
+            }
             if streams.is_due(&registry.node) && registry.node.log.up().is_some() {
                 load(&mut streams, &registry).await;
             }
@@ -111,9 +110,14 @@ pub(super) async fn pump(
     registry.node.set_bus_down(true);
 }
 
-/// Reads the text streams of which this node may have missed something, and sends them to its sessions.
+/// Reads the text streams of which this node may have missed something, and sends them to its sessions. Before the bus is
+/// up for the first time no session has begun, and each gets them then.
 async fn load(streams: &mut Loader, registry: &Registry) {
-    for prefix in streams.load(&registry.node).await {
+    let prefixes = streams.load(&registry.node).await;
+    if registry.node.log.up().is_none() {
+        return;
+    }
+    for prefix in prefixes {
         for shard in registry.shards() {
             while shard.send_local(Arc::clone(&prefix)).is_err() {
                 sleep(PAUSE).await;
@@ -181,12 +185,14 @@ const PUMP_EVENTS: usize = 256;
 mod tests {
     use futures_core::future::BoxFuture;
     use futures_util::stream;
+    use tokio::sync::Semaphore;
 
     use super::*;
     use crate::{
-        Envelope, Hub, Message, Position, Principal, Scope, Transport,
-        bus::{Bus, BusError, Published},
-        testkit::{TestEvent, TestSession, ready},
+        Envelope, Hub, Message, Position, Principal, Scope, Topic, Transport,
+        bus::{Bus, BusError, Published, StreamHead, StreamStore, StreamWrite, StreamWritten},
+        streams::{StreamEnd, StreamId, StreamKey},
+        testkit::{TestEvent, TestSession, ready, within},
     };
 
     /// A bus that says what it was given, and goes on.
@@ -240,5 +246,87 @@ mod tests {
                 assert_eq!(message.position, Some(at(*follows)), "behind {offset}");
             }
         }
+    }
+
+    fn key() -> StreamKey {
+        StreamKey { topic: Topic::user(&1.into()), id: StreamId::new("answer").expect("an id") }
+    }
+
+    /// A store with one stream, which it says when it may.
+    #[derive(Debug)]
+    struct SlowStore(Semaphore);
+
+    impl StreamStore for SlowStore {
+        fn write<'a>(&'a self, _: &'a StreamWrite<'a>) -> BoxFuture<'a, Result<StreamWritten, BusError>> {
+            Box::pin(async { Ok(StreamWritten::Lost) })
+        }
+
+        fn heads(&self) -> BoxFuture<'_, Result<Vec<StreamHead>, BusError>> {
+            Box::pin(async {
+                let _permit = self.0.acquire().await;
+                let end = Some(StreamEnd::Done);
+                Ok(vec![StreamHead { key: key(), run: 1, writer: "w".into(), len: 5, end }])
+            })
+        }
+
+        fn read<'a>(
+            &'a self,
+            _: &'a StreamKey,
+        ) -> BoxFuture<'a, Result<Option<(StreamHead, String)>, BusError>> {
+            Box::pin(async { Ok(self.heads().await?.pop().map(|head| (head, "Hello".to_owned()))) })
+        }
+
+        fn renew<'a>(&'a self, _: &'a [StreamKey]) -> BoxFuture<'a, Result<Vec<StreamKey>, BusError>> {
+            Box::pin(async { Ok(Vec::new()) })
+        }
+
+        fn abandoned(&self) -> BoxFuture<'_, Result<Vec<StreamHead>, BusError>> {
+            Box::pin(async { Ok(Vec::new()) })
+        }
+    }
+
+    /// A bus that is up at once, with such a store.
+    struct Streaming(Arc<SlowStore>);
+
+    impl Bus for Streaming {
+        fn publish<'a>(&'a self, _: &'a Arc<Envelope>) -> BoxFuture<'a, Result<Published, BusError>> {
+            Box::pin(async { Err(BusError::Unsupported("a message".into())) })
+        }
+
+        fn subscribe(&self) -> BoxStream<'static, BusEvent> {
+            Script(vec![BusEvent::Up(Some(at(7)))]).subscribe()
+        }
+
+        fn streams(&self) -> Option<Arc<dyn StreamStore>> {
+            Some(Arc::clone(&self.0) as _)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_is_ready_when_it_knows_the_text_streams_and_tells_each_once() {
+        let store = Arc::new(SlowStore(Semaphore::new(0)));
+        let hub = Hub::builder().bus(Streaming(Arc::clone(&store))).start().unwrap();
+        let early = tokio::spawn({
+            let hub = hub.clone();
+            async move { TestSession::connect(&hub, 1.into()).await }
+        });
+        within(|| "a session to wait for its begin".into(), async {
+            while hub.all_sessions().is_empty() {
+                sleep(PAUSE).await;
+            }
+        })
+        .await;
+        assert_eq!(hub.not_ready()[0].name(), "bus-down", "its text streams are yet to be read");
+        store.0.add_permits(1);
+        ready(&hub).await;
+        let known = hub.stream_text(&key().topic, &key().id).expect("a node that is ready knows it");
+        assert_eq!((known.text.as_str(), known.end), ("Hello", Some(StreamEnd::Done)));
+        let mut early = early.await.unwrap();
+        early.handle().send_local("a mark").unwrap();
+        let mut received = Vec::new();
+        while received.last().is_none_or(|text: &String| text != "a mark") {
+            received.push(early.text().await);
+        }
+        assert_eq!(received.len(), 2, "{received:?}");
     }
 }
