@@ -14,11 +14,15 @@ struct Ran {
     problem: String,
 }
 
+/// The command, built once per test process.
+fn binary() -> &'static PathBuf {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| built("realtime-publish", "realtime-publish"))
+}
+
 /// Runs the command with some lines as its input.
 async fn run(arguments: &[&str], input: &str) -> Ran {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    let binary = BINARY.get_or_init(|| built("realtime-publish", "realtime-publish"));
-    let mut command = Command::new(binary);
+    let mut command = Command::new(binary());
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.kill_on_drop(true).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
@@ -30,7 +34,9 @@ async fn run(arguments: &[&str], input: &str) -> Ran {
     Ran { code: output.status.code().unwrap(), out: text(output.stdout), problem: text(output.stderr) }
 }
 
+/// A node, once the command is built: that can take longer than a client may leave pings unanswered.
 async fn node(redis: &Redis, mode: &str) -> Demo {
+    binary();
     let url = redis.url();
     let variables = [
         ("REALTIME__REDIS__URL", url.as_str()),
