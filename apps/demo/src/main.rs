@@ -18,6 +18,11 @@ use realtime_demo::{
     token::{self, SigningFile},
 };
 
+/// jemalloc: what a burst has taken goes back to the system within seconds, and an idle connection takes less than with glibc.
+#[cfg(all(feature = "jemalloc", target_os = "linux"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// A push server with a page to try it: WebSocket and Server-Sent Events over one hub.
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
