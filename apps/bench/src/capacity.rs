@@ -64,7 +64,7 @@ impl FromStr for Reach {
 /// Microseconds of CPU of one delivery when messages come one by one: the upper end of what was measured.
 const DELIVERY: [f64; 2] = [4.8, 6.0];
 /// KiB of the process for a connection after a burst.
-const CONNECTION: [f64; 2] = [1.05, 11.3];
+const CONNECTION: [f64; 2] = [1.05, 13.0];
 /// Microseconds of CPU of a connect with the check of its token.
 const CONNECT: f64 = 31.0;
 /// Microseconds of CPU of a publish on the node that publishes, and of a message on each node.
@@ -73,7 +73,7 @@ const MESSAGE: f64 = 1.2;
 /// KiB of the server's kernel for a connection: half of the 7.7 GiB that a million have on both ends.
 const KERNEL: f64 = 4.0;
 /// MiB of a process without connections, and of its window (`history.maxBytes`).
-const PROCESS: f64 = 16.0;
+const PROCESS: f64 = 22.0;
 const WINDOW: f64 = 64.0;
 /// Seconds between two heartbeats of a connection.
 const HEARTBEAT: f64 = 20.0;
@@ -183,11 +183,11 @@ mod tests {
         // 5,000 connections at 10/s: 25.5 % of two cores at 5.1 us. 1,000/s to ten nodes: a fifth of Redis' core.
         assert_eq!(value(&load(5000, 10.0, Reach::All, 1), "CPU"), "0.24");
         assert_eq!(value(&load(5000, 10.0, Reach::All, 1), "deliveries"), "50,000");
-        assert_eq!(value(&load(1, 1000.0, Reach::Users(1), 10), "memory of the process"), "81");
+        assert_eq!(value(&load(1, 1000.0, Reach::Users(1), 10), "memory of the process"), "87");
         let text = load(1, 1000.0, Reach::Users(1), 10).to_string();
         assert!(text.contains("0.18 of its one core"), "{text}");
         // A million WebSockets: 1.05 KiB each, after a burst.
-        assert_eq!(value(&load(1_000_000, 0.0, Reach::All, 1), "memory of the process"), "1,106");
+        assert_eq!(value(&load(1_000_000, 0.0, Reach::All, 1), "memory of the process"), "1,112");
     }
 
     #[test]
