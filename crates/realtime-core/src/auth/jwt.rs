@@ -19,7 +19,7 @@ mod verified;
 use std::{fmt, iter, sync::Arc};
 
 use futures_core::future::BoxFuture;
-use jsonwebtoken::{Algorithm, Header, Validation, errors::ErrorKind};
+use jsonwebtoken::{Algorithm, Header, crypto, dangerous, errors::ErrorKind};
 
 use crate::{
     Authenticator, Principal,
@@ -311,22 +311,23 @@ fn read_header(token: &str) -> Result<Header, AuthError> {
     Ok(header)
 }
 
-/// Verifies a token's signature with a key, which has the algorithm.
+/// Verifies a token's signature with a key, which has the algorithm, and reads its claims. The header was checked before,
+/// with this token or an earlier one; times, issuer and audience are compared afterwards.
 fn decode(token: &str, algorithm: Algorithm, key: &JwtKey) -> Result<Received, AuthError> {
-    let mut validation = Validation::new(algorithm);
-    // Times are compared afterwards, since the library rounds them; so are issuer and audience.
-    validation.required_spec_claims.clear();
-    validation.validate_exp = false;
-    validation.validate_nbf = false;
-    validation.validate_aud = false;
-    let data = jsonwebtoken::decode(token, key.decoding(), &validation).map_err(|error| {
-        unauthorized(match error.kind() {
-            ErrorKind::InvalidSignature => "token signature is wrong",
-            ErrorKind::Json(_) => "token claims cannot be read",
-            _ => "token is malformed",
-        })
-    })?;
-    Ok(data.claims)
+    let malformed = || unauthorized("token is malformed");
+    let (message, signature) = token.rsplit_once('.').ok_or_else(malformed)?;
+    if message.matches('.').count() != 1 {
+        return Err(malformed());
+    }
+    match crypto::verify(signature, message.as_bytes(), key.decoding(), algorithm) {
+        Ok(true) => {}
+        Ok(false) => return Err(unauthorized("token signature is wrong")),
+        Err(_) => return Err(malformed()),
+    }
+    dangerous::insecure_decode_claims(token).map_err(|error| match error.kind() {
+        ErrorKind::Json(_) => unauthorized("token claims cannot be read"),
+        _ => malformed(),
+    })
 }
 
 /// Rejects header parameters that would change the meaning of the token.
@@ -429,11 +430,32 @@ mod tests {
             (jwt.sign(&Claims { exp: now() - 1, ..good.clone() }).unwrap(), "expired"),
             (jwt.sign(&Claims { exp: now(), ..good.clone() }).unwrap(), "expired"),
             (jwt.sign(&Claims { sub: None, ..good.clone() }).unwrap(), "neither userId nor sub"),
-            (jwt.sign(&Claims { exp: u64::MAX, ..good }).unwrap(), "exp"),
+            (jwt.sign(&Claims { exp: u64::MAX, ..good.clone() }).unwrap(), "exp"),
             ("not a token".into(), "malformed"),
         ] {
             let message = refused(jwt.verify(&token));
             assert!(message.contains(problem), "{message} should say {problem}");
+        }
+        // The header of a valid token is known from then on, which excuses nothing behind it.
+        let valid = jwt.sign(&good).unwrap();
+        jwt.verify(&valid).unwrap();
+        let parts: Vec<_> = valid.split('.').collect();
+        let [header, claims, signature] = parts[..] else { panic!("{valid}") };
+        for (token, problem) in [
+            (stranger.sign(&good).unwrap(), "signature"),
+            (format!("{header}.{claims}."), "signature"),
+            (format!("{header}.{claims}.{signature}!"), "malformed"),
+            (format!("{header}.{claims}.{signature}="), "malformed"),
+            (format!("{header}.{claims}.{claims}.{signature}"), "malformed"),
+            (format!("{header}..{signature}"), "signature"),
+            (format!("{header}.{signature}"), "malformed"),
+            (header.to_owned(), "malformed"),
+            (format!(".{valid}"), "malformed"),
+            (forge_parts(header, "!"), "malformed"),
+            (forge_parts(header, ""), "claims cannot be read"),
+        ] {
+            let message = refused(jwt.verify(&token));
+            assert!(message.contains(problem), "{token}: {message} should say {problem}");
         }
         assert_eq!(JwtAuthenticator::new(JwtAlgorithm::Hs256, "").unwrap_err(), JwtKeyError::EmptySecret);
     }
@@ -450,9 +472,14 @@ mod tests {
                 text
             })
         };
-        let message = format!("{}.{}", part(header), part(claims));
+        forge_parts(&part(header), &part(claims))
+    }
+
+    /// A correctly signed token of any two parts.
+    fn forge_parts(header: &str, claims: &str) -> String {
+        let message = format!("{header}.{claims}");
         let key = EncodingKey::from_secret(SECRET.as_bytes());
-        let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
+        let signature = crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
         format!("{message}.{signature}")
     }
 
