@@ -1,6 +1,6 @@
 //! [`Logins`]: logins by signed tokens, whose keys a reload replaces.
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use realtime_core::{
     BoxFuture, Principal,
@@ -14,12 +14,11 @@ use crate::{
 
 /// The check of signed tokens that is in force, and the signature of new ones.
 pub(crate) struct Logins {
-    current: RwLock<Current>,
+    current: RwLock<Arc<Current>>,
     /// The secret where none is configured. It stays the same while the process runs.
     random: String,
 }
 
-#[derive(Clone)]
 struct Current {
     config: Jwt,
     client_ids: ClientIdPolicy,
@@ -35,7 +34,7 @@ impl Logins {
     /// When a key cannot be used.
     pub(crate) fn start(config: &Config) -> anyhow::Result<Self> {
         let random = token::random_secret();
-        Ok(Self { current: RwLock::new(Current::new(config, &random)?), random })
+        Ok(Self { current: RwLock::new(Arc::new(Current::new(config, &random)?)), random })
     }
 
     /// Checks logins as another configuration says from now on. Sessions stay.
@@ -49,7 +48,7 @@ impl Logins {
         if same && config.auth.jwt.public_keys.is_empty() {
             return Ok(());
         }
-        let new = Current::new(config, &self.random)?;
+        let new = Arc::new(Current::new(config, &self.random)?);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
         Ok(())
     }
@@ -57,11 +56,11 @@ impl Logins {
     /// The signature of new tokens; `None` if logins are made elsewhere.
     pub(crate) fn signer(&self) -> Option<JwtAuthenticator> {
         let current = self.current();
-        current.signs.then_some(current.jwt)
+        current.signs.then(|| current.jwt.clone())
     }
 
-    fn current(&self) -> Current {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn current(&self) -> Arc<Current> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -80,7 +79,7 @@ impl Current {
 
 impl Authenticator for Logins {
     fn authenticate<'a>(&'a self, handshake: &'a Handshake) -> BoxFuture<'a, Result<Principal, AuthError>> {
-        let jwt = self.current().jwt;
-        Box::pin(async move { jwt.authenticate(handshake).await })
+        let current = self.current();
+        Box::pin(async move { current.jwt.authenticate(handshake).await })
     }
 }
