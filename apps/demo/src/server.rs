@@ -253,8 +253,13 @@ pub fn check(config: &Config) -> Vec<anyhow::Error> {
 pub(crate) fn routes(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) {
     let state = state.clone();
     move |services| {
+        services.configure(|services| basics(services, state.max_body));
+        // First, since routes are tried in their order and all clients come back at once.
+        #[cfg(feature = "websocket")]
+        services.configure(websocket(&state));
+        #[cfg(feature = "sse")]
+        services.configure(sse(&state));
         services
-            .configure(|services| basics(services, state.max_body))
             .configure(login::routes)
             .configure(ticket::routes(state.config.auth.tickets))
             .configure(online::routes)
@@ -267,10 +272,6 @@ pub(crate) fn routes(state: &Data<State>) -> impl FnOnce(&mut ServiceConfig) {
         } else {
             services.configure(openapi::routes(&state, Served::Clients));
         }
-        #[cfg(feature = "websocket")]
-        services.configure(websocket(&state));
-        #[cfg(feature = "sse")]
-        services.configure(sse(&state));
         services.app_data(state);
     }
 }
