@@ -4,7 +4,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-cargo build --package realtime-demo --locked
+if [ -n "${REALTIME_TESTS_WORKSPACE:-}" ]; then
+    cargo build --workspace --tests --bin realtime-demo --locked
+else
+    cargo build --package realtime-demo --locked
+fi
 cd apps/web-client
 if [ ! node_modules/.package-lock.json -nt package-lock.json ]; then
     echo "tests/client.sh: installing the npm packages of apps/web-client"

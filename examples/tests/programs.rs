@@ -1,11 +1,11 @@
 //! Each example as a process of its own, used as documented.
 #![allow(clippy::unwrap_used, reason = "tests may")]
 
-use std::{process::Stdio, sync::Arc};
+use std::{ffi::OsStr, process::Stdio, sync::Arc};
 
 use realtime_redis::{RedisConfig, RedisStreamsBus};
 use realtime_tests::{
-    Authority, EventStream, JavaLogins, Redis, Server, Socket, cargo, conformance::Subscriber, within,
+    Authority, EventStream, JavaLogins, Redis, Server, Socket, built_example, conformance::Subscriber, within,
 };
 use rustls::{
     ClientConfig, RootCertStore,
@@ -35,11 +35,11 @@ impl Server for Program {
 
 impl Program {
     /// Starts a server on a free port and returns it once it listens, with the line that starts with `line`.
-    async fn start(binary: &str, line: &str) -> (Self, String) {
+    async fn start(binary: impl AsRef<OsStr>, line: &str) -> (Self, String) {
         Self::start_with(binary, line, &[FREE]).await
     }
 
-    async fn start_with(binary: &str, line: &str, arguments: &[&str]) -> (Self, String) {
+    async fn start_with(binary: impl AsRef<OsStr>, line: &str, arguments: &[&str]) -> (Self, String) {
         let mut child =
             Command::new(binary).args(arguments).stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -372,19 +372,10 @@ async fn what_one_node_publishes_reaches_the_sessions_of_another() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_transport_works_without_the_other() {
-    // Examples of other packages: cargo builds them with the workspace's tests, or here.
     for (package, example, transport) in
         [("realtime-websocket", "websocket_only", "websocket"), ("realtime-sse", "sse_only", "sse")]
     {
-        let mut build = cargo();
-        build.args(["build", "--quiet", "--locked", "--package", package, "--example", example]);
-        build.args(["--features", "jwt", "--message-format", "json"]);
-        let output = build.stderr(Stdio::inherit()).output().unwrap();
-        assert!(output.status.success(), "{example}");
-        let messages = String::from_utf8(output.stdout).unwrap();
-        let is_ours = |message: &&str| message.contains(&format!("/examples/{example}\""));
-        let binary = messages.lines().rev().find(is_ours).unwrap();
-        let binary = binary.split("\"executable\":\"").nth(1).unwrap().split('"').next().unwrap();
+        let binary = built_example(package, example, "jwt");
         let (server, line) = Program::start(binary, "connect").await;
         let token = line.split_once("Authorization=").unwrap().1.trim_end_matches('\'');
         match transport {

@@ -34,7 +34,7 @@ mod traced;
 
 pub use axum_server::AxumServer;
 pub use browser::{Browser, Scheme, Screen};
-pub use cargo::{built, cargo};
+pub use cargo::{built, built_example};
 pub use client::{CloseFrame, EventStream, Server, Socket, WsMessage, within};
 pub use collector::{CollectedSpan, Collector};
 pub use demo::{API_KEY, Demo, SECRET, sign, token};
