@@ -145,7 +145,8 @@ pub(crate) struct RefusedConnection {
     #[schema(required = true)]
     address: Option<String>,
     reason: String,
-    /// The status of the response.
+    /// The HTTP status of the reason. The response had another one where `auth.errorStatus` says so, and for an event stream
+    /// that is to come back later (200), or never (204).
     status: u16,
     /// The reason as a text.
     error: String,
