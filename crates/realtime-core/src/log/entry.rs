@@ -236,7 +236,7 @@ impl Entry {
         match rare.replaced_by.load(Ordering::Acquire) {
             0 if rare.end.is_some_and(|end| end <= Instant::now()) => Some(LeftOut::Expired),
             0 => None,
-            seq if self.envelope().and_then(Envelope::kept_of_class) == Some(1) => {
+            seq if self.envelope().is_some_and(|envelope| envelope.collapse_key().is_some()) => {
                 Some(LeftOut::Collapsed(seq))
             }
             seq => Some(LeftOut::Dropped(seq)),

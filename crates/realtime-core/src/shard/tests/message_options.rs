@@ -184,6 +184,12 @@ fn the_newest_message_of_a_class_decides_how_many_are_kept() {
     publish(&node, 8, tick("8", 1));
     while shard.pass().more {}
     assert_eq!(drain(&mut session), ["m1.8 8"]);
+    publish(&node, 9, tick("9", 1));
+    publish(&node, 10, tick("10", 1));
+    while shard.pass().more {}
+    assert_eq!(drain(&mut session), ["m1.10 10"]);
+    let counted = (node.metrics.dropped_oldest.value(), node.metrics.collapsed.value());
+    assert_eq!(counted, (5, 0), "the last one of a class is not the last one of a key");
 }
 
 #[test]
