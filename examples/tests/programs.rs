@@ -375,7 +375,7 @@ async fn each_transport_works_without_the_other() {
     for (package, example, transport) in
         [("realtime-websocket", "websocket_only", "websocket"), ("realtime-sse", "sse_only", "sse")]
     {
-        let binary = built_example(package, example, "jwt");
+        let binary = built_example(package, example, &["jwt"]);
         let (server, line) = Program::start(binary, "connect").await;
         let token = line.split_once("Authorization=").unwrap().1.trim_end_matches('\'');
         match transport {

@@ -34,12 +34,12 @@ pub fn built(package: &str, binary: &str) -> PathBuf {
     build("bin", binary, &["--package", package])
 }
 
-/// The same of an example, which has `features` where its package is built alone.
+/// The same of an example. Where its package is built alone, it has `features`.
 ///
 /// # Panics
 /// When it does not build.
-pub fn built_example(package: &str, example: &str, features: &str) -> PathBuf {
-    build("example", example, &["--package", package, "--features", features])
+pub fn built_example(package: &str, example: &str, features: &[&str]) -> PathBuf {
+    build("example", example, &["--package", package, "--features", &features.join(",")])
 }
 
 fn build(kind: &str, name: &str, alone: &[&str]) -> PathBuf {
