@@ -1,4 +1,4 @@
-//! [`cargo`]: builds of programs from within tests.
+//! [`built`]: programs of this workspace, for tests that start them.
 
 use std::{
     env,

@@ -94,8 +94,8 @@ pub struct RefusedConnection {
     /// The reason's name: `login`, `forbidden` and `unavailable` for a login that is none, may not connect, or cannot be
     /// checked; else that of a [`ConnectError`](crate::error::ConnectError::name).
     pub reason: String,
-    /// The HTTP status of the reason. The response had another one where `auth.errorStatus` says so, and for an event stream
-    /// that is to come back later (200), or never (204).
+    /// The HTTP status of the reason. The response had another one where an [`ErrorStatus`](crate::ruoyi::ErrorStatus) says
+    /// so, and for an event stream that is to come back later (200), or never (204).
     pub status: u16,
     /// The reason as a text.
     pub error: String,
