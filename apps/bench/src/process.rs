@@ -1,8 +1,14 @@
 //! [`Processes`]: CPU time and memory of a server's processes on Linux.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    io::{self, ErrorKind},
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::{Context, ensure};
+use rustix::io::Errno;
 
 /// The processes of a server: those that were named, and their descendants.
 #[derive(Debug, Clone)]
@@ -52,7 +58,11 @@ impl Processes {
         let mut sum = 0;
         for pid in self.all() {
             let file = format!("/proc/{pid}/smaps_rollup");
-            let text = fs::read_to_string(&file).with_context(|| file.clone())?;
+            let text = match rollup(&file) {
+                // A descendant may end between the listing and the reading.
+                Err(error) if !self.0.contains(&pid) && has_ended(&error) => continue,
+                text => text.with_context(|| file.clone())?,
+            };
             let value = text.lines().find_map(|line| line.strip_prefix(name));
             let kib = value.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
             sum += kib.with_context(|| format!("{file}: no {name}"))?;
@@ -76,6 +86,23 @@ impl Processes {
     }
 }
 
+/// The text of a `smaps_rollup` file. A process that executes another program, as a script that starts a server does, has
+/// the former program's memory in the opened file and nothing to read there: it is opened anew.
+fn rollup(file: &str) -> io::Result<String> {
+    let mut attempts = 0;
+    loop {
+        match fs::read_to_string(file) {
+            Err(error) if attempts < 10 && has_ended(&error) => attempts += 1,
+            text => return text,
+        }
+    }
+}
+
+/// Returns whether an error of a file below `/proc/PID` says that there is no such process, before or after the opening.
+fn has_ended(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(Errno::SRCH.raw_os_error())
+}
+
 fn tasks(pid: u32) -> Vec<PathBuf> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task"));
     tasks.into_iter().flatten().flatten().map(|task| task.path()).collect()
@@ -83,6 +110,11 @@ fn tasks(pid: u32) -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        process::{Command, Stdio},
+        time::Instant,
+    };
+
     use super::*;
 
     #[test]
@@ -96,5 +128,40 @@ mod tests {
         assert!(processes.memory().unwrap() > 100);
         assert!(processes.resident().unwrap() > 100);
         assert!(Processes::new(&[u32::MAX]).unwrap_err().to_string().contains("--pid 4294967295"));
+    }
+
+    #[test]
+    fn a_process_that_executes_another_program_is_still_measured() {
+        let script = "[ $1 -gt 0 ] && exec sh -c \"$0\" \"$0\" $(($1 - 1)); read _";
+        let mut shell = Command::new("sh")
+            .args(["-c", script, script, "500"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("a shell is there");
+        let processes = Processes::new(&[shell.id()]).unwrap();
+        let command = format!("/proc/{}/cmdline", shell.id());
+        let until = Instant::now() + Duration::from_secs(30);
+        while !fs::read(&command).unwrap().ends_with(b"\x000\0") {
+            processes.memory().expect("it is there all the time");
+            assert!(Instant::now() < until, "the last program is not reached");
+        }
+        drop(shell.stdin.take());
+        shell.wait().unwrap();
+        assert!(processes.memory().is_err(), "it has ended");
+    }
+
+    #[test]
+    fn a_descendant_that_ends_is_left_out() {
+        let mut shell = Command::new("sh")
+            .args(["-c", "n=300; while [ $n -gt 0 ]; do (:); n=$((n - 1)); done; read _"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("a shell is there");
+        let processes = Processes::new(&[shell.id()]).unwrap();
+        for _ in 0..2_000 {
+            processes.memory().expect("the shell is there all the time");
+        }
+        drop(shell.stdin.take());
+        shell.wait().unwrap();
     }
 }
