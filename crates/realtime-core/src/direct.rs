@@ -16,6 +16,9 @@ pub trait DirectWrite: Send + Sync + fmt::Debug {
     /// If it accepts none. The connection's task gets the same error and closes the connection.
     fn write(&self, bytes: &[u8]) -> io::Result<usize>;
 
+    /// Fetches what [`Self::write`] reads from memory, some writes ahead of it. By default nothing.
+    fn prefetch(&self) {}
+
     /// Breaks the connection off and discards the bytes that the kernel still holds for it.
     fn abort(&self);
 }

@@ -12,7 +12,7 @@ use std::{
     mem,
     ops::{Deref, DerefMut},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     task::{Context, Poll, Waker},
@@ -34,9 +34,13 @@ pub(crate) const INITIAL_BYTES: usize = 8 << 20;
 
 /// Frames that wait for one socket, and the state that decides the next step when there are none.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Outbox {
+    // What a direct write needs of the state is in one cache line with the session's kind, and the socket in another.
     state: Mutex<State>,
     group: Arc<OutboxGroup>,
+    /// The socket of a connection that was taken over. Outside the lock, so that it can be fetched without it.
+    socket: OnceLock<Arc<dyn DirectWrite>>,
     /// Its session's slot in the shard, once it has one.
     slot: AtomicU32,
     /// Index of its session among its user's. It belongs to the directory, and is here because there is space.
@@ -54,8 +58,7 @@ struct State {
     unflushed: bool,
     /// The body pulled, or the socket accepted bytes, since the last tick.
     pulled: bool,
-    /// Frames are written to the attached socket.
-    direct_open: bool,
+    direct: Direct,
     /// A local send was lost since the outbox was last empty, and the client was notified.
     overflowed: bool,
     /// The connection ends without another byte.
@@ -68,11 +71,22 @@ struct State {
     counted: bool,
     /// State that few sessions have at a time. An idle live session has none.
     rare: Option<Box<Rare>>,
-    direct: Option<Arc<dyn DirectWrite>>,
-    frames: FrameQueue,
     /// Number of bytes that have left, in either way.
     taken: u64,
+    frames: FrameQueue,
     waker: Option<Waker>,
+}
+
+/// Whether frames are written to the attached socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Direct {
+    /// There is none, or its use has ended.
+    #[default]
+    Unattached,
+    /// No: they are pulled, until [`Outbox::open_direct`].
+    Closed,
+    /// Yes.
+    Open,
 }
 
 /// State of a session that is closing, reads the log, or has yet to answer a heartbeat.
@@ -171,7 +185,16 @@ pub enum SendDirect {
 impl Outbox {
     pub(crate) fn new(group: Arc<OutboxGroup>) -> Self {
         let slot = AtomicU32::new(NO_SLOT);
-        Self { state: Mutex::default(), group, slot, index: AtomicU32::default() }
+        let socket = OnceLock::new();
+        Self { state: Mutex::default(), group, socket, slot, index: AtomicU32::default() }
+    }
+
+    /// Fetches what a direct write reads from memory. The caller does it for several sessions at once, before it writes
+    /// to the first of them.
+    pub(crate) fn prefetch(&self) {
+        if let Some(socket) = self.socket.get() {
+            socket.prefetch();
+        }
     }
 
     /// Its session's slot in the shard.
@@ -382,7 +405,7 @@ impl Outbox {
         }
         state.emptied();
         if let Some(reason) = state.closing().filter(|_| state.hold().is_none()) {
-            state.detach();
+            state.direct = Direct::Unattached;
             return Poll::Ready(Pull::Closed(reason));
         }
         if let Some(seq) = state.catching_up() {
@@ -405,12 +428,14 @@ impl Outbox {
     /// Attaches the session's socket. Nothing is written to it before [`Self::open_direct`].
     pub(crate) fn attach(&self, socket: Arc<dyn DirectWrite>) {
         let mut state = self.lock();
-        (state.direct, state.direct_open) = (Some(socket), false);
+        if self.socket.set(socket).is_ok() {
+            state.direct = Direct::Closed;
+        }
     }
 
-    /// Detaches the socket.
+    /// Ends the use of the socket.
     pub(crate) fn detach(&self) {
-        self.lock().detach();
+        self.lock().direct = Direct::Unattached;
     }
 
     /// Notes that the body has been dropped.
@@ -455,7 +480,7 @@ impl Outbox {
             bytes: state.frames.bytes(),
             stalled_ticks: state.rare.as_ref().map_or(0, |rare| rare.stalled_ticks),
             taken: state.taken,
-            is_attached: state.direct.is_some(),
+            is_attached: state.direct != Direct::Unattached,
             catching_up: state.catching_up(),
             closing: state.closing(),
         }
@@ -471,8 +496,8 @@ impl Outbox {
     pub(crate) fn open_direct(&self) {
         let mut state = self.lock();
         let free = state.frames.is_empty() && state.catching_up().is_none() && state.closing().is_none();
-        if free && state.direct.is_some() {
-            state.direct_open = true;
+        if free && state.direct == Direct::Closed {
+            state.direct = Direct::Open;
         }
     }
 
@@ -605,7 +630,7 @@ impl Outbox {
     }
 
     /// Reason why a frame cannot be queued, if there is one.
-    fn refuse(&self, state: &mut State, frame: &Bytes) -> Option<TrySendError> {
+    fn refuse(&self, state: &mut Locked<'_>, frame: &Bytes) -> Option<TrySendError> {
         if state.is_closed() {
             return Some(TrySendError::Closed);
         }
@@ -641,13 +666,80 @@ struct Locked<'a> {
     left_before: u64,
 }
 
-impl Locked<'_> {
+impl<'a> Locked<'a> {
     /// Leaves it to the owner of a buffer to count the bytes that have left: a pass does it once for all sessions, since
     /// an atomic addition costs a third of a delivery.
     fn count_into(&mut self, gather: &mut WriteBuffer) {
         let left = self.state.taken;
         gather.sent += left - self.left_before;
         self.left_before = left;
+    }
+
+    /// The socket, if frames are written to it.
+    fn socket(&self) -> Option<&'a dyn DirectWrite> {
+        self.outbox.socket.get().filter(|_| self.is_direct()).map(|socket| &**socket)
+    }
+
+    /// Sends a frame. Written directly it leaves at once, after the queued ones.
+    fn send(&mut self, frame: &Bytes, gather: &mut WriteBuffer) {
+        match self.write_past_queue(frame) {
+            Some(written) if written == frame.len() => {}
+            Some(written) => self.put_rest(frame, written),
+            None => {
+                self.put(frame.clone());
+                self.flush(gather);
+            }
+        }
+    }
+
+    /// Writes bytes directly unless others are queued, and returns the number written. If the socket does not accept
+    /// all of them, the rest has to be pulled.
+    fn write_past_queue(&mut self, bytes: &[u8]) -> Option<usize> {
+        if self.frames.bytes() > 0 {
+            return None;
+        }
+        let written = write(self.socket()?, bytes);
+        if written < bytes.len() {
+            self.direct = Direct::Closed;
+        }
+        self.pulled |= written > 0;
+        self.taken += written as u64;
+        Some(written)
+    }
+
+    fn abort(&mut self, reason: CloseReason) {
+        self.rare().closing.get_or_insert(reason);
+        self.aborted = true;
+        self.frames.free();
+        if mem::take(&mut self.direct) != Direct::Unattached
+            && let Some(socket) = self.outbox.socket.get()
+        {
+            socket.abort();
+        }
+        self.end();
+    }
+
+    /// Writes all queued frames, if frames are written directly. That stops when the socket does not accept all of
+    /// them; the rest has to be pulled.
+    fn flush(&mut self, gather: &mut WriteBuffer) {
+        self.unflushed = false;
+        let Some(socket) = self.socket() else { return };
+        let frames = self.frames.frames();
+        let written = match frames.len() {
+            0 => return,
+            1 => write(socket, &frames[0]),
+            _ => write(socket, gather.join(frames)),
+        };
+        let all = written == self.frames.bytes();
+        self.frames.advance(written);
+        self.pulled |= written > 0;
+        self.taken += written as u64;
+        if all {
+            self.emptied();
+        } else {
+            self.direct = Direct::Closed;
+            self.wake();
+        }
     }
 }
 
@@ -667,7 +759,7 @@ impl DerefMut for Locked<'_> {
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
-        if !self.watched && (self.rare.is_some() || !self.frames.is_empty()) {
+        if !self.watched && (self.rare.is_some() || self.frames.bytes() > 0) {
             let slot = self.outbox.slot();
             if slot != NO_SLOT {
                 // Pulls from before the outbox was watched do not count as progress.
@@ -708,18 +800,8 @@ impl State {
         self.rare.get_or_insert_with(|| Box::new(Rare { taken_before: taken, ..Rare::default() }))
     }
 
-    /// The socket, if frames are written to it.
-    fn socket(&self) -> Option<&dyn DirectWrite> {
-        self.direct.as_deref().filter(|_| self.direct_open)
-    }
-
-    fn detach(&mut self) -> Option<Arc<dyn DirectWrite>> {
-        self.direct_open = false;
-        self.direct.take()
-    }
-
     fn is_direct(&self) -> bool {
-        self.direct_open
+        self.direct == Direct::Open
     }
 
     fn put(&mut self, frame: Bytes) -> Accepted {
@@ -737,31 +819,6 @@ impl State {
         }
     }
 
-    /// Sends a frame. Written directly it leaves at once, after the queued ones.
-    fn send(&mut self, frame: &Bytes, gather: &mut WriteBuffer) {
-        match self.write_past_queue(frame) {
-            Some(written) if written == frame.len() => {}
-            Some(written) => self.put_rest(frame, written),
-            None => {
-                self.put(frame.clone());
-                self.flush(gather);
-            }
-        }
-    }
-
-    /// Writes bytes directly unless others are queued, and returns the number written. If the socket does not accept
-    /// all of them, the rest has to be pulled.
-    fn write_past_queue(&mut self, bytes: &[u8]) -> Option<usize> {
-        if self.frames.bytes() > 0 {
-            return None;
-        }
-        let written = write(self.socket()?, bytes);
-        self.direct_open = written == bytes.len();
-        self.pulled |= written > 0;
-        self.taken += written as u64;
-        Some(written)
-    }
-
     /// Queues the rest of a frame of which `written` bytes have been written.
     fn put_rest(&mut self, frame: &Bytes, written: usize) {
         self.frames.put_rest(frame, written);
@@ -773,16 +830,6 @@ impl State {
         let rare = self.rare();
         (rare.catching_up, rare.hold) = (None, None);
         self.wake();
-    }
-
-    fn abort(&mut self, reason: CloseReason) {
-        self.rare().closing.get_or_insert(reason);
-        self.aborted = true;
-        self.frames.free();
-        if let Some(socket) = self.detach() {
-            socket.abort();
-        }
-        self.end();
     }
 
     fn wait(&mut self, cx: &Context<'_>) {
@@ -797,29 +844,6 @@ impl State {
         if let Some(waker) = self.waker.take() {
             self.woken = true;
             waker.wake();
-        }
-    }
-
-    /// Writes all queued frames, if frames are written directly. That stops when the socket does not accept all of
-    /// them; the rest has to be pulled.
-    fn flush(&mut self, gather: &mut WriteBuffer) {
-        self.unflushed = false;
-        let Some(socket) = self.socket() else { return };
-        let frames = self.frames.frames();
-        let written = match frames.len() {
-            0 => return,
-            1 => write(socket, &frames[0]),
-            _ => write(socket, gather.join(frames)),
-        };
-        let all = written == self.frames.bytes();
-        self.frames.advance(written);
-        self.pulled |= written > 0;
-        self.taken += written as u64;
-        if all {
-            self.emptied();
-        } else {
-            self.direct_open = false;
-            self.wake();
         }
     }
 

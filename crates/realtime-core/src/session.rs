@@ -161,7 +161,7 @@ impl Session {
     }
 
     /// Attaches the socket of a connection that was taken over. Nothing is written to it directly before
-    /// [`Self::open_direct`]. It is dropped before [`Self::poll_next`] returns the end of the session.
+    /// [`Self::open_direct`], nor after [`Self::poll_next`] has returned the end of the session. A second socket is ignored.
     pub fn attach(&mut self, socket: Arc<dyn DirectWrite>) {
         self.state().outbox.attach(socket);
         if !mem::replace(&mut self.attached, true) {

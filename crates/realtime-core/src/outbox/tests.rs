@@ -222,12 +222,16 @@ fn a_run_leaves_in_one_write_and_the_rest_is_queued_within_the_bound() {
 fn a_stalled_socket_is_broken_off_and_an_ended_session_has_none() {
     let (outbox, socket) = direct(100);
     outbox.close(CloseReason::SlowConsumer);
-    assert!(socket.got() == "!" && outbox.lock().direct.is_none());
-    let (outbox, _) = direct(100);
+    outbox.close(CloseReason::SlowConsumer);
+    outbox.open_direct();
+    assert!(socket.got() == "!" && outbox.lock().socket().is_none());
+    let (outbox, socket) = direct(100);
     outbox.open_direct();
     outbox.close(CloseReason::Kicked);
     assert_eq!(pull(&outbox), Poll::Ready(Pull::Closed(CloseReason::Kicked)));
-    assert!(outbox.lock().direct.is_none(), "the socket is dropped with the session");
+    outbox.open_direct();
+    outbox.abort(CloseReason::Kicked);
+    assert!(!outbox.is_direct() && socket.got().is_empty(), "the socket is not used after the end");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use std::{
     fmt,
+    hint::black_box,
     sync::{
         Arc, LazyLock, Weak,
         atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
@@ -33,10 +34,10 @@ use crate::{
 pub(crate) struct SessionState {
     // The fields that a delivery needs are adjacent, since fetching them is half of the cost of a delivery.
     pub(crate) kind: Arc<SessionKind>,
+    pub(crate) outbox: Outbox,
     /// The user's number, so that a message finds its sessions without reading their principals; [`NO_NUMBER`] if the
     /// user has none.
     number: i64,
-    pub(crate) outbox: Outbox,
     /// The login that it was opened with. Its user stays; the rest may have been renewed since: see [`Self::login`].
     first: Arc<Principal>,
     pub(crate) id: SessionId,
@@ -313,6 +314,13 @@ impl SessionState {
     /// Returns `true` for the topic of its user.
     pub(crate) fn is_of_topic(&self, topic: &Topic) -> bool {
         topic.as_user().is_some_and(|user| self.is_of(user))
+    }
+
+    /// Fetches what a delivery reads from memory. A pass does it for several sessions at once: fetched one after the
+    /// other, they take longer.
+    pub(crate) fn prefetch(&self) {
+        black_box(&raw const *self.kind);
+        self.outbox.prefetch();
     }
 
     pub(crate) fn transport(&self) -> Transport {

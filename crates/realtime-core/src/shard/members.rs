@@ -101,6 +101,24 @@ const BOUNDED: u64 = 1 << 62;
 
 const NO_SLOT: u32 = u32::MAX;
 
+/// Number of sessions that are fetched from memory at once. From 4 to 32 there was no difference.
+const AHEAD: usize = 8;
+
+/// Runs `offer` on the members in these slots, at most [`AHEAD`].
+fn visit(
+    sessions: &mut Slab<Member>,
+    slots: impl Iterator<Item = u32> + Clone,
+    mut offer: impl FnMut(&mut Member),
+) {
+    let ahead = slots.clone().filter_map(|slot| sessions.get(slot as usize));
+    ahead.for_each(|member| member.session.prefetch());
+    for slot in slots {
+        if let Some(member) = sessions.get_mut(slot as usize) {
+            offer(member);
+        }
+    }
+}
+
 impl Member {
     /// Creates a session that is not live.
     pub(super) fn new(session: Arc<SessionState>, next: u64) -> Self {
@@ -440,7 +458,10 @@ impl Members {
         };
         for topic in envelope.topics() {
             if topic.is_all() {
-                sessions.iter_mut().for_each(|(_, member)| offer(member));
+                let end = sessions.iter().next_back().map_or(0, |(slot, _)| slot as u32 + 1);
+                for first in (0..end).step_by(AHEAD) {
+                    visit(sessions, first..end.min(first + AHEAD as u32), &mut offer);
+                }
                 continue;
             }
             if let Some(user) = topic.as_user() {
@@ -455,7 +476,7 @@ impl Members {
             if !topics.is_empty()
                 && let Some(slots) = topics.get(topic)
             {
-                slots.iter().for_each(|slot| offer(&mut sessions[*slot as usize]));
+                slots.chunks(AHEAD).for_each(|slots| visit(sessions, slots.iter().copied(), &mut offer));
             }
         }
         visits
@@ -616,11 +637,12 @@ impl Members {
     /// many, the next passes continue. Returns `true` if all were written.
     pub(super) fn flush(&mut self, stats: &mut PassStats) -> bool {
         let writes = PASS_WRITES.saturating_sub(stats.writes).min(self.unflushed.len());
-        for slot in self.unflushed.drain(..writes) {
-            if let Some(member) = self.sessions.get(slot as usize) {
+        for slots in self.unflushed[..writes].chunks(AHEAD) {
+            visit(&mut self.sessions, slots.iter().copied(), |member| {
                 member.session.outbox.flush(&mut self.gather);
-            }
+            });
         }
+        self.unflushed.drain(..writes);
         stats.writes += writes;
         self.gather.clear();
         stats.sent_bytes += mem::take(&mut self.gather.sent);

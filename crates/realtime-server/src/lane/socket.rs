@@ -1,7 +1,9 @@
 //! [`Socket`]: the socket of a connection that was taken over.
 
 use std::{
-    fmt, io,
+    fmt,
+    hint::black_box,
+    io,
     os::fd::{AsFd, OwnedFd},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -157,6 +159,10 @@ impl DirectWrite for Socket {
         }
         self.limit(descriptor, written < bytes.len());
         Ok(written)
+    }
+
+    fn prefetch(&self) {
+        black_box(self.lifted.load(Ordering::Relaxed));
     }
 
     fn abort(&self) {
