@@ -21,12 +21,20 @@ fn publish(length: usize, more: &str) -> String {
     )
 }
 
+/// A client whose publish the server has begun to read, and that sends no more of it.
+async fn unfinished_publish(demo: &Demo) -> RawClient {
+    let mut client = RawClient::connect(demo).await;
+    client.write(publish(100, "Expect: 100-continue\r\n")).await;
+    let answer = client.head().await;
+    assert!(answer.starts_with("HTTP/1.1 100 "), "{answer}");
+    client
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn unfinished_bodies_and_readers_that_stall_do_not_hold_up_a_stop() {
     let settings = [("REALTIME__DRAIN__WINDOW", "2s"), ("REALTIME__OUTBOX__MAXSTALL", "365d")];
     let mut demo = Demo::start_with(&settings).await;
-    let mut unfinished = RawClient::connect(&demo).await;
-    unfinished.write(publish(100, "")).await;
+    let mut unfinished = unfinished_publish(&demo).await;
     unfinished.write("{").await;
     let mut stalled = Vec::new();
     for user in 1..=5 {
@@ -52,8 +60,7 @@ async fn unfinished_bodies_and_readers_that_stall_do_not_hold_up_a_stop() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_ends_the_process_whatever_is_open() {
     let mut demo = Demo::start_with(&[("REALTIME__DRAIN__WINDOW", "1h")]).await;
-    let mut unfinished = RawClient::connect(&demo).await;
-    unfinished.write(publish(100, "")).await;
+    let _unfinished = unfinished_publish(&demo).await;
     demo.terminate();
     within("the drain to begin", async {
         while TcpStream::connect(demo.url("").trim_start_matches("http://")).await.is_ok() {
