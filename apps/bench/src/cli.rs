@@ -155,9 +155,9 @@ pub(crate) struct Clients {
     /// Number of users that they belong to, 1 to N; by default each has one connection of a transport.
     #[arg(long)]
     pub(crate) users: Option<u32>,
-    /// Maximum number of connections that are opened at once.
-    #[arg(long, default_value_t = 256)]
-    pub(crate) window: usize,
+    /// Maximum number of connections that are opened at once [default: 256; in a storm all].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) window: Option<u32>,
     /// Number of client threads.
     #[arg(long, default_value_t = 1)]
     pub(crate) threads: usize,

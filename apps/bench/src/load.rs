@@ -43,11 +43,14 @@ pub(crate) struct Load {
     pub(crate) callers: u32,
     /// Number of client threads.
     pub(crate) threads: usize,
-    /// Maximum number of connections that are opened at once.
-    pub(crate) window: usize,
+    /// Maximum number of connections that are opened at once; by default [`WINDOW`], in a storm all.
+    pub(crate) window: Option<usize>,
     /// Time limit for connecting, and for the messages.
     pub(crate) time_limit: Duration,
 }
+
+/// Maximum number of connections that are opened at once, unless another one is asked for.
+const WINDOW: usize = 256;
 
 /// Number of connections that are opened before the memory of the others is counted.
 const FIRST: usize = 100;
@@ -194,8 +197,9 @@ impl Load {
             bar.set_message(if again { "connecting again" } else { "connecting" });
             bar.set_length(self.clients() as u64);
             let began = Instant::now();
+            let window = self.window.unwrap_or(usize::MAX);
             let opened =
-                pool.open(usize::MAX, usize::MAX, began + self.time_limit, |opened| bar.set_position(opened));
+                pool.open(window, usize::MAX, began + self.time_limit, |opened| bar.set_position(opened));
             let took = began.elapsed();
             let counts = pool.counts();
             failures.failed += self.clients() as u64 - counts.opened;
@@ -238,7 +242,7 @@ impl Load {
         let pool = ClientPool::start(&plan, self.threads)?;
         // One-time allocations for the first clients are not counted.
         let first = FIRST.min(self.clients() as usize / 10);
-        pool.open(self.window, first, Instant::now() + self.time_limit, |_| {})?;
+        pool.open(self.window.unwrap_or(WINDOW), first, Instant::now() + self.time_limit, |_| {})?;
         thread::sleep(REST);
         let mut growth = Growth::start(&server, first)?;
         let steps = Some((points, &mut growth));
@@ -295,7 +299,9 @@ impl Load {
         let mut took = Duration::ZERO;
         let mut open = |upto: usize| {
             let began = Instant::now();
-            pool.open(self.window, upto, began + self.time_limit, |opened| bar.set_position(opened))?;
+            pool.open(self.window.unwrap_or(WINDOW), upto, began + self.time_limit, |opened| {
+                bar.set_position(opened)
+            })?;
             took += began.elapsed();
             pool.expect_all_open()?;
             thread::sleep(REST);

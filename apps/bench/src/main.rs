@@ -230,7 +230,7 @@ fn publish(api: &ApiLoad) -> anyhow::Result<Vec<String>> {
         pipeline: (*pipeline).max(1),
         callers: *callers,
         threads: 1,
-        window: 256,
+        window: None,
         time_limit: comparison.run.time_limit,
     };
     let users = u32::try_from(*ws.max(sse))?.max(1);
@@ -254,7 +254,7 @@ fn connections(clients: &Clients, comparison: &cli::Comparison) -> anyhow::Resul
         pipeline: 1,
         callers: 1,
         threads,
-        window: window.max(1),
+        window: window.map(|window| window as usize),
         time_limit: comparison.run.time_limit,
     })
 }

@@ -218,6 +218,46 @@ fn many_connections_are_compared_with_few() {
     }
 }
 
+/// Answers connections only once `together` of them wait, and no other one comes for a moment. Returns the largest number
+/// that waited together.
+fn most_at_once(listener: &TcpListener, together: usize, mut left: usize) -> usize {
+    let (mut most, mut open) = (0, Vec::new());
+    while left > 0 {
+        listener.set_nonblocking(false).unwrap();
+        let mut waiting: Vec<TcpStream> = listener.incoming().take(together).map(Result::unwrap).collect();
+        thread::sleep(Duration::from_millis(200));
+        listener.set_nonblocking(true).unwrap();
+        waiting.extend(listener.incoming().map_while(Result::ok));
+        most = most.max(waiting.len());
+        left -= waiting.len();
+        for client in &mut waiting {
+            client.set_nonblocking(false).unwrap();
+            read_head(client);
+            let accept = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+            client.write_all(format!("HTTP/1.1 101 x\r\n{accept}\r\n\r\n").as_bytes()).unwrap();
+        }
+        open.append(&mut waiting);
+    }
+    // Until they have gone.
+    open.iter_mut().for_each(|client| drop(client.read_to_end(&mut Vec::new())));
+    most
+}
+
+#[test]
+fn a_storm_opens_all_at_once_unless_it_is_given_a_window() {
+    for (arguments, expected) in [(&[][..], 4), (&["--window", "2"], 2)] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let server = thread::spawn(move || most_at_once(&listener, expected, 8));
+        let storm = ["storm", "--url", &url, "--secret", "s", "--ws", "4"];
+        let output = bench(&[&storm[..], arguments].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert_eq!(server.join().unwrap(), expected, "{arguments:?}");
+    }
+    let output = bench(&["storm", "--baseline", "--ws", "4", "--window", "0"]);
+    assert!(stderr(&output).contains("--window"), "{}", stderr(&output));
+}
+
 #[test]
 fn a_demo_is_published_to_where_it_says_that_its_api_is() {
     let baseline = Baseline::start(&[]);
