@@ -66,7 +66,10 @@ pub(super) fn check(records: &[Record], archive: &Archive, collector: &mut Colle
                     let ago = began.saturating_sub(*when) as f64 / 1e6;
                     collector.find(*at, Violation::Kick, || {
                         let kept = if *kept { "and kept" } else { "and ended later" };
-                        format!("user {user} was let in by node {node} ({transport:?}) {ago:.3} s after its kick, {kept}")
+                        format!(
+                            "user {user} was let in by node {node} ({transport:?}) {ago:.3} s after its kick, which \
+                             {missing:?} had not confirmed, {kept}"
+                        )
                     });
                 }
             }
