@@ -38,7 +38,7 @@ use tokio::{
 use self::{
     follower::Follower,
     shared::{CONFIRM_TIMEOUT, ControlShared},
-    store::{Added, Receipt, Store},
+    store::{Added, Confirmed, Receipt, Store},
 };
 use crate::{
     config::{RedisConfig, RedisConfigError},
@@ -183,7 +183,7 @@ impl RedisControl {
         let (waited, _) = self.waited(&added);
         let began = Instant::now();
         loop {
-            let (nodes, receipts) = store.confirmed(&added.ids).await?;
+            let Confirmed { nodes, receipts, .. } = store.confirmed(&added.ids).await?;
             let answers = receipts.into_iter().next().unwrap_or_default();
             let silent = nodes.union(&waited).any(|node| !answers.contains_key(node));
             if silent && Instant::now() < deadline {
@@ -226,7 +226,10 @@ impl RedisControl {
         let (waited, in_doubt) = self.waited(&added);
         let mut ids = added.ids;
         loop {
-            let (nodes, receipts) = store.confirmed(&ids).await?;
+            let Confirmed { nodes, receipts, is_kept } = store.confirmed(&ids).await?;
+            if !is_kept {
+                return Err("Redis has lost the command".to_owned());
+            }
             let following = receipts.first().into_iter().flat_map(|of_order| of_order.values());
             let following: Vec<_> = following.filter_map(|receipt| receipt.refuse.clone()).collect();
             let known = ids.len();

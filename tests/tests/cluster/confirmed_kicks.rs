@@ -82,6 +82,23 @@ async fn a_kick_ends_the_users_sessions_on_every_node_and_is_confirmed() {
 }
 
 #[actix_web::test]
+async fn a_kick_that_redis_loses_before_it_is_confirmed_is_an_error() {
+    let redis = Redis::start().await;
+    let a = node(&redis, "a").await;
+    let session = open(&a, 1, "t1", None).unwrap();
+    // A node that is waited for, and never confirms.
+    let lease = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap() + Duration::from_secs(9);
+    redis.cli(&["zadd", "{rt/control}:nodes", &lease.as_millis().to_string(), "ghost~1"]);
+    let kicking = a.clone();
+    let kick = tokio::spawn(async move { kicking.kick(&1.into()).await });
+    until_closing(&session.handle(), CloseReason::Kicked).await;
+    redis.cli(&["flushall"]);
+    let error = within("an answer", kick).await.unwrap().expect_err("nobody else has it").to_string();
+    assert!(error.contains("Redis has lost the command; it was sent, but may not"), "{error}");
+    assert_eq!(a.kick(&1.into()).await.unwrap().unconfirmed, Vec::<String>::new());
+}
+
+#[actix_web::test]
 async fn one_session_is_kicked_wherever_it_is() {
     let redis = Redis::start().await;
     let (a, b) = (node(&redis, "a").await, node(&redis, "b").await);

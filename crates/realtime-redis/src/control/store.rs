@@ -138,6 +138,17 @@ pub(super) struct Receipt {
     pub(super) refuse: Option<String>,
 }
 
+/// What is known of commands that were added.
+#[derive(Debug)]
+pub(super) struct Confirmed {
+    /// The live nodes.
+    pub(super) nodes: HashSet<String>,
+    /// The receipts of each command, by incarnation.
+    pub(super) receipts: Vec<HashMap<String, Receipt>>,
+    /// Redis still has the commands. Otherwise it has lost its data, and nodes without a receipt never read them.
+    pub(super) is_kept: bool,
+}
+
 /// All revocations, and the newest command at that time.
 #[derive(Debug)]
 pub(super) struct Snapshot {
@@ -294,25 +305,28 @@ impl Store {
         self.commands.run(write).await
     }
 
-    /// Returns the live nodes, and the receipts of each command.
-    pub(super) async fn confirmed(
-        &self,
-        ids: &[String],
-    ) -> Result<(HashSet<String>, Vec<HashMap<String, Receipt>>), String> {
-        let mut pipe = redis::pipe();
+    /// Reads what is known of commands so far.
+    pub(super) async fn confirmed(&self, ids: &[String]) -> Result<Confirmed, String> {
+        let (mut receipts, mut kept) = (redis::pipe(), redis::pipe());
         for id in ids {
-            pipe.cmd("HGETALL").arg(format!("{}{id}", self.receipts));
+            receipts.cmd("HGETALL").arg(format!("{}{id}", self.receipts));
+            kept.cmd("XRANGE").arg(&self.stream).arg(id).arg(id);
         }
         let nodes = redis::cmd("ZRANGE").arg(&self.nodes).arg(0).arg(-1).clone();
         let ask = async |connection: &mut MultiplexedConnection| {
             let nodes = nodes.query_async::<Vec<Text>>(connection).await?;
-            Ok((nodes, pipe.query_async::<Vec<Vec<(Text, Text)>>>(connection).await?))
+            let receipts = receipts.query_async::<Vec<Vec<(Text, Text)>>>(connection).await?;
+            // Last: if the commands are still there, so were the nodes.
+            Ok((nodes, receipts, kept.query_async::<Vec<Vec<StreamEntry>>>(connection).await?))
         };
-        let (nodes, receipts) = self.commands.run(ask).await?;
-        let nodes = self.nodes_among(nodes);
+        let (nodes, receipts, kept) = self.commands.run(ask).await?;
         let read = |(Text(node), Text(json)): (Text, Text)| Some((node?, serde_json::from_str(&json?).ok()?));
         let receipts = receipts.into_iter().map(|of_order| of_order.into_iter().filter_map(read).collect());
-        Ok((nodes, receipts.collect()))
+        Ok(Confirmed {
+            nodes: self.nodes_among(nodes),
+            receipts: receipts.collect(),
+            is_kept: kept.iter().all(|entries| !entries.is_empty()),
+        })
     }
 }
 
