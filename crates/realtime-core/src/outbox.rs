@@ -759,6 +759,7 @@ impl DerefMut for Locked<'_> {
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
+        // No frame is empty, and the number of bytes has been fetched already.
         if !self.watched && (self.rare.is_some() || self.frames.bytes() > 0) {
             let slot = self.outbox.slot();
             if slot != NO_SLOT {
