@@ -60,9 +60,9 @@ pub(super) fn check(records: &[Record], archive: &Archive, collector: &mut Colle
             }
             Event::TokenProbed { user, node, transport, began, let_in: true, kept } => {
                 let Some((when, missing)) = kicked.get(user) else { continue };
-                let late = missing.contains(&format!("node-{node}"));
-                // A node that had not confirmed the kick may carry it out late, but has to.
-                if (*kept || !late) && !archive.lost_data(*when, *at) {
+                // Only the nodes of its sessions know the token: while one has not confirmed the kick, it may be accepted on
+                // each, but has to be refused in the end.
+                if (*kept || missing.is_empty()) && !archive.lost_data(*when, *at) {
                     let ago = began.saturating_sub(*when) as f64 / 1e6;
                     collector.find(*at, Violation::Kick, || {
                         let kept = if *kept { "and kept" } else { "and ended later" };
