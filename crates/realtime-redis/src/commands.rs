@@ -109,6 +109,12 @@ impl Commands {
         self.connections.requests.opened()
     }
 
+    /// Returns how many connections, of both, have replaced an earlier one so far.
+    pub(crate) fn reopened(&self) -> u64 {
+        let Connections { requests, blocking, .. } = &*self.connections;
+        [requests, blocking].map(|connection| connection.opened().saturating_sub(1)).iter().sum()
+    }
+
     /// Returns the record of broken content.
     pub(crate) fn skipped(&self) -> &Skipped {
         &self.connections.skipped

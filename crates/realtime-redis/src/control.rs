@@ -38,7 +38,7 @@ use tokio::{
 use self::{
     follower::Follower,
     shared::{CONFIRM_TIMEOUT, ControlShared},
-    store::{Added, Confirmed, Receipt, Store},
+    store::{Added, Confirmed, RETURN, Receipt, Store},
 };
 use crate::{
     config::{RedisConfig, RedisConfigError},
@@ -180,7 +180,7 @@ impl RedisControl {
     ) -> Result<(Vec<(String, T)>, Vec<String>), String> {
         let ControlShared { store, .. } = &*self.shared;
         let added = store.add(slice::from_ref(command), true).await?;
-        let (waited, _) = self.waited(&added);
+        let waited = self.waited(&added);
         let began = Instant::now();
         loop {
             let Confirmed { nodes, receipts, .. } = store.confirmed(&added.ids).await?;
@@ -205,8 +205,8 @@ impl RedisControl {
         }
     }
 
-    /// Returns the nodes that a command waits for besides those with a lease, and whether others may be alive.
-    fn waited(&self, added: &Added) -> (HashSet<String>, bool) {
+    /// Returns the nodes that a command waits for besides those with a lease.
+    fn waited(&self, added: &Added) -> HashSet<String> {
         let ControlShared { store, peers, unsynced, .. } = &*self.shared;
         // The own receipt is always waited for, also before the first lease.
         let mut waited = HashSet::from([store.incarnation().to_owned()]);
@@ -216,17 +216,17 @@ impl RedisControl {
             unsynced.store(true, Ordering::Release);
         }
         waited.extend(peers.doubted().cloned());
-        (waited, peers.is_in_doubt())
+        waited
     }
 
     /// Waits until every live node has applied a command, and the revocations that follow from it.
     async fn confirm(&self, added: Added) -> Result<CommandResult, String> {
         let ControlShared { store, .. } = &*self.shared;
-        let deadline = Instant::now() + CONFIRM_TIMEOUT;
-        let (waited, in_doubt) = self.waited(&added);
+        let began = Instant::now();
+        let waited = self.waited(&added);
         let mut ids = added.ids;
         loop {
-            let Confirmed { nodes, receipts, is_kept } = store.confirmed(&ids).await?;
+            let Confirmed { nodes, knows_all, receipts, is_kept } = store.confirmed(&ids).await?;
             if !is_kept {
                 return Err("Redis has lost the command".to_owned());
             }
@@ -242,14 +242,14 @@ impl RedisControl {
             let changed = all().map(|receipt| receipt.changed).fold(0, usize::saturating_add);
             let confirmed = |node: &String| receipts.iter().all(|of_order| of_order.contains_key(node));
             let missing: HashSet<_> = nodes.union(&waited).filter(|node| !confirmed(node)).collect();
-            // Nodes without a lease renew it in less than the timeout.
-            if (missing.is_empty() && !in_doubt) || Instant::now() >= deadline {
+            let timeout = if knows_all { CONFIRM_TIMEOUT } else { RETURN };
+            if (missing.is_empty() && knows_all) || began.elapsed() >= timeout {
                 let mut unconfirmed: Vec<_> =
                     missing.into_iter().map(|node| Incarnation::node(node).to_owned()).collect();
                 unconfirmed.sort();
                 return Ok(CommandResult { closed, changed, unconfirmed });
             }
-            timeout_at(deadline, sleep(POLL_EVERY)).await.ok();
+            sleep(POLL_EVERY).await;
         }
     }
 }

@@ -18,13 +18,11 @@ use tokio::{
 };
 
 use super::{
-    shared::{BATCH, CONFIRM_TIMEOUT, ControlShared},
-    store::{CommandId, KEEP_COMMANDS, Receipt, command_id},
+    shared::{BATCH, ControlShared},
+    store::{CommandId, KEEP_COMMANDS, RENEW_EVERY, RETURN, Receipt, Renewed, command_id},
 };
 use crate::{backoff::Backoff, commands::Entries, content::StreamEntry};
 
-/// Time between two renewals of the lease.
-const RENEW_EVERY: Duration = Duration::from_secs(3);
 /// Pause before the next write when Redis accepts reads but no writes.
 const WRITE_RETRY: Duration = Duration::from_secs(1);
 
@@ -42,6 +40,8 @@ pub(super) struct Follower {
     seen: BTreeSet<CommandId>,
     /// Set while the revocations of this node and of Redis are known to agree.
     in_sync: bool,
+    /// The number of connections that were replaced when the revocations were read.
+    reopened: u64,
     /// The time of the next attempt to write revocations, after a failed one.
     retry_at: Option<Instant>,
     /// The tasks that answer questions.
@@ -70,6 +70,7 @@ impl Follower {
             last: (0, 0),
             seen: BTreeSet::new(),
             in_sync: false,
+            reopened: 0,
             retry_at: None,
             renew_at: Instant::now(),
             has_lease: false,
@@ -86,16 +87,28 @@ impl Follower {
                 Ok(()) => backoff.reset(),
                 Err(error) => {
                     tracing::debug!(%error, "failed to read commands");
-                    // Another server, or the same one after a restart, may have lost data.
-                    (self.in_sync, self.has_lease, self.renew_at) = (false, false, Instant::now());
-                    self.reports.retain(|report| report.at.elapsed() < CONFIRM_TIMEOUT);
+                    self.doubt();
+                    self.reports.retain(|report| report.at.elapsed() < RETURN);
                     sleep(backoff.next()).await;
                 }
             }
         }
     }
 
+    /// Begins anew with what Redis has: another server, or the same one after a restart, may have lost data.
+    fn doubt(&mut self) {
+        (self.in_sync, self.has_lease, self.renew_at) = (false, false, Instant::now());
+    }
+
+    /// Returns whether a connection was replaced, also within a request that was then repeated.
+    fn is_reconnected(&self) -> bool {
+        self.reopened != self.shared.store.reopened()
+    }
+
     async fn step(&mut self) -> Result<(), String> {
+        if self.is_reconnected() {
+            self.doubt();
+        }
         let unsynced = self.shared.unsynced.load(Ordering::Acquire);
         let is_due = self.retry_at.is_none_or(|at| at <= Instant::now());
         if !self.in_sync || (unsynced && is_due) {
@@ -114,7 +127,10 @@ impl Follower {
             }
         }
         self.read().await?;
-        self.report().await;
+        // A receipt says that the other nodes have been sent what this one refuses.
+        if !self.is_reconnected() {
+            self.report().await;
+        }
         Ok(())
     }
 
@@ -125,6 +141,7 @@ impl Follower {
         self.shared.unsynced.store(false, Ordering::Release);
         let snapshot = self.shared.store.snapshot().await;
         let snapshot = snapshot.inspect_err(|_| self.shared.unsynced.store(true, Ordering::Release))?;
+        self.reopened = self.shared.store.reopened();
         if *self.started.borrow() {
             if !self.in_sync {
                 self.last = (0, 0);
@@ -195,10 +212,10 @@ impl Follower {
     /// Renews the lease. Returns false if it was lost.
     async fn renew_lease(&mut self) -> Result<bool, String> {
         self.renew_at = Instant::now() + WRITE_RETRY;
-        let (had, nodes) = self.shared.store.renew_lease().await?;
+        let Renewed { had_lease, since, nodes } = self.shared.store.renew_lease().await?;
         self.renew_at = Instant::now() + RENEW_EVERY;
-        self.shared.peers.lock().unwrap_or_else(PoisonError::into_inner).renewed(had, nodes);
-        Ok(had || !mem::replace(&mut self.has_lease, true))
+        self.shared.peers.lock().unwrap_or_else(PoisonError::into_inner).renewed(since, nodes);
+        Ok(had_lease || !mem::replace(&mut self.has_lease, true))
     }
 
     /// Records that a command was read. Returns whether it is new.
@@ -280,7 +297,7 @@ impl Follower {
             Ok(()) => self.reports.clear(),
             Err(error) => {
                 self.retry_later(&error);
-                self.reports.retain(|report| report.at.elapsed() < CONFIRM_TIMEOUT);
+                self.reports.retain(|report| report.at.elapsed() < RETURN);
             }
         }
     }

@@ -10,20 +10,23 @@ use super::store::LEASE;
 #[derive(Debug, Default)]
 pub(super) struct Peers {
     nodes: HashSet<String>,
+    /// The time since when leases have been renewed without a pause, at this node's last renewal.
+    since: Option<u64>,
     /// Set when Redis has lost leases. Until then nodes that were seen before are waited for.
     doubted_until: Option<Instant>,
 }
 
 impl Peers {
-    /// Records a renewal of this node's lease: whether the lease still existed, and the nodes that have one now.
-    pub(super) fn renewed(&mut self, had_lease: bool, nodes: HashSet<String>) {
-        if !had_lease && !self.nodes.is_empty() {
+    /// Records a renewal of this node's lease: the time since when leases have been renewed without a pause, and the nodes
+    /// that have one now.
+    pub(super) fn renewed(&mut self, since: u64, nodes: HashSet<String>) {
+        if self.since.replace(since).is_some_and(|known| known != since) {
             self.doubt();
         }
         if self.is_in_doubt() {
             self.nodes.extend(nodes);
         } else {
-            *self = Self { nodes, doubted_until: None };
+            self.nodes = nodes;
         }
     }
 
@@ -32,7 +35,7 @@ impl Peers {
         self.doubted_until = Some(Instant::now() + LEASE);
     }
 
-    pub(super) fn is_in_doubt(&self) -> bool {
+    fn is_in_doubt(&self) -> bool {
         self.doubted_until.is_some_and(|until| Instant::now() < until)
     }
 
@@ -54,17 +57,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nodes_with_a_lost_lease_are_waited_for_until_it_would_have_ended() {
         let mut peers = Peers::default();
-        peers.renewed(false, nodes(&["a"]));
+        peers.renewed(1, nodes(&["a"]));
         assert_eq!(peers.doubted().count(), 0, "a starting node has seen no others");
-        peers.renewed(true, nodes(&["a", "b", "gone"]));
-        peers.renewed(true, nodes(&["a", "b"]));
+        peers.renewed(1, nodes(&["a", "b", "gone"]));
+        peers.renewed(1, nodes(&["a", "b"]));
         assert_eq!(peers.doubted().count(), 0);
-        peers.renewed(false, nodes(&["a"]));
-        peers.renewed(true, nodes(&["a", "c"]));
+        peers.renewed(2, nodes(&["a"]));
+        peers.renewed(2, nodes(&["a", "c"]));
         assert_eq!(peers.doubted().cloned().collect::<HashSet<_>>(), nodes(&["a", "b", "c"]));
         tokio::time::advance(LEASE).await;
         assert_eq!(peers.doubted().count(), 0);
-        peers.renewed(true, nodes(&["a", "c"]));
+        peers.renewed(2, nodes(&["a", "c"]));
         assert_eq!(peers.nodes, nodes(&["a", "c"]));
     }
 }

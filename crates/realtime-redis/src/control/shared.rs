@@ -22,7 +22,7 @@ pub(super) struct ControlShared {
     pub(super) unsynced: AtomicBool,
 }
 
-/// Time for which the sender of a command waits for its receipts.
+/// Time for which the sender of a command waits for its receipts, in a Redis that knows all live nodes.
 pub(super) const CONFIRM_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Number of commands that are added in one step.

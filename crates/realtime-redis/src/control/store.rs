@@ -8,6 +8,7 @@
 //! | `refused` | sorted set | a token's hash, then a space and its user where only that user is refused -> when it ends |
 //! | `revoked` | sorted set | a user -> the time before which its refused tokens were issued |
 //! | `nodes` | sorted set | a node's incarnation -> when its lease ends, in milliseconds |
+//! | `since` | string | the time since when leases have been renewed without a pause, in milliseconds |
 //! | `receipts:<id>` | hash | an incarnation -> the result of the command on that node, as JSON |
 //!
 //! Times are seconds unless stated otherwise, by Redis' clock.
@@ -40,6 +41,13 @@ use crate::{
 
 /// Time to live of a lease that is not renewed.
 pub(super) const LEASE: Duration = Duration::from_secs(9);
+/// Time between two renewals of a lease.
+pub(super) const RENEW_EVERY: Duration = Duration::from_secs(3);
+/// Time within which all live nodes renew their leases in a Redis that has come back. Until then it may not know them: it
+/// was emptied, or away for so long that leases have ended.
+pub(super) const RETURN: Duration = RENEW_EVERY;
+/// If no lease was renewed for this long, Redis was away. Less than the outage in which a lease ends.
+const SILENCE: Duration = Duration::from_secs(5);
 /// Time to live of receipts, in seconds.
 const KEEP_RECEIPTS: u64 = 60;
 /// Approximate number of commands that are kept for nodes that were disconnected.
@@ -83,16 +91,23 @@ end
 return answer
 ";
 
-/// KEYS: nodes. ARGV: incarnation, lease in ms. Removes ended leases, and those that are longer than any node takes: their
-/// nodes would be waited for in vain. Returns whether the node had a lease, and the nodes
-/// with one now.
+/// KEYS: nodes, since. ARGV: incarnation, lease in ms, silence in ms. Removes ended leases, and those that are longer than
+/// any node takes: their nodes would be waited for in vain. Returns whether the node had a lease, the time since when leases
+/// are renewed, and the nodes with one now.
 const RENEW: &str = r"
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local new = redis.call('ZADD', KEYS[1], now + tonumber(ARGV[2]), ARGV[1])
+local lease = tonumber(ARGV[2])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], now + 10 * lease, '+inf')
+local newest = tonumber(redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2])
+local since = tonumber(redis.call('GET', KEYS[2]))
+if not (since and since >= 0 and since <= now and newest and newest >= now + lease - tonumber(ARGV[3])) then
+  since = now
+  redis.call('SET', KEYS[2], string.format('%.0f', since))
+end
+local new = redis.call('ZADD', KEYS[1], now + lease, ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. now)
-redis.call('ZREMRANGEBYSCORE', KEYS[1], now + 10 * tonumber(ARGV[2]), '+inf')
-return { 1 - new, redis.call('ZRANGE', KEYS[1], 0, -1) }
+return { 1 - new, since, redis.call('ZRANGE', KEYS[1], 0, -1) }
 ";
 
 /// The keys of control, and the operations on them.
@@ -104,6 +119,7 @@ pub(super) struct Store {
     refused: String,
     revoked: String,
     nodes: String,
+    since: String,
     /// Prefix of the key of a command's receipts; its id follows.
     receipts: String,
     add: redis::Script,
@@ -138,11 +154,24 @@ pub(super) struct Receipt {
     pub(super) refuse: Option<String>,
 }
 
+/// The result of renewing this node's lease.
+#[derive(Debug)]
+pub(super) struct Renewed {
+    /// The node still had a lease.
+    pub(super) had_lease: bool,
+    /// The time since when leases have been renewed without a pause, in milliseconds.
+    pub(super) since: u64,
+    /// The nodes with a lease now.
+    pub(super) nodes: HashSet<String>,
+}
+
 /// What is known of commands that were added.
 #[derive(Debug)]
 pub(super) struct Confirmed {
-    /// The live nodes.
+    /// The nodes with a lease.
     pub(super) nodes: HashSet<String>,
+    /// These are all that are alive: Redis has had the leases for [`RETURN`].
+    pub(super) knows_all: bool,
     /// The receipts of each command, by incarnation.
     pub(super) receipts: Vec<HashMap<String, Receipt>>,
     /// Redis still has the commands. Otherwise it has lost its data, and nodes without a receipt never read them.
@@ -176,7 +205,8 @@ impl Store {
                 .key(&stream, "stream", Loss::Alone)
                 .key(key("refused"), "zset", Loss::Alone)
                 .key(key("revoked"), "zset", Loss::Alone)
-                .key(key("nodes"), "zset", Loss::Leases);
+                .key(key("nodes"), "zset", Loss::Leases)
+                .key(key("since"), "string", Loss::Leases);
             Self {
                 commands: commands(stream.clone(), repair, Arc::new(skipped)),
                 incarnation,
@@ -184,6 +214,7 @@ impl Store {
                 refused: key("refused"),
                 revoked: key("revoked"),
                 nodes: key("nodes"),
+                since: key("since"),
                 receipts: key("receipts:"),
                 add: redis::Script::new(ADD),
                 renew: redis::Script::new(RENEW),
@@ -193,6 +224,11 @@ impl Store {
 
     pub(super) fn incarnation(&self) -> &str {
         self.incarnation.as_str()
+    }
+
+    /// Returns how many connections were replaced so far. What was read and written before may be lost.
+    pub(super) fn reopened(&self) -> u64 {
+        self.commands.reopened()
     }
 
     /// Adds commands and their revocations in one step: all of them, or only those with new revocations.
@@ -224,15 +260,16 @@ impl Store {
         Ok(Added { has_lease, ids: answer.filter(|id| !id.is_empty()).collect() })
     }
 
-    /// Renews the node's lease. Returns whether it had one, and the nodes with one now.
-    pub(super) async fn renew_lease(&self) -> Result<(bool, HashSet<String>), String> {
+    /// Renews the node's lease.
+    pub(super) async fn renew_lease(&self) -> Result<Renewed, String> {
         let mut invocation = self.renew.prepare_invoke();
-        invocation.key(&self.nodes).arg(self.incarnation()).arg(LEASE.as_secs() * 1000);
+        invocation.key(&self.nodes).key(&self.since).arg(self.incarnation());
+        invocation.arg(LEASE.as_secs() * 1000).arg(SILENCE.as_secs() * 1000);
         let renew = async |connection: &mut MultiplexedConnection| {
-            invocation.invoke_async::<(bool, Vec<Text>)>(connection).await
+            invocation.invoke_async::<(bool, u64, Vec<Text>)>(connection).await
         };
-        let (had, nodes) = self.commands.run(renew).await?;
-        Ok((had, self.nodes_among(nodes)))
+        let (had_lease, since, nodes) = self.commands.run(renew).await?;
+        Ok(Renewed { had_lease, since, nodes: self.nodes_among(nodes) })
     }
 
     /// Returns the names of nodes among the members of the leases.
@@ -312,18 +349,21 @@ impl Store {
             receipts.cmd("HGETALL").arg(format!("{}{id}", self.receipts));
             kept.cmd("XRANGE").arg(&self.stream).arg(id).arg(id);
         }
-        let nodes = redis::cmd("ZRANGE").arg(&self.nodes).arg(0).arg(-1).clone();
+        let mut leases = redis::pipe();
+        leases.cmd("ZRANGE").arg(&self.nodes).arg(0).arg(-1).cmd("GET").arg(&self.since).cmd("TIME");
         let ask = async |connection: &mut MultiplexedConnection| {
-            let nodes = nodes.query_async::<Vec<Text>>(connection).await?;
+            let leases = leases.query_async::<(Vec<Text>, Number, (f64, f64))>(connection).await?;
             let receipts = receipts.query_async::<Vec<Vec<(Text, Text)>>>(connection).await?;
             // Last: if the commands are still there, so were the nodes.
-            Ok((nodes, receipts, kept.query_async::<Vec<Vec<StreamEntry>>>(connection).await?))
+            Ok((leases, receipts, kept.query_async::<Vec<Vec<StreamEntry>>>(connection).await?))
         };
-        let (nodes, receipts, kept) = self.commands.run(ask).await?;
+        let ((nodes, Number(since), (seconds, micros)), receipts, kept) = self.commands.run(ask).await?;
+        let now = seconds + micros / 1e6;
         let read = |(Text(node), Text(json)): (Text, Text)| Some((node?, serde_json::from_str(&json?).ok()?));
         let receipts = receipts.into_iter().map(|of_order| of_order.into_iter().filter_map(read).collect());
         Ok(Confirmed {
             nodes: self.nodes_among(nodes),
+            knows_all: since.is_some_and(|since| now - since / 1e3 >= RETURN.as_secs_f64()),
             receipts: receipts.collect(),
             is_kept: kept.iter().all(|entries| !entries.is_empty()),
         })

@@ -4,8 +4,8 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use realtime_core::auth::TokenHash;
-use realtime_tests::{Fault, Part, Redis, within};
-use tokio::time::sleep;
+use realtime_tests::{Fault, Part, Proxy, Redis, within};
+use tokio::{join, time::sleep};
 
 use super::{is_kicked, node, open, start};
 
@@ -126,6 +126,47 @@ async fn kicks_go_on_after_a_failover_to_a_clock_that_is_behind() {
         while !is_kicked(&there) {
             sleep(Duration::from_millis(5)).await;
         }
+    })
+    .await;
+}
+
+/// A kick on a node that has just started, while the node of the session has not come back to Redis yet.
+async fn is_final_on_a_node_that_comes_back(redis: &Redis, proxy: &Proxy, lose: impl FnOnce()) {
+    let b = start(format!("redis://127.0.0.1:{}/", proxy.port()), "b");
+    within("a start", b.started()).await;
+    let there = open(&b, 1, "t").unwrap();
+    proxy.lead_to(1);
+    redis.cli(&["client", "kill", "type", "normal"]);
+    lose();
+    let late = start(redis.url(), "late");
+    within("a start", late.started()).await;
+    let user = 1.into();
+    let (outcome, ()) = join!(late.kick(&user), async {
+        sleep(Duration::from_millis(500)).await;
+        proxy.lead_to(redis.port());
+    });
+    let outcome = outcome.unwrap();
+    assert_eq!((outcome.closed, outcome.unconfirmed), (1, vec![]));
+    assert!(is_kicked(&there));
+    for hub in [&b, &late] {
+        open(hub, 1, "t").expect_err("the kick was confirmed");
+    }
+}
+
+#[actix_web::test]
+async fn a_new_node_waits_for_those_that_come_back_to_an_emptied_redis() {
+    let redis = Redis::start().await;
+    let proxy = Proxy::start(redis.port()).await;
+    is_final_on_a_node_that_comes_back(&redis, &proxy, || drop(redis.cli(&["flushall"]))).await;
+}
+
+#[actix_web::test]
+async fn a_new_node_waits_for_those_whose_lease_has_ended_while_redis_was_away() {
+    let redis = Redis::start().await;
+    let proxy = Proxy::start(redis.port()).await;
+    let end = "for _, node in ipairs(redis.call('zrange', KEYS[1], 0, -1)) do redis.call('zadd', KEYS[1], 1, node) end";
+    is_final_on_a_node_that_comes_back(&redis, &proxy, || {
+        redis.cli(&["eval", end, "1", "{rt/control}:nodes"]);
     })
     .await;
 }

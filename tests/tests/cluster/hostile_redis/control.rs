@@ -26,6 +26,11 @@ async fn garbage_in_its_keys_costs_nobody_a_kick() {
         ("refused: another type", "call('del', control .. 'refused') call('set', control .. 'refused', 'x')"),
         ("revoked: another type", "call('del', control .. 'revoked') call('set', control .. 'revoked', 'x')"),
         ("nodes: another type", "call('del', control .. 'nodes') call('set', control .. 'nodes', 'x')"),
+        ("since: no text", "call('set', control .. 'since', bad)"),
+        ("since: no number", "call('set', control .. 'since', 'nan')"),
+        ("since: before all time", "call('set', control .. 'since', '-1')"),
+        ("since: long after now", "call('set', control .. 'since', '1e300')"),
+        ("since: another type", "call('del', control .. 'since') call('sadd', control .. 'since', 'x')"),
     ])
     .await;
 }
