@@ -228,7 +228,7 @@ impl RedisControl {
         loop {
             let Confirmed { nodes, knows_all, receipts, is_kept } = store.confirmed(&ids).await?;
             if !is_kept {
-                return Err("Redis has lost the command".to_owned());
+                return Err("Redis has lost it".to_owned());
             }
             let following = receipts.first().into_iter().flat_map(|of_order| of_order.values());
             let following: Vec<_> = following.filter_map(|receipt| receipt.refuse.clone()).collect();

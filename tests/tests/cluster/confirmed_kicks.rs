@@ -96,7 +96,7 @@ async fn a_kick_that_redis_loses_before_it_is_confirmed_is_an_error() {
     until_closing(&session.handle(), CloseReason::Kicked).await;
     redis.cli(&["flushall"]);
     let error = within("an answer", kick).await.unwrap().expect_err("nobody else has it").to_string();
-    assert!(error.contains("Redis has lost the command; it was sent, but may not"), "{error}");
+    assert!(error.contains("Redis has lost it; it was sent, but may not"), "{error}");
     a.kick(&1.into()).await.expect("it may be repeated");
 }
 

@@ -292,9 +292,9 @@ pub struct CommandResult {
     pub unconfirmed: Vec<String>,
 }
 
-/// Error of a command that could not be sent.
+/// Error of a command that could not be sent, or that may not have been carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("failed to send the command: {0}")]
+#[error("the command has failed: {0}")]
 pub struct ControlError(pub String);
 
 impl ControlError {
