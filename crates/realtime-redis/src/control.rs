@@ -242,8 +242,12 @@ impl RedisControl {
             let changed = all().map(|receipt| receipt.changed).fold(0, usize::saturating_add);
             let confirmed = |node: &String| receipts.iter().all(|of_order| of_order.contains_key(node));
             let missing: HashSet<_> = nodes.union(&waited).filter(|node| !confirmed(node)).collect();
-            let timeout = if knows_all { CONFIRM_TIMEOUT } else { RETURN };
-            if (missing.is_empty() && knows_all) || began.elapsed() >= timeout {
+            let timeout = if knows_all { CONFIRM_TIMEOUT } else { RETURN + CONFIRM_TIMEOUT };
+            let is_late = began.elapsed() >= timeout;
+            if is_late && !knows_all {
+                return Err("Redis does not know which nodes are alive".to_owned());
+            }
+            if missing.is_empty() && knows_all || is_late {
                 let mut unconfirmed: Vec<_> =
                     missing.into_iter().map(|node| Incarnation::node(node).to_owned()).collect();
                 unconfirmed.sort();

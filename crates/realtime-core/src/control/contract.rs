@@ -206,7 +206,8 @@ pub trait Control: Send + Sync + 'static {
     /// again.
     ///
     /// # Errors
-    /// [`ControlError`] if the command could not be sent; it may or may not have been carried out then.
+    /// [`ControlError`] if the command could not be sent, or if it is not known which nodes have to carry it out; it may or
+    /// may not have been carried out then.
     fn dispatch(&self, command: Command) -> BoxFuture<'_, Result<CommandResult, ControlError>>;
 
     /// Asks every live node for the deliveries of an envelope that was published with

@@ -40,7 +40,7 @@ impl Hub {
     /// sends the revocations that the first one could not send.
     ///
     /// # Errors
-    /// [`ControlError`] if the other nodes could not be reached.
+    /// [`ControlError`] if the other nodes could not be reached, or may not all have carried it out.
     pub async fn kick(&self, user: &UserId) -> Result<CommandResult, ControlError> {
         let after = self.fence().await;
         self.0.control.dispatch(Command::Kick { user: user.clone(), session: None, after }).await

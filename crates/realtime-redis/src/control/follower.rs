@@ -137,6 +137,8 @@ impl Follower {
     /// Reads the revocations in Redis, and adds those of this node that are missing there. The first call also starts the
     /// node.
     async fn synchronise(&mut self) -> Result<(), String> {
+        // What is missing in Redis may be the lease as well.
+        self.renew_at = Instant::now();
         // Revocations from now on are handled by the next call.
         self.shared.unsynced.store(false, Ordering::Release);
         let snapshot = self.shared.store.snapshot().await;
