@@ -298,5 +298,7 @@ async fn an_unavailable_bus_is_an_error_and_not_silence() {
         "failed to publish to `user:42`: the bus is unavailable: connection refused"
     );
     assert_eq!(hub.ready().unwrap_err(), "the bus has not answered yet");
+    // It has never been there, so nothing is forgiven.
+    assert!(!hub.not_ready()[0].is_within(Duration::MAX));
     hub.send_local(Envelope::broadcast(Scope::Both, Message::text("x"))).unwrap();
 }

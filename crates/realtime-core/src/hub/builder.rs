@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex, atomic::AtomicBool},
 };
 
+use futures_util::FutureExt;
 use tokio::task::JoinSet;
 
 use super::{
@@ -193,7 +194,8 @@ impl HubBuilder {
         self
     }
 
-    /// Starts the hub on the current tokio runtime.
+    /// Starts the hub on the current tokio runtime. On the bus in memory it is [ready](Hub::ready) at once; any other bus
+    /// has to answer first.
     ///
     /// # Errors
     /// [`SettingsError`] when settings contradict each other.
@@ -218,7 +220,11 @@ impl HubBuilder {
         let store = bus.streams();
         let loader = Loader::new(store.clone());
         let pump = pump(bus.subscribe(), Arc::clone(&registry), loader, Arc::clone(&health));
-        tasks.spawn(essential("pump", pump, Arc::clone(&health)));
+        let mut pump = Box::pin(essential("pump", pump, Arc::clone(&health)));
+        // What is there already is taken at once, so a hub whose bus needs nobody's answer starts ready.
+        if pump.as_mut().now_or_never().is_none() {
+            tasks.spawn(pump);
+        }
         let local = LocalPresence::new(Arc::clone(&node), Arc::clone(&name));
         let presence: Arc<dyn Presence> = match presence {
             Some(make) => make(local),
