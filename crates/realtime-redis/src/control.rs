@@ -58,6 +58,9 @@ pub struct RedisControl {
 /// Time for the answers of the nodes to be read.
 const ANSWER_TIME: Duration = Duration::from_millis(500);
 
+/// The problem of a command in a Redis that may not know all live nodes.
+const UNKNOWN_NODES: &str = "Redis does not know which nodes are alive";
+
 /// Time between two queries for receipts.
 const POLL_EVERY: Duration = Duration::from_millis(10);
 
@@ -183,13 +186,16 @@ impl RedisControl {
         let waited = self.waited(&added);
         let began = Instant::now();
         loop {
-            let Confirmed { nodes, receipts, .. } = store.confirmed(&added.ids).await?;
+            let Confirmed { nodes, knows_all, receipts, .. } = store.confirmed(&added.ids).await?;
             let answers = receipts.into_iter().next().unwrap_or_default();
-            let silent = nodes.union(&waited).any(|node| !answers.contains_key(node));
-            if silent && Instant::now() < deadline {
+            let has_all = knows_all && nodes.union(&waited).all(|node| answers.contains_key(node));
+            if !has_all && Instant::now() < deadline {
                 let pause = (began.elapsed() / 10).clamp(POLL_EVERY, 10 * POLL_EVERY);
                 timeout_at(deadline, sleep(pause)).await.ok();
                 continue;
+            }
+            if !knows_all {
+                return Err(UNKNOWN_NODES.to_owned());
             }
             let name = |node: &str| Incarnation::node(node).to_owned();
             let answered = answers.iter().filter_map(|(node, receipt)| Some((node, read(receipt)?)));
@@ -245,7 +251,7 @@ impl RedisControl {
             let timeout = if knows_all { CONFIRM_TIMEOUT } else { RETURN + CONFIRM_TIMEOUT };
             let is_late = began.elapsed() >= timeout;
             if is_late && !knows_all {
-                return Err("Redis does not know which nodes are alive".to_owned());
+                return Err(UNKNOWN_NODES.to_owned());
             }
             if missing.is_empty() && knows_all || is_late {
                 let mut unconfirmed: Vec<_> =

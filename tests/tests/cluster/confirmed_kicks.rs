@@ -33,8 +33,7 @@ async fn node_on(bus: MemoryBus, redis: &Redis, name: &str) -> Hub {
     })
     .await;
     within("a start", hub.started()).await;
-    // A Redis that has known all live nodes for long: kicks do not wait for others.
-    redis.cli(&["set", "{rt/control}:since", "1"]);
+    redis.knows_all_nodes();
     hub
 }
 

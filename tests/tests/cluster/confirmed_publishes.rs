@@ -15,7 +15,8 @@ use realtime_core::{
 use realtime_redis::{RedisCluster, RedisConfig};
 use realtime_sse::SseConfig;
 use realtime_tests::{
-    Demo, EventStream, Redis, Running, SECRET, Server, ServerKind, Socket, start_server, token, until, within,
+    Demo, EventStream, Proxy, Redis, Running, SECRET, Server, ServerKind, Socket, start_server, token, until,
+    within,
 };
 use realtime_websocket::WebSocketConfig;
 use reqwest::Method;
@@ -35,7 +36,13 @@ impl Server for Node {
 }
 
 async fn node(redis: &Redis, name: &str, kind: ServerKind) -> Node {
-    let cluster = RedisCluster::streams(RedisConfig::single(redis.url()), name).unwrap();
+    let node = start(redis.url(), name, kind).await;
+    redis.knows_all_nodes();
+    node
+}
+
+async fn start(url: String, name: &str, kind: ServerKind) -> Node {
+    let cluster = RedisCluster::streams(RedisConfig::single(url), name).unwrap();
     let hub = Hub::builder().cluster(cluster).start().unwrap();
     within("a start", async {
         hub.started().await;
@@ -143,6 +150,27 @@ async fn a_reader_that_stalls_has_a_message_queued_and_then_not_even_that() {
             hub.drain().await;
         }
     }
+}
+
+#[actix_web::test]
+async fn a_new_node_counts_on_those_that_come_back_to_an_emptied_redis() {
+    let redis = Redis::start().await;
+    let proxy = Proxy::start(redis.port()).await;
+    let b = start(format!("redis://127.0.0.1:{}/", proxy.port()), "b", ServerKind::Realtime).await;
+    let mut stream = EventStream::open(&b, &token(1), None).await.unwrap();
+    proxy.lead_to(1);
+    redis.cli(&["client", "kill", "type", "normal"]);
+    redis.cli(&["flushall"]);
+    let late = start(redis.url(), "late", ServerKind::Realtime).await;
+    let asked = late.hub.publish_and_confirm(to_user(1, "early"), Duration::from_millis(500)).await;
+    let error = asked.expect_err("nobody knows who else is alive").to_string();
+    assert!(error.starts_with("it was published at "), "{error}");
+    assert!(error.ends_with("the command has failed: Redis does not know which nodes are alive"), "{error}");
+    proxy.lead_to(redis.port());
+    let confirmation = late.hub.publish_and_confirm(to_user(1, "x"), LONG).await.unwrap();
+    assert_eq!(numbers(&confirmation), [("b", 1, 1, 1), ("late", 0, 0, 0)]);
+    assert_eq!(confirmation.missing, [""; 0]);
+    within("the message, behind a gap", async { while stream.next().await.unwrap().data != "x" {} }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

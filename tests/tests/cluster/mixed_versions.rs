@@ -98,7 +98,7 @@ async fn write_everything(redis: &Redis) {
         a.publish(envelope).await.unwrap();
     }
     let confirmed = Envelope::to_users([7], Scope::Both, Message::text("confirmed")).unwrap();
-    let confirmation = a.publish_and_confirm(confirmed, Duration::from_secs(1)).await.unwrap();
+    let confirmation = a.publish_and_confirm(confirmed, Duration::from_secs(5)).await.unwrap();
     assert_eq!(confirmation.missing, [""; 0]);
 
     let answers = topic("answers");

@@ -215,7 +215,8 @@ pub trait Control: Send + Sync + 'static {
     /// sessions that the envelope is for have accepted it, and in time for this to return within the timeout.
     ///
     /// # Errors
-    /// [`ControlError`] if the nodes could not be asked. A control that has no such command, the default, always fails.
+    /// [`ControlError`] if the nodes could not be asked, or if it is not known which nodes are alive. A control that has no
+    /// such command, the default, always fails.
     fn report(
         &self,
         position: Position,
@@ -229,7 +230,8 @@ pub trait Control: Send + Sync + 'static {
     /// then are named.
     ///
     /// # Errors
-    /// [`ControlError`] if the nodes could not be asked. A control that has no such command, the default, always fails.
+    /// [`ControlError`] if the nodes could not be asked, or if it is not known which nodes are alive. A control that has no
+    /// such command, the default, always fails.
     fn ask(&self, question: Question, timeout: Duration) -> BoxFuture<'_, Result<Answers, ControlError>> {
         let _ = (question, timeout);
         Box::pin(ready(Err(ControlError("this control cannot ask the nodes".to_owned()))))

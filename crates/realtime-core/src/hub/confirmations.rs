@@ -68,7 +68,8 @@ impl Hub {
     /// ```
     ///
     /// # Errors
-    /// [`ConfirmError`] if the envelope was not published, or if the nodes could not be asked.
+    /// [`ConfirmError`] if the envelope was not published, if the nodes could not be asked, or if Redis, new or emptied, has
+    /// not come to know all live nodes within the timeout, which takes it 3 s.
     pub async fn publish_and_confirm(
         &self,
         envelope: Envelope,

@@ -24,7 +24,7 @@ use realtime_core::{
     auth::TokenHash,
     control::{Answer, Command, Delivery, Revocation, RevokedToken},
 };
-use redis::aio::MultiplexedConnection;
+use redis::{FromRedisValue, aio::MultiplexedConnection};
 use serde::{
     Deserialize, Serialize,
     de::{IntoDeserializer, value::Error as DecodeError},
@@ -342,30 +342,36 @@ impl Store {
         self.commands.run(write).await
     }
 
-    /// Reads what is known of commands so far.
+    /// Reads what is known of commands so far, all of the same moment: if the commands are still there, so are the leases.
     pub(super) async fn confirmed(&self, ids: &[String]) -> Result<Confirmed, String> {
-        let (mut receipts, mut kept) = (redis::pipe(), redis::pipe());
+        let mut pipe = redis::pipe();
+        pipe.atomic();
+        pipe.cmd("ZRANGE").arg(&self.nodes).arg(0).arg(-1).cmd("GET").arg(&self.since).cmd("TIME");
         for id in ids {
-            receipts.cmd("HGETALL").arg(format!("{}{id}", self.receipts));
-            kept.cmd("XRANGE").arg(&self.stream).arg(id).arg(id);
+            pipe.cmd("HGETALL").arg(format!("{}{id}", self.receipts));
+            pipe.cmd("XRANGE").arg(&self.stream).arg(id).arg(id);
         }
-        let mut leases = redis::pipe();
-        leases.cmd("ZRANGE").arg(&self.nodes).arg(0).arg(-1).cmd("GET").arg(&self.since).cmd("TIME");
         let ask = async |connection: &mut MultiplexedConnection| {
-            let leases = leases.query_async::<(Vec<Text>, Number, (f64, f64))>(connection).await?;
-            let receipts = receipts.query_async::<Vec<Vec<(Text, Text)>>>(connection).await?;
-            // Last: if the commands are still there, so were the nodes.
-            Ok((leases, receipts, kept.query_async::<Vec<Vec<StreamEntry>>>(connection).await?))
+            let mut answers = pipe.query_async::<Vec<redis::Value>>(connection).await?.into_iter();
+            let mut next = || answers.next().unwrap_or_default();
+            let nodes = Vec::<Text>::from_redis_value(next())?;
+            let Number(since) = Number::from_redis_value(next())?;
+            let (seconds, micros) = <(f64, f64)>::from_redis_value(next())?;
+            let (mut receipts, mut is_kept) = (Vec::with_capacity(ids.len()), true);
+            for _ in ids {
+                receipts.push(Vec::<(Text, Text)>::from_redis_value(next())?);
+                is_kept &= !Vec::<StreamEntry>::from_redis_value(next())?.is_empty();
+            }
+            Ok((nodes, since, seconds + micros / 1e6, receipts, is_kept))
         };
-        let ((nodes, Number(since), (seconds, micros)), receipts, kept) = self.commands.run(ask).await?;
-        let now = seconds + micros / 1e6;
+        let (nodes, since, now, receipts, is_kept) = self.commands.run(ask).await?;
         let read = |(Text(node), Text(json)): (Text, Text)| Some((node?, serde_json::from_str(&json?).ok()?));
         let receipts = receipts.into_iter().map(|of_order| of_order.into_iter().filter_map(read).collect());
         Ok(Confirmed {
             nodes: self.nodes_among(nodes),
             knows_all: since.is_some_and(|since| now - since / 1e3 >= RETURN.as_secs_f64()),
             receipts: receipts.collect(),
-            is_kept: kept.iter().all(|entries| !entries.is_empty()),
+            is_kept,
         })
     }
 }
