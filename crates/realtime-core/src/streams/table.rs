@@ -95,7 +95,7 @@ impl StreamTable {
     pub(super) fn apply(&self, entry: &StreamEntry, now: Instant) -> (Applied, usize) {
         let mut state = self.state();
         let text = entry.change.text();
-        let after = entry.at + text.len() as u64;
+        let after = entry.at.saturating_add(text.len() as u64);
         let known = state.topics.get_mut(&entry.key.topic).and_then(|ids| ids.get_mut(&entry.key.id));
         match known {
             Some(known) if entry.run < known.run => return (Applied::Known, 0),
@@ -107,13 +107,16 @@ impl StreamTable {
                 if entry.at < known.len && entry.change.end().is_none() {
                     return (Applied::Known, 0);
                 }
-                let missed = entry.at > known.len;
                 let before = known.bytes();
                 (known.prefix, known.end) = (None, entry.change.end());
+                // Within the known text, and not within a character: what is not of our making may be anywhere.
+                let at = usize::try_from(entry.at).unwrap_or(usize::MAX);
+                let fits = |known: &String| known.is_char_boundary(at);
+                let missed = entry.at > known.len || known.text.as_ref().is_some_and(|known| !fits(known));
                 match &mut known.text {
                     _ if missed => known.text = None,
                     Some(known) => {
-                        known.truncate(usize::try_from(entry.at).unwrap_or(usize::MAX));
+                        known.truncate(at);
                         known.push_str(text);
                     }
                     None => {}
@@ -367,6 +370,17 @@ mod tests {
         assert_eq!(table.apply(&end("a", 1, 3), now).0, Applied::Taken);
         assert_eq!(table.text(&key("a")).unwrap().text, "Hel");
         assert_eq!(table.bytes(), (3, 0));
+    }
+
+    #[test]
+    fn an_entry_that_cannot_be_of_this_stream_costs_its_text_and_nothing_else() {
+        let (table, now) = (table(1000), Instant::now());
+        table.apply(&text("a", 1, 0, "ä"), now);
+        assert_eq!(table.apply(&end("a", 1, 1), now).0, Applied::Missed, "within a character");
+        assert_eq!((table.text(&key("a")), table.bytes()), (None, (0, 0)));
+        table.apply(&text("b", u64::MAX, u64::MAX, "Hello"), now);
+        assert_eq!(table.apply(&text("b", u64::MAX, u64::MAX, "Hello"), now).0, Applied::Taken);
+        assert_eq!((table.text(&key("b")), table.bytes()), (None, (0, 0)));
     }
 
     #[test]
