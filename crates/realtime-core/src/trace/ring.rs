@@ -25,6 +25,8 @@ struct State {
     /// Number of the first event. Numbers of a later ring are greater, so that those of a node that has restarted are not
     /// taken for earlier ones.
     first: u64,
+    /// Number up to which events have been told: later ones were asked for.
+    told: u64,
     lost: u64,
     /// Events that are still taken in this second, and its begin.
     left: u32,
@@ -56,9 +58,11 @@ impl Ring {
     pub(super) fn new(id: String, target: TraceTarget) -> Self {
         let now = Instant::now();
         let micros = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_micros();
+        let first = u64::try_from(micros).unwrap_or_default();
         let state = State {
             events: VecDeque::new(),
-            first: u64::try_from(micros).unwrap_or_default(),
+            first,
+            told: first,
             lost: 0,
             left: PER_SECOND,
             second: now,
@@ -109,6 +113,10 @@ impl Ring {
     pub(super) fn read(&self, node: &str, from: u64) -> NodeTrace {
         let mut state = self.lock();
         state.asked = Instant::now();
+        // A number beyond the end asks for nothing.
+        if from <= state.first + state.events.len() as u64 {
+            state.told = state.told.max(from);
+        }
         let skip = usize::try_from(from.saturating_sub(state.first)).unwrap_or(usize::MAX);
         let named = |event: &TraceEvent| TraceEvent { node: node.to_owned(), ..event.clone() };
         let events: Vec<_> = state.events.iter().skip(skip).take(TOLD).map(named).collect();
@@ -142,8 +150,8 @@ impl State {
         self.left -= 1;
         if self.events.len() >= KEPT {
             self.events.pop_front();
+            self.lost += u64::from(self.first >= self.told);
             self.first += 1;
-            self.lost += 1;
         }
         self.events.push_back(event);
     }
@@ -171,6 +179,31 @@ mod tests {
         let second = ring.read("a", first.next);
         assert_eq!(second.events.iter().map(|event| event.kind).collect::<Vec<_>>(), [TraceKind::Close]);
         assert_eq!(ring.read("a", u64::MAX).events.len(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_been_told_is_not_lost_when_it_makes_room() {
+        let ring = ring();
+        let mut next = 0;
+        for second in 0..20 {
+            for _ in 0..100 {
+                ring.record(TraceEvent::new(TraceKind::Written));
+            }
+            ring.read("a", u64::MAX);
+            let read = ring.read("a", next);
+            assert_eq!((read.events.len(), read.lost), (100, 0), "second {second}");
+            next = read.next;
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        for _ in 0..10 {
+            for _ in 0..PER_SECOND {
+                ring.record(TraceEvent::new(TraceKind::Written));
+            }
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        // The last hundred that were told have not been asked behind yet.
+        let read = ring.read("a", next);
+        assert_eq!((read.events.len(), read.lost), (TOLD, 10 * u64::from(PER_SECOND) + 100 - KEPT as u64));
     }
 
     #[test]
