@@ -6,7 +6,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::BTreeMap,
+    collections::{BTreeSet, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -30,11 +30,19 @@ use crate::{
 /// The users whose sessions are to be counted over the cluster, since one has begun here.
 #[derive(Debug, Default)]
 pub(super) struct ClusterLimit {
-    /// By the time of the next count, with the number of counts that there were.
-    due: Mutex<BTreeMap<(Instant, UserId), usize>>,
+    due: Mutex<Due>,
     wake: Notify,
     /// Presence did not answer when it was last asked.
     unavailable: AtomicBool,
+}
+
+/// The users that are to be counted, each once.
+#[derive(Debug, Default)]
+struct Due {
+    /// By the time of the next count.
+    times: BTreeSet<(Instant, UserId)>,
+    /// With that time, and the number of counts that there were.
+    users: HashMap<UserId, (Instant, usize)>,
 }
 
 /// Time that a handshake waits for presence.
@@ -54,7 +62,7 @@ const AT_ONCE: usize = 16;
 impl ClusterLimit {
     /// Notes that a session of the user has begun here.
     pub(super) fn opened(&self, user: &UserId) {
-        self.due().insert((Instant::now() + UNKNOWN, user.clone()), 0);
+        self.due().opened(user, Instant::now());
         self.wake.notify_one();
     }
 
@@ -98,17 +106,51 @@ impl ClusterLimit {
     }
 
     fn take_due(&self) -> Vec<(UserId, usize)> {
-        let mut due = self.due();
-        let mut users = Vec::new();
-        while let Some(entry) = due.first_entry().filter(|entry| entry.key().0 <= Instant::now()) {
-            let ((_, user), counts) = entry.remove_entry();
-            users.push((user, counts));
-        }
-        users
+        self.due().take(Instant::now())
     }
 
-    fn due(&self) -> MutexGuard<'_, BTreeMap<(Instant, UserId), usize>> {
+    fn due(&self) -> MutexGuard<'_, Due> {
         self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Due {
+    /// Has a user with a new session counted soon, and not later than before.
+    fn opened(&mut self, user: &UserId, now: Instant) {
+        let soon = now + UNKNOWN;
+        let at = self.users.get(user).map_or(soon, |(at, _)| soon.min(*at));
+        self.set(user.clone(), at, 0);
+    }
+
+    /// Has a user counted again, unless a session has begun meanwhile, for which that is to happen anyway.
+    fn again(&mut self, user: UserId, at: Instant, counts: usize) {
+        if !self.users.contains_key(&user) {
+            self.set(user, at, counts);
+        }
+    }
+
+    fn set(&mut self, user: UserId, at: Instant, counts: usize) {
+        if let Some((before, _)) = self.users.insert(user.clone(), (at, counts)) {
+            self.times.remove(&(before, user.clone()));
+        }
+        self.times.insert((at, user));
+    }
+
+    /// Takes the users whose time has come, with the number of their counts.
+    fn take(&mut self, now: Instant) -> Vec<(UserId, usize)> {
+        let mut taken = Vec::new();
+        while self.next().is_some_and(|at| at <= now)
+            && let Some((_, user)) = self.times.pop_first()
+        {
+            let (_, counts) = self.users.remove(&user).unwrap_or((now, 0));
+            taken.push((user, counts));
+        }
+        taken
+    }
+
+    /// The time of the next count.
+    fn next(&self) -> Option<Instant> {
+        self.times.first().map(|(at, _)| *at)
     }
 }
 
@@ -139,10 +181,10 @@ pub(super) async fn watch(
                     Count::Unknown(pause) => (pause, 0),
                     Count::Left => return,
                 };
-                limit.due().insert((Instant::now() + pause, user), counts);
+                limit.due().again(user, Instant::now() + pause, counts);
             })
             .await;
-        let next = limit.due().keys().next().map(|(at, _)| *at);
+        let next = limit.due().next();
         tokio::select! {
             () = limit.wake.notified() => {}
             () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
@@ -221,5 +263,31 @@ struct Rank(u128, String);
 impl Rank {
     fn new(since: SystemTime, id: String) -> Self {
         Self(since.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis(), id)
+    }
+}
+
+#[cfg(all(test, not(feature = "shuttle")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_due_once_and_a_new_session_is_counted_soon() {
+        let (mut due, now) = (Due::default(), Instant::now());
+        let user = UserId::from(7);
+        for _ in 0..1_000 {
+            due.opened(&user, now);
+        }
+        due.opened(&user, now + UNKNOWN / 2);
+        due.opened(&UserId::from(8), now + UNKNOWN / 2);
+        assert_eq!((due.times.len(), due.users.len()), (2, 2));
+        assert_eq!(due.take(now + UNKNOWN), [(user.clone(), 0)], "connects do not put the count off");
+        // It is counted, and meanwhile a session begins.
+        due.opened(&user, now + UNKNOWN);
+        due.again(user.clone(), now + AGAIN[0], 1);
+        assert_eq!(due.take(now + UNKNOWN * 2), [(UserId::from(8), 0), (user.clone(), 0)]);
+        due.again(user.clone(), now + AGAIN[1], 2);
+        due.opened(&user, now + AGAIN[0]);
+        assert_eq!(due.take(now + AGAIN[0] + UNKNOWN), [(user, 0)]);
+        assert_eq!((due.times.len(), due.users.len(), due.next()), (0, 0, None));
     }
 }
