@@ -10,7 +10,7 @@
 mod encoded_run;
 #[cfg(all(test, feature = "shuttle"))]
 mod interleavings;
-mod members;
+pub(crate) mod members;
 pub(crate) mod pass_stats;
 #[cfg(test)]
 mod tests;

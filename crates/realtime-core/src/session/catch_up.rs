@@ -14,6 +14,7 @@ use crate::{
     node::Node,
     shard::{
         Join, Shard,
+        members::announce_lost,
         pass_stats::{PassStats, wall_time},
     },
     trace::{Sent, Watch},
@@ -59,7 +60,7 @@ fn read_on(
     let read = log.read(seq, entries);
     let mut stats = PassStats::of(node);
     if read.first > seq {
-        stats.announce(session, GapReason::History, log.cursor_at(read.first), log.since(seq));
+        announce_lost(node, session, seq, read.first, &mut stats);
     }
     session.outbox.begin_read();
     let topics = session.reads();

@@ -202,11 +202,9 @@ impl Members {
         let read = log.read(self.seq, PASS_ENTRIES);
         if read.first > self.seq {
             // This worker was so late that its next entries have left the window.
-            let cursor = log.cursor_at(read.first);
-            let since = log.since(self.seq);
             let missed = |member: &Member| member.is_live() && member.next() < read.first;
             for (_, member) in self.sessions.iter().filter(|(_, member)| missed(member)) {
-                stats.announce(&member.session, GapReason::History, cursor, since);
+                announce_lost(node, &member.session, self.seq, read.first, stats);
             }
         }
         self.seq = read.first;
@@ -729,6 +727,34 @@ pub(super) fn initial_entries<'a>(
         }
     }
     entries
+}
+
+/// Announces that the entries of the log from `seq` to before `first` have left the window before a session has read them, and
+/// sends it what a session that begins gets: what it lacked of that is not told otherwise.
+pub(crate) fn announce_lost(
+    node: &Node,
+    session: &SessionState,
+    seq: u64,
+    first: u64,
+    stats: &mut PassStats,
+) {
+    let start = StartPoint { seq: first, position: node.log.cursor_at(first) };
+    let initial = if node.has_initial() {
+        let topics = session.topics();
+        initial_entries(node, session, topics.iter().chain([&Topic::all()]), start)
+    } else {
+        InitialEntries::new()
+    };
+    // As at a begin: no new cursor before the initial entries.
+    let cursor = start.position.filter(|_| initial.is_empty());
+    stats.announce(session, GapReason::History, cursor, node.log.since(seq));
+    if !initial.is_empty() {
+        send_initial(session, &initial, stats);
+        if let Some(cursor) = start.position {
+            let bus = node.bus_down().map_or(BusState::Up, BusState::Down);
+            session.outbox.force(&session.wire().wire.heartbeat(Some(cursor), bus));
+        }
+    }
 }
 
 /// Sends a session its initial entries. If there are more than its outbox may hold, that is announced as a gap.

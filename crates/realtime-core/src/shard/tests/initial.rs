@@ -91,6 +91,32 @@ fn a_session_that_gets_everything_since_its_cursor_gets_none_and_one_with_a_gap_
 }
 
 #[test]
+fn a_session_that_falls_out_of_the_window_gets_them_anew() {
+    let history = History { max_messages: 2, ..History::default() };
+    let outbox = OutboxLimits { max_messages: 1, ..OutboxLimits::default() };
+    let settings = Settings { history, outbox, ..Settings::default() };
+    let (node, shard, kept) = keeping(settings, order(), &["state"]);
+    let (mut slow, mut late) = (connect(&shard, 1, None), connect(&shard, 2, None));
+    for session in [&slow, &late] {
+        subscribe(session, &[order()]);
+    }
+    assert_eq!(drain(&mut slow), drain(&mut late));
+    for offset in 1..=2 {
+        publish(&node, offset, to_user(1, "x"));
+        shard.pass();
+    }
+    // The other session is live, and its worker late.
+    for offset in 3..=6 {
+        publish(&node, offset, to_order("x"));
+    }
+    shard.pass();
+    let anew = ["g-", "m- state", "h1.4", "m1.5 x", "m1.6 x"];
+    assert_eq!(drain(&mut late), anew);
+    assert_eq!(drain(&mut slow)[..], [&["m1.1 x"], &anew[..]].concat());
+    assert_eq!(lock(&kept.asked)[2..], [StartPoint { seq: 4, position: Some(at(1, 4)) }; 2]);
+}
+
+#[test]
 fn a_subscription_is_answered_then_come_the_initial_entries_then_the_topics_messages() {
     let (node, shard, kept) = keeping(Settings::default(), order(), &["state"]);
     let mut session = connect(&shard, 1, None);
