@@ -1,6 +1,9 @@
 //! The task that publishes what a writer appends.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytestring::ByteString;
 use tokio::time::sleep;
@@ -36,7 +39,10 @@ pub(crate) async fn begin(
     key: StreamKey,
 ) -> Result<(StreamWriter, impl Future<Output = ()> + Send + use<>), StreamError> {
     let writer = format!("{:032x}", rand::random::<u128>());
-    let mut run = node.streams.table.run(&key) + 1;
+    // A stream that was begun before may be forgotten here, or everywhere: the time counts on.
+    let millis = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
+    let millis = u64::try_from(millis).unwrap_or_default();
+    let mut run = node.streams.table.run(&key).saturating_add(1).max(millis);
     let fail = |source| StreamError::Bus { key: key.clone(), source };
     for _ in 0..BEGINS {
         let entry =
@@ -49,7 +55,7 @@ pub(crate) async fn begin(
                 let driver = Driver { node: Arc::clone(node), store, state: Arc::clone(&state), _over: over };
                 return Ok((StreamWriter::new(state, Arc::clone(&node.streams)), driver.run()));
             }
-            StreamWritten::Fenced { run: newest } => run = newest.max(run) + 1,
+            StreamWritten::Fenced { run: newest } => run = newest.max(run).saturating_add(1),
             StreamWritten::Lost => {
                 return Err(fail(BusError::Unavailable("it has lost the stream that begins".into())));
             }
@@ -117,7 +123,7 @@ impl Driver {
                 Ok(StreamWritten::Lost) => {
                     tracing::warn!(stream = %entry.key.id, "the bus has lost a text stream, which is published anew");
                     let mut text = self.state.lock();
-                    (text.run, text.published) = (entry.run + 1, 0);
+                    (text.run, text.published) = (entry.run.saturating_add(1), 0);
                     // Begins the run, even if there is no text.
                     text.doubted = true;
                 }

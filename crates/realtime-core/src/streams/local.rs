@@ -94,11 +94,21 @@ impl NodeStreams {
         self.table.has_room(bytes)
     }
 
-    /// Registers a writer. An earlier one of the same stream is fenced.
+    /// Registers a writer. Of two of the same stream the one with the lower run is fenced: the later call may be that of the
+    /// earlier writer.
     pub(super) fn add(&self, writer: &Arc<WriterState>) {
-        let before = self.writers().insert(writer.key.clone(), Arc::downgrade(writer));
-        if let Some(before) = before.and_then(|before| before.upgrade()) {
-            before.end(Err(StreamError::Fenced(before.key.clone())));
+        let fenced = {
+            let mut writers = self.writers();
+            match writers.get(&writer.key).and_then(Weak::upgrade) {
+                Some(before) if before.lock().run > writer.lock().run => Some(Arc::clone(writer)),
+                before => {
+                    writers.insert(writer.key.clone(), Arc::downgrade(writer));
+                    before
+                }
+            }
+        };
+        if let Some(fenced) = fenced {
+            fenced.end(Err(StreamError::Fenced(fenced.key.clone())));
         }
     }
 

@@ -1,16 +1,16 @@
 //! Tests of streams over hubs that share a bus.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::*;
+use super::{writer_state::WriterState, *};
 use crate::{
     Hub, MemoryBus, Principal, Settings, Topic, Transport,
     bus::{Bus, BusError, BusEvent, Published},
-    testkit::{TestSession, ready},
+    testkit::{TestEvent, TestSession, ready},
 };
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -118,9 +118,11 @@ async fn a_session_that_enters_the_topic_gets_the_text_and_one_with_its_cursor_o
     stream.flush().await.unwrap();
     session.handle().subscribe(room.clone());
     let prefix = session.text().await;
-    assert_eq!(prefix, r#"{"stream":"answer","run":1,"at":0,"text":"Hello","prefix":true}"#);
+    let run = stream.run();
+    assert_eq!(prefix, format!(r#"{{"stream":"answer","run":{run},"at":0,"text":"Hello","prefix":true}}"#));
     stream.append("!").await.unwrap();
-    assert_eq!(session.text().await, r#"{"stream":"answer","run":1,"at":5,"text":"!"}"#);
+    let part = |at, text| format!(r#"{{"stream":"answer","run":{run},"at":{at},"text":"{text}"}}"#);
+    assert_eq!(session.text().await, part(5, "!"));
     let cursor = session.cursor().unwrap().to_string();
     stream.append("?").await.unwrap();
     stream.flush().await.unwrap();
@@ -128,7 +130,73 @@ async fn a_session_that_enters_the_topic_gets_the_text_and_one_with_its_cursor_o
     principal.topics = vec![room];
     let mut back = TestSession::open(&hub, principal, Transport::new("sse"), Some(&cursor)).await.unwrap();
     assert_eq!(back.recovered(), Some(true));
-    assert_eq!(back.text().await, r#"{"stream":"answer","run":1,"at":6,"text":"?"}"#);
+    assert_eq!(back.text().await, part(6, "?"));
+}
+
+#[tokio::test]
+async fn a_session_that_falls_out_of_the_window_gets_the_text_and_then_the_rest() {
+    let mut settings = Settings::default();
+    settings.history.max_messages = 4;
+    settings.outbox.max_messages = 2;
+    settings.streams.max_delay = Duration::ZERO;
+    let hub = hub(settings).await;
+    let mut slow = TestSession::connect(&hub, 7.into()).await;
+    let stream = hub.stream(&topic(), "answer").await.unwrap();
+    let pieces = (0..50).map(|n| format!("{n} ")).collect::<Vec<_>>();
+    for piece in &pieces {
+        stream.append(piece).await.unwrap();
+        stream.flush().await.unwrap();
+    }
+    stream.finish(Outcome::Done).await.unwrap();
+    let (mut gaps, mut text, mut ended) = (0, String::new(), false);
+    while !ended {
+        let message = match slow.next().await {
+            TestEvent::Message(message) => message,
+            TestEvent::Gap { .. } => {
+                gaps += 1;
+                continue;
+            }
+            TestEvent::Heartbeat { .. } => continue,
+            end @ TestEvent::Closed(_) => panic!("{end:?}"),
+        };
+        let data: Value = serde_json::from_str(message.data.as_text().unwrap()).unwrap();
+        let at = data["at"].as_u64().unwrap() as usize;
+        assert!(at <= text.len(), "the prefix comes first: {data}");
+        let known = text.len() - at;
+        text += data["text"].as_str().and_then(|text| text.get(known..)).unwrap_or_default();
+        ended = data["state"] == "done" && at + data["text"].as_str().map_or(0, str::len) == text.len();
+    }
+    assert_eq!((gaps, text), (1, pieces.concat()));
+}
+
+#[tokio::test]
+async fn a_stream_that_was_forgotten_begins_anew_above_its_last_run() {
+    let mut settings = Settings::default();
+    settings.streams.keep = Duration::from_millis(1);
+    let hub = hub(settings).await;
+    let first = hub.stream(&topic(), "answer").await.unwrap();
+    let run = first.run();
+    first.finish(Outcome::Done).await.unwrap();
+    let forgotten = async {
+        while hub.stream_text(&topic(), &StreamId::new("answer").unwrap()).is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(LIMIT, forgotten).await.unwrap();
+    assert!(hub.stream(&topic(), "answer").await.unwrap().run() > run);
+}
+
+#[tokio::test]
+async fn of_two_writers_that_begin_at_once_the_one_with_the_higher_run_stays() {
+    let key = StreamKey { topic: topic(), id: StreamId::new("answer").unwrap() };
+    for order in [[1, 2], [2, 1]] {
+        let node = local::NodeStreams::new(crate::settings::Streams::default());
+        let writers = order.map(|run| Arc::new(WriterState::new(key.clone(), run.to_string(), run)));
+        writers.iter().for_each(|writer| node.add(writer));
+        let over = |run| writers.iter().find(|writer| writer.lock().run == run).unwrap().lock().over.clone();
+        assert_eq!((over(1), over(2)), (Some(Err(StreamError::Fenced(key.clone()))), None));
+        assert_eq!(node.all_writers()[0].lock().run, 2);
+    }
 }
 
 #[tokio::test]
@@ -168,7 +236,7 @@ async fn a_second_writer_fences_the_first_also_on_another_node() {
         first.append("of the first").await.unwrap();
         first.flush().await.unwrap();
         let second = second.stream(&topic(), "answer").await.unwrap();
-        assert_eq!(second.run(), first.run() + 1);
+        assert!(second.run() > first.run());
         timeout(LIMIT, first.stopped()).await.unwrap();
         assert_eq!(first.append("more").await, Err(StreamError::Fenced(first.key().clone())));
         assert_eq!(first.finish(Outcome::Done).await, Err(StreamError::Fenced(second.key().clone())));
@@ -252,7 +320,7 @@ async fn a_bus_without_positions_refuses_streams() {
     impl Bus for Plain {
         fn publish<'a>(
             &'a self,
-            _: &'a std::sync::Arc<crate::Envelope>,
+            _: &'a Arc<crate::Envelope>,
         ) -> crate::BoxFuture<'a, Result<Published, BusError>> {
             Box::pin(async { Ok(Published { position: None }) })
         }
@@ -281,6 +349,7 @@ async fn a_node_that_stops_interrupts_its_streams() {
     assert_eq!(reader.until_end().await, "interrupted");
     assert_eq!(reader.text, "Hello");
     assert!(matches!(stream.append("!").await, Err(StreamError::Ended(_))));
+    assert!(matches!(stream.finish(Outcome::Done).await, Err(StreamError::Ended(_))), "it ended otherwise");
 }
 
 #[tokio::test]

@@ -121,10 +121,12 @@ impl StreamWriter {
     /// all the same.
     ///
     /// # Errors
-    /// As [`Self::append`]; the stream ended otherwise then.
+    /// As [`Self::append`]; the stream ended otherwise then, or before: [`StreamError::Ended`].
     pub async fn finish(self, outcome: Outcome) -> Result<(), StreamError> {
-        self.state.finish(outcome.into());
-        self.state.wait_for(|state| state.over.clone()).await
+        let end = outcome.into();
+        let published = self.state.finish(end);
+        self.state.wait_for(|state| state.over.clone()).await?;
+        if published == end { Ok(()) } else { Err(StreamError::Ended(self.state.key.clone())) }
     }
 }
 

@@ -133,10 +133,11 @@ impl WriterState {
         }
     }
 
-    /// Has an end published behind the text, unless there is one.
-    pub(super) fn finish(&self, end: StreamEnd) {
-        self.lock().finish.get_or_insert(end);
+    /// Has an end published behind the text, unless there is one. Returns the one that is published.
+    pub(super) fn finish(&self, end: StreamEnd) -> StreamEnd {
+        let published = *self.lock().finish.get_or_insert(end);
         self.work.notify_one();
+        published
     }
 
     /// Asks the writer to stop. Returns `true` if it had not been asked and has not ended.

@@ -148,10 +148,10 @@ async fn a_second_answer_of_the_same_id_replaces_the_first_on_another_node() {
     ask(&a, "answer").await;
     reader.until_bytes(30).await;
     ask(&b, "answer").await;
-    while reader.run < 2 {
+    while reader.runs < 2 {
         reader.read().await;
     }
     assert_eq!(reader.until_end().await, "done");
     assert!(reader.text.contains(PROMPT) && reader.text.ends_with("else has to change."));
-    assert_eq!(answer(&a, "answer").await.unwrap()["run"], 2);
+    assert_eq!(answer(&a, "answer").await.unwrap()["run"], reader.run);
 }

@@ -24,7 +24,7 @@ async fn a_redis_that_hangs_costs_a_stream_nothing() {
     redis.resume();
     assert_eq!(reader.until_end().await, "done");
     assert!(reader.text.contains(PROMPT) && reader.text.ends_with("else has to change."));
-    assert_eq!(reader.run, 1);
+    assert_eq!(reader.runs, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

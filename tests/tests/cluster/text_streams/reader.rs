@@ -22,6 +22,8 @@ pub(super) struct Reader {
     connection: Connection,
     stream: String,
     pub(super) run: u64,
+    /// Number of runs that it has seen.
+    pub(super) runs: usize,
     pub(super) text: String,
     pub(super) end: Option<String>,
     /// Position of the last message, as the client would send it back.
@@ -38,6 +40,7 @@ impl Reader {
             connection,
             stream: stream.to_owned(),
             run: 0,
+            runs: 0,
             text: String::new(),
             end: None,
             cursor: None,
@@ -123,6 +126,7 @@ impl Reader {
         if run > self.run {
             assert_eq!(at, 0, "a run begins at 0: {data}");
             (self.run, self.end) = (run, None);
+            self.runs += 1;
             self.text.clear();
         }
         if let Some(text) = data["text"].as_str() {

@@ -35,7 +35,7 @@ async fn a_hundred_reloads_at_random_bytes_lose_and_double_nothing() {
         assert_eq!(reader.until_end().await, "done");
         assert_eq!(reader.text, witness.text);
         assert!(witness.text.contains(PROMPT) && witness.text.ends_with("else has to change."));
-        assert_eq!((witness.prefixes, witness.run), (0, 1));
+        assert_eq!((witness.prefixes, witness.runs), (0, 1));
         // The page is loaded anew after the end.
         reader.reload(&nodes[1], Transport::Sse).await;
         reader.until_end().await;
