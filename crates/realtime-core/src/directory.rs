@@ -263,8 +263,12 @@ impl Directory {
 
     /// Releases the connection of an evicted session.
     pub(crate) fn release(&self, session: &SessionState) {
+        let retry = retry_of(session);
         let mut state = self.write();
-        if let Entry::Occupied(mut evicted) = state.evicted.entry(session.user().clone()) {
+        // The connection may end before its eviction is recorded, which then finds nothing.
+        if self.take_out(&mut state, session, retry) {
+            state.connections -= 1;
+        } else if let Entry::Occupied(mut evicted) = state.evicted.entry(session.user().clone()) {
             *evicted.get_mut() -= 1;
             if *evicted.get() == 0 {
                 evicted.remove();

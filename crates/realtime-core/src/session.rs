@@ -126,6 +126,7 @@ impl Session {
                 Poll::Ready(Pull::Closed(reason)) => return Poll::Ready(Outbound::Close(reason)),
                 Poll::Ready(Pull::Aborted(reason)) => return Poll::Ready(Outbound::Abort(reason)),
                 Poll::Ready(Pull::CatchUp(seq)) => {
+                    let hold = self.state().outbox.hold();
                     match catch_up(&self.registration.shard, &self.registration.state, seq) {
                         CatchUp::GoOn => {}
                         CatchUp::Yield => {
@@ -134,8 +135,8 @@ impl Session {
                         }
                         CatchUp::Wait => {
                             self.state().outbox.wait(cx);
-                            // The log may have grown before the task was registered.
-                            if self.node().log.end() <= seq {
+                            // The log may have grown before the task was registered, or the end have become another.
+                            if self.node().log.end() <= seq && self.state().outbox.hold() == hold {
                                 return Poll::Pending;
                             }
                         }

@@ -322,3 +322,45 @@ fn a_connections_own_frame_does_not_land_in_another() {
         ITERATIONS,
     );
 }
+
+#[test]
+fn an_end_that_is_waited_for_too_long_comes_all_the_same() {
+    check_random(
+        || {
+            let (_node, shard) = new_node(100);
+            let mut session = connect(&shard, 1, None);
+            let after = Position { epoch: 1, offset: 7 };
+            session.handle().0.close_after(CloseReason::Kicked, Some(after));
+            let ticking = thread::spawn(move || {
+                let ticks = Ticks {
+                    period: Duration::from_secs(1),
+                    per_heartbeat: 1000,
+                    max_stall: 1000,
+                    timeout: 1000,
+                    max_closing: 1000,
+                    max_hold: 0,
+                };
+                shard.tick(1, ticks);
+            });
+            assert!(matches!(pull(&mut session), Outbound::Close(CloseReason::Kicked)));
+            ticking.join().expect("a tick ends");
+        },
+        ITERATIONS,
+    );
+}
+
+#[test]
+fn a_connection_that_ends_while_it_is_evicted_is_counted_once() {
+    check_random(
+        || {
+            let (node, shard) = new_node(100);
+            let session = connect(&shard, 1, None);
+            let state = Arc::clone(&session.handle().0);
+            let evicting = thread::spawn(move || shard.evict(&state));
+            drop(session);
+            evicting.join().expect("it is evicted");
+            assert_eq!(node.directory.connections(), 0);
+        },
+        ITERATIONS,
+    );
+}
