@@ -60,6 +60,17 @@ pub enum TooLarge {
         /// The limit.
         limit: usize,
     },
+    /// The message with its targets takes more than a quarter of `history.maxBytes`: with its encodings it might not fit into
+    /// the window, and would reach no session.
+    #[error(
+        "the message takes {size} bytes with its targets, {limit} are allowed (a quarter of history.maxBytes)"
+    )]
+    Envelope {
+        /// The size in bytes.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
 }
 
 /// Error of a send on this node: [`Hub::send_local`](crate::Hub::send_local) and

@@ -33,7 +33,7 @@ impl Hub {
 mod tests {
     use super::*;
     use crate::{
-        Principal, Transport,
+        Envelope, Principal, Scope, Transport,
         error::{ConnectError, PublishError},
         testkit::{TestSession, ready},
     };
@@ -64,6 +64,21 @@ mod tests {
         limits.max_connections_per_user = 4;
         hub.set_limits(limits).unwrap();
         kept.push(connect(&hub, 1).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_message_that_would_not_fit_into_the_window_is_refused() {
+        let mut settings = Settings::default();
+        settings.history.max_bytes = 512 << 10;
+        let hub = Hub::builder().settings(settings).start().unwrap();
+        ready(&hub).await;
+        let mut session = connect(&hub, 1).await.unwrap();
+        let to = |users: i64| Envelope::to_users(1..=users, Scope::Both, "x".into()).unwrap();
+        let error = hub.publish(to(20_000)).await.unwrap_err();
+        assert_eq!(error.status(), 413);
+        assert!(error.to_string().contains("(a quarter of history.maxBytes)"), "{error}");
+        hub.publish(to(2_000)).await.unwrap();
+        assert_eq!(session.text().await, "x");
     }
 
     #[tokio::test]
