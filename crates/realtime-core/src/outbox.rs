@@ -573,10 +573,12 @@ impl Outbox {
         }
     }
 
-    /// Queues a heartbeat that the client has to answer. Activity before it, as recorded in `active`, is no answer.
-    pub(crate) fn ask(&self, heartbeat: &Bytes, active: &AtomicBool) {
+    /// Queues a heartbeat that the client has to answer. Activity before it, as recorded in `active`, is no answer. Returns
+    /// `false` if there is no room.
+    pub(crate) fn ask(&self, heartbeat: &Bytes, active: &AtomicBool) -> bool {
         let mut state = self.lock();
-        if self.refuse(&mut state, heartbeat).is_none() {
+        let is_queued = self.refuse(&mut state, heartbeat).is_none();
+        if is_queued {
             if state.rare.as_ref().is_none_or(|rare| rare.asked.is_none()) {
                 active.store(false, Ordering::Relaxed);
             }
@@ -584,6 +586,7 @@ impl Outbox {
             let end = state.taken + state.frames.bytes() as u64;
             state.rare().asked.get_or_insert(end);
         }
+        is_queued
     }
 
     /// Called on a tick for a watched outbox. `active`: the client was active since the last tick, or was not read

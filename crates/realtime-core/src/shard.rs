@@ -189,7 +189,7 @@ impl Shard {
         }
         // From here on, dropping it removes the session.
         let registration = Registration { state: Arc::clone(&state), shard: Arc::clone(self) };
-        {
+        let slot = {
             let mut members = self.lock();
             let mut member = Member::new(Arc::clone(&state), members.seq);
             if state.is_bounded() {
@@ -214,22 +214,25 @@ impl Shard {
             if let Some(end) = self.soon(&state, SystemTime::now()) {
                 members.expiring.insert((end, slot));
             }
+            slot
+        };
+        state.kind.counters.opened.add(1);
+        self.node.changed(state.user());
+        tracing::debug!(session = %state.id, user = %state.user(), %transport, "session opened");
+        // Before it begins: what the function sends precedes all that the session is sent.
+        self.node.hooks.opened(|| SessionHandle(Arc::clone(&state)));
+        let mut members = self.lock();
+        if state.stage() == Stage::Registered {
             let parked = Parked { slot, cursor, since, came, ticks: 0, fresh: topics.fresh.into() };
-            if members.up && members.try_begin(&parked, &self.node, &mut stats) {
-                drop(members);
-            } else {
+            if !(members.up && members.try_begin(&parked, &self.node, &mut stats)) {
                 members.parked.push(parked);
-                drop(members);
                 // The bus may have come up in between.
                 self.wake();
             }
         }
+        drop(members);
         stats.record(metrics);
         self.node.entered(state.login().topics.iter().chain(topics.topics));
-        state.kind.counters.opened.add(1);
-        self.node.changed(state.user());
-        tracing::debug!(session = %state.id, user = %state.user(), %transport, "session opened");
-        self.node.hooks.opened(|| SessionHandle(Arc::clone(&state)));
         if is_crowded {
             for other in directory.outnumbered(&state, &limits) {
                 other.close_in_order(CloseReason::TooManySessions);
@@ -524,9 +527,15 @@ impl Shard {
                 (None, true) => BusState::Restored,
                 (None, false) => BusState::Up,
             };
-            session.told_down.store(down.is_some(), Ordering::Relaxed);
             let heartbeat = heartbeats.get(session.wire(), cursor, bus);
-            session.outbox.ask(heartbeat, &session.active);
+            let is_queued = if session.wire().wire.answers_heartbeat() {
+                session.outbox.ask(heartbeat, &session.active)
+            } else {
+                session.outbox.offer(heartbeat).is_ok()
+            };
+            if is_queued {
+                session.told_down.store(down.is_some(), Ordering::Relaxed);
+            }
         }
         drop(guard);
         for session in evicted {

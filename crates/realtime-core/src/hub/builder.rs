@@ -313,6 +313,22 @@ mod tests {
     use crate::testkit::{TestSession, ready};
 
     #[tokio::test]
+    async fn what_is_sent_to_a_session_that_opens_precedes_all_else() {
+        let hub = Hub::builder().on_open(|session| session.send_local("welcome").unwrap()).start().unwrap();
+        ready(&hub).await;
+        let prices = crate::Topic::new("prices").unwrap();
+        let price = crate::Envelope::to_topic(prices.clone(), crate::Scope::Both, "42".into());
+        hub.publish(price.retain()).await.unwrap();
+        let mut principal = crate::Principal::new(1.into(), "t");
+        principal.topics = vec![prices];
+        let sse = crate::Transport::new("sse");
+        let mut session = TestSession::open(&hub, principal, sse, Some("1.1")).await.unwrap();
+        assert_eq!(session.text().await, "welcome");
+        assert!(matches!(session.next().await, crate::testkit::TestEvent::Gap { .. }));
+        assert_eq!(session.text().await, "42");
+    }
+
+    #[tokio::test]
     async fn all_parts_may_be_chosen_at_run_time() {
         let bus: Arc<dyn Bus> = Arc::new(MemoryBus::new());
         let hub = Hub::builder()

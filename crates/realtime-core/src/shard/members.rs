@@ -1,11 +1,11 @@
 //! [`Members`]: the sessions of a shard by slot and by topic, and the delivery of log entries to them.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     hash::{BuildHasher, RandomState},
     iter::successors,
     mem,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Instant, SystemTime},
 };
 
@@ -408,10 +408,12 @@ impl Members {
         if !initial.is_empty() || !parked.fresh.is_empty() {
             send_initial(&session, &initial, stats);
             let own = parked.cursor.and_then(Result::ok).filter(|_| start.gap.is_none());
-            if let Some(cursor) = start_point.position.max(own) {
-                let bus = node.bus_down().map_or(BusState::Up, BusState::Down);
-                session.outbox.force(&session.wire().wire.heartbeat(Some(cursor), bus));
-            }
+            let cursor = match own {
+                // A gap in the log is yet to come.
+                Some(own) if !start.recovered => Some(own),
+                own => start_point.position.max(own),
+            };
+            send_cursor(node, &session, cursor);
         }
         session.outbox.wake();
     }
@@ -653,19 +655,15 @@ impl Members {
         };
         let left_out = entry.left_out();
         let mut unflushed = mem::take(&mut self.unflushed);
-        let mut served: Vec<u32> = Vec::new();
+        let mut served = HashSet::new();
         let several = envelope.topics().len() > 1;
         let visits = self.each(envelope, |member| {
             let session = &member.session;
             if envelope.excluded() == Some(session.id) {
                 return;
             }
-            if several {
-                let slot = session.slot();
-                match served.binary_search(&slot) {
-                    Ok(_) => return,
-                    Err(index) => served.insert(index, slot),
-                }
+            if several && !served.insert(session.slot()) {
+                return;
             }
             if let Some(reason) = left_out {
                 if let Some(trace) = &stats.trace {
@@ -750,10 +748,17 @@ pub(crate) fn announce_lost(
     stats.announce(session, GapReason::History, cursor, node.log.since(seq));
     if !initial.is_empty() {
         send_initial(session, &initial, stats);
-        if let Some(cursor) = start.position {
-            let bus = node.bus_down().map_or(BusState::Up, BusState::Down);
-            session.outbox.force(&session.wire().wire.heartbeat(Some(cursor), bus));
-        }
+        send_cursor(node, session, start.position);
+    }
+}
+
+/// Sends the cursor behind initial entries, with a heartbeat.
+fn send_cursor(node: &Node, session: &SessionState, cursor: Option<Position>) {
+    if let Some(cursor) = cursor {
+        let down = node.bus_down();
+        session.told_down.store(down.is_some(), Ordering::Relaxed);
+        let bus = down.map_or(BusState::Up, BusState::Down);
+        session.outbox.force(&session.wire().wire.heartbeat(Some(cursor), bus));
     }
 }
 

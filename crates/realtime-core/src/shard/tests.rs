@@ -660,6 +660,62 @@ fn an_evicted_session_counts_until_its_connection_has_ended() {
 }
 
 #[test]
+fn a_connection_that_ends_before_its_eviction_is_recorded_is_counted_once() {
+    let (node, shard) = new_node(Settings::default());
+    let (session, _other) = (connect(&shard, 1, None), connect(&shard, 1, None));
+    let state = Arc::clone(&session.handle().0);
+    // The tick on one thread, and the drop of the connection between its two steps on another.
+    assert!(shard.unregister(&state));
+    drop(session);
+    node.directory.evict(&state);
+    assert_eq!((node.directory.count().1, node.directory.connections()), (1, 1));
+}
+
+#[test]
+fn a_heartbeat_that_nobody_answers_is_not_waited_for() {
+    let (node, shard) = new_node(Settings::default());
+    let wire = node.wire(&(Arc::new(SilentWire) as Arc<dyn WireFormat>)).unwrap();
+    let registered = shard.register(Principal::new(1.into(), "t"), TRANSPORT, wire, None);
+    let mut session = Session::new(registered.unwrap());
+    shard.tick(1, ticks());
+    assert_eq!(drain(&mut session), ["h1.0"]);
+    shard.tick(2, Ticks { per_heartbeat: 1000, ..ticks() });
+    assert!(shard.outboxes.take_watched().is_empty());
+}
+
+/// A format whose clients say nothing.
+#[derive(Debug)]
+struct SilentWire;
+
+impl WireFormat for SilentWire {
+    fn name(&self) -> &'static str {
+        "silent"
+    }
+
+    fn message(&self, message: &Message, topic: Option<&Topic>, position: Option<Position>) -> Bytes {
+        PlainWire.message(message, topic, position)
+    }
+
+    fn gap(
+        &self,
+        reason: GapReason,
+        cursor: Option<Position>,
+        since: Option<SystemTime>,
+        spread: Duration,
+    ) -> Option<Bytes> {
+        PlainWire.gap(reason, cursor, since, spread)
+    }
+
+    fn heartbeat(&self, cursor: Option<Position>, bus: BusState) -> Bytes {
+        PlainWire.heartbeat(cursor, bus)
+    }
+
+    fn answers_heartbeat(&self) -> bool {
+        false
+    }
+}
+
+#[test]
 fn a_tick_checks_sessions_in_turn_and_those_with_unfinished_work() {
     let (node, shard) = new_node(Settings::default());
     let ticks = Ticks { per_heartbeat: 1000, max_stall: 2, ..ticks() };

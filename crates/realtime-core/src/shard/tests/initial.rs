@@ -91,6 +91,40 @@ fn a_session_that_gets_everything_since_its_cursor_gets_none_and_one_with_a_gap_
 }
 
 #[test]
+fn a_session_that_is_told_of_an_outage_is_told_of_its_end() {
+    let outbox = OutboxLimits { max_messages: 1, ..OutboxLimits::default() };
+    let settings = Settings { outbox, ..Settings::default() };
+    let (node, shard, _) = keeping(settings, Topic::user(&1.into()), &["state"]);
+    shard.pass();
+    node.set_bus_down(true);
+    let mut session = connect(&shard, 1, None);
+    let told = |session: &Session| session.handle().0.told_down.load(Ordering::Relaxed);
+    assert!(told(&session), "with the heartbeat behind the initial entries");
+    node.set_bus_down(false);
+    shard.tick(1, ticks());
+    assert!(told(&session), "its outbox had no room");
+    assert_eq!(drain(&mut session), ["m- state", "h1.0"]);
+    shard.tick(2, ticks());
+    assert!(!told(&session));
+    assert_eq!(drain(&mut session), ["h1.0"]);
+}
+
+#[test]
+fn no_cursor_runs_ahead_of_a_gap_that_is_still_to_come() {
+    let (node, shard, _) = keeping(Settings::default(), Topic::user(&1.into()), &["state"]);
+    publish(&node, 1, to_all("x"));
+    // Entries that cannot be read.
+    node.log.push_skip(at(1, 2), at(1, 5));
+    node.log.push_gap(GapReason::Bus);
+    publish(&node, 6, to_all("y"));
+    while shard.pass().more {}
+    for offset in 1..=4 {
+        let mut session = connect(&shard, 1, Some(at(1, offset)));
+        assert_eq!(drain(&mut session), ["m- state", &format!("h1.{offset}"), "g1.5", "m1.6 y"]);
+    }
+}
+
+#[test]
 fn a_session_that_falls_out_of_the_window_gets_them_anew() {
     let history = History { max_messages: 2, ..History::default() };
     let outbox = OutboxLimits { max_messages: 1, ..OutboxLimits::default() };
