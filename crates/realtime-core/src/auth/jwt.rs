@@ -30,7 +30,7 @@ use key_set::{KeySet, Known};
 use rotation::Answer;
 use signing::Signed;
 use times::{check_times, time};
-use verified::Login;
+use verified::{Login, Required};
 
 #[cfg(feature = "jwks")]
 pub use self::url::JwkUrl;
@@ -59,16 +59,15 @@ pub use self::{
 ///
 /// Each token is verified once: the login of a valid token is cached under the token's hash, for up to 3,584 of the
 /// most recently used tokens, and shared by all clones. The cache never admits a login that verification would reject:
-/// a hash identifies one token, and the cache is given up with the keys when one of them changes. Times and the client id are
-/// compared at each handshake, and [`Hub::connect`](crate::Hub::connect) checks each time whether the login has been kicked
+/// a hash identifies one token, the cache is given up with the keys when one of them changes, and it holds what was verified
+/// for the same issuer and audience. Times and the client id are compared at each handshake, and [`Hub::connect`](crate::Hub::connect) checks each time whether the login has been kicked
 /// or revoked. Invalid tokens are not cached.
 #[derive(Clone)]
 pub struct JwtAuthenticator {
     fixed: Arc<KeySet>,
     rotating: Option<RotatingKeys>,
     signing: Option<JwtSigningKey>,
-    issuer: Option<Arc<str>>,
-    audience: Option<Arc<str>>,
+    required: Required,
     client_id: ClientIdPolicy,
 }
 
@@ -112,8 +111,7 @@ impl JwtAuthenticator {
             fixed: Arc::new(KeySet::new(keys.into_iter().collect())),
             rotating: None,
             signing: None,
-            issuer: None,
-            audience: None,
+            required: Required::default(),
             client_id: ClientIdPolicy::Optional,
         }
     }
@@ -135,7 +133,7 @@ impl JwtAuthenticator {
     /// Accepts tokens of this issuer (`iss`) only.
     #[must_use]
     pub fn issuer(mut self, issuer: &str) -> Self {
-        self.issuer = Some(issuer.into());
+        self.required.issuer = Some(issuer.into());
         self
     }
 
@@ -143,7 +141,7 @@ impl JwtAuthenticator {
     /// nothing else.
     #[must_use]
     pub fn audience(mut self, audience: &str) -> Self {
-        self.audience = Some(audience.into());
+        self.required.audience = Some(audience.into());
         self
     }
 
@@ -169,7 +167,7 @@ impl JwtAuthenticator {
     /// [`SignError`] without a signing key and a secret.
     pub fn sign(&self, claims: &Claims) -> Result<String, SignError> {
         let signing = self.signing.as_ref().ok_or(SignError::NoSecret)?;
-        let (iss, aud) = (self.issuer.as_deref(), self.audience.as_deref());
+        let (iss, aud) = (self.required.issuer.as_deref(), self.required.audience.as_deref());
         Ok(signing.sign(&Signed { claims, iss, aud })?)
     }
 
@@ -200,7 +198,7 @@ impl JwtAuthenticator {
         let hash = TokenHash::of(token);
         let rotating = self.rotating.as_ref().map(RotatingKeys::keys);
         let sets = || iter::once(&self.fixed).chain(&rotating);
-        if let Some(login) = sets().find_map(|set| set.verified.find(hash)) {
+        if let Some(login) = sets().find_map(|set| set.verified.find(hash, &self.required)) {
             login.check_times()?;
             return Ok(login.principal);
         }
@@ -250,10 +248,11 @@ impl JwtAuthenticator {
 
     /// Checks the claims of a token whose signature is right.
     fn admit(&self, set: &KeySet, hash: TokenHash, received: Received) -> Result<Principal, AuthError> {
-        if self.issuer.as_deref().is_some_and(|issuer| !received.is_from(issuer)) {
+        let Required { issuer, audience } = &self.required;
+        if issuer.as_deref().is_some_and(|issuer| !received.is_from(issuer)) {
             return Err(unauthorized("token is of another issuer"));
         }
-        if self.audience.as_deref().is_some_and(|audience| !received.is_for(audience)) {
+        if audience.as_deref().is_some_and(|audience| !received.is_for(audience)) {
             return Err(unauthorized("token is for another audience"));
         }
         let Received { user_id, sub, client_id, topics, grants, history_after, exp, nbf, iat, .. } = received;
@@ -276,7 +275,7 @@ impl JwtAuthenticator {
             extensions: Extensions::new(),
         };
         let login = Login { principal: principal.clone(), expires_at, nbf };
-        set.verified.insert(hash, login);
+        set.verified.insert(hash, &self.required, login);
         Ok(principal)
     }
 }
@@ -515,16 +514,15 @@ mod tests {
         let hash = TokenHash::of(&token);
         let principal = jwt.verify(&token).unwrap();
         let clone = jwt.clone();
-        assert_eq!(clone.fixed.verified.find(hash).unwrap().principal, principal);
+        assert_eq!(clone.fixed.verified.find(hash, &jwt.required).unwrap().principal, principal);
         assert_eq!(clone.verify(&token).unwrap(), principal);
         // A cached login is checked like a token.
         let ended = UNIX_EPOCH + Duration::from_secs(now());
-        jwt.fixed.verified.insert(hash, Login { principal: principal.clone(), expires_at: ended, nbf: None });
+        let insert = |login| jwt.fixed.verified.insert(hash, &jwt.required, login);
+        insert(Login { principal: principal.clone(), expires_at: ended, nbf: None });
         assert!(refused(jwt.verify(&token)).contains("expired"));
         let soon = Some((now() + 60) as f64);
-        jwt.fixed
-            .verified
-            .insert(hash, Login { principal, expires_at: ended + Duration::from_secs(60), nbf: soon });
+        insert(Login { principal, expires_at: ended + Duration::from_secs(60), nbf: soon });
         assert!(refused(jwt.verify(&token)).contains("not valid yet"));
     }
 

@@ -134,6 +134,27 @@ fn tokens_of_another_issuer_or_audience_are_refused() {
     }
 }
 
+#[tokio::test]
+async fn authenticators_with_the_same_keys_each_accept_their_own_issuer_and_audience() {
+    let source = Set::default();
+    source.put(of(&[("a", P256)]));
+    let keys = RotatingKeys::builder(source).start();
+    keys.settled().await;
+    let fixed = JwtAuthenticator::with_keys([key(RSA_PUBLIC)]).rotating(keys);
+    let token = |algorithm, pem, kid| {
+        sign_claims(algorithm, pem, kid, json!({ "sub": 7, "iss": "https://id", "aud": "shop" }))
+    };
+    for token in [token(Algorithm::RS256, RSA, None), token(Algorithm::ES256, P256, Some("a"))] {
+        for jwt in [fixed.clone(), fixed.clone().audience("shop"), fixed.clone().issuer("https://id")] {
+            for _ in 0..2 {
+                jwt.verify(&token).unwrap();
+            }
+        }
+        assert!(refused(fixed.clone().audience("admin").verify(&token)).contains("audience"));
+        assert!(refused(fixed.clone().issuer("https://other").verify(&token)).contains("issuer"));
+    }
+}
+
 /// A set that tests change.
 #[derive(Debug, Clone, Default)]
 struct Set(Arc<SetState>);

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     mem,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
@@ -13,7 +13,8 @@ use crate::{
     auth::{AuthError, TokenHash},
 };
 
-/// Bounded cache of the logins of valid tokens, by token hash. The least recently used ones are dropped.
+/// Bounded cache of the logins of valid tokens, by token hash and what was required of the token. The least recently used
+/// ones are dropped.
 #[derive(Default)]
 pub(super) struct VerifiedTokens(Mutex<Generations>);
 
@@ -25,12 +26,21 @@ pub(super) struct Login {
     pub(super) nbf: Option<f64>,
 }
 
+/// Issuer and audience that a token has to name; authenticators with the same keys may require different ones.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub(super) struct Required {
+    pub(super) issuer: Option<Arc<str>>,
+    pub(super) audience: Option<Arc<str>>,
+}
+
 /// Two generations: when the newer one is full, it replaces the older one.
 #[derive(Default)]
 struct Generations {
-    newer: HashMap<TokenHash, Login>,
-    older: HashMap<TokenHash, Login>,
+    newer: HashMap<Key, Login>,
+    older: HashMap<Key, Login>,
 }
+
+type Key = (TokenHash, Required);
 
 /// Tokens of one generation.
 const TOKENS: usize = 1792;
@@ -43,20 +53,21 @@ impl Login {
 }
 
 impl VerifiedTokens {
-    /// The login of the token with this hash.
-    pub(super) fn find(&self, token: TokenHash) -> Option<Login> {
+    /// The login of the token with this hash, if it names what is required.
+    pub(super) fn find(&self, token: TokenHash, required: &Required) -> Option<Login> {
+        let key = (token, required.clone());
         let mut generations = self.lock();
-        if let Some(login) = generations.newer.get(&token) {
+        if let Some(login) = generations.newer.get(&key) {
             return Some(login.clone());
         }
-        let login = generations.older.remove(&token)?;
-        generations.insert(token, login.clone());
+        let login = generations.older.remove(&key)?;
+        generations.insert(key, login.clone());
         Some(login)
     }
 
-    /// Stores the login of a valid token.
-    pub(super) fn insert(&self, token: TokenHash, login: Login) {
-        self.lock().insert(token, login);
+    /// Stores the login of a valid token that names what is required.
+    pub(super) fn insert(&self, token: TokenHash, required: &Required, login: Login) {
+        self.lock().insert((token, required.clone()), login);
     }
 
     #[cfg(test)]
@@ -71,12 +82,12 @@ impl VerifiedTokens {
 }
 
 impl Generations {
-    fn insert(&mut self, token: TokenHash, login: Login) {
+    fn insert(&mut self, key: Key, login: Login) {
         if self.newer.len() >= TOKENS {
             mem::swap(&mut self.older, &mut self.newer);
             self.newer.clear();
         }
-        self.newer.insert(token, login);
+        self.newer.insert(key, login);
     }
 }
 
@@ -92,14 +103,15 @@ mod tests {
             expires_at: SystemTime::UNIX_EPOCH,
             nbf: None,
         };
-        let insert = |token: &str| verified.insert(TokenHash::of(token), login(token));
+        let insert = |token: &str| verified.insert(TokenHash::of(token), &Required::default(), login(token));
+        let find = |token: &str| verified.find(TokenHash::of(token), &Required::default());
         insert("shown");
         insert("forgotten");
         for n in 0..4 * TOKENS {
             insert(&n.to_string());
-            assert!(verified.find(TokenHash::of("shown")).is_some());
+            assert!(find("shown").is_some());
         }
         assert!(verified.len() <= 2 * TOKENS, "{}", verified.len());
-        assert!(verified.find(TokenHash::of("forgotten")).is_none());
+        assert!(find("forgotten").is_none());
     }
 }
