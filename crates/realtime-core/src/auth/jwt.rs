@@ -203,12 +203,15 @@ impl JwtAuthenticator {
             return Ok(login.principal);
         }
         let encoded = token.split('.').next().unwrap_or_default();
-        for set in sets() {
-            if let Some(known) = set.known.get()
-                && *known.encoded == *encoded
-            {
-                let received = decode(token, known.algorithm, &set.keys()[known.key])?;
-                return Ok(self.admit(set, hash, received)?);
+        // Only a hint where it fails: another set may have had no key of this algorithm then.
+        let tried: Vec<_> = sets()
+            .filter_map(|set| Some((set, set.known.get().filter(|known| *known.encoded == *encoded)?)))
+            .collect();
+        let mut rejection = None;
+        for (set, known) in &tried {
+            match decode(token, known.algorithm, &set.keys()[known.key]) {
+                Ok(received) => return Ok(self.admit(set, hash, received)?),
+                Err(error) => rejection = Some(error),
             }
         }
         let header = read_header(token)?;
@@ -224,13 +227,13 @@ impl JwtAuthenticator {
         let candidates: Vec<(&Arc<KeySet>, usize)> = sets()
             .flat_map(|set| set.keys().iter().enumerate().map(move |(n, key)| (set, n, key)))
             .filter(|(_, _, key)| is_candidate(key) && key.has(header.alg))
+            .filter(|(set, n, _)| !tried.iter().any(|(of, known)| Arc::ptr_eq(of, set) && known.key == *n))
             .map(|(set, n, _)| (set, n))
             .collect();
         if candidates.len() > MAX_CANDIDATES {
             return Err(unauthorized("token names none of the keys").into());
         }
         let is_unknown = header.kid.is_some() && !is_known && self.rotating.is_some();
-        let mut rejection = unauthorized("token algorithm is not the configured one");
         for (set, n) in &candidates {
             match decode(token, header.alg, &set.keys()[*n]) {
                 Ok(received) => {
@@ -240,9 +243,11 @@ impl JwtAuthenticator {
                     }
                     return Ok(self.admit(set, hash, received)?);
                 }
-                Err(error) => rejection = error,
+                Err(error) => rejection = Some(error),
             }
         }
+        let rejection =
+            rejection.unwrap_or_else(|| unauthorized("token algorithm is not the configured one"));
         Err(if is_unknown { Rejection::UnknownKey } else { rejection.into() })
     }
 

@@ -15,7 +15,8 @@ use super::{JwtKey, PublicKeyAlgorithm, verified::VerifiedTokens};
 pub(super) struct KeySet {
     keys: Vec<JwtKey>,
     pub(super) verified: VerifiedTokens,
-    /// The header of the first valid token, and its key: the tokens of one issuer have the same header.
+    /// The header of the first valid token, and its key: the tokens of one issuer have the same header. Tokens of another
+    /// set's keys may have it too.
     pub(super) known: OnceLock<Known>,
 }
 

@@ -200,6 +200,25 @@ fn token(kid: &str) -> Handshake {
 const MINUTE: Duration = Duration::from_secs(60);
 
 #[tokio::test(start_paused = true)]
+async fn tokens_without_a_kid_are_compared_with_each_new_set_whichever_key_was_right_before() {
+    let source = Set::default();
+    source.put(Some(set(&[])));
+    let keys = RotatingKeys::builder(source.clone()).interval(MINUTE).start();
+    let jwt = JwtAuthenticator::with_keys([key(RSA_PUBLIC)]).rotating(keys.clone());
+    let (fixed, rotating) = (sign(Algorithm::RS256, RSA, None), sign(Algorithm::RS256, OTHER_RSA, None));
+    keys.settled().await;
+    jwt.verify(&fixed).unwrap();
+    assert!(refused(jwt.verify(&rotating)).contains("signature"));
+    source.put(Some(set(&[jwk(Algorithm::RS256, OTHER_RSA, &json!({}))])));
+    sleep(MINUTE + Duration::from_secs(1)).await;
+    jwt.verify(&rotating).unwrap();
+    jwt.verify(&fixed).unwrap();
+    source.put(Some(set(&[])));
+    sleep(MINUTE + Duration::from_secs(1)).await;
+    assert!(refused(jwt.verify(&rotating)).contains("signature"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_removed_key_admits_no_further_login_and_a_new_one_does_at_once() {
     let source = Set::default();
     source.put(of(&[("a", P256)]));
