@@ -55,7 +55,8 @@ pub use self::{
 ///
 /// A token with `kid` is compared with the keys of that id, and if there are none with the keys without an id. A token
 /// without `kid` is compared with all keys of its algorithm, of which there may be up to eight. A token whose key is not known
-/// has [rotating keys](Self::rotating) read again.
+/// has [rotating keys](Self::rotating) read again; as long as they have never been read, that is each without `kid` for which no
+/// other key is right.
 ///
 /// Each token is verified once: the login of a valid token is cached under the token's hash, for up to 3,584 of the
 /// most recently used tokens, and shared by all clones. The cache never admits a login that verification would reject:
@@ -196,7 +197,7 @@ impl JwtAuthenticator {
 
     fn check(&self, token: &str) -> Result<Principal, Rejection> {
         let hash = TokenHash::of(token);
-        let rotating = self.rotating.as_ref().map(RotatingKeys::keys);
+        let rotating = self.rotating.as_ref().and_then(RotatingKeys::keys);
         let sets = || iter::once(&self.fixed).chain(&rotating);
         if let Some(login) = sets().find_map(|set| set.verified.find(hash, &self.required)) {
             login.check_times()?;
@@ -233,7 +234,8 @@ impl JwtAuthenticator {
         if candidates.len() > MAX_CANDIDATES {
             return Err(unauthorized("token names none of the keys").into());
         }
-        let is_unknown = header.kid.is_some() && !is_known && self.rotating.is_some();
+        // A set that has never been read may have the key of any token.
+        let is_unknown = self.rotating.is_some() && !is_known && (header.kid.is_some() || rotating.is_none());
         for (set, n) in &candidates {
             match decode(token, header.alg, &set.keys()[*n]) {
                 Ok(received) => {

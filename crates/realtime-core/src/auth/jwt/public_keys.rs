@@ -219,6 +219,33 @@ async fn tokens_without_a_kid_are_compared_with_each_new_set_whichever_key_was_r
 }
 
 #[tokio::test(start_paused = true)]
+async fn tokens_without_a_kid_wait_for_the_first_set() {
+    let source = Set::default();
+    let keys = RotatingKeys::builder(source.clone()).interval(60 * MINUTE).start();
+    let jwt = JwtAuthenticator::with_keys([key(RSA_PUBLIC)]).rotating(keys.clone());
+    let (fixed, rotating) =
+        (handshake(&sign(Algorithm::RS256, RSA, None)), handshake(&sign(Algorithm::ES256, P256, None)));
+    jwt.authenticate(&fixed).await.unwrap();
+    assert_eq!(source.reads(), 0, "the fixed key is right");
+    assert_eq!(jwt.authenticate(&rotating).await.unwrap_err().status(), 503, "there is no set");
+    let stranger = handshake(&sign(Algorithm::RS256, OTHER_RSA, None));
+    assert_eq!(jwt.authenticate(&stranger).await.unwrap_err().status(), 503, "the set may have its key");
+    *source.0.slow.lock().unwrap() = Duration::from_secs(2);
+    source.put(of(&[("a", P256)]));
+    advance(keys.cooldown()).await;
+    jwt.authenticate(&rotating).await.unwrap();
+    assert_eq!(jwt.authenticate(&stranger).await.unwrap_err().status(), 401);
+    source.put(None);
+    sleep(61 * MINUTE).await;
+    jwt.authenticate(&rotating).await.unwrap();
+    assert_eq!(
+        jwt.authenticate(&stranger).await.unwrap_err().status(),
+        401,
+        "the keys of the last time hold"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_removed_key_admits_no_further_login_and_a_new_one_does_at_once() {
     let source = Set::default();
     source.put(of(&[("a", P256)]));

@@ -16,8 +16,8 @@ use super::{PublicKeyAlgorithm, key_set::KeySet, source::JwkSource};
 
 /// Keys of a JSON Web Key Set (RFC 7517) that its issuer exchanges from time to time.
 ///
-/// The set is read at once, then at an interval, and when a token names a key that is not known, though not more often than
-/// every [`Self::cooldown`]. A key that has left the set admits no further login from then on, also of tokens that were
+/// The set is read at once, then at an interval, and when a token names a key that is not known (or, as long as the set has
+/// never been read, names none), though not more often than every [`Self::cooldown`]. A key that has left the set admits no further login from then on, also of tokens that were
 /// verified before; sessions that are open go on to the end of their tokens. While the set cannot be read, the keys of the
 /// last time hold, which is said in the log each time.
 ///
@@ -33,7 +33,8 @@ struct Rotation {
 struct Shared {
     source: Arc<dyn JwkSource>,
     options: Options,
-    keys: RwLock<Arc<KeySet>>,
+    /// `None` until the set has been read once.
+    keys: RwLock<Option<Arc<KeySet>>>,
     phase: watch::Sender<Phase>,
     asked: Notify,
 }
@@ -90,7 +91,7 @@ impl RotatingKeys {
 
     /// The ids of the keys that hold now.
     pub fn ids(&self) -> Vec<String> {
-        self.keys().names().into_iter().map(str::to_owned).collect()
+        self.keys().iter().flat_map(|keys| keys.names()).map(str::to_owned).collect()
     }
 
     /// Pause between two reads that tokens with unknown keys have caused.
@@ -103,8 +104,9 @@ impl RotatingKeys {
         self.0.shared.settled().await;
     }
 
-    pub(super) fn keys(&self) -> Arc<KeySet> {
-        Arc::clone(&self.0.shared.keys.read().unwrap_or_else(PoisonError::into_inner))
+    /// The keys that hold now; `None` before the set has been read once.
+    pub(super) fn keys(&self) -> Option<Arc<KeySet>> {
+        self.0.shared.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Reads the set again unless that was done just now, and waits for it.
@@ -200,19 +202,20 @@ impl Shared {
             Err(error) => return self.failed(&error.to_string()),
         };
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
-        if keys.keys() != new.keys() {
-            tracing::info!(from = ?keys.names(), to = ?new.names(), "the keys of logins have changed");
+        if keys.as_ref().is_none_or(|keys| keys.keys() != new.keys()) {
+            let from = keys.as_ref().map(|keys| keys.names()).unwrap_or_default();
+            tracing::info!(?from, to = ?new.names(), "the keys of logins have changed");
             if new.keys().is_empty() {
                 tracing::warn!(source = ?self.source, "the JSON Web Key Set has no key that can be used");
             }
-            *keys = Arc::new(new);
+            *keys = Some(Arc::new(new));
         }
         true
     }
 
     fn failed(&self, problem: &str) -> bool {
         let held = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        let kept = held.keys().len();
+        let kept = held.as_ref().map_or(0, |keys| keys.keys().len());
         tracing::warn!(problem, kept, "the JSON Web Key Set cannot be read; the keys of the last time hold");
         false
     }
@@ -251,7 +254,7 @@ impl fmt::Debug for RotatingKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RotatingKeys")
             .field("source", &self.0.shared.source)
-            .field("keys", &self.keys().names())
+            .field("keys", &self.ids())
             .finish_non_exhaustive()
     }
 }
