@@ -6,6 +6,7 @@
 
 mod allowed_origins;
 mod authenticator;
+pub(crate) mod base64url;
 mod extensions;
 #[cfg(feature = "jwt")]
 mod jwt;
@@ -13,6 +14,7 @@ mod login_source;
 mod origin;
 mod proxies;
 mod tickets;
+mod token_hash;
 mod topic_pattern;
 mod topics;
 mod unclear;
@@ -29,11 +31,12 @@ pub use self::jwt::{
 pub(crate) use self::tickets::TicketRate;
 pub use self::{
     allowed_origins::{AllowedOrigins, OriginError, Page},
-    authenticator::{AuthError, Authenticator, ClientIdPolicy, Credential, Handshake, Principal, TokenHash},
+    authenticator::{AuthError, Authenticator, ClientIdPolicy, Credential, Handshake, Principal},
     extensions::Extensions,
     login_source::LoginSource,
     proxies::{TrustedProxies, TrustedProxiesError},
     tickets::{MemoryTickets, Ticket, TicketError, TicketKey, TicketStore},
+    token_hash::TokenHash,
     topic_pattern::TopicPattern,
     topics::{RefusedTopic, TopicDecision, TopicGrant, TopicPolicy, TopicRefusal},
     unclear::{Unclear, only},

@@ -6,7 +6,7 @@ use jsonwebtoken::{Algorithm, EncodingKey};
 
 use crate::{
     Position, Topic, Transport,
-    auth::{Handshake, JwtAlgorithm, JwtAuthenticator},
+    auth::{Handshake, JwtAlgorithm, JwtAuthenticator, base64url},
 };
 
 /// Parses a cursor: one that is taken is that of its position, and short.
@@ -48,7 +48,8 @@ pub fn tokens(data: &[u8]) {
     let at = data.iter().position(|byte| *byte == 0).unwrap_or(0);
     let (header, claims) = data.split_at(at);
     let header = if header.is_empty() { &br#"{"alg":"HS256"}"#[..] } else { header };
-    let message = format!("{}.{}", base64(header), base64(claims.strip_prefix(b"\0").unwrap_or(claims)));
+    let claims = claims.strip_prefix(b"\0").unwrap_or(claims);
+    let message = format!("{}.{}", base64url::encode(header), base64url::encode(claims));
     let key = EncodingKey::from_secret(SECRET.as_bytes());
     let signature =
         jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).expect("HMAC signs all");
@@ -66,18 +67,6 @@ pub fn tokens(data: &[u8]) {
         let other = format!("{}{}", &token[..token.len() - 1], char::from(last));
         assert!(other == token || JWT.verify(&other).is_err(), "{other} is taken for {token}");
     }
-}
-
-/// Bytes as base64url without padding.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    bytes.chunks(3).fold(String::new(), |mut text, three| {
-        let bits = (0..3).fold(0, |bits, n| bits << 8 | u32::from(*three.get(n).unwrap_or(&0)));
-        for n in 0..=three.len() {
-            text.push(char::from(ALPHABET[(bits >> (18 - 6 * n) & 63) as usize]));
-        }
-        text
-    })
 }
 
 #[cfg(test)]
@@ -118,6 +107,6 @@ mod tests {
     #[test]
     fn a_good_token_is_admitted() {
         tokens(br#"{"sub":1,"exp":4102444800}"#);
-        assert_eq!(base64(br#"{"alg":"HS256"}"#), "eyJhbGciOiJIUzI1NiJ9");
+        assert_eq!(base64url::encode(br#"{"alg":"HS256"}"#), "eyJhbGciOiJIUzI1NiJ9");
     }
 }

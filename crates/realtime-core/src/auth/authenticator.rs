@@ -11,12 +11,12 @@ use std::{
 };
 
 use futures_core::future::BoxFuture;
-use sha2::{Digest, Sha256};
 
 use super::{
     extensions::Extensions,
     login_source::LoginSource,
     proxies::TrustedProxies,
+    token_hash::TokenHash,
     topic_pattern::TopicPattern,
     unclear::{Unclear, only},
 };
@@ -111,44 +111,6 @@ impl Credential {
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Credential(..)")
-    }
-}
-
-/// The first 128 bits of a token's SHA-256: identifies a token without storing it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct TokenHash([u8; 16]);
-
-impl TokenHash {
-    /// The hash of a token.
-    pub fn of(token: &str) -> Self {
-        let digest = Sha256::digest(token.as_bytes());
-        let mut hash = [0; 16];
-        hash.copy_from_slice(&digest[..16]);
-        Self(hash)
-    }
-
-    /// Returns `true` for the hash of the empty string.
-    pub(crate) fn is_of_nothing(self) -> bool {
-        self == Self::OF_NOTHING
-    }
-
-    const OF_NOTHING: Self = Self([
-        0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24,
-    ]);
-
-    pub(crate) fn to_bytes(self) -> [u8; 16] {
-        self.0
-    }
-
-    pub(crate) fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(bytes)
-    }
-}
-
-impl fmt::Debug for TokenHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Enough to distinguish two tokens in a log, too little to look one up.
-        write!(f, "TokenHash({:02x}{:02x}..)", self.0[0], self.0[1])
     }
 }
 
@@ -810,12 +772,6 @@ mod tests {
             assert!(unclear.cursor().unwrap().parse::<Position>().is_err());
         }
         assert_eq!(handshake("cursor=1.1&cursor=1.1&cursor=", &[]).cursor(), Some("1.1"));
-    }
-
-    #[test]
-    fn the_empty_token_is_known_by_its_hash() {
-        assert!(TokenHash::of("").is_of_nothing());
-        assert!(!TokenHash::of("t").is_of_nothing());
     }
 
     #[test]

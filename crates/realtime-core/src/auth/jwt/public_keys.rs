@@ -20,7 +20,13 @@ use super::{
     },
     *,
 };
-use crate::{Transport, UserId};
+use crate::{
+    Transport, UserId,
+    auth::{
+        base64url,
+        token_hash::{P256_ORDER, P384_ORDER, difference},
+    },
+};
 
 const SECRET: &str = "a secret of at least 32 bytes ....";
 
@@ -61,6 +67,29 @@ fn tokens_of_each_algorithm_are_verified_with_the_public_key() {
         assert!(refused(jwt.verify(&format!("{head}.{other}{}", &signature[1..]))).contains("signature"));
         refused(jwt.verify(&format!("{head}.")));
         assert!(matches!(jwt.sign(&Claims::new(7, now() + 60)), Err(SignError::NoSecret)));
+    }
+}
+
+#[test]
+fn both_signatures_of_an_ecdsa_token_are_one_login() {
+    for (algorithm, private, public, order) in [
+        (Algorithm::ES256, P256, P256_PUBLIC, &P256_ORDER[..]),
+        (Algorithm::ES384, P384, P384_PUBLIC, &P384_ORDER),
+    ] {
+        // Of several, some have the larger signature.
+        for _ in 0..8 {
+            let token = sign(algorithm, private, None);
+            let (message, signature) = token.rsplit_once('.').unwrap();
+            let mut signature = base64url::decode(signature).unwrap();
+            let s = &mut signature[order.len()..];
+            s.copy_from_slice(&difference(order, s));
+            let other = format!("{message}.{}", base64url::encode(&signature));
+            assert_ne!(token, other);
+            let logins = [&token, &other]
+                .map(|token| JwtAuthenticator::with_keys([key(public)]).verify(token).unwrap().token);
+            assert_eq!(logins, [TokenHash::of(&other), TokenHash::of(&token)]);
+            assert_eq!(logins[0], logins[1], "{algorithm:?}");
+        }
     }
 }
 
