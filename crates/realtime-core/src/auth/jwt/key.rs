@@ -8,6 +8,7 @@ use jsonwebtoken::{
 };
 
 use super::{JwtAlgorithm, PublicKeyAlgorithm};
+use crate::auth::base64url;
 
 /// A key that verifies tokens.
 ///
@@ -166,6 +167,16 @@ impl JwtKey {
     pub(super) fn decoding(&self) -> &DecodingKey {
         &self.decoding
     }
+
+    /// Returns whether a right signature is in the key's range (RFC 8017, section 8.1.2). The crate `rsa` accepts one of PSS
+    /// with the modulus added, which would be a second spelling of the token.
+    pub(super) fn may_have(&self, signature: &str) -> bool {
+        let DecodingKeyKind::RsaModulusExponent { n, .. } = self.decoding.kind() else { return true };
+        base64url::decode(signature).is_some_and(|signature| {
+            let [signature, n] = [&signature, n].map(|number| significant(number));
+            (signature.len(), signature) < (n.len(), n)
+        })
+    }
 }
 
 /// Equality of public keys. A secret equals nothing.
@@ -187,8 +198,13 @@ impl fmt::Debug for JwtKey {
 }
 
 fn bits(number: &[u8]) -> usize {
-    let significant = number.iter().position(|byte| *byte != 0).map_or(&[][..], |first| &number[first..]);
-    significant.first().map_or(0, |first| significant.len() * 8 - first.leading_zeros() as usize)
+    let number = significant(number);
+    number.first().map_or(0, |first| number.len() * 8 - first.leading_zeros() as usize)
+}
+
+/// A big-endian number without leading zeros.
+fn significant(number: &[u8]) -> &[u8] {
+    number.iter().position(|byte| *byte != 0).map_or(&[][..], |first| &number[first..])
 }
 
 const RSA: [Algorithm; 6] = [

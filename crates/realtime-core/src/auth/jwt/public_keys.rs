@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_core::future::BoxFuture;
-use jsonwebtoken::Algorithm;
+use jsonwebtoken::{Algorithm, DecodingKeyKind};
 use serde_json::json;
 use tokio::time::{advance, sleep};
 
@@ -91,6 +91,42 @@ fn both_signatures_of_an_ecdsa_token_are_one_login() {
             assert_eq!(logins[0], logins[1], "{algorithm:?}");
         }
     }
+}
+
+#[test]
+fn an_rsa_signature_is_not_accepted_with_the_modulus_added() {
+    for algorithm in [Algorithm::RS256, Algorithm::PS256, Algorithm::PS384, Algorithm::PS512] {
+        let jwt = JwtAuthenticator::with_keys([key(RSA_PUBLIC)]);
+        let DecodingKeyKind::RsaModulusExponent { n, .. } = jwt.fixed.keys()[0].decoding().kind() else {
+            panic!("no RSA key")
+        };
+        // Not every signature has room for it.
+        let (token, other) = (0..)
+            .find_map(|user| {
+                let token = sign_claims(algorithm, RSA, None, json!({ "sub": user }));
+                let (message, signature) = token.rsplit_once('.').unwrap();
+                let sum = sum(&base64url::decode(signature).unwrap(), n)?;
+                let other = format!("{message}.{}", base64url::encode(&sum));
+                Some((token, other))
+            })
+            .unwrap();
+        assert!(refused(jwt.verify(&other)).contains("signature"), "{algorithm:?}");
+        jwt.verify(&token).unwrap();
+        assert!(refused(jwt.verify(&other)).contains("signature"), "{algorithm:?}, with a known header");
+    }
+}
+
+/// The sum of two big-endian numbers of the same length, unless it is longer.
+fn sum(one: &[u8], other: &[u8]) -> Option<Vec<u8>> {
+    let mut carry = 0;
+    let mut sum = Vec::new();
+    for (one, other) in one.iter().zip(other).rev() {
+        let [high, low] = (u16::from(*one) + u16::from(*other) + carry).to_be_bytes();
+        carry = high.into();
+        sum.push(low);
+    }
+    sum.reverse();
+    (carry == 0).then_some(sum)
 }
 
 #[test]
