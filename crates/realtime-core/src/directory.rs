@@ -162,8 +162,8 @@ impl Directory {
             return Err(ConnectError::TooManyInCluster(user.clone(), in_cluster));
         }
         let mut of_token = Room::Free;
-        if limits.max_connections_per_token > 0 {
-            let token = session.token();
+        let token = session.token();
+        if limits.max_connections_per_token > 0 && !token.is_of_nothing() {
             let sessions = state.users.get(user).map_or(&[][..], UserEntry::sessions);
             let same = sessions.iter().filter(|other| other.token() == token).count();
             of_token = Room::of(same + 1, limits.max_connections_per_token, limits);
@@ -201,7 +201,7 @@ impl Directory {
         let (mut of_user, mut of_token) = (0, 0);
         let mut outnumbered = Vec::new();
         for other in open.into_iter().rev() {
-            let is_same = other.token() == token;
+            let is_same = other.token() == token && !token.is_of_nothing();
             let over_user = Limits::exceeds(of_user + 1, limits.max_connections_per_user);
             let over_token = is_same && Limits::exceeds(of_token + 1, limits.max_connections_per_token);
             if over_user || over_token {

@@ -88,6 +88,13 @@ pub async fn control_conforms(hubs: &[Hub]) {
     let outcome = confirmed(last.revoke_token(token, until).await);
     check(TWICE, outcome.closed == 0, || format!("{} sessions were ended again", outcome.closed));
 
+    // An empty token is none.
+    let sessions = [open(first, &4.into(), "", None).await, open(last, &5.into(), "", None).await];
+    let outcome = confirmed(first.revoke_token(TokenHash::of(""), until).await);
+    check(EVERYWHERE, outcome.closed == 0, || format!("{} sessions without a token", outcome.closed));
+    sessions.iter().for_each(stays);
+    drop((sessions, open(last, &4.into(), "", None).await));
+
     // The tokens of a user that were issued before.
     let now = SystemTime::now();
     let (before, after) = (Some(now - Duration::from_secs(60)), Some(now + Duration::from_secs(60)));

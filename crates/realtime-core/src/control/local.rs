@@ -63,6 +63,7 @@ impl LocalControl {
                 sessions.retain(|session| hashes.contains(&session.token()));
                 LocalResult { closed: end(sessions, CloseReason::Kicked, *after), ..LocalResult::default() }
             }
+            Command::RevokeToken { token, .. } if token.token.is_of_nothing() => LocalResult::default(),
             Command::RevokeToken { token: RevokedToken { token, until }, after } => {
                 self.revoked.revoke(None, *token, *until);
                 let sessions = self.node.directory.filter(|session| session.token() == *token);

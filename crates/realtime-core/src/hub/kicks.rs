@@ -75,7 +75,7 @@ impl Hub {
     }
 
     /// Refuses a token on every node, for every user, and ends its sessions. `until` is the time at which it would have
-    /// expired anyway.
+    /// expired anyway. The empty token, that of logins without one, is no token: nothing happens.
     ///
     /// # Errors
     /// As [`Self::kick`].

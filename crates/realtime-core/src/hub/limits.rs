@@ -35,6 +35,7 @@ mod tests {
     use crate::{
         Envelope, Principal, Scope, Transport,
         error::{ConnectError, PublishError},
+        settings::OnExceeded,
         testkit::{TestSession, ready},
     };
 
@@ -79,6 +80,26 @@ mod tests {
         assert!(error.to_string().contains("(a quarter of history.maxBytes)"), "{error}");
         hub.publish(to(2_000)).await.unwrap();
         assert_eq!(session.text().await, "x");
+    }
+
+    #[tokio::test]
+    async fn sessions_without_a_token_are_none_of_one_token() {
+        for on_exceeded in [OnExceeded::Refuse, OnExceeded::EndOldest] {
+            let hub = Hub::builder().start().unwrap();
+            ready(&hub).await;
+            let mut limits = hub.limits();
+            (limits.max_connections_per_token, limits.on_exceeded) = (1, on_exceeded);
+            hub.set_limits(limits).unwrap();
+            let open = async |token: &str| {
+                let principal = Principal::new(1.into(), token);
+                TestSession::open(&hub, principal, Transport::new("sse"), None).await
+            };
+            let sessions = [open("").await, open("").await, open("").await, open("a token").await];
+            for session in &sessions {
+                assert_eq!(session.as_ref().unwrap().handle().closing(), None);
+            }
+            assert_eq!(open("a token").await.is_err(), on_exceeded == OnExceeded::Refuse);
+        }
     }
 
     #[tokio::test]

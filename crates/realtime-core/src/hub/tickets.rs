@@ -26,7 +26,7 @@ impl Hub {
         if self.is_refused(login) || left.is_some_and(|left| left.is_zero()) {
             return Err(TicketError::Refused);
         }
-        if !self.0.ticket_rate.allows(login.token) {
+        if !self.0.ticket_rate.allows(&login.user, login.token) {
             return Err(TicketError::TooMany);
         }
         let ticket = Ticket::random(left.map_or(Ticket::TTL, |left| left.min(Ticket::TTL)));
@@ -165,6 +165,17 @@ mod tests {
         let mut ended = Principal::new(8.into(), "other");
         ended.expires_at = Some(SystemTime::now());
         assert_eq!(hub.issue_ticket(&ended).await, Err(TicketError::Refused));
+    }
+
+    #[tokio::test]
+    async fn each_user_without_a_token_has_tickets() {
+        let hub = Hub::builder().start().unwrap();
+        let (one, other) = (Principal::new(7.into(), ""), Principal::new(8.into(), ""));
+        for _ in 0..60 {
+            hub.issue_ticket(&one).await.unwrap();
+        }
+        assert_eq!(hub.issue_ticket(&one).await, Err(TicketError::TooMany));
+        hub.issue_ticket(&other).await.unwrap();
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::auth::TokenHash;
+use crate::{UserId, auth::TokenHash};
 
 /// Counts the tickets of each login on this node.
 #[derive(Debug, Default)]
@@ -16,8 +16,8 @@ pub(crate) struct TicketRate(Mutex<Windows>);
 
 #[derive(Debug, Default)]
 struct Windows {
-    /// Beginning of a login's window, and the tickets in it.
-    logins: HashMap<TokenHash, (Instant, u32)>,
+    /// Beginning of a login's window, and the tickets in it. Logins without a token are told apart by the user.
+    logins: HashMap<(UserId, TokenHash), (Instant, u32)>,
     /// Number of logins at which those whose window has ended are forgotten.
     prune_at: usize,
 }
@@ -28,14 +28,14 @@ const WINDOW: Duration = Duration::from_secs(30);
 
 impl TicketRate {
     /// Returns whether the login may have another ticket.
-    pub(crate) fn allows(&self, token: TokenHash) -> bool {
+    pub(crate) fn allows(&self, user: &UserId, token: TokenHash) -> bool {
         let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         if windows.logins.len() >= windows.prune_at {
             windows.logins.retain(|_, (begin, _)| now - *begin < WINDOW);
             windows.prune_at = (2 * windows.logins.len()).max(1024);
         }
-        let (begin, tickets) = windows.logins.entry(token).or_insert((now, 0));
+        let (begin, tickets) = windows.logins.entry((user.clone(), token)).or_insert((now, 0));
         if now - *begin >= WINDOW {
             (*begin, *tickets) = (now, 0);
         }
@@ -51,17 +51,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_login_has_so_many_tickets_in_a_window_and_others_have_theirs() {
         let rate = TicketRate::default();
-        let (one, other) = (TokenHash::of("one"), TokenHash::of("other"));
-        assert_eq!((0..100).filter(|_| rate.allows(one)).count(), MOST as usize);
-        assert!(rate.allows(other));
+        let allows = |user: i64, token: &str| rate.allows(&user.into(), TokenHash::of(token));
+        assert_eq!((0..100).filter(|_| allows(1, "one")).count(), MOST as usize);
+        assert!(allows(1, "other") && allows(2, "one"));
         tokio::time::advance(WINDOW).await;
-        assert!(rate.allows(one));
+        assert!(allows(1, "one"));
         for n in 0..5000 {
-            assert!(rate.allows(TokenHash::of(&n.to_string())));
+            assert!(allows(1, &n.to_string()));
         }
         tokio::time::advance(WINDOW).await;
         for n in 0..5000 {
-            rate.allows(TokenHash::of(&format!("later {n}")));
+            allows(1, &format!("later {n}"));
         }
         assert!(rate.0.lock().unwrap().logins.len() <= 10_100);
     }
