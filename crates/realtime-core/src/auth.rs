@@ -6,7 +6,6 @@
 
 mod allowed_origins;
 mod authenticator;
-pub(crate) mod base64url;
 mod extensions;
 #[cfg(feature = "jwt")]
 mod jwt;

@@ -2,10 +2,9 @@
 
 use std::fmt;
 
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-
-use super::base64url;
 
 /// The first 128 bits of a token's SHA-256: identifies a token without storing it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -65,18 +64,18 @@ fn with_smaller_signature(token: &str) -> Option<String> {
         128 => ("ES384", &P384_ORDER[..]),
         _ => return None,
     };
-    let mut signature = base64url::decode(signature)?;
+    let mut signature = BASE64_URL_SAFE_NO_PAD.decode(signature).ok()?;
     let s = &mut signature[order.len()..];
     let other = difference(order, s);
     if other[..] >= s[..] {
         return None;
     }
-    let header: Header = serde_json::from_slice(&base64url::decode(header)?).ok()?;
+    let header: Header = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(header).ok()?).ok()?;
     if header.alg != algorithm {
         return None;
     }
     s.copy_from_slice(&other);
-    Some(format!("{message}.{}", base64url::encode(&signature)))
+    Some(format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(&signature)))
 }
 
 /// The difference of two big-endian numbers of the same length, modulo the power of two above them.
@@ -120,7 +119,11 @@ mod tests {
     fn only_the_larger_signature_of_an_ecdsa_token_is_not_hashed_as_it_is() {
         let token = |header: &str, s: &[u8]| {
             let signature = [&vec![1; s.len()], s].concat();
-            format!("{}.e30.{}", base64url::encode(header.as_bytes()), base64url::encode(&signature))
+            format!(
+                "{}.e30.{}",
+                BASE64_URL_SAFE_NO_PAD.encode(header.as_bytes()),
+                BASE64_URL_SAFE_NO_PAD.encode(&signature)
+            )
         };
         let plain = |token: &str| *Sha256::digest(token.as_bytes()).first_chunk().unwrap();
         for (algorithm, order) in [("ES256", &P256_ORDER[..]), ("ES384", &P384_ORDER)] {

@@ -2,13 +2,13 @@
 
 use std::fmt;
 
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use jsonwebtoken::{
     Algorithm, DecodingKey, DecodingKeyKind,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse},
 };
 
 use super::{JwtAlgorithm, PublicKeyAlgorithm};
-use crate::auth::base64url;
 
 /// A key that verifies tokens.
 ///
@@ -172,7 +172,7 @@ impl JwtKey {
     /// with the modulus added, which would be a second spelling of the token.
     pub(super) fn may_have(&self, signature: &str) -> bool {
         let DecodingKeyKind::RsaModulusExponent { n, .. } = self.decoding.kind() else { return true };
-        base64url::decode(signature).is_some_and(|signature| {
+        BASE64_URL_SAFE_NO_PAD.decode(signature).ok().is_some_and(|signature| {
             let [signature, n] = [&signature, n].map(|number| significant(number));
             (signature.len(), signature) < (n.len(), n)
         })

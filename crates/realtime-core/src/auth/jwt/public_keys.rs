@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use futures_core::future::BoxFuture;
 use jsonwebtoken::{Algorithm, DecodingKeyKind};
 use serde_json::json;
@@ -22,10 +23,7 @@ use super::{
 };
 use crate::{
     Transport, UserId,
-    auth::{
-        base64url,
-        token_hash::{P256_ORDER, P384_ORDER, difference},
-    },
+    auth::token_hash::{P256_ORDER, P384_ORDER, difference},
 };
 
 const SECRET: &str = "a secret of at least 32 bytes ....";
@@ -80,10 +78,10 @@ fn both_signatures_of_an_ecdsa_token_are_one_login() {
         for _ in 0..8 {
             let token = sign(algorithm, private, None);
             let (message, signature) = token.rsplit_once('.').unwrap();
-            let mut signature = base64url::decode(signature).unwrap();
+            let mut signature = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap();
             let s = &mut signature[order.len()..];
             s.copy_from_slice(&difference(order, s));
-            let other = format!("{message}.{}", base64url::encode(&signature));
+            let other = format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(&signature));
             assert_ne!(token, other);
             let logins = [&token, &other]
                 .map(|token| JwtAuthenticator::with_keys([key(public)]).verify(token).unwrap().token);
@@ -105,8 +103,8 @@ fn an_rsa_signature_is_not_accepted_with_the_modulus_added() {
             .find_map(|user| {
                 let token = sign_claims(algorithm, RSA, None, json!({ "sub": user }));
                 let (message, signature) = token.rsplit_once('.').unwrap();
-                let sum = sum(&base64url::decode(signature).unwrap(), n)?;
-                let other = format!("{message}.{}", base64url::encode(&sum));
+                let sum = sum(&BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap(), n)?;
+                let other = format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(&sum));
                 Some((token, other))
             })
             .unwrap();
