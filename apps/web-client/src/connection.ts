@@ -92,6 +92,8 @@ export class Connection implements AsyncIterable<Message> {
   #sharing = false;
   /** The token that was refused, once another one has been asked for. */
   #refused: string | undefined;
+  /** The token of the last session that began. */
+  #begun: string | undefined;
 
   constructor(options: Options) {
     this.#options = options;
@@ -367,6 +369,7 @@ export class Connection implements AsyncIterable<Message> {
     }
     const { transport } = attempt;
     attempt.liveAt = this.#platform.now();
+    this.#begun = attempt.token;
     if (transport === this.#transports[0]) this.#unopened = this.#trials = 0;
     else this.#planTrial();
     this.#inbox.advance(cursor);
@@ -428,7 +431,9 @@ export class Connection implements AsyncIterable<Message> {
     }
     const asked = typeof this.#options.token === 'function';
     const { code, reason, verdict } = end;
-    if (verdict === 'token' && asked && this.#refused === undefined) {
+    // A ticket is good for one session.
+    const used = attempt.liveAt === undefined && attempt.token === this.#begun;
+    if (verdict === 'token' && asked && (used || this.#refused === undefined)) {
       this.#refused = attempt.token;
       // One that came meanwhile has not been tried yet.
       if (this.#token === attempt.token) this.#token = undefined;

@@ -308,6 +308,55 @@ test('a token that was refused is not brought a second time', async t => {
   assert.deepEqual([requests, asked], [1, 2]);
 });
 
+test('tokens that open one connection each are asked for at every break, however soon it comes', async t => {
+  const { fetch: stream, opened } = streams();
+  const used = new Set();
+  const fetch = async (url, init) => {
+    const ticket = new URL(url).searchParams.get('ticket');
+    if (used.has(ticket)) return new Response('{"code":401,"msg":"the ticket is not valid"}', { status: 401 });
+    used.add(ticket);
+    return stream(url, init);
+  };
+  let asked = 0;
+  const client = open(t, {
+    url: 'https://example.com',
+    tokenName: 'ticket',
+    token: () => `ticket-${++asked}`,
+    transports: ['sse'],
+    backoff: { base: 1, cap: 1 },
+    dial: { fetch },
+  });
+  const final = new Promise(resolve => client.on('status', status => status.state === 'refused' && resolve(status)));
+  const begin = async () => {
+    const connection = await Promise.race([opened(), final]);
+    assert.ok(connection.say, connection.reason);
+    connection.say(':connected\nretry:1\nid:7.5\n\n');
+    await live(client);
+    return connection;
+  };
+  (await begin()).end();
+  (await begin()).end();
+  await begin();
+  // A second stream, for other topics.
+  client.subscribe('a');
+  await begin();
+  assert.equal(asked, 4);
+});
+
+test('a token that is refused after its session began is not brought again either', async t => {
+  const { fetch: stream, opened } = streams();
+  let requests = 0;
+  const fetch = (url, init) => (requests++ ? new Response('{"code":401,"msg":"no"}', { status: 401 }) : stream(url, init));
+  const dial = { fetch: async (...request) => fetch(...request) };
+  const client = open(t, { url: 'https://example.com', token: () => 'x', transports: ['sse'], backoff: { base: 1, cap: 1 }, dial });
+  const first = await opened();
+  first.say(':connected\nretry:1\nid:7.5\n\n');
+  await live(client);
+  first.end();
+  await state(client, 'refused');
+  assert.equal(requests, 2);
+});
+
 test('a WebSocket alone that does not open twice in a row brings another token', async t => {
   let asked = 0;
   const { opened } = fake(t, { token: () => `token-${++asked}` });
