@@ -120,7 +120,7 @@ class Tab {
       connection.on('status', () => this.#changed()),
     ];
     // Held as long as the tab lives.
-    void navigator.locks.request(`${group}:${this.#id}`, () => new Promise<void>(end => this.#ends.push(end)));
+    this.#lock(this.#id, () => new Promise<void>(end => this.#ends.push(end)));
     const { document } = globalThis;
     if (document) {
       const abort = new AbortController();
@@ -148,7 +148,10 @@ class Tab {
     this.#queued = queued;
     await navigator.locks
       .request(this.#group, steal ? { steal } : { signal: queued.signal }, () => this.#lead(queued))
-      .catch(() => {});
+      .catch(error => {
+        // The page may have no locks, as in a sandboxed frame.
+        if (error.name !== 'AbortError') this.#close();
+      });
     if (queued !== this.#queued || this.#closed) return;
     // Another tab has taken it.
     this.#stepDown();
@@ -391,11 +394,16 @@ class Tab {
     this.#members.set(tab, { topics, end });
     if (known) return;
     const leader = this.#leading;
-    void navigator.locks.request(`${this.#group}:${tab}`, () => {
+    this.#lock(tab, () => {
       if (leader !== this.#leading) return;
       this.#members.get(tab)?.end();
       this.#members.delete(tab);
     });
+  }
+
+  /** Runs something with the lock that a tab holds as long as it lives. */
+  #lock(tab: string, run: () => Promise<void> | void): void {
+    navigator.locks.request(`${this.#group}:${tab}`, run).catch(() => {});
   }
 
   #close(): void {

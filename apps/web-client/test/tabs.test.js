@@ -313,3 +313,22 @@ test('a tab whose token becomes another user\'s leaves the others', async t => {
   assert.equal(third.status.shared, undefined);
   assert.equal(server.connections.size, 2);
 });
+
+test('where the page may not use locks each tab has its own connection', async t => {
+  const { locks } = navigator;
+  t.after(() => (navigator.locks = locks));
+  let calls = 0;
+  // As in a sandboxed frame. The bound keeps a loop from hanging the test.
+  const request = () => (++calls > 50 ? new Promise(() => {}) : Promise.reject(new DOMException('no storage', 'SecurityError')));
+  navigator.locks = { request };
+  const server = new Server();
+  const me = user++;
+  const clients = [tab(t, server, me), tab(t, server, me)];
+  for (const client of clients) await until(client, 'live', () => client.status.state === 'live');
+  while (calls < 2 * clients.length) await pause(1);
+  await pause(50);
+  assert.equal(calls, 2 * clients.length);
+  server.publish('one');
+  for (const client of clients) await until(client, 'one', () => client.seen.length === 1);
+  assert.equal(server.connections.size, 2);
+});
