@@ -44,6 +44,11 @@ interface Attempt {
   /** The topics that it has asked for. */
   topics: string[];
   granted: Set<string>;
+  /**
+   * Ids of what came behind `cursor` by other sessions, while it was opened beside one. Absent once it has brought all
+   * that they did.
+   */
+  brought: Set<string | null> | undefined;
   /** Whether it is an attempt at another tab's connection. */
   shared: boolean;
   link?: Link;
@@ -92,8 +97,8 @@ export class Connection implements AsyncIterable<Message> {
   #sharing = false;
   /** The token that was refused, once another one has been asked for. */
   #refused: string | undefined;
-  /** The token of the last session that began. */
-  #begun: string | undefined;
+  /** The last session that began. */
+  #session: Attempt | undefined;
 
   constructor(options: Options) {
     this.#options = options;
@@ -272,15 +277,21 @@ export class Connection implements AsyncIterable<Message> {
   /** Begins to open a session, which is told to the attempt's own sink while the attempt counts. */
   #dial(transport: Transport, trial: boolean, other?: Open): void {
     const { setTimeout, now } = this.#platform;
-    const { cursor, events } = this.#inbox;
+    const { events } = this.#inbox;
+    // A session that has yet to bring something that is in front of the inbox's cursor.
+    const late = this.#session?.brought && this.#session;
+    const { cursor } = late ?? this.#inbox;
+    const brought = late || (trial && !other) ? new Set(late?.brought) : undefined;
     const topics = this.#topics();
     const fresh = ['*', ...topics].filter(topic => !this.#had.has(topic));
     const inbox = this.#inbox;
     const mine = () => attempt === this.#attempt;
     const moved = (_: void, cursor: string | null | undefined) => {
       this.#upTo = now();
+      if (!cursor) return;
       // What newcomers get comes in front of everything that has a position.
-      if (cursor) for (const topic of ['*', ...granted]) this.#had.add(topic);
+      for (const topic of ['*', ...granted]) this.#had.add(topic);
+      if (cursor === inbox.cursor) attempt.brought = undefined;
     };
     const counts = () => mine() || attempt === this.#trial;
     const fail = (end: End) => {
@@ -300,7 +311,7 @@ export class Connection implements AsyncIterable<Message> {
     };
     const shared = !!other;
     const granted = shared ? this.#attempt!.granted : new Set<string>();
-    const attempt: Attempt = { transport, cursor, token: this.#token, topics, granted, shared, heardAt: now(), fail };
+    const attempt: Attempt = { transport, cursor, token: this.#token, topics, granted, brought, shared, heardAt: now(), fail };
     if (trial) this.#trial = attempt;
     else this.#attempt = attempt;
     const sink: Sink = {
@@ -324,7 +335,11 @@ export class Connection implements AsyncIterable<Message> {
         this.#platform.clearTimeout(attempt.pinged);
         attempt.pinged = undefined;
       },
-      message: message => mine() && moved(inbox.message(message), message.id),
+      message: message => {
+        if (!mine()) return;
+        this.#trial?.brought?.add(message.id);
+        moved(inbox.message(message, attempt), message.id);
+      },
       gap: (gap, begun = cursor) =>
         mine() && moved(inbox.gap({ ...gap, since: gap.since ?? this.#upTo }, begun), gap.cursor),
       cursor: cursor => mine() && moved(inbox.advance(cursor), cursor),
@@ -369,7 +384,7 @@ export class Connection implements AsyncIterable<Message> {
     }
     const { transport } = attempt;
     attempt.liveAt = this.#platform.now();
-    this.#begun = attempt.token;
+    this.#session = attempt;
     if (transport === this.#transports[0]) this.#unopened = this.#trials = 0;
     else this.#planTrial();
     this.#inbox.advance(cursor);
@@ -432,7 +447,7 @@ export class Connection implements AsyncIterable<Message> {
     const asked = typeof this.#options.token === 'function';
     const { code, reason, verdict } = end;
     // A ticket is good for one session.
-    const used = attempt.liveAt === undefined && attempt.token === this.#begun;
+    const used = attempt.liveAt === undefined && attempt.token === this.#session?.token;
     if (verdict === 'token' && asked && (used || this.#refused === undefined)) {
       this.#refused = attempt.token;
       // One that came meanwhile has not been tried yet.

@@ -44,14 +44,18 @@ export class Inbox {
     }
   }
 
-  message(message: Message): void {
+  /** Takes a message of a session that began behind the cursor `begun`, where other ones have `brought` something. */
+  message(message: Message, { cursor: begun, brought }: Begun): void {
     const { id, event } = message;
-    if (this.#knows(id)) {
+    let before = this.cursor;
+    if (!this.#knows(id)) this.cursor = id ?? before;
+    // The others were not in its topic.
+    else if (brought && !brought.has(id) && order(id!, begun!)! > 0) before = begun;
+    else {
       this.duplicates++;
       return;
     }
-    const before = this.cursor;
-    this.cursor = id ?? before;
+    brought?.add(id);
     this.readers.push(message, before);
     if (!OWN.has(event)) this.emit(event, message);
     this.emit('*', message);
@@ -93,6 +97,11 @@ export class Inbox {
     const cursor = behind === undefined ? this.cursor : behind;
     if (cursor) this.#stored.write(cursor);
   }
+}
+
+interface Begun {
+  cursor: string | null;
+  brought: Set<string | null> | undefined;
 }
 
 /** Names of events that are no messages. */

@@ -241,7 +241,8 @@ class Tab {
 
   #message(message: Message): void {
     const { id } = message;
-    if (id !== null) {
+    // One of a topic that was new may come late: before the topic is said to be complete.
+    if (id !== null && id === this.#share.connection.cursor) {
       this.#last = id;
       this.#from ??= id;
       this.#recent.push(message);

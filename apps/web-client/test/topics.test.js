@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { live, open, texts, until } from './client.js';
+import { Storage, live, open, texts, until } from './client.js';
 import { fake, streams } from './fakes.js';
 
 const turn = () => new Promise(setImmediate);
@@ -110,6 +110,43 @@ test('an event stream changes its topics by a second stream that takes its place
   assert.deepEqual(texts(client), ['one', 'two']);
   assert.deepEqual(client.seen.map(({ topic }) => topic), [undefined, 'a']);
   assert.ok(client.states.every(({ state }) => state !== 'waiting'));
+});
+
+test('a new topic has what came while its stream opened, also where the first stream went further', async t => {
+  const storage = new Storage();
+  const { client, first, opened } = await streaming(t, { storage });
+  const loop = client[Symbol.asyncIterator]();
+  client.subscribe('a');
+  const second = await opened();
+  // The login is in `b`.
+  first.say('topic:b\nid:7.6\ndata:known\n\nid:7.8\ndata:mine\n\n');
+  await until(client, 'mine', () => client.seen.length === 2);
+  second.say(':connected\nretry:1\nid:7.5\n\nevent:realtime.hello\ndata:{"session":"t","subscribed":["a"]}\n\n');
+  second.say(':heartbeat\nid:7.5\n\ntopic:b\nid:7.6\ndata:known\n\ntopic:a\nid:7.7\ndata:retained\n\n');
+  await until(client, 'the message of the topic', () => client.seen.length === 3);
+  assert.equal(client.cursor, '7.8');
+  second.say('id:7.8\ndata:mine\n\ntopic:a\nid:7.7\ndata:retained\n\nid:7.9\ndata:new\n\n');
+  await until(client, 'the rest', () => client.seen.at(-1).data === 'new');
+  assert.deepEqual(texts(client), ['known', 'mine', 'retained', 'new']);
+  assert.equal(client.duplicates, 3);
+  // A reload in the middle of the loop has to bring it again.
+  for (let i = 0; i < 3; i++) await loop.next();
+  assert.deepEqual([...storage.items.values()], ['7.5']);
+});
+
+test('what a stream has yet to bring of a new topic comes by the one that takes its place', async t => {
+  const { client, first, opened } = await streaming(t);
+  client.subscribe('a');
+  const second = await opened();
+  first.say('id:7.8\ndata:mine\n\n');
+  await until(client, 'mine', () => client.seen.length === 1);
+  client.subscribe('b');
+  second.say(':connected\nretry:1\nid:7.5\n\n');
+  const third = await opened();
+  assert.match(third.url, /cursor=7.5&topics=a%2Cb&/);
+  third.say(':connected\nretry:1\nid:7.5\n\ntopic:a\nid:7.7\ndata:of a\n\nid:7.8\ndata:mine\n\nid:7.9\ndata:new\n\n');
+  await until(client, 'the newest message', () => client.seen.at(-1).data === 'new');
+  assert.deepEqual(texts(client), ['mine', 'of a', 'new']);
 });
 
 test('a page that comes back with a cursor asks for what newcomers get, until it has had it', async t => {
