@@ -252,18 +252,17 @@ export class Connection implements AsyncIterable<Message> {
   /** Makes the topics of the live session those that are wanted. */
   #sync(): void {
     const attempt = this.#attempt;
-    if (this.#status.state !== 'live' || !attempt || this.#trial) return;
     const wanted = this.#topics();
+    for (const topic of this.#had) if (topic !== '*' && !wanted.includes(topic)) this.#had.delete(topic);
+    if (this.#status.state !== 'live' || !attempt || this.#trial) return;
     const added = wanted.filter(topic => !attempt.topics.includes(topic));
     const removed = attempt.topics.filter(topic => !wanted.includes(topic));
     if (!added.length && !removed.length) return;
-    if (!attempt.link?.topics) {
-      this.#redial();
-      return;
-    }
     for (const topic of removed) attempt.granted.delete(topic);
-    attempt.topics = wanted;
-    attempt.link.topics(added, removed);
+    if (attempt.link?.topics) {
+      attempt.topics = wanted;
+      attempt.link.topics(added, removed);
+    } else this.#redial();
     if (removed.length) this.#inbox.emit('topics', { subscribed: [], refused: [] });
   }
 
@@ -320,7 +319,9 @@ export class Connection implements AsyncIterable<Message> {
         this.#pingInterval = pingInterval ?? this.#pingInterval;
         if (!mine()) return;
         this.#watch(attempt);
-        for (const topic of subscribed) granted.add(topic);
+        // One may have been left meanwhile.
+        const wanted = this.#topics();
+        for (const topic of subscribed) if (wanted.includes(topic)) granted.add(topic);
         // A newcomer that is told its place at once gets nothing else.
         if (pingInterval && !cursor) moved(undefined, inbox.cursor);
         inbox.emit('topics', { subscribed, refused });

@@ -168,6 +168,62 @@ test('a page that comes back with a cursor asks for what newcomers get, until it
   assert.equal(fresh(third), 'b');
 });
 
+test('a topic that is left and entered again is new again, over an event stream', async t => {
+  const { client, first, opened } = await streaming(t);
+  const hello = topics => `event:realtime.hello\ndata:{"session":"t","subscribed":${JSON.stringify(topics)}}\n\n`;
+  first.say(':heartbeat\nid:7.5\n\n');
+  const leave = client.subscribe('a');
+  const second = await opened();
+  second.say(`:connected\nid:7.5\n\n${hello(['a'])}:heartbeat\nid:7.6\n\n`);
+  await until(client, 'a', () => client.topics.length === 1);
+  await turn();
+  assert.equal(client.cursor, '7.6');
+  leave();
+  const third = await opened();
+  assert.match(third.url, /cursor=7.6&hello=1$/);
+  assert.deepEqual(client.topics, []);
+  // What the session in the topic still says of it is of the time before.
+  second.say(':heartbeat\nid:7.7\n\n');
+  await turn();
+  third.say(`:connected\nid:7.6\n\n${hello([])}:heartbeat\nid:7.8\n\n`);
+  await until(client, 'the third stream', () => second.signal.aborted);
+  client.subscribe('a');
+  assert.match((await opened()).url, /topics=a&fresh=a&/);
+});
+
+for (const left of ['before the connection breaks', 'while it is away']) {
+  test(`a topic that is left ${left} and entered again is new again, over a WebSocket`, async t => {
+    let awake;
+    const dial = { wake: call => ((awake = call), () => {}), random: () => 1 };
+    const { client, opened } = fake(t, { backoff: { base: 60_000, cap: 60_000 }, dial });
+    const leave = client.subscribe('a');
+    const first = await opened();
+    first.hello('7.0', { subscribed: ['a'], refused: [] });
+    first.say({ type: 'ping', cursor: '7.1' });
+    if (left === 'while it is away') first.end(1006);
+    leave();
+    await turn();
+    first.end(1006);
+    client.subscribe('a');
+    await turn();
+    awake();
+    const second = await opened();
+    assert.equal(new URL(second.url).searchParams.get('fresh'), 'a');
+  });
+}
+
+test('a topic that is left before the server grants it is not among the topics', async t => {
+  const { client, opened } = fake(t);
+  const socket = await opened();
+  socket.hello();
+  const leave = client.subscribe('a');
+  await turn();
+  leave();
+  await turn();
+  socket.say({ type: 'subscribed', topics: ['a'], refused: [], cursor: '7.4' }, { type: 'unsubscribed', topics: ['a'] });
+  assert.deepEqual(client.topics, []);
+});
+
 test('a second stream that cannot be opened leaves it to a redial', async t => {
   const { client, first, opened } = await streaming(t);
   client.subscribe('a');
