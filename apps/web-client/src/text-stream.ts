@@ -116,7 +116,8 @@ export function stream(connection: Connection, id: string, { topic, begun }: Str
     if (frame.stream === id) take(frame);
   });
   const unsubscribe = topic === undefined ? undefined : connection.subscribe(topic);
-  if (begun && connection.status.state === 'live') seek();
+  // The first connect brings it anyway.
+  if (begun && connection.status.state !== 'idle') seek();
 
   return {
     id,

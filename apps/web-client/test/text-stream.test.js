@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { stream } from '../dist/text-stream.js';
+import { until } from './client.js';
 import { fake } from './fakes.js';
 
 let offset = 0;
@@ -166,3 +167,23 @@ test('a stream that has begun before is asked for at once', async t => {
   const second = await opened();
   assert.equal(new URL(second.url).searchParams.get('fresh'), '*');
 });
+
+for (const state of ['waiting', 'connecting']) {
+  test(`a stream that has begun before is asked for when the connection is back, also if that is ${state}`, async t => {
+    const { client, opened } = fake(t);
+    const first = await opened();
+    first.hello('7.0');
+    first.message('7.1');
+    first.end(1006);
+    if (state === 'connecting') await until(client, 'connecting', () => client.status.state === state);
+    assert.equal(client.status.state, state);
+    const begun = state === 'connecting' ? await opened() : undefined;
+    const text = stream(client, 'answer-7', { begun: true });
+    t.after(() => text.close());
+    // It was opened without that, so that another one has to follow.
+    begun?.hello('7.1', { recovered: true });
+    begun?.message('7.2');
+    const asked = await opened();
+    assert.equal(new URL(asked.url).searchParams.get('fresh'), '*');
+  });
+}
