@@ -15,7 +15,10 @@ export interface Part {
 
 /** The options of a stream. */
 export interface StreamOptions {
-  /** The stream's topic, where it is not in one of the session's own; subscribed to until the end. */
+  /**
+   * The stream's topic, where it is not in one of the session's own; subscribed to until the end. Without it, streams of
+   * this id in any topic are taken for this one.
+   */
   topic?: string;
   /** Whether it may have begun before this call; the text so far is asked for, then. */
   begun?: boolean;
@@ -111,9 +114,10 @@ export function stream(connection: Connection, id: string, { topic, begun }: Str
     connection.renew();
     timer = setTimeout(seek, PATIENCE * 2 ** ++tries);
   };
-  const off = connection.on('realtime.stream', ({ data }) => {
+  // An `EventSource` does not tell topics.
+  const off = connection.on('realtime.stream', ({ data, topic: its = topic }) => {
     const frame = JSON.parse(data);
-    if (frame.stream === id) take(frame);
+    if (frame.stream === id && (!topic || its === topic)) take(frame);
   });
   const unsubscribe = topic === undefined ? undefined : connection.subscribe(topic);
   // The first connect brings it anyway.

@@ -187,3 +187,27 @@ for (const state of ['waiting', 'connecting']) {
     assert.equal(new URL(asked.url).searchParams.get('fresh'), '*');
   });
 }
+
+test('streams of one name in several topics are told apart by their topics', async t => {
+  const { client, opened } = fake(t);
+  const rooms = ['room:1', 'room:2'].map(topic => stream(client, 'status', { topic }));
+  t.after(() => rooms.forEach(room => room.close()));
+  const socket = await opened();
+  socket.hello('7.0');
+  const say = (id, topic, text) => {
+    const data = JSON.stringify({ stream: 'status', run: 1, at: 0, text });
+    socket.say({ type: 'message', id, event: 'realtime.stream', topic, data });
+  };
+  say('7.1', 'room:2', 'two');
+  say('7.2', 'room:1', 'one');
+  assert.deepEqual(rooms.map(({ text }) => text), ['one', 'two']);
+});
+
+test('the runs of a stream may have any numbers that rise', async t => {
+  const { text, say } = await open(t);
+  say(0, 'one', { run: 1_795_488_734_770 });
+  say(0, 'earlier', { run: 3 });
+  say(0, 'two', { run: 1_795_488_739_123 });
+  say(3, undefined, { run: 1_795_488_739_123, state: 'done' });
+  assert.deepEqual([text.text, text.state], ['two', 'done']);
+});
