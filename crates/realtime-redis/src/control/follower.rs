@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    mem,
     sync::{Arc, PoisonError, atomic::Ordering},
     time::Duration,
 };
@@ -48,8 +47,6 @@ pub(super) struct Follower {
     answers: JoinSet<()>,
     /// The time of the next renewal of the lease.
     renew_at: Instant,
-    /// Set once the lease was taken, until it is in doubt.
-    has_lease: bool,
     reports: Vec<Report>,
 }
 
@@ -73,7 +70,6 @@ impl Follower {
             reopened: 0,
             retry_at: None,
             renew_at: Instant::now(),
-            has_lease: false,
             reports: Vec::new(),
             answers: JoinSet::new(),
         }
@@ -97,7 +93,7 @@ impl Follower {
 
     /// Begins anew with what Redis has: another server, or the same one after a restart, may have lost data.
     fn doubt(&mut self) {
-        (self.in_sync, self.has_lease, self.renew_at) = (false, false, Instant::now());
+        (self.in_sync, self.renew_at) = (false, Instant::now());
     }
 
     /// Returns whether a connection was replaced, also within a request that was then repeated.
@@ -118,7 +114,7 @@ impl Follower {
             match self.renew_lease().await {
                 Ok(true) => {}
                 Ok(false) => {
-                    // Redis has lost its data.
+                    // Redis has lost its data, perhaps just after the revocations were compared.
                     self.in_sync = false;
                     return Ok(());
                 }
@@ -211,13 +207,13 @@ impl Follower {
         Ok(())
     }
 
-    /// Renews the lease. Returns false if it was lost.
+    /// Renews the lease. Returns false if Redis did not have it.
     async fn renew_lease(&mut self) -> Result<bool, String> {
         self.renew_at = Instant::now() + WRITE_RETRY;
         let Renewed { had_lease, since, nodes } = self.shared.store.renew_lease().await?;
         self.renew_at = Instant::now() + RENEW_EVERY;
         self.shared.peers.lock().unwrap_or_else(PoisonError::into_inner).renewed(since, nodes);
-        Ok(had_lease || !mem::replace(&mut self.has_lease, true))
+        Ok(had_lease)
     }
 
     /// Records that a command was read. Returns whether it is new.

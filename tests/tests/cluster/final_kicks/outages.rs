@@ -78,6 +78,44 @@ async fn refusals_are_written_again_to_an_emptied_redis() {
 }
 
 #[actix_web::test]
+async fn refusals_are_written_again_to_a_redis_that_is_emptied_after_a_reconnect() {
+    let redis = Redis::start().await;
+    let (a, _b) = (node(&redis, "a").await, node(&redis, "b").await);
+    let _session = open(&a, 1, "t").unwrap();
+    a.kick(&1.into()).await.unwrap();
+    redis.cli(&["client", "kill", "type", "normal"]);
+    // The leases survive, and are renewed over the new connections.
+    for _ in 0..2 {
+        let before = leases(&redis);
+        within("renewed leases", async {
+            while before.iter().zip(leases(&redis)).any(|(before, now)| *before == now) {
+                sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+    }
+    redis.cli(&["flushall"]);
+    within("the lists", async {
+        while redis.cli(&["zcard", "{rt/control}:refused"]) != "1" {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let late = node(&redis, "late").await;
+    open(&late, 1, "t").unwrap_err();
+}
+
+/// The ends of the leases of both nodes.
+fn leases(redis: &Redis) -> Vec<String> {
+    let ends = |name: &str| {
+        let lease = "local nodes = redis.call('zrange', KEYS[1], 0, -1, 'withscores')
+                     for i = 1, #nodes, 2 do if nodes[i]:sub(1, 2) == ARGV[1] then return nodes[i + 1] end end";
+        redis.cli(&["eval", lease, "1", "{rt/control}:nodes", &format!("{name}~")])
+    };
+    ["a", "b"].map(ends).into()
+}
+
+#[actix_web::test]
 async fn a_kick_that_redis_did_not_write_is_sent_when_it_writes_again() {
     let redis = Redis::start().await;
     let (a, b) = (node(&redis, "a").await, node(&redis, "b").await);
