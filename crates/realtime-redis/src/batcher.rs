@@ -1,8 +1,8 @@
 //! [`Batcher`]: commands of many callers, sent over one connection as pipelines.
 //!
 //! A single command through the client costs a buffer, a message through a channel, and two task wake-ups; a pipeline costs
-//! that once. No caller waits for a batch to fill: a command on an idle connection is sent alone, and commands that arrive
-//! in the meantime are sent together after its answer.
+//! that once. No caller waits for a batch to fill, nor for another caller: a command on an idle connection is sent alone, by
+//! its caller, and those that arrive in the meantime are sent by a task.
 
 use std::{
     mem,
@@ -11,7 +11,7 @@ use std::{
 };
 
 use redis::{Cmd, ErrorKind, Pipeline, RedisResult, Value, aio::MultiplexedConnection};
-use tokio::{runtime::Handle, sync::oneshot, time::timeout};
+use tokio::{runtime::Handle, sync::oneshot, task::yield_now, time::timeout};
 
 /// The most commands of a batch. A full batch is sent at once, beside those in flight.
 const BATCH: usize = 48;
@@ -34,9 +34,12 @@ struct BatcherShared {
 
 #[derive(Default)]
 struct Queue {
+    /// They are sent by the tasks: there is one as long as there are any.
     waiting: Vec<(Cmd, Caller)>,
-    /// The number of tasks that send batches, plus one for a caller that sends its command alone.
-    in_flight: usize,
+    /// A caller sends its command alone. It may not be polled for long, so that nothing waits for it.
+    alone: bool,
+    /// The number of tasks that send batches.
+    tasks: usize,
 }
 
 /// The recipient of an answer.
@@ -70,7 +73,7 @@ impl Batcher {
     /// The error that Redis returned for this command; if the connection failed, the command may or may not have been run.
     pub(crate) async fn run(&self, command: Cmd) -> RedisResult<Value> {
         match self.admit(command) {
-            Admitted::Alone(command, _guard) => command.query_async(&mut self.connection()).await,
+            Admitted::Alone(command, _alone) => command.query_async(&mut self.connection()).await,
             Admitted::Waiting(answer) => {
                 answer.await.unwrap_or_else(|_| Err((ErrorKind::Io, "the batch was cancelled").into()))
             }
@@ -79,14 +82,15 @@ impl Batcher {
 
     fn admit(&self, command: Cmd) -> Admitted<'_> {
         let mut queue = self.0.queue();
-        if queue.in_flight == 0 {
-            queue.in_flight = 1;
-            return Admitted::Alone(command, InFlightGuard(self));
+        if !queue.alone && queue.tasks == 0 {
+            queue.alone = true;
+            return Admitted::Alone(command, AloneGuard(&self.0));
         }
         let (caller, answer) = oneshot::channel();
         queue.waiting.push((command, caller));
-        if queue.waiting.len() >= BATCH && queue.in_flight < MAX_IN_FLIGHT {
-            queue.in_flight += 1;
+        let is_full = queue.waiting.len() >= BATCH && queue.tasks + usize::from(queue.alone) < MAX_IN_FLIGHT;
+        if queue.tasks == 0 || is_full {
+            queue.tasks += 1;
             self.0.runtime.spawn(self.clone().run_batches());
         }
         Admitted::Waiting(answer)
@@ -94,7 +98,9 @@ impl Batcher {
 
     /// Sends batches until the queue is empty.
     async fn run_batches(self) {
-        let _guard = InFlightGuard(&self);
+        let _guard = TaskGuard(&self);
+        // Callers that are ready to run join the first batch.
+        yield_now().await;
         while let Some((commands, callers)) = self.0.next_batch() {
             if callers.is_empty() {
                 continue;
@@ -151,18 +157,27 @@ impl BatcherShared {
 
 enum Admitted<'a> {
     /// The connection is idle: the caller sends the command itself.
-    Alone(Cmd, InFlightGuard<'a>),
+    Alone(Cmd, AloneGuard<'a>),
     Waiting(oneshot::Receiver<RedisResult<Value>>),
 }
 
-/// One unit of `Queue::in_flight`. Its drop hands it to a task if commands are waiting, also when the holder was cancelled.
-struct InFlightGuard<'a>(&'a Batcher);
+/// `Queue::alone`, until the command was answered or its caller was cancelled.
+struct AloneGuard<'a>(&'a BatcherShared);
 
-impl Drop for InFlightGuard<'_> {
+impl Drop for AloneGuard<'_> {
+    fn drop(&mut self) {
+        self.0.queue().alone = false;
+    }
+}
+
+/// One of `Queue::tasks`. Its drop hands it to another task if commands are waiting, also when this one was cancelled.
+struct TaskGuard<'a>(&'a Batcher);
+
+impl Drop for TaskGuard<'_> {
     fn drop(&mut self) {
         let mut queue = self.0.0.queue();
         if queue.waiting.is_empty() {
-            queue.in_flight -= 1;
+            queue.tasks -= 1;
         } else {
             self.0.0.runtime.spawn(self.0.clone().run_batches());
         }

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::poll_immediate;
 use realtime_core::{
     Envelope, MemoryBus,
     bus::{Bus, BusEvent},
@@ -15,7 +16,7 @@ use realtime_tests::{
     conformance::{Subscriber, Terms, bus_conforms, envelope},
     within,
 };
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::{bus, insist};
 
@@ -54,7 +55,7 @@ async fn many_callers(bus: &RedisStreamsBus, count: u64, each: u64) {
                 // Every third caller drops its publishes sooner or later: before they are sent, or on their way.
                 let answer = if caller % 3 == 0 {
                     let patience = Duration::from_micros(rand::random_range(0..2000));
-                    tokio::time::timeout(patience, publish).await.ok()
+                    timeout(patience, publish).await.ok()
                 } else {
                     Some(publish.await)
                 };
@@ -84,6 +85,21 @@ async fn many_callers(bus: &RedisStreamsBus, count: u64, each: u64) {
     }
     let (patient, all) = (count / 3 * 2 * each, count * each);
     assert!((patient..all).contains(&(acknowledged.len() as u64)), "{} of {all}", acknowledged.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publish_that_is_not_polled_delays_no_other() {
+    let redis = Redis::start().await;
+    let bus = bus(&redis);
+    insist(&bus, &envelope("warm")).await;
+    let (first, second) = (envelope("first"), envelope("second"));
+    let mut held = bus.publish(&first);
+    assert!(poll_immediate(&mut held).await.is_none());
+    for _ in 0..3 {
+        let publish = timeout(Duration::from_millis(500), bus.publish(&second));
+        publish.await.expect("it waits for no other caller").unwrap();
+    }
+    held.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
