@@ -71,6 +71,8 @@ const COMPARE_WITHIN: Duration = Duration::from_secs(2);
 const SPREAD: Duration = Duration::from_secs(3);
 /// Maximum pause between two batches of differences.
 const PAUSE: Duration = Duration::from_millis(250);
+/// Time after which a node that writes changes does its other work.
+const SYNC_FOR: Duration = Duration::from_millis(500);
 /// Time for which changes are collected before they are written.
 const COLLECT: Duration = Duration::from_millis(20);
 
@@ -176,6 +178,19 @@ impl Keeper {
             state.turn = Some(answer.turn);
         }
         Ok(state.has_due(scope))
+    }
+
+    /// Writes what is due, and goes on while more is. Users who come and go without a pause delay neither the comparison nor
+    /// the sweep: what is left is written after those.
+    async fn sync_due(&self) -> Result<(), String> {
+        let until = Instant::now() + SYNC_FOR;
+        while self.sync(Scope::Due).await? {
+            if self.state().turn.is_some() || Instant::now() >= until {
+                self.wake.notify_one();
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Finds the differences between this node and Redis: writes over an earlier connection may be lost.
@@ -317,7 +332,7 @@ pub(super) async fn keep(keeper: Arc<Keeper>) {
             if changed {
                 sleep(COLLECT).await;
             }
-            while keeper.sync(Scope::Due).await? {}
+            keeper.sync_due().await?;
             let now = keeper.shared.commands.opened();
             if opened != now {
                 opened = now;
@@ -329,7 +344,7 @@ pub(super) async fn keep(keeper: Arc<Keeper>) {
                     keeper.state().compare_at = Some(Instant::now());
                     return Err(error);
                 }
-                while keeper.sync(Scope::Due).await? {}
+                keeper.sync_due().await?;
             }
             keeper.sweep().await
         };

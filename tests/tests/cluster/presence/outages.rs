@@ -204,6 +204,31 @@ async fn an_emptied_or_restarted_redis_is_filled_again() {
         .record();
 }
 
+#[actix_web::test]
+async fn the_users_of_a_dead_node_are_offline_in_time_however_many_others_come_and_go() {
+    let redis = Redis::start().await;
+    let (busy, dead) = (node(&redis), node(&redis));
+    let session = open(&dead, -1);
+    until_count(&[busy.clone(), dead.clone()], 1, 1).await;
+    let coming = busy.clone();
+    let coming_and_going = actix_web::rt::spawn(async move {
+        for user in (0..5000).cycle() {
+            drop(open(&coming, user));
+            tokio::task::yield_now().await;
+        }
+    });
+    drop((session, dead));
+    let died = Instant::now();
+    within("the user to be offline", async {
+        while busy.presence().is_online(&[(-1).into()]).await != Ok(vec![false]) {
+            sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    assert!(died.elapsed() < Duration::from_secs(15), "took {:?}", died.elapsed());
+    coming_and_going.abort();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_users_of_a_killed_node_are_offline_within_15_seconds() {
     let redis = Redis::start().await;
