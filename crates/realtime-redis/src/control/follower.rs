@@ -182,10 +182,10 @@ impl Follower {
     /// Applies the revocations from before the start of this node: nodes of an older version store them in the commands only.
     /// Old kicks are skipped, since there are no sessions yet.
     async fn read_up_to(&mut self, newest: CommandId) -> Result<(), String> {
-        let mut revocations = Vec::new();
         while self.last < newest {
             let Entries { entries, begun_anew } = self.shared.store.commands_after(self.last).await?;
             let is_end = entries.is_empty() || begun_anew;
+            let mut revocations = Vec::new();
             for StreamEntry { id, fields } in entries {
                 if command_id(&id).is_some_and(|id| id > newest) {
                     self.apply(id, &fields);
@@ -196,6 +196,8 @@ impl Follower {
                     }
                 }
             }
+            // Before the next read: if that fails, these commands are not read again.
+            self.shared.local.revoke(&revocations);
             if begun_anew {
                 self.last = (0, 0);
             }
@@ -203,7 +205,6 @@ impl Follower {
                 break;
             }
         }
-        self.shared.local.revoke(&revocations);
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use realtime_core::{auth::TokenHash, error::ConnectError};
-use realtime_tests::{Embedded, Fault, Part, Redis, Server, Socket, token, within};
+use realtime_tests::{Embedded, Fault, Part, Proxy, Redis, Server, Socket, token, within};
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
@@ -140,6 +140,38 @@ async fn a_node_starts_at_once_however_much_is_refused() {
     let a = start(redis.url(), "a");
     within("a start", a.started()).await;
     assert!(asked.elapsed() < Duration::from_secs(3), "took {:?}", asked.elapsed());
+}
+
+#[actix_web::test]
+async fn a_start_that_is_interrupted_forgets_no_command_of_an_older_node() {
+    let redis = Redis::start().await;
+    let stolen = serde_json::to_string(&TokenHash::of("stolen")).unwrap();
+    let order = format!(r#"{{"command":"revokeToken","token":{stolen}}}"#);
+    // More than one read takes, the first of which takes a while.
+    let fill = "redis.call('XADD', KEYS[1], '*', 'v', '1', 'c', ARGV[1]) \
+                for i = 1, 1500 do redis.call('XADD', KEYS[1], '*', 'v', '1', 'x', string.rep('x', 4096)) end return 1";
+    assert_eq!(redis.cli(&["eval", fill, "1", "{rt/control}:commands", &order]), "1");
+    let proxy = Proxy::start_at(redis.port(), 8 << 20).await;
+    redis.cli(&["acl", "setuser", "reader", "on", ">secret", "~*", "&*", "+@all"]);
+    let a = start(format!("redis://reader:secret@127.0.0.1:{}/", proxy.port()), "a");
+    let reads = async |count: &str| {
+        within("a read", async {
+            while !redis
+                .cli(&["info", "commandstats"])
+                .lines()
+                .any(|line| line.starts_with("cmdstat_xread:") && !line.contains(&format!("{count}=0")))
+            {
+                sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    };
+    reads(":calls").await;
+    redis.cli(&["acl", "setuser", "reader", "-xread"]);
+    reads(",rejected_calls").await;
+    redis.cli(&["acl", "setuser", "reader", "+xread"]);
+    within("a start", a.started()).await;
+    open(&a, 1, "stolen").unwrap_err();
 }
 
 #[actix_web::test]
