@@ -64,13 +64,20 @@ impl TicketStore for RedisTickets {
             let failed = |error: &dyn fmt::Display| TicketError::Unavailable(error.to_string());
             let value = serde_json::to_string(&Login::of(login)).map_err(|error| failed(&error))?;
             let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
-            let mut set = redis::cmd("SET");
-            set.arg(self.key(key)).arg(value).arg("NX").arg("PX").arg(millis);
-            let set =
-                self.commands.run(async |connection| set.query_async::<Option<String>>(connection).await);
-            match set.await.map_err(|error| failed(&error))? {
-                Some(_) => Ok(()),
-                None => Err(failed(&"the key of a new ticket exists")),
+            let key = self.key(key);
+            let (mut set, mut get) = (redis::cmd("SET"), redis::cmd("GET"));
+            set.arg(&key).arg(&value).arg("NX").arg("PX").arg(millis);
+            get.arg(&key);
+            // After a lost answer the request is repeated, and meets what it has written itself.
+            let put = self.commands.run(async |connection| {
+                match set.query_async::<Option<String>>(connection).await? {
+                    Some(_) => Ok(true),
+                    None => Ok(get.query_async::<Option<String>>(connection).await?.as_ref() == Some(&value)),
+                }
+            });
+            match put.await.map_err(|error| failed(&error))? {
+                true => Ok(()),
+                false => Err(failed(&"the key of a new ticket exists")),
             }
         })
     }

@@ -3,6 +3,10 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::join_all;
+use realtime_core::{
+    Principal,
+    auth::{TicketKey, TicketStore},
+};
 use realtime_redis::{RedisConfig, RedisTickets};
 use realtime_tests::{
     Demo, EventStream, JAVA_SECRET, JavaLogins, Redis, Server, Socket, conformance::tickets_conform, sign,
@@ -52,6 +56,20 @@ fn now() -> u64 {
 async fn the_tickets_of_a_cluster_conform() {
     let redis = Redis::start().await;
     tickets_conform(|| RedisTickets::make(RedisConfig::single(redis.url())).unwrap()()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ticket_whose_first_answer_was_lost_is_given_once() {
+    let redis = Redis::start().await;
+    let store = RedisTickets::make(RedisConfig::single(redis.url())).unwrap()();
+    let (key, minute) = (TicketKey::of("a ticket"), Duration::from_secs(60));
+    let put = async |user: i64| store.put(key, Principal::new(user.into(), "a token"), minute).await;
+    put(7).await.unwrap();
+    put(7).await.expect("it was repeated");
+    put(8).await.expect_err("another's");
+    let login = store.take(key).await.unwrap().unwrap();
+    assert_eq!(login.user, 7.into());
+    assert_eq!(store.take(key).await.unwrap(), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
