@@ -111,7 +111,8 @@ end
 return lost
 ";
 
-/// KEYS: leases, sweep. ARGV: pause, time to recover after it, maximum number. Returns members whose lease has ended.
+/// KEYS: leases, sweep. ARGV: pause, time to recover after it, maximum number, lease. Shortens leases that are longer than any
+/// writer takes: it may have died with a server whose clock was ahead. Returns members whose lease has ended.
 const SWEEP: &str = r"
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
@@ -120,6 +121,10 @@ local last, since = tonumber(sweep[1] or nil), tonumber(sweep[2] or nil)
 if not last or not since or not (now - last <= tonumber(ARGV[1])) or not (since <= now) then since = now end
 redis.call('HSET', KEYS[2], 'last', now, 'since', since)
 redis.call('PEXPIRE', KEYS[2], 3600000)
+local lease = tonumber(ARGV[4])
+for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], now + 2 * lease, '+inf', 'LIMIT', 0, ARGV[3])) do
+  redis.call('ZADD', KEYS[1], now + lease, member)
+end
 if now - since < tonumber(ARGV[2]) then return {} end
 return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[3])
 ";
@@ -198,7 +203,7 @@ impl TextStreamKeys {
     pub(super) fn sweep(&self) -> Cmd {
         let mut command = redis::cmd("EVAL");
         command.arg(SWEEP).arg(2).arg(&self.leases).arg(&self.sweep);
-        command.arg(millis(PAUSE)).arg(millis(RECOVER)).arg(ABANDONED);
+        command.arg(millis(PAUSE)).arg(millis(RECOVER)).arg(ABANDONED).arg(millis(LEASE));
         command
     }
 

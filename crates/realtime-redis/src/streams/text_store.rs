@@ -79,21 +79,22 @@ impl StreamStore for TextStore {
             let mut pipe = redis::pipe();
             pipe.add_command(self.0.keys.text_streams.sweep());
             let (members,): (Vec<Vec<u8>>,) = self.ask(&pipe, None).await?;
-            let (mut heads, of_nothing) = self.heads_of(&members).await?;
-            if !of_nothing.is_empty() {
+            let (heads, mut nobodys) = self.heads_of(&members).await?;
+            let (ended, heads): (Vec<_>, _) = heads.into_iter().partition(|head| head.end.is_some());
+            nobodys.extend(ended.iter().map(|head| member(&head.key).into_bytes()));
+            if !nobodys.is_empty() {
                 // They would be found again and again, before others.
                 let mut pipe = redis::pipe();
-                pipe.add_command(self.0.keys.text_streams.forget(&of_nothing)).ignore();
+                pipe.add_command(self.0.keys.text_streams.forget(&nobodys)).ignore();
                 let () = self.ask(&pipe, None).await?;
             }
-            heads.retain(|head| head.end.is_none());
             Ok(heads)
         })
     }
 }
 
 impl TextStore {
-    /// Returns the heads of streams, and the members that belong to no stream.
+    /// Returns the heads of streams, and the members that belong to no stream, or to one that cannot be read.
     async fn heads_of(&self, members: &[Vec<u8>]) -> Result<(Vec<StreamHead>, Vec<Vec<u8>>), BusError> {
         let (mut heads, mut of_nothing) = (Vec::new(), Vec::new());
         for members in members.chunks(HEADS) {
@@ -108,10 +109,10 @@ impl TextStore {
             let records: Vec<RedisResult<Record>> = self.ask(&pipe, None).await?;
             for ((member, name), record) in members.iter().zip(names).zip(records) {
                 match record {
-                    Ok(record) if record.0.0.is_some() && parse_member(name).is_some() => {
-                        heads.extend(head(name, record));
-                    }
-                    Ok(_) => of_nothing.push(member.clone()),
+                    Ok(record) => match head(name, record) {
+                        Some(head) => heads.push(head),
+                        None => of_nothing.push(member.clone()),
+                    },
                     Err(error) if is_broken_key(&error) => of_nothing.push(member.clone()),
                     Err(error) => return Err(bus_error(&error)),
                 }

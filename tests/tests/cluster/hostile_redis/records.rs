@@ -2,12 +2,13 @@
 
 use realtime_core::{
     CollapseKey, Envelope, EnvelopeId, Message, Scope, Topic,
-    bus::{Bus, StreamWrite, StreamWritten, WriteCondition},
+    bus::{Bus, BusError, BusEvent, StreamStore, StreamWrite, StreamWritten, WriteCondition},
     streams::{StreamChange, StreamEntry, StreamId, StreamKey},
 };
 use realtime_redis::{RedisConfig, RedisStreamsBus};
-use realtime_tests::{Redis, conformance::Subscriber};
+use realtime_tests::{Redis, conformance::Subscriber, within};
 use std::{sync::Arc, time::Duration};
+use tokio::time::sleep;
 
 /// Writes something with a script.
 fn write(redis: &Redis, script: &str) {
@@ -46,8 +47,8 @@ async fn retained_messages_are_kept_beside_garbage() {
         }
         let late = RedisStreamsBus::new(RedisConfig::single(redis.url())).unwrap();
         let mut events = Subscriber::start(&late);
-        let kept = events.until(|event| matches!(event, realtime_core::bus::BusEvent::Retained(_))).await;
-        let realtime_core::bus::BusEvent::Retained(kept) = kept else { unreachable!() };
+        let kept = events.until(|event| matches!(event, BusEvent::Retained(_))).await;
+        let BusEvent::Retained(kept) = kept else { unreachable!() };
         let texts: Vec<_> = kept.iter().map(|kept| kept.envelope.message().data.to_string()).collect();
         assert_eq!(texts, [n.to_string()], "{script}");
     }
@@ -78,23 +79,29 @@ async fn an_id_whose_record_is_broken_is_a_new_one() {
     }
 }
 
+/// The key of a text stream.
+fn key(id: &str) -> StreamKey {
+    StreamKey { topic: Topic::new("answers").unwrap(), id: StreamId::new(id).unwrap() }
+}
+
+/// Begins a text stream.
+async fn begin(store: &dyn StreamStore, id: &str, text: &str) -> Result<StreamWritten, BusError> {
+    let change = StreamChange::Text(text.into());
+    let entry = StreamEntry { key: key(id), run: 1, at: 0, change };
+    let write = StreamWrite {
+        entry: &entry,
+        writer: "w",
+        condition: WriteCondition::Always,
+        keep: Duration::from_secs(60),
+    };
+    store.write(&write).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_text_stream_is_written_and_read_beside_garbage() {
     let redis = Redis::start().await;
     let bus = RedisStreamsBus::new(RedisConfig::single(redis.url())).unwrap();
     let store = bus.streams().unwrap();
-    let key = |id: &str| StreamKey { topic: Topic::new("answers").unwrap(), id: StreamId::new(id).unwrap() };
-    let begin = async |id: &str, text: &str| {
-        let change = StreamChange::Text(text.into());
-        let entry = StreamEntry { key: key(id), run: 1, at: 0, change };
-        let write = StreamWrite {
-            entry: &entry,
-            writer: "w",
-            condition: WriteCondition::Always,
-            keep: Duration::from_secs(60),
-        };
-        store.write(&write).await
-    };
     for (n, script) in [
         "call('hset', '{rt}:stream:answers ID', 'run', 'x', 'writer', bad, 'len', bad, 'state', bad)",
         "call('hset', '{rt}:stream:answers ID', 'run', '0', 'writer', 'w', 'len', 'x', 'from', bad, 'state', '')",
@@ -114,7 +121,7 @@ async fn a_text_stream_is_written_and_read_beside_garbage() {
     {
         let id = format!("s{n}");
         write(&redis, &script.replace("ID", &id));
-        let written = begin(&id, "Größe").await.unwrap_or_else(|error| panic!("{script}: {error}"));
+        let written = begin(&*store, &id, "Größe").await.unwrap_or_else(|error| panic!("{script}: {error}"));
         assert!(matches!(written, StreamWritten::Added(_)), "{script}: {written:?}");
         let heads = store.heads().await.unwrap_or_else(|error| panic!("{script}: {error}"));
         assert!(heads.iter().any(|head| head.key == key(&id)), "{script}: {heads:?}");
@@ -128,14 +135,59 @@ async fn a_text_stream_is_written_and_read_beside_garbage() {
     // Texts that are none belong to one stream only.
     write(&redis, "call('set', '{rt}:text:answers s0', string.rep(bad, 3) .. 'x')");
     assert!(store.read(&key("s0")).await.unwrap().is_none());
-    // As if the searches had not paused.
-    let searched = "local now = redis.call('time')[1] * 1000
-                    call('hset', '{rt}:stream-sweep', 'last', now, 'since', now - 20000)";
-    write(&redis, searched);
+    write(&redis, SEARCHED);
     for _ in 0..5 {
         store.abandoned().await.unwrap();
     }
     // Leases of nobody do not hide those that have ended.
     let forgotten = redis.cli(&["zcard", "{rt}:stream-leases"]).parse::<u64>().unwrap();
     assert!(forgotten < 50, "{forgotten} leases");
+}
+
+/// Makes it a Redis whose ended leases were searched for without a pause.
+const SEARCHED: &str = "local now = redis.call('time')[1] * 1000
+                        call('hset', '{rt}:stream-sweep', 'last', now, 'since', now - 20000)";
+
+/// Waits until a search finds the stream that nobody writes any more.
+async fn until_abandoned(store: &dyn StreamStore, id: &str) {
+    within("the abandoned stream", async {
+        while store.abandoned().await.unwrap().iter().all(|head| head.key != key(id)) {
+            sleep(Duration::from_millis(200)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_of_a_text_stream_that_is_too_long_ends_like_others() {
+    let redis = Redis::start().await;
+    let bus = RedisStreamsBus::new(RedisConfig::single(redis.url())).unwrap();
+    let store = bus.streams().unwrap();
+    for (id, end) in [("later", "redis.call('time')[1] * 1000 + 3600000"), ("never", "'+inf'")] {
+        begin(&*store, id, "x").await.unwrap();
+        write(&redis, &format!("call('zadd', '{{rt}}:stream-leases', {end}, 'answers {id}')"));
+        write(&redis, SEARCHED);
+        until_abandoned(&*store, id).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leases_of_unreadable_and_ended_text_streams_hide_no_other() {
+    let redis = Redis::start().await;
+    let bus = RedisStreamsBus::new(RedisConfig::single(redis.url())).unwrap();
+    let store = bus.streams().unwrap();
+    for record in ["'run', '1', 'len', 'x'", "'run', '1', 'writer', 'w', 'len', '0', 'state', 'done'"] {
+        let leases = format!(
+            "for i = 1, 100 do
+               call('del', '{{rt}}:stream:answers ' .. i)
+               call('hset', '{{rt}}:stream:answers ' .. i, {record})
+               call('zadd', '{{rt}}:stream-leases', 1, 'answers ' .. i)
+             end"
+        );
+        write(&redis, &leases);
+        begin(&*store, "abandoned", "x").await.unwrap();
+        write(&redis, "call('zadd', '{rt}:stream-leases', 2, 'answers abandoned')");
+        write(&redis, SEARCHED);
+        until_abandoned(&*store, "abandoned").await;
+    }
 }
