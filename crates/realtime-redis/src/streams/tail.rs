@@ -95,10 +95,11 @@ impl Tail {
             // The log was begun anew with an earlier epoch: entries of the later one would end it again.
             shared.connection.discard(&publishing);
         }
-        if let Some(gap) = self.state.take_gap()
-            && self.events.send(gap).await.is_err()
-        {
-            return Ok(Ended);
+        if let Some(gap) = self.state.take_gap() {
+            shared.window.clear();
+            if self.events.send(gap).await.is_err() {
+                return Ok(Ended);
+            }
         }
         if self.state.last().is_none()
             && let Some(before) =
@@ -221,7 +222,9 @@ impl Tail {
             let mut entry = decode(fields);
             // Times to come would keep everything before them young.
             entry.at = entry.at.map(|at| at.min(latest));
-            self.shared.window.read(*position, entry.at, size(fields));
+            // The number of an epoch is a time, too.
+            let at = entry.at.unwrap_or(0).max(position.epoch.min(latest));
+            self.shared.window.read(*position, at, size(fields));
             match &entry.content {
                 Content::Unknown(problem) => self.warn(*position, fields, problem),
                 Content::Envelope(envelope) => self.retains |= envelope.is_retained(),

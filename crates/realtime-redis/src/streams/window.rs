@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -51,11 +51,16 @@ impl Window {
         Self { max_age: millis(max_age), max_bytes, state: Mutex::default() }
     }
 
+    /// Forgets the entries of a log that is begun anew.
+    pub(super) fn clear(&self) {
+        *self.state() = State::default();
+    }
+
     /// Records an entry with its time and size.
-    pub(super) fn read(&self, position: Position, at: Option<u64>, bytes: usize) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn read(&self, position: Position, at: u64, bytes: usize) {
+        let mut state = self.state();
         let State { marks, bytes: before, newest } = &mut *state;
-        *newest = at.unwrap_or(0).max(position.epoch).max(*newest);
+        *newest = at.max(*newest);
         let is_due = marks.back().is_none_or(|last| {
             *newest >= last.at.saturating_add((self.max_age / STEPS).max(1))
                 || *before >= last.before.saturating_add((self.max_bytes / STEPS).max(1))
@@ -68,7 +73,7 @@ impl Window {
 
     /// Returns the position before which everything is too old at Redis' time `now`, or exceeds the size.
     pub(super) fn begin(&self, now: u64) -> Option<Position> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         let State { marks, bytes, .. } = &mut *state;
         let is_over = |mark: &Mark| {
             mark.at < now.saturating_sub(self.max_age) || bytes.saturating_sub(mark.before) > self.max_bytes
@@ -82,6 +87,10 @@ impl Window {
         let position = begin.position;
         marks.push_front(begin);
         Some(position)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -97,13 +106,13 @@ mod tests {
     fn entries_that_are_too_old_are_before_the_window() {
         let window = Window::new(Duration::from_secs(64), 1 << 20);
         for n in 0..200 {
-            window.read(at(n), Some(10_000 + 1000 * n), 10);
+            window.read(at(n), 10_000 + 1000 * n, 10);
         }
         assert_eq!(window.begin(10_000 + 60_000), None, "nothing is");
         assert_eq!(window.begin(10_000 + 164_500), Some(at(100)));
         assert_eq!(window.begin(10_000 + 164_500), Some(at(100)));
         // The clock of one publisher is behind.
-        window.read(at(200), Some(7), 10);
+        window.read(at(200), 7, 10);
         assert_eq!(window.begin(10_000 + 199_000), Some(at(134)));
     }
 
@@ -111,12 +120,23 @@ mod tests {
     fn entries_that_do_not_fit_are_before_the_window() {
         let window = Window::new(Duration::from_secs(3600), 100 * 64);
         for n in 0..100 {
-            window.read(at(n), Some(10_000), 64 - ENTRY);
+            window.read(at(n), 10_000, 64 - ENTRY);
         }
         assert_eq!(window.begin(10_000), None);
         for n in 100..150 {
-            window.read(at(n), None, 64 - ENTRY);
+            window.read(at(n), 0, 64 - ENTRY);
         }
         let Some(Position { offset: 48..=50, .. }) = window.begin(10_000) else { panic!("{window:?}") };
+    }
+
+    #[test]
+    fn a_log_that_is_begun_anew_has_nothing_before_the_window() {
+        let window = Window::new(Duration::from_secs(64), 100 * 64);
+        window.read(Position { epoch: 9, offset: 1 }, 10_000, 10);
+        window.clear();
+        for n in 0..101 {
+            window.read(at(n), 10_000, 64 - ENTRY);
+        }
+        assert_eq!(window.begin(10_000), Some(at(0)));
     }
 }

@@ -79,6 +79,28 @@ async fn a_log_at_the_end_of_time_is_begun_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_was_begun_anew_is_not_trimmed_by_what_was_before() {
+    const WINDOW: usize = 1 << 20;
+    let redis = Redis::start().await;
+    let bus = RedisStreamsBus::new(RedisConfig::single(redis.url()).max_bytes(WINDOW)).unwrap();
+    let mut events = Subscriber::up(&bus).await;
+    redis.cli(&["xadd", "{rt}:log", "9007199254740990-1", "x", "y"]);
+    events.until(|event| matches!(event, BusEvent::Down(_))).await;
+    events.until(|event| matches!(event, BusEvent::Up(_))).await;
+    let text = envelope("x".repeat(1024));
+    for _ in 0..WINDOW / 1024 * 9 / 10 {
+        bus.publish(&text).await.unwrap();
+    }
+    // The window fills up, and is trimmed once a second.
+    for n in 0..160 {
+        bus.publish(&text).await.unwrap_or_else(|error| panic!("{n}: {error}"));
+        let length: usize = redis.cli(&["xlen", "{rt}:log"]).parse().unwrap();
+        assert!(length > WINDOW / 2 / 1024, "{length} entries after {n}");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn broken_keys_of_the_bus_are_begun_anew() {
     check(&[
         ("epoch: no number", "call('hset', rt .. 'epoch', 'epoch', bad, 'replid', bad)"),
