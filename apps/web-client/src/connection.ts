@@ -288,15 +288,16 @@ export class Connection implements AsyncIterable<Message> {
     const moved = (_: void, cursor: string | null | undefined) => {
       this.#upTo = now();
       if (!cursor) return;
-      // What newcomers get comes in front of everything that has a position.
-      for (const topic of ['*', ...granted]) this.#had.add(topic);
+      // What newcomers get comes in front of everything that has a position. A newer session has asked for it by itself.
+      if (!this.#trial) for (const topic of ['*', ...granted]) this.#had.add(topic);
       if (cursor === inbox.cursor) attempt.brought = undefined;
     };
     const counts = () => mine() || attempt === this.#trial;
     const fail = (end: End) => {
       if (!counts()) return;
       this.#release(attempt);
-      if (attempt === this.#trial) {
+      const trial = this.#trial;
+      if (attempt === trial) {
         this.#trial = undefined;
         if (other || transport !== this.#attempt!.transport) {
           this.#planTrial();
@@ -304,6 +305,12 @@ export class Connection implements AsyncIterable<Message> {
           return;
         }
         this.#release(this.#attempt!);
+      } else if (trial && !trial.shared && (end.verdict === 'retry' || end.code === 4410)) {
+        // The server may have ended it for the newer one.
+        this.#attempt = trial;
+        this.#trial = undefined;
+        this.#set({ state: 'connecting', transport: trial.transport });
+        return;
       }
       this.#attempt = undefined;
       this.#ended(attempt, end);
@@ -329,7 +336,8 @@ export class Connection implements AsyncIterable<Message> {
       broken: () => {
         if (!mine()) return;
         this.#set({ state: 'waiting', transport, reason: 'broken off' });
-        this.#limit(attempt);
+        // A browser comes back when the server has said, which it does not show.
+        if (shared) this.#limit(attempt);
       },
       heard: () => {
         attempt.heardAt = now();
@@ -371,14 +379,14 @@ export class Connection implements AsyncIterable<Message> {
   }
 
   #live(attempt: Attempt, cursor: string | null): void {
+    const { cursor: known } = this.#inbox;
+    // Begun in a history that has ended meanwhile: what it replays cannot be told from what is known.
+    if (attempt.liveAt === undefined && known && (!attempt.cursor || order(known, attempt.cursor) === undefined)) {
+      this.#unopened = 0;
+      this.#open();
+      return;
+    }
     if (attempt === this.#trial) {
-      // Begun in a history that has ended meanwhile: what it replays cannot be told from what is known.
-      const { cursor: known } = this.#inbox;
-      if (known && (!attempt.cursor || order(known, attempt.cursor) === undefined)) {
-        this.#unopened = 0;
-        this.#open();
-        return;
-      }
       this.#release(this.#attempt!);
       this.#attempt = attempt;
       this.#trial = undefined;

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { eventSource } from '../dist/eventsource.js';
 import { Storage, live, open, texts, until } from './client.js';
 import { fake, streams } from './fakes.js';
 
@@ -222,6 +223,86 @@ test('a topic that is left before the server grants it is not among the topics',
   await turn();
   socket.say({ type: 'subscribed', topics: ['a'], refused: [], cursor: '7.4' }, { type: 'unsubscribed', topics: ['a'] });
   assert.deepEqual(client.topics, []);
+});
+
+test('a second stream that has the place of the first one taken goes on alone', async t => {
+  const { client, first, opened } = await streaming(t);
+  client.subscribe('a');
+  const second = await opened();
+  // As with `limits.onExceeded: endOldest`: before the second one is answered.
+  first.say('id:7.6\ndata:last\n\n:disconnected\nretry:86400000\n\n');
+  first.end();
+  await until(client, 'the end of the first one', () => client.status.state !== 'live');
+  assert.equal(second.signal.aborted, false);
+  second.say(':connected\nretry:1\nid:7.5\n\nid:7.6\ndata:last\n\ntopic:a\nid:7.7\ndata:two\n\n');
+  await until(client, 'two', () => client.seen.length === 2);
+  assert.deepEqual(texts(client), ['last', 'two']);
+  assert.deepEqual(client.states.map(({ state }) => state), ['connecting', 'live', 'connecting', 'live']);
+  assert.equal(client.topics.length, 0);
+});
+
+test('a second stream in a history that has ended begins anew, also when it is alone by then', async t => {
+  const { client, first, opened } = await streaming(t);
+  client.renew();
+  const second = await opened();
+  first.say('event:gap\nid:8.0\ndata:{"reason":"bus","spread":5}\n\nid:8.1\ndata:one\n\n');
+  first.end();
+  await until(client, 'the end of the first one', () => client.status.state !== 'live');
+  second.say(':connected\nretry:1\nid:7.5\n\n');
+  const third = await opened();
+  assert.match(third.url, /cursor=8.1&fresh=/);
+  assert.equal(second.signal.aborted, true);
+});
+
+test('a second socket goes on where the first one is ended for it, and a kick ends both', async t => {
+  const { client, opened } = fake(t);
+  const first = await opened();
+  first.hello('7.0');
+  client.renew();
+  const second = await opened();
+  first.say({ type: 'bye', reason: 'too-many-sessions', retry: null });
+  first.end(4410, 'too-many-sessions');
+  second.hello('7.0');
+  assert.equal(client.status.state, 'live');
+  client.renew();
+  const third = await opened();
+  second.say({ type: 'bye', reason: 'kicked', retry: null });
+  second.end(4409, 'kicked');
+  assert.equal(third.closed, true);
+  assert.deepEqual([client.status.state, client.status.code], ['refused', 4409]);
+});
+
+test('an EventSource comes back when the server says, and not before', async t => {
+  const sources = [];
+  class EventSource {
+    readyState = 0;
+    constructor(url) {
+      this.url = url;
+      sources.push(this);
+    }
+    addEventListener() {}
+    close() {}
+  }
+  const pending = new Map();
+  let number = 0;
+  const dial = {
+    EventSource,
+    setTimeout: (run, ms) => (pending.set(++number, { run, ms }), number),
+    clearTimeout: timer => pending.delete(timer),
+  };
+  const client = open(t, { url: 'https://example.com', token: 'x', transports: ['sse'], sse: eventSource, dial });
+  while (!sources.length) await turn();
+  const [source] = sources;
+  assert.deepEqual([...pending.values()].map(({ ms }) => ms), [10_000]);
+  source.onopen();
+  assert.equal(client.status.state, 'live');
+  // `retry:86400000`, which it does not show.
+  source.onerror();
+  assert.equal(client.status.state, 'waiting');
+  assert.equal(pending.size, 0);
+  source.onopen();
+  assert.equal(client.status.state, 'live');
+  assert.equal(sources.length, 1);
 });
 
 test('a second stream that cannot be opened leaves it to a redial', async t => {
