@@ -91,6 +91,16 @@ class Server {
   }
 }
 
+/** Tells when a tab is ready to share. */
+class Channel extends BroadcastChannel {
+  static made = () => {};
+  constructor(name) {
+    super(name);
+    Channel.made();
+  }
+}
+globalThis.BroadcastChannel = Channel;
+
 let user = 900;
 function tab(t, server, me, options = {}) {
   const { dial, ...rest } = options;
@@ -104,6 +114,14 @@ function tab(t, server, me, options = {}) {
     ...rest,
   });
 }
+/** A tab that has asked for the lead before any later one does. */
+async function leader(t, server, me, options) {
+  const made = new Promise(resolve => (Channel.made = resolve));
+  const client = tab(t, server, me, options);
+  await until(client, 'live', () => client.status.state === 'live');
+  await made;
+  return client;
+}
 const follows = client => until(client, 'following', () => client.status.shared && client.status.state === 'live');
 const data = client => client.seen.map(({ data }) => data);
 const pause = ms => new Promise(resolve => setTimeout(resolve, ms));
@@ -111,8 +129,7 @@ const pause = ms => new Promise(resolve => setTimeout(resolve, ms));
 test('tabs follow the first one, and each has all messages once', async t => {
   const server = new Server();
   const me = user++;
-  const first = tab(t, server, me);
-  await until(first, 'live', () => first.status.state === 'live');
+  const first = await leader(t, server, me);
   const others = [1, 2, 3].map(() => tab(t, server, me));
   for (const other of others) await follows(other);
   assert.equal(server.connections.size, 1);
@@ -129,8 +146,7 @@ test('tabs follow the first one, and each has all messages once', async t => {
 test('a tab that is behind gets what the leader has kept, and one that is further behind asks the server', async t => {
   const server = new Server();
   const me = user++;
-  const first = tab(t, server, me);
-  await until(first, 'live', () => first.status.state === 'live');
+  const first = await leader(t, server, me);
   for (let i = 1; i <= 300; i++) server.publish(`${i}`);
   await until(first, 'all', () => first.seen.length === 300);
   for (const cursor of [50, 250, 300]) {
@@ -146,8 +162,7 @@ test('a tab that is behind gets what the leader has kept, and one that is furthe
 test('the leader closes, and another tab takes over without loss', async t => {
   const server = new Server();
   const me = user++;
-  const clients = [tab(t, server, me)];
-  await until(clients[0], 'live', () => clients[0].status.state === 'live');
+  const clients = [await leader(t, server, me)];
   for (let i = 0; i < 3; i++) await follows(clients[clients.push(tab(t, server, me)) - 1]);
   const sent = [];
   for (let round = 0; round < 3; round++) {
@@ -165,8 +180,7 @@ test('the leader closes, and another tab takes over without loss', async t => {
 test('the topics of all tabs are in the one connection, and each tab has its own', async t => {
   const server = new Server();
   const me = user++;
-  const first = tab(t, server, me, { topics: ['a'] });
-  await until(first, 'live', () => first.status.state === 'live');
+  const first = await leader(t, server, me, { topics: ['a'] });
   const second = tab(t, server, me);
   const got = [];
   second.on('*', ({ data }) => got.push(data), 'b');
@@ -197,8 +211,7 @@ test('the topics of all tabs are in the one connection, and each tab has its own
 test('messages of a new topic are never missing, whenever a tab goes over', async t => {
   const server = new Server();
   const me = user++;
-  const clients = [tab(t, server, me)];
-  await until(clients[0], 'live', () => clients[0].status.state === 'live');
+  const clients = [await leader(t, server, me)];
   for (let i = 0; i < 3; i++) clients.push(tab(t, server, me));
   const got = clients.map(() => new Map());
   const sent = new Map();
@@ -244,7 +257,6 @@ test('messages of a new topic are never missing, whenever a tab goes over', asyn
 test('a leader that does not answer is overtaken', async t => {
   const server = new Server();
   const me = user++;
-  const Channel = globalThis.BroadcastChannel;
   let silent = false;
   // The first tab's channel.
   globalThis.BroadcastChannel = class extends Channel {
@@ -255,9 +267,7 @@ test('a leader that does not answer is overtaken', async t => {
       if (!silent) super.postMessage(word);
     }
   };
-  const first = tab(t, server, me);
-  await until(first, 'live', () => first.status.state === 'live');
-  await pause(20);
+  const first = await leader(t, server, me);
   globalThis.BroadcastChannel = Channel;
   const others = [tab(t, server, me), tab(t, server, me)];
   for (const other of others) await follows(other);
@@ -279,8 +289,7 @@ test('a leader whose connection breaks takes its followers along, and their stat
   const me = user++;
   let down = false;
   const dial = { fetch: (...request) => (down ? Promise.reject(new Error('down')) : server.fetch(...request)) };
-  const first = tab(t, server, me, { dial, backoff: { base: 50, cap: 50 } });
-  await until(first, 'live', () => first.status.state === 'live');
+  const first = await leader(t, server, me, { dial, backoff: { base: 50, cap: 50 } });
   const second = tab(t, server, me, { dial });
   await follows(second);
   const opened = server.opened;
@@ -297,8 +306,7 @@ test('a leader whose connection breaks takes its followers along, and their stat
 test('a tab whose token becomes another user\'s leaves the others', async t => {
   const server = new Server();
   const [one, two] = [user++, user++];
-  const first = tab(t, server, one);
-  await until(first, 'live', () => first.status.state === 'live');
+  const first = await leader(t, server, one);
   const tokens = [token(one, 1), token(two)];
   let now = Date.now();
   const second = tab(t, server, one, { token: () => tokens.shift(), dial: { now: () => now } });
