@@ -321,7 +321,10 @@ export class Connection implements AsyncIterable<Message> {
     if (trial) this.#trial = attempt;
     else this.#attempt = attempt;
     const sink: Sink = {
-      live: place => counts() && this.#live(attempt, place),
+      live: (place, over = attempt.transport) => {
+        attempt.transport = over;
+        if (counts()) this.#live(attempt, place);
+      },
       told: ({ pingInterval, subscribed = [], refused = [] }) => {
         this.#pingInterval = pingInterval ?? this.#pingInterval;
         if (!mine()) return;
@@ -335,7 +338,7 @@ export class Connection implements AsyncIterable<Message> {
       },
       broken: () => {
         if (!mine()) return;
-        this.#set({ state: 'waiting', transport, reason: 'broken off' });
+        this.#set({ state: 'waiting', transport: attempt.transport, reason: 'broken off' });
         // A browser comes back when the server has said, which it does not show.
         if (shared) this.#limit(attempt);
       },

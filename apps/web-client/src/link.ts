@@ -45,8 +45,8 @@ export interface Bus {
 
 /** What a link tells its owner. */
 export interface Sink {
-  /** The session has begun. */
-  live(cursor: string | null): void;
+  /** The session has begun, over another tab's `transport` where that is not the attempt's. */
+  live(cursor: string | null, transport?: Transport): void;
   /** What the server says of the session and its topics. */
   told(told: Told): void;
   /** The link is broken and mends itself. */

@@ -6,7 +6,7 @@ import type { Options, Platform, Transport } from './options.js';
 /** What tabs tell each other. `leader` is the number of a leadership; a later one is higher. */
 type Word =
   | { type: 'ask' }
-  | { type: 'lead'; leader: number; live: boolean; seq: number; cursor: string | null }
+  | { type: 'lead'; leader: number; live: boolean; transport?: Transport; seq: number; cursor: string | null }
   | { type: 'join'; leader: number; tab: string; number: number; cursor: string | null; topics: string[] }
   | { type: 'joined'; leader: number; tab: string; number: number; seq: number; transport: Transport; messages: Message[] }
   | { type: 'no'; leader: number; tab: string; number: number }
@@ -227,7 +227,7 @@ class Tab {
     if (this.#leading === undefined) return;
     const { status, cursor } = this.#share.connection;
     const live = status.state === 'live' && !status.shared;
-    this.#post({ type: 'lead', leader: this.#leading, live, seq: this.#seq, cursor });
+    this.#post({ type: 'lead', leader: this.#leading, live, transport: status.transport, seq: this.#seq, cursor });
   }
 
   /** Tells those that follow. */
@@ -302,10 +302,10 @@ class Tab {
   }
 
   /** Takes note of who leads. */
-  #follow({ leader, live, seq, cursor }: Word & { type: 'lead' }): void {
+  #follow({ leader, live, transport, seq, cursor }: Word & { type: 'lead' }): void {
+    const { connection, had, attach } = this.#share;
     const following = this.#following;
     if (!following) {
-      const { connection, had, attach } = this.#share;
       const hasAll = ['*', ...connection.topics].every(topic => had.has(topic));
       if (live && hasAll && this.#wants && !connection.status.shared) {
         attach((request, sink) => this.#open(leader, request.cursor, sink));
@@ -314,16 +314,18 @@ class Tab {
     }
     const { sink } = following;
     sink.heard();
-    if (following.leader !== leader) {
+    // Its transport is told when a tab joins.
+    if (following.leader !== leader || (live && transport !== connection.status.transport)) {
       following.leader = leader;
       following.joined = false;
+      delete following.link.send;
     }
     following.live = live;
     if (!live) sink.broken();
-    else if (!following.joined) this.#askToJoin(following, this.#share.connection.cursor);
+    else if (!following.joined) this.#askToJoin(following, connection.cursor);
     else if (following.seq !== seq) this.#end('words were lost');
     else {
-      if (this.#share.connection.status.state !== 'live') sink.live(null);
+      if (connection.status.state !== 'live') sink.live(null);
       sink.cursor(cursor);
     }
   }
@@ -364,7 +366,7 @@ class Tab {
     following.seq = seq;
     if (transport === 'websocket') link.send = text => this.#post({ type: 'send', leader, text });
     else delete link.send;
-    sink.live(null);
+    sink.live(null, transport);
     for (const message of messages) if (following === this.#following) sink.message(message);
   }
 
@@ -457,7 +459,7 @@ function loginOf(token: string): string {
 }
 
 /** Version of what tabs tell each other: those of another one, as after a deploy, are strangers. */
-const WORDS = 1;
+const WORDS = 2;
 /** Milliseconds between looks at the leader. */
 const BEAT = 2000;
 /** Messages that a tab keeps for those that follow it. */

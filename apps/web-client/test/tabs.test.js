@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { open, until } from './client.js';
 import { token } from './demo.js';
+import { sockets } from './fakes.js';
 
 /** Web Locks, as far as they are used. */
 class Locks {
@@ -301,6 +302,41 @@ test('a leader whose connection breaks takes its followers along, and their stat
   await until(second, 'meanwhile', () => second.seen.length === 1);
   await follows(second);
   assert.equal(server.opened, opened + 1);
+});
+
+test('followers send no texts once their leader is on a stream, and know it', async t => {
+  const server = new Server();
+  const me = user++;
+  const { Socket, opened } = sockets();
+  const options = { transports: ['websocket', 'sse'], dial: { WebSocket: Socket } };
+  const begin = async () => {
+    const socket = await opened();
+    socket.hello('7.0');
+    return socket;
+  };
+  const leading = begin();
+  const first = await leader(t, server, me, { ...options, upgradeAfter: 500 });
+  const second = tab(t, server, me, options);
+  await begin();
+  await follows(second);
+  second.send('over the socket');
+  const socket = await leading;
+  while (!socket.sent.length) await pause(1);
+  assert.deepEqual(socket.sent, [{ type: 'message', data: 'over the socket' }]);
+  // WebSockets are blocked from now on.
+  socket.end(1006);
+  for (let i = 0; i < 2; i++) (await opened()).end(1006);
+  await until(first, 'the stream', () => first.status.state === 'live' && first.status.transport === 'sse');
+  await until(second, 'the stream', () => second.status.shared && second.status.transport === 'sse');
+  assert.throws(() => second.send('lost'), /cannot send, live over sse/);
+  server.publish('one');
+  await until(second, 'one', () => second.seen.length === 1);
+  assert.equal(server.connections.size, 1);
+  const later = await begin();
+  await until(second, 'the socket', () => second.status.transport === 'websocket');
+  second.send('over the next socket');
+  while (!later.sent.length) await pause(1);
+  assert.deepEqual(later.sent, [{ type: 'message', data: 'over the next socket' }]);
 });
 
 test('a tab whose token becomes another user\'s leaves the others', async t => {
