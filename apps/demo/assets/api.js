@@ -2,7 +2,7 @@ import { t } from './i18n.js';
 
 const TIMEOUT_MS = 10_000;
 
-/** A request which the server refused or which did not reach it (status 0). */
+/** A request which the server refused, which did not reach it (status 0), or whose answer cannot be read. */
 export class ApiError extends Error {
   /**
    * @param {number} status
@@ -42,6 +42,8 @@ export async function request(method, path, { token, body } = {}) {
   // With `auth.errorStatus: 200` a refused login shows in the reply alone.
   const status = response.ok ? (reply?.code ?? response.status) : response.status;
   if (status !== 200) throw new ApiError(status, reply?.msg || t('The server answered with status {0}.', status));
+  // The page of a proxy, or a body that was cut off.
+  if (reply === null) throw new ApiError(status, t('The answer cannot be read.'));
   return reply;
 }
 

@@ -23,6 +23,7 @@ export const zh = {
   'Please sign in again.': '请重新登录。',
   'The server cannot be reached.': '无法连接服务器。',
   'The server answered with status {0}.': '服务器返回状态 {0}。',
+  'The answer cannot be read.': '无法读取服务器的响应。',
   buyer: '买家',
   seller: '卖家',
   manager: '经理',

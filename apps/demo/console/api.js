@@ -2,7 +2,7 @@ import { t } from './i18n.js';
 
 const TIMEOUT_MS = 10_000;
 
-/** A request which the server refused or which did not reach it (status 0). */
+/** A request which the server refused, which did not reach it (status 0), or whose answer cannot be read. */
 export class ApiError extends Error {
   /**
    * @param {number} status
@@ -41,6 +41,8 @@ export class Api {
     const response = await this.#send(method, path, body, AbortSignal.any(ends));
     const answer = await response.json().catch(() => null);
     if (!response.ok) throw this.#error(response.status, answer?.msg);
+    // The page of a proxy, or a body that was cut off.
+    if (answer === null) throw new ApiError(response.status, t('The answer cannot be read.'));
     return answer;
   }
 

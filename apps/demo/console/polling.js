@@ -12,9 +12,12 @@ export function poll(action, every, signal) {
     clearTimeout(timer);
     if (signal.aborted || running) return;
     running = true;
-    if (!document.hidden) await action();
-    running = false;
-    if (!signal.aborted) timer = setTimeout(run, every);
+    try {
+      if (!document.hidden) await action();
+    } finally {
+      running = false;
+      if (!signal.aborted) timer = setTimeout(run, every);
+    }
   }
   signal.addEventListener('abort', () => clearTimeout(timer));
   run();

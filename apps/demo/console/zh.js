@@ -17,6 +17,7 @@ export const zh = {
   'Sign out': '退出',
   'The server cannot be reached.': '无法连接服务器。',
   'The server answered with status {0}.': '服务器返回状态 {0}。',
+  'The answer cannot be read.': '无法读取服务器的响应。',
   'Trying again…': '正在重试…',
   'Loading…': '加载中…',
   'no answer': '无响应',

@@ -35,6 +35,26 @@ async fn the_nodes_of_a_cluster_are_listed_and_one_that_was_killed_is_marked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_nodes_are_listed_again_after_an_answer_that_is_no_list() {
+    let demo = demo().await;
+    let browser = opened(&demo).await;
+    show(&browser, "#/nodes").await;
+    browser.sees("#view td[data-label=Sessions]", "0").await;
+    // A proxy's page, and something that is JSON.
+    let odd = "const ask = window.fetch;
+        window.odd = [['<h1>Sign in</h1>', 'text/html'], ['{}', 'application/json']];
+        window.fetch = (url, options) => {
+            const answer = String(url).endsWith('/nodes') && window.odd.shift();
+            if (!answer) return ask(url, options);
+            return Promise.resolve(new Response(answer[0], { headers: { 'Content-Type': answer[1] } }));
+        };";
+    browser.run(odd, &[]).await;
+    browser.until("window.odd.length === 0").await;
+    let _socket = demo.socket(1).await;
+    browser.sees("#view td[data-label=Sessions]", "1").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn it_works_below_a_path_of_a_proxy() {
     let demo = demo().await;
     let below = (
