@@ -5,11 +5,11 @@ use std::{sync::Arc, time::Duration};
 
 use realtime_core::{
     CollapseKey, Envelope, Hub, Message, Principal, Scope, Settings, Topic, Transport,
-    bus::Bus,
+    bus::{Bus, BusEvent},
     testkit::{TestEvent, TestSession, ready},
 };
 use realtime_redis::{RedisConfig, RedisStreamsBus};
-use realtime_tests::{Demo, Redis, Socket, sign, within};
+use realtime_tests::{Demo, Proxy, Redis, Socket, conformance::Subscriber, sign, within};
 use serde_json::json;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -124,6 +124,28 @@ async fn a_node_that_starts_knows_what_is_retained_and_has_left_the_stream() {
     first.publish(price("XAU", "newest").retain()).await.unwrap();
     assert_eq!(texts(&mut newcomer).await, ["newest"]);
     assert_eq!(texts(&mut session(&late, None).await).await, ["of no key", "newest"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_with_a_slow_network_starts_beside_many_large_retained_messages() {
+    const MESSAGES: usize = 200;
+    let redis = Redis::start().await;
+    let publisher = RedisStreamsBus::new(config(&redis)).unwrap();
+    for n in 0..MESSAGES {
+        let message = price(&n.to_string(), "x".repeat(60 << 10)).retain();
+        publisher.publish(&Arc::new(message)).await.unwrap();
+    }
+    // They have left the stream, but for some.
+    redis.cli(&["xtrim", "{rt}:log", "maxlen", "10"]);
+    let proxy = Proxy::start_at(redis.port(), 4 << 20).await;
+    let slow = RedisConfig::single(format!("redis://127.0.0.1:{}/", proxy.port()));
+    let mut events = Subscriber::start(&RedisStreamsBus::new(slow).unwrap());
+    within("a start", async {
+        let kept = events.until(|event| matches!(event, BusEvent::Retained(_))).await;
+        assert!(matches!(kept, BusEvent::Retained(kept) if kept.len() == MESSAGES));
+        events.until(|event| matches!(event, BusEvent::Up(_))).await;
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

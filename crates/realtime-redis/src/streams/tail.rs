@@ -4,6 +4,7 @@
 //! the positions themselves.
 
 use std::{
+    mem,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -17,6 +18,7 @@ use super::{
     claim::{LAST_EPOCH, claim},
     clock::RedisTime,
     entry::{Content, Entry, decode, parse_position, size, split},
+    retained_reader::Large,
     shared::StreamsShared,
     start::start,
     tail_state::TailState,
@@ -45,8 +47,16 @@ const READ_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Reads until the receiver of the events is dropped.
 pub(super) async fn run(shared: Arc<StreamsShared>, events: Sender<BusEvent>) {
     let state = TailState::new(shared.incarnation.clone(), shared.created);
-    let mut tail =
-        Tail { shared, events, state, count: FEW, warned: Vec::new(), retains: false, is_stuck: false };
+    let mut tail = Tail {
+        shared,
+        events,
+        state,
+        count: FEW,
+        warned: Vec::new(),
+        retains: false,
+        is_stuck: false,
+        large_retained: Large::Read,
+    };
     let mut backoff = Backoff::default();
     loop {
         let problem = match tail.follow(&mut backoff).await {
@@ -73,6 +83,8 @@ struct Tail {
     retains: bool,
     /// The last read asked for a single entry, which did not arrive in time.
     is_stuck: bool,
+    /// The next read of the retained messages skips large ones.
+    large_retained: Large,
 }
 
 /// The receiver of the events was dropped.
@@ -171,7 +183,14 @@ impl Tail {
             }
             if let Some(time) = self.state.take_missed() {
                 // What is read next is newer, or is known to be older by its position.
-                let retained = shared.read_retained(&mut connection, time).await.map_err(text)?;
+                let retained =
+                    shared.read_retained(&mut connection, time, mem::take(&mut self.large_retained));
+                let retained = retained.await.map_err(|error| {
+                    if error.is_timeout() {
+                        self.large_retained = Large::Skip;
+                    }
+                    error.to_string()
+                })?;
                 self.retains |= !retained.is_empty();
                 if self.retains && self.events.send(BusEvent::Retained(retained)).await.is_err() {
                     return Ok(Ended);

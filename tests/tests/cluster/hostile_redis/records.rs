@@ -6,7 +6,7 @@ use realtime_core::{
     streams::{StreamChange, StreamEntry, StreamId, StreamKey},
 };
 use realtime_redis::{RedisConfig, RedisStreamsBus};
-use realtime_tests::{Redis, conformance::Subscriber, within};
+use realtime_tests::{Proxy, Redis, conformance::Subscriber, within};
 use std::{sync::Arc, time::Duration};
 use tokio::time::sleep;
 
@@ -52,6 +52,25 @@ async fn retained_messages_are_kept_beside_garbage() {
         let texts: Vec<_> = kept.iter().map(|kept| kept.envelope.message().data.to_string()).collect();
         assert_eq!(texts, [n.to_string()], "{script}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retained_message_that_does_not_arrive_in_time_is_skipped() {
+    let redis = Redis::start().await;
+    let publisher = RedisStreamsBus::new(RedisConfig::single(redis.url())).unwrap();
+    publisher.publish(&retained("kept")).await.unwrap();
+    // It takes 4 s.
+    write(&redis, "call('hset', '{rt}:retained', 'x', string.rep(string.rep('x', 1024), 16384))");
+    let proxy = Proxy::start_at(redis.port(), 4 << 20).await;
+    let config = RedisConfig::single(format!("redis://127.0.0.1:{}/", proxy.port()));
+    let slow = RedisStreamsBus::new(config).unwrap();
+    let mut events = Subscriber::start(&slow);
+    let kept = within("the retained messages", events.until(|event| matches!(event, BusEvent::Retained(_))));
+    let BusEvent::Retained(kept) = kept.await else { unreachable!() };
+    let texts: Vec<_> = kept.iter().map(|kept| kept.envelope.message().data.to_string()).collect();
+    assert_eq!(texts, ["kept"]);
+    assert!(slow.metrics().undecodable >= 1);
+    within("the bus", events.until(|event| matches!(event, BusEvent::Up(_)))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
