@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use realtime_core::{Hub, Principal, Topic, auth::TokenHash, error::RenewError};
+use realtime_core::{
+    Hub, Principal, Topic,
+    auth::{TokenHash, TopicPattern},
+    error::RenewError,
+};
 use realtime_redis::{RedisCluster, RedisConfig};
 use realtime_sse::SseEmitters;
 use realtime_tests::{Demo, Redis, Server, token, within};
@@ -68,6 +72,8 @@ async fn a_login_is_renewed_on_another_node_with_everything_that_can_be_sent() {
     let login = |token: &str, topics: &[&str]| {
         let mut principal = Principal::new(7.into(), token);
         principal.topics = topics.iter().map(|topic| Topic::new(topic).unwrap()).collect();
+        principal.grants =
+            topics.iter().map(|topic| TopicPattern::new(&format!("{topic}:*")).unwrap()).collect();
         principal.client_id = Some("web".into());
         principal
     };
@@ -76,6 +82,7 @@ async fn a_login_is_renewed_on_another_node_with_everything_that_can_be_sent() {
     b.renew_session(handle.id(), login("second", &["y"])).await.unwrap();
     let renewed = handle.principal();
     assert_eq!((renewed.token, renewed.client_id.as_deref()), (TokenHash::of("second"), Some("web")));
+    assert_eq!(renewed.grants, [TopicPattern::new("y:*").unwrap()]);
     assert_eq!(handle.topics(), ["user:7", "y"].map(|topic| topic.parse().unwrap()));
 
     let mut with_data = login("third", &[]);

@@ -10,7 +10,12 @@ use futures_util::future::ready;
 use serde::{Deserialize, Serialize};
 
 use super::question::{Answers, Question};
-use crate::{Position, Topic, UserId, auth::TokenHash, delivery::DeliveryReport, streams::StreamId};
+use crate::{
+    Position, Topic, UserId,
+    auth::{TokenHash, TopicPattern},
+    delivery::DeliveryReport,
+    streams::StreamId,
+};
 
 /// A command that every node of a cluster carries out.
 ///
@@ -107,6 +112,9 @@ pub enum Command {
         /// Its topics.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         topics: Vec<Topic>,
+        /// What its clients may subscribe to. Earlier nodes ignore it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        grants: Vec<TopicPattern>,
     },
     /// Reports how far an envelope has got on each node: see [`Control::report`].
     Report {
@@ -342,6 +350,7 @@ mod tests {
                 expires_at: until,
                 client_id: Some("web".into()),
                 topics: vec![Topic::new("role:seller").unwrap()],
+                grants: vec![TopicPattern::new("order:*").unwrap()],
             },
             Command::Report { position: Position { epoch: 7, offset: 3 }, within: 500 },
             Command::Renew {
@@ -352,6 +361,7 @@ mod tests {
                 expires_at: None,
                 client_id: None,
                 topics: Vec::new(),
+                grants: Vec::new(),
             },
             Command::StopStream { topic: Topic::user(&5.into()), id: StreamId::new("answer-7").unwrap() },
             Command::Ask { question: Question::User { user: 5.into() } },
@@ -395,6 +405,19 @@ mod tests {
                     user: 5.into(),
                     issued_before: UNIX_EPOCH + Duration::from_secs(7),
                     after: None,
+                },
+            ),
+            (
+                format!(r#"{{"command":"renew","user":5,"session":"0a","token":"{hash}"}}"#),
+                Command::Renew {
+                    user: 5.into(),
+                    session: "0a".into(),
+                    token: TokenHash::from_bytes([1; 16]),
+                    issued_at: None,
+                    expires_at: None,
+                    client_id: None,
+                    topics: Vec::new(),
+                    grants: Vec::new(),
                 },
             ),
         ] {

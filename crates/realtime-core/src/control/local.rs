@@ -75,13 +75,14 @@ impl LocalControl {
                 sessions.retain(|session| self.revoked.is_too_old(&session.login()));
                 LocalResult { closed: end(sessions, CloseReason::Revoked, *after), ..LocalResult::default() }
             }
-            Command::Renew { user, session, token, issued_at, expires_at, client_id, topics } => {
+            Command::Renew { user, session, token, issued_at, expires_at, client_id, topics, grants } => {
                 let login = Principal {
                     client_id: client_id.as_deref().map(Into::into),
                     token: *token,
                     issued_at: *issued_at,
                     expires_at: *expires_at,
                     topics: topics.clone(),
+                    grants: grants.clone(),
                     ..Principal::new(user.clone(), "")
                 };
                 LocalResult { changed: self.renew(session, login), ..LocalResult::default() }

@@ -46,7 +46,7 @@ impl Hub {
         if stays_here || !principal.extensions.is_empty() {
             return Err(RenewError::Elsewhere);
         }
-        let Principal { user, client_id, token, issued_at, expires_at, topics, .. } = principal;
+        let Principal { user, client_id, token, issued_at, expires_at, topics, grants, .. } = principal;
         let renew = Command::Renew {
             user,
             session: id.to_string(),
@@ -56,6 +56,7 @@ impl Hub {
             expires_at,
             client_id: client_id.as_deref().map(str::to_owned),
             topics,
+            grants,
         };
         let changed = self.0.control.dispatch(renew).await?.changed;
         if changed > 0 { Ok(()) } else { Err(RenewError::NoSession) }
