@@ -74,6 +74,20 @@ async fn a_socket_outlives_the_token_that_it_was_opened_with() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_socket_has_given_its_client_id_before() {
+    let demo = Demo::start_with(&[("REALTIME__AUTH__REQUIRECLIENTID", "true")]).await;
+    for claim in [json!(null), json!("web")] {
+        let token = |jti: u8| {
+            sign(&json!({ "userId": 9, "clientid": claim, "exp": 4_102_444_800_u64, "jti": jti.to_string() }))
+        };
+        let mut socket = Socket::open(&demo, &token(1), &["realtime.v1"], None).await.unwrap();
+        assert_eq!(socket.json().await["type"], "hello");
+        socket.send(&refresh(&token(2))).await;
+        assert_eq!(socket.json().await["type"], "refreshed", "{claim}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_outlives_the_token_that_it_was_opened_with() {
     let demo = Demo::start().await;
     let first = short(9, 3, &[]);

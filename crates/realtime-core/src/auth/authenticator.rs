@@ -527,7 +527,8 @@ impl Handshake {
     }
 
     /// Checks the client id of the request against the one in the token. At least one of the two places that may carry
-    /// it (query, header) has to match. A token without a client id matches any.
+    /// it (query, header) has to match. A token without a client id matches any. A [renewal](Self::renewal) need not bring one:
+    /// its connection was asked for it.
     ///
     /// # Errors
     /// [`AuthError::Unauthorized`] if client ids were given and none matches, if none was given although `policy`
@@ -538,8 +539,8 @@ impl Handshake {
         let mut given = given.into_iter().flatten().peekable();
         if given.peek().is_none() {
             return match policy {
-                ClientIdPolicy::Optional => Ok(()),
-                ClientIdPolicy::Required => unauthorized("clientid is missing"),
+                ClientIdPolicy::Required if self.renewal.is_none() => unauthorized("clientid is missing"),
+                _ => Ok(()),
             };
         }
         if expected.is_none_or(|expected| given.any(|id| id == expected)) {
@@ -645,6 +646,19 @@ mod tests {
         }
         assert!(none.check_client_id(None, ClientIdPolicy::Optional).is_ok());
         assert!(none.check_client_id(None, ClientIdPolicy::Required).is_err());
+    }
+
+    #[test]
+    fn a_renewal_brings_the_client_id_of_its_session_and_none_is_missing() {
+        let mut login = Principal::new(7.into(), "t");
+        let renewal =
+            |login: &Principal| Handshake::renewal(Transport::new("websocket"), "N", Arc::new(login.clone()));
+        for expected in [None, Some("web")] {
+            assert_eq!(renewal(&login).check_client_id(expected, ClientIdPolicy::Required), Ok(()));
+        }
+        login.client_id = Some("web".into());
+        assert_eq!(renewal(&login).check_client_id(Some("web"), ClientIdPolicy::Required), Ok(()));
+        assert!(renewal(&login).check_client_id(Some("app"), ClientIdPolicy::Optional).is_err());
     }
 
     #[test]
