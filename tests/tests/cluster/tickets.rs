@@ -201,6 +201,25 @@ async fn logins_of_java_nodes_have_tickets_and_cookies_and_end_with_a_log_out() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_ticket_of_a_java_login_is_worth_nothing_after_the_log_out() {
+    let java = JavaLogins::start().await;
+    let url = java.redis.url();
+    let settings = [
+        ("REALTIME__REDIS__URL", url.as_str()),
+        ("REALTIME__AUTH__MODE", "sa-token"),
+        ("REALTIME__AUTH__SATOKEN__SECRET", JAVA_SECRET),
+        ("REALTIME__AUTH__SATOKEN__RECHECK", "1h"),
+    ];
+    let demo = Demo::start_with(&settings).await;
+    let login = java.login(7);
+    let (used, late) = (ticket(&demo, &login).await, ticket(&demo, &login).await);
+    let _open = socket(&demo, &used).await.unwrap();
+    java.log_out(&login);
+    assert_eq!(Socket::open(&demo, &login, &[], None).await.err(), Some(401));
+    assert_eq!(socket(&demo, &late).await.err(), Some(401), "as its token");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tickets_can_be_off() {
     let demo = Demo::start_with(&[("REALTIME__AUTH__TICKETS", "false")]).await;
     for path in ["/resource/ticket", "/resource/websocket/ticket", "/resource/sse/ticket"] {

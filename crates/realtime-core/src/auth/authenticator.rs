@@ -63,7 +63,8 @@ pub struct Principal {
     /// whatever topic, even if a client brings an older cursor. Default: `None`, no such bound. See
     /// [`TopicGrant::after`](super::TopicGrant::after) for that of a single topic.
     pub history_after: Option<Position>,
-    /// The credential itself, kept if the login has to be checked again while its sessions are open.
+    /// The credential itself, kept if the login has to be checked again while its sessions are open, and when a ticket for it
+    /// is used.
     pub credential: Option<Credential>,
     /// Application data that every session of the login can read: see
     /// [`SessionHandle::get`](crate::SessionHandle::get).
@@ -276,7 +277,8 @@ impl Handshake {
         }
     }
 
-    /// Creates a handshake for a token that a client sends over its open connection, to renew the login of its session.
+    /// Creates a handshake for a token that a client sends over its open connection, to renew the login of its session; also
+    /// for the [credential](Principal::credential) of a login, to check it when its ticket is used.
     ///
     /// [`Self::authorization`] and [`Self::token`] are that token, the header `Authorization` is the token after
     /// `Bearer `, and the header `clientid` is that of the session's login. Nothing else of the first request is known:

@@ -1,7 +1,10 @@
 //! Tickets: single-use logins for connections that cannot have a header.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -41,7 +44,8 @@ impl Hub {
     /// Authenticates a handshake: by its [ticket](Handshake::ticket), if it has one, or else by the authenticator.
     ///
     /// A ticket is the login that it was made for, with its token's hash and end. So a kick or a revocation of that token
-    /// refuses it, and its session ends with the token.
+    /// refuses it, and its session ends with the token. A login with a [credential](Principal::credential) is checked again, as
+    /// a [renewal](Handshake::renewal) of itself.
     ///
     /// # Errors
     /// [`AuthError::Unauthorized`] for a ticket that is unknown, was used, or has ended; [`AuthError::Unavailable`] if that
@@ -74,6 +78,14 @@ impl Hub {
         }
         // The client id was asked for when the ticket was made.
         handshake.check_client_id(login.client_id.as_deref(), ClientIdPolicy::Optional)?;
+        // Such a login ends elsewhere, and may have since.
+        if let Some(credential) = &login.credential {
+            let token = credential.expose();
+            let again = Handshake::renewal(handshake.transport(), token, Arc::new(login.clone()));
+            if authenticator.authenticate(&again).await?.user != login.user {
+                return Err(unusable());
+            }
+        }
         Ok(login)
     }
 }
@@ -91,12 +103,18 @@ fn report(error: &TicketError) {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::{
+        sync::{Arc, Mutex},
+        time::Duration,
+    };
 
     use tokio::time::advance;
 
     use super::*;
-    use crate::{BoxFuture, Transport, auth::TokenHash};
+    use crate::{
+        BoxFuture, Transport,
+        auth::{Credential, TokenHash},
+    };
 
     struct Nobody;
 
@@ -176,6 +194,37 @@ mod tests {
         }
         assert_eq!(hub.issue_ticket(&one).await, Err(TicketError::TooMany));
         hub.issue_ticket(&other).await.unwrap();
+    }
+
+    /// Logins that end elsewhere.
+    struct Elsewhere(Mutex<Result<(), AuthError>>);
+
+    impl Authenticator for Elsewhere {
+        fn authenticate<'a>(
+            &'a self,
+            handshake: &'a Handshake,
+        ) -> BoxFuture<'a, Result<Principal, AuthError>> {
+            Box::pin(async {
+                assert_eq!(handshake.token(), Some("token"));
+                self.0.lock().unwrap().clone()?;
+                Ok(handshake.renews().unwrap().clone())
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_login_that_is_checked_again_is_checked_when_its_ticket_is_used() {
+        let hub = Hub::builder().start().unwrap();
+        let store = Elsewhere(Mutex::new(Ok(())));
+        let mut login = login();
+        login.credential = Some(Credential::new("token"));
+        let ticket = async || with(hub.issue_ticket(&login).await.unwrap().expose());
+        assert_eq!(hub.authenticate(&store, &ticket().await).await, Ok(login.clone()));
+        for error in [AuthError::Unauthorized("logged out".into()), AuthError::Unavailable("away".into())] {
+            let ticket = ticket().await;
+            *store.0.lock().unwrap() = Err(error.clone());
+            assert_eq!(hub.authenticate(&store, &ticket).await, Err(error));
+        }
     }
 
     #[tokio::test]
