@@ -1,9 +1,11 @@
-//! Each variable in the files of `apps/demo/deploy` sets a key that exists, and their configuration is valid.
+//! Each variable in the files of `apps/demo/deploy` sets a key that exists, their configuration is valid, and the image's context
+//! is whole.
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use realtime_tests::{API_KEY, Demo, SECRET};
 
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../apps/demo/deploy");
 
 fn variables(folder: &Path, found: &mut BTreeSet<String>) {
@@ -69,4 +71,20 @@ fn each_variable_sets_a_key_that_exists() {
         assert!(!problems.contains("unknown"), "{problems}");
     }
     assert!(check(&[("REALTIME__SERVER__PROT", "1")]).1.contains("unknown"));
+}
+
+#[test]
+fn the_context_of_the_image_has_every_member_of_the_workspace() {
+    let workspace = fs::read_to_string(format!("{ROOT}/Cargo.toml")).unwrap();
+    let members = workspace.lines().find_map(|line| line.strip_prefix("members = [")).unwrap();
+    let members: Vec<&str> = members.split('"').skip(1).step_by(2).collect();
+    assert!(members.contains(&"apps/demo"), "{members:?}");
+    let ignored = fs::read_to_string(format!("{FOLDER}/Dockerfile.dockerignore")).unwrap();
+    let taken: Vec<&Path> =
+        ignored.lines().filter_map(|line| line.strip_prefix('!')).map(Path::new).collect();
+    for member in members {
+        // Without one of them cargo does not read the workspace at all.
+        let member = Path::new(member.trim_end_matches("/*"));
+        assert!(taken.iter().any(|taken| member.starts_with(taken)), "{}", member.display());
+    }
 }
