@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use realtime_core::{
     BoxFuture, Principal,
-    auth::{AuthError, Authenticator, ClientIdPolicy, Handshake, JwtAuthenticator},
+    auth::{AuthError, Authenticator, ClientIdPolicy, Handshake, JwtAuthenticator, RotatingKeys},
 };
 
 use crate::{
@@ -23,6 +23,8 @@ struct Current {
     config: Jwt,
     client_ids: ClientIdPolicy,
     jwt: JwtAuthenticator,
+    /// Those of `jwt` that change.
+    rotating: Option<RotatingKeys>,
     /// Logins are made here, and not elsewhere alone.
     signs: bool,
 }
@@ -34,7 +36,7 @@ impl Logins {
     /// When a key cannot be used.
     pub(crate) fn start(config: &Config) -> anyhow::Result<Self> {
         let random = token::random_secret();
-        Ok(Self { current: RwLock::new(Arc::new(Current::new(config, &random)?)), random })
+        Ok(Self { current: RwLock::new(Arc::new(Current::new(config, &random, None)?)), random })
     }
 
     /// Checks logins as another configuration says from now on. Sessions stay.
@@ -48,7 +50,7 @@ impl Logins {
         if same && config.auth.jwt.public_keys.is_empty() {
             return Ok(());
         }
-        let new = Arc::new(Current::new(config, &self.random)?);
+        let new = Arc::new(Current::new(config, &self.random, Some(&current))?);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
         Ok(())
     }
@@ -65,13 +67,26 @@ impl Logins {
 }
 
 impl Current {
-    fn new(config: &Config, random: &str) -> anyhow::Result<Self> {
+    fn new(config: &Config, random: &str, before: Option<&Self>) -> anyhow::Result<Self> {
+        let jwt = &config.auth.jwt;
+        let mut authenticator = token::authenticator(config, random)?;
+        // The same set keeps its keys: their issuer may be away just now.
+        let held = before
+            .filter(|Self { config, .. }| config.jwks == jwt.jwks && config.algorithms == jwt.algorithms);
+        let rotating = match held {
+            Some(before) => before.rotating.clone(),
+            None => token::rotating_keys(jwt)?,
+        };
+        if let Some(keys) = &rotating {
+            authenticator = authenticator.rotating(keys.clone());
+        }
         // With public keys alone, logins are made elsewhere.
-        let signs = config.auth.jwt.secret.is_some() || !config.auth.jwt.has_public_keys();
+        let signs = jwt.secret.is_some() || !jwt.has_public_keys();
         Ok(Self {
-            config: config.auth.jwt.clone(),
+            config: jwt.clone(),
             client_ids: config.auth.client_id_policy(),
-            jwt: token::live_authenticator(config, random)?,
+            jwt: authenticator,
+            rotating,
             signs,
         })
     }

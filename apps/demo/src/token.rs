@@ -12,7 +12,7 @@ use realtime_core::{
     auth::{Claims, JwkFile, JwtAuthenticator, JwtSigningKey, RotatingKeys},
 };
 
-use crate::config::{Config, ConfigErrors};
+use crate::config::{Config, ConfigErrors, Jwt};
 
 /// The authenticator that the configuration describes, without keys that change.
 ///
@@ -41,18 +41,26 @@ pub(crate) fn authenticator(config: &Config, random: &str) -> anyhow::Result<Jwt
 
 /// The same with the keys that change, which are read from now on.
 pub fn live_authenticator(config: &Config, random: &str) -> anyhow::Result<JwtAuthenticator> {
-    let (authenticator, jwt) = (authenticator(config, random)?, &config.auth.jwt);
+    let authenticator = authenticator(config, random)?;
+    Ok(match rotating_keys(&config.auth.jwt)? {
+        Some(keys) => authenticator.rotating(keys),
+        None => authenticator,
+    })
+}
+
+/// The keys that change, which are read from now on; `None` without such.
+pub(crate) fn rotating_keys(jwt: &Jwt) -> anyhow::Result<Option<RotatingKeys>> {
     let keys = match (&jwt.jwks.file, &jwt.jwks.url) {
         (Some(file), _) => RotatingKeys::builder(JwkFile::new(file)),
         #[cfg(feature = "jwks")]
         (None, Some(url)) => RotatingKeys::builder(realtime_core::auth::JwkUrl::new(url)?),
-        _ => return Ok(authenticator),
+        _ => return Ok(None),
     };
     let mut keys = keys.interval(jwt.jwks.refresh).cooldown(jwt.jwks.cooldown);
     if !jwt.algorithms.is_empty() {
         keys = keys.only(jwt.algorithms.iter().copied());
     }
-    Ok(authenticator.rotating(keys.start()))
+    Ok(Some(keys.start()))
 }
 
 /// A token for a user, signed with the configured secret, or with the private key in a file.

@@ -286,6 +286,45 @@ async fn a_file_of_keys_is_read_again_and_logins_are_made_elsewhere() {
     assert_eq!(statuses(&demo, &a).await, [401, 401]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_keeps_the_keys_of_a_set_that_cannot_be_read() {
+    let issuer = Arc::new(Issuer::default());
+    issuer.put(&[("ec", Algorithm::ES256, P256)]);
+    let url = format!("http://127.0.0.1:{}/keys", issuer.serve(None).await);
+    let config = tempfile::NamedTempFile::new().unwrap();
+    let write = |demanded: Option<&str>| {
+        let mut jwt = json!({ "publicKeys": [RSA_PUBLIC], "jwks": { "url": url } });
+        if let Some(issuer) = demanded {
+            jwt["issuer"] = issuer.into();
+        }
+        let yaml =
+            json!({ "websocket": { "enabled": true }, "sse": { "enabled": true }, "auth": { "jwt": jwt } });
+        fs::write(config.path(), yaml.to_string()).unwrap();
+    };
+    write(None);
+    let arguments = ["--config", config.path().to_str().unwrap()];
+    let (demo, mut log) = Demo::start_listened(&arguments, &[], &[]).await;
+    let token = token(Algorithm::ES256, P256, "ec");
+    assert_eq!(statuses(&demo, &token).await, [0, 0]);
+    *issuer.set.lock().unwrap() = None;
+    let mut reload = async || {
+        demo.reload();
+        within("the reload", async {
+            while !log.recv().await.unwrap().contains("the configuration has been reloaded") {}
+        })
+        .await;
+    };
+    reload().await;
+    assert_eq!(statuses(&demo, &token).await, [0, 0]);
+    // Logins of before are compared with what is demanded now.
+    write(Some("another"));
+    reload().await;
+    assert_eq!(statuses(&demo, &token).await, [401, 401]);
+    write(None);
+    reload().await;
+    assert_eq!(statuses(&demo, &token).await, [0, 0]);
+}
+
 fn key_of(variable: &str) -> &'static str {
     match variable {
         "PUBLICKEYS" => "publicKeys[0] (environment variable ",
