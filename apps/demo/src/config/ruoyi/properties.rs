@@ -121,20 +121,21 @@ impl<'a> Properties<'a> {
         }
     }
 
-    /// A text whose placeholders `${name:default}` are filled.
+    /// A text whose placeholders `${name:default}` are filled. Errors name placeholders only: the text may be a secret.
     fn fill(&self, text: &str, depth: u8) -> Result<String, String> {
         let Some(begin) = text.find("${") else { return Ok(text.to_owned()) };
+        // Without an end it is none, as for Spring.
         let Some(end) = closing(&text[begin + 2..]).map(|end| begin + 2 + end) else {
-            return Err(format!("`{text}` has a placeholder without an end"));
+            return Ok(text.to_owned());
         };
-        if depth == 0 {
-            return Err(format!("`{text}` has too many placeholders within each other"));
-        }
         let placeholder = &text[begin + 2..end];
         let (name, default) = match placeholder.split_once(':') {
             Some((name, default)) => (name.trim(), Some(default)),
             None => (placeholder.trim(), None),
         };
+        if depth == 0 {
+            return Err(format!("`${{{name}}}` is within too many placeholders"));
+        }
         let value = match (self.lookup(name), default) {
             (Some(value), _) => self.fill(&value, depth - 1)?,
             (None, Some(default)) => self.fill(default, depth - 1)?,
@@ -237,4 +238,22 @@ fn variable<'a>(environment: &'a [(String, String)], name: &str) -> Option<&'a s
 /// Spring takes `allowed-origins`, `allowed_origins` and `allowedOrigins` for one.
 pub(super) fn fold(key: &str) -> String {
     key.to_lowercase().replace(['-', '_'], "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_brace_that_is_not_closed_is_text_and_errors_show_no_text() {
+        let environment = [("PASSWORD", "p${w"), ("A", "hunter2${A}"), ("B", "hunter2${NOT_SET}")];
+        let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let properties = Properties { values: BTreeMap::new(), environment: &environment };
+        let fill = |text: &str| properties.fill(text, DEPTH);
+        assert_eq!(fill("${w").as_deref(), Ok("${w"));
+        assert_eq!(fill("a ${PASSWORD} b ${X:${PASSWORD}} ${").as_deref(), Ok("a p${w b p${w ${"));
+        assert_eq!(fill("${A}").unwrap_err(), "`${A}` is within too many placeholders");
+        assert_eq!(fill("${X:hunter2${A}}").unwrap_err(), "`${A}` is within too many placeholders");
+        assert_eq!(fill("${B}").unwrap_err(), "`${NOT_SET}` has no value");
+    }
 }
