@@ -16,7 +16,8 @@ use crate::{
 /// Publishes to the nodes of realtime from a shell or a script, over Redis alone.
 ///
 /// Prints the position of the message. Exits with 0 when it was published, 1 when it was not, 2 for wrong arguments,
-/// configuration or messages, and 3 when it may have been: repeat it with the same --id, and nobody gets it twice.
+/// configuration or messages, and 3 when it may have been, or its position could not be printed: repeat it with the same --id,
+/// and nobody gets it twice.
 #[derive(Parser)]
 #[command(name = "realtime-publish", version)]
 pub(crate) struct Cli {
@@ -115,7 +116,7 @@ impl Cli {
                 text.strip_suffix('\n').map(str::to_owned).unwrap_or(text)
             }
         };
-        publisher.publish(request.envelope()?).await
+        Ok(publisher.publish(request.envelope()?).await)
     }
 }
 
@@ -139,11 +140,11 @@ impl Options {
 
 /// Publishes the lines of stdin one after the other, so that they keep their order. The outcome is the worst of all.
 async fn lines(publisher: &Publisher) -> anyhow::Result<Outcome> {
-    let mut lines = BufReader::new(stdin()).lines();
+    let mut lines = BufReader::new(stdin()).split(b'\n');
     let mut worst = Outcome::Published;
-    while let Some(line) = lines.next_line().await.context("stdin")? {
-        if !line.trim().is_empty() {
-            worst = worst.max(publisher.publish_line(&line).await?);
+    while let Some(line) = lines.next_segment().await.context("stdin")? {
+        if !line.trim_ascii().is_empty() {
+            worst = worst.max(publisher.publish_line(&line).await);
         }
     }
     Ok(worst)

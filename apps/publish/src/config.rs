@@ -57,7 +57,9 @@ impl Config {
     ) -> anyhow::Result<Self> {
         let mut builder = config::Config::builder();
         if let Some(path) = &source.config {
-            builder = builder.add_source(File::from_str(&read(path)?, FileFormat::Yaml));
+            for document in documents(&read(path)?) {
+                builder = builder.add_source(File::from_str(&document, FileFormat::Yaml));
+            }
         }
         for (name, value) in variables {
             let key = name.strip_prefix("REALTIME__").map(|rest| rest.replace("__", "."));
@@ -94,6 +96,23 @@ fn read(path: &Path) -> anyhow::Result<String> {
     fs::read_to_string(path).with_context(|| path.display().to_string())
 }
 
+/// The YAML documents of a file, as a node reads them: lines that begin with `---` are between them.
+fn documents(text: &str) -> Vec<String> {
+    let mut all = vec![String::new()];
+    // Editors on Windows begin a file with a byte order mark.
+    for line in text.trim_start_matches('\u{feff}').split_inclusive('\n') {
+        match line.strip_prefix("---") {
+            Some(rest) if rest.is_empty() || rest.starts_with(char::is_whitespace) => {
+                all.push(format!("   {rest}"))
+            }
+            // A directive of YAML belongs to the document behind it, which needs none.
+            _ if line.starts_with('%') => {}
+            _ => all.last_mut().expect("there is one from the begin").push_str(line),
+        }
+    }
+    all
+}
+
 #[cfg(test)]
 mod tests {
     use realtime_redis::RedisMode;
@@ -125,6 +144,16 @@ mod tests {
         let arguments = Source { prefix: Some("shop".to_owned()), mode: Some(Mode::Pubsub), ..source() };
         let config = load(&arguments, &variables).unwrap();
         assert_eq!((config.redis.key_prefix.as_str(), config.redis.mode), ("shop", RedisMode::PubSub));
+    }
+
+    #[test]
+    fn the_documents_of_a_file_are_one_configuration() {
+        let text = "\u{feff}%YAML 1.2\n--- # the cluster\nredis: {url: 'redis://a/'}\n---\nhistory: {maxMessages: 7}\n--- {}\n";
+        let path = std::env::temp_dir().join(format!("realtime-publish-{}.yml", std::process::id()));
+        fs::write(&path, text).unwrap();
+        let config = load(&Source { config: Some(path.clone()), ..none() }, &[]);
+        fs::remove_file(path).ok();
+        assert_eq!(config.unwrap().history.max_messages, 7);
     }
 
     #[test]

@@ -6,11 +6,15 @@ mod publisher;
 mod request;
 mod source;
 
-use std::process::ExitCode;
+use std::{ffi::OsString, process::ExitCode};
 
 use clap::Parser;
 
-use crate::{cli::Cli, config::Config, publisher::Publisher};
+use crate::{
+    cli::Cli,
+    config::Config,
+    publisher::{Publisher, complain},
+};
 
 /// The arguments, the configuration or a message are wrong; clap exits with the same.
 const WRONG: u8 = 2;
@@ -18,7 +22,10 @@ const WRONG: u8 = 2;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    let publisher = Config::load(&cli.source, std::env::vars()).and_then(|config| Publisher::start(&config));
+    // Another variable may not be UTF-8.
+    let text = |text: OsString| text.to_string_lossy().into_owned();
+    let variables = std::env::vars_os().map(|(name, value)| (text(name), text(value)));
+    let publisher = Config::load(&cli.source, variables).and_then(|config| Publisher::start(&config));
     let result = match publisher {
         Ok(publisher) => cli.execute(&publisher).await,
         Err(error) => Err(error),
@@ -26,7 +33,7 @@ async fn main() -> ExitCode {
     match result {
         Ok(outcome) => ExitCode::from(outcome as u8),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            complain(&format_args!("{error:#}"));
             ExitCode::from(WRONG)
         }
     }

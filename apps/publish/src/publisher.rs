@@ -3,10 +3,13 @@
 use std::{
     fmt::Display,
     io::{self, Write},
+    str,
 };
 
 use anyhow::Context;
-use realtime_core::{Envelope, Hub, Position, Settings, bus::BusError, error::PublishError};
+use realtime_core::{
+    Envelope, Hub, Position, Settings, bus::BusError, error::PublishError, wire::replace_lone_surrogates,
+};
 use realtime_redis::{RedisMode, RedisPubSubBus, RedisStreamsBus};
 use serde_json::json;
 
@@ -42,22 +45,22 @@ impl Publisher {
     }
 
     /// Publishes a message. Prints its position, or the error.
-    pub(crate) async fn publish(&self, envelope: Envelope) -> anyhow::Result<Outcome> {
+    pub(crate) async fn publish(&self, envelope: Envelope) -> Outcome {
         match self.0.publish(envelope).await {
             Ok(published) => {
-                print(&text(published.position).unwrap_or_else(|| "published".to_owned()))?;
-                Ok(Outcome::Published)
+                let text = text(published.position).unwrap_or_else(|| "published".to_owned());
+                Outcome::Published.told(&text)
             }
             Err(error) => {
-                eprintln!("error: {error}");
-                Ok(Outcome::of(&error))
+                complain(&error);
+                Outcome::of(&error)
             }
         }
     }
 
     /// Publishes a line of JSON. Prints a line of JSON for it.
-    pub(crate) async fn publish_line(&self, line: &str) -> anyhow::Result<Outcome> {
-        let envelope = serde_json::from_str(line).map_err(Into::into).and_then(Request::envelope);
+    pub(crate) async fn publish_line(&self, line: &[u8]) -> Outcome {
+        let envelope = parse(line).and_then(Request::envelope);
         let (answer, outcome) = match envelope {
             Ok(envelope) => match self.0.publish(envelope).await {
                 Ok(published) => (json!({ "position": text(published.position) }), Outcome::Published),
@@ -65,12 +68,23 @@ impl Publisher {
             },
             Err(error) => (json!({ "error": format!("{error:#}") }), Outcome::Wrong),
         };
-        print(&answer)?;
-        Ok(outcome)
+        outcome.told(&answer)
     }
 }
 
 impl Outcome {
+    /// The outcome once it has been told on stdout. Whoever could not be told that a message was published must not take it
+    /// for one that was refused.
+    fn told(self, answer: &impl Display) -> Self {
+        match writeln!(io::stdout(), "{answer}") {
+            Ok(()) => self,
+            Err(error) => {
+                complain(&format_args!("stdout: {error}"));
+                if self == Self::Published { Self::Unknown } else { self }
+            }
+        }
+    }
+
     fn of(error: &PublishError) -> Self {
         match error {
             PublishError::Bus { source: BusError::OutcomeUnknown(_), .. } => Self::Unknown,
@@ -81,9 +95,14 @@ impl Outcome {
     }
 }
 
-/// Prints a line to stdout.
-fn print(line: &impl Display) -> anyhow::Result<()> {
-    writeln!(io::stdout(), "{line}").context("stdout")
+/// Prints an error to stderr, which may not be read any more.
+pub(crate) fn complain(error: &impl Display) {
+    writeln!(io::stderr(), "error: {error}").ok();
+}
+
+/// Reads a message as `POST /api/publish` does.
+fn parse(line: &[u8]) -> anyhow::Result<Request> {
+    Ok(serde_json::from_str(&replace_lone_surrogates(str::from_utf8(line).context("no UTF-8")?))?)
 }
 
 fn text(position: Option<Position>) -> Option<String> {

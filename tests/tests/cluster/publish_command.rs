@@ -1,6 +1,6 @@
 //! `realtime-publish` reaches the clients of all nodes from a shell, and its exit code says what came of it.
 
-use std::{path::PathBuf, process::Stdio, sync::OnceLock};
+use std::{os::unix::ffi::OsStrExt, path::PathBuf, process::Stdio, sync::OnceLock};
 
 use realtime_tests::{Demo, Redis, built, free_port, within};
 use serde_json::Value;
@@ -21,13 +21,18 @@ fn binary() -> &'static PathBuf {
 }
 
 /// Runs the command with some lines as its input.
-async fn run(arguments: &[&str], input: &str) -> Ran {
+async fn run(arguments: &[&str], input: impl AsRef<[u8]>) -> Ran {
     let mut command = Command::new(binary());
-    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdout(Stdio::piped());
+    run_as(command, arguments, input).await
+}
+
+async fn run_as(mut command: Command, arguments: &[&str], input: impl AsRef<[u8]>) -> Ran {
+    command.args(arguments).stdin(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.kill_on_drop(true).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     // A run that reads no input may have ended.
-    stdin.write_all(input.as_bytes()).await.ok();
+    stdin.write_all(input.as_ref()).await.ok();
     drop(stdin);
     let output = within("the command", child.wait_with_output()).await.unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap().trim_end().to_owned();
@@ -110,13 +115,66 @@ async fn lines_of_json_are_published_in_their_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_printed_may_have_been_published_and_the_other_lines_are() {
+    let redis = Redis::start().await;
+    let node = node(&redis, "streams").await;
+    let mut socket = node.socket(1).await;
+    let url = redis.url();
+    let at = ["--redis", &url, "--prefix", "streams"];
+    let full = || {
+        let mut command = Command::new(binary());
+        command.stdout(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+        command
+    };
+    let ran = run_as(full(), &[&at[..], &["all", "alone"]].concat(), "").await;
+    assert_eq!(ran.code, 3, "{ran:?}");
+    assert!(ran.problem.starts_with("error: stdout: "), "{ran:?}");
+    let lines = r#"{"broadcast":true,"message":"a"}
+        {"broadcast":true,"message":"b"}"#;
+    let ran = run_as(full(), &[&at[..], &["lines"]].concat(), lines).await;
+    assert_eq!(ran.code, 3, "{ran:?}");
+    // Nor does an unread stderr make another code of it.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut unread = Command::new(binary());
+    unread.args(&at).args(["all", "unread"]).stdout(writer.try_clone().unwrap()).stderr(writer);
+    assert_eq!(within("the command", unread.status()).await.unwrap().code(), Some(3));
+    for text in ["alone", "a", "b", "unread"] {
+        assert_eq!(socket.text().await, text);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn odd_texts_are_read_as_a_node_reads_them_or_refused_by_line() {
+    let redis = Redis::start().await;
+    let node = node(&redis, "streams").await;
+    let mut socket = node.socket(1).await;
+    let url = redis.url();
+    // Any variable of the environment, such as the name of a folder in Latin-1.
+    let mut command = Command::new(binary());
+    command.env("OTHER", std::ffi::OsStr::from_bytes(b"\xff")).stdout(Stdio::piped());
+    let mut lines = br#"{"broadcast":true,"message":"half \ud83d"}"#.to_vec();
+    lines.extend(
+        b"\n{\"broadcast\":true,\"message\":\"\xff\"}\n{\"broadcast\":true,\"message\":\"last\"}\r\n",
+    );
+    let ran = run_as(command, &["--redis", &url, "--prefix", "streams", "lines"], lines).await;
+    assert_eq!(ran.code, 2, "a line is wrong: {ran:?}");
+    let answers: Vec<Value> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(answers.len(), 3, "{ran:?}");
+    assert!(answers[1]["error"].as_str().unwrap().contains("UTF-8"), "{ran:?}");
+    for text in ["half \u{fffd}", "last"] {
+        assert_eq!(socket.text().await, text);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_file_of_a_node_says_where_to_publish() {
     let redis = Redis::start().await;
     let node = node(&redis, "streams").await;
     let mut socket = node.socket(1).await;
     let file = tempfile::Builder::new().suffix(".yml").tempfile().unwrap();
     let text = format!(
-        "server:\n  port: 8080\nredis:\n  url: {}\n  keyPrefix: streams\nhistory:\n  maxMessages: 500\n",
+        "--- # the server\nserver:\n  port: 8080\n--- # the cluster\nredis:\n  url: {}\n  keyPrefix: streams\nhistory:\n  maxMessages: 500\n",
         redis.url()
     );
     std::fs::write(file.path(), text).unwrap();
