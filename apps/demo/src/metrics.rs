@@ -76,7 +76,7 @@ pub(crate) fn routes(services: &mut ServiceConfig) {
 )]
 pub(crate) async fn metrics(state: Data<State>) -> HttpResponse {
     let Some(handle) = RECORDER.get() else { return HttpResponse::NotFound().finish() };
-    state.hub.record_metrics().await;
+    state.hub.record_metrics_within(state.config.health.grace).await;
     Collector::default().collect();
     HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(handle.render())
 }

@@ -27,9 +27,9 @@ pub(crate) struct StatsAnswer {
     /// Time of its start.
     #[schema(format = DateTime)]
     started_at: String,
-    /// Messages arrive at this node, and connections are accepted.
+    /// Messages arrive at this node, and connections are accepted. Nothing is forgiven.
     ready: bool,
-    /// The reason for which it is not ready.
+    /// The first of the `reasons` of `/health/ready`.
     #[schema(required = true)]
     problem: Option<String>,
     bus: BusName,

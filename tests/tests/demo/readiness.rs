@@ -11,6 +11,15 @@ async fn ready(demo: &Demo) -> (u16, Value) {
     (status, serde_json::from_str(&body).unwrap())
 }
 
+/// Whether a node is ready by `/api/stats` and by `realtime_ready`.
+async fn told(demo: &Demo) -> [bool; 2] {
+    let (_, stats) = demo.api(reqwest::Method::GET, "/api/stats", None).await;
+    let metrics = reqwest::get(demo.api_url("/metrics")).await.unwrap().text().await.unwrap();
+    let gauge = metrics.lines().find_map(|line| line.strip_prefix("realtime_ready ")).unwrap();
+    assert_eq!(stats["ready"] == true, stats["problem"].is_null(), "{stats}");
+    [stats["ready"] == true, gauge == "1"]
+}
+
 async fn until(demo: &Demo, what: &str, is: impl Fn(u16, &Value) -> bool) -> Value {
     within(what, async {
         loop {
@@ -29,8 +38,9 @@ async fn a_blink_of_redis_takes_no_node_out_and_is_named() {
     let redis = Redis::start().await;
     let url = ("REALTIME__REDIS__URL", redis.url());
     let url = (url.0, url.1.as_str());
-    let forgiving = Demo::start_with(&[url]).await;
-    let strict = Demo::start_with(&[url, ("REALTIME__HEALTH__GRACE", "0s")]).await;
+    let internal = ("REALTIME__SERVER__INTERNAL", "127.0.0.1:0");
+    let forgiving = Demo::start_with(&[url, internal]).await;
+    let strict = Demo::start_with(&[url, internal, ("REALTIME__HEALTH__GRACE", "0s")]).await;
     let short = Demo::start_with(&[url, ("REALTIME__HEALTH__GRACE", "1s")]).await;
     for demo in [&forgiving, &strict, &short] {
         let health = until(demo, "a node that is ready", |status, _| status == 200).await;
@@ -45,6 +55,8 @@ async fn a_blink_of_redis_takes_no_node_out_and_is_named() {
     assert_eq!((&blink["status"], &blink["reasons"][0]["kind"]), (&"up".into(), &"bus-down".into()));
     assert!(blink["reasons"][0]["graceLeft"].as_u64().unwrap() <= 30, "{blink}");
     assert_eq!(ready(&forgiving).await.0, 200);
+    assert_eq!(told(&forgiving).await, [false, true]);
+    assert_eq!(told(&strict).await, [false; 2]);
     until(&short, "the grace to be over", |status, _| status == 503).await;
     redis.resume();
     for demo in [&forgiving, &strict, &short] {

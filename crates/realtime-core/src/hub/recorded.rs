@@ -36,8 +36,14 @@ impl Hub {
     /// # }
     /// ```
     pub async fn record_metrics(&self) {
+        self.record_metrics_within(Duration::ZERO).await;
+    }
+
+    /// The same for an application whose readiness forgives an outage of the bus for that long, as
+    /// [`NotReady::is_within`](crate::NotReady::is_within) tells it: `realtime_ready` stays 1 meanwhile.
+    pub async fn record_metrics_within(&self, grace: Duration) {
         describe();
-        self.record_node();
+        self.record_node(grace);
         record(&self.metrics());
         if self.0.presence.is_off() {
             return;
@@ -49,10 +55,10 @@ impl Hub {
         gauge!("realtime_presence_sessions").set(size(count.map(|count| count.sessions)));
     }
 
-    fn record_node(&self) {
+    fn record_node(&self, grace: Duration) {
         let labels = [("node", self.0.name.to_string()), ("version", env!("CARGO_PKG_VERSION").to_owned())];
         gauge!("realtime_node_info", &labels).set(1);
-        gauge!("realtime_ready").set(flag(self.ready().is_ok()));
+        gauge!("realtime_ready").set(flag(self.not_ready().iter().all(|problem| problem.is_within(grace))));
     }
 }
 
@@ -162,7 +168,7 @@ const ALL: &[(&str, Kind, Unit, &str)] = &[
         "realtime_ready",
         Kind::Gauge,
         Unit::Count,
-        "1 if envelopes arrive at the node and connections are accepted.",
+        "1 if envelopes arrive at the node, or have not for so short a time that it is forgiven, and connections are accepted.",
     ),
     ("realtime_sessions", Kind::Gauge, Unit::Count, "Open sessions."),
     ("realtime_sessions_opened_total", Kind::Counter, Unit::Count, "Sessions that were opened."),
