@@ -13,7 +13,7 @@ use actix_web::{
     web::Data,
 };
 
-use crate::{api_error::ApiError, client::Client, state::State};
+use crate::{api_error::ApiError, client::Client, log, state::State};
 
 /// What a handler adds to the line about its request.
 #[derive(Default)]
@@ -55,18 +55,15 @@ where
 /// Paths beside those of the API.
 const RECORDED: [&str; 2] = ["/auth/login", "/demo/kick"];
 
-/// Longest path that is logged, in bytes; it is percent-encoded.
-const MAX_PATH: usize = 256;
-
 fn log<B>(request: &HttpRequest, response: &ServiceResponse<B>) {
     let Some(state) = request.app_data::<Data<State>>() else { return };
     let client = Client::of(request, &state.config.server.trusted_proxies);
     let status = status(response).as_u16();
-    let (method, path) = (request.method(), request.path());
-    let path = path.get(..MAX_PATH).unwrap_or(path);
+    let (method, path) = (log::beginning(request.method().as_str()), log::beginning(request.path()));
     let extensions = request.extensions();
     let notes = extensions.get::<Notes>().map_or("", |notes| notes.0.as_str());
-    let is_quiet = *method == Method::GET || *method == Method::HEAD || path == "/api/publish";
+    let is_quiet =
+        request.method() == Method::GET || request.method() == Method::HEAD || path == "/api/publish";
     if status < 400 && is_quiet {
         tracing::debug!(target: "audit", %client, %method, path, status, notes);
     } else if status < 400 {

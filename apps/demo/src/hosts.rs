@@ -1,5 +1,7 @@
 //! [`check`]: refuses requests that are for another server.
 
+use std::time::Instant;
+
 use actix_web::{
     Error,
     body::EitherBody,
@@ -8,7 +10,7 @@ use actix_web::{
     web::Data,
 };
 
-use crate::{api_error::ApiError, state::State};
+use crate::{api_error::ApiError, log, state::State};
 
 /// Middleware that refuses requests whose `Host` is not in `server.allowedHosts`. Health checks name whatever they like.
 ///
@@ -44,7 +46,10 @@ fn check_host(request: &ServiceRequest) -> Result<(), ApiError> {
     if allowed || request.path().starts_with("/health/") {
         return Ok(());
     }
-    tracing::warn!(host, "refused a request for another host; server.allowedHosts can name it");
+    if let Some(unlogged) = state.foreign_hosts.next(Instant::now()) {
+        let host = host.map(log::beginning);
+        tracing::warn!(host, unlogged, "refused a request for another host; server.allowedHosts can name it");
+    }
     let problem = format_args!("host {:?} is not served here", host.unwrap_or_default());
     Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, problem))
 }

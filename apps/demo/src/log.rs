@@ -12,7 +12,7 @@ use std::{
     panic::{self, PanicHookInfo},
     sync::{
         OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread,
@@ -25,8 +25,12 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
 
-/// Lines that wait to be written; more are dropped and counted.
+/// Lines that wait to be written, and their bytes; more are dropped and counted.
 const QUEUE: usize = 4096;
+const QUEUE_BYTES: usize = 8 << 20;
+
+/// Bytes of a text of strangers in a line.
+const MAX_TEXT: usize = 256;
 
 /// Time that an ending process waits for its last lines to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -43,6 +47,8 @@ type SetFilter = Box<dyn Fn(EnvFilter) -> anyhow::Result<()> + Send + Sync>;
 
 struct Writer {
     queue: SyncSender<Item>,
+    /// Bytes of the lines in it.
+    waiting: AtomicUsize,
     dropped: AtomicU64,
 }
 
@@ -107,6 +113,15 @@ fn rust_log() -> Option<String> {
     std::env::var("RUST_LOG").ok().filter(|filter| !filter.trim().is_empty())
 }
 
+/// The part of a text of strangers that is logged.
+pub(crate) fn beginning(text: &str) -> &str {
+    let mut end = text.len().min(MAX_TEXT);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
 /// Writes a line to stderr at any log level.
 pub fn line(text: impl fmt::Display) {
     line_at(Level::INFO, text);
@@ -166,22 +181,36 @@ fn send(line: Vec<u8>) {
         let (queue, lines) = sync_channel(QUEUE);
         // Without the thread the queue is closed, and lines are written on the spot.
         thread::Builder::new().name("log".to_owned()).spawn(move || write_all(&lines)).ok();
-        Writer { queue, dropped: AtomicU64::new(0) }
+        Writer { queue, waiting: AtomicUsize::new(0), dropped: AtomicU64::new(0) }
     });
-    match writer.queue.try_send(Item::Line(line)) {
-        Ok(()) | Err(TrySendError::Disconnected(Item::Flush(_))) => {}
-        Err(TrySendError::Full(_)) => drop(writer.dropped.fetch_add(1, Ordering::Relaxed)),
-        Err(TrySendError::Disconnected(Item::Line(line))) => write(&line),
+    let bytes = line.len();
+    if writer.waiting.fetch_add(bytes, Ordering::Relaxed) > QUEUE_BYTES {
+        writer.waiting.fetch_sub(bytes, Ordering::Relaxed);
+        writer.dropped.fetch_add(1, Ordering::Relaxed);
+        return;
+    }
+    let Err(unsent) = writer.queue.try_send(Item::Line(line)) else { return };
+    writer.waiting.fetch_sub(bytes, Ordering::Relaxed);
+    match unsent {
+        TrySendError::Full(_) => drop(writer.dropped.fetch_add(1, Ordering::Relaxed)),
+        TrySendError::Disconnected(Item::Line(line)) => write(&line),
+        TrySendError::Disconnected(Item::Flush(_)) => {}
     }
 }
 
 fn write_all(lines: &Receiver<Item>) {
     for item in lines {
+        let writer = WRITER.get();
         match item {
-            Item::Line(line) => write(&line),
+            Item::Line(line) => {
+                write(&line);
+                if let Some(writer) = writer {
+                    writer.waiting.fetch_sub(line.len(), Ordering::Relaxed);
+                }
+            }
             Item::Flush(done) => drop(done.try_send(())),
         }
-        let dropped = WRITER.get().map_or(0, |writer| writer.dropped.swap(0, Ordering::Relaxed));
+        let dropped = writer.map_or(0, |writer| writer.dropped.swap(0, Ordering::Relaxed));
         if dropped > 0 {
             let text = format!("{dropped} lines of the log were dropped: stderr takes them too slowly");
             write(format!("{}\n", formatted(Level::WARN, text)).as_bytes());

@@ -45,6 +45,8 @@ pub(crate) struct State {
     pub(crate) throttles: Throttles,
     /// Refusals of the audit.
     pub(crate) refusals: Refusals,
+    /// Requests for other hosts.
+    pub(crate) foreign_hosts: Refusals,
     pub(crate) dashboard: Dashboard,
     pub(crate) answers: Answers,
 }
@@ -80,6 +82,7 @@ impl State {
             refusals: Refusals::default(),
             dashboard: Dashboard::default(),
             answers: Answers::default(),
+            foreign_hosts: Refusals::default(),
             hub,
             started_at: SystemTime::now(),
             config,

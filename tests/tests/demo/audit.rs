@@ -1,6 +1,6 @@
 //! The log has an audit of what the API and the logins did, without secrets and texts, in either format.
 
-use std::process::Stdio;
+use std::{process::Stdio, time::Instant};
 
 use realtime_tests::{API_KEY, Demo, within};
 use reqwest::{Client, Method};
@@ -78,6 +78,52 @@ async fn repeated_refusals_are_counted_instead_of_logged() {
     }
     // Twenty of ten seconds, and the forty may lie in more of them on a slow machine.
     assert!((20..40).contains(&lines), "{lines}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_write_few_and_short_lines() {
+    let variables =
+        [("REALTIME__SERVER__ALLOWEDHOSTS", "127.0.0.1"), ("REALTIME__AUTH__COOKIE", "realtime-login")];
+    let (demo, mut log) = Demo::start_listened(&[], &variables, &[]).await;
+    let long = "x".repeat(100_000);
+    let (origin, method) = (format!("http://{long}"), Method::from_bytes(long.as_bytes()).unwrap());
+    let upgrade = [
+        ("Origin", origin.as_str()),
+        ("Connection", "Upgrade"),
+        ("Upgrade", "websocket"),
+        ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    let stream = [("Origin", origin.as_str()), ("Cookie", "any=login")];
+    const EACH: usize = 60;
+    let client = Client::new();
+    let begun = Instant::now();
+    for _ in 0..EACH {
+        for (method, path, headers, expected) in [
+            (&Method::GET, "/resource/websocket", &upgrade[..], 403),
+            (&Method::GET, "/resource/sse", &stream, 403),
+            (&Method::GET, "/", &[("Host", long.as_str())], 421),
+            (&method, "/api/publish", &[], 405),
+        ] {
+            let mut request = client.request(method.clone(), demo.url(path));
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            assert_eq!(request.send().await.unwrap().status(), expected, "{path}");
+        }
+    }
+    let tens = usize::try_from(begun.elapsed().as_secs() / 10 + 1).unwrap();
+    demo.terminate();
+    let mut lines = Vec::new();
+    while let Some(line) = log.recv().await {
+        lines.push(line);
+    }
+    for text in ["websocket.allowedOrigins", "sse.allowedOrigins", "server.allowedHosts", "audit"] {
+        let of_kind = lines.iter().filter(|line| line.contains(text)).count();
+        assert!((1..=20 * tens).contains(&of_kind), "{of_kind} lines about {text}");
+    }
+    let longest = lines.iter().map(String::len).max();
+    assert!(longest < Some(2048), "{longest:?} bytes");
 }
 
 #[tokio::test(flavor = "multi_thread")]

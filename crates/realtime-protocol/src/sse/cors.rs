@@ -2,7 +2,10 @@
 
 use realtime_core::auth::{AllowedOrigins, Handshake, Page};
 
-use crate::Answer;
+use crate::{
+    Answer,
+    foreign_pages::{ForeignPages, shown},
+};
 
 /// Access of the page that has made a request.
 #[derive(Debug)]
@@ -48,7 +51,10 @@ impl Cors {
             Page::Trusted(_) => Ok(Self::None),
             Page::Any(_) => Ok(Self::Any),
             Page::Foreign(origin) => {
-                tracing::debug!(origin, "a page of another origin cannot read the response");
+                tracing::debug!(
+                    origin = origin.map(shown),
+                    "a page of another origin cannot read the response"
+                );
                 Ok(Self::None)
             }
         }
@@ -102,7 +108,15 @@ impl ForeignPage {
     /// The response to its request.
     pub(crate) fn refuse(self) -> Answer {
         let Self(origin) = self;
-        tracing::warn!(origin, "refused a page of another origin; sse.allowedOrigins can name it");
+        static REFUSED: ForeignPages = ForeignPages::new();
+        if let Some(unlogged) = REFUSED.next() {
+            let origin = origin.as_deref().map(shown);
+            tracing::warn!(
+                origin,
+                unlogged,
+                "refused a page of another origin; sse.allowedOrigins can name it"
+            );
+        }
         let problem = match origin {
             Some(origin) => format!("origin {origin:?} is not allowed"),
             None => "pages of other sites are not allowed".to_owned(),

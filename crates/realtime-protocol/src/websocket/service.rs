@@ -12,7 +12,11 @@ use super::{
     config::WebSocketConfig, connection::WebSocketConnection, endpoint::Endpoint, open::OpenError,
     protocol::Protocol, refusal::Refusal,
 };
-use crate::{Answer, issue_ticket};
+use crate::{
+    Answer,
+    foreign_pages::{ForeignPages, shown},
+    issue_ticket,
+};
 
 /// The routes of an endpoint: `GET {path}` and, with [tickets](WebSocketConfig::tickets), `POST {path}/ticket`.
 ///
@@ -102,10 +106,14 @@ impl Service {
             _ => return Ok(()),
         };
         self.endpoint.hub.count_foreign_page();
-        tracing::warn!(
-            origin,
-            "refused the WebSocket of another origin; websocket.allowedOrigins can name it"
-        );
+        static REFUSED: ForeignPages = ForeignPages::new();
+        if let Some(unlogged) = REFUSED.next() {
+            tracing::warn!(
+                origin = shown(origin),
+                unlogged,
+                "refused the WebSocket of another origin; websocket.allowedOrigins can name it"
+            );
+        }
         Err(Refusal::new(403, format_args!("origin {origin:?} is not allowed")))
     }
 }
