@@ -98,7 +98,8 @@ impl Reload {
         started.websocket.allowed_origins.replace(&config.websocket.allowed_origins);
         #[cfg(feature = "sse")]
         started.sse.allowed_origins.replace(&config.sse.allowed_origins);
-        if config.api.key.is_none() && started.api.key.is_some() {
+        // Perhaps by an earlier reload.
+        if config.api.key.is_none() && self.state.live().has_configured_key {
             left.push("api.key".to_owned());
         }
         self.state.update(&config);

@@ -56,6 +56,8 @@ pub(crate) struct State {
 pub(crate) struct Live {
     /// Key of the API.
     pub(crate) api_key: String,
+    /// It was configured, and not made at random.
+    pub(crate) has_configured_key: bool,
     /// Users that can log in.
     pub(crate) users: Vec<User>,
     /// Names of this server.
@@ -80,9 +82,9 @@ impl State {
             passwords: Passwords::default(),
             throttles: Throttles::default(),
             refusals: Refusals::default(),
+            foreign_hosts: Refusals::default(),
             dashboard: Dashboard::default(),
             answers: Answers::default(),
-            foreign_hosts: Refusals::default(),
             hub,
             started_at: SystemTime::now(),
             config,
@@ -96,7 +98,9 @@ impl State {
 
     /// Takes these settings over from a new configuration. Without a key of the API the one before stays.
     pub(crate) fn update(&self, config: &Config) {
-        let live = Live::of(config, || self.live().api_key.clone());
+        let before = self.live();
+        let mut live = Live::of(config, || before.api_key.clone());
+        live.has_configured_key |= before.has_configured_key;
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(live);
     }
 
@@ -115,6 +119,7 @@ impl Live {
     fn of(config: &Config, default_key: impl FnOnce() -> String) -> Self {
         Self {
             api_key: config.api.key.as_deref().map_or_else(default_key, str::to_owned),
+            has_configured_key: config.api.key.is_some(),
             users: config.auth.users.clone(),
             allowed_hosts: config.server.allowed_hosts.clone(),
         }

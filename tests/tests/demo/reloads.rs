@@ -216,6 +216,29 @@ async fn secrets_in_files_are_read_again_and_sessions_stay() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_taken_out_stays_in_force_and_is_named() {
+    let file = NamedTempFile::new().unwrap();
+    let write = |rest: &str| fs::write(&file, format!("websocket.enabled: true\n{rest}")).unwrap();
+    write("");
+    let arguments = ["--config", file.path().to_str().unwrap()];
+    let (demo, mut log) = Demo::start_listened(&arguments, &[], &["REALTIME__API__KEY"]).await;
+    let admits = async |key: &str| status(&demo, Method::GET, "/api/online", &[("X-API-Key", key)], "").await;
+    write(&format!("api.key: {}\n", AFTER.key));
+    demo.reload();
+    let lines = logs(&mut log, "the configuration has been reloaded").await;
+    assert!(!lines.contains("api.key"), "{lines}");
+    assert_eq!(admits(AFTER.key).await, 200);
+    // A random one in its place would be known to nobody.
+    write("");
+    for _ in 0..2 {
+        demo.reload();
+        let lines = logs(&mut log, "the configuration has been reloaded").await;
+        assert!(lines.contains("need a restart") && lines.contains(r#"keys="api.key""#), "{lines}");
+        assert_eq!(admits(AFTER.key).await, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_cannot_be_used_changes_nothing() {
     let file = NamedTempFile::new().unwrap();
     let (demo, mut log) = start(&file).await;
