@@ -4,7 +4,7 @@ use std::{
     ffi::OsString,
     io::{self, Write},
     path::PathBuf,
-    process::ExitCode,
+    process,
     time::Duration,
 };
 
@@ -88,20 +88,24 @@ enum Command {
 
 /// Statuses of `check-config --connect`, as in sysexits.h: to try again may help, or does not.
 #[cfg(feature = "redis")]
-const TEMPORARY: u8 = 75;
+const TEMPORARY: i32 = 75;
 #[cfg(feature = "redis")]
-const PERMANENT: u8 = 78;
+const PERMANENT: i32 = 78;
+
+const SUCCESS: i32 = 0;
+const FAILURE: i32 = 1;
 
 #[actix_web::main]
-async fn main() -> ExitCode {
-    let _flush = log::FlushOnDrop;
-    match execute(Cli::parse()).await {
-        Ok(status) => status,
-        Err(error) => {
-            report(&error);
-            ExitCode::FAILURE
-        }
-    }
+async fn main() {
+    // A panic, too.
+    let flush = log::FlushOnDrop;
+    let status = execute(Cli::parse()).await.unwrap_or_else(|error| {
+        report(&error);
+        FAILURE
+    });
+    drop(flush);
+    // Everything that has to be sent or closed has been. The runtime would wait for threads that look up a name.
+    process::exit(status);
 }
 
 /// Prints an error, or all that it consists of with its warnings, to stderr.
@@ -115,7 +119,7 @@ fn report(error: &anyhow::Error) {
     }
 }
 
-async fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
+async fn execute(cli: Cli) -> anyhow::Result<i32> {
     let Cli { files, command } = cli;
     match command {
         None => {
@@ -132,7 +136,7 @@ async fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
             let problems = check(&config);
             if !problems.is_empty() {
                 problems.iter().for_each(report);
-                return Ok(ExitCode::FAILURE);
+                return Ok(FAILURE);
             }
             answer("the configuration is valid")?;
             if connect {
@@ -150,16 +154,16 @@ async fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
             answer(&token::generate(&load(&files)?, user, &client_id, ttl, key)?)?;
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(SUCCESS)
 }
 
 #[cfg(feature = "redis")]
-async fn try_connections(config: &Config) -> anyhow::Result<ExitCode> {
+async fn try_connections(config: &Config) -> anyhow::Result<i32> {
     let results = realtime_demo::connect(config).await;
     if results.is_empty() {
         answer("no Redis is configured")?;
     }
-    let mut status = 0;
+    let mut status = SUCCESS;
     for result in results {
         match result {
             Ok(reached) => answer(&reached.to_string())?,
@@ -169,13 +173,13 @@ async fn try_connections(config: &Config) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    Ok(ExitCode::from(status))
+    Ok(status)
 }
 
 #[cfg(not(feature = "redis"))]
-async fn try_connections(_: &Config) -> anyhow::Result<ExitCode> {
+async fn try_connections(_: &Config) -> anyhow::Result<i32> {
     answer("no Redis is configured")?;
-    Ok(ExitCode::SUCCESS)
+    Ok(SUCCESS)
 }
 
 fn warn(config: &Config) {

@@ -1,11 +1,19 @@
 //! A node that stops closes its connections one after the other, and serves those that are left.
 
-use std::time::{Duration, Instant};
+use std::{
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use futures_util::future::join_all;
 use realtime_tests::{Demo, EventStream, RawClient, Socket, token, within};
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    net::UdpSocket,
+    process::Command,
+    time::sleep,
+};
 
 /// Connections of each transport; one is closed each 50 ms.
 const EACH: i64 = 15;
@@ -116,4 +124,40 @@ async fn a_client_that_does_not_read_is_broken_off_when_the_node_stops() {
     println!("ended after {:?}", begun.elapsed());
     assert!(status.success(), "{status}");
     stalled.end().await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_server_that_does_not_answer_holds_no_stop_up() {
+    // Neither this port nor a mount of its own is given to everybody.
+    let Ok(name_server) = UdpSocket::bind("127.0.0.77:53").await else { return };
+    let resolver = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&resolver, "nameserver 127.0.0.77\n").unwrap();
+    let script = r#"mount --bind "$0" /etc/resolv.conf || exit 99; exec "$1""#;
+    let mut command = Command::new("unshare");
+    command.args(["-rm", "sh", "-c", script]).arg(resolver.path()).arg(Demo::binary());
+    command.env("REALTIME__SERVER__PORT", "0").env("REALTIME__DRAIN__WINDOW", "0s");
+    command.env("REALTIME__REDIS__URL", "redis://redis.test/").stderr(Stdio::piped()).kill_on_drop(true);
+    let Ok(mut child) = command.spawn() else { return };
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    let ready = within("the demo to start", async {
+        while let Some(line) = log.next_line().await.unwrap() {
+            if line.contains("is ready at http") {
+                return true;
+            }
+        }
+        false
+    });
+    if !ready.await {
+        assert_eq!(child.wait().await.unwrap().code(), Some(99));
+        return;
+    }
+    tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
+    within("a question", name_server.recv(&mut [0; 512])).await.unwrap();
+    let begun = Instant::now();
+    let pid = child.id().unwrap().to_string();
+    assert!(std::process::Command::new("kill").arg(pid).status().unwrap().success());
+    let status = within("the process to end", child.wait()).await.unwrap();
+    assert!(status.success(), "{status}");
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
 }
