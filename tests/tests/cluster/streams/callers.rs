@@ -94,9 +94,14 @@ async fn a_publish_that_is_not_polled_delays_no_other() {
     insist(&bus, &envelope("warm")).await;
     let (first, second) = (envelope("first"), envelope("second"));
     let mut held = bus.publish(&first);
-    assert!(poll_immediate(&mut held).await.is_none());
+    // An answer may come as early as that.
+    while let Some(answer) = poll_immediate(&mut held).await {
+        answer.unwrap();
+        held = bus.publish(&first);
+    }
     for _ in 0..3 {
-        let publish = timeout(Duration::from_millis(500), bus.publish(&second));
+        // Less than the time limit of a command.
+        let publish = timeout(Duration::from_secs(1), bus.publish(&second));
         publish.await.expect("it waits for no other caller").unwrap();
     }
     held.await.unwrap();
