@@ -405,7 +405,10 @@ impl Outbox {
         }
         state.emptied();
         if let Some(reason) = state.closing().filter(|_| state.hold().is_none()) {
-            state.direct = Direct::Unattached;
+            // The last bytes are the connection's. It can be broken off until the socket has them.
+            if state.is_direct() {
+                state.direct = Direct::Closed;
+            }
             return Poll::Ready(Pull::Closed(reason));
         }
         if let Some(seq) = state.catching_up() {
@@ -433,7 +436,7 @@ impl Outbox {
         }
     }
 
-    /// Ends the use of the socket.
+    /// Ends the use of the socket, which has taken everything: it is not broken off any more.
     pub(crate) fn detach(&self) {
         self.lock().direct = Direct::Unattached;
     }

@@ -179,6 +179,12 @@ impl Session {
         self.state().outbox.open_direct();
     }
 
+    /// Ends the use of the socket, once it has taken everything that was written behind the end of the session: from then
+    /// on the connection is not broken off, however long it waits for the client to answer.
+    pub fn detach(&self) {
+        self.state().outbox.detach();
+    }
+
     /// Writes a frame of the connection's own straight to the socket, in order with everything else, or returns it for
     /// the caller to write, now or once [`Self::poll_next`] has returned the rest of another frame.
     pub fn send_direct(&self, frame: Bytes) -> SendDirect {

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use realtime_core::{Envelope, Hub, Message, Scope, Settings};
+use realtime_core::{CloseReason, Envelope, Hub, Message, Scope, SessionHandle, Settings};
 use realtime_tests::{
-    Demo, Embedded, RawClient, Server, WsMessage, descriptors, publish, session, until, within,
+    Demo, Embedded, RawClient, Server, ServerKind, WsMessage, descriptors, publish, session, until, within,
 };
 use serde_json::json;
 use socket2::SockRef;
@@ -119,6 +119,63 @@ async fn a_stalled_reader_is_broken_off_and_what_it_held_is_free() {
         }
     })
     .await;
+}
+
+/// A client that reads nothing, once its socket has taken much, and then that many short messages, or as many as it holds.
+/// Returns their number, too.
+async fn filled(
+    server: &Embedded,
+    request: &str,
+    user: i64,
+    count: usize,
+) -> (RawClient, SessionHandle, usize) {
+    let mut client = RawClient::connect(server).await;
+    client.write(request).await;
+    client.head().await;
+    let session = session(&server.hub, user).await;
+    until("frames to be written directly", || session.is_direct()).await;
+    for _ in 0..3 {
+        session.send_local("x".repeat(4000)).unwrap();
+    }
+    // Once the client's window is closed, most sockets hold as much as the others.
+    sleep(Duration::from_millis(50)).await;
+    let mut sent = 0;
+    while sent < count && session.is_direct() {
+        session.send_local("x").unwrap();
+        sent += 1;
+    }
+    (client, session, sent)
+}
+
+#[actix_web::test]
+async fn a_reader_whose_socket_has_no_room_for_the_end_is_reset() {
+    if ServerKind::of_run() != ServerKind::Realtime {
+        // The socket is its server's, and the kernel decides about the last frames.
+        return;
+    }
+    for request in [RawClient::websocket, RawClient::event_stream] {
+        let server = start();
+        let mut most = usize::MAX;
+        for _ in 0..3 {
+            let (client, session, sent) = filled(&server, &request(1), 1, usize::MAX).await;
+            drop((client, session));
+            until("the session to end", || server.hub.all_sessions().is_empty()).await;
+            most = most.min(sent);
+        }
+        let mut clients = Vec::new();
+        for (user, count) in (2..).zip(most - 10..most) {
+            let (client, session, _) = filled(&server, &request(user), user, count).await;
+            clients.push((client, session.is_direct(), session));
+        }
+        clients.iter().for_each(|(_, _, session)| session.close(CloseReason::Kicked));
+        until("the descriptors to be closed", || descriptors(&server) == 0).await;
+        let mut reset = 0;
+        for (mut client, was_direct, _) in clients {
+            reset += usize::from(was_direct && !client.end().await);
+        }
+        assert!(reset > 0, "all sockets that took less than {most} messages took the end, too");
+        until("all to be counted", || server.hub.metrics().taken_over_ended == 13).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

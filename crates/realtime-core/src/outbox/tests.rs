@@ -219,19 +219,25 @@ fn a_run_leaves_in_one_write_and_the_rest_is_queued_within_the_bound() {
 }
 
 #[test]
-fn a_stalled_socket_is_broken_off_and_an_ended_session_has_none() {
+fn a_stalled_socket_is_broken_off_until_it_has_taken_the_end() {
     let (outbox, socket) = direct(100);
     outbox.close(CloseReason::SlowConsumer);
     outbox.close(CloseReason::SlowConsumer);
     outbox.open_direct();
     assert!(socket.got() == "!" && outbox.lock().socket().is_none());
-    let (outbox, socket) = direct(100);
-    outbox.open_direct();
-    outbox.close(CloseReason::Kicked);
-    assert_eq!(pull(&outbox), Poll::Ready(Pull::Closed(CloseReason::Kicked)));
-    outbox.open_direct();
-    outbox.abort(CloseReason::Kicked);
-    assert!(!outbox.is_direct() && socket.got().is_empty(), "the socket is not used after the end");
+    for taken in [false, true] {
+        let (outbox, socket) = direct(100);
+        outbox.open_direct();
+        outbox.close(CloseReason::Kicked);
+        assert_eq!(pull(&outbox), Poll::Ready(Pull::Closed(CloseReason::Kicked)));
+        outbox.open_direct();
+        assert!(!outbox.is_direct(), "nothing is written behind the end");
+        if taken {
+            outbox.detach();
+        }
+        outbox.abort(CloseReason::Kicked);
+        assert_eq!(socket.got(), if taken { "" } else { "!" });
+    }
 }
 
 #[test]

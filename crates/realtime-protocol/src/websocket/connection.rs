@@ -468,8 +468,10 @@ impl Connection for WebSocketConnection {
     }
 
     fn flushed(&mut self) {
-        if matches!(self.stage, Stage::Open) && !self.hello {
-            self.session.open_direct();
+        match self.stage {
+            Stage::Open if !self.hello => self.session.open_direct(),
+            Stage::Open => {}
+            Stage::Closing { .. } | Stage::Ended => self.session.detach(),
         }
     }
 }
