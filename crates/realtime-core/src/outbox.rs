@@ -25,6 +25,7 @@ use crate::{
     CloseReason, Position,
     direct::{DirectWrite, WriteBuffer},
     frame_queue::FrameQueue,
+    session::WRITE_BUDGET,
     sync::{Mutex, MutexGuard, lock},
 };
 
@@ -178,8 +179,8 @@ pub enum SendDirect {
     Sent,
     /// Frames are not written directly; the caller writes this one now.
     Write(Bytes),
-    /// The rest of another frame has to be pulled and written first.
-    WithinFrame(Bytes),
+    /// Others have to be pulled and written first: the rest of a frame, or those that leave no room for this one.
+    Later(Bytes),
 }
 
 impl Outbox {
@@ -506,15 +507,23 @@ impl Outbox {
 
     /// Writes the connection's own frame directly, in order with the queued ones, or returns it for the caller to
     /// write. One lock is held throughout, so that no other thread can begin a frame in between.
+    ///
+    /// A large frame is queued instead: the socket would take it for long while nothing is pulled, which a tick counts as
+    /// a stall.
     pub(crate) fn send_direct(&self, frame: Bytes) -> SendDirect {
         let mut state = self.lock();
         if state.is_direct() {
             state.send(&frame, &mut WriteBuffer::default());
             SendDirect::Sent
         } else if state.frames.is_cut() {
-            SendDirect::WithinFrame(frame)
-        } else {
+            SendDirect::Later(frame)
+        } else if frame.len() <= WRITE_BUDGET as usize {
             SendDirect::Write(frame)
+        } else if self.has_room(&state, &frame) {
+            state.put(frame);
+            SendDirect::Sent
+        } else {
+            SendDirect::Later(frame)
         }
     }
 

@@ -186,7 +186,8 @@ impl Session {
     }
 
     /// Writes a frame of the connection's own straight to the socket, in order with everything else, or returns it for
-    /// the caller to write, now or once [`Self::poll_next`] has returned the rest of another frame.
+    /// the caller to write, now or once [`Self::poll_next`] has returned others. One of more than 7 KiB is not returned to be
+    /// written now but queued for [`Self::poll_next`].
     pub fn send_direct(&self, frame: Bytes) -> SendDirect {
         self.state().outbox.send_direct(frame)
     }

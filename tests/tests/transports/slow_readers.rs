@@ -69,6 +69,32 @@ async fn a_slow_but_steady_reader_is_not_cut() {
 }
 
 #[actix_web::test]
+async fn a_slow_reader_of_a_large_answer_is_not_cut() {
+    const LARGE: usize = 512 << 10;
+    let mut settings = Settings::default();
+    settings.outbox.max_stall = MAX_STALL;
+    settings.limits.max_inbound_bytes = LARGE;
+    let server = Embedded::start(Hub::builder().settings(settings).start().unwrap());
+    let mut client = connect(&server).await;
+    client.write(RawClient::websocket(1)).await;
+    client.head().await;
+    session(&server.hub, 1).await;
+    let head = [&[0x81, 0x80 | 127][..], &(LARGE as u64).to_be_bytes(), &[0; 4]].concat();
+    client.write([head, vec![b'y'; LARGE]].concat()).await;
+    let begin = Instant::now();
+    while begin.elapsed() < 3 * MAX_STALL {
+        // 50 KiB a second.
+        let mut piece = [0; 5 << 10];
+        let read = within("bytes", client.tcp.read(&mut piece)).await;
+        let metrics = server.hub.metrics();
+        assert!(matches!(read, Ok(1..)), "{read:?} after {:?}: {metrics:?}", begin.elapsed());
+        publish(&server.hub, 1, "behind").await;
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(server.hub.all_sessions().len(), 1, "{:?}", server.hub.metrics());
+}
+
+#[actix_web::test]
 async fn a_dead_reader_is_reset() {
     for request in [RawClient::websocket(1), RawClient::event_stream(1)] {
         let server = start();

@@ -173,7 +173,7 @@ fn the_rest_of_a_partial_write_is_left_to_the_body_in_order() {
     }
     outbox.flush(&mut WriteBuffer::default());
     assert_eq!(outbox.offer(&text("h")), Ok(Accepted::Done));
-    assert_eq!(outbox.send_direct(text("i")), SendDirect::WithinFrame(text("i")), "a frame is begun");
+    assert_eq!(outbox.send_direct(text("i")), SendDirect::Later(text("i")), "a frame is begun");
     assert_eq!((socket.got().as_str(), outbox.is_cut()), ("abcd", true));
     assert_eq!(pull_up_to(&outbox, 10), Poll::Ready(Pull::Bytes(text("efgh"))));
     assert_eq!(outbox.send_direct(text("i")), SendDirect::Write(text("i")), "the lane is closed");
@@ -187,6 +187,28 @@ fn the_rest_of_a_partial_write_is_left_to_the_body_in_order() {
         Poll::Ready(Pull::Bytes(text("jkkk"))),
         "a session that reads the log is not direct"
     );
+}
+
+#[test]
+fn a_large_answer_leaves_in_pieces_and_only_one_is_queued() {
+    const LARGE: usize = 20_000;
+    let outbox = outbox(4, LARGE);
+    assert_eq!(outbox.send_direct(text("pong")), SendDirect::Write(text("pong")));
+    assert_eq!(outbox.send_direct(frame(LARGE)), SendDirect::Sent);
+    assert_eq!(outbox.send_direct(frame(LARGE)), SendDirect::Later(frame(LARGE)));
+    assert_eq!(outbox.send_direct(text("pong")), SendDirect::Write(text("pong")), "no frame is begun");
+    let mut left = LARGE;
+    for _ in 0..20 {
+        let Poll::Ready(Pull::Bytes(bytes)) = pull_up_to(&outbox, 1000) else {
+            panic!("{left} bytes are left")
+        };
+        left -= bytes.len();
+        assert_eq!(outbox.tick(false).stalled, 0, "the socket takes it");
+        let pong = outbox.send_direct(text("pong"));
+        assert!(matches!(pong, SendDirect::Later(_)) == (left > 0), "{pong:?} with {left} bytes left");
+    }
+    assert_eq!((left, pull(&outbox)), (0, Poll::Pending));
+    assert_eq!(outbox.send_direct(frame(LARGE)), SendDirect::Sent);
 }
 
 #[test]

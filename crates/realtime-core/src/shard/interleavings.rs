@@ -302,7 +302,7 @@ fn a_connections_own_frame_does_not_land_in_another() {
                     match session.send_direct(frame) {
                         SendDirect::Sent => {}
                         SendDirect::Write(frame) => socket.write_all(&frame),
-                        SendDirect::WithinFrame(frame) => pong = Some(frame),
+                        SendDirect::Later(frame) => pong = Some(frame),
                     }
                 }
                 if socket.text().len() == "local\npong\n".len() {

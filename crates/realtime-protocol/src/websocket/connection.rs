@@ -173,7 +173,7 @@ impl WebSocketConnection {
                         self.answer = Answer::None;
                         return Poll::Ready(Step::Write(frame));
                     }
-                    SendDirect::WithinFrame(rest) => **frame = rest,
+                    SendDirect::Later(later) => **frame = later,
                 }
             }
             match self.session.poll_next(cx) {
@@ -225,7 +225,7 @@ impl WebSocketConnection {
                 self.finish(handled.unwrap_or(Handled::Answer(None)));
                 return Poll::Ready(());
             }
-            // It has to wait until the rest of a frame has been written.
+            // It has to wait until others have been written.
             Answer::Ready(_) => return Poll::Pending,
             // A client that asks for much and reads little must not make the server queue its answers.
             Answer::Topics(_) if !self.session.has_room() => return Poll::Pending,
