@@ -108,9 +108,14 @@ impl Gate {
         matches!(self.input, Input::Body(_) | Input::Chunked(_))
     }
 
+    /// Returns whether everything passes.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.input, Input::Open)
+    }
+
     /// Records that the service got the request whose head has passed.
     pub(crate) fn asked(&mut self, body: Announced) {
-        if self.input == Input::Open {
+        if self.is_open() {
             return;
         }
         self.answered = false;

@@ -234,10 +234,14 @@ impl Shared {
         state.wake();
     }
 
-    /// Opens the gate for a request that reads its input without an end.
+    /// Opens the gate for a request that reads its input without an end. Until its response, that is a body like others.
     pub(crate) fn let_through(&self) {
         let mut state = self.0.borrow_mut();
         if matches!(state.takeover, Claim::None) {
+            if state.gate.is_holding() && !state.answering {
+                let limit = state.times.body;
+                state.patience.start(limit);
+            }
             state.gate.let_through();
             state.wake();
         }
@@ -251,6 +255,9 @@ impl Shared {
     /// Records that the response has begun.
     pub(crate) fn answering(&self, has_known_end: bool, upgrades: bool) {
         let mut state = self.0.borrow_mut();
+        if state.gate.is_open() {
+            state.patience.end();
+        }
         if upgrades && matches!(state.takeover, Claim::None) {
             state.gate.let_through();
         }
@@ -339,7 +346,7 @@ impl State {
             } else {
                 self.patience.start(self.times.head);
             }
-        } else if self.gate.is_in_body() {
+        } else if self.gate.is_in_body() || self.gate.is_open() {
             self.patience.received(bytes, true);
             if self.gate.is_answered_in_body() {
                 self.unwanted = self.unwanted.saturating_sub(bytes);

@@ -22,6 +22,7 @@ macro_rules! start {
                 .route("/echo", web::post().to(async |body: web::Bytes| body))
                 .route("/refuse", web::post().to(async || HttpResponse::Unauthorized().body("refused")))
                 .route("/later", web::get().to(later))
+                .route("/upgrade", web::get().to(upgrade))
                 .route("/stream", web::get().to(two_pieces))
                 .route("/endless", web::get().to(endless))
         };
@@ -45,6 +46,12 @@ macro_rules! start {
 async fn later() -> &'static str {
     LATER.acquire().await.unwrap().forget();
     "later"
+}
+
+/// Sends back what comes behind the first bytes.
+async fn upgrade(mut payload: web::Payload) -> HttpResponse {
+    payload.next().await.unwrap().unwrap();
+    HttpResponse::SwitchingProtocols().upgrade("websocket").streaming(payload)
 }
 
 async fn two_pieces() -> HttpResponse {
@@ -73,6 +80,8 @@ async fn a_head_or_a_body_that_never_ends_gets_408_on_any_request_of_a_connectio
         "\r\n",
         "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n",
         "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+        // Everything behind such a head is its body.
+        "POST /echo HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nContent-Length: 5\r\n\r\n",
     ];
     for part in parts {
         for before in ["", PLAIN] {
@@ -114,6 +123,21 @@ async fn a_body_that_makes_progress_and_an_idle_connection_have_their_time() {
         assert!(client.head().await.starts_with("HTTP/1.1 200 "));
         client.exactly(10240).await;
         sleep(Duration::from_millis(600)).await;
+    }
+}
+
+#[actix_web::test]
+async fn an_upgraded_connection_may_be_silent() {
+    let server = start!();
+    let mut client = RawClient::connect(&server).await;
+    client
+        .write("GET /upgrade HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nfirst")
+        .await;
+    assert!(client.head().await.starts_with("HTTP/1.1 101 "));
+    for text in ["second", "third"] {
+        sleep(Duration::from_millis(600)).await;
+        client.write(text).await;
+        client.until(text).await;
     }
 }
 
