@@ -1,9 +1,11 @@
 //! [`ConnectionBody`]: runs a connection as the body of a response.
 
+#[cfg(target_os = "linux")]
+use std::mem;
 use std::{
     fmt,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use actix_web::{
@@ -14,38 +16,85 @@ use bytes::{Buf, Bytes};
 use futures_core::Stream;
 use realtime_protocol::{Aborted, Connection, Step};
 
+#[cfg(target_os = "linux")]
+use crate::takeover::Left;
 use crate::takeover::Takeover;
 
 /// Body of a response that runs a [`Connection`].
 ///
-/// With a [`Takeover`] the connection leaves the body once the response's head has been written, and the body ends. Without
-/// one the body runs it, and `payload` is its input.
+/// With a [`Takeover`] the connection leaves the body once the head of a 101 (Switching Protocols) has been written, and the
+/// body ends. Without one, and in a response of another status, the body runs it, and `payload` is its input.
 pub struct ConnectionBody<C> {
     stage: Stage<C>,
 }
 
 enum Stage<C> {
-    Body {
-        connection: C,
-        payload: Payload,
-        chunk: Bytes,
-        closed: bool,
-    },
+    Body(Body<C>),
     #[cfg(target_os = "linux")]
-    Leaving(crate::takeover::Leaving<C>),
+    Leaving {
+        leaving: crate::takeover::Leaving<C>,
+        payload: Payload,
+    },
     Ended,
 }
 
+/// A connection that the body runs.
+struct Body<C> {
+    connection: C,
+    payload: Payload,
+    chunk: Bytes,
+    closed: bool,
+}
+
 impl<C: Connection> ConnectionBody<C> {
-    /// Body that runs `connection`, on the socket itself if there is a takeover.
+    /// Body of a 101 that runs `connection`, on the socket itself if there is a takeover.
     pub fn new(connection: C, takeover: Option<Takeover>, payload: Payload) -> Self {
+        Self::with_framing(connection, takeover, payload, false)
+    }
+
+    /// Body of a response of another status, whose client sends nothing behind its request.
+    ///
+    /// With a takeover, the bytes of `connection` must be chunks up to the last one (RFC 9112, section 7.1), and the head
+    /// gets `Connection: close`. Without one they must not be.
+    pub fn framed(connection: C, takeover: Option<Takeover>) -> Self {
+        Self::with_framing(connection, takeover, Payload::None, true)
+    }
+
+    fn with_framing(connection: C, takeover: Option<Takeover>, payload: Payload, framed: bool) -> Self {
         #[cfg(target_os = "linux")]
         if let Some(takeover) = takeover {
-            return Self { stage: Stage::Leaving(takeover.leave(connection)) };
+            return Self { stage: Stage::Leaving { leaving: takeover.leave(connection, framed), payload } };
         }
         #[cfg(not(target_os = "linux"))]
-        let _ = takeover;
-        Self { stage: Stage::Body { connection, payload, chunk: Bytes::new(), closed: false } }
+        let _ = (takeover, framed);
+        Self { stage: Stage::Body(Body::new(connection, payload)) }
+    }
+
+    /// Runs `f` on the connection, unless it has left the body or ended.
+    pub fn with_connection<T>(&self, f: impl FnOnce(&C) -> T) -> Option<T> {
+        match &self.stage {
+            Stage::Body(body) => Some(f(&body.connection)),
+            #[cfg(target_os = "linux")]
+            Stage::Leaving { leaving, .. } => leaving.with_connection(f),
+            Stage::Ended => None,
+        }
+    }
+
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        #[cfg(target_os = "linux")]
+        if let Stage::Leaving { leaving, payload } = &mut self.stage {
+            match ready!(leaving.poll(cx)) {
+                Left::Step(step) => return Poll::Ready(step),
+                Left::Stays(connection) => {
+                    let payload = mem::replace(payload, Payload::None);
+                    self.stage = Stage::Body(Body::new(connection, payload));
+                }
+            }
+        }
+        match &mut self.stage {
+            Stage::Body(body) => body.poll_step(cx),
+            _ => Poll::Ready(Step::End),
+        }
     }
 }
 
@@ -58,57 +107,49 @@ impl<C: Connection> MessageBody for ConnectionBody<C> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let this = self.get_mut();
-        let step = match &mut this.stage {
-            Stage::Body { connection, payload, chunk, closed } => {
-                poll_body(connection, payload, chunk, closed, cx)
-            }
-            #[cfg(target_os = "linux")]
-            Stage::Leaving(leaving) => leaving.poll(cx),
-            Stage::Ended => return Poll::Ready(None),
-        };
-        match step {
-            Poll::Ready(Step::Write(bytes)) => Poll::Ready(Some(Ok(bytes))),
-            Poll::Ready(Step::End) => {
+        Poll::Ready(match ready!(this.poll_step(cx)) {
+            Step::Write(bytes) => Some(Ok(bytes)),
+            Step::End => {
                 this.stage = Stage::Ended;
-                Poll::Ready(None)
+                None
             }
-            Poll::Ready(Step::Abort(aborted)) => {
+            Step::Abort(aborted) => {
                 this.stage = Stage::Ended;
-                Poll::Ready(Some(Err(aborted)))
+                Some(Err(aborted))
             }
-            Poll::Pending => Poll::Pending,
-        }
+        })
     }
 }
 
-fn poll_body(
-    connection: &mut impl Connection,
-    payload: &mut Payload,
-    chunk: &mut Bytes,
-    closed: &mut bool,
-    cx: &mut Context<'_>,
-) -> Poll<Step> {
-    loop {
-        let mut input = &chunk[..];
-        let step = connection.poll_next(cx, &mut input);
-        let taken = chunk.len() - input.len();
-        chunk.advance(taken);
-        if chunk.is_empty() {
-            *chunk = Bytes::new();
-        }
-        if step.is_ready() || !chunk.is_empty() || *closed || matches!(payload, Payload::None) {
-            return step;
-        }
-        match Pin::new(&mut *payload).poll_next(cx) {
-            Poll::Ready(Some(Ok(bytes))) => {
-                *chunk = bytes;
-                connection.received();
+impl<C: Connection> Body<C> {
+    fn new(connection: C, payload: Payload) -> Self {
+        Self { connection, payload, chunk: Bytes::new(), closed: false }
+    }
+
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        let Self { connection, payload, chunk, closed } = self;
+        loop {
+            let mut input = &chunk[..];
+            let step = connection.poll_next(cx, &mut input);
+            let taken = chunk.len() - input.len();
+            chunk.advance(taken);
+            if chunk.is_empty() {
+                *chunk = Bytes::new();
             }
-            Poll::Ready(Some(Err(_)) | None) => {
-                *closed = true;
-                connection.closed();
+            if step.is_ready() || !chunk.is_empty() || *closed || matches!(payload, Payload::None) {
+                return step;
             }
-            Poll::Pending => return Poll::Pending,
+            match Pin::new(&mut *payload).poll_next(cx) {
+                Poll::Ready(Some(Ok(bytes))) => {
+                    *chunk = bytes;
+                    connection.received();
+                }
+                Poll::Ready(Some(Err(_)) | None) => {
+                    *closed = true;
+                    connection.closed();
+                }
+                Poll::Pending => return Poll::Pending,
+            }
         }
     }
 }

@@ -64,6 +64,9 @@ pub(crate) trait Leave {
 
     /// Pending until the connection is to be broken off.
     fn poll_aborted(&self, cx: &mut Context<'_>) -> Poll<Aborted>;
+
+    /// Returns whether its bytes have the framing of a response's body.
+    fn is_framed(&self) -> bool;
 }
 
 struct State {
@@ -107,6 +110,16 @@ enum Claim {
     /// The head is in the dispatcher's buffer; the socket goes to the connection once the buffer is empty.
     Armed(Box<dyn Leave>),
     Taken,
+}
+
+/// Result of [`Shared::arm`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arm {
+    /// The dispatcher does not have the response, and its buffer lacks the head.
+    NotYet,
+    Armed,
+    /// The dispatcher keeps the connection.
+    Withdrawn,
 }
 
 impl Claim {
@@ -196,18 +209,18 @@ impl Shared {
         self.0.borrow_mut().takeover = Claim::Waiting(leave);
     }
 
-    /// Hands the socket over once the dispatcher's buffer has been written. `None` while the dispatcher does not have the
-    /// response, since its buffer lacks the head then.
-    pub(crate) fn arm(&self) -> Option<()> {
+    /// Hands the socket over once the dispatcher's buffer has been written.
+    pub(crate) fn arm(&self) -> Arm {
         let mut state = self.0.borrow_mut();
         if !state.answering {
-            return None;
+            return Arm::NotYet;
         }
-        state.takeover = match std::mem::replace(&mut state.takeover, Claim::None) {
-            Claim::Waiting(leave) => Claim::Armed(leave),
-            other => other,
-        };
-        Some(())
+        match std::mem::replace(&mut state.takeover, Claim::None) {
+            Claim::None => return Arm::Withdrawn,
+            Claim::Waiting(leave) => state.takeover = Claim::Armed(leave),
+            other => state.takeover = other,
+        }
+        Arm::Armed
     }
 
     /// Returns whether the socket has been handed over.
@@ -252,9 +265,13 @@ impl Shared {
         self.0.borrow_mut().gate.ends();
     }
 
-    /// Records that the response has begun.
-    pub(crate) fn answering(&self, has_known_end: bool, upgrades: bool) {
+    /// Records that the response has begun. Returns whether a connection takes the socket behind its head.
+    pub(crate) fn answering(&self, has_known_end: bool, upgrades: bool) -> bool {
         let mut state = self.0.borrow_mut();
+        if !upgrades && state.takeover.waiting().is_some_and(|leave| !leave.is_framed()) {
+            // The head announces chunks, which the dispatcher makes.
+            state.takeover = Claim::None;
+        }
         if state.gate.is_open() {
             state.patience.end();
         }
@@ -264,6 +281,7 @@ impl Shared {
         state.answering = true;
         state.streaming = !has_known_end && !upgrades;
         state.wake();
+        state.takeover.waiting().is_some()
     }
 
     pub(crate) fn answered(&self) {

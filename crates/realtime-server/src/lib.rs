@@ -19,12 +19,12 @@
 //! ```
 //!
 //! The crates `realtime-websocket` and `realtime-sse` take their connections over on their own. For another protocol,
-//! implement [`Connection`] and answer with a [`ConnectionBody`].
+//! implement [`Connection`] and answer an upgrade with a [`ConnectionBody`].
 //!
 //! # Guarantees
 //!
-//! - A [`Connection`] behaves the same on both lanes. On actix-web's server, over TLS and HTTP/2, and on systems other than
-//!   Linux, the response body runs the same state machine.
+//! - A [`Connection`] behaves the same on both lanes. On actix-web's server, over TLS and HTTP/2, on systems other than Linux,
+//!   and in a response that is no 101, the response body runs the same state machine.
 //! - Bytes that arrived before the socket was lifted out reach the connection, in order.
 //! - One request is read at a time, and the next one only after it was answered.
 //! - A connection that was taken over is closed by its worker, when its state machine ends, and by nothing else.

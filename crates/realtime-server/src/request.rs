@@ -8,7 +8,7 @@ use std::{
 };
 
 use actix_http::{
-    ConnectionType, HttpMessage, Method, Payload, Request, Response, StatusCode, Version,
+    ConnectionType, HttpMessage, Method, Payload, Request, Response, ResponseHead, StatusCode, Version,
     body::{BodySize, BoxBody, MessageBody},
     error::PayloadError,
     header::{self, HeaderValue},
@@ -158,12 +158,14 @@ where
                 correct(*this.version, *this.upgrades, size, response.head_mut());
                 let connection = this.connection.take();
                 if let Some(connection) = &connection {
+                    let upgrades = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+                    let endless = size == BodySize::Stream;
+                    if connection.answering(!endless, upgrades) && !upgrades {
+                        conform_to_takeover(response.head_mut());
+                    }
                     if ends_connection(*this.version, size, response.head()) {
                         connection.ends();
                     }
-                    let upgrades = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-                    let endless = size == BodySize::Stream;
-                    connection.answering(!endless, upgrades);
                 }
                 Poll::Ready(Ok(response.map_body(|_, body| Answer { body, _end: AnswerEnd(connection) })))
             }
@@ -172,6 +174,16 @@ where
                 Poll::Ready(Err(error))
             }
         }
+    }
+}
+
+/// Corrects the head of a response that a connection goes on with on the socket itself.
+fn conform_to_takeover(head: &mut ResponseHead) {
+    // The dispatcher has lost the socket and cannot read another request.
+    head.set_connection_type(ConnectionType::Close);
+    // A middleware that encodes the body gets none of its bytes.
+    if head.headers().get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+        head.headers_mut().remove(header::CONTENT_ENCODING);
     }
 }
 

@@ -46,7 +46,7 @@ impl fmt::Debug for Takeover {
 }
 
 #[cfg(target_os = "linux")]
-pub(crate) use linux::Leaving;
+pub(crate) use linux::{Leaving, Left};
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -59,7 +59,11 @@ mod linux {
     use actix_rt::net::TcpStream;
 
     use super::Takeover;
-    use crate::{Aborted, Connection, Step, io::Leave, lane};
+    use crate::{
+        Aborted, Connection, Step,
+        io::{Arm, Leave},
+        lane,
+    };
 
     /// A connection whose response's head has yet to be written.
     pub(crate) struct Leaving<C> {
@@ -69,53 +73,80 @@ mod linux {
     }
 
     /// A connection that waits for its socket; empty once it has left.
-    struct Waiting<C>(Rc<RefCell<Option<C>>>);
+    struct Waiting<C> {
+        connection: Rc<RefCell<Option<C>>>,
+        framed: bool,
+    }
+
+    /// Result of [`Leaving::poll`].
+    pub(crate) enum Left<C> {
+        /// The next step of the body, whose connection has left or is broken off.
+        Step(Step),
+        /// The body runs the connection.
+        Stays(C),
+    }
 
     impl Takeover {
-        /// Has `connection` taken over to the worker's sockets.
-        pub(crate) fn leave<C: Connection>(self, connection: C) -> Leaving<C> {
+        /// Has `connection` taken over to the worker's sockets. One that is not `framed` leaves behind an upgrade only.
+        pub(crate) fn leave<C: Connection>(self, connection: C, framed: bool) -> Leaving<C> {
             let connection = Rc::new(RefCell::new(Some(connection)));
-            self.shared.wait(Box::new(Waiting(Rc::clone(&connection))));
-            let waiting = Waiting(connection);
+            self.shared.wait(Box::new(Waiting { connection: Rc::clone(&connection), framed }));
+            let waiting = Waiting { connection, framed };
             Leaving { takeover: self, waiting, armed: false }
         }
     }
 
     impl<C: Connection> Leaving<C> {
         /// The dispatcher polls the body when the head is in its buffer, and flushes behind that.
-        pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Left<C>> {
             if !self.armed {
-                self.armed = self.takeover.shared.arm().is_some();
+                match self.takeover.shared.arm() {
+                    Arm::NotYet => {}
+                    Arm::Armed => self.armed = true,
+                    Arm::Withdrawn => {
+                        let connection = self.waiting.connection.borrow_mut().take();
+                        return Poll::Ready(connection.map_or(Left::Step(Step::End), Left::Stays));
+                    }
+                }
             }
-            if self.waiting.0.borrow().is_none() {
-                return Poll::Ready(Step::End);
+            if self.waiting.connection.borrow().is_none() {
+                return Poll::Ready(Left::Step(Step::End));
             }
             self.waiting.poll_aborted(cx).map(|aborted| {
                 self.takeover.shared.reset();
-                Step::Abort(aborted)
+                Left::Step(Step::Abort(aborted))
             })
+        }
+
+        /// Runs `f` on the connection, unless it has left.
+        pub(crate) fn with_connection<T>(&self, f: impl FnOnce(&C) -> T) -> Option<T> {
+            self.waiting.connection.borrow().as_ref().map(f)
         }
     }
 
     impl<C: Connection> Leave for Waiting<C> {
         fn take(self: Box<Self>, tcp: TcpStream, ahead: &[u8]) {
-            let connection = self.0.borrow_mut().take();
+            let connection = self.connection.borrow_mut().take();
             if let Some(connection) = connection {
                 lane::adopt(tcp, ahead, connection);
             }
         }
 
         fn closed(&self) {
-            if let Some(connection) = &mut *self.0.borrow_mut() {
+            if let Some(connection) = &mut *self.connection.borrow_mut() {
                 connection.closed();
             }
         }
 
         fn poll_aborted(&self, cx: &mut Context<'_>) -> Poll<Aborted> {
-            match &mut *self.0.borrow_mut() {
+            match &mut *self.connection.borrow_mut() {
                 Some(connection) => connection.poll_aborted(cx),
                 None => Poll::Pending,
             }
+        }
+
+        fn is_framed(&self) -> bool {
+            self.framed
         }
     }
 }

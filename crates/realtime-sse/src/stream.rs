@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    future::poll_fn,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -9,12 +10,11 @@ use std::{
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder, Responder,
     body::{BodySize, BoxBody, MessageBody},
-    dev::Payload,
 };
 use bytes::Bytes;
 use realtime_core::SessionHandle;
 use realtime_protocol::{
-    Aborted, Connection, Step,
+    Aborted,
     sse::{HEADERS, SseConnection},
 };
 use realtime_server::{ConnectionBody, Takeover};
@@ -22,8 +22,8 @@ use realtime_server::{ConnectionBody, Takeover};
 /// Event stream of one client, as a response. Dropping it ends the session.
 #[derive(Debug)]
 pub struct SseStream {
-    connection: SseConnection,
-    takeover: Option<Takeover>,
+    handle: SessionHandle,
+    body: ConnectionBody<SseConnection>,
 }
 
 /// Error of a stream that is broken off. The response has no orderly end, so that the client does not take the beginning of
@@ -42,27 +42,26 @@ impl std::error::Error for StreamAborted {}
 impl SseStream {
     /// With a takeover, the connection has to include the chunked framing.
     pub(crate) fn new(connection: SseConnection, takeover: Option<Takeover>) -> Self {
-        Self { connection, takeover }
+        let handle = connection.session().handle();
+        Self { handle, body: ConnectionBody::framed(connection, takeover) }
     }
 
     /// Waits until the session's first position is known, on a node that is starting or behind the client's cursor. A stream
     /// that is sent before begins with what the node reads from then on.
     pub async fn begun(&self) {
-        self.connection.session().begun().await;
+        let begun = |cx: &mut Context<'_>| {
+            self.body.with_connection(|connection| connection.session().poll_begin(cx).map(drop))
+        };
+        poll_fn(|cx| begun(cx).unwrap_or(Poll::Ready(()))).await;
     }
 
     /// Handle of the session, to be kept while the stream is sent.
     pub fn handle(&self) -> SessionHandle {
-        self.connection.session().handle()
+        self.handle.clone()
     }
 
     pub(crate) fn respond(self) -> HttpResponse {
-        let mut response = response();
-        if self.takeover.is_some() {
-            // The connection ends with the stream: the dispatcher has lost it and cannot read another request.
-            response.force_close();
-        }
-        response.body(ConnectionBody::new(self.connection, self.takeover, Payload::None))
+        response().body(self.body)
     }
 }
 
@@ -74,11 +73,7 @@ impl MessageBody for SseStream {
     }
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        self.connection.poll_next(cx, &mut &[][..]).map(|step| match step {
-            Step::Write(bytes) => Some(Ok(bytes)),
-            Step::End => None,
-            Step::Abort(aborted) => Some(Err(StreamAborted(aborted))),
-        })
+        Pin::new(&mut self.body).poll_next(cx).map_err(StreamAborted)
     }
 }
 

@@ -2,19 +2,22 @@
 #![cfg(target_os = "linux")]
 
 use std::{
+    mem,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
 use actix_web::{Error, HttpRequest, HttpResponse, Responder, body::MessageBody, http::header, web};
+use bytes::Bytes;
 use bytestring::ByteString;
-use realtime_core::SessionHandle;
-use realtime_server::Takeover;
+use realtime_core::{CloseReason, Principal, SessionHandle, wire::DirectWrite};
+use realtime_server::{Aborted, Connection, ConnectionBody, Step, Takeover};
 use realtime_sse::SseEmitters;
-use realtime_tests::{RawClient, Socket, descriptors, publish, session, token, until};
+use realtime_tests::{RawClient, Server, Socket, descriptors, publish, session, token, until, within};
 use tokio::{sync::oneshot, time::sleep};
 
 use super::{hub, is_taken, requests, start, start_with};
@@ -100,7 +103,7 @@ async fn a_stream_that_a_middleware_reads_is_not_taken_over() {
         request: HttpRequest,
         emitters: web::Data<SseEmitters>,
     ) -> Result<HttpResponse, Error> {
-        let principal = realtime_core::Principal::new(1.into(), "x");
+        let principal = Principal::new(1.into(), "x");
         let stream = emitters.open_for(&request, principal, None).unwrap();
         let response = stream.respond_to(&request);
         let mut body = Box::pin(response.into_body());
@@ -121,6 +124,100 @@ async fn a_stream_that_a_middleware_reads_is_not_taken_over() {
         client.until("e").await;
         client.bytes.clear();
     }
+}
+
+#[actix_web::test]
+async fn a_stream_in_a_response_of_the_applications_own_arrives_as_it_is() {
+    async fn own_head(request: HttpRequest, emitters: web::Data<SseEmitters>) -> HttpResponse {
+        let stream = emitters.open_for(&request, Principal::new(1.into(), "x"), None).unwrap();
+        HttpResponse::Ok().content_type("text/event-stream").insert_header(("x-own", "1")).body(stream)
+    }
+    let hub = hub();
+    let server = start(&hub, |services| {
+        services.route("/own-head", web::get().to(own_head));
+    });
+    // A stream that was taken over is no longer compressed.
+    for accepted in if is_taken() { &["identity", "gzip"][..] } else { &["identity"] } {
+        let url = format!("http://127.0.0.1:{}/own-head", server.port());
+        let request = reqwest::Client::new().get(url).header("accept-encoding", *accepted);
+        let mut stream = within("the head", request.send()).await.unwrap();
+        assert_eq!(stream.headers()["x-own"], "1");
+        assert!(stream.headers().get("content-encoding").is_none_or(|encoding| encoding == "identity"));
+        let session = session(&hub, 1).await;
+        until("the connection to be taken over", || session.is_direct() == is_taken()).await;
+        publish(&hub, 1, "published").await;
+        session.close(CloseReason::Kicked);
+        let mut text = String::new();
+        while let Some(piece) = within("a piece", stream.chunk()).await.unwrap() {
+            text.push_str(std::str::from_utf8(&piece).unwrap());
+        }
+        assert!(text.starts_with(":connected\n"), "{text:?}");
+        assert!(text.contains("\n\nevent:message\n") && text.contains("data:published\n\n"), "{text:?}");
+        until("the session to end", || hub.all_sessions().is_empty()).await;
+    }
+}
+
+/// Sends a text, and then back what comes up to a full stop.
+struct Words {
+    first: bool,
+    ends: bool,
+}
+
+impl Connection for Words {
+    fn poll_next(&mut self, _: &mut Context<'_>, input: &mut &[u8]) -> Poll<Step> {
+        if mem::take(&mut self.first) {
+            return Poll::Ready(Step::Write("words: ".into()));
+        }
+        if self.ends {
+            return Poll::Ready(Step::End);
+        }
+        let words = Bytes::copy_from_slice(mem::take(input));
+        self.ends |= words.contains(&b'.');
+        if words.is_empty() { Poll::Pending } else { Poll::Ready(Step::Write(words)) }
+    }
+
+    fn closed(&mut self) {
+        self.ends = true;
+    }
+
+    fn poll_aborted(&mut self, _: &mut Context<'_>) -> Poll<Aborted> {
+        Poll::Pending
+    }
+
+    fn attach(&mut self, _: Arc<dyn DirectWrite>) {}
+}
+
+#[actix_web::test]
+async fn a_connection_of_the_applications_own_is_the_same_on_both_lanes() {
+    async fn words(request: HttpRequest, payload: web::Payload) -> HttpResponse {
+        let upgrades = request.head().upgrade();
+        let words = Words { first: true, ends: !upgrades };
+        let body = ConnectionBody::new(words, Takeover::claim(&request), payload.into_inner());
+        if upgrades {
+            HttpResponse::SwitchingProtocols().upgrade("words").body(body)
+        } else {
+            HttpResponse::Ok().body(body)
+        }
+    }
+    let server = start(&hub(), |services| {
+        services.route("/words", web::get().to(words));
+    });
+    let mut client = RawClient::connect(&server).await;
+    for _ in 0..2 {
+        client.write("GET /words HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        let head = client.head().await;
+        assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("transfer-encoding: chunked"), "{head}");
+        assert_eq!(client.until("0\r\n\r\n").await, "7\r\nwords: \r\n0\r\n\r\n");
+    }
+    client
+        .write("GET /words HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\none ")
+        .await;
+    assert!(client.head().await.starts_with("HTTP/1.1 101 "));
+    client.until("words: one ").await;
+    client.write("two.").await;
+    assert!(client.end().await);
+    assert_eq!(client.bytes, b"two.");
+    until("the descriptor to be closed", || descriptors(&server) == 0).await;
 }
 
 #[actix_web::test]
