@@ -185,7 +185,7 @@ async fn binary(socket: &mut Socket) -> Vec<u8> {
     loop {
         match within("a frame", socket.0.next()).await.unwrap().unwrap() {
             WsMessage::Binary(bytes) => return bytes.to_vec(),
-            // The server's question whether everything has arrived.
+            // A heartbeat.
             WsMessage::Ping(_) => {}
             other => panic!("no bytes but {other:?}"),
         }
