@@ -228,6 +228,12 @@ impl Shared {
         matches!(self.0.borrow().takeover, Claim::Taken)
     }
 
+    /// Closes the socket of a connection that the dispatcher has ended, even if a request of it is still held.
+    pub(crate) fn close(&self) {
+        let stream = self.0.borrow_mut().stream.take();
+        drop(stream);
+    }
+
     /// Ends the connection with a reset; unsent data is discarded.
     pub(crate) fn reset(&self) {
         if let Some(stream) = &self.0.borrow().stream {

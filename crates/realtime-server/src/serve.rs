@@ -131,6 +131,7 @@ where
             });
             let served = served.await;
             drop((dispatched, http, serving));
+            shared.close();
             if shared.is_taken() {
                 // A graceful stop of actix-server waits for this future, so one of them waits for all that were taken over.
                 Representative { counts, waits: false }.await;

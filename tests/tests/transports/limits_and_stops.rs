@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use actix_web::{App, HttpResponse, web};
+use actix_web::{App, HttpRequest, HttpResponse, web};
 use realtime_core::{
     CloseReason, Hub, SessionHandle,
     auth::{JwtAlgorithm, JwtAuthenticator},
@@ -22,6 +22,7 @@ fn start(hub: &Hub, kind: ServerKind, connections: usize, shutdown: u64) -> Runn
         let authenticator = Arc::new(JwtAuthenticator::new(JwtAlgorithm::Hs256, SECRET).unwrap());
         App::new()
             .route("/plain", web::get().to(async || "plain"))
+            .route("/kept", web::get().to(kept))
             .route("/never", web::get().to(std::future::pending::<HttpResponse>))
             .configure(realtime_websocket::routes(
                 hub.clone(),
@@ -38,6 +39,15 @@ fn start(hub: &Hub, kind: ServerKind, connections: usize, shutdown: u64) -> Runn
         shutdown_timeout(shutdown),
         h1_allow_half_closed(false)
     )
+}
+
+/// Has work go on behind the answer.
+async fn kept(request: HttpRequest) -> &'static str {
+    actix_web::rt::spawn(async move {
+        sleep(Duration::from_secs(3600)).await;
+        drop(request);
+    });
+    "kept"
 }
 
 fn hub() -> Hub {
@@ -163,6 +173,16 @@ fn a_server_needs_no_actix_system() {
         until("the sessions to end", || hub.all_sessions().is_empty()).await;
         within("the stop", server.handle.stop(true)).await;
     });
+}
+
+#[actix_web::test]
+async fn a_request_that_is_kept_does_not_keep_the_socket() {
+    let server = start(&hub(), ServerKind::of_run(), 100, 1);
+    let mut client = RawClient::connect(&server).await;
+    client.write("GET /kept HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    client.until("kept").await;
+    assert!(client.end().await);
+    until("the descriptor to be closed", || descriptors(&server) == 0).await;
 }
 
 #[actix_web::test]
