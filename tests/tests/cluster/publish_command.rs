@@ -137,7 +137,7 @@ async fn what_cannot_be_printed_may_have_been_published_and_the_other_lines_are(
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let mut unread = Command::new(binary());
-    unread.args(&at).args(["all", "unread"]).stdout(writer.try_clone().unwrap()).stderr(writer);
+    unread.args(at).args(["all", "unread"]).stdout(writer.try_clone().unwrap()).stderr(writer);
     assert_eq!(within("the command", unread.status()).await.unwrap().code(), Some(3));
     for text in ["alone", "a", "b", "unread"] {
         assert_eq!(socket.text().await, text);

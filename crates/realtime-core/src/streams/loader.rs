@@ -97,7 +97,7 @@ mod tests {
     struct Failing(AtomicBool);
 
     fn ended(id: &str) -> StreamHead {
-        let key = StreamKey { topic: Topic::user(&7.into()), id: StreamId::new(id).unwrap() };
+        let key = StreamKey { topic: Topic::user(&7.into()), id: StreamId::new(id).expect("an id") };
         StreamHead { key, run: 1, writer: "w".into(), len: 5, end: Some(StreamEnd::Done) }
     }
 
