@@ -280,9 +280,10 @@ impl State {
         !self.dirty.is_empty() || (scope == Scope::Everything && !self.differing.is_empty())
     }
 
-    /// Sets the users whose entries in Redis differ, and paces their batches.
+    /// Sets the users whose entries in Redis differ, and paces their batches. Those with changes that have yet to be written are
+    /// none of them.
     fn set_differing(&mut self, users: HashSet<UserId>) {
-        self.differing = users.into_iter().collect();
+        self.differing = users.into_iter().filter(|user| !self.dirty.contains(user)).collect();
         let batches = u32::try_from(self.differing.len().div_ceil(BATCH)).unwrap_or(u32::MAX).max(1);
         self.pause = (SPREAD / batches).min(PAUSE);
         self.next_batch = (!self.differing.is_empty()).then(Instant::now);
