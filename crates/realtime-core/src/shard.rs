@@ -8,9 +8,10 @@
 //! another, except that of a session's login, under which nothing is locked.
 
 mod encoded_run;
+pub(crate) mod initial;
 #[cfg(all(test, feature = "shuttle"))]
 mod interleavings;
-pub(crate) mod members;
+mod members;
 pub(crate) mod pass_stats;
 #[cfg(test)]
 mod tests;
@@ -50,7 +51,8 @@ use crate::{
         state::{ConnectTopics, Named, SessionHost, SessionKind, SessionState, Stage},
     },
     shard::{
-        members::{Held, Member, Members, Parked, initial_entries, send_initial},
+        initial::{initial_entries, send_initial},
+        members::{Held, Member, Members, Parked},
         pass_stats::PassStats,
     },
     sync::{Mutex, MutexGuard, lock},

@@ -14,7 +14,7 @@ use crate::{
     node::Node,
     shard::{
         Join, Shard,
-        members::announce_lost,
+        initial::announce_lost,
         pass_stats::{PassStats, wall_time},
     },
     trace::{Sent, Watch},

@@ -523,13 +523,15 @@ fn a_subscription_that_meets_its_session_half_registered_touches_no_other() {
     }
 }
 
-/// A wire format like [`PlainWire`] that panics on one text.
+/// A wire format like [`PlainWire`] that panics on one text, and whose clients may say nothing.
 #[derive(Debug)]
-struct FaultyWire;
+struct OddWire {
+    answers: bool,
+}
 
-impl WireFormat for FaultyWire {
+impl WireFormat for OddWire {
     fn name(&self) -> &'static str {
-        "faulty"
+        "odd"
     }
 
     fn message(&self, message: &Message, _: Option<&Topic>, position: Option<Position>) -> Bytes {
@@ -552,7 +554,7 @@ impl WireFormat for FaultyWire {
     }
 
     fn answers_heartbeat(&self) -> bool {
-        true
+        self.answers
     }
 }
 
@@ -561,7 +563,7 @@ async fn a_pass_that_panics_ends_only_the_session_of_the_faulty_frame() {
     let node = Arc::new(Node::new(Settings::default()));
     node.log.begin(Some(at(1, 0)));
     let shard = Shard::spawn(Arc::clone(&node));
-    let wire: Arc<dyn WireFormat> = Arc::new(FaultyWire);
+    let wire: Arc<dyn WireFormat> = Arc::new(OddWire { answers: true });
     let wire = node.wire(&wire).unwrap();
     let faulty = |user: i64| {
         shard
@@ -674,45 +676,13 @@ fn a_connection_that_ends_before_its_eviction_is_recorded_is_counted_once() {
 #[test]
 fn a_heartbeat_that_nobody_answers_is_not_waited_for() {
     let (node, shard) = new_node(Settings::default());
-    let wire = node.wire(&(Arc::new(SilentWire) as Arc<dyn WireFormat>)).unwrap();
+    let wire = node.wire(&(Arc::new(OddWire { answers: false }) as Arc<dyn WireFormat>)).unwrap();
     let registered = shard.register(Principal::new(1.into(), "t"), TRANSPORT, wire, None);
     let mut session = Session::new(registered.unwrap());
     shard.tick(1, ticks());
     assert_eq!(drain(&mut session), ["h1.0"]);
     shard.tick(2, Ticks { per_heartbeat: 1000, ..ticks() });
     assert!(shard.outboxes.take_watched().is_empty());
-}
-
-/// A format whose clients say nothing.
-#[derive(Debug)]
-struct SilentWire;
-
-impl WireFormat for SilentWire {
-    fn name(&self) -> &'static str {
-        "silent"
-    }
-
-    fn message(&self, message: &Message, topic: Option<&Topic>, position: Option<Position>) -> Bytes {
-        PlainWire.message(message, topic, position)
-    }
-
-    fn gap(
-        &self,
-        reason: GapReason,
-        cursor: Option<Position>,
-        since: Option<SystemTime>,
-        spread: Duration,
-    ) -> Option<Bytes> {
-        PlainWire.gap(reason, cursor, since, spread)
-    }
-
-    fn heartbeat(&self, cursor: Option<Position>, bus: BusState) -> Bytes {
-        PlainWire.heartbeat(cursor, bus)
-    }
-
-    fn answers_heartbeat(&self) -> bool {
-        false
-    }
 }
 
 #[test]
