@@ -115,11 +115,8 @@ fn rust_log() -> Option<String> {
 
 /// The part of a text of strangers that is logged.
 pub(crate) fn beginning(text: &str) -> &str {
-    let mut end = text.len().min(MAX_TEXT);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
+    let end = (0..=text.len().min(MAX_TEXT)).rfind(|&end| text.is_char_boundary(end));
+    &text[..end.unwrap_or_default()]
 }
 
 /// Writes a line to stderr at any log level.

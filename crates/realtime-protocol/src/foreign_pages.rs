@@ -5,6 +5,8 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use crate::text::beginning;
+
 /// Bound of the lines about refused pages, of which anybody can make any number: one a second, and the others are counted.
 pub(crate) struct ForeignPages {
     /// The second from which on a line may be logged.
@@ -36,23 +38,12 @@ impl ForeignPages {
 
 /// The part of an origin that is logged.
 pub(crate) fn shown(origin: &str) -> &str {
-    let mut end = origin.len().min(MAX_ORIGIN);
-    while !origin.is_char_boundary(end) {
-        end -= 1;
-    }
-    &origin[..end]
+    beginning(origin, MAX_ORIGIN)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_long_origin_is_cut_between_characters() {
-        assert_eq!(shown("https://a.example"), "https://a.example");
-        assert_eq!(shown(&"网".repeat(1000)), "网".repeat(100));
-        assert_eq!(shown(&format!("a{}", "网".repeat(1000))).len(), 298);
-    }
 
     #[test]
     fn refusals_between_two_lines_are_counted() {

@@ -27,6 +27,8 @@ mod path;
 pub mod sse;
 #[cfg(any(feature = "sse", feature = "websocket"))]
 mod start;
+#[cfg(any(feature = "sse", feature = "websocket"))]
+mod text;
 mod tickets;
 #[cfg(feature = "websocket")]
 pub mod websocket;

@@ -2,6 +2,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::text::beginning;
+
 const FIN: u8 = 0x80;
 
 /// Opcode of a frame.
@@ -35,10 +37,10 @@ pub(crate) fn encode(kind: Kind, payload: &[u8]) -> Bytes {
 
 /// Encodes a Close frame. The reason is truncated to the 123 bytes that fit.
 pub(crate) fn close(code: u16, reason: &str) -> Bytes {
-    let end = (0..=reason.len().min(123)).rfind(|&end| reason.is_char_boundary(end)).unwrap_or_default();
-    let mut payload = Vec::with_capacity(2 + end);
+    let reason = beginning(reason, 123);
+    let mut payload = Vec::with_capacity(2 + reason.len());
     payload.put_u16(code);
-    payload.put_slice(&reason.as_bytes()[..end]);
+    payload.put_slice(reason.as_bytes());
     encode(Kind::Close, &payload)
 }
 
