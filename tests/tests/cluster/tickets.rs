@@ -177,18 +177,22 @@ async fn tickets_wait_for_a_redis_that_is_away() {
     redis.resume();
 }
 
+/// A node for the logins of Java nodes, which it checks again at an interval.
+async fn java_node(java: &JavaLogins, recheck: &str) -> Demo {
+    Demo::start_with(&[
+        ("REALTIME__REDIS__URL", &*java.redis.url()),
+        ("REALTIME__AUTH__MODE", "sa-token"),
+        ("REALTIME__AUTH__SATOKEN__SECRET", JAVA_SECRET),
+        ("REALTIME__AUTH__SATOKEN__RECHECK", recheck),
+        ("REALTIME__AUTH__COOKIE", "sid"),
+    ])
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn logins_of_java_nodes_have_tickets_and_cookies_and_end_with_a_log_out() {
     let java = JavaLogins::start().await;
-    let url = java.redis.url();
-    let settings = [
-        ("REALTIME__REDIS__URL", url.as_str()),
-        ("REALTIME__AUTH__MODE", "sa-token"),
-        ("REALTIME__AUTH__SATOKEN__SECRET", JAVA_SECRET),
-        ("REALTIME__AUTH__SATOKEN__RECHECK", "1s"),
-        ("REALTIME__AUTH__COOKIE", "sid"),
-    ];
-    let demo = Demo::start_with(&settings).await;
+    let demo = java_node(&java, "1s").await;
     let login = java.login(7);
     let mut by_ticket = socket(&demo, &ticket(&demo, &login).await).await.unwrap();
     let cookie = format!("sid={login}");
@@ -203,14 +207,7 @@ async fn logins_of_java_nodes_have_tickets_and_cookies_and_end_with_a_log_out() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ticket_of_a_java_login_is_worth_nothing_after_the_log_out() {
     let java = JavaLogins::start().await;
-    let url = java.redis.url();
-    let settings = [
-        ("REALTIME__REDIS__URL", url.as_str()),
-        ("REALTIME__AUTH__MODE", "sa-token"),
-        ("REALTIME__AUTH__SATOKEN__SECRET", JAVA_SECRET),
-        ("REALTIME__AUTH__SATOKEN__RECHECK", "1h"),
-    ];
-    let demo = Demo::start_with(&settings).await;
+    let demo = java_node(&java, "1h").await;
     let login = java.login(7);
     let (used, late) = (ticket(&demo, &login).await, ticket(&demo, &login).await);
     let _open = socket(&demo, &used).await.unwrap();
