@@ -61,8 +61,9 @@ pub use self::{
 /// Each token is verified once: the login of a valid token is cached under the token's hash, for up to 3,584 of the
 /// most recently used tokens, and shared by all clones. The cache never admits a login that verification would reject:
 /// a hash identifies one token, the cache is given up with the keys when one of them changes, and it holds what was verified
-/// for the same issuer and audience. Times and the client id are compared at each handshake, and [`Hub::connect`](crate::Hub::connect) checks each time whether the login has been kicked
-/// or revoked. Invalid tokens are not cached.
+/// for the same issuer and audience. Times and the client id are compared at each handshake, and
+/// [`Hub::connect`](crate::Hub::connect) checks each time whether the login has been kicked or revoked. Invalid tokens are
+/// not cached.
 #[derive(Clone)]
 pub struct JwtAuthenticator {
     fixed: Arc<KeySet>,

@@ -50,8 +50,9 @@ impl StreamWriter {
         &self.state.key
     }
 
-    /// Number of this writer: higher than that of any before. It grows if the bus has lost the stream, which is then
-    /// published anew.
+    /// Number of this writer: higher than that of any before that is known, and at least the time at which it began, in
+    /// milliseconds since 1970. So it is higher than those that are forgotten, too, as far as the clocks of nodes agree. It
+    /// grows if the bus has lost the stream, which is then published anew.
     pub fn run(&self) -> u64 {
         self.state.lock().run
     }

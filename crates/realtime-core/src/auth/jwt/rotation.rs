@@ -17,9 +17,9 @@ use super::{PublicKeyAlgorithm, key_set::KeySet, source::JwkSource};
 /// Keys of a JSON Web Key Set (RFC 7517) that its issuer exchanges from time to time.
 ///
 /// The set is read at once, then at an interval, and when a token names a key that is not known (or, as long as the set has
-/// never been read, names none), though not more often than every [`Self::cooldown`]. A key that has left the set admits no further login from then on, also of tokens that were
-/// verified before; sessions that are open go on to the end of their tokens. While the set cannot be read, the keys of the
-/// last time hold, which is said in the log each time.
+/// never been read, names none), though not more often than every [`Self::cooldown`]. A key that has left the set admits no
+/// further login from then on, also of tokens that were verified before; sessions that are open go on to the end of their
+/// tokens. While the set cannot be read, the keys of the last time hold, which is said in the log each time.
 ///
 /// A clone is the same set. The last one ends the reading.
 #[derive(Clone)]
