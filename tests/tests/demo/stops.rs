@@ -130,7 +130,8 @@ async fn a_client_that_does_not_read_is_broken_off_when_the_node_stops() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_server_that_does_not_answer_holds_no_stop_up() {
     // Neither this port nor a mount of its own is given to everybody.
-    let Ok(name_server) = UdpSocket::bind("127.0.0.77:53").await else { return };
+    let skipped = |what: &str| eprintln!("skipped: {what} is not granted here");
+    let Ok(name_server) = UdpSocket::bind("127.0.0.77:53").await else { return skipped("port 53") };
     let resolver = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&resolver, "nameserver 127.0.0.77\n").unwrap();
     let script = r#"mount --bind "$0" /etc/resolv.conf || exit 99; exec "$1""#;
@@ -138,7 +139,7 @@ async fn a_name_server_that_does_not_answer_holds_no_stop_up() {
     command.args(["-rm", "sh", "-c", script]).arg(resolver.path()).arg(Demo::binary());
     command.env("REALTIME__SERVER__PORT", "0").env("REALTIME__DRAIN__WINDOW", "0s");
     command.env("REALTIME__REDIS__URL", "redis://redis.test/").stderr(Stdio::piped()).kill_on_drop(true);
-    let Ok(mut child) = command.spawn() else { return };
+    let Ok(mut child) = command.spawn() else { return skipped("`unshare`") };
     let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
     let ready = within("the demo to start", async {
         while let Some(line) = log.next_line().await.unwrap() {
@@ -149,8 +150,10 @@ async fn a_name_server_that_does_not_answer_holds_no_stop_up() {
         false
     });
     if !ready.await {
-        assert_eq!(child.wait().await.unwrap().code(), Some(99));
-        return;
+        // 1 by `unshare`, 99 by the script.
+        let code = child.wait().await.unwrap().code();
+        assert!(matches!(code, Some(1 | 99)), "{code:?}");
+        return skipped("a mount of its own");
     }
     tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
     within("a question", name_server.recv(&mut [0; 512])).await.unwrap();

@@ -41,14 +41,14 @@ async fn garbage_in_the_log_is_skipped() {
         (
             "a text stream that ends within a character",
             r#"local log, id = rt .. 'log', call('hget', rt .. 'epoch', 'epoch') .. '-*'
-               call('xadd', log, id, 'v', '1', 'e', '{"topics":["all"],"event":"realtime.stream","data":"{\"stream\":\"s\",\"run\":1,\"at\":0,\"text\":\"ä\"}"}')
-               call('xadd', log, id, 'v', '1', 'e', '{"topics":["all"],"event":"realtime.stream","data":"{\"stream\":\"s\",\"run\":1,\"at\":1,\"state\":\"done\"}"}')"#,
+               call('xadd', log, id, 'v', '1', 'e', '{"topics":["all"],"event":"realtime.stream","data":"{\\"stream\\":\\"s\\",\\"run\\":1,\\"at\\":0,\\"text\\":\\"ä\\"}"}')
+               call('xadd', log, id, 'v', '1', 'e', '{"topics":["all"],"event":"realtime.stream","data":"{\\"stream\\":\\"s\\",\\"run\\":1,\\"at\\":1,\\"state\\":\\"done\\"}"}')"#,
         ),
         (
             "a text stream at the end of all numbers",
             r#"local log, id = rt .. 'log', call('hget', rt .. 'epoch', 'epoch') .. '-*'
                for _ = 1, 2 do
-                 call('xadd', log, id, 'v', '1', 'e', '{"topics":["all"],"event":"realtime.stream","data":"{\"stream\":\"t\",\"run\":18446744073709551615,\"at\":18446744073709551615,\"text\":\"x\"}"}')
+                 call('xadd', log, id, 'v', '1', 'e', '{"topics":["all"],"event":"realtime.stream","data":"{\\"stream\\":\\"t\\",\\"run\\":18446744073709551615,\\"at\\":18446744073709551615,\\"text\\":\\"x\\"}"}')
                end"#,
         ),
         ("a hole", "call('xadd', rt .. 'log', call('hget', rt .. 'epoch', 'epoch') .. '-999999', 'x', 'y')"),
