@@ -93,11 +93,10 @@ impl Reload {
         if let Err(error) = log::set_level(&config.log.level) {
             tracing::error!("log.level: {error:#}");
         }
-        let started = &self.state.config;
         #[cfg(feature = "websocket")]
-        started.websocket.allowed_origins.replace(&config.websocket.allowed_origins);
+        self.state.config.websocket.allowed_origins.replace(&config.websocket.allowed_origins);
         #[cfg(feature = "sse")]
-        started.sse.allowed_origins.replace(&config.sse.allowed_origins);
+        self.state.config.sse.allowed_origins.replace(&config.sse.allowed_origins);
         // Perhaps by an earlier reload.
         if config.api.key.is_none() && self.state.live().has_configured_key {
             left.push("api.key".to_owned());
