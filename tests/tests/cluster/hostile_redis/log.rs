@@ -13,6 +13,17 @@ use tokio::time::sleep;
 
 use super::check;
 
+/// A script that adds messages of the event of text streams.
+fn stream(texts: &[&str]) -> String {
+    let add = |text: &&str| {
+        format!(
+            "call('xadd', rt .. 'log', call('hget', rt .. 'epoch', 'epoch') .. '-*', 'v', '1', 'e', cjson.encode({{
+                   topics = {{ 'all' }}, event = 'realtime.stream', data = '{text}', at = call('time')[1] * 1000 }}))\n"
+        )
+    };
+    texts.iter().map(add).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn garbage_in_the_log_is_skipped() {
     check(&[
@@ -40,16 +51,16 @@ async fn garbage_in_the_log_is_skipped() {
         ),
         (
             "a text stream that ends within a character",
-            r#"local log, id = rt .. 'log', call('hget', rt .. 'epoch', 'epoch') .. '-*'
-               call('xadd', log, id, 'v', '1', 'e', '{"topics":["all"],"event":"realtime.stream","data":"{\\"stream\\":\\"s\\",\\"run\\":1,\\"at\\":0,\\"text\\":\\"ä\\"}"}')
-               call('xadd', log, id, 'v', '1', 'e', '{"topics":["all"],"event":"realtime.stream","data":"{\\"stream\\":\\"s\\",\\"run\\":1,\\"at\\":1,\\"state\\":\\"done\\"}"}')"#,
+            &stream(&[
+                r#"{"stream":"s","run":1,"at":0,"text":"ä"}"#,
+                r#"{"stream":"s","run":1,"at":1,"state":"done"}"#,
+            ]),
         ),
         (
             "a text stream at the end of all numbers",
-            r#"local log, id = rt .. 'log', call('hget', rt .. 'epoch', 'epoch') .. '-*'
-               for _ = 1, 2 do
-                 call('xadd', log, id, 'v', '1', 'e', '{"topics":["all"],"event":"realtime.stream","data":"{\\"stream\\":\\"t\\",\\"run\\":18446744073709551615,\\"at\\":18446744073709551615,\\"text\\":\\"x\\"}"}')
-               end"#,
+            &stream(
+                &[r#"{"stream":"t","run":18446744073709551615,"at":18446744073709551615,"text":"x"}"#; 2],
+            ),
         ),
         ("a hole", "call('xadd', rt .. 'log', call('hget', rt .. 'epoch', 'epoch') .. '-999999', 'x', 'y')"),
     ])
