@@ -206,7 +206,7 @@ impl Shard {
                 self.begin_interest(|| Topic::user(state.user()));
             }
             if let Some(mut named) = state.named() {
-                for Named { topic, index } in named.iter_mut() {
+                for Named { topic, index, .. } in named.iter_mut() {
                     *index = members.index(topic.clone(), slot);
                     if *index == 0 {
                         self.begin_interest(|| topic.clone());
@@ -524,12 +524,7 @@ impl Shard {
             if !member.is_live() || member.next() > members.seq {
                 continue;
             }
-            let bus = match (down, session.told_down.load(Ordering::Relaxed)) {
-                (Some(since), _) => BusState::Down(since),
-                (None, true) => BusState::Restored,
-                (None, false) => BusState::Up,
-            };
-            let heartbeat = heartbeats.get(session.wire(), cursor, bus);
+            let heartbeat = heartbeats.get(session.wire(), cursor, session.bus_state(down));
             let is_queued = if session.wire().wire.answers_heartbeat() {
                 session.outbox.ask(heartbeat, &session.active)
             } else {
@@ -620,7 +615,7 @@ impl Shard {
             return false;
         }
         let index = if is_registered { members.index(topic.clone(), slot) } else { 0 };
-        named.push(Named { topic: topic.clone(), index });
+        named.push(Named { topic: topic.clone(), index, early: session.begin().is_none() });
         if is_registered && index == 0 {
             self.begin_interest(|| topic.clone());
         }

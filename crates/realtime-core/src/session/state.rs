@@ -26,7 +26,7 @@ use crate::{
     outbox::{Outbox, OutboxGroup},
     sync::{Mutex, MutexGuard, lock},
     user::UserRef,
-    wire::{GapReason, WireFormatId},
+    wire::{BusState, GapReason, WireFormatId},
 };
 
 /// State of a session that the shard, the directory and the connection share.
@@ -158,6 +158,8 @@ impl<'a> ConnectTopics<'a> {
 pub(crate) struct Named {
     pub(crate) topic: Topic,
     pub(crate) index: u32,
+    /// It was subscribed to the topic before it began: what is kept for newcomers of the topic is new to its client.
+    pub(crate) early: bool,
 }
 
 /// State that few sessions have.
@@ -200,7 +202,8 @@ impl SessionState {
         topics.dedup();
         let extra = OnceBox::new();
         if !topics.is_empty() {
-            let topics = topics.into_iter().map(|topic| Named { topic: topic.clone(), index: 0 });
+            let topics =
+                topics.into_iter().map(|topic| Named { topic: topic.clone(), index: 0, early: false });
             extra.set(Box::new(Extra { named: Mutex::new(topics.collect()), ..Extra::default() })).ok();
         }
         Self {
@@ -421,6 +424,22 @@ impl SessionState {
         let named = self.named();
         let named = named.iter().flat_map(|named| named.iter()).map(|named| named.topic.clone());
         own.into_iter().chain(named).collect()
+    }
+
+    /// The topics that it was subscribed to before it began.
+    pub(crate) fn early_topics(&self) -> Vec<Topic> {
+        let named = self.named();
+        let early = named.iter().flat_map(|named| named.iter()).filter(|named| named.early);
+        early.map(|named| named.topic.clone()).collect()
+    }
+
+    /// What a heartbeat is to tell it of the bus, which is unavailable since `down`.
+    pub(crate) fn bus_state(&self, down: Option<SystemTime>) -> BusState {
+        match (down, self.told_down.load(Ordering::Relaxed)) {
+            (Some(since), _) => BusState::Down(since),
+            (None, true) => BusState::Restored,
+            (None, false) => BusState::Up,
+        }
     }
 
     pub(crate) fn stage(&self) -> Stage {

@@ -11,7 +11,7 @@ use crate::{
     node::Node,
     session::state::SessionState,
     shard::pass_stats::PassStats,
-    wire::{BusState, GapReason},
+    wire::GapReason,
 };
 
 /// The entries that a session gets first of topics that it enters at `start`.
@@ -47,7 +47,8 @@ pub(super) fn newcomer_entries(node: &Node, session: &SessionState, start: Start
 }
 
 /// Announces that the entries of the log from `seq` to before `first` have left the window before a session has read them, and
-/// sends it what a session that begins gets: what it lacked of that is not told otherwise.
+/// sends it what a session that begins gets: what it lacked of that is not told otherwise. A session whose end is decided
+/// gets none of that, which may be newer than its end.
 pub(crate) fn announce_lost(
     node: &Node,
     session: &SessionState,
@@ -56,7 +57,8 @@ pub(crate) fn announce_lost(
     stats: &mut PassStats,
 ) {
     let start = StartPoint { seq: first, position: node.log.cursor_at(first) };
-    let initial = newcomer_entries(node, session, start);
+    let is_ending = session.outbox.closing().is_some();
+    let initial = if is_ending { InitialEntries::new() } else { newcomer_entries(node, session, start) };
     // As at a begin: no new cursor before the initial entries.
     let cursor = start.position.filter(|_| initial.is_empty());
     stats.announce(session, GapReason::History, cursor, node.log.since(seq));
@@ -70,9 +72,8 @@ pub(crate) fn announce_lost(
 pub(super) fn send_cursor(node: &Node, session: &SessionState, cursor: Option<Position>) {
     if let Some(cursor) = cursor {
         let down = node.bus_down();
+        session.outbox.force(&session.wire().wire.heartbeat(Some(cursor), session.bus_state(down)));
         session.told_down.store(down.is_some(), Ordering::Relaxed);
-        let bus = down.map_or(BusState::Up, BusState::Down);
-        session.outbox.force(&session.wire().wire.heartbeat(Some(cursor), bus));
     }
 }
 

@@ -311,7 +311,7 @@ impl Members {
     }
 
     /// Removes the session at `index` from a named topic. Returns `true` if none is left there.
-    pub(super) fn unindex(&mut self, Named { topic, index }: &Named) -> bool {
+    pub(super) fn unindex(&mut self, Named { topic, index, .. }: &Named) -> bool {
         let Some(slots) = self.topics.get_mut(topic) else { return false };
         slots.swap_remove(*index as usize);
         if let Some(moved) = slots.get(*index as usize)
@@ -343,12 +343,11 @@ impl Members {
     /// Begins a session if its first position is known. Returns `true` if it has begun.
     pub(super) fn try_begin(&mut self, parked: &Parked, node: &Node, stats: &mut PassStats) -> bool {
         let log = &node.log;
-        if log.up().is_none() {
-            return false;
-        }
+        let Some(up) = log.up() else { return false };
         let start = match parked.cursor {
-            // The shard may lag: entries that were in the log when the client connected are not new to it.
-            None => Start { seq: self.seq.max(parked.came), gap: None, recovered: false },
+            // Entries that were in the log when the client connected, or are history, are not new to it. What passes have
+            // served since then is.
+            None => Start { seq: up.max(parked.came), gap: None, recovered: false },
             Some(Err(CursorError)) => Start::lost(self.seq, GapReason::Cursor),
             Some(Ok(cursor)) => {
                 // Read first, so that it covers no entry that is missing from the log when the cursor is looked up.
@@ -379,9 +378,9 @@ impl Members {
         let initial = if !node.has_initial() {
             InitialEntries::new()
         } else if start.recovered {
-            let topics = session.topics();
+            let (topics, early) = (session.topics(), session.early_topics());
             let fresh = parked.fresh.iter().filter(|topic| topics.contains(topic));
-            initial_entries(node, &session, fresh, start_point)
+            initial_entries(node, &session, fresh.chain(&early), start_point)
         } else {
             newcomer_entries(node, &session, start_point)
         };

@@ -26,7 +26,8 @@ mod message_options;
 
 const TRANSPORT: Transport = Transport::new("test");
 
-/// WireFormat format for tests, with a line for each frame: `m<epoch>.<offset> <text>`, `g<cursor>`, `h<cursor>`.
+/// WireFormat format for tests, with a line for each frame: `m<epoch>.<offset> <text>`, `g<cursor>`, `h<cursor>`, or
+/// `r<cursor>` once the bus is back.
 #[derive(Debug)]
 struct PlainWire;
 
@@ -53,8 +54,9 @@ impl WireFormat for PlainWire {
         Some(format!("g{}\n", cursor_text(cursor)).into())
     }
 
-    fn heartbeat(&self, cursor: Option<Position>, _: BusState) -> Bytes {
-        format!("h{}\n", cursor_text(cursor)).into()
+    fn heartbeat(&self, cursor: Option<Position>, bus: BusState) -> Bytes {
+        let kind = if bus == BusState::Restored { 'r' } else { 'h' };
+        format!("{kind}{}\n", cursor_text(cursor)).into()
     }
 
     fn answers_heartbeat(&self) -> bool {

@@ -1,9 +1,12 @@
 //! What a session gets first of the topics that it enters.
 
+use std::sync::OnceLock;
+
 use super::*;
 use crate::{
     initial::{InitialEntries, InitialSource, StartPoint},
     outbox::INITIAL_BYTES,
+    session::hooks::OnOpen,
 };
 
 /// A source with entries of one topic, which records the points at which it was asked for them.
@@ -37,6 +40,16 @@ fn to_order(text: &str) -> Envelope {
 
 /// A node whose source keeps these texts of a topic.
 fn keeping(settings: Settings, topic: Topic, texts: &[&str]) -> (Arc<Node>, Arc<Shard>, Arc<Kept>) {
+    opening(settings, topic, texts, Box::new(|_| ()))
+}
+
+/// The same, with a function for sessions that open.
+fn opening(
+    settings: Settings,
+    topic: Topic,
+    texts: &[&str],
+    on_open: Box<OnOpen>,
+) -> (Arc<Node>, Arc<Shard>, Arc<Kept>) {
     let entry = |text: &&str| {
         let envelope = Envelope::to_topic(topic.clone(), Scope::Both, (*text).to_owned().into());
         Arc::new(Entry::new(None, Content::Envelope(Arc::new(envelope))))
@@ -45,6 +58,7 @@ fn keeping(settings: Settings, topic: Topic, texts: &[&str]) -> (Arc<Node>, Arc<
     let kept = Arc::new(Kept { topic, entries, asked: Mutex::default() });
     let mut node = Node::new(settings);
     node.initial.push(Arc::clone(&kept) as Arc<dyn InitialSource>);
+    node.hooks.on_open = Some(on_open);
     node.log.begin(Some(Position { epoch: 1, offset: 0 }));
     let node = Arc::new(node);
     (Arc::clone(&node), Shard::new(node), kept)
@@ -106,7 +120,85 @@ fn a_session_that_is_told_of_an_outage_is_told_of_its_end() {
     assert_eq!(drain(&mut session), ["m- state", "h1.0"]);
     shard.tick(2, ticks());
     assert!(!told(&session));
+    assert_eq!(drain(&mut session), ["r1.0"]);
+}
+
+#[test]
+fn a_session_that_falls_out_of_the_window_is_told_of_an_outages_end() {
+    let history = History { max_messages: 2, ..History::default() };
+    let settings = Settings { history, ..Settings::default() };
+    let (node, shard, _) = keeping(settings, Topic::user(&1.into()), &["state"]);
+    let mut session = connect(&shard, 1, None);
+    shard.pass();
+    drain(&mut session);
+    node.set_bus_down(true);
+    shard.tick(1, ticks());
+    node.set_bus_down(false);
     assert_eq!(drain(&mut session), ["h1.0"]);
+    for offset in 1..=4 {
+        publish(&node, offset, to_user(1, "x"));
+    }
+    shard.pass();
+    assert_eq!(drain(&mut session), ["g-", "m- state", "r1.2", "m1.3 x", "m1.4 x"]);
+    shard.tick(2, ticks());
+    assert_eq!(drain(&mut session), ["h1.4"]);
+}
+
+#[test]
+fn a_session_whose_end_is_decided_gets_no_newer_entries_for_what_it_missed() {
+    let history = History { max_messages: 2, ..History::default() };
+    let outbox = OutboxLimits { max_messages: 1, ..OutboxLimits::default() };
+    let settings = Settings { history, outbox, ..Settings::default() };
+    let (node, shard, _) = keeping(settings, order(), &["state"]);
+    let mut slow = connect(&shard, 1, None);
+    subscribe(&slow, &[order()]);
+    drain(&mut slow);
+    for offset in 1..=2 {
+        publish(&node, offset, to_user(1, "x"));
+        shard.pass();
+    }
+    let handle = slow.handle();
+    handle.0.host().unwrap().close_after(&handle.0, CloseReason::Kicked, Some(at(1, 2)));
+    for offset in 3..=6 {
+        publish(&node, offset, to_order("x"));
+    }
+    shard.pass();
+    assert_eq!(drain(&mut slow), ["m1.1 x", "g1.4", "ckicked"]);
+}
+
+#[test]
+fn what_is_published_while_a_session_opens_follows() {
+    let host: Arc<OnceLock<Arc<Shard>>> = Arc::default();
+    let opened = Arc::clone(&host);
+    // Its own message comes first; meanwhile another thread publishes, and runs a pass.
+    let on_open = move |session: &SessionHandle| {
+        session.send_local("welcome").unwrap();
+        let shard = opened.get().unwrap();
+        publish(&shard.node, 2, to_user(1, "x"));
+        shard.pass();
+    };
+    let (node, shard, _) = opening(Settings::default(), order(), &[], Box::new(on_open));
+    publish(&node, 1, to_user(1, "before"));
+    shard.pass();
+    host.set(Arc::clone(&shard)).unwrap();
+    let mut session = connect(&shard, 1, None);
+    assert_eq!(session.begin(), Some(Begin { cursor: Some(at(1, 1)), recovered: None }));
+    publish(&node, 3, to_user(1, "y"));
+    shard.pass();
+    assert_eq!(drain(&mut session), ["m- welcome", "m1.2 x", "m1.3 y"]);
+}
+
+#[test]
+fn a_topic_that_a_session_is_put_into_when_it_opens_is_new_to_its_client() {
+    let on_open = |session: &SessionHandle| session.subscribe(order());
+    let (node, shard, _) = opening(Settings::default(), order(), &["state"], Box::new(on_open));
+    publish(&node, 1, to_all("x"));
+    shard.pass();
+    publish(&node, 2, to_order("y"));
+    let mut session = connect(&shard, 1, Some(at(1, 1)));
+    assert_eq!(session.begin(), Some(Begin { cursor: Some(at(1, 1)), recovered: Some(true) }));
+    shard.pass();
+    assert_eq!(drain(&mut session), ["m- state", "h1.1", "m1.2 y"]);
 }
 
 #[test]
