@@ -104,6 +104,8 @@ struct Rare {
     taken_before: u64,
     /// A heartbeat that the client has to answer has left once `taken` reaches this value.
     asked: Option<u64>,
+    /// The queued frames of the connection's own have left once `taken` reaches this value.
+    own_end: u64,
     stalled_ticks: u32,
     closing_ticks: u32,
     unanswered_ticks: u32,
@@ -179,7 +181,8 @@ pub enum SendDirect {
     Sent,
     /// Frames are not written directly; the caller writes this one now.
     Write(Bytes),
-    /// Others have to be pulled and written first: the rest of a frame, or those that leave no room for this one.
+    /// Others have to be pulled and written first: the rest of a frame, those that leave no room for this one, or an earlier
+    /// one of the connection's own.
     Later(Bytes),
 }
 
@@ -514,13 +517,15 @@ impl Outbox {
         let mut state = self.lock();
         if state.is_direct() {
             state.send(&frame, &mut WriteBuffer::default());
+            state.mark_own();
             SendDirect::Sent
-        } else if state.frames.is_cut() {
+        } else if state.frames.is_cut() || state.has_own() {
             SendDirect::Later(frame)
         } else if frame.len() <= WRITE_BUDGET as usize {
             SendDirect::Write(frame)
         } else if self.has_room(&state, &frame) {
             state.put(frame);
+            state.mark_own();
             SendDirect::Sent
         } else {
             SendDirect::Later(frame)
@@ -818,6 +823,19 @@ impl State {
 
     fn is_direct(&self) -> bool {
         self.direct == Direct::Open
+    }
+
+    /// Notes that the last of the queued frames, if there are any, is the connection's own.
+    fn mark_own(&mut self) {
+        let left = self.frames.bytes() as u64;
+        if left > 0 {
+            self.rare().own_end = self.taken + left;
+        }
+    }
+
+    /// Returns `true` if a frame of the connection's own is queued.
+    fn has_own(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.own_end > self.taken)
     }
 
     fn put(&mut self, frame: Bytes) -> Accepted {

@@ -196,7 +196,11 @@ fn a_large_answer_leaves_in_pieces_and_only_one_is_queued() {
     assert_eq!(outbox.send_direct(text("pong")), SendDirect::Write(text("pong")));
     assert_eq!(outbox.send_direct(frame(LARGE)), SendDirect::Sent);
     assert_eq!(outbox.send_direct(frame(LARGE)), SendDirect::Later(frame(LARGE)));
-    assert_eq!(outbox.send_direct(text("pong")), SendDirect::Write(text("pong")), "no frame is begun");
+    assert_eq!(
+        outbox.send_direct(text("pong")),
+        SendDirect::Later(text("pong")),
+        "in the order of its requests"
+    );
     let mut left = LARGE;
     for _ in 0..20 {
         let Poll::Ready(Pull::Bytes(bytes)) = pull_up_to(&outbox, 1000) else {
@@ -209,6 +213,31 @@ fn a_large_answer_leaves_in_pieces_and_only_one_is_queued() {
     }
     assert_eq!((left, pull(&outbox)), (0, Poll::Pending));
     assert_eq!(outbox.send_direct(frame(LARGE)), SendDirect::Sent);
+}
+
+#[test]
+fn a_small_answer_waits_for_a_large_one_before_it() {
+    // The direct lane is closed, or is open and the socket takes a part of the first frame.
+    for room in [0, 100] {
+        let outbox = outbox(4, 30_000);
+        if room > 0 {
+            outbox.attach(Arc::new(Socket::with_room(room)));
+            outbox.open_direct();
+        }
+        for seq in 1..=2 {
+            outbox.queue_or_catch_up(&frame(200), seq).unwrap();
+        }
+        assert_eq!(outbox.send_direct(frame(20_000)), SendDirect::Sent);
+        let mut left = 20_400 - room;
+        while left > 0 {
+            assert_eq!(outbox.send_direct(text("b")), SendDirect::Later(text("b")), "{left} bytes are left");
+            let Poll::Ready(Pull::Bytes(bytes)) = pull_up_to(&outbox, 200) else {
+                panic!("{left} bytes are left")
+            };
+            left -= bytes.len();
+        }
+        assert_eq!(outbox.send_direct(text("b")), SendDirect::Write(text("b")));
+    }
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! [`WebSocketConnection`]: a connection in both directions as a state machine.
 //!
 //! Outbound frames are polled first; inbound frames get a turn after at most 7 KiB. A text of the client is read only
-//! after the previous one has been answered, so a client cannot make the server queue anything.
+//! after the previous one has been answered, or its answer is queued, which happens to one large answer at a time: a client
+//! cannot make the server queue more than that.
 
 use std::{
     fmt, mem,
