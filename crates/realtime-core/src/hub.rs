@@ -128,6 +128,7 @@ impl Hub {
     pub async fn publish(&self, envelope: Envelope) -> Result<Published, PublishError> {
         Self::check_scope(&envelope)?;
         self.check_size(&envelope)?;
+        self.check_footprint(&envelope)?;
         if envelope.is_retained() && envelope.named_topic().is_none() {
             return Err(NotRetainable.into());
         }
@@ -507,14 +508,19 @@ impl Hub {
         let limits = self.0.registry.node.limits.load();
         let (count, limit) = (envelope.topics().len(), limits.max_targets);
         let checked = TooLarge::check(&envelope.message().data, limits.max_message_bytes).and_then(|()| {
-            if Limits::exceeds(count, limit) {
-                return Err(TooLarge::Targets { count, limit });
-            }
-            // Settings allow a message an eighth, and nothing else of it is encoded for each wire format.
-            let (size, limit) = (envelope.footprint(), self.0.registry.node.settings.history.max_bytes / 4);
-            if size > limit { Err(TooLarge::Envelope { size, limit }) } else { Ok(()) }
+            if Limits::exceeds(count, limit) { Err(TooLarge::Targets { count, limit }) } else { Ok(()) }
         });
         self.0.registry.node.metrics.publishes_refused.add(u64::from(checked.is_err()));
+        checked
+    }
+
+    /// Checks that an envelope fits into the window.
+    fn check_footprint(&self, envelope: &Envelope) -> Result<(), TooLarge> {
+        let node = &self.0.registry.node;
+        // Settings allow a message an eighth, and nothing else of it is encoded for each wire format.
+        let (size, limit) = (envelope.footprint(), node.settings.history.max_bytes / 4);
+        let checked = if size > limit { Err(TooLarge::Envelope { size, limit }) } else { Ok(()) };
+        node.metrics.publishes_refused.add(u64::from(checked.is_err()));
         checked
     }
 }

@@ -6,7 +6,8 @@ use crate::{Payload, bus::BusError, error::TopicError, settings::Limits};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PublishError {
-    /// The message is above `limits.maxMessageBytes`, or its targets above `limits.maxTargets`.
+    /// The message is above `limits.maxMessageBytes`, its targets above `limits.maxTargets`, or both together above a quarter
+    /// of `history.maxBytes`.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
     /// A message of bytes is for a transport that carries texts only.

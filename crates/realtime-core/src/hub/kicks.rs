@@ -84,6 +84,9 @@ impl Hub {
         token: TokenHash,
         until: Option<SystemTime>,
     ) -> Result<CommandResult, ControlError> {
+        if token.is_of_nothing() {
+            return Ok(CommandResult::default());
+        }
         let after = self.fence().await;
         self.0.control.dispatch(Command::RevokeToken { token: RevokedToken { token, until }, after }).await
     }

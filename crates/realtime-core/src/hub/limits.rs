@@ -80,6 +80,9 @@ mod tests {
         assert!(error.to_string().contains("(a quarter of history.maxBytes)"), "{error}");
         hub.publish(to(2_000)).await.unwrap();
         assert_eq!(session.text().await, "x");
+        // What is sent on this node alone is never in the window.
+        hub.send_local(to(20_000)).unwrap();
+        assert_eq!(session.text().await, "x");
     }
 
     #[tokio::test]

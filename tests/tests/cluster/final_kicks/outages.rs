@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use realtime_core::auth::TokenHash;
+use realtime_core::{auth::TokenHash, control::CommandResult};
 use realtime_tests::{Fault, Part, Proxy, Redis, within};
 use tokio::{join, time::sleep};
 
@@ -59,6 +59,8 @@ async fn refusals_are_written_again_to_an_emptied_redis() {
     let _session = open(&a, 1, "t").unwrap();
     a.kick(&1.into()).await.unwrap();
     a.revoke_token(TokenHash::of("stolen"), None).await.unwrap();
+    // That of logins without one.
+    assert_eq!(a.revoke_token(TokenHash::of(""), None).await.unwrap(), CommandResult::default());
     redis.cli(&["flushall"]);
     // No node holds a lease now; the kick still waits for both.
     let there = open(&b, 2, "u").unwrap();
