@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -86,9 +89,20 @@ impl TicketStore for RedisTickets {
         Box::pin(async move {
             let mut take = redis::cmd("GETDEL");
             take.arg(self.key(key));
-            let taken =
-                self.commands.run(async |connection| take.query_async::<Option<String>>(connection).await);
-            let Some(value) = taken.await.map_err(TicketError::Unavailable)? else { return Ok(None) };
+            let runs = AtomicU32::new(0);
+            let taken = self.commands.run(async |connection| {
+                runs.fetch_add(1, Ordering::Relaxed);
+                take.query_async::<Option<String>>(connection).await
+            });
+            let Some(value) = taken.await.map_err(TicketError::Unavailable)? else {
+                // The first request may have taken it, and the answer was lost.
+                return match runs.into_inner() {
+                    0 | 1 => Ok(None),
+                    _ => Err(TicketError::Unavailable(
+                        "the connection broke while the ticket was taken".into(),
+                    )),
+                };
+            };
             match serde_json::from_str::<Login>(&value) {
                 Ok(login) => Ok(Some(login.principal())),
                 Err(error) => {

@@ -5,12 +5,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures_util::future::join_all;
 use realtime_core::{
     Principal,
-    auth::{TicketKey, TicketStore},
+    auth::{TicketError, TicketKey, TicketStore},
 };
 use realtime_redis::{RedisConfig, RedisTickets};
 use realtime_tests::{
-    Demo, EventStream, JAVA_SECRET, JavaLogins, Redis, Server, Socket, conformance::tickets_conform, sign,
-    token,
+    Demo, EventStream, JAVA_SECRET, JavaLogins, Proxy, Redis, Server, Socket, conformance::tickets_conform,
+    sign, token,
 };
 use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
@@ -70,6 +70,20 @@ async fn a_ticket_whose_first_answer_was_lost_is_given_once() {
     let login = store.take(key).await.unwrap().unwrap();
     assert_eq!(login.user, 7.into());
     assert_eq!(store.take(key).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ticket_whose_last_answer_was_lost_is_not_refused() {
+    let redis = Redis::start().await;
+    let proxy = Proxy::start(redis.port()).await;
+    let url = format!("redis://127.0.0.1:{}/", proxy.port());
+    let store = RedisTickets::make(RedisConfig::single(url)).unwrap()();
+    let (key, minute) = (TicketKey::of("a ticket"), Duration::from_secs(60));
+    store.put(key, Principal::new(7.into(), "a token"), minute).await.unwrap();
+    proxy.lose_the_answer_to("GETDEL");
+    let error = store.take(key).await.unwrap_err();
+    assert!(matches!(error, TicketError::Unavailable(_)), "{error}");
+    assert_eq!(store.take(key).await.unwrap(), None, "it was used");
 }
 
 #[tokio::test(flavor = "multi_thread")]
