@@ -6,7 +6,7 @@
 use std::{
     any::Any,
     cell::RefCell,
-    fmt, io,
+    fmt, io, mem,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker, ready},
@@ -89,6 +89,8 @@ struct State {
     blocked: bool,
     times: RequestTimes,
     patience: Patience,
+    /// The handler waits for input behind a request that offers an upgrade.
+    awaits_rest: bool,
     /// The connection was given up: there is no more input, and what the dispatcher writes is discarded.
     given_up: bool,
     /// Bytes that may be read of the rest of a body whose request has been answered.
@@ -160,6 +162,7 @@ impl Shared {
             blocked: false,
             times,
             patience: Patience::default(),
+            awaits_rest: false,
             given_up: false,
             unwanted: READ_OF_REFUSED,
             linger: None,
@@ -215,7 +218,7 @@ impl Shared {
         if !state.answering {
             return Arm::NotYet;
         }
-        match std::mem::replace(&mut state.takeover, Claim::None) {
+        match mem::replace(&mut state.takeover, Claim::None) {
             Claim::None => return Arm::Withdrawn,
             Claim::Waiting(leave) => state.takeover = Claim::Armed(leave),
             other => state.takeover = other,
@@ -253,7 +256,8 @@ impl Shared {
         state.wake();
     }
 
-    /// Opens the gate for a request that reads its input without an end. Until its response, that is a body like others.
+    /// Opens the gate for a request that reads its input without an end. Until its response, that is a body like others, but
+    /// that the client owes it only while the handler waits for it.
     pub(crate) fn let_through(&self) {
         let mut state = self.0.borrow_mut();
         if matches!(state.takeover, Claim::None) {
@@ -264,6 +268,16 @@ impl Shared {
             state.gate.let_through();
             state.wake();
         }
+    }
+
+    /// Records whether the handler waits for such input. Returns `true` if its time begins to count.
+    pub(crate) fn await_rest(&self, awaits: bool) -> bool {
+        let mut state = self.0.borrow_mut();
+        let begins = !mem::replace(&mut state.awaits_rest, awaits) && awaits;
+        if !awaits {
+            state.patience.pause();
+        }
+        begins && state.patience.is_running()
     }
 
     /// Records that the connection ends behind the current response.
@@ -417,7 +431,10 @@ impl State {
         let begin = buf.filled().len();
         match stream.poll_read(cx, buf) {
             Poll::Ready(Ok(())) => {}
-            Poll::Pending if self.patience.poll_exhausted(cx).is_ready() => {
+            Poll::Pending
+                if (self.awaits_rest || !self.gate.is_open())
+                    && self.patience.poll_exhausted(cx).is_ready() =>
+            {
                 self.give_up(cx);
                 return Poll::Ready(Ok(()));
             }
@@ -455,7 +472,7 @@ impl State {
                 self.discarded = true;
                 continue;
             }
-            let mut scratch = [std::mem::MaybeUninit::uninit(); READ_AHEAD];
+            let mut scratch = [mem::MaybeUninit::uninit(); READ_AHEAD];
             let mut scratch = ReadBuf::uninit(&mut scratch[..room]);
             match stream.poll_read(cx, &mut scratch) {
                 Poll::Ready(Ok(())) => {
@@ -484,7 +501,7 @@ impl State {
         }
         while !self.eof && self.unwanted > 0 && self.gate.is_in_body() {
             let Some(stream) = &mut self.stream else { break };
-            let mut scratch = [std::mem::MaybeUninit::uninit(); READ_AHEAD];
+            let mut scratch = [mem::MaybeUninit::uninit(); READ_AHEAD];
             let mut scratch = ReadBuf::uninit(&mut scratch);
             let patience = self.linger.get_or_insert_with(|| {
                 let mut patience = Patience::default();
@@ -511,7 +528,7 @@ impl State {
         let Some(stream) = &mut self.stream else { return };
         let mut left = READ_AT_END;
         while !self.eof && left > 0 {
-            let mut scratch = [std::mem::MaybeUninit::uninit(); READ_AHEAD];
+            let mut scratch = [mem::MaybeUninit::uninit(); READ_AHEAD];
             let mut scratch = ReadBuf::uninit(&mut scratch);
             match stream.poll_read(cx, &mut scratch) {
                 Poll::Ready(Ok(())) => {
@@ -558,12 +575,12 @@ impl AsyncWrite for ServerIo {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.0.0.borrow_mut();
         // The dispatcher flushes once its buffer has been written.
-        if std::mem::take(&mut state.blocked) {
+        if mem::take(&mut state.blocked) {
             state.wake();
         }
         if matches!((&state.takeover, &state.stream), (Claim::Armed(_), Some(Stream::Tcp(_)))) {
-            let claim = std::mem::replace(&mut state.takeover, Claim::Taken);
-            let ahead = std::mem::take(&mut state.ahead);
+            let claim = mem::replace(&mut state.takeover, Claim::Taken);
+            let ahead = mem::take(&mut state.ahead);
             let stream = state.stream.take();
             drop(state);
             if let (Claim::Armed(leave), Some(Stream::Tcp(tcp))) = (claim, stream) {

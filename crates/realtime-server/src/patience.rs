@@ -48,12 +48,17 @@ impl Patience {
         self.left.is_some()
     }
 
-    /// Records that bytes have come. With `extends` they buy time.
-    pub(crate) fn received(&mut self, bytes: usize, extends: bool) {
-        let Some(left) = &mut self.left else { return };
-        if let Some(since) = self.since.take() {
+    /// Ends the current wait.
+    pub(crate) fn pause(&mut self) {
+        if let Some((left, since)) = self.left.as_mut().zip(self.since.take()) {
             *left = left.saturating_sub(since.elapsed());
         }
+    }
+
+    /// Records that bytes have come. With `extends` they buy time.
+    pub(crate) fn received(&mut self, bytes: usize, extends: bool) {
+        self.pause();
+        let Some(left) = &mut self.left else { return };
         if extends {
             self.bytes += bytes as u64;
             *left = left.saturating_add(Duration::from_secs(self.bytes / BYTES_PER_SECOND));

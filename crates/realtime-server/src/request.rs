@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     marker::PhantomData,
+    mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -82,7 +83,7 @@ where
             connection.asked(body);
             if body == Announced::Rest {
                 let inner = request.take_payload();
-                let rest = Rest { inner, connection: Some(connection.clone()) };
+                let rest = Rest { inner, connection: connection.clone(), is_open: false };
                 *request.payload() = Payload::Stream { payload: Box::pin(rest) };
             }
         }
@@ -114,17 +115,29 @@ fn announced(request: &mut Request) -> Announced {
 /// Input behind a request that upgrades the connection. The gate opens for it when it is first polled.
 struct Rest {
     inner: Payload,
-    connection: Option<Shared>,
+    connection: Shared,
+    is_open: bool,
 }
 
 impl Stream for Rest {
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if let Some(connection) = self.connection.take() {
-            connection.let_through();
+        if !mem::replace(&mut self.is_open, true) {
+            self.connection.let_through();
         }
-        Pin::new(&mut self.inner).poll_next(cx)
+        let polled = Pin::new(&mut self.inner).poll_next(cx);
+        if self.connection.await_rest(polled.is_pending()) {
+            // The time counts from the dispatcher's next read.
+            cx.waker().wake_by_ref();
+        }
+        polled
+    }
+}
+
+impl Drop for Rest {
+    fn drop(&mut self) {
+        self.connection.await_rest(false);
     }
 }
 

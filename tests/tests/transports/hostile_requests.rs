@@ -4,7 +4,7 @@
 
 use std::{future::pending, time::Duration};
 
-use actix_web::{App, HttpResponse, rt::time::Instant, web};
+use actix_web::{App, HttpRequest, HttpResponse, rt::time::Instant, web};
 use futures_util::{StreamExt, future::join_all, stream};
 use realtime_tests::{RawClient, Running, descriptors, in_own_process, until, within};
 use tokio::{io::AsyncWriteExt, sync::Semaphore, time::sleep};
@@ -23,6 +23,7 @@ macro_rules! start {
                 .route("/refuse", web::post().to(async || HttpResponse::Unauthorized().body("refused")))
                 .route("/later", web::get().to(later))
                 .route("/upgrade", web::get().to(upgrade))
+                .route("/upgrade-later", web::get().to(upgrade_later))
                 .route("/stream", web::get().to(two_pieces))
                 .route("/endless", web::get().to(endless))
         };
@@ -52,6 +53,18 @@ async fn later() -> &'static str {
 async fn upgrade(mut payload: web::Payload) -> HttpResponse {
     payload.next().await.unwrap().unwrap();
     HttpResponse::SwitchingProtocols().upgrade("websocket").streaming(payload)
+}
+
+/// The same, once it has worked on the first bytes for longer than a body may take, with or without the rest at hand.
+async fn upgrade_later(request: HttpRequest, mut payload: web::Payload) -> HttpResponse {
+    let first = payload.next().await.unwrap().unwrap();
+    let drops = request.query_string() == "drops";
+    let mut payload = Some(payload).filter(|_| !drops);
+    sleep(Duration::from_secs(1)).await;
+    match payload.take() {
+        Some(payload) => HttpResponse::SwitchingProtocols().upgrade("websocket").streaming(payload),
+        None => HttpResponse::Ok().body(first),
+    }
 }
 
 async fn two_pieces() -> HttpResponse {
@@ -138,6 +151,21 @@ async fn an_upgraded_connection_may_be_silent() {
         sleep(Duration::from_millis(600)).await;
         client.write(text).await;
         client.until(text).await;
+    }
+}
+
+#[actix_web::test]
+async fn a_handler_may_work_on_what_it_has_read_behind_an_upgrade() {
+    let server = start!();
+    for (query, status) in [("keeps", 101), ("drops", 200)] {
+        let mut client = RawClient::connect(&server).await;
+        let target = format!("/upgrade-later?{query}");
+        let head = format!(
+            "GET {target} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nfirst"
+        );
+        client.write(head).await;
+        let answer = client.head().await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{query}: {answer}");
     }
 }
 
