@@ -24,7 +24,8 @@ use crate::{Position, Topic, Transport, UserId};
 
 /// Identifies the user of a connection before the connection is upgraded or streamed.
 ///
-/// Called once per connection, on the worker that serves it. It must not block the thread.
+/// Called once per connection, on the worker that serves it, and with each token that renews a login
+/// ([`Handshake::renews`]). It must not block the thread.
 pub trait Authenticator: Send + Sync + 'static {
     /// Authenticates the request and returns its principal.
     ///
@@ -293,7 +294,8 @@ impl Handshake {
         handshake
     }
 
-    /// The login of the live session that the token is to renew; `None` for a new connection.
+    /// The login that the token is to renew: that of a live session, or the one that a ticket was made for, when the ticket is
+    /// used and the login has a [credential](Principal::credential). `None` for other new connections.
     pub fn renews(&self) -> Option<&Principal> {
         self.renewal.as_ref().map(|renewal| &*renewal.login)
     }
