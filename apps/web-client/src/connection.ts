@@ -41,6 +41,8 @@ interface Attempt {
   cursor: string | null;
   /** The token that it was begun with. */
   token: string | undefined;
+  /** Whether the attempt before it had brought that token, too. */
+  again: boolean;
   /** The topics that it has asked for. */
   topics: string[];
   granted: Set<string>;
@@ -95,8 +97,12 @@ export class Connection implements AsyncIterable<Message> {
   /** When the cursor was last moved by something that came. */
   #upTo: number | null = null;
   #sharing = false;
+  /** The token of the last attempt. */
+  #brought: string | undefined;
   /** The token that was refused, once another one has been asked for. */
   #refused: string | undefined;
+  /** Whether one was refused that had not been brought before. */
+  #pardoned = false;
   /** The last session that began. */
   #session: Attempt | undefined;
 
@@ -317,7 +323,10 @@ export class Connection implements AsyncIterable<Message> {
     };
     const shared = !!other;
     const granted = shared ? this.#attempt!.granted : new Set<string>();
-    const attempt: Attempt = { transport, cursor, token: this.#token, topics, granted, brought, shared, heardAt: now(), fail };
+    const token = this.#token!;
+    const again = token === this.#brought;
+    this.#brought = token;
+    const attempt: Attempt = { transport, cursor, token, again, topics, granted, brought, shared, heardAt: now(), fail };
     if (trial) this.#trial = attempt;
     else this.#attempt = attempt;
     const sink: Sink = {
@@ -364,7 +373,7 @@ export class Connection implements AsyncIterable<Message> {
     const open = other ?? (transport === 'websocket' ? openWebSocket : (this.#options.sse ?? openStream));
     try {
       attempt.link = open(
-        { platform: this.#platform, options: this.#options, token: this.#token!, cursor, topics, fresh, events },
+        { platform: this.#platform, options: this.#options, token, cursor, topics, fresh, events },
         sink,
       );
     } catch (error) {
@@ -458,9 +467,9 @@ export class Connection implements AsyncIterable<Message> {
     }
     const asked = typeof this.#options.token === 'function';
     const { code, reason, verdict } = end;
-    // A ticket is good for one session.
-    const used = attempt.liveAt === undefined && attempt.token === this.#session?.token;
-    if (verdict === 'token' && asked && (used || this.#refused === undefined)) {
+    // A ticket is good for one attempt, also for one that the server has no room for.
+    if (verdict === 'token' && asked && (attempt.again || !this.#pardoned)) {
+      this.#pardoned ||= !attempt.again;
       this.#refused = attempt.token;
       // One that came meanwhile has not been tried yet.
       if (this.#token === attempt.token) this.#token = undefined;
@@ -512,6 +521,7 @@ export class Connection implements AsyncIterable<Message> {
     if (attempt.liveAt !== undefined && this.#platform.now() - attempt.liveAt >= STABLE) {
       this.#failures = 0;
       this.#refused = undefined;
+      this.#pardoned = false;
     }
   }
 

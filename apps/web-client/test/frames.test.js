@@ -343,6 +343,46 @@ test('tokens that open one connection each are asked for at every break, however
   assert.equal(asked, 4);
 });
 
+test('a token that a passing answer has used up is no refusal', async t => {
+  const { fetch: stream, opened } = streams();
+  const used = new Set();
+  // The server takes a ticket before it looks whether it has room.
+  const busy = new Set(['ticket-1', 'ticket-3']);
+  const fetch = async (url, init) => {
+    const ticket = new URL(url).searchParams.get('ticket');
+    if (used.has(ticket)) return new Response('{"code":401,"msg":"the ticket is not valid"}', { status: 401 });
+    used.add(ticket);
+    if (!busy.has(ticket)) return stream(url, init);
+    return new Response(':disconnected\nretry:1\n\n', { headers: { 'content-type': 'text/event-stream' } });
+  };
+  let asked = 0;
+  const client = open(t, {
+    url: 'https://example.com',
+    tokenName: 'ticket',
+    token: () => `ticket-${++asked}`,
+    transports: ['sse'],
+    backoff: { base: 1, cap: 1 },
+    dial: { fetch },
+  });
+  const final = new Promise(resolve => client.on('status', status => status.state === 'refused' && resolve(status)));
+  for (const ticket of ['ticket-2', 'ticket-4']) {
+    const connection = await Promise.race([opened(), final]);
+    assert.match(connection.url ?? connection.reason, new RegExp(`ticket=${ticket}&`));
+    connection.say(':connected\nretry:1\nid:7.5\n\n');
+    await live(client);
+    connection.end();
+  }
+});
+
+test('a new token in the place of a refused one is the last', async t => {
+  let requests = 0;
+  const fetch = async () => (requests++, new Response('{"code":401,"msg":"no"}', { status: 401 }));
+  let asked = 0;
+  const client = open(t, { url: 'https://example.com', token: () => `token-${++asked}`, transports: ['sse'], dial: { fetch } });
+  await state(client, 'refused');
+  assert.deepEqual([requests, asked], [2, 2]);
+});
+
 test('a token that is refused after its session began is not brought again either', async t => {
   const { fetch: stream, opened } = streams();
   let requests = 0;
