@@ -282,14 +282,13 @@ export class Connection implements AsyncIterable<Message> {
   /** Begins to open a session, which is told to the attempt's own sink while the attempt counts. */
   #dial(transport: Transport, trial: boolean, other?: Open): void {
     const { setTimeout, now } = this.#platform;
-    const { events } = this.#inbox;
+    const inbox = this.#inbox;
     // A session that has yet to bring something that is in front of the inbox's cursor.
     const late = this.#session?.brought && this.#session;
-    const { cursor } = late ?? this.#inbox;
+    const { cursor } = late ?? inbox;
     const brought = late || (trial && !other) ? new Set(late?.brought) : undefined;
     const topics = this.#topics();
     const fresh = ['*', ...topics].filter(topic => !this.#had.has(topic));
-    const inbox = this.#inbox;
     const mine = () => attempt === this.#attempt;
     const moved = (_: void, cursor: string | null | undefined) => {
       this.#upTo = now();
@@ -373,7 +372,7 @@ export class Connection implements AsyncIterable<Message> {
     const open = other ?? (transport === 'websocket' ? openWebSocket : (this.#options.sse ?? openStream));
     try {
       attempt.link = open(
-        { platform: this.#platform, options: this.#options, token, cursor, topics, fresh, events },
+        { platform: this.#platform, options: this.#options, token, cursor, topics, fresh, events: inbox.events },
         sink,
       );
     } catch (error) {
@@ -446,7 +445,7 @@ export class Connection implements AsyncIterable<Message> {
     if (this.#status.state !== 'live' || !attempt) return;
     if (attempt.link?.ping) {
       if (attempt.pinged !== undefined) return;
-      attempt.pinged = this.#platform.setTimeout(() => attempt === this.#attempt && this.#open(), WAKE_LIMIT);
+      attempt.pinged = this.#platform.setTimeout(() => this.#open(), WAKE_LIMIT);
       try {
         attempt.link.ping();
       } catch {
@@ -484,12 +483,12 @@ export class Connection implements AsyncIterable<Message> {
 
   /** Waits: at random up to a bound that doubles, and the server's own time if it gave one. */
   #retry({ code, reason, retry, broken }: End): void {
-    const round = this.#drop();
+    this.#drop();
     const { base = 1000, cap = 30_000 } = this.#options.backoff ?? {};
     const jitter = this.#platform.random() * Math.min(cap, base * 2 ** this.#failures++);
     this.#hinted = retry !== undefined && !broken;
     const pause = retry === undefined ? jitter : retry + (this.#failures > 1 ? jitter : 0);
-    this.#waitTimer = this.#platform.setTimeout(() => round === this.#round && this.#open(), pause);
+    this.#waitTimer = this.#platform.setTimeout(() => this.#open(), pause);
     this.#set({ state: 'waiting', until: this.#platform.now() + pause, code, reason });
   }
 
