@@ -45,6 +45,8 @@ interface Attempt {
   again: boolean;
   /** The topics that it has asked for. */
   topics: string[];
+  /** Those of which it has yet to bring what newcomers get; `*` for all of the session's. */
+  fresh: Set<string>;
   granted: Set<string>;
   /**
    * Ids of what came behind `cursor` by other sessions, while it was opened beside one. Absent once it has brought all
@@ -263,12 +265,14 @@ export class Connection implements AsyncIterable<Message> {
     if (this.#status.state !== 'live' || !attempt || this.#trial) return;
     const added = wanted.filter(topic => !attempt.topics.includes(topic));
     const removed = attempt.topics.filter(topic => !wanted.includes(topic));
-    if (!added.length && !removed.length) return;
     for (const topic of removed) attempt.granted.delete(topic);
     if (attempt.link?.topics) {
       attempt.topics = wanted;
+      for (const topic of added) attempt.fresh.add(topic);
       attempt.link.topics(added, removed);
-    } else this.#redial();
+    } else if (added.length || removed.length) this.#redial();
+    // Forgotten while the session was opened: by `renew`, or since it was left and entered again.
+    if (['*', ...wanted].some(topic => !this.#had.has(topic) && !attempt.fresh.has(topic))) this.#redial();
     if (removed.length) this.#inbox.emit('topics', { subscribed: [], refused: [] });
   }
 
@@ -288,13 +292,18 @@ export class Connection implements AsyncIterable<Message> {
     const { cursor } = late ?? inbox;
     const brought = late || (trial && !other) ? new Set(late?.brought) : undefined;
     const topics = this.#topics();
-    const fresh = ['*', ...topics].filter(topic => !this.#had.has(topic));
+    const fresh = new Set(['*', ...topics].filter(topic => !this.#had.has(topic)));
     const mine = () => attempt === this.#attempt;
     const moved = (_: void, cursor: string | null | undefined) => {
       this.#upTo = now();
       if (!cursor) return;
       // What newcomers get comes in front of everything that has a position. A newer session has asked for it by itself.
-      if (!this.#trial) for (const topic of ['*', ...granted]) this.#had.add(topic);
+      if (!this.#trial) {
+        for (const topic of ['*', ...granted]) {
+          this.#had.add(topic);
+          fresh.delete(topic);
+        }
+      }
       if (cursor === inbox.cursor) attempt.brought = undefined;
     };
     const counts = () => mine() || attempt === this.#trial;
@@ -325,7 +334,7 @@ export class Connection implements AsyncIterable<Message> {
     const token = this.#token!;
     const again = token === this.#brought;
     this.#brought = token;
-    const attempt: Attempt = { transport, cursor, token, again, topics, granted, brought, shared, heardAt: now(), fail };
+    const attempt: Attempt = { transport, cursor, token, again, topics, fresh, granted, brought, shared, heardAt: now(), fail };
     if (trial) this.#trial = attempt;
     else this.#attempt = attempt;
     const sink: Sink = {
@@ -372,7 +381,7 @@ export class Connection implements AsyncIterable<Message> {
     const open = other ?? (transport === 'websocket' ? openWebSocket : (this.#options.sse ?? openStream));
     try {
       attempt.link = open(
-        { platform: this.#platform, options: this.#options, token, cursor, topics, fresh, events: inbox.events },
+        { platform: this.#platform, options: this.#options, token, cursor, topics, fresh: [...fresh], events: inbox.events },
         sink,
       );
     } catch (error) {

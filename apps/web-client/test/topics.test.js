@@ -213,6 +213,72 @@ for (const left of ['before the connection breaks', 'while it is away']) {
   });
 }
 
+test('a topic that is left and entered again while a WebSocket opens is new again', async t => {
+  const { client, opened } = fake(t);
+  const leave = client.subscribe('a');
+  const first = await opened();
+  first.hello('7.0', { subscribed: ['a'], refused: [] });
+  first.say({ type: 'ping', cursor: '7.1' });
+  first.end(1006);
+  const second = await opened();
+  assert.equal(new URL(second.url).searchParams.get('fresh'), null);
+  leave();
+  await turn();
+  client.subscribe('a');
+  await turn();
+  second.hello('7.1', { subscribed: ['a'], refused: [] });
+  const third = await opened();
+  assert.equal(new URL(third.url).searchParams.get('fresh'), 'a');
+  // It brings that; a topic that is refused or new is nothing that it lacks.
+  client.subscribe('b');
+  await turn();
+  third.hello('7.1', { subscribed: ['a'], refused: [] });
+  await turn();
+  assert.deepEqual(third.sent, [{ type: 'subscribe', topics: ['b'] }]);
+  third.say({ type: 'subscribed', topics: [], refused: [{ topic: 'b', reason: 'not allowed' }], cursor: '7.2' });
+  client.subscribe('c');
+  await turn();
+  assert.deepEqual(third.sent.slice(1), [{ type: 'subscribe', topics: ['c'] }]);
+  assert.equal(third.closed, undefined);
+});
+
+test('a topic that is left and entered again while a second stream opens is new again', async t => {
+  const { client, first, opened } = await streaming(t);
+  const hello = topics => `event:realtime.hello\ndata:{"session":"t","subscribed":${JSON.stringify(topics)}}\n\n`;
+  const leave = client.subscribe('a');
+  const second = await opened();
+  second.say(`:connected\nid:7.5\n\n${hello(['a'])}:heartbeat\nid:7.6\n\n`);
+  await until(client, 'the second stream', () => client.topics.length === 1);
+  await turn();
+  client.subscribe('b');
+  const third = await opened();
+  assert.match(third.url, /topics=a%2Cb&fresh=b&/);
+  leave();
+  await turn();
+  client.subscribe('a');
+  await turn();
+  third.say(`:connected\nid:7.6\n\n${hello(['b', 'a'])}`);
+  assert.match((await opened()).url, /fresh=b%2Ca&/);
+});
+
+test('what newcomers get is asked for again behind a session that was opened without, and only behind one', async t => {
+  const { client, first, opened } = await streaming(t);
+  first.say(':heartbeat\nid:7.5\n\n');
+  await turn();
+  client.subscribe('a');
+  const second = await opened();
+  assert.match(second.url, /fresh=a&/);
+  client.renew();
+  second.say(':connected\nid:7.5\n\n');
+  const third = await opened();
+  assert.match(third.url, /fresh=\*%2Ca&/);
+  client.renew();
+  third.say(':connected\nid:7.5\n\nid:7.6\ndata:one\n\n');
+  await until(client, 'one', () => client.seen.length === 1);
+  assert.equal(client.status.state, 'live');
+  assert.equal(third.signal.aborted, false);
+});
+
 test('a topic that is left before the server grants it is not among the topics', async t => {
   const { client, opened } = fake(t);
   const socket = await opened();
