@@ -85,7 +85,7 @@ export class Connection implements AsyncIterable<Message> {
   /** Counts attempts, so that a late token is known as such. */
   #round = 0;
   #waitTimer: unknown;
-  /** Whether the server has said when to come back. */
+  /** Whether the pause is the server's, which waking up does not cut short. */
   #hinted = false;
   /** Ends in a row without a session that lasted. */
   #failures = 0;
@@ -357,6 +357,7 @@ export class Connection implements AsyncIterable<Message> {
         if (!mine()) return;
         this.#set({ state: 'waiting', transport: attempt.transport, reason: 'broken off' });
         // A browser comes back when the server has said, which it does not show.
+        this.#hinted = !shared;
         if (shared) this.#limit(attempt);
       },
       heard: () => {

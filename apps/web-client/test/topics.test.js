@@ -351,10 +351,12 @@ test('an EventSource comes back when the server says, and not before', async t =
   }
   const pending = new Map();
   let number = 0;
+  let awake;
   const dial = {
     EventSource,
     setTimeout: (run, ms) => (pending.set(++number, { run, ms }), number),
     clearTimeout: timer => pending.delete(timer),
+    wake: call => ((awake = call), () => {}),
   };
   const client = open(t, { url: 'https://example.com', token: 'x', transports: ['sse'], sse: eventSource, dial });
   while (!sources.length) await turn();
@@ -366,6 +368,9 @@ test('an EventSource comes back when the server says, and not before', async t =
   source.onerror();
   assert.equal(client.status.state, 'waiting');
   assert.equal(pending.size, 0);
+  awake();
+  await turn();
+  assert.equal(sources.length, 1);
   source.onopen();
   assert.equal(client.status.state, 'live');
   assert.equal(sources.length, 1);
