@@ -319,8 +319,12 @@ export class Connection implements AsyncIterable<Message> {
           return;
         }
         this.#release(this.#attempt!);
-      } else if (trial && !trial.shared && (end.verdict === 'retry' || end.code === 4410)) {
-        // The server may have ended it for the newer one.
+      } else if (
+        trial &&
+        !trial.shared &&
+        (end.broken ? transport === trial.transport : end.verdict === 'retry' || end.code === 4410)
+      ) {
+        // The server may have ended it for the newer one. One that broke off has not to wait for another transport.
         this.#attempt = trial;
         this.#trial = undefined;
         this.#set({ state: 'connecting', transport: trial.transport });

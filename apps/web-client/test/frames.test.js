@@ -187,6 +187,20 @@ test('a WebSocket that does not open leaves the stream alone, and is tried again
   assert.equal(client.status.transport, 'websocket');
 });
 
+test('a stream that breaks does not wait for a WebSocket that hangs, and one that is ended for it does', async t => {
+  const broken = await switching(t);
+  broken.stream.end();
+  await until(broken.client, 'the next attempt', () => broken.client.states.at(-1).state === 'connecting');
+  assert.equal(broken.client.status.transport, 'sse');
+  assert.equal(broken.trial.closed, true);
+  const ended = await switching(t);
+  ended.stream.say(':disconnected\nretry:86400000\n\n');
+  ended.stream.end();
+  await until(ended.client, 'the switch', () => ended.client.status.state === 'connecting');
+  ended.trial.hello('7.5');
+  assert.equal(ended.client.status.transport, 'websocket');
+});
+
 test('a wake-up redials a stream that was silent, and leaves one alone that was not', async t => {
   let now = 0;
   let awake;
