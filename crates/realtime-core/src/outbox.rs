@@ -25,9 +25,12 @@ use crate::{
     CloseReason, Position,
     direct::{DirectWrite, WriteBuffer},
     frame_queue::FrameQueue,
-    session::WRITE_BUDGET,
     sync::{Mutex, MutexGuard, lock},
 };
+
+/// Number of bytes after which the socket gets a turn. With a response's head they fit into the 8 KiB that actix's
+/// buffer has in any case, so that no connection keeps a buffer that a burst or a large message has enlarged.
+pub(crate) const WRITE_BUDGET: u32 = 7 << 10;
 
 /// Maximum number of bytes that wait for one socket when frames are sent to it that have no other copy and come at
 /// once: the first frames of a topic.

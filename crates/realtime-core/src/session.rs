@@ -26,7 +26,7 @@ use crate::{
     admission::Admission,
     auth::TopicDecision,
     node::Node,
-    outbox::{Pull, SendDirect},
+    outbox::{Pull, SendDirect, WRITE_BUDGET},
     shard::Registration,
     wire::DirectWrite,
 };
@@ -42,10 +42,6 @@ pub struct Session {
     /// Boxed, since most nodes do not count the connections of addresses.
     _admission: Option<Box<Admission>>,
 }
-
-/// Number of bytes after which the socket gets a turn. With a response's head they fit into the 8 KiB that actix's
-/// buffer has in any case, so that no connection keeps a buffer that a burst or a large message has enlarged.
-pub(crate) const WRITE_BUDGET: u32 = 7 << 10;
 
 /// Next step of a session's socket.
 #[derive(Debug, PartialEq, Eq)]

@@ -17,7 +17,8 @@ use super::*;
 use crate::{
     Envelope, Message, Scope, Session, Settings,
     log::Content,
-    session::{WRITE_BUDGET, catch_up::CATCH_UP_ENTRIES},
+    outbox::WRITE_BUDGET,
+    session::catch_up::CATCH_UP_ENTRIES,
     settings::{History, Limits, OnExceeded, OutboxLimits},
     wire::{Begin, DirectWrite, GapReason, Outbound, WireFormat},
 };
