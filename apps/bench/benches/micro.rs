@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    mem,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, Waker},
     time::{Duration, SystemTime},
@@ -211,6 +212,8 @@ struct Unicasts {
     /// The users of the last message that was sent, and of the last one that was read.
     sent: usize,
     read: usize,
+    /// Number of messages in between.
+    unread: usize,
 }
 
 /// A prime: the next user is never near the previous one in memory.
@@ -222,7 +225,7 @@ const UNICASTS: usize = 64;
 impl Unicasts {
     /// Fills the log, as on a node that has run for a while.
     fn new(sessions: usize) -> Self {
-        let mut unicasts = Self { node: Node::new(sessions), sent: 0, read: 0 };
+        let mut unicasts = Self { node: Node::new(sessions), sent: 0, read: 0, unread: 0 };
         for _ in 0..=Settings::default().history.max_messages / UNICASTS {
             unicasts.send();
             unicasts.read();
@@ -238,12 +241,13 @@ impl Unicasts {
             let envelope = Envelope::to_topic(Topic::user(&user.into()), Scope::Both, message());
             self.node.publish(envelope, 1);
         }
+        self.unread += UNICASTS;
         self.node.settle();
     }
 
     /// Out of the outboxes, to the end.
     fn read(&mut self) {
-        while self.read != self.sent {
+        for _ in 0..mem::take(&mut self.unread) {
             self.read = (self.read + STRIDE) % self.node.sessions.len();
             read(&mut self.node.sessions[self.read]);
         }
