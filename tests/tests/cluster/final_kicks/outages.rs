@@ -61,6 +61,7 @@ async fn refusals_are_written_again_to_an_emptied_redis() {
     a.revoke_token(TokenHash::of("stolen"), None).await.unwrap();
     // That of logins without one.
     assert_eq!(a.revoke_token(TokenHash::of(""), None).await.unwrap(), CommandResult::default());
+    assert_eq!(redis.cli(&["zcard", "{rt/control}:refused"]), "2");
     redis.cli(&["flushall"]);
     // No node holds a lease now; the kick still waits for both.
     let there = open(&b, 2, "u").unwrap();
