@@ -47,8 +47,8 @@ pub(super) fn newcomer_entries(node: &Node, session: &SessionState, start: Start
 }
 
 /// Announces that the entries of the log from `seq` to before `first` have left the window before a session has read them, and
-/// sends it what a session that begins gets: what it lacked of that is not told otherwise. A session whose end is decided
-/// gets none of that, which may be newer than its end.
+/// sends it what a session that begins gets: what it lacked of that is not told otherwise. A session that ends before them gets
+/// none of that, and no cursor behind them either, so that its client gets it at the next begin.
 pub(crate) fn announce_lost(
     node: &Node,
     session: &SessionState,
@@ -57,12 +57,12 @@ pub(crate) fn announce_lost(
     stats: &mut PassStats,
 ) {
     let start = StartPoint { seq: first, position: node.log.cursor_at(first) };
-    let is_ending = session.outbox.closing().is_some();
-    let initial = if is_ending { InitialEntries::new() } else { newcomer_entries(node, session, start) };
+    let initial = newcomer_entries(node, session, start);
     // As at a begin: no new cursor before the initial entries.
     let cursor = start.position.filter(|_| initial.is_empty());
     stats.announce(session, GapReason::History, cursor, node.log.since(seq));
-    if !initial.is_empty() {
+    let ends_before = session.outbox.hold().is_some_and(|end| Some(end) < start.position);
+    if !initial.is_empty() && !ends_before {
         send_initial(session, &initial, stats);
         send_cursor(node, session, start.position);
     }
