@@ -97,7 +97,7 @@ struct State {
     unwanted: usize,
     /// Time for reading that rest once the response was sent.
     linger: Option<Box<Patience>>,
-    /// Woken when the gate opens.
+    /// Woken when the gate opens, or when the time for what comes through it begins to count.
     reader: Option<Waker>,
     takeover: Claim,
 }
@@ -270,14 +270,16 @@ impl Shared {
         }
     }
 
-    /// Records whether the handler waits for such input. Returns `true` if its time begins to count.
-    pub(crate) fn await_rest(&self, awaits: bool) -> bool {
+    /// Records whether the handler waits for such input.
+    pub(crate) fn await_rest(&self, awaits: bool) {
         let mut state = self.0.borrow_mut();
         let begins = !mem::replace(&mut state.awaits_rest, awaits) && awaits;
         if !awaits {
             state.patience.pause();
+        } else if begins {
+            // The dispatcher's task, which reads; another one may poll the payload.
+            state.wake();
         }
-        begins && state.patience.is_running()
     }
 
     /// Records that the connection ends behind the current response.
@@ -438,7 +440,13 @@ impl State {
                 self.give_up(cx);
                 return Poll::Ready(Ok(()));
             }
-            other => return other,
+            Poll::Pending => {
+                if self.gate.is_open() && self.patience.is_running() {
+                    self.reader = Some(cx.waker().clone());
+                }
+                return Poll::Pending;
+            }
+            error => return error,
         }
         let read = &buf.filled()[begin..];
         self.eof = read.is_empty();

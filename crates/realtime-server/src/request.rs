@@ -127,10 +127,7 @@ impl Stream for Rest {
             self.connection.let_through();
         }
         let polled = Pin::new(&mut self.inner).poll_next(cx);
-        if self.connection.await_rest(polled.is_pending()) {
-            // The time counts from the dispatcher's next read.
-            cx.waker().wake_by_ref();
-        }
+        self.connection.await_rest(polled.is_pending());
         polled
     }
 }

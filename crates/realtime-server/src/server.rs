@@ -215,7 +215,8 @@ where
 
     /// Time for which a client may keep the server waiting for the body of an HTTP/1.1 request, 0 for no limit. Each KiB
     /// that comes extends it by a second. Default: 30 s. A client that takes longer gets 408, or, once the response has
-    /// begun, the end of the connection.
+    /// begun, the end of the connection. Behind a request that offers an upgrade only the time counts in which the handler
+    /// waits for the payload; one that waits no longer, for instance behind a timeout of its own, drops it.
     pub fn client_body_timeout(self, timeout: Duration) -> Self {
         self.set(|config| config.client_body_timeout = timeout)
     }

@@ -24,6 +24,7 @@ macro_rules! start {
                 .route("/later", web::get().to(later))
                 .route("/upgrade", web::get().to(upgrade))
                 .route("/upgrade-later", web::get().to(upgrade_later))
+                .route("/upgrade-elsewhere", web::get().to(upgrade_elsewhere))
                 .route("/stream", web::get().to(two_pieces))
                 .route("/endless", web::get().to(endless))
         };
@@ -65,6 +66,17 @@ async fn upgrade_later(request: HttpRequest, mut payload: web::Payload) -> HttpR
         Some(payload) => HttpResponse::SwitchingProtocols().upgrade("websocket").streaming(payload),
         None => HttpResponse::Ok().body(first),
     }
+}
+
+/// Reads on in a task of its own until the end.
+async fn upgrade_elsewhere(mut payload: web::Payload) -> HttpResponse {
+    let reader = actix_web::rt::spawn(async move {
+        payload.next().await;
+        sleep(Duration::from_millis(600)).await;
+        while payload.next().await.is_some_and(|read| read.is_ok()) {}
+    });
+    reader.await.unwrap();
+    HttpResponse::Ok().finish()
 }
 
 async fn two_pieces() -> HttpResponse {
@@ -166,6 +178,30 @@ async fn a_handler_may_work_on_what_it_has_read_behind_an_upgrade() {
         client.write(head).await;
         let answer = client.head().await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{query}: {answer}");
+    }
+}
+
+#[actix_web::test]
+async fn a_client_is_waited_for_no_longer_where_a_task_reads_behind_an_upgrade() {
+    let server = start!();
+    for drips in [false, true] {
+        let mut client = RawClient::connect(&server).await;
+        let head = "GET /upgrade-elsewhere HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nfirst";
+        client.write(head).await;
+        let (mut reading, mut writing) = client.tcp.into_split();
+        let drip = actix_web::rt::spawn(async move {
+            while drips && writing.write_all(b"0").await.is_ok() {
+                sleep(Duration::from_millis(50)).await;
+            }
+            // The other side stays open.
+            pending::<()>().await;
+        });
+        let (mut bytes, begin) = (Vec::new(), Instant::now());
+        within("the end", tokio::io::AsyncReadExt::read_to_end(&mut reading, &mut bytes)).await.ok();
+        drip.abort();
+        let answer = String::from_utf8(bytes).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
     }
 }
 
