@@ -81,8 +81,8 @@ pub enum SignError {
     #[error("there is no secret to sign tokens with")]
     NoSecret,
     /// The claims cannot be serialized as JSON.
-    #[error(transparent)]
-    Claims(#[from] jsonwebtoken::errors::Error),
+    #[error("the claims cannot be signed: {0}")]
+    Claims(String),
 }
 
 /// Reason why a token is not accepted.
@@ -170,7 +170,7 @@ impl JwtAuthenticator {
     pub fn sign(&self, claims: &Claims) -> Result<String, SignError> {
         let signing = self.signing.as_ref().ok_or(SignError::NoSecret)?;
         let (iss, aud) = (self.required.issuer.as_deref(), self.required.audience.as_deref());
-        Ok(signing.sign(&Signed { claims, iss, aud })?)
+        signing.sign(&Signed { claims, iss, aud }).map_err(|error| SignError::Claims(error.to_string()))
     }
 
     /// Verifies a token with the keys that are known now, and returns its principal.

@@ -1,6 +1,6 @@
 //! [`Verifier`]: the claims of a token whose signature is valid.
 
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, errors::ErrorKind};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, crypto, errors::ErrorKind};
 use realtime_core::UserId;
 use serde::Deserialize;
 
@@ -26,6 +26,8 @@ pub(super) struct Claims {
 
 impl Verifier {
     pub(super) fn new(secret: &str, login_type: &str) -> Self {
+        // As keys of JSON Web Tokens do: a build with two providers of cryptography has no default.
+        crypto::rust_crypto::DEFAULT_PROVIDER.install_default().ok();
         Self { key: DecodingKey::from_secret(secret.as_bytes()), login_type: login_type.to_owned() }
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use jsonwebtoken::{
-    Algorithm, DecodingKey, DecodingKeyKind,
+    Algorithm, DecodingKey, DecodingKeyKind, crypto,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse},
 };
 
@@ -57,6 +57,12 @@ pub enum JwtKeyError {
     Use,
 }
 
+/// Has jsonwebtoken use the cryptography that it is built with here, unless the application has chosen one. Where a build has
+/// two, since the application asks for the other, jsonwebtoken chooses none, and panics at the first token.
+pub(super) fn choose_cryptography() {
+    crypto::rust_crypto::DEFAULT_PROVIDER.install_default().ok();
+}
+
 impl JwtKey {
     /// Creates the key of an HMAC from a secret (its UTF-8 bytes).
     ///
@@ -66,6 +72,7 @@ impl JwtKey {
         if secret.is_empty() {
             return Err(JwtKeyError::EmptySecret);
         }
+        choose_cryptography();
         let decoding = DecodingKey::from_secret(secret.as_bytes());
         Ok(Self { id: None, algorithms: vec![algorithm.into()], decoding, public: None })
     }
@@ -85,6 +92,7 @@ impl JwtKey {
         {
             return Err(JwtKeyError::NotPem);
         }
+        choose_cryptography();
         let pem = pem.as_bytes();
         let read = [DecodingKey::from_rsa_pem, DecodingKey::from_ec_pem, DecodingKey::from_ed_pem];
         let keys = read.iter().filter_map(|read| read(pem).ok());
@@ -111,6 +119,7 @@ impl JwtKey {
             }
             _ => return Err(JwtKeyError::Unsupported),
         };
+        choose_cryptography();
         let decoding = DecodingKey::from_jwk(jwk).map_err(|_| JwtKeyError::Broken)?;
         if let DecodingKeyKind::RsaModulusExponent { n, .. } = decoding.kind() {
             let bits = bits(n);
@@ -119,7 +128,7 @@ impl JwtKey {
             }
         }
         // A point that is not on its curve is found now, and not at the first token.
-        jsonwebtoken::crypto::verify("AA", b"", &decoding, all[0]).map_err(|_| JwtKeyError::Broken)?;
+        crypto::verify("AA", b"", &decoding, all[0]).map_err(|_| JwtKeyError::Broken)?;
         let algorithms = match jwk.common.key_algorithm {
             None => all.to_vec(),
             Some(named) => {

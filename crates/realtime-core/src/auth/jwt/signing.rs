@@ -5,7 +5,7 @@ use std::fmt;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, crypto, jwk::Jwk};
 use serde::Serialize;
 
-use super::{Claims, JwtAlgorithm, JwtKey, JwtKeyError, PublicKeyAlgorithm};
+use super::{Claims, JwtAlgorithm, JwtKey, JwtKeyError, PublicKeyAlgorithm, key::choose_cryptography};
 
 /// A key that signs tokens, and the algorithm with which it does.
 #[derive(Clone)]
@@ -28,12 +28,14 @@ pub(super) struct Signed<'a> {
 impl JwtSigningKey {
     /// The shared secret of an HMAC (its UTF-8 bytes).
     pub(super) fn secret(algorithm: JwtAlgorithm, secret: &str) -> Self {
+        choose_cryptography();
         Self { header: Header::new(algorithm.into()), key: EncodingKey::from_secret(secret.as_bytes()) }
     }
 
     /// Reads a private key in PEM form: RSA of 2048 to 4096 bits, P-256, P-384 or Ed25519, in PKCS #8 (`BEGIN PRIVATE KEY`),
     /// an RSA key also in PKCS #1. It signs with the first of `algorithms` that it can be used with; if there are none, with
-    /// RS256, ES256, ES384 or EdDSA, as its kind is.
+    /// RS256, ES256, ES384 or EdDSA, as its kind is. Signing with RSA takes a time that depends a little on the key
+    /// (RUSTSEC-2023-0071): prefer another kind where strangers can have many tokens signed and time it.
     ///
     /// # Errors
     /// [`JwtKeyError`] if it is none of these, or cannot be used with any of `algorithms`. The text has nothing of the key.
@@ -41,6 +43,7 @@ impl JwtSigningKey {
         if !pem.contains("PRIVATE KEY-----") {
             return Err(JwtKeyError::NotPrivate);
         }
+        choose_cryptography();
         let bytes = pem.as_bytes();
         let read = [EncodingKey::from_rsa_pem, EncodingKey::from_ec_pem, EncodingKey::from_ed_pem];
         let keys: Vec<_> = read.iter().filter_map(|read| read(bytes).ok()).collect();
