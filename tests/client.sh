@@ -14,5 +14,10 @@ if [ ! node_modules/.package-lock.json -nt package-lock.json ]; then
     echo "tests/client.sh: installing the npm packages of apps/web-client"
     npm ci >/dev/null
 fi
+# Debian 12 has 18.
+if ! node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 11) ? 0 : 1)'; then
+    echo "tests/client.sh: Node 20.11 or later is needed, and this is $(node --version)" >&2
+    exit 1
+fi
 npm run check
 npm run test:browser

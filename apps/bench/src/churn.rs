@@ -134,11 +134,13 @@ impl Churn {
 /// One client after another.
 async fn come_and_go(site: Arc<Site>, mut random: Rng) {
     while !site.is_over() {
-        if client::visit(&site, &mut random).await.is_err() {
+        match client::visit(&site, &mut random).await {
+            Ok(()) => {
+                site.connections.fetch_add(1, Ordering::Relaxed);
+            }
             // The server has cut it, which is its right; a server that is gone is seen by the readings.
-            sleep(Duration::from_millis(10)).await;
+            Err(_) => sleep(Duration::from_millis(10)).await,
         }
-        site.connections.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -177,6 +179,14 @@ impl ChurnReport {
     /// What must not be, in words.
     pub(crate) fn violations(&self) -> Vec<String> {
         let mut violations = Vec::new();
+        for (what, count) in [
+            ("connection went to its end", self.after.connections),
+            ("message was published", self.after.published),
+        ] {
+            if count == 0 {
+                violations.push(format!("no {what}"));
+            }
+        }
         let (before, after) = (self.before.descriptors, self.after.descriptors);
         if after > before + SPARE {
             violations.push(format!("{after} descriptors afterwards, {before} before"));

@@ -94,7 +94,7 @@ impl Load {
         }
         let stats = pool.finish(Arc::clone(&published.sent))?;
 
-        figures.set(&figure::TIMED_OUT, f64::from(u8::from(published.count < self.messages)));
+        figures.set(&figure::TIMED_OUT, f64::from(u8::from(published.answered < self.messages)));
         self.enter_publishes(&mut figures, &published, used);
         if self.clients() > 0.0 {
             figures.set(&figure::EXPECTED, expected as f64);
@@ -327,7 +327,7 @@ impl Load {
     }
 
     fn enter_publishes(&self, figures: &mut Measurement, published: &Published, used: Option<Duration>) {
-        let Published { count, answers, began, ended, .. } = published;
+        let Published { answered: count, answers, began, ended, .. } = published;
         figures.set(&figure::PUBLISHED, f64::from(*count));
         figures.set(&figure::PUBLISH_RATE, f64::from(*count) / (ended.saturating_sub(*began) as f64 / 1e9));
         figures.set(&figure::ANSWER_P50, millis(answers, 0.5));

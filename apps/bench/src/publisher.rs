@@ -55,8 +55,8 @@ pub(crate) struct Progress {
 pub(crate) struct Published {
     /// Number of each caller's messages to each group, `group * callers + caller`.
     pub(crate) sent: Arc<[u32]>,
-    /// Total number of messages.
-    pub(crate) count: u32,
+    /// Total number of messages that were answered.
+    pub(crate) answered: u32,
     /// Time from a request to its answer, in nanoseconds.
     pub(crate) answers: Histogram<u64>,
     pub(crate) began: u64,
@@ -154,7 +154,7 @@ impl Publisher {
         let ended = clock.now();
         // Messages without an answer may still arrive.
         let sent = requests.sent.into();
-        Ok(Published { sent, count: next, answers, began, ended })
+        Ok(Published { sent, answered, answers, began, ended })
     }
 
     fn connect(&self, epoll: &OwnedFd, index: usize) -> anyhow::Result<Caller> {

@@ -30,7 +30,7 @@ struct Sections {
 }
 
 /// The keys that variables may set, of which the names of variables do not keep the case.
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 18] = [
     "redis.url",
     "redis.mode",
     "redis.topology",
@@ -47,6 +47,8 @@ const KEYS: [&str; 16] = [
     "history.maxBytes",
     "retained.maxMessages",
     "retained.maxBytes",
+    "limits.maxMessageBytes",
+    "limits.maxTargets",
 ];
 
 impl Config {
@@ -61,13 +63,19 @@ impl Config {
                 builder = builder.add_source(File::from_str(&document, FileFormat::Yaml));
             }
         }
+        let mut set: Vec<&str> = Vec::new();
         for (name, value) in variables {
-            let key = name.strip_prefix("REALTIME__").map(|rest| rest.replace("__", "."));
-            if let Some(key) =
-                KEYS.into_iter().find(|known| key.as_ref().is_some_and(|key| key.eq_ignore_ascii_case(known)))
-            {
-                builder = builder.set_override(key, value)?;
+            let (key, is_file) = match name.to_ascii_uppercase().strip_suffix("_FILE") {
+                Some(name) => (key_of(name), true),
+                None => (key_of(&name), false),
+            };
+            let Some(key) = key else { continue };
+            if set.contains(&key) {
+                bail!("{key}: {name} is the second variable that sets it");
             }
+            set.push(key);
+            let value = if is_file { secret(&value).with_context(|| name)? } else { value };
+            builder = builder.set_override(key, value)?;
         }
         let mode = source.mode.map(|mode| match mode {
             Mode::Streams => "streams",
@@ -90,6 +98,19 @@ impl Config {
             limits: sections.limits.unwrap_or_default(),
         })
     }
+}
+
+/// The key that a variable sets.
+fn key_of(name: &str) -> Option<&'static str> {
+    let key = name.strip_prefix("REALTIME__")?.replace("__", ".");
+    KEYS.into_iter().find(|known| key.eq_ignore_ascii_case(known))
+}
+
+/// The value in a file that a variable names, without the line break at its end.
+fn secret(path: &str) -> anyhow::Result<String> {
+    let text = read(Path::new(path))?;
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {
@@ -115,7 +136,7 @@ fn documents(text: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use realtime_redis::RedisMode;
+    use realtime_redis::{RedisMode, Topology};
 
     use super::*;
 
@@ -144,6 +165,20 @@ mod tests {
         let arguments = Source { prefix: Some("shop".to_owned()), mode: Some(Mode::Pubsub), ..source() };
         let config = load(&arguments, &variables).unwrap();
         assert_eq!((config.redis.key_prefix.as_str(), config.redis.mode), ("shop", RedisMode::PubSub));
+    }
+
+    #[test]
+    fn a_variable_may_name_the_file_of_its_value() {
+        let path = std::env::temp_dir().join(format!("realtime-publish-{}.url", std::process::id()));
+        fs::write(&path, "redis://secret/\n").unwrap();
+        let (name, file) = ("REALTIME__REDIS__URL_FILE", path.to_str().unwrap());
+        let config = load(&none(), &[(name, file)]);
+        let both = load(&none(), &[(name, file), ("REALTIME__REDIS__URL", "redis://a/")]);
+        fs::remove_file(&path).ok();
+        assert_eq!(config.unwrap().redis.topology, Topology::Single("redis://secret/".to_owned()));
+        assert!(both.unwrap_err().to_string().ends_with("is the second variable that sets it"));
+        let error = format!("{:#}", load(&none(), &[(name, file)]).unwrap_err());
+        assert!(error.starts_with(&format!("{name}: {file}: ")), "{error}");
     }
 
     #[test]
