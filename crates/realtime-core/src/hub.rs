@@ -270,6 +270,9 @@ impl Hub {
     ///
     /// # Errors
     /// [`ConnectError`] if the node has not started or is draining, the login was kicked or a limit is reached.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime, as [`Self::connect_to`] and [`Self::connect_admitted`] do.
     pub fn connect(
         &self,
         principal: Principal,

@@ -75,6 +75,9 @@ impl SseEmitters {
     ///
     /// # Errors
     /// [`EmitterError`] when the module is disabled or the hub refuses the connection.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime, as [`Self::open`] and [`Self::open_for`] do.
     pub fn connect(&self, user: impl Into<UserId>, token: &str) -> Result<SseStream, EmitterError> {
         self.open(Principal::new(user.into(), token), None)
     }
