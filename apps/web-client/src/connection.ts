@@ -322,9 +322,11 @@ export class Connection implements AsyncIterable<Message> {
       } else if (
         trial &&
         !trial.shared &&
-        (end.broken ? transport === trial.transport : end.verdict === 'retry' || end.code === 4410)
+        (end.code === 4410 ||
+          end.broken === false ||
+          (attempt.transport === trial.transport && end.verdict === 'retry'))
       ) {
-        // The server may have ended it for the newer one. One that broke off has not to wait for another transport.
+        // The server may have ended it for the newer one. Otherwise it need not wait for another transport, which may hang.
         this.#attempt = trial;
         this.#trial = undefined;
         this.#set({ state: 'connecting', transport: trial.transport });

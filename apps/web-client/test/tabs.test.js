@@ -339,6 +339,29 @@ test('followers send no texts once their leader is on a stream, and know it', as
   assert.deepEqual(later.sent, [{ type: 'message', data: 'over the next socket' }]);
 });
 
+test('a tab that takes over does not wait for a WebSocket that hangs', async t => {
+  const server = new Server();
+  const me = user++;
+  let upgrade;
+  /** Behind a proxy: the first two WebSockets break off, later ones hang. */
+  const behind = () => {
+    const { Socket, opened } = sockets();
+    for (let i = 0; i < 2; i++) opened().then(socket => socket.end(1006));
+    const dial = { WebSocket: Socket, setTimeout: (run, ms) => (ms < 60_000 ? setTimeout(run, ms) : void (upgrade = run)) };
+    return { opened, options: { transports: ['websocket', 'sse'], dial } };
+  };
+  const first = await leader(t, server, me, behind().options);
+  const { opened, options } = behind();
+  const second = tab(t, server, me, options);
+  await follows(second);
+  upgrade();
+  const hung = await opened();
+  first.close();
+  await until(second, 'a stream of its own', () => second.status.state === 'live' && !second.status.shared, 2000);
+  assert.equal(second.status.transport, 'sse');
+  assert.equal(hung.closed, true);
+});
+
 test('a tab whose token becomes another user\'s leaves the others', async t => {
   const server = new Server();
   const [one, two] = [user++, user++];
