@@ -232,7 +232,7 @@ export class Connection implements AsyncIterable<Message> {
   }
 
   /** A token, in time. */
-  #ask(): string | Promise<string> {
+  async #ask(): Promise<string> {
     const { token } = this.#options;
     if (typeof token === 'string') return token;
     let timer: unknown;
@@ -246,7 +246,7 @@ export class Connection implements AsyncIterable<Message> {
   async #refresh(attempt: Attempt): Promise<void> {
     if (typeof this.#options.token === 'string') return;
     // Where there is none, the session's end asks again.
-    const token = await Promise.resolve(this.#ask()).catch(() => '');
+    const token = await this.#ask().catch(() => '');
     if (attempt !== this.#attempt || !token || token === this.#token) return;
     this.#token = token;
     if (attempt.link?.refresh) attempt.link.refresh(token);

@@ -463,12 +463,14 @@ test('a token that came for a refresh is tried when the session ends before it i
 });
 
 test('a token that is the same, or that cannot be had, is left to the session\'s end', async t => {
-  const answers = ['one', 'one', Promise.reject(new Error('the login service is away')), 'two'];
-  answers[2].catch(() => {});
-  const { client, opened } = fake(t, { token: () => answers.shift() });
+  const fail = () => {
+    throw new Error('the login service is away');
+  };
+  const answers = [() => 'one', () => 'one', async () => fail(), fail, () => 'two'];
+  const { client, opened } = fake(t, { token: () => answers.shift()() });
   const socket = await opened();
   socket.hello();
-  for (let i = 0; i < 2; i++) {
+  for (let i = 0; i < 3; i++) {
     socket.say({ type: 'expiring', in: 30_000 });
     await turn();
   }
