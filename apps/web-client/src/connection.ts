@@ -508,13 +508,16 @@ export class Connection implements AsyncIterable<Message> {
     this.#set({ state: 'waiting', until: this.#platform.now() + pause, code, reason });
   }
 
+  /** Lets the preferred transport be tried in a while, unless that is planned. The pause doubles with each try. */
   #planTrial(): void {
-    this.#platform.clearTimeout(this.#trialTimer);
-    if (this.#attempt?.transport === this.#transports[0]) return;
-    const after = (this.#options.upgradeAfter ?? 60_000) * Math.min(10, 2 ** this.#trials++);
+    if (this.#trialTimer !== undefined) return;
+    const after = (this.#options.upgradeAfter ?? 60_000) * Math.min(10, 2 ** this.#trials);
     this.#trialTimer = this.#platform.setTimeout(() => {
-      if (this.#trial) this.#planTrial();
-      else if (this.#status.state === 'live') this.#dial(this.#transports[0]!, true);
+      this.#trialTimer = undefined;
+      // What is under way instead plans it anew.
+      if (this.#status.state !== 'live' || this.#trial || this.#attempt!.transport === this.#transports[0]) return;
+      this.#trials++;
+      this.#dial(this.#transports[0]!, true);
     }, after);
   }
 
@@ -523,7 +526,7 @@ export class Connection implements AsyncIterable<Message> {
     this.#platform.clearTimeout(this.#waitTimer);
     this.#platform.clearTimeout(this.#trialTimer);
     for (const attempt of [this.#attempt, this.#trial]) if (attempt) this.#release(attempt);
-    this.#attempt = this.#trial = undefined;
+    this.#attempt = this.#trial = this.#trialTimer = undefined;
     this.#hinted = false;
     return ++this.#round;
   }

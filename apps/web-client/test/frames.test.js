@@ -187,6 +187,46 @@ test('a WebSocket that does not open leaves the stream alone, and is tried again
   assert.equal(client.status.transport, 'websocket');
 });
 
+test('streams for new topics do not put off the next WebSocket, and pauses double with those that fail', async t => {
+  const { Socket, opened } = sockets();
+  const { fetch, opened: streamed } = streams();
+  const upgrades = new Set();
+  let now = 0;
+  const dial = {
+    WebSocket: Socket,
+    fetch,
+    setTimeout(run, ms) {
+      if (ms < 60_000) return setTimeout(run, ms);
+      const upgrade = { run, at: now + ms };
+      upgrades.add(upgrade);
+      return upgrade;
+    },
+    clearTimeout: timer => upgrades.delete(timer) || clearTimeout(timer),
+  };
+  const client = open(t, { url: 'https://example.com', token: 'x', backoff: { base: 1, cap: 1 }, dial });
+  for (let i = 0; i < 2; i++) (await opened()).end(1006);
+  const sessions = () => client.states.filter(({ state }) => state === 'live').length;
+  const begin = async count => {
+    (await streamed()).say(':connected\nid:7.5\n\n');
+    await until(client, `session ${count}`, () => sessions() === count);
+  };
+  await begin(1);
+  const tries = [];
+  for (let step = 1; step <= 14; step++) {
+    client.subscribe(`${step}`);
+    await begin(step + 1);
+    now += 30_000;
+    for (const upgrade of upgrades) {
+      if (upgrade.at > now) continue;
+      upgrades.delete(upgrade);
+      tries.push(now);
+      upgrade.run();
+      (await opened()).end(1006);
+    }
+  }
+  assert.deepEqual(tries, [60_000, 180_000, 420_000]);
+});
+
 test('a stream that breaks does not wait for a WebSocket that hangs, and one that is ended for it does', async t => {
   const broken = await switching(t);
   broken.stream.end();
