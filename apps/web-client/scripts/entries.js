@@ -1,6 +1,6 @@
 /** The entries of the package, and how many bytes of its own each may have, minified and under gzip. */
 export const ENTRIES = {
-  index: 6464,
+  index: 6496,
   tabs: 3072,
   state: 1280,
   'text-stream': 1024,

@@ -48,6 +48,8 @@ interface Attempt {
   /** Those of which it has yet to bring what newcomers get; `*` for all of the session's. */
   fresh: Set<string>;
   granted: Set<string>;
+  /** Its requests for topics since it began that have no answer yet. */
+  unanswered: number;
   /**
    * Ids of what came behind `cursor` by other sessions, while it was opened beside one. Absent once it has brought all
    * that they did.
@@ -269,6 +271,7 @@ export class Connection implements AsyncIterable<Message> {
     if (attempt.link?.topics) {
       attempt.topics = wanted;
       for (const topic of added) attempt.fresh.add(topic);
+      if (added.length) attempt.unanswered++;
       attempt.link.topics(added, removed);
     } else if (added.length || removed.length) this.#redial();
     // Forgotten while the session was opened: by `renew`, or since it was left and entered again.
@@ -278,7 +281,8 @@ export class Connection implements AsyncIterable<Message> {
 
   /** Opens a session beside the live one, which takes its place. Returns whether it can now. */
   #redial(other?: Open): boolean {
-    const can = this.#status.state === 'live' && !this.#trial;
+    // Another tab's is asked for the topics that are granted.
+    const can = this.#status.state === 'live' && !this.#trial && !(other && this.#attempt!.unanswered);
     if (can) this.#dial(this.#attempt!.transport, true, other);
     return can;
   }
@@ -340,7 +344,20 @@ export class Connection implements AsyncIterable<Message> {
     const token = this.#token!;
     const again = token === this.#brought;
     this.#brought = token;
-    const attempt: Attempt = { transport, cursor, token, again, topics, fresh, granted, brought, shared, heardAt: now(), fail };
+    const attempt: Attempt = {
+      transport,
+      cursor,
+      token,
+      again,
+      topics,
+      fresh,
+      granted,
+      unanswered: 0,
+      brought,
+      shared,
+      heardAt: now(),
+      fail,
+    };
     if (trial) this.#trial = attempt;
     else this.#attempt = attempt;
     const sink: Sink = {
@@ -352,6 +369,7 @@ export class Connection implements AsyncIterable<Message> {
         this.#pingInterval = pingInterval ?? this.#pingInterval;
         if (!mine()) return;
         this.#watch(attempt);
+        if (!pingInterval) attempt.unanswered--;
         // One may have been left meanwhile.
         const wanted = this.#topics();
         for (const topic of subscribed) if (wanted.includes(topic)) granted.add(topic);

@@ -362,6 +362,37 @@ test('a tab that takes over does not wait for a WebSocket that hangs', async t =
   assert.equal(hung.closed, true);
 });
 
+test('a tab goes over to another one\'s WebSocket when the server has answered its topics, and not before', async t => {
+  const me = user++;
+  const { Socket, opened } = sockets();
+  const options = { transports: ['websocket'], dial: { WebSocket: Socket } };
+  const begin = async () => {
+    const socket = await opened();
+    socket.hello('7.0');
+    return socket;
+  };
+  const asked = async socket => {
+    while (!socket.sent.some(({ type }) => type === 'subscribe')) await pause(1);
+  };
+  const answer = { type: 'subscribed', topics: ['a'], refused: [], cursor: '7.0' };
+  const leading = begin();
+  await leader(t, {}, me, options);
+  const second = tab(t, {}, me, options);
+  const own = await begin();
+  second.subscribe('a');
+  await asked(own);
+  // It hears who leads.
+  await pause(100);
+  assert.equal(second.status.shared, undefined);
+  own.say(answer, { type: 'ping', cursor: '7.0' });
+  const socket = await leading;
+  await asked(socket);
+  socket.say(answer);
+  await follows(second);
+  socket.say({ type: 'message', id: '7.1', event: 'message', topic: 'a', data: 'of a' });
+  await until(second, 'of a', () => second.seen.length === 1);
+});
+
 test('a tab whose token becomes another user\'s leaves the others', async t => {
   const server = new Server();
   const [one, two] = [user++, user++];
