@@ -60,9 +60,9 @@ async fn upgrade(mut payload: web::Payload) -> HttpResponse {
 async fn upgrade_later(request: HttpRequest, mut payload: web::Payload) -> HttpResponse {
     let first = payload.next().await.unwrap().unwrap();
     let drops = request.query_string() == "drops";
-    let mut payload = Some(payload).filter(|_| !drops);
+    let payload = Some(payload).filter(|_| !drops);
     sleep(Duration::from_secs(1)).await;
-    match payload.take() {
+    match payload {
         Some(payload) => HttpResponse::SwitchingProtocols().upgrade("websocket").streaming(payload),
         None => HttpResponse::Ok().body(first),
     }
