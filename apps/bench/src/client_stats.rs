@@ -15,7 +15,7 @@ pub(crate) struct ClientStats {
     pub(crate) counts: Counts,
     /// Messages that have not arrived.
     pub(crate) lost: u64,
-    /// Time from publish to receipt, in nanoseconds.
+    /// Time from a publish, or from when it was due, to the receipt, in nanoseconds.
     pub(crate) latency: Histogram<u64>,
     /// Time from the first SYN to the server's acceptance, in nanoseconds.
     pub(crate) opening: Histogram<u64>,
@@ -26,8 +26,8 @@ impl ClientStats {
         Ok(Self { counts: Counts::default(), lost: 0, latency: histogram()?, opening: histogram()? })
     }
 
-    /// Records the arrival of a message that was published at `sent`, at the time `now`.
-    pub(crate) fn record(&mut self, arrival: Arrival, sent: u64, now: u64) {
+    /// Records the arrival of a message whose publish was due at `due`, at the time `now`.
+    pub(crate) fn record(&mut self, arrival: Arrival, due: u64, now: u64) {
         match arrival {
             Arrival::New => self.counts.delivered += 1,
             Arrival::Double => self.counts.doubled += 1,
@@ -37,7 +37,7 @@ impl ClientStats {
             }
         }
         self.counts.last = now;
-        self.latency.saturating_record(now.saturating_sub(sent));
+        self.latency.saturating_record(now.saturating_sub(due));
     }
 
     /// Adds the stats of other clients.

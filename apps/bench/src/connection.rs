@@ -367,7 +367,7 @@ mod tests {
                 .into_bytes();
                 for number in 0..COUNT {
                     let mut text = Vec::new();
-                    Marker { run: 1, group: 0, caller: 0, number, sent: 0 }.write(150, &mut text);
+                    Marker { run: 1, group: 0, caller: 0, number, due: 0 }.write(150, &mut text);
                     if transport == Transport::WebSocket {
                         bytes.extend_from_slice(&frame::text(&text));
                     } else {

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use memchr::memmem;
 
-/// The identity of a message, and the time of its publish.
+/// The identity of a message, and the time from which its latency counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Marker {
     /// The number of the load's run.
@@ -15,8 +15,8 @@ pub(crate) struct Marker {
     pub(crate) caller: u32,
     /// The number of the message among the caller's to the group, from 0.
     pub(crate) number: u32,
-    /// The time at which it was published, on the clock of the load.
-    pub(crate) sent: u64,
+    /// The time of its publish, on the clock of the load; at a rate the time at which that was due.
+    pub(crate) due: u64,
 }
 
 /// The beginning of a message.
@@ -28,10 +28,10 @@ const NAME: &[u8] = b"bench";
 impl Marker {
     /// Writes it as a JSON text of `size` bytes, or of as many as it needs.
     pub(crate) fn write(&self, size: usize, text: &mut Vec<u8>) {
-        let Self { run, group, caller, number, sent } = self;
+        let Self { run, group, caller, number, due } = self;
         let end = text.len() + size;
         text.extend_from_slice(BEGIN);
-        write!(text, r#"{run},"group":{group},"caller":{caller},"n":{number},"t":{sent},"pad":""#)
+        write!(text, r#"{run},"group":{group},"caller":{caller},"n":{number},"t":{due},"pad":""#)
             .expect("a Vec takes everything");
         text.resize(end.saturating_sub(2).max(text.len()), b'x');
         text.extend_from_slice(br#""}"#);
@@ -87,7 +87,7 @@ impl Marker {
                 group: small(group)?,
                 caller: small(caller)?,
                 number: small(n)?,
-                sent: number()?,
+                due: number()?,
             })
         };
         let marker = marker();
@@ -99,7 +99,7 @@ impl Marker {
 mod tests {
     use super::*;
 
-    const MARKER: Marker = Marker { run: 7, group: 42, caller: 0, number: 123, sent: 9_876_543_210 };
+    const MARKER: Marker = Marker { run: 7, group: 42, caller: 0, number: 123, due: 9_876_543_210 };
 
     fn all(payload: &[u8], size: usize) -> Vec<Marker> {
         let mut all = Vec::new();

@@ -110,7 +110,10 @@ impl Publisher {
                 }
                 passed = 0;
                 let now = clock.now();
-                requests.push(next, index as u32, now, &mut caller.output);
+                // From the time at which it was due on, or a publisher that is kept waiting would leave out the messages that
+                // a stall has delayed.
+                let due = if self.rate > 0.0 { due(next) } else { now };
+                requests.push(next, index as u32, due, &mut caller.output);
                 caller.waiting.push_back(now);
                 next += 1;
                 // With a rate the next one goes to the next caller; without, a caller's pipeline is filled at once.
@@ -257,11 +260,11 @@ impl<'a> Requests<'a> {
     }
 
     /// Appends the request of the load's message with this number.
-    fn push(&mut self, number: u32, caller: u32, now: u64, output: &mut Vec<u8>) {
+    fn push(&mut self, number: u32, caller: u32, due: u64, output: &mut Vec<u8>) {
         let LoadPlan { target, tokens, audience, run, callers, size, .. } = self.plan;
         let group = number % self.groups;
         let sent = &mut self.sent[(group * callers + caller) as usize];
-        let marker = Marker { run: *run, group, caller, number: *sent, sent: now };
+        let marker = Marker { run: *run, group, caller, number: *sent, due };
         *sent += 1;
         self.message.clear();
         marker.write(*size, &mut self.message);
@@ -283,5 +286,60 @@ impl<'a> Requests<'a> {
         output.extend_from_slice(self.body.len().to_string().as_bytes());
         output.extend_from_slice(b"\r\n\r\n");
         output.extend_from_slice(&self.body);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write as _, net::TcpListener, thread};
+
+    use super::*;
+    use crate::{
+        audience::Audience,
+        clock::Clock,
+        endpoint::Reach,
+        target::{Paths, Target},
+        tokens::Tokens,
+    };
+
+    #[test]
+    fn messages_that_a_stall_delays_count_from_when_they_were_due() {
+        const STALL: Duration = Duration::from_millis(200);
+        const MESSAGES: u32 = 20;
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let server = thread::spawn(move || {
+            let (mut socket, mut due) = (listener.accept().unwrap().0, Vec::new());
+            let mut buffer = [0; 4096];
+            while due.len() < MESSAGES as usize {
+                // A publisher whose only request waits for its answer sends one at a time.
+                let length = std::io::Read::read(&mut socket, &mut buffer).unwrap();
+                Marker::each(&buffer[..length], 150, |marker| due.push(marker.due));
+                if due.len() == 1 {
+                    thread::sleep(STALL);
+                }
+                socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+            }
+            due
+        });
+        let target = Target::realtime(&url, None, &Paths::default(), "key", Reach::Loopback).unwrap();
+        let plan = LoadPlan {
+            target,
+            tokens: Arc::new(Tokens::none(1)),
+            audience: Audience::Broadcast,
+            websockets: 1,
+            streams: 0,
+            run: 1,
+            callers: 1,
+            messages: MESSAGES,
+            size: 150,
+            clock: Clock::start(),
+        };
+        let progress = Arc::default();
+        let publisher = Publisher { plan: Arc::new(plan), rate: 100.0, pipeline: 1, progress };
+        assert_eq!(publisher.run().unwrap().answered, MESSAGES);
+        let due = server.join().unwrap();
+        let spaces: Vec<_> = due.windows(2).map(|due| due[1] - due[0]).collect();
+        assert_eq!(spaces, [10_000_000; MESSAGES as usize - 1]);
     }
 }

@@ -212,7 +212,7 @@ impl Receiver {
                     Marker::each(text, size, |marker| {
                         let is_due = marker.run == run && marker.group == group && marker.number < messages;
                         match trackers.get_mut(marker.caller as usize).filter(|_| is_due) {
-                            Some(tracker) => stats.record(tracker.enter(marker.number), marker.sent, now),
+                            Some(tracker) => stats.record(tracker.enter(marker.number), marker.due, now),
                             None => stats.counts.misrouted += 1,
                         }
                     });

@@ -166,14 +166,22 @@ impl RedisComparison {
     /// Publishes the messages of the latency measurement at their times, on this thread.
     fn spaced(&self, mut publish: impl FnMut(&str) -> anyhow::Result<()>) -> anyhow::Result<()> {
         let RedisLoad { messages, rate, size, run, .. } = &self.load;
-        let began = Instant::now();
+        let began = self.clock.now();
         for number in 0..*messages {
+            let mut due = self.clock.now();
             if rate.0 > 0.0 {
-                let due = began + Duration::from_secs_f64(f64::from(number) / rate.0);
-                thread::sleep(due.saturating_duration_since(Instant::now()));
+                let at = began + (f64::from(number) / rate.0 * 1e9) as u64;
+                if at > due {
+                    thread::sleep(Duration::from_nanos(at - due));
+                    due = self.clock.now();
+                } else {
+                    // The publish before has taken longer than the time to this one.
+                    due = at;
+                }
             }
-            ensure!(began.elapsed() < run.time_limit, "the time limit has passed after {number} messages");
-            publish(&self.text(number, *size))?;
+            let took = Duration::from_nanos(self.clock.now() - began);
+            ensure!(took < run.time_limit, "the time limit has passed after {number} messages");
+            publish(&Self::text(number, *size, due))?;
         }
         Ok(())
     }
@@ -183,7 +191,7 @@ impl RedisComparison {
         let keys = self.keys();
         let RedisLoad { callers, publishes, size, .. } = self.load;
         let (mut writer, began) = (self.url.open()?, Instant::now());
-        let entry = entry(&self.text(0, size));
+        let entry = entry(&Self::text(0, size, 0));
         let (mut sent, mut answered) = (0, 0);
         while answered < publishes {
             while sent < publishes && ((sent - answered) as usize) < callers {
@@ -212,7 +220,7 @@ impl RedisComparison {
     /// Publishes from many callers at once. Returns the time that it took.
     fn publish_all(&self, node: &RedisStreamsBus, publishes: u32) -> anyhow::Result<Duration> {
         let next = Arc::new(AtomicU32::new(0));
-        let envelope = Arc::new(envelope(&self.text(0, self.load.size)));
+        let envelope = Arc::new(envelope(&Self::text(0, self.load.size, 0)));
         self.runtime.block_on(async {
             // The first publish opens the connection, and is not timed.
             node.publish(&envelope).await?;
@@ -302,9 +310,9 @@ impl RedisComparison {
         Ok(())
     }
 
-    fn text(&self, number: u32, size: usize) -> String {
+    fn text(number: u32, size: usize, due: u64) -> String {
         let mut text = Vec::new();
-        Marker { run: 0, group: 0, caller: 0, number, sent: self.clock.now() }.write(size, &mut text);
+        Marker { run: 0, group: 0, caller: 0, number, due }.write(size, &mut text);
         String::from_utf8_lossy(&text).into_owned()
     }
 }
@@ -337,7 +345,7 @@ impl Received {
 
     fn message(&mut self, text: &[u8], now: u64) {
         Marker::each(text, 0, |marker| {
-            self.stats.record(self.tracker.enter(marker.number), marker.sent, now);
+            self.stats.record(self.tracker.enter(marker.number), marker.due, now);
         });
     }
 
