@@ -1,6 +1,7 @@
 //! `realtime-bench stalled`: readers that stop reading among others that go on.
 
 use std::{
+    convert::Infallible,
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
@@ -10,7 +11,7 @@ use anyhow::{Context, ensure};
 use serde_json::json;
 use tokio::{
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
+    time::{Instant, interval, sleep},
 };
 
 use super::{
@@ -53,6 +54,10 @@ type Latencies = Arc<Mutex<Vec<u32>>>;
 /// Measures the others with and without stalled readers.
 pub(crate) fn run(arguments: &cli::Stalled) -> anyhow::Result<Vec<String>> {
     ensure!(arguments.rounds > 0, "--rounds: at least one is required");
+    ensure!(
+        arguments.rate.0 > 0.0,
+        "--rate: more than 0 is required, or the load itself is what delays messages"
+    );
     raise_file_limit(arguments.clients + arguments.stalled as usize)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(stall(arguments))
@@ -79,7 +84,8 @@ async fn stall(arguments: &cli::Stalled) -> anyhow::Result<Vec<String>> {
         let connection = open(address, user, transport_of(user), false).await?;
         tasks.spawn(read(connection, clock, Arc::clone(&latencies)));
     }
-    tasks.spawn(publish(address, clock, arguments.rate.0));
+    let mut publisher = JoinSet::new();
+    publisher.spawn(publish(address, clock, arguments.rate.0));
     let mut api = Api::new(DEMO_KEY);
     // The same burst to readers that read: it fills the window, and takes what publishes and reads of that size take.
     let readers: Vec<_> = (0..arguments.stalled).map(|number| STALLED - 1 - number).collect();
@@ -133,9 +139,22 @@ async fn stall(arguments: &cli::Stalled) -> anyhow::Result<Vec<String>> {
             after,
         });
     }
+    let mut violations = Vec::new();
+    if let Some(ended) = publisher.try_join_next() {
+        let Err(error) = ended?;
+        violations.push(format!("the publisher has failed: {error:#}"));
+    }
+    let cut = std::iter::from_fn(|| tasks.try_join_next()).count();
+    if cut > 0 {
+        violations.push(format!("{cut} of {} clients that read were cut", arguments.clients));
+    }
+    if rounds.iter().any(|round: &Round| round.with == 0 || round.without == 0) {
+        violations.push("no message has come with or without stalled readers".into());
+    }
+    publisher.shutdown().await;
     tasks.shutdown().await;
     print(arguments, &rounds);
-    Ok(Vec::new())
+    Ok(violations)
 }
 
 /// What was measured around one group of stalled readers.
@@ -228,16 +247,16 @@ async fn read(mut connection: Connection, clock: Instant, latencies: Latencies) 
     }
 }
 
-/// Publishes the time to all.
-async fn publish(address: SocketAddr, clock: Instant, rate: f64) {
+/// Publishes to all the time at which that was due.
+async fn publish(address: SocketAddr, clock: Instant, rate: f64) -> anyhow::Result<Infallible> {
     let mut api = Api::new(DEMO_KEY);
     let mut ticks = interval(Duration::from_secs_f64(1.0 / rate));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
-        let text = format!("{} {}", clock.elapsed().as_micros(), "x".repeat(140));
+        let due = ticks.tick().await.duration_since(clock);
+        let text = format!("{} {}", due.as_micros(), "x".repeat(140));
         let body = json!({ "broadcast": true, "message": text }).to_string();
-        timeout(Duration::from_secs(4), api.call(address, "POST", "/api/publish", &body)).await.ok();
+        let status = api.call(address, "POST", "/api/publish", &body).await?.0;
+        ensure!(status == 200, "a publish was answered with {status}");
     }
 }
 
