@@ -39,7 +39,7 @@ interface Attempt {
   transport: Transport;
   /** The cursor that it began behind. */
   cursor: string | null;
-  /** The token that it was begun with. */
+  /** The token that it was begun with, or that its session has taken since. */
   token: string | undefined;
   /** Whether the attempt before it had brought that token, too. */
   again: boolean;
@@ -398,6 +398,7 @@ export class Connection implements AsyncIterable<Message> {
         mine() && moved(inbox.gap({ ...gap, since: gap.since ?? this.#upTo }, begun), gap.cursor),
       cursor: cursor => mine() && moved(inbox.advance(cursor), cursor),
       expiring: () => mine() && this.#refresh(attempt),
+      refreshed: () => (attempt.token = this.#token),
       unrefreshed: () => mine() && this.#redial(),
       bus: downSince => mine() && inbox.bus(downSince),
       end: fail,

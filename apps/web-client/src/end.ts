@@ -18,10 +18,16 @@ export interface End {
   stale?: boolean;
 }
 
+/** The server's farewell over a WebSocket. `retry`: milliseconds until the next attempt, absent or `null` for none. */
+export interface Bye {
+  reason: string;
+  retry?: number | null;
+}
+
 /** Verdict on a WebSocket's end, by its close code and the `bye` frame before it, if there was one. */
-export function verdictOfClose(code: number, bye?: { reason: string; retry: number | null }): Verdict {
+export function verdictOfClose(code: number, bye?: Bye): Verdict {
   if (code === 4401 || bye?.reason === 'token-expired' || bye?.reason === 'revoked') return 'token';
-  if (bye && bye.retry !== null) return 'retry';
+  if (bye && bye.retry != null) return 'retry';
   if (code === 1000) return 'closed';
   if (bye || (/^(100[23789]|4)/.test(`${code}`) && code !== 4408 && code !== 4429)) return 'refused';
   return 'retry';

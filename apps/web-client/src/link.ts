@@ -58,6 +58,8 @@ export interface Sink {
   gap(gap: Gap, begun?: string | null): void;
   /** The login ends soon. */
   expiring(): void;
+  /** The session has taken the new token. */
+  refreshed(): void;
   /** The server does not take the new token for this session. */
   unrefreshed(): void;
   cursor(cursor: string | null | undefined): void;

@@ -26,7 +26,7 @@ export function tell(request: Request, sink: Sink) {
       const url = address(renewed, 'sse', !headers, '/refresh', { session: session! });
       try {
         // With `auth.errorStatus: 200` the status is in the body.
-        if ((await (await fetch!(url, { method: 'POST', headers })).json()).code === 200) return;
+        if ((await (await fetch!(url, { method: 'POST', headers })).json()).code === 200) return sink.refreshed();
       } catch {}
       sink.unrefreshed();
     },

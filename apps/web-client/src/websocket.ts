@@ -1,4 +1,4 @@
-import { verdictOfClose } from './end.js';
+import { type Bye, verdictOfClose } from './end.js';
 import { address, gapOf, headersOf, type Link, type Request, type Sink } from './link.js';
 
 /** Opens a WebSocket that speaks `realtime.v1`. */
@@ -16,7 +16,7 @@ export function openWebSocket(request: Request, sink: Sink): Link {
     socket.onmessage = socket.onclose = null;
     socket.close(1000);
   };
-  let bye: { reason: string; retry: number | null } | undefined;
+  let bye: Bye | undefined;
 
   socket.onmessage = ({ data }) => {
     sink.heard();
@@ -52,6 +52,9 @@ export function openWebSocket(request: Request, sink: Sink): Link {
       case 'expiring':
         sink.expiring();
         break;
+      case 'refreshed':
+        sink.refreshed();
+        break;
       case 'refresh-refused':
         sink.unrefreshed();
         break;
@@ -61,7 +64,7 @@ export function openWebSocket(request: Request, sink: Sink): Link {
         sink.bus(frame.busDownSince ?? null);
         break;
       case 'bye':
-        bye = { reason: frame.reason, retry: frame.retry ?? null };
+        bye = frame;
     }
   };
   // A `close` follows.

@@ -432,6 +432,21 @@ test('a token that ends soon is replaced in the live WebSocket', async t => {
   assert.equal(asked, 2);
 });
 
+test('another token is asked for when the one that a session has taken is revoked', async t => {
+  let asked = 0;
+  const { client, opened } = fake(t, { token: () => `token-${++asked}` });
+  const first = await opened();
+  first.hello();
+  first.say({ type: 'expiring', in: 30_000 });
+  await turn();
+  first.say({ type: 'refreshed', expiresIn: 3_600_000 }, { type: 'bye', reason: 'revoked', retry: null });
+  first.end(4401);
+  const second = await opened();
+  assert.equal(second.protocols[1], 'bearer.token-3');
+  second.hello();
+  await live(client);
+});
+
 test('a refresh that is refused is followed by a second session with the new token', async t => {
   let asked = 0;
   const { client, opened } = fake(t, { token: () => `token-${++asked}` });
