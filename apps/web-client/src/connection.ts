@@ -279,12 +279,12 @@ export class Connection implements AsyncIterable<Message> {
     if (removed.length) this.#inbox.emit('topics', { subscribed: [], refused: [] });
   }
 
-  /** Opens a session beside the live one, which takes its place. Returns whether it can now. */
-  #redial(other?: Open): boolean {
+  /** Opens a session beside the live one, which takes its place, if that can be done now. */
+  #redial(other?: Open): void {
     // Another tab's is asked for the topics that are granted.
-    const can = this.#status.state === 'live' && !this.#trial && !(other && this.#attempt!.unanswered);
-    if (can) this.#dial(this.#attempt!.transport, true, other);
-    return can;
+    if (this.#status.state === 'live' && !this.#trial && !(other && this.#attempt!.unanswered)) {
+      this.#dial(this.#attempt!.transport, true, other);
+    }
   }
 
   /** Begins to open a session, which is told to the attempt's own sink while the attempt counts. */
@@ -540,12 +540,11 @@ export class Connection implements AsyncIterable<Message> {
     }, after);
   }
 
-  /** Ends whatever is open or planned. Returns the number of the round that begins. */
+  /** Ends whatever is open, and the wait for the next. Returns the number of the round that begins. */
   #drop(): number {
     this.#platform.clearTimeout(this.#waitTimer);
-    this.#platform.clearTimeout(this.#trialTimer);
     for (const attempt of [this.#attempt, this.#trial]) if (attempt) this.#release(attempt);
-    this.#attempt = this.#trial = this.#trialTimer = undefined;
+    this.#attempt = this.#trial = undefined;
     this.#hinted = false;
     return ++this.#round;
   }
@@ -566,6 +565,7 @@ export class Connection implements AsyncIterable<Message> {
     // `closed` and `refused`.
     if (/ed$/.test(this.#status.state)) return;
     this.#drop();
+    this.#platform.clearTimeout(this.#trialTimer);
     this.#sleepless();
     this.#set(status);
     this.#inbox.readers.close();

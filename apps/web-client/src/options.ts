@@ -103,7 +103,8 @@ export function platform(dial: Dial = {}): Platform {
     AbortController: g.AbortController,
     TextDecoder: g.TextDecoder,
     atob: base64 => g.atob(base64),
-    setTimeout: (run, ms) => g.setTimeout(run, ms),
+    // A longer one would not wait at all.
+    setTimeout: (run, ms) => g.setTimeout(run, Math.min(ms, 2e9)),
     clearTimeout: timer => g.clearTimeout(timer),
     now: () => Date.now(),
     random: () => Math.random(),

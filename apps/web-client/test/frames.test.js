@@ -241,6 +241,44 @@ test('a stream that breaks does not wait for a WebSocket that hangs, and one tha
   assert.equal(ended.client.status.transport, 'websocket');
 });
 
+test('a WebSocket is tried again also where streams are cut before its turn', async t => {
+  const { Socket, opened: socketOpened } = sockets();
+  const { fetch, opened: streamOpened } = streams();
+  let due;
+  const setTimeout = (run, ms) => (ms === 60_000 ? (due = run) : globalThis.setTimeout(run, ms));
+  const clearTimeout = timer => (timer === due ? (due = undefined) : globalThis.clearTimeout(timer));
+  const dial = { WebSocket: Socket, fetch, setTimeout, clearTimeout };
+  const { client } = fake(t, { transports: ['websocket', 'sse'], dial });
+  for (let i = 0; i < 2; i++) (await socketOpened()).end(1006);
+  for (let i = 0; i < 2; i++) {
+    const stream = await streamOpened();
+    stream.say(`:connected\nid:7.${i}\n\n`);
+    await until(client, 'live', () => client.status.state === 'live');
+    const planned = due;
+    stream.end();
+    await until(client, 'cut', () => client.status.state !== 'live');
+    assert.equal(due, planned);
+  }
+  (await streamOpened()).say(':connected\nid:7.2\n\n');
+  await until(client, 'live', () => client.status.state === 'live');
+  due();
+  (await socketOpened()).hello('7.2');
+  assert.equal(client.status.transport, 'websocket');
+});
+
+for (const [name, pauses] of Object.entries({ 'a pause without an end': Infinity, 'a pause of a month': 2_592_000_000 })) {
+  test(`${name} is waited for`, async t => {
+    const { Socket, opened: socketOpened } = sockets();
+    const { fetch, opened: streamOpened } = streams();
+    const { client } = fake(t, { transports: ['websocket', 'sse'], upgradeAfter: pauses, dial: { WebSocket: Socket, fetch } });
+    for (let i = 0; i < 2; i++) (await socketOpened()).end(1006);
+    (await streamOpened()).say(':connected\nid:7.0\n\n');
+    await until(client, 'live', () => client.status.state === 'live');
+    const next = await Promise.race([socketOpened(), new Promise(end => setTimeout(end, 50))]);
+    assert.equal(next, undefined);
+  });
+}
+
 test('a wake-up redials a stream that was silent, and leaves one alone that was not', async t => {
   let now = 0;
   let awake;
