@@ -79,7 +79,7 @@ export function stream(connection: Connection, id: string, { topic, begun }: Str
   const take = (frame: Frame) => {
     if (frame.run < run || (frame.run === run && state)) return;
     const reset = frame.run > run;
-    const first = run < 0;
+    const again = reset && run >= 0;
     if (reset) {
       run = frame.run;
       text = '';
@@ -91,7 +91,7 @@ export function stream(connection: Connection, id: string, { topic, begun }: Str
       // What is between comes with the prefix.
       early.push(frame);
       timer ??= setTimeout(seek, PATIENCE);
-      if (reset && !first) tell({ text: '', reset });
+      if (again) tell({ text: '', reset: again });
       return;
     }
     const { bytes, rest: added } = behind(frame.text ?? '', length - frame.at);
@@ -99,12 +99,13 @@ export function stream(connection: Connection, id: string, { topic, begun }: Str
     length = Math.max(length, frame.at + bytes);
     state = frame.state;
     const part: Part = { text: added };
-    if (reset && !first) part.reset = reset;
+    if (again) part.reset = again;
     if (state) part.state = state;
-    if (added || state || part.reset) tell(part);
-    const waiting = early.sort((a, b) => a.at - b.at);
-    early = [];
-    for (const next of waiting) take(next);
+    if (added || state || again) {
+      tries = 0;
+      tell(part);
+    }
+    for (const next of early.splice(0).sort((a, b) => a.at - b.at)) take(next);
   };
   /** Asks for the text so far while it is missing: after a gap, or where nobody has listened before. */
   const seek = () => {

@@ -159,6 +159,33 @@ test('a text with a hole is asked for anew', async t => {
   assert.equal(first.closed, true);
 });
 
+test('each hole of a stream is asked for, also the seventh', async t => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  const { client, opened } = fake(t);
+  const turn = () => new Promise(end => setImmediate(end));
+  await turn();
+  let socket = await opened();
+  socket.hello('7.0');
+  const text = stream(client, 'answer-7');
+  t.after(() => text.close());
+  for (let i = 1; i <= 7; i++) {
+    const at = 2 * i - 1;
+    const frame = (at, text) => JSON.stringify({ stream: 'answer-7', run: 1, at, text });
+    socket.message(`7.${i}`, frame(at, 'b'), 'realtime.stream');
+    let next;
+    opened().then(socket => (next = socket));
+    for (let second = 0; second < 100 && !next; second++) {
+      t.mock.timers.tick(1000);
+      await turn();
+    }
+    assert.ok(next, `hole ${i}`);
+    socket = next;
+    socket.hello(`7.${i}`, { recovered: true });
+    socket.say({ type: 'message', id: null, event: 'realtime.stream', data: frame(0, 'ab'.repeat(i - 1) + 'a') });
+    assert.equal(text.text, 'ab'.repeat(i));
+  }
+});
+
 test('a stream that has begun before is asked for at once', async t => {
   const { client, opened } = fake(t);
   (await opened()).hello('7.0');
