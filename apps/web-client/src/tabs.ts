@@ -24,7 +24,7 @@ interface Share {
   /** The topics of which the tab has had what newcomers get; `*` for those of the login. */
   had: Set<string>;
   token(): string;
-  attach(open: Open): boolean;
+  attach(open: Open): void;
 }
 
 /**
@@ -32,8 +32,7 @@ interface Share {
  * them leads; the others go over to its connection once it covers what they have had, and close their own. The lock of
  * the leader passes on when its tab ends; a leader that does not answer is overtaken.
  *
- * `token` returns the token of the last session. `attach` tries to go over to another link, and returns whether that can
- * be tried now.
+ * `token` returns the token of the last session. `attach` goes over to another link, if that can be tried now.
  */
 export function share(
   connection: Connection,
@@ -41,7 +40,7 @@ export function share(
   platform: Platform,
   had: Set<string>,
   token: () => string,
-  attach: (open: Open) => boolean,
+  attach: (open: Open) => void,
 ): Promise<void> {
   return begin({ connection, options, platform, had, token, attach });
 }
@@ -61,6 +60,14 @@ interface Following {
   seq: number;
   joined: boolean;
   live: boolean;
+}
+
+/** A tab that would follow: its topics, and the number of its last request to join. */
+interface Member {
+  topics: string[];
+  number: number;
+  /** Takes the leader's connection out of them. */
+  end(): void;
 }
 
 class Tab {
@@ -95,8 +102,8 @@ class Tab {
   #last: string | null;
   /** Since where the messages of each topic are complete. */
   readonly #since = new Map<string, string | null>();
-  /** The topics of the tabs that have joined. */
-  readonly #members = new Map<string, { topics: string[]; end: () => void }>();
+  /** The tabs that have asked to join. */
+  readonly #members = new Map<string, Member>();
 
   constructor(share: Share, group: string) {
     const { connection } = share;
@@ -111,10 +118,11 @@ class Tab {
       connection.on('*', message => this.#message(message)),
       connection.on('gap', gap => this.#gap(gap)),
       connection.on('bus', ({ downSince }) => this.#tell({ type: 'bus', downSince })),
-      connection.on('topics', () => {
+      connection.on('topics', ({ refused }) => {
         const { topics, cursor } = connection;
         for (const topic of this.#since.keys()) if (!topics.includes(topic)) this.#since.delete(topic);
         for (const topic of topics) if (!this.#since.has(topic)) this.#since.set(topic, cursor);
+        this.#turnAway(refused);
         this.#announce();
       }),
       connection.on('status', () => this.#changed()),
@@ -185,8 +193,9 @@ class Tab {
     const { connection, token } = this.#share;
     const { state, shared, code, reason = '' } = connection.status;
     if (state === 'refused' || state === 'closed') {
-      // Another login of a tab may be good. What the server says of this one holds for all.
-      if (code !== undefined && code !== 401 && code !== 4401) this.#tell({ type: 'end', code, reason, verdict: state });
+      // Another login of a tab may be good, and a frame that the server does not take is one tab's. What it says of this login
+      // holds for all.
+      if (code && !/^(4?401|100[2379])$/.test(`${code}`)) this.#tell({ type: 'end', code, reason, verdict: state });
       this.#close();
     } else if (state === 'live' && !shared && loginOf(token()) !== this.#login) {
       // Another user, and so other tabs.
@@ -284,7 +293,7 @@ class Tab {
       following.sink.heard();
       if (word.type === 'no' || word.type === 'joined') {
         if (word.tab !== this.#id || word.number !== following.number) return;
-        if (word.type === 'no') this.#end('the leader has not all of it');
+        if (word.type === 'no') this.#end('the leader lacks some of it');
         else this.#joined(following, word);
       } else if (following.joined && 'seq' in word) {
         if (word.seq === ++following.seq) this.#hand(following.sink, word);
@@ -375,7 +384,7 @@ class Tab {
     const { connection } = this.#share;
     const { state, transport, shared } = connection.status;
     const isLive = state === 'live' && !shared;
-    this.#admit(tab, topics);
+    this.#admit(tab, number, topics);
     this.#from ??= connection.cursor;
     const has = (since: string | null) => since && cursor && (order(since, cursor) ?? 1) <= 0;
     const hasTopic = (topic: string) => connection.topics.includes(topic) && has(this.#since.get(topic) ?? this.#from);
@@ -388,13 +397,16 @@ class Tab {
   }
 
   /** Puts the connection into the topics of a tab, until the tab ends or wants others. */
-  #admit(tab: string, topics: string[]): void {
+  #admit(tab: string, number: number, topics: string[]): void {
     const { connection } = this.#share;
     const known = this.#members.get(tab);
-    if (known?.topics.join() === topics.join()) return;
+    if (known?.topics.join() === topics.join()) {
+      known.number = number;
+      return;
+    }
     const end = connection.subscribe(...topics);
     known?.end();
-    this.#members.set(tab, { topics, end });
+    this.#members.set(tab, { topics, number, end });
     if (known) return;
     const leader = this.#leading;
     this.#lock(tab, () => {
@@ -402,6 +414,17 @@ class Tab {
       this.#members.get(tab)?.end();
       this.#members.delete(tab);
     });
+  }
+
+  /** Sends the tabs away that are in a topic which the session is refused: each is told so over a connection of its own. */
+  #turnAway(refused: { topic: string }[]): void {
+    for (const [tab, member] of this.#members) {
+      if (refused.some(({ topic }) => member.topics.includes(topic))) {
+        // It stays known, so that the same topics are not asked for again.
+        member.end();
+        this.#post({ type: 'no', leader: this.#leading!, tab, number: member.number });
+      }
+    }
   }
 
   /** Runs something with the lock that a tab holds as long as it lives. */

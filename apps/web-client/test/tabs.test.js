@@ -34,7 +34,8 @@ class Locks {
       entry.resolve(result);
       if (queue[0] !== entry) return;
       queue.shift();
-      if (queue.length) this.#begin(queue);
+      // Later than a word that was posted before.
+      if (queue.length) setTimeout(() => this.#begin(queue), 10);
     });
   }
 }
@@ -44,15 +45,20 @@ Object.defineProperty(globalThis, 'navigator', { value: { locks: new Locks() }, 
 class Server {
   connections = new Set();
   opened = 0;
+  /** Topics that it refuses. */
+  refused = [];
   #log = [];
 
   fetch = async (url, { signal }) => {
     const query = new URL(url).searchParams;
-    const topics = query.get('topics')?.split(',') ?? [];
+    const asked = query.get('topics')?.split(',') ?? [];
+    const topics = asked.filter(topic => !this.refused.includes(topic));
+    const refused = asked.filter(topic => !topics.includes(topic)).map(topic => ({ topic, reason: 'forbidden' }));
     const cursor = query.get('cursor');
     let controller;
     const body = new ReadableStream({ start: given => void (controller = given) });
     const connection = {
+      asked,
       topics,
       say: text => controller.enqueue(new TextEncoder().encode(text)),
       end: () => {
@@ -63,7 +69,7 @@ class Server {
     this.connections.add(connection);
     this.opened++;
     connection.say(`:connected\nretry:1\nid:${cursor ?? `7.${this.#log.length}`}\n\n`);
-    const hello = { session: `s${this.opened}`, pingInterval: 20_000, ...(topics.length && { subscribed: topics, refused: [] }) };
+    const hello = { session: `s${this.opened}`, pingInterval: 20_000, ...(asked.length && { subscribed: topics, refused }) };
     connection.say(`event:realtime.hello\ndata:${JSON.stringify(hello)}\n\n`);
     // What is kept for newcomers would be in front of it.
     if (query.has('fresh')) connection.say(`:heartbeat\nid:${cursor}\n\n`);
@@ -98,6 +104,10 @@ class Channel extends BroadcastChannel {
   constructor(name) {
     super(name);
     Channel.made();
+  }
+  // A browser delivers what was posted before; Node does not.
+  close() {
+    setTimeout(() => super.close(), 5);
   }
 }
 globalThis.BroadcastChannel = Channel;
@@ -207,6 +217,45 @@ test('the topics of all tabs are in the one connection, and each tab has its own
   assert.deepEqual(later, ['first of c', 'second of c']);
   second.close();
   await until(first, 'a alone', () => server.connections.size === 1 && [...server.connections][0].topics.length === 1);
+});
+
+test('a tab is told that a topic is refused, and the leader asks for it no more', async t => {
+  const server = new Server();
+  const me = user++;
+  const first = await leader(t, server, me, { topics: ['a'] });
+  const second = tab(t, server, me, { topics: ['b', 'c'] });
+  await follows(second);
+  const refused = [];
+  second.on('topics', told => refused.push(...told.refused));
+  server.refused = ['b'];
+  for (const connection of server.connections) connection.end();
+  await until(second, 'refused', () => refused.length);
+  assert.deepEqual(refused, [{ topic: 'b', reason: 'forbidden' }]);
+  await follows(second);
+  assert.deepEqual(second.topics, ['c']);
+  const one = () => server.connections.size === 1 && [...server.connections][0].asked;
+  await until(first, 'a and c alone', () => `${one()}` === 'a,c');
+  server.publish('of c', 'c');
+  await until(second, 'of c', () => second.seen.length);
+});
+
+test('a text that is too large for the server ends the tab that leads, and no other', async t => {
+  const server = new Server();
+  const me = user++;
+  const { Socket, opened } = sockets();
+  const options = { transports: ['websocket'], dial: { WebSocket: Socket } };
+  const leading = opened().then(socket => (socket.hello('7.0'), socket));
+  const first = await leader(t, server, me, options);
+  const second = tab(t, server, me, options);
+  (await opened()).hello('7.0');
+  await follows(second);
+  const next = opened();
+  const socket = await leading;
+  socket.say({ type: 'bye', reason: 'too-big', retry: null });
+  socket.end(1009);
+  assert.equal(first.status.state, 'refused');
+  (await next).hello('7.0');
+  await until(second, 'live', () => second.status.state === 'live' && !second.status.shared);
 });
 
 test('messages of a new topic are never missing, whenever a tab goes over', async t => {
