@@ -269,15 +269,20 @@ async fn settle(cluster: &mut Cluster, clients: usize) {
     let began = Instant::now();
     // Publishes in flight are answered by then, and what they publish stands before the last message.
     sleep(Duration::from_secs(5)).await;
-    let mut node = 0;
-    while began.elapsed() < QUIET {
+    let (mut node, mut published) = (0, false);
+    while !published && began.elapsed() < QUIET {
         let n = site.messages.fetch_add(1, Ordering::Relaxed);
         site.last.store(n, Ordering::Release);
-        if publisher::publish_as(&site, &mut cluster.api, node, n, Target::All, 0).await {
-            break;
+        published = publisher::publish_as(&site, &mut cluster.api, node, n, Target::All, 0).await;
+        if !published {
+            node = (node + 1) % site.nodes.len();
+            sleep(Duration::from_millis(200)).await;
         }
-        node = (node + 1) % site.nodes.len();
-        sleep(Duration::from_millis(200)).await;
+    }
+    if !published {
+        // Nothing is due then, so that nothing else would say so.
+        let what = format!("no node has taken the last message within {QUIET:?}");
+        site.history.push(Event::Problem { what });
     }
     while began.elapsed() < QUIET && site.caught_up.load(Ordering::Relaxed) < clients {
         sleep(Duration::from_millis(50)).await;

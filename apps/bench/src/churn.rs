@@ -59,6 +59,8 @@ pub(crate) struct ChurnReport {
 const SETTLING: Duration = Duration::from_secs(10);
 /// Descriptors that may be more at the end than at the begin: idle ones of the runtime's and of the API's.
 const SPARE: usize = 4;
+/// One connection in so many may be refused.
+const REFUSED: u64 = 20;
 /// Growth that is allowed, in KiB per 10 minutes.
 const GROWTH: f64 = 1024.0;
 /// Runs of less time show caches that fill up, and are not judged by their growth.
@@ -92,6 +94,7 @@ impl Churn {
             users: (self.clients / 2).max(1),
             over: AtomicBool::new(false),
             connections: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             published: AtomicU64::new(0),
             kicked: AtomicU64::new(0),
         });
@@ -187,6 +190,11 @@ impl ChurnReport {
                 violations.push(format!("no {what}"));
             }
         }
+        let Sample { connections, refused, .. } = self.after;
+        if refused * REFUSED > connections + refused {
+            violations
+                .push(format!("{refused} connections were refused, and {connections} went to their ends"));
+        }
         let (before, after) = (self.before.descriptors, self.after.descriptors);
         if after > before + SPARE {
             violations.push(format!("{after} descriptors afterwards, {before} before"));
@@ -209,9 +217,33 @@ impl fmt::Display for ChurnReport {
         writeln!(f, "descriptors: {} before, {} afterwards", before.descriptors, after.descriptors)?;
         writeln!(
             f,
-            "{} connections, {} messages, {} kicked",
-            after.connections, after.published, after.kicked
+            "{} connections, {} refused, {} messages, {} kicked",
+            after.connections, after.refused, after.published, after.kicked
         )?;
         writeln!(f, "seed {}", self.seed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_refuses_is_a_violation() {
+        let sample = |connections, refused| Sample {
+            at: Duration::ZERO,
+            resident: 0,
+            descriptors: 0,
+            connections,
+            refused,
+            published: 1,
+            kicked: 0,
+        };
+        let violations = |connections, refused| {
+            let after = sample(connections, refused);
+            ChurnReport { seed: 0, samples: Samples::default(), before: sample(0, 0), after }.violations()
+        };
+        assert!(violations(100, 5).is_empty());
+        assert_eq!(violations(90, 10), ["10 connections were refused, and 90 went to their ends"]);
     }
 }

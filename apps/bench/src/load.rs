@@ -203,7 +203,6 @@ impl Load {
             let took = began.elapsed();
             let counts = pool.counts();
             failures.failed += self.clients() as u64 - counts.opened;
-            failures.ended += counts.ended;
             if let (Err(_), Some(problem)) | (Ok(()), Some(problem)) = (opened, pool.problems().first()) {
                 bar.suspend(|| eprintln!("{problem}"));
             }
@@ -211,6 +210,7 @@ impl Load {
             let after = cpu(&server)?;
             // Closing the connections is part of the second round.
             let stats = pool.finish(Arc::default())?;
+            failures.ended += stats.counts.ended;
             let [seconds, p50, p99, max, cpu] = if again { RECONNECT } else { CONNECT };
             figures.set(seconds, took.as_secs_f64());
             for (figure, quantile) in [(p50, 0.5), (p99, 0.99), (max, 1.0)] {
@@ -264,6 +264,7 @@ impl Load {
         let mut sent = Arc::default();
         if self.messages > 0 {
             let (published, expected) = self.publish(&plan, &pool, bar)?;
+            figures.set(&figure::TIMED_OUT, f64::from(u8::from(published.answered < self.messages)));
             thread::sleep(SETTLE);
             growth.report_burst(&server, &mut figures)?;
             figures.set(&figure::EXPECTED, expected as f64);

@@ -259,6 +259,38 @@ fn a_storm_opens_all_at_once_unless_it_is_given_a_window() {
 }
 
 #[test]
+fn a_storm_whose_connections_end_soon_fails() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        let mut clients: Vec<_> = listener.incoming().take(2).map(Result::unwrap).collect();
+        for client in &mut clients {
+            read_head(client);
+            let accept = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+            client.write_all(format!("HTTP/1.1 101 x\r\n{accept}\r\n\r\n").as_bytes()).unwrap();
+        }
+        thread::sleep(Duration::from_millis(100));
+        drop(clients);
+        // The second turn stays.
+        most_at_once(&listener, 2, 2);
+    });
+    let output = bench(&["storm", "--url", &url, "--secret", "s", "--ws", "2", "--json"]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert_eq!(figures(&output)["ended"], 2);
+}
+
+#[test]
+fn a_burst_that_the_time_limit_cuts_fails() {
+    let burst = ["--ws", "20", "--burst", "10000000", "--time-limit", "1s", "--json"];
+    let baseline = Baseline::start(&[]);
+    let pid = baseline.child.id().to_string();
+    let at = ["idle", "--url", &baseline.url, "--pid", &pid, "--secret", "s"];
+    let output = bench(&[&at[..], &burst].concat());
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert_eq!(figures(&output)["timed_out"], 1);
+}
+
+#[test]
 fn a_demo_is_published_to_where_it_says_that_its_api_is() {
     let baseline = Baseline::start(&[]);
     // Port 1 is closed. A demo without an internal address has its API at the address of its clients.

@@ -54,6 +54,12 @@ pub(crate) fn check(records: &[Record]) -> Verdict {
     for chain in left {
         chain.finish(&mut collector);
     }
+    let is_acknowledged = |record: &Record| matches!(record.event, Event::Acknowledged { .. });
+    if let Some(quiet) = records.iter().find(|record| matches!(record.event, Event::Quiet))
+        && !records.iter().any(is_acknowledged)
+    {
+        collector.find(quiet.at, Violation::Problem, || "no message was acknowledged".to_owned());
+    }
     positions::check(records, &mut collector);
     kicks::check(records, &archive, &mut collector);
     collector.into_verdict()

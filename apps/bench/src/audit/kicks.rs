@@ -28,6 +28,9 @@ use crate::audit::{
 /// The first of the users that are kicked, far from the others.
 const FIRST: u32 = 1_000_000;
 
+/// Number of users of which at least one has to be kicked.
+const TRIES: u32 = 5;
+
 /// Time limit for retrying a kick until it succeeds.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -42,7 +45,7 @@ pub(crate) async fn run(site: Arc<Site>, secret: String) {
     let mut rng = Rng::fork(site.seed, 4);
     let mut api = Api::new(&site.api_key);
     let mut phase = site.phase.subscribe();
-    let mut kicked: Vec<(u32, String)> = Vec::new();
+    let (mut tried, mut kicked) = (0, Vec::<(u32, String)>::new());
     let mut probes = JoinSet::new();
     for user in FIRST.. {
         tokio::select! {
@@ -50,6 +53,7 @@ pub(crate) async fn run(site: Arc<Site>, secret: String) {
             _ = phase.wait_for(|phase| *phase != Phase::Running) => break,
         }
         let Ok(token) = token(&secret, user, &[]) else { return };
+        tried += 1;
         if kick(&site, &mut api, &mut rng, user, &token).await {
             for node in 0..site.nodes.len() {
                 let transport = if rng.one_in(2) { Transport::Sse } else { Transport::WebSocket };
@@ -63,6 +67,9 @@ pub(crate) async fn run(site: Arc<Site>, secret: String) {
             probes.spawn(probe(Arc::clone(&site), rng.index(site.nodes.len()), transport, user, token));
         }
         while probes.try_join_next().is_some() {}
+    }
+    if kicked.is_empty() && tried >= TRIES {
+        site.history.push(Event::Problem { what: format!("none of {tried} users could be kicked") });
     }
     // Once more when everything runs again.
     for (user, token) in kicked {

@@ -1,8 +1,9 @@
 //! One visit of a client, in one of the ways in which clients come and go.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
+use memchr::memmem;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -48,8 +49,11 @@ pub(super) async fn visit(site: &Site, random: &mut Rng) -> anyhow::Result<()> {
     if random.one_in(12) {
         return finish(socket, leave);
     }
-    let status = timeout(LIMIT, status(&mut socket)).await.context("no answer")??;
-    ensure!(status == if websocket { 101 } else { 200 }, "status {status}");
+    let answer = timeout(LIMIT, answer(&mut socket, websocket)).await.context("no answer")??;
+    if let Answer::Refused(why) = answer {
+        site.refused.fetch_add(1, Ordering::Relaxed);
+        bail!("refused: {why}");
+    }
     if websocket && random.one_in(2) {
         socket.write_all(&HELLO).await?;
     }
@@ -97,14 +101,35 @@ fn request(site: &Site, websocket: bool, random: &mut Rng) -> anyhow::Result<Str
     })
 }
 
-async fn status(socket: &mut TcpStream) -> anyhow::Result<u16> {
+/// The server's answer to a handshake.
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    Accepted,
+    Refused(String),
+}
+
+/// Reads the answer: the head, and of an event stream the first line that is a comment, since one that is refused has the
+/// status 200 as well.
+async fn answer(socket: &mut TcpStream, websocket: bool) -> anyhow::Result<Answer> {
     let mut bytes = Vec::new();
     loop {
-        if let Some((head, _)) = Head::first(&bytes)? {
-            return Ok(head.status);
+        if let Some((head, begin)) = Head::first(&bytes)? {
+            match (websocket, head.status) {
+                (true, 101) => return Ok(Answer::Accepted),
+                (false, 200) if contains(&bytes[begin..], b":connected") => return Ok(Answer::Accepted),
+                (false, 200) if contains(&bytes[begin..], b":disconnected") => {
+                    return Ok(Answer::Refused("no room".into()));
+                }
+                (false, 200) => {}
+                (_, status) => return Ok(Answer::Refused(format!("status {status}"))),
+            }
         }
         ensure!(socket.read_buf(&mut bytes).await? > 0, "the end instead of an answer");
     }
+}
+
+fn contains(bytes: &[u8], comment: &[u8]) -> bool {
+    memmem::find(bytes, comment).is_some()
 }
 
 fn finish(socket: TcpStream, leave: Leave) -> anyhow::Result<()> {
@@ -113,4 +138,30 @@ fn finish(socket: TcpStream, leave: Leave) -> anyhow::Result<()> {
     }
     drop(socket);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_event_stream_without_room_is_refused() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        for (text, websocket, accepted) in [
+            ("HTTP/1.1 200 OK\r\n\r\nretry:3000\n:connected\n\n", false, true),
+            ("HTTP/1.1 200 OK\r\n\r\nretry:3000\n:disconnected\n\n", false, false),
+            ("HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n", false, false),
+            ("HTTP/1.1 101 Switching Protocols\r\n\r\n", true, true),
+            ("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", true, false),
+        ] {
+            let mut socket = TcpStream::connect(address).await.unwrap();
+            let mut server = listener.accept().await.unwrap().0;
+            server.write_all(text.as_bytes()).await.unwrap();
+            let answer = answer(&mut socket, websocket).await.unwrap();
+            assert_eq!(answer == Answer::Accepted, accepted, "{text}: {answer:?}");
+        }
+    }
 }

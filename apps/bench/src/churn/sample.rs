@@ -15,6 +15,7 @@ pub(crate) struct Sample {
     pub(super) resident: u64,
     pub(super) descriptors: usize,
     pub(super) connections: u64,
+    pub(super) refused: u64,
     pub(super) published: u64,
     pub(super) kicked: u64,
 }
@@ -27,6 +28,7 @@ impl Sample {
             resident: processes.resident()?,
             descriptors: fs::read_dir(&directory).context(directory)?.count(),
             connections: site.connections.load(Ordering::Relaxed),
+            refused: site.refused.load(Ordering::Relaxed),
             published: site.published.load(Ordering::Relaxed),
             kicked: site.kicked.load(Ordering::Relaxed),
         })
@@ -35,11 +37,11 @@ impl Sample {
 
 impl fmt::Display for Sample {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { at, resident, descriptors, connections, published, kicked } = self;
+        let Self { at, resident, descriptors, connections, refused, published, kicked } = self;
         write!(
             f,
-            "{:>6.1} min {resident:>8} KiB {descriptors:>5} descriptors {connections:>9} connections {published:>8} messages \
-             {kicked:>6} kicked",
+            "{:>6.1} min {resident:>8} KiB {descriptors:>5} descriptors {connections:>9} connections {refused:>6} refused \
+             {published:>8} messages {kicked:>6} kicked",
             at.as_secs_f64() / 60.0
         )
     }
@@ -75,7 +77,15 @@ mod tests {
         assert_eq!(samples.slope(), None);
         for (minute, resident) in [100, 9000, 10_000, 10_010, 10_020, 10_030].into_iter().enumerate() {
             let at = Duration::from_secs(60 * minute as u64);
-            samples.push(Sample { at, resident, descriptors: 0, connections: 0, published: 0, kicked: 0 });
+            samples.push(Sample {
+                at,
+                resident,
+                descriptors: 0,
+                connections: 0,
+                refused: 0,
+                published: 0,
+                kicked: 0,
+            });
         }
         assert!((samples.slope().unwrap() - 100.0).abs() < 1e-6, "{:?}", samples.slope());
     }

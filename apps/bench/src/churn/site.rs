@@ -18,6 +18,8 @@ pub(super) struct Site {
     pub(super) users: u64,
     pub(super) over: AtomicBool,
     pub(super) connections: AtomicU64,
+    /// Connections that were answered, but not let in.
+    pub(super) refused: AtomicU64,
     pub(super) published: AtomicU64,
     pub(super) kicked: AtomicU64,
 }

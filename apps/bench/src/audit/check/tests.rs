@@ -121,6 +121,18 @@ fn wrong(counts: &Counts) -> Vec<(&'static str, u64)> {
     counts.violations().into_iter().filter(|(_, count)| *count > 0).collect()
 }
 
+#[test]
+fn a_run_in_which_nothing_was_acknowledged_has_a_problem() {
+    let mut builder = Builder::begin();
+    builder.push(Event::ChainBegins { chain: 0, user: 0, topics: vec![], behaviour: Behaviour::Steady });
+    builder.dial(0, None);
+    let began = builder.now;
+    builder.push(Event::Unacknowledged { n: 1, target: Target::All, began, status: 401 });
+    builder.push(Event::Quiet);
+    builder.push(Event::Finish);
+    assert_eq!(builder.judge().problems, 1);
+}
+
 proptest! {
     #[test]
     fn a_sound_history_has_nothing_wrong_in_it(seed: u64) {
