@@ -3,13 +3,14 @@
 //! Lines have the target `audit`: changes and refusals at `info`, what was asked or published at `debug`. They have neither
 //! tokens, keys and passwords nor texts of messages: of a request its method and path, of an answer its status.
 
-use std::{fmt::Write, time::Instant};
+use std::{fmt::Write, panic::resume_unwind, time::Instant};
 
 use actix_web::{
     Error, HttpMessage, HttpRequest,
     body::MessageBody,
     dev::{Service, ServiceRequest, ServiceResponse},
     http::{Method, StatusCode},
+    rt,
     web::Data,
 };
 
@@ -33,23 +34,44 @@ pub(crate) fn note(request: &HttpRequest, name: &str, value: impl std::fmt::Disp
 }
 
 /// Middleware that logs requests to `/api`, logins and kicks.
+///
+/// Those that may change something run in tasks of their own: a client that hangs up neither stops a kick halfway nor tries
+/// a password without being counted.
 pub(crate) fn record<S, B>(
     request: ServiceRequest,
     service: &S,
 ) -> impl Future<Output = Result<ServiceResponse<B>, Error>> + use<S, B>
 where
-    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
-    B: MessageBody,
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error, Future: 'static>,
+    B: MessageBody + 'static,
 {
     let is_recorded = request.path().starts_with("/api/") || RECORDED.contains(&request.path());
+    let is_quiet = is_quiet(request.method(), request.path());
     let answer = service.call(request);
-    async move {
+    let logged = async move {
         let response = answer.await?;
         if is_recorded {
             log(response.request(), &response);
         }
         Ok(response)
+    };
+    async move {
+        if is_quiet || !is_recorded {
+            return logged.await;
+        }
+        match rt::spawn(logged).await {
+            Ok(response) => response,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => resume_unwind(panic),
+                Err(stopped) => Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, stopped).into()),
+            },
+        }
     }
+}
+
+/// Whether a request changes nothing, or is one of too many to be logged at `info`.
+fn is_quiet(method: &Method, path: &str) -> bool {
+    method == Method::GET || method == Method::HEAD || path == "/api/publish"
 }
 
 /// Paths beside those of the API.
@@ -62,9 +84,7 @@ fn log<B>(request: &HttpRequest, response: &ServiceResponse<B>) {
     let (method, path) = (log::beginning(request.method().as_str()), log::beginning(request.path()));
     let extensions = request.extensions();
     let notes = extensions.get::<Notes>().map_or("", |notes| notes.0.as_str());
-    let is_quiet =
-        request.method() == Method::GET || request.method() == Method::HEAD || path == "/api/publish";
-    if status < 400 && is_quiet {
+    if status < 400 && is_quiet(request.method(), request.path()) {
         tracing::debug!(target: "audit", %client, %method, path, status, notes);
     } else if status < 400 {
         tracing::info!(target: "audit", %client, %method, path, status, notes, "done");

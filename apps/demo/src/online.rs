@@ -61,6 +61,9 @@ struct KickRequest {
 #[derive(Serialize)]
 struct Kicked {
     closed: usize,
+    /// Nodes that have not confirmed it yet.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unconfirmed: Vec<String>,
 }
 
 /// Ends a user's sessions on every node. Users of `auth.users` may, who are there for the demo; other logins may not.
@@ -75,7 +78,8 @@ async fn kick(
     }
     audit::note(&request, "by", &caller.id);
     audit::note(&request, "user", &body.0.user_id);
-    let CommandResult { closed, .. } = state.hub.kick(&body.0.user_id).await?;
+    let CommandResult { closed, unconfirmed, .. } = state.hub.kick(&body.0.user_id).await?;
     audit::note(&request, "closed", closed);
-    Ok(Json(Reply::data(Kicked { closed })))
+    audit::note(&request, "unconfirmed", unconfirmed.len());
+    Ok(Json(Reply::data(Kicked { closed, unconfirmed })))
 }

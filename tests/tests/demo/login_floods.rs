@@ -4,10 +4,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::{StreamExt, future::join_all, stream};
-use realtime_tests::{Demo, within};
+use realtime_tests::{Demo, Server, within};
 use reqwest::{Client, Response};
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::{io::AsyncWriteExt, net::TcpStream, time::sleep};
 
 /// A login, as the page sends it. `forwarded` is the address that a proxy names.
 async fn login(demo: &Demo, http: &Client, name: &str, password: &str, forwarded: &str) -> Response {
@@ -86,6 +86,25 @@ async fn wrong_passwords_are_throttled_for_each_name_and_address() {
     // The owner gets in after the time that was named.
     sleep(Duration::from_secs(retry_after(&refused))).await;
     assert_eq!(login(&demo, &http, "alice", "demo", "192.0.2.3").await.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_passwords_count_though_their_clients_hang_up() {
+    let demo = Demo::start_with(&[("REALTIME__SERVER__TRUSTEDPROXIES", "127.0.0.1")]).await;
+    let body = json!({ "username": "alice", "password": "wrong", "clientId": "web" }).to_string();
+    let request = format!(
+        "POST /auth/login HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Forwarded-For: 192.0.2.7\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    for _ in 0..40 {
+        let mut socket = TcpStream::connect(("127.0.0.1", demo.port())).await.unwrap();
+        socket.write_all(request.as_bytes()).await.unwrap();
+        // Until the comparison has begun.
+        sleep(Duration::from_millis(5)).await;
+    }
+    let answer = login(&demo, &Client::new(), "alice", "wrong", "192.0.2.7").await;
+    assert_eq!(answer.status(), 429);
 }
 
 #[tokio::test(flavor = "multi_thread")]
