@@ -18,7 +18,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let user: UserId = user.parse()?;
 
     // A node without sessions needs neither presence nor control.
-    let hub = Hub::builder().bus(RedisStreamsBus::new(RedisConfig::single(url))?).start()?;
+    // How much is kept is theirs to say, as in `RedisConfig::history`.
+    let redis = RedisConfig::single(url).without_trimming();
+    let hub = Hub::builder().bus(RedisStreamsBus::new(redis)?).start()?;
     let envelope = Envelope::to_users([&user], Scope::Both, Message::text(text.as_str()))?;
     let published = hub.publish(envelope).await?;
     eprintln!("published at {}", published.position.ok_or("a stream has positions")?);

@@ -14,8 +14,9 @@ use crate::source::{Mode, Source};
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) redis: RedisConfig,
-    pub(crate) history: History,
-    pub(crate) retained: RetainedLimits,
+    /// What the nodes keep, where it is known.
+    pub(crate) history: Option<History>,
+    pub(crate) retained: Option<RetainedLimits>,
     pub(crate) limits: Limits,
 }
 
@@ -93,8 +94,8 @@ impl Config {
         };
         Ok(Self {
             redis,
-            history: sections.history.unwrap_or_default(),
-            retained: sections.retained.unwrap_or_default(),
+            history: sections.history,
+            retained: sections.retained,
             limits: sections.limits.unwrap_or_default(),
         })
     }
@@ -161,7 +162,7 @@ mod tests {
         let source = || Source { config: Some(reference.into()), ..none() };
         assert!(load(&source(), &[]).unwrap_err().to_string().starts_with("no Redis is given"));
         let config = load(&source(), &variables).unwrap();
-        assert_eq!((config.redis.key_prefix.as_str(), config.history.max_messages), ("variable", 7));
+        assert_eq!((config.redis.key_prefix.as_str(), config.history.unwrap().max_messages), ("variable", 7));
         let arguments = Source { prefix: Some("shop".to_owned()), mode: Some(Mode::Pubsub), ..source() };
         let config = load(&arguments, &variables).unwrap();
         assert_eq!((config.redis.key_prefix.as_str(), config.redis.mode), ("shop", RedisMode::PubSub));
@@ -188,7 +189,7 @@ mod tests {
         fs::write(&path, text).unwrap();
         let config = load(&Source { config: Some(path.clone()), ..none() }, &[]);
         fs::remove_file(path).ok();
-        assert_eq!(config.unwrap().history.max_messages, 7);
+        assert_eq!(config.unwrap().history.unwrap().max_messages, 7);
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod publisher;
 mod request;
 mod source;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, process::exit};
 
 use clap::Parser;
 
@@ -17,10 +17,10 @@ use crate::{
 };
 
 /// The arguments, the configuration or a message are wrong; clap exits with the same.
-const WRONG: u8 = 2;
+const WRONG: i32 = 2;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
+async fn main() {
     let cli = Cli::parse();
     // Another variable may not be UTF-8.
     let text = |text: OsString| text.to_string_lossy().into_owned();
@@ -30,11 +30,13 @@ async fn main() -> ExitCode {
         Ok(publisher) => cli.execute(&publisher).await,
         Err(error) => Err(error),
     };
-    match result {
-        Ok(outcome) => ExitCode::from(outcome as u8),
+    let code = match result {
+        Ok(outcome) => outcome as i32,
         Err(error) => {
             complain(&format_args!("{error:#}"));
-            ExitCode::from(WRONG)
+            WRONG
         }
-    }
+    };
+    // The runtime's end would wait for a name server that does not answer.
+    exit(code)
 }

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::{config::Config, request::Request};
 
-/// A node that has no sessions and belongs to no cluster: it only writes.
+/// A node that has no sessions, presence or control: it publishes, and reads the bus only to know that it is up.
 pub(crate) struct Publisher(Hub);
 
 /// What came of a message, and the exit code for it.
@@ -31,11 +31,17 @@ pub(crate) enum Outcome {
 impl Publisher {
     pub(crate) fn start(config: &Config) -> anyhow::Result<Self> {
         let mut settings = Settings::default();
-        settings.history = config.history.clone();
-        settings.retained = config.retained.clone();
         settings.limits = config.limits.clone();
-        // Each entry trims the stream, as far as the nodes do.
-        let redis = config.redis.clone().history(&settings.history).retained(&settings.retained);
+        // Each entry trims the stream as far as the nodes do, or not at all.
+        let mut redis = config.redis.clone().without_trimming();
+        if let Some(history) = &config.history {
+            redis = redis.history(history);
+            settings.history = history.clone();
+        }
+        if let Some(retained) = &config.retained {
+            redis = redis.retained(retained);
+            settings.retained = retained.clone();
+        }
         let hub = Hub::builder().settings(settings);
         let hub = match redis.mode {
             RedisMode::Streams => hub.bus(RedisStreamsBus::new(redis).context("redis")?),

@@ -65,6 +65,8 @@ pub struct RedisConfig {
     pub retained_messages: usize,
     /// Maximum size of the retained messages in bytes. Default 16 MiB.
     pub retained_bytes: usize,
+    /// Whether a publish removes from the stream what is beyond its bounds.
+    pub(crate) trims: bool,
 }
 
 /// Arrangement of the Redis servers.
@@ -118,6 +120,7 @@ impl RedisConfig {
             max_bytes: 64 << 20,
             retained_messages: 10_000,
             retained_bytes: 16 << 20,
+            trims: true,
         }
     }
 
@@ -176,6 +179,7 @@ impl RedisConfig {
         self.max_len = history.max_messages;
         self.max_age = history.max_age;
         self.max_bytes = history.max_bytes;
+        self.trims = true;
         self
     }
 
@@ -184,6 +188,16 @@ impl RedisConfig {
     pub fn retained(mut self, limits: &RetainedLimits) -> Self {
         self.retained_messages = limits.max_messages;
         self.retained_bytes = limits.max_bytes;
+        self
+    }
+
+    /// Leaves it to the nodes to remove entries of the stream and retained messages: for a process that only publishes, and
+    /// does not know how much they keep. [`Self::history`] and [`Self::retained`] say so afterwards.
+    #[must_use]
+    pub fn without_trimming(mut self) -> Self {
+        self.trims = false;
+        self.retained_messages = usize::MAX;
+        self.retained_bytes = usize::MAX;
         self
     }
 
@@ -228,6 +242,7 @@ impl fmt::Debug for RedisConfig {
             .field("max_bytes", &self.max_bytes)
             .field("retained_messages", &self.retained_messages)
             .field("retained_bytes", &self.retained_bytes)
+            .field("trims", &self.trims)
             .finish()
     }
 }

@@ -1,10 +1,16 @@
 //! `realtime-publish` reaches the clients of all nodes from a shell, and its exit code says what came of it.
 
-use std::{os::unix::ffi::OsStrExt, path::PathBuf, process::Stdio, sync::OnceLock};
+use std::{
+    os::unix::ffi::OsStrExt,
+    path::PathBuf,
+    process::Stdio,
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
 
 use realtime_tests::{Demo, Redis, built, free_port, within};
 use serde_json::Value;
-use tokio::{io::AsyncWriteExt, process::Command};
+use tokio::{io::AsyncWriteExt, net::UdpSocket, process::Command};
 
 /// What a run has printed, and its exit code.
 #[derive(Debug)]
@@ -199,4 +205,42 @@ async fn an_exit_code_tells_a_wrong_call_from_a_redis_that_is_away() {
         assert!(ran.problem.starts_with(problem), "{arguments:?}: {ran:?}");
         assert_eq!(ran.out, "");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_nodes_keep_is_trimmed_only_by_their_own_bounds() {
+    let redis = Redis::start().await;
+    let url = redis.url();
+    let first = run(&["--redis", &url, "all", "first"], "").await;
+    let (epoch, _) = first.out.split_once('.').unwrap();
+    // More than nodes keep by default.
+    let fill = "for _ = 1, 101500 do redis.call('XADD', KEYS[1], ARGV[1] .. '-*', 'v', '0') end";
+    redis.cli(&["eval", fill, "1", "{rt}:log", epoch]);
+    let length = || redis.cli(&["xlen", "{rt}:log"]).trim().parse::<u32>().unwrap();
+    assert_eq!(run(&["--redis", &url, "all", "x"], "").await.code, 0);
+    assert!(length() > 101_500, "{} entries are left", length());
+    let file = tempfile::Builder::new().suffix(".yml").tempfile().unwrap();
+    std::fs::write(file.path(), format!("redis:\n  url: {url}\nhistory:\n  maxMessages: 500\n")).unwrap();
+    assert_eq!(run(&["--config", file.path().to_str().unwrap(), "all", "x"], "").await.code, 0);
+    assert!(length() < 101_500, "{} entries are left", length());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_server_that_does_not_answer_holds_no_end_up() {
+    let skipped = |what: &str| eprintln!("skipped: {what} is not granted here");
+    // Neither this port nor a mount of its own is given to everybody.
+    let Ok(_name_server) = UdpSocket::bind("127.0.0.78:53").await else { return skipped("port 53") };
+    let resolver = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(resolver.path(), "nameserver 127.0.0.78\n").unwrap();
+    let script = r#"mount --bind "$0" /etc/resolv.conf || exit 99; exec "$@""#;
+    let mut command = Command::new("unshare");
+    command.args(["-rm", "sh", "-c", script]).arg(resolver.path()).arg(binary());
+    command.stdout(Stdio::piped());
+    let begun = Instant::now();
+    let ran = run_as(command, &["--redis", "redis://redis.test/", "all", "x"], "").await;
+    if ran.code == 99 || ran.problem.starts_with("unshare") {
+        return skipped("a mount of its own");
+    }
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
 }

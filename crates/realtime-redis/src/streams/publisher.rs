@@ -306,13 +306,14 @@ impl StreamsShared {
         // One entry can trim in one way only.
         let by_window =
             self.trim_by_window.load(Ordering::Relaxed) && self.trim_by_window.swap(false, Ordering::Relaxed);
-        match by_window.then(|| self.window.begin(now)).flatten() {
+        match (by_window && self.config.trims).then(|| self.window.begin(now)).flatten() {
             Some(begin) => {
                 command.arg("MINID").arg("~").arg(format!("{}-{}", begin.epoch, begin.offset));
             }
-            None => {
+            None if self.config.trims => {
                 command.arg("MAXLEN").arg("~").arg(self.config.max_len);
             }
+            None => {}
         }
         command.arg(format!("{epoch}-*")).arg(VERSION_FIELD).arg(VERSION);
         fields.write(&mut command, now);
