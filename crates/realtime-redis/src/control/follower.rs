@@ -145,23 +145,43 @@ impl Follower {
                 self.last = (0, 0);
             }
             // First the commands: they hold the position behind which a session ends. Then the revocations without a command.
-            while self.last < snapshot.last {
-                if self.read().await? == 0 {
-                    break;
-                }
-            }
+            self.catch_up(snapshot.last).await?;
         }
         self.shared.local.revoke(&snapshot.revocations);
         if !*self.started.borrow() {
             self.read_up_to(snapshot.last).await?;
-            // Before the first connection, so that every kick waits for this node. A Redis that rejects writes has no kicks.
-            self.renew_lease().await.ok();
+            self.join().await?;
             self.started.send_replace(true);
         }
         self.in_sync = true;
         self.retry_at = None;
         if let Err(error) = self.shared.add_missing(&snapshot).await {
             self.retry_later(&error);
+        }
+        Ok(())
+    }
+
+    /// Takes the lease before the first connection, so that every kick from now on waits for this node; then applies those that
+    /// came before it, which did not.
+    async fn join(&mut self) -> Result<(), String> {
+        let opened = self.shared.store.opened();
+        // A Redis that only rejects writes has no kicks.
+        if let Err(error) = self.renew_lease().await {
+            tracing::debug!(%error, "failed to take the lease of control");
+        }
+        let newest = self.shared.store.newest().await?;
+        if self.shared.store.opened() != opened {
+            return Err("the connection broke while the lease was taken".to_owned());
+        }
+        self.catch_up(newest).await
+    }
+
+    /// Applies the commands up to one.
+    async fn catch_up(&mut self, newest: CommandId) -> Result<(), String> {
+        while self.last < newest {
+            if self.read().await? == 0 {
+                break;
+            }
         }
         Ok(())
     }

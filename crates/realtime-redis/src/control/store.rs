@@ -231,6 +231,11 @@ impl Store {
         self.commands.reopened()
     }
 
+    /// Returns how many connections for requests were opened so far.
+    pub(super) fn opened(&self) -> u64 {
+        self.commands.opened()
+    }
+
     /// Adds commands and their revocations in one step: all of them, or only those with new revocations.
     pub(super) async fn add(&self, commands: &[Command], all: bool) -> Result<Added, String> {
         let mut invocation = self.add.prepare_invoke();
@@ -292,12 +297,7 @@ impl Store {
                 .atomic()
                 .add_command(all(&self.refused))
                 .add_command(all(&self.revoked))
-                .cmd("XREVRANGE")
-                .arg(&self.stream)
-                .arg("+")
-                .arg("-")
-                .arg("COUNT")
-                .arg(1)
+                .add_command(self.ask_newest())
                 .query_async::<(Vec<(Text, Number)>, Vec<(Text, Number)>, Vec<StreamEntry>)>(connection)
                 .await
         };
@@ -311,8 +311,18 @@ impl Store {
         };
         let tokens = refused.iter().filter_map(|entry| read(Kind::Token, entry));
         let users = revoked.iter().filter_map(|entry| read(Kind::User, entry));
-        let last = newest.first().and_then(|entry| command_id(&entry.id)).unwrap_or_default();
-        Ok(Snapshot { revocations: tokens.chain(users).collect(), last })
+        Ok(Snapshot { revocations: tokens.chain(users).collect(), last: id_of(&newest) })
+    }
+
+    /// Returns the newest command.
+    pub(super) async fn newest(&self) -> Result<CommandId, String> {
+        let command = self.ask_newest();
+        let ask = async |connection: &mut MultiplexedConnection| command.query_async(connection).await;
+        Ok(id_of(&self.commands.run::<Vec<StreamEntry>>(ask).await?))
+    }
+
+    fn ask_newest(&self) -> redis::Cmd {
+        redis::cmd("XREVRANGE").arg(&self.stream).arg("+").arg("-").arg("COUNT").arg(1).clone()
     }
 
     /// Records a command that cannot be read.
@@ -441,6 +451,11 @@ fn decode(kind: Kind, member: &str, score: f64) -> Option<Revocation> {
 
 fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// Returns the id of the only entry of an answer.
+fn id_of(newest: &[StreamEntry]) -> CommandId {
+    newest.first().and_then(|entry| command_id(&entry.id)).unwrap_or_default()
 }
 
 /// Parses the id of an entry as a command's.

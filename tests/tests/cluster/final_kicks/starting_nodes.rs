@@ -74,6 +74,54 @@ async fn a_node_that_restarts_admits_no_kicked_token() {
 }
 
 #[actix_web::test]
+async fn a_node_that_starts_during_a_kick_admits_no_kicked_token() {
+    let redis = Redis::start().await;
+    let a = node(&redis, "a").await;
+    redis.knows_all_nodes();
+    // One read, which takes a while to arrive.
+    let fill = "for i = 1, 900 do redis.call('XADD', KEYS[1], '*', 'v', '1', 'x', string.rep('x', 4096)) end return 1";
+    assert_eq!(redis.cli(&["eval", fill, "1", "{rt/control}:commands"]), "1");
+    let session = open(&a, 1, "kicked").unwrap();
+    redis.cli(&["acl", "setuser", "late", "on", ">secret", "~*", "&*", "+@all"]);
+    let proxy = Proxy::start_at(redis.port(), 3 << 20).await;
+    let b = start(format!("redis://late:secret@127.0.0.1:{}/", proxy.port()), "b");
+    within("a read", async {
+        let reads = |client: &str| client.contains("user=late") && client.contains("cmd=xread");
+        while !redis.cli(&["client", "list"]).lines().any(reads) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let outcome = a.kick(&1.into()).await.unwrap();
+    assert_eq!((outcome.closed, outcome.unconfirmed), (1, vec![]));
+    assert!(is_kicked(&session));
+    open(&b, 2, "another's").expect_err("it is still reading");
+    let mut let_in = 0;
+    within("a start", async {
+        loop {
+            let_in += usize::from(open(&b, 1, "kicked").is_ok());
+            if open(&b, 2, "another's").is_ok() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let_in += usize::from(open(&b, 1, "kicked").is_ok());
+    assert_eq!(let_in, 0);
+}
+
+#[actix_web::test]
+async fn a_node_that_gets_no_answer_for_its_lease_is_not_started() {
+    let redis = Redis::start().await;
+    redis.cli(&["client", "pause", "3000", "write"]);
+    let a = start(redis.url(), "a");
+    within("a start", a.started()).await;
+    let leases = redis.cli(&["zrange", "{rt/control}:nodes", "0", "-1"]);
+    assert!(leases.starts_with("a~"), "no kick waits for it: {leases:?}");
+}
+
+#[actix_web::test]
 async fn a_node_that_cannot_reach_redis_at_its_start_admits_no_client_until_it_can() {
     let redis = Redis::start().await;
     let a = node(&redis, "a").await;
