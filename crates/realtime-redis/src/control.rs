@@ -51,7 +51,8 @@ use crate::{
 #[derive(Debug)]
 pub struct RedisControl {
     shared: Arc<ControlShared>,
-    task: JoinHandle<()>,
+    /// The follower. `None` once the node has left.
+    task: Mutex<Option<JoinHandle<()>>>,
     started: watch::Receiver<bool>,
 }
 
@@ -87,14 +88,16 @@ impl RedisControl {
             let task = tokio::spawn(restarting("control", move || {
                 Follower::new(Arc::clone(&following), sender.clone()).run()
             }));
-            Self { shared, task, started }
+            Self { shared, task: Mutex::new(Some(task)), started }
         })
     }
 }
 
 impl Drop for RedisControl {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(task) = self.task.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            task.abort();
+        }
     }
 }
 
@@ -160,7 +163,12 @@ impl Control for RedisControl {
 
     fn leave(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            self.task.abort();
+            let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(task) = task {
+                task.abort();
+                // Another renewal of the task after the end of the lease would begin it anew.
+                task.await.ok();
+            }
             if self.shared.unsynced.load(Ordering::Acquire)
                 && let Err(error) = self.shared.sync_revocations().await
             {
