@@ -6,3 +6,4 @@ mod links;
 mod listings;
 mod named_tests;
 mod page;
+mod redis_user;

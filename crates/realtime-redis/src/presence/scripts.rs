@@ -112,7 +112,7 @@ for i = 6, #ARGV, 4 do
       -- It has left already, and its client was asked again, for a later time.
       local at = redis.call('ZSCORE', KEYS[7], user)
       if at and tonumber(at) < now + tonumber(back) then
-        redis.call('HSETNX', KEYS[13], user, at)
+        if not redis.call('HGET', KEYS[13], user) then redis.call('HSET', KEYS[13], user, at) end
         redis.call('ZADD', KEYS[7], now + tonumber(back), user)
       end
     end
