@@ -92,7 +92,12 @@ impl Commands {
         part.describe();
         let lookup = MasterLookup::shared(&config)?;
         Ok(move |key, repair, skipped| {
-            let (requests, blocking) = (SharedConnection::default(), SharedConnection::default());
+            let slot = || {
+                let slot = SharedConnection::new(config.command_timeout);
+                slot.home().settle();
+                slot
+            };
+            let (requests, blocking) = (slot(), slot());
             let count = AtomicUsize::new(COUNT);
             let connections =
                 Connections { lookup, config, part, key, requests, blocking, repair, skipped, count };
@@ -228,8 +233,11 @@ impl Connections {
         let deadline = Instant::now() + limit;
         let late = || Failure { problem: format!("no answer from Redis within {limit:?}"), is_late: true };
         let open = || {
-            self.part.connects();
-            ServerConnection::open(&self.lookup, &self.key, limit)
+            let (part, lookup, key) = (self.part, Arc::clone(&self.lookup), self.key.clone());
+            async move {
+                part.connects();
+                ServerConnection::open(&lookup, &key, limit).await
+            }
         };
         let (mut repeated, mut repaired) = (false, false);
         loop {

@@ -57,6 +57,7 @@ mod error;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub mod fuzz;
+mod home;
 mod incarnation;
 mod large_entry;
 mod liveness;

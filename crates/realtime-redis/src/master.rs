@@ -22,6 +22,7 @@ use self::majority::majority;
 use crate::{
     config::{RedisConfig, RedisConfigError, Topology, parse, parse_all},
     error::client_error,
+    home::Home,
     single_flight::SingleFlight,
     tls::RedisTls,
 };
@@ -156,17 +157,17 @@ impl MasterLookup {
     }
 
     /// Returns the master of `key`, as of a question sent after this call.
-    pub(crate) async fn master(&self, key: &str) -> RedisResult<ConnectionInfo> {
+    pub(crate) async fn master(self: &Arc<Self>, key: &str) -> RedisResult<ConnectionInfo> {
         self.master_since(key, Instant::now()).await
     }
 
     /// Returns the master of `key`, as of a question sent at most [`RECENT`] ago.
-    pub(crate) async fn recent_master(&self, key: &str) -> RedisResult<ConnectionInfo> {
+    pub(crate) async fn recent_master(self: &Arc<Self>, key: &str) -> RedisResult<ConnectionInfo> {
         let now = Instant::now();
         self.master_since(key, now.checked_sub(RECENT).unwrap_or(now)).await
     }
 
-    async fn master_since(&self, key: &str, since: Instant) -> RedisResult<ConnectionInfo> {
+    async fn master_since(self: &Arc<Self>, key: &str, since: Instant) -> RedisResult<ConnectionInfo> {
         let like = match &self.kind {
             Kind::Single(server) => return Ok(server.clone()),
             Kind::Sentinel { server, .. } => server,
@@ -178,9 +179,15 @@ impl MasterLookup {
                 keys.push(key.to_owned());
             }
         }
-        let masters =
-            self.answers.since(since, |masters| masters.contains_key(key), async || self.ask_all().await);
-        let masters = masters.await;
+        let ask = || {
+            let (lookup, key) = (Arc::clone(self), key.to_owned());
+            async move {
+                let has_key = |masters: &Masters| masters.contains_key(&key);
+                lookup.answers.since(since, has_key, async || lookup.ask_all().await).await
+            }
+        };
+        // All parts of the process may wait for this question.
+        let masters = Home::default().run(ask).await;
         let address =
             masters.get(key).cloned().unwrap_or_else(|| Err(client_error("the key was not looked up")));
         address.map(|(host, port)| with_address(like, host, port))

@@ -59,7 +59,7 @@ impl RedisConfig {
     /// # Errors
     /// [`RedisProbeError`] if no server could be used.
     pub async fn probe(&self) -> Result<RedisProbe, RedisProbeError> {
-        let lookup = MasterLookup::new(self).map_err(|error| RedisProbeError {
+        let lookup = MasterLookup::new(self).map(Arc::new).map_err(|error| RedisProbeError {
             key: error.key().unwrap_or("url"),
             problem: error.to_string(),
             is_permanent: true,

@@ -1,6 +1,6 @@
 //! [`ServerConnection`]: a connection that knows which server it leads to.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use redis::{ConnectionAddr, RedisResult, aio::MultiplexedConnection};
 
@@ -19,7 +19,7 @@ pub(crate) struct ServerConnection {
 
 impl ServerConnection {
     /// Looks up the master of `key` and connects to it; each command may take `timeout`.
-    pub(crate) async fn open(lookup: &MasterLookup, key: &str, timeout: Duration) -> RedisResult<Self> {
+    pub(crate) async fn open(lookup: &Arc<MasterLookup>, key: &str, timeout: Duration) -> RedisResult<Self> {
         let server = lookup.master(key).await?;
         let addr = server.addr().clone();
         Ok(Self { connection: open(server, timeout).await?, addr, liveness: Liveness::new() })

@@ -6,27 +6,40 @@ use std::{
         Arc, Mutex as StdMutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use realtime_core::bus::BusError;
 use redis::RedisResult;
-use tokio::{sync::Mutex, time::Instant};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
 
-use crate::{backoff::Backoff, error::bus_error, liveness::Link};
+use crate::{backoff::Backoff, error::bus_error, home::Home, liveness::Link};
 
-/// A slot for at most one connection. A caller that finds it empty opens a connection, which the others then share.
+/// A slot for at most one connection. A caller that finds it empty has a connection opened, which the others then share; it goes
+/// on without that caller being polled.
 ///
 /// A connection that could be opened is no proof that it works: the pauses between attempts end only after a success over
 /// the connection ([`Self::record_success`]).
 #[derive(Debug)]
 pub(crate) struct SharedConnection<C> {
+    slot: Arc<Slot<C>>,
+    home: Home,
+}
+
+#[derive(Debug)]
+struct Slot<C> {
     state: StdMutex<ConnectState<C>>,
     /// Set once a command has succeeded over the current connection.
     works: AtomicBool,
     /// The number of connections opened so far.
     opened: AtomicU64,
-    /// Held while a connection is being opened; the other callers wait for the result.
+    /// Held by a task while a connection is being opened; the other callers wait for the result.
     connecting: Mutex<()>,
+    /// Time limit for opening a connection.
+    limit: Duration,
 }
 
 #[derive(Debug)]
@@ -37,7 +50,31 @@ struct ConnectState<C> {
     retry_at: Option<(Instant, BusError)>,
 }
 
-impl<C: Link> SharedConnection<C> {
+impl<C> SharedConnection<C> {
+    /// Creates an empty slot. Opening a connection may take `limit`.
+    pub(crate) fn new(limit: Duration) -> Self {
+        let state = ConnectState { connection: None, backoff: Backoff::default(), retry_at: None };
+        let slot = Slot {
+            state: StdMutex::new(state),
+            works: AtomicBool::new(false),
+            opened: AtomicU64::new(0),
+            connecting: Mutex::default(),
+            limit,
+        };
+        Self { slot: Arc::new(slot), home: Home::default() }
+    }
+
+    /// Returns the runtime on which connections are opened, and driven.
+    pub(crate) fn home(&self) -> &Home {
+        &self.home
+    }
+
+    fn state(&self) -> MutexGuard<'_, ConnectState<C>> {
+        self.slot.state()
+    }
+}
+
+impl<C: Link + Send + Sync + 'static> SharedConnection<C> {
     /// Returns the connection if one is open.
     pub(crate) fn current(&self) -> Option<Arc<C>> {
         self.state().connection.clone()
@@ -47,9 +84,9 @@ impl<C: Link> SharedConnection<C> {
     ///
     /// # Errors
     /// The error of opening or using it, now or in the attempt before: Redis is not contacted again during the pause.
-    pub(crate) async fn get<F>(&self, open: impl FnOnce() -> F) -> Result<Arc<C>, BusError>
+    pub(crate) async fn get<F>(&self, open: impl Fn() -> F) -> Result<Arc<C>, BusError>
     where
-        F: Future<Output = RedisResult<C>>,
+        F: Future<Output = RedisResult<C>> + Send + 'static,
     {
         if let Some(connection) = self.current() {
             if !connection.is_closed() {
@@ -58,6 +95,44 @@ impl<C: Link> SharedConnection<C> {
             // Without a pause: a server that takes no connections fails in `open`.
             self.discard(&connection);
         }
+        // Boxed: it is large and rare, and would otherwise enlarge the future of every publish.
+        Box::pin(self.home.run(|| Arc::clone(&self.slot).fill(open()))).await
+    }
+
+    /// Returns how many connections were opened so far.
+    pub(crate) fn opened(&self) -> u64 {
+        self.slot.opened.load(Ordering::Acquire)
+    }
+
+    /// Records that a command succeeded over the connection.
+    pub(crate) fn record_success(&self) {
+        if !self.slot.works.load(Ordering::Relaxed) {
+            self.slot.works.store(true, Ordering::Relaxed);
+            let mut state = self.state();
+            state.backoff.reset();
+            state.retry_at = None;
+        }
+    }
+
+    /// Discards a connection that has failed, unless another one has replaced it. If no command ever succeeded over it, the
+    /// next attempt is delayed.
+    pub(crate) fn discard_failed(&self, connection: &Arc<C>, problem: impl Display) {
+        let works = self.slot.works.load(Ordering::Relaxed);
+        let mut state = self.state();
+        if state.remove(connection) && !works {
+            state.schedule_retry(BusError::Unavailable(problem.to_string()));
+        }
+    }
+
+    /// Discards a connection that leads to the wrong server, unless another one has replaced it.
+    pub(crate) fn discard(&self, connection: &Arc<C>) {
+        self.state().remove(connection);
+    }
+}
+
+impl<C> Slot<C> {
+    /// Opens a connection unless there is one by now.
+    async fn fill(self: Arc<Self>, open: impl Future<Output = RedisResult<C>>) -> Result<Arc<C>, BusError> {
         let _connecting = self.connecting.lock().await;
         {
             let state = self.state();
@@ -70,51 +145,22 @@ impl<C: Link> SharedConnection<C> {
                 return Err(problem.clone());
             }
         }
-        // Boxed: it is large and rare, and would otherwise enlarge the future of every publish.
-        match Box::pin(open()).await {
-            Ok(connection) => {
+        match timeout(self.limit, open).await {
+            Ok(Ok(connection)) => {
                 self.works.store(false, Ordering::Relaxed);
                 self.opened.fetch_add(1, Ordering::Release);
                 let connection = Arc::new(connection);
                 self.state().connection = Some(Arc::clone(&connection));
                 Ok(connection)
             }
-            Err(error) => {
+            Ok(Err(error)) => {
                 let error = bus_error(&error);
                 self.state().schedule_retry(error.clone());
                 Err(error)
             }
+            // The caller's own time limit has ended as well, unless nobody polls it.
+            Err(_) => Err(BusError::Unavailable(format!("no answer from Redis within {:?}", self.limit))),
         }
-    }
-
-    /// Returns how many connections were opened so far.
-    pub(crate) fn opened(&self) -> u64 {
-        self.opened.load(Ordering::Acquire)
-    }
-
-    /// Records that a command succeeded over the connection.
-    pub(crate) fn record_success(&self) {
-        if !self.works.load(Ordering::Relaxed) {
-            self.works.store(true, Ordering::Relaxed);
-            let mut state = self.state();
-            state.backoff.reset();
-            state.retry_at = None;
-        }
-    }
-
-    /// Discards a connection that has failed, unless another one has replaced it. If no command ever succeeded over it, the
-    /// next attempt is delayed.
-    pub(crate) fn discard_failed(&self, connection: &Arc<C>, problem: impl Display) {
-        let works = self.works.load(Ordering::Relaxed);
-        let mut state = self.state();
-        if state.remove(connection) && !works {
-            state.schedule_retry(BusError::Unavailable(problem.to_string()));
-        }
-    }
-
-    /// Discards a connection that leads to the wrong server, unless another one has replaced it.
-    pub(crate) fn discard(&self, connection: &Arc<C>) {
-        self.state().remove(connection);
     }
 
     fn state(&self) -> MutexGuard<'_, ConnectState<C>> {
@@ -137,28 +183,21 @@ impl<C> ConnectState<C> {
     }
 }
 
-impl<C> Default for SharedConnection<C> {
-    fn default() -> Self {
-        let state = ConnectState { connection: None, backoff: Backoff::default(), retry_at: None };
-        Self {
-            state: StdMutex::new(state),
-            works: AtomicBool::new(false),
-            opened: AtomicU64::new(0),
-            connecting: Mutex::default(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicU32;
 
+    use futures_util::future::poll_immediate;
     use redis::ErrorKind;
 
     use super::*;
 
     impl Link for () {}
     impl Link for u32 {}
+
+    fn shared<C>() -> SharedConnection<C> {
+        SharedConnection::new(Duration::from_secs(5))
+    }
 
     /// A connection that the server may close.
     struct Closable(AtomicBool);
@@ -171,7 +210,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_that_was_closed_is_replaced_before_it_is_used() {
-        let shared = SharedConnection::default();
+        let shared = shared();
         let open = || async { Ok(Closable(AtomicBool::new(false))) };
         let first = shared.get(open).await.unwrap();
         shared.record_success();
@@ -183,10 +222,13 @@ mod tests {
 
     #[tokio::test]
     async fn many_callers_open_one_connection() {
-        let (shared, opened) = (SharedConnection::default(), AtomicU32::new(0));
-        let open = || async {
-            tokio::task::yield_now().await;
-            Ok(opened.fetch_add(1, Ordering::Relaxed))
+        let (shared, opened) = (shared(), Arc::new(AtomicU32::new(0)));
+        let open = || {
+            let opened = Arc::clone(&opened);
+            async move {
+                tokio::task::yield_now().await;
+                Ok(opened.fetch_add(1, Ordering::Relaxed))
+            }
         };
         let (a, b) = tokio::join!(shared.get(open), shared.get(open));
         assert!(Arc::ptr_eq(&a.unwrap(), &b.unwrap()));
@@ -195,8 +237,33 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_caller_that_is_not_polled_delays_no_other() {
+        let shared = shared();
+        let open = || async {
+            tokio::task::yield_now().await;
+            Ok(1_u32)
+        };
+        let mut held = Box::pin(shared.get(open));
+        assert!(poll_immediate(&mut held).await.is_none());
+        timeout(Duration::from_secs(1), shared.get(open))
+            .await
+            .expect("it waits for no other caller")
+            .unwrap();
+        held.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_nobody_waits_for_takes_no_longer_than_its_limit() {
+        let shared = shared::<()>();
+        let mut held = Box::pin(shared.get(std::future::pending));
+        assert!(poll_immediate(&mut held).await.is_none());
+        let next = timeout(Duration::from_secs(6), shared.get(|| async { Ok(()) }));
+        next.await.expect("the first was given up").unwrap();
+    }
+
+    #[tokio::test]
     async fn after_a_failure_the_next_attempt_is_delayed() {
-        let shared = SharedConnection::<()>::default();
+        let shared = shared::<()>();
         let refuse = || async { Err((ErrorKind::Io, "connection refused").into()) };
         let first = shared.get(refuse).await.unwrap_err();
         let second = shared.get(|| async { panic!("no attempt is due") }).await.unwrap_err();
@@ -208,7 +275,7 @@ mod tests {
 
     #[tokio::test]
     async fn discarding_an_old_connection_keeps_the_new_one() {
-        let shared = SharedConnection::default();
+        let shared = shared();
         let old = shared.get(|| async { Ok(1_u32) }).await.unwrap();
         shared.record_success();
         shared.discard_failed(&old, "broken");
@@ -221,9 +288,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_over_which_no_command_succeeded_is_no_success() {
-        let shared = SharedConnection::default();
-        let opened = AtomicU32::new(0);
-        let open = || async { Ok(opened.fetch_add(1, Ordering::Relaxed)) };
+        let shared = shared();
+        let opened = Arc::new(AtomicU32::new(0));
+        let open = || {
+            let opened = Arc::clone(&opened);
+            async move { Ok(opened.fetch_add(1, Ordering::Relaxed)) }
+        };
         let connection = shared.get(open).await.unwrap();
         shared.discard_failed(&connection, "broken");
         assert_eq!(shared.get(open).await.unwrap_err(), BusError::Unavailable("broken".into()));

@@ -174,7 +174,7 @@ impl PubSubShared {
     }
 
     /// Publishes heartbeats until their server is not a master any more.
-    async fn publish_heartbeats(&self) {
+    async fn publish_heartbeats(self: &Arc<Self>) {
         let mut backoff = Backoff::default();
         loop {
             match self.publish_heartbeat().await {

@@ -1,5 +1,7 @@
 //! Publishing: one multiplexed connection a node, over which concurrent publishes are batched.
 
+use std::sync::Arc;
+
 use realtime_core::bus::BusError;
 use redis::{FromRedisValue, Pipeline, RedisResult, Value};
 use tokio::time::{Instant, timeout_at};
@@ -17,14 +19,14 @@ impl PubSubShared {
     ///
     /// # Errors
     /// [`BusError`]. Nothing is tried twice: Redis may have accepted it ([`BusError::OutcomeUnknown`]).
-    pub(super) async fn publish(&self, commands: &Pipeline) -> Result<(), BusError> {
+    pub(super) async fn publish(self: &Arc<Self>, commands: &Pipeline) -> Result<(), BusError> {
         // The answers are numbers of receivers on that server; receivers on other servers are not included.
         self.run::<Vec<u64>>(commands).await.map(drop)
     }
 
     /// Publishes a heartbeat and asks for the server's role, which may change behind the same address. Returns whether it
     /// is a master; otherwise the connection is discarded.
-    pub(super) async fn publish_heartbeat(&self) -> Result<bool, BusError> {
+    pub(super) async fn publish_heartbeat(self: &Arc<Self>) -> Result<bool, BusError> {
         let mut heartbeat = redis::pipe();
         let time = self.started_at.elapsed().as_millis().to_string();
         heartbeat.cmd("PUBLISH").arg(&self.heartbeat_channel).arg(time).cmd("ROLE");
@@ -36,18 +38,25 @@ impl PubSubShared {
         Ok(is_master)
     }
 
-    async fn run<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T, BusError> {
+    async fn run<T: FromRedisValue>(self: &Arc<Self>, commands: &Pipeline) -> Result<T, BusError> {
         let request = Part::Bus.request();
         let answer = self.run_within_limit(commands).await;
         request.end(answer.is_ok());
         answer
     }
 
-    async fn run_within_limit<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T, BusError> {
+    async fn run_within_limit<T: FromRedisValue>(
+        self: &Arc<Self>,
+        commands: &Pipeline,
+    ) -> Result<T, BusError> {
         let timeout = self.config.command_timeout;
         let deadline = Instant::now() + timeout;
         let late = || format!("no answer from Redis within {timeout:?}");
-        let shared = timeout_at(deadline, self.connection.get(|| self.open()))
+        let open = || {
+            let shared = Arc::clone(self);
+            async move { shared.open().await }
+        };
+        let shared = timeout_at(deadline, self.connection.get(open))
             .await
             .map_err(|_| BusError::Unavailable(late()))??;
         let mut connection = shared.connection.clone();

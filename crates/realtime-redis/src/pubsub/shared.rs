@@ -79,7 +79,7 @@ impl PubSubShared {
             heartbeat_channel: config.name(&format!("realtime:canary:{:032x}", rand::random::<u128>())),
             started_at: Instant::now(),
             counters: PubSubCounters::default(),
-            connection: SharedConnection::default(),
+            connection: SharedConnection::new(config.command_timeout),
             config,
         })
     }

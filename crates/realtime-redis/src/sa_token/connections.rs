@@ -80,7 +80,8 @@ impl Connections {
                     what: "a cluster node".to_owned(),
                     problem: error.category().to_owned(),
                 })?;
-            let (client, shared) = (Box::new(client), SharedConnection::default());
+            let (client, shared) = (Box::new(client), SharedConnection::new(config.command_timeout));
+            shared.home().settle();
             return Ok(Self::Cluster { client, shared, limit: config.command_timeout });
         }
         let lookup = MasterLookup::shared(config)?;
@@ -99,7 +100,10 @@ impl Connections {
             Self::Master(master) => master.ask(command).await,
             Self::Cluster { client, shared, limit } => {
                 let answer = async {
-                    let open = || client.get_async_connection();
+                    let open = || {
+                        let client = client.clone();
+                        async move { client.get_async_connection().await }
+                    };
                     let connection = shared.get(open).await.map_err(|error| error.to_string())?;
                     let answer = command.query_async(&mut ClusterConnection::clone(&connection)).await;
                     // The refusal of a node would be the same over another connection.

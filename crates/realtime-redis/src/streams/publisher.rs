@@ -128,8 +128,7 @@ impl StreamsShared {
     /// Looks the master up where it can change, and discards a connection that leads elsewhere.
     pub(super) async fn look_up_master(self: &Arc<Self>) {
         if let Some(connection) = self.connection.current().filter(|_| self.lookup.can_change()) {
-            let mut last_lookup = connection.last_lookup.lock().await;
-            self.confirm_master(&connection, &mut last_lookup).await;
+            self.confirm_unless(&connection, |_| false).await;
         }
     }
 
@@ -322,11 +321,15 @@ impl StreamsShared {
 
     /// Returns a connection that leads to the master as far as is known.
     pub(super) async fn master_connection(self: &Arc<Self>) -> Result<Arc<PublishConnection>, BusError> {
-        let connection = self.connection.get(|| self.open()).await?;
+        let open = || {
+            let shared = Arc::clone(self);
+            async move { shared.open().await }
+        };
+        let connection = self.connection.get(open).await?;
         if !self.lookup.can_change() || self.may_lead_to_master(&connection).await {
             return Ok(connection);
         }
-        self.connection.get(|| self.open()).await
+        self.connection.get(open).await
     }
 
     /// Returns whether a connection may still lead to the master. The lookup runs beside the publishes, which continue; only
@@ -334,8 +337,7 @@ impl StreamsShared {
     async fn may_lead_to_master(self: &Arc<Self>, connection: &Arc<PublishConnection>) -> bool {
         let seen = self.seen();
         if connection.epoch.load(Ordering::Acquire) < seen {
-            let mut last_lookup = connection.last_lookup.lock().await;
-            return last_lookup.seen >= seen || self.confirm_master(connection, &mut last_lookup).await;
+            return self.confirm_unless(connection, move |last| last.seen >= seen).await;
         }
         // With a subscription the heartbeats look it up often enough.
         let is_due = connection
@@ -348,6 +350,23 @@ impl StreamsShared {
             tokio::spawn(async move { shared.confirm_master(&connection, &mut last_lookup).await });
         }
         true
+    }
+
+    /// Does the same as [`Self::confirm_master`] in a task, since others wait for the lookup; only returns true if the last
+    /// lookup is enough.
+    async fn confirm_unless(
+        self: &Arc<Self>,
+        connection: &Arc<PublishConnection>,
+        is_enough: impl Fn(&LastLookup) -> bool + Copy + Send + Sync + 'static,
+    ) -> bool {
+        let confirm = || {
+            let (shared, connection) = (Arc::clone(self), Arc::clone(connection));
+            async move {
+                let mut last_lookup = connection.last_lookup.lock().await;
+                is_enough(&last_lookup) || shared.confirm_master(&connection, &mut last_lookup).await
+            }
+        };
+        Box::pin(self.connection.home().run(confirm)).await
     }
 
     /// Looks the master up and returns whether a connection still leads to it. If not, the connection is discarded: a master
@@ -394,8 +413,25 @@ impl StreamsShared {
         })
     }
 
-    /// Claims the connection again, unless another caller just did.
-    async fn reclaim(&self, connection: &Arc<PublishConnection>, stale: u64) -> Result<(), BusError> {
+    /// Claims the connection again, unless another caller just did; in a task, since others wait for the claim.
+    async fn reclaim(
+        self: &Arc<Self>,
+        connection: &Arc<PublishConnection>,
+        stale: u64,
+    ) -> Result<(), BusError> {
+        let limit = self.config.command_timeout;
+        let claim = || {
+            let (shared, connection) = (Arc::clone(self), Arc::clone(connection));
+            async move { timeout(limit, shared.claim_again(&connection, stale)).await }
+        };
+        self.connection.home().run(claim).await.unwrap_or_else(|_| {
+            let problem = format!("no answer from Redis within {limit:?}");
+            self.connection.discard_failed(connection, &problem);
+            Err(BusError::Unavailable(problem))
+        })
+    }
+
+    async fn claim_again(&self, connection: &Arc<PublishConnection>, stale: u64) -> Result<(), BusError> {
         let _claiming = connection.claiming.lock().await;
         if connection.epoch.load(Ordering::Acquire) != stale {
             return Ok(());

@@ -102,7 +102,7 @@ impl StreamsShared {
             incarnation: format!("{:032x}", rand::random::<u128>()),
             created: Instant::now(),
             counters: StreamsCounters::default(),
-            connection: SharedConnection::default(),
+            connection: SharedConnection::new(config.command_timeout),
             seen: AtomicU64::default(),
             heartbeat_problem: Mutex::default(),
             own: OwnEntry::default(),

@@ -108,6 +108,45 @@ async fn a_publish_that_is_not_polled_delays_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_publish_that_is_not_polled_while_it_connects_delays_no_other() {
+    let redis = Redis::start().await;
+    let bus = bus(&redis);
+    let (first, second) = (envelope("first"), envelope("second"));
+    for _ in 0..2 {
+        let mut held = bus.publish(&first);
+        assert!(poll_immediate(&mut held).await.is_none());
+        // Less than the time limit of a command.
+        let publish = timeout(Duration::from_secs(1), bus.publish(&second));
+        publish.await.expect("it waits for no other caller").unwrap();
+        held.await.unwrap();
+        redis.cli(&["client", "kill", "type", "normal"]);
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_whose_thread_is_busy_delays_no_other() {
+    let redis = Redis::start().await;
+    let bus = bus(&redis);
+    let _events = Subscriber::up(&bus).await;
+    insist(&bus, &envelope("warm")).await;
+    redis.cli(&["client", "kill", "type", "normal"]);
+    let (connected, has_connected) = tokio::sync::oneshot::channel();
+    let (publisher, message) = (bus.clone(), envelope("first"));
+    let busy = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(insist(&publisher, &message));
+        connected.send(()).unwrap();
+        std::thread::sleep(Duration::from_secs(3));
+    });
+    has_connected.await.unwrap();
+    let message = envelope("second");
+    let publish = timeout(Duration::from_secs(1), bus.publish(&message));
+    publish.await.expect("its connection is driven elsewhere").unwrap();
+    busy.join().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_entry_that_cannot_be_read_is_counted_and_a_gap() {
     let redis = Redis::start().await;
     let bus = bus(&redis);
