@@ -190,11 +190,11 @@ impl RedisControl {
         read: impl Fn(&Receipt) -> Option<T> + Send,
     ) -> Result<(Vec<(String, T)>, Vec<String>), String> {
         let ControlShared { store, .. } = &*self.shared;
-        let added = store.add(slice::from_ref(command), true).await?;
-        let waited = self.waited(&added);
+        let asked = store.ask(command).await?;
+        let waited = self.waited(&asked.added);
         let began = Instant::now();
         loop {
-            let Confirmed { nodes, knows_all, receipts, .. } = store.confirmed(&added.ids).await?;
+            let Confirmed { nodes, knows_all, receipts, .. } = store.confirmed(&asked.added.ids).await?;
             let answers = receipts.into_iter().next().unwrap_or_default();
             let has_all = knows_all && nodes.union(&waited).all(|node| answers.contains_key(node));
             if !has_all && Instant::now() < deadline {

@@ -15,7 +15,8 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    mem, slice,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -50,12 +51,15 @@ pub(super) const RETURN: Duration = RENEW_EVERY;
 const SILENCE: Duration = Duration::from_secs(5);
 /// Time to live of receipts, in seconds.
 const KEEP_RECEIPTS: u64 = 60;
+/// Number of questions that one call removes at most; those beyond are trimmed as commands are.
+const MAX_ANSWERED: usize = 1000;
 /// Approximate number of commands that are kept for nodes that were disconnected.
 pub(super) const KEEP_COMMANDS: usize = 10_000;
 
 /// KEYS: commands, refused, revoked, nodes. ARGV: incarnation, commands to keep, time for which tokens without an end are kept,
-/// 1 to add all commands or 0 to add those with new revocations; then for each command its JSON, the number of its revocations,
-/// and for each of those `token` or `user`, the member and its score, which is empty for a token without an end.
+/// 1 to add all commands or 0 to add those with new revocations, the number of commands to remove and their ids; then for each
+/// command its JSON, the number of its revocations, and for each of those `token` or `user`, the member and its score, which is
+/// empty for a token without an end.
 /// Returns whether the node has a lease, and each command's id, empty if it was not added.
 ///
 /// Ended entries are kept for another hour, since clocks differ.
@@ -65,7 +69,9 @@ local longest = tonumber(ARGV[3])
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. (now - 3600))
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', '(' .. (now - longest))
 local answer = { redis.call('ZSCORE', KEYS[4], ARGV[1]) and '1' or '0' }
-local i = 5
+local removed = tonumber(ARGV[5])
+if removed > 0 then redis.pcall('XDEL', KEYS[1], unpack(ARGV, 6, 5 + removed)) end
+local i = 6 + removed
 while i <= #ARGV do
   local command, last = ARGV[i], i + 1 + 3 * tonumber(ARGV[i + 1])
   local news = ARGV[4] == '1'
@@ -124,6 +130,24 @@ pub(super) struct Store {
     receipts: String,
     add: redis::Script,
     renew: redis::Script,
+    /// The ids of questions of this node that have been answered, until they are removed.
+    answered: Mutex<Vec<String>>,
+}
+
+/// A question that nobody has to answer once this is dropped.
+#[derive(Debug)]
+pub(super) struct Asked<'a> {
+    store: &'a Store,
+    pub(super) added: Added,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        let mut answered = self.store.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        if answered.len() < MAX_ANSWERED {
+            answered.append(&mut self.added.ids);
+        }
+    }
 }
 
 /// The result of adding commands.
@@ -218,6 +242,7 @@ impl Store {
                 receipts: key("receipts:"),
                 add: redis::Script::new(ADD),
                 renew: redis::Script::new(RENEW),
+                answered: Mutex::default(),
             }
         })
     }
@@ -242,11 +267,14 @@ impl Store {
         for key in [&self.stream, &self.refused, &self.revoked, &self.nodes] {
             invocation.key(key);
         }
+        let answered = mem::take(&mut *self.answered.lock().unwrap_or_else(PoisonError::into_inner));
         invocation
             .arg(self.incarnation())
             .arg(KEEP_COMMANDS)
             .arg(Revocation::LONGEST.as_secs())
-            .arg(u8::from(all));
+            .arg(u8::from(all))
+            .arg(answered.len())
+            .arg(answered);
         for command in commands {
             let revocations = command.revocations();
             invocation.arg(serde_json::to_string(command).expect("strings and numbers are always JSON"));
@@ -263,6 +291,12 @@ impl Store {
         let mut answer = self.commands.run(add).await?.into_iter();
         let has_lease = answer.next().is_some_and(|lease| lease == "1");
         Ok(Added { has_lease, ids: answer.filter(|id| !id.is_empty()).collect() })
+    }
+
+    /// Adds a question, which the next call of [`Self::add`] removes once it has been answered. It would otherwise push commands
+    /// out of the stream that a node has missed, and is worth nothing to that.
+    pub(super) async fn ask(&self, question: &Command) -> Result<Asked<'_>, String> {
+        Ok(Asked { store: self, added: self.add(slice::from_ref(question), true).await? })
     }
 
     /// Renews the node's lease.

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures_util::future::join_all;
 use realtime_core::{auth::TokenHash, control::CommandResult};
 use realtime_tests::{Fault, Part, Proxy, Redis, within};
 use tokio::{join, time::sleep};
@@ -224,4 +225,41 @@ async fn a_kick_in_a_redis_that_takes_no_leases_is_an_error() {
     let error = hub.kick(&1.into()).await.expect_err("others may be alive").to_string();
     assert!(error.contains("Redis does not know which nodes are alive; it was sent, but may not"), "{error}");
     assert!(is_kicked(&session));
+}
+
+#[actix_web::test]
+async fn questions_push_no_kick_out_that_a_node_has_missed() {
+    let redis = Redis::start().await;
+    let a = node(&redis, "a").await;
+    let proxy = Proxy::start(redis.port()).await;
+    let b = start(format!("redis://127.0.0.1:{}/", proxy.port()), "b");
+    within("a start", b.started()).await;
+    let session = open(&b, 1, "t").unwrap();
+    proxy.lead_to(1);
+    redis.cli(&["client", "kill", "type", "normal"]);
+    let end = "for _, node in ipairs(redis.call('zrange', KEYS[1], 0, -1)) do \
+               if node:sub(1, 2) == 'b~' then redis.call('zrem', KEYS[1], node) end end";
+    redis.cli(&["eval", end, "1", "{rt/control}:nodes"]);
+    a.kick(&1.into()).await.unwrap();
+    assert!(!is_kicked(&session));
+    // Almost as many as are kept; with the questions they are more.
+    let fill = "for i = 1, 9500 do redis.call('XADD', KEYS[1], '*', 'v', '1', 'x', 'x') end return 1";
+    assert_eq!(redis.cli(&["eval", fill, "1", "{rt/control}:commands"]), "1");
+    for _ in 0..8 {
+        join_all((0..100).map(|_| async { a.explain(&2.into(), 1).await })).await;
+    }
+    proxy.lead_to(redis.port());
+    within("the session's end", async {
+        while !is_kicked(&session) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    within("a refusal", async {
+        while open(&a, 1, "t").is_ok() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    open(&b, 1, "t").unwrap_err();
 }
