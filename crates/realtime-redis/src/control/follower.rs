@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    mem,
     sync::{Arc, PoisonError, atomic::Ordering},
     time::Duration,
 };
@@ -45,6 +46,8 @@ pub(super) struct Follower {
     retry_at: Option<Instant>,
     /// The tasks that answer questions.
     answers: JoinSet<()>,
+    /// The last question was not answered, since there are too many; this is logged once.
+    is_overrun: bool,
     /// The time of the next renewal of the lease.
     renew_at: Instant,
     reports: Vec<Report>,
@@ -72,6 +75,7 @@ impl Follower {
             renew_at: Instant::now(),
             reports: Vec::new(),
             answers: JoinSet::new(),
+            is_overrun: false,
         }
     }
 
@@ -294,9 +298,12 @@ impl Follower {
     fn reply(&mut self, id: String, receipt: impl Future<Output = Receipt> + Send + 'static) {
         while self.answers.try_join_next().is_some() {}
         if self.answers.len() >= MAX_ANSWERS {
-            tracing::warn!(id, "too much is asked at once; this node does not answer");
+            if !mem::replace(&mut self.is_overrun, true) {
+                tracing::warn!(id, "too much is asked at once; this node does not answer for now");
+            }
             return;
         }
+        self.is_overrun = false;
         let shared = Arc::clone(&self.shared);
         self.answers.spawn(async move {
             let receipt = receipt.await;

@@ -40,6 +40,9 @@ end
 return { cursor, skipped, found }
 ";
 
+/// The word for retained messages among the kinds of broken content.
+const RETAINED: &str = "a retained message";
+
 /// A name in the hash, and its value.
 type Pair = (Vec<u8>, Vec<u8>);
 
@@ -78,8 +81,11 @@ impl StreamsShared {
                 answer => answer?,
             };
             for _ in 0..skipped {
-                self.counters.skipped();
-                tracing::warn!("skipped a retained message that is too large to arrive in time");
+                if self.counters.skipped_first(RETAINED, "too large") {
+                    tracing::warn!(
+                        "skipped a retained message that is too large to arrive in time; logged once"
+                    );
+                }
             }
             // The empty name has the total size.
             for (name, value) in pairs.into_iter().filter(|(name, _)| !name.is_empty()) {
@@ -88,8 +94,14 @@ impl StreamsShared {
                         found.insert(name, message);
                     }
                     Err(problem) => {
-                        self.counters.skipped();
-                        tracing::warn!(problem, "skipped an unreadable retained message");
+                        if self.counters.skipped_first(RETAINED, problem) {
+                            let name = String::from_utf8_lossy(&name);
+                            tracing::warn!(
+                                %name,
+                                problem,
+                                "skipped an unreadable retained message; logged once per problem"
+                            );
+                        }
                     }
                 }
             }

@@ -1,6 +1,7 @@
 //! [`StreamsShared`]: the state that the parts of one bus share.
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -70,6 +71,8 @@ pub(super) struct StreamsCounters {
     pub(super) claims: Counter,
     pub(super) connects: Counter,
     pub(super) undecodable: Counter,
+    /// The kinds of broken content that were logged: what it was, and its problem.
+    logged: Mutex<HashSet<(&'static str, String)>>,
 }
 
 impl StreamsCounters {
@@ -83,6 +86,14 @@ impl StreamsCounters {
     pub(super) fn skipped(&self) {
         self.undecodable.increment();
         Part::Bus.skips();
+    }
+
+    /// Counts content that could not be read. Returns whether it is the first of its kind; only that is logged. There are few
+    /// different problems.
+    pub(super) fn skipped_first(&self, what: &'static str, problem: &str) -> bool {
+        self.skipped();
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        logged.insert((what, problem.to_owned()))
     }
 }
 

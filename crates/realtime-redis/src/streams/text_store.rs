@@ -122,8 +122,9 @@ impl TextStore {
     }
 
     fn skip(&self, problem: &str) {
-        self.0.counters.skipped();
-        tracing::warn!(problem, "skipped broken content of Redis");
+        if self.0.counters.skipped_first("a text stream", problem) {
+            tracing::warn!(problem, "skipped broken content of Redis; logged once for each kind");
+        }
     }
 
     /// Sends requests over the connection of the publishes, within the time limit of a command. Keys that turn out to be

@@ -1,7 +1,8 @@
 //! In streams mode all nodes see one order, and each of many concurrent callers gets the position of its own message.
 
 use std::{
-    sync::Arc,
+    io,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -17,6 +18,7 @@ use realtime_tests::{
     within,
 };
 use tokio::time::{sleep, timeout};
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::{bus, insist};
 
@@ -172,6 +174,41 @@ async fn an_entry_that_cannot_be_read_is_counted_and_a_gap() {
     assert_eq!((gaps, bus.metrics().undecodable), (3, 3));
     let seen = "Counted, and a gap.";
     Fault::new("Message: cannot be read", Part::Streams, seen).record();
+}
+
+/// The log, line by line.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(line)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn unreadable_retained_messages_are_one_line_in_the_log() {
+    let redis = Redis::start().await;
+    let fill = "for i = 1, 50 do redis.call('HSET', KEYS[1], 'name-' .. i, '1-1 {}') end return 1";
+    assert_eq!(redis.cli(&["eval", fill, "1", "{rt}:retained"]), "1");
+    let log = Log::default();
+    let writer = log.clone();
+    let _log = tracing_subscriber::fmt().with_writer(move || writer.clone()).set_default();
+    let bus = bus(&redis);
+    let _events = Subscriber::up(&bus).await;
+    within("the retained messages", async {
+        while bus.metrics().undecodable < 50 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("retained")).collect();
+    assert!(lines.len() == 1 && lines[0].contains("WARN"), "{lines:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
