@@ -143,7 +143,7 @@ impl Follower {
         self.shared.unsynced.store(false, Ordering::Release);
         let snapshot = self.shared.store.snapshot().await;
         let snapshot = snapshot.inspect_err(|_| self.shared.unsynced.store(true, Ordering::Release))?;
-        self.reopened = self.shared.store.reopened();
+        self.reopened = snapshot.reopened;
         if *self.started.borrow() {
             if !self.in_sync {
                 self.last = (0, 0);
@@ -153,7 +153,7 @@ impl Follower {
         }
         self.shared.local.revoke(&snapshot.revocations);
         if !*self.started.borrow() {
-            self.read_up_to(snapshot.last).await?;
+            self.read_up_to(snapshot.before).await?;
             self.join().await?;
             self.started.send_replace(true);
         }

@@ -53,6 +53,8 @@ const SILENCE: Duration = Duration::from_secs(5);
 const KEEP_RECEIPTS: u64 = 60;
 /// Number of questions that one call removes at most; those beyond are trimmed as commands are.
 const MAX_ANSWERED: usize = 1000;
+/// Approximate number of refusals that are read in one step.
+const SCAN_STEP: usize = 1000;
 /// Approximate number of commands that are kept for nodes that were disconnected.
 pub(super) const KEEP_COMMANDS: usize = 10_000;
 
@@ -202,11 +204,16 @@ pub(super) struct Confirmed {
     pub(super) is_kept: bool,
 }
 
-/// All revocations, and the newest command at that time.
+/// All revocations, as they were read.
 #[derive(Debug)]
 pub(super) struct Snapshot {
     pub(super) revocations: Vec<Revocation>,
+    /// The newest command when the read began.
+    pub(super) before: CommandId,
+    /// The newest command when it ended.
     pub(super) last: CommandId,
+    /// [`Store::reopened`] when it began.
+    pub(super) reopened: u64,
 }
 
 /// A command's id.
@@ -323,29 +330,48 @@ impl Store {
         self.commands.run(remove).await
     }
 
-    /// Returns all revocations and the newest command, in one transaction.
+    /// Returns all revocations. Those that come during the read may be missing: they are in the commands up to the last.
     pub(super) async fn snapshot(&self) -> Result<Snapshot, String> {
-        let all = |key: &str| redis::cmd("ZRANGE").arg(key).arg(0).arg(-1).arg("WITHSCORES").clone();
-        let ask = async |connection: &mut MultiplexedConnection| {
-            redis::pipe()
-                .atomic()
-                .add_command(all(&self.refused))
-                .add_command(all(&self.revoked))
-                .add_command(self.ask_newest())
-                .query_async::<(Vec<(Text, Number)>, Vec<(Text, Number)>, Vec<StreamEntry>)>(connection)
-                .await
-        };
-        let (refused, revoked, newest) = self.commands.run(ask).await?;
-        let read = |kind: Kind, (Text(member), Number(score)): &(Text, Number)| {
-            let read = member.as_deref().zip(*score).and_then(|(member, score)| decode(kind, member, score));
-            if read.is_none() {
-                self.commands.skipped().record("a refused login that is none");
+        let before = self.newest().await?;
+        let reopened = self.reopened();
+        let mut revocations = self.revocations(Kind::Token, &self.refused).await?;
+        revocations.append(&mut self.revocations(Kind::User, &self.revoked).await?);
+        Ok(Snapshot { revocations, before, last: self.newest().await?, reopened })
+    }
+
+    /// Reads one of the sets in steps, each of which arrives in time however large the set is.
+    async fn revocations(&self, kind: Kind, key: &str) -> Result<Vec<Revocation>, String> {
+        let (mut found, mut cursor) = (Vec::new(), "0".to_owned());
+        loop {
+            let scan = async |connection: &mut MultiplexedConnection| {
+                let mut scan = redis::cmd("ZSCAN");
+                scan.arg(key).arg(&cursor).arg("COUNT").arg(SCAN_STEP);
+                scan.query_async::<(String, Vec<(Text, Number)>)>(connection).await
+            };
+            let (next, entries) = match self.commands.run(scan).await {
+                // A user that was set up for an earlier version, which read all at once.
+                Err(problem) if problem.contains("NOPERM") => ("0".to_owned(), self.all(key).await?),
+                step => step?,
+            };
+            for (Text(member), Number(score)) in entries {
+                match member.zip(score).and_then(|(member, score)| decode(kind, &member, score)) {
+                    Some(revocation) => found.push(revocation),
+                    None => self.commands.skipped().record("a refused login that is none"),
+                }
             }
-            read
-        };
-        let tokens = refused.iter().filter_map(|entry| read(Kind::Token, entry));
-        let users = revoked.iter().filter_map(|entry| read(Kind::User, entry));
-        Ok(Snapshot { revocations: tokens.chain(users).collect(), last: id_of(&newest) })
+            if next == "0" {
+                return Ok(found);
+            }
+            cursor = next;
+        }
+    }
+
+    /// Reads one of the sets at once.
+    async fn all(&self, key: &str) -> Result<Vec<(Text, Number)>, String> {
+        let all = redis::cmd("ZRANGE").arg(key).arg(0).arg(-1).arg("WITHSCORES").clone();
+        self.commands
+            .run(async |connection: &mut MultiplexedConnection| all.query_async(connection).await)
+            .await
     }
 
     /// Returns the newest command.
@@ -531,7 +557,7 @@ mod tests {
     #[test]
     fn only_revocations_that_redis_lacks_are_missing() {
         let known = vec![token(None, Some(100)), token(Some(1), Some(100)), before(100)];
-        let snapshot = Snapshot { revocations: known, last: (0, 0) };
+        let snapshot = Snapshot { revocations: known, before: (0, 0), last: (0, 0), reopened: 0 };
         let missing = |revocation: Revocation| !snapshot.missing(vec![revocation]).is_empty();
         for (revocation, is_missing) in [
             (token(None, Some(100)), false),

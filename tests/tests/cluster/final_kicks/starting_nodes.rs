@@ -191,6 +191,25 @@ async fn a_node_starts_at_once_however_much_is_refused() {
 }
 
 #[actix_web::test]
+async fn a_node_starts_behind_a_slow_link_however_much_is_refused() {
+    let redis = Redis::start().await;
+    let a = node(&redis, "a").await;
+    let session = open(&a, 1, "kicked").unwrap();
+    a.kick(&1.into()).await.unwrap();
+    assert!(is_kicked(&session));
+    drop((session, a));
+    let fill =
+        "for i = 1, 40000 do redis.call('ZADD', KEYS[1], 4e9, string.format('%032x 1', i)) end return 1";
+    assert_eq!(redis.cli(&["eval", fill, "1", "{rt/control}:refused"]), "1");
+    // All of it at once takes longer than the time limit of a command.
+    let proxy = Proxy::start_at(redis.port(), 1 << 20).await;
+    let b = start(format!("redis://127.0.0.1:{}/", proxy.port()), "b");
+    within("a start", b.started()).await;
+    open(&b, 1, "kicked").unwrap_err();
+    open(&b, 2, "another's").unwrap();
+}
+
+#[actix_web::test]
 async fn a_start_that_is_interrupted_forgets_no_command_of_an_older_node() {
     let redis = Redis::start().await;
     let stolen = serde_json::to_string(&TokenHash::of("stolen")).unwrap();
