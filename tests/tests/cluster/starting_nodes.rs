@@ -97,3 +97,25 @@ async fn a_node_behind_a_slow_link_catches_up_with_large_messages() {
     .await;
     assert_eq!(seen, last);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_behind_a_slow_link_starts_in_a_log_with_a_run_of_large_messages() {
+    let redis = Redis::start().await;
+    let publisher = RedisStreamsBus::new(RedisConfig::single(redis.url())).unwrap();
+    let first = publisher.publish(&envelope("first")).await.unwrap().position.unwrap();
+    // Large ones are where a starting node looks first: in the middle.
+    let fill = r#"local large = string.rep('x', 65536)
+                  for i = 1, 4200 do
+                    local text = i > 2094 and i < 2118 and large or 'x'
+                    redis.call('XADD', KEYS[1], ARGV[1] .. '-*', 'v', '1', 'e', '{"topics":["all"],"data":"' .. text .. '"}')
+                  end
+                  return 1"#;
+    assert_eq!(redis.cli(&["eval", fill, "1", "{rt}:log", &first.epoch.to_string()]), "1");
+    let proxy = Proxy::start_at(redis.port(), 400_000).await;
+    let url = format!("redis://127.0.0.1:{}/", proxy.port());
+    // So few that what it takes over begins behind them.
+    let config = RedisConfig::single(url).max_bytes(8 << 20);
+    let mut node = Subscriber::start(&RedisStreamsBus::new(config).unwrap());
+    within("the node to have caught up", async { while !matches!(node.next().await, BusEvent::Up(_)) {} })
+        .await;
+}

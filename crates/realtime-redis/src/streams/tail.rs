@@ -20,7 +20,7 @@ use super::{
     entry::{Content, Entry, decode, parse_position, size, split},
     retained_reader::Large,
     shared::StreamsShared,
-    start::start,
+    start::{SAMPLE, start},
     tail_state::TailState,
 };
 use crate::{
@@ -52,6 +52,7 @@ pub(super) async fn run(shared: Arc<StreamsShared>, events: Sender<BusEvent>) {
         events,
         state,
         count: FEW,
+        per_sample: SAMPLE,
         warned: Vec::new(),
         retains: false,
         is_stuck: false,
@@ -77,6 +78,8 @@ struct Tail {
     state: TailState,
     /// Number of entries that the next read asks for.
     count: usize,
+    /// Number of entries of a sample while the begin of the first read is searched for.
+    per_sample: usize,
     /// The kinds of unreadable entries that were logged.
     warned: Vec<&'static str>,
     /// The hub may have retained messages.
@@ -113,11 +116,17 @@ impl Tail {
                 return Ok(Ended);
             }
         }
-        if self.state.last().is_none()
-            && let Some(before) =
-                start(&shared, &mut connection, claimed.last, claimed.time).await.map_err(text)?
-        {
-            self.state.begin_behind(before);
+        if self.state.last().is_none() {
+            let begin = start(&shared, &mut connection, claimed.last, claimed.time, self.per_sample).await;
+            let begin = begin.map_err(|error| {
+                if error.is_timeout() {
+                    self.per_sample /= 4;
+                }
+                error.to_string()
+            })?;
+            if let Some(before) = begin {
+                self.state.begin_behind(before);
+            }
         }
         if self.is_stuck && self.skip_large(&mut connection).await.map_err(text)?.is_none() {
             return Ok(Ended);
