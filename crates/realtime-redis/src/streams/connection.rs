@@ -29,7 +29,8 @@ pub(super) struct PublishConnection {
     pub(super) addr: ConnectionAddr,
     pub(super) epoch: AtomicU64,
     pub(super) clock: RedisClock,
-    /// The start of the last lookup that confirmed this server as the master: microseconds on this node's own clock.
+    /// The start of the last lookup that named no other server as the master, or had no answer: microseconds on this node's own
+    /// clock.
     pub(super) confirmed: AtomicU64,
     /// Held during another claim; other callers wait for its result.
     pub(super) claiming: Mutex<()>,
