@@ -221,11 +221,13 @@ impl Shard {
         state.kind.counters.opened.add(1);
         self.node.changed(state.user());
         tracing::debug!(session = %state.id, user = %state.user(), %transport, "session opened");
+        let mut fresh: Box<[Topic]> = topics.fresh.into();
+        fresh.sort_unstable();
         // Before it begins: what the function sends precedes all that the session is sent.
         self.node.hooks.opened(|| SessionHandle(Arc::clone(&state)));
         let mut members = self.lock();
         if state.stage() == Stage::Registered {
-            let parked = Parked { slot, cursor, since, came, ticks: 0, fresh: topics.fresh.into() };
+            let parked = Parked { slot, cursor, since, came, ticks: 0, fresh };
             if !(members.up && members.try_begin(&parked, &self.node, &mut stats)) {
                 members.parked.push(parked);
                 // The bus may have come up in between.

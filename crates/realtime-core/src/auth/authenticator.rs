@@ -501,20 +501,27 @@ impl Handshake {
 
     /// The topics of which the client has had nothing yet, in the query parameter `fresh`: some of [`Self::topics`], and
     /// `*` for those of the login and the user's own, as after a reload of a page. A session that is replayed everything
-    /// since its client's cursor gets what is kept for newcomers of these topics only.
+    /// since its client's cursor gets what is kept for newcomers of these topics only. Each topic comes once, in the order of
+    /// their names.
     ///
     /// # Errors
     /// As [`Self::query_only`].
     pub fn fresh_topics(&self, principal: &Principal) -> Result<Vec<Topic>, Unclear> {
-        let mut topics = Vec::new();
+        let (mut topics, mut all) = (Vec::new(), false);
         for name in self.list("fresh")?.into_iter().flatten() {
             if name == "*" {
-                topics.extend(principal.topics.iter().cloned());
-                topics.push(Topic::user(&principal.user));
+                all = true;
             } else {
-                topics.extend(name.parse());
+                topics.extend(name.parse::<Topic>());
             }
         }
+        // Once, however often it is asked for: a query has room for thousands of asterisks.
+        if all {
+            topics.extend(principal.topics.iter().cloned());
+            topics.push(Topic::user(&principal.user));
+        }
+        topics.sort_unstable();
+        topics.dedup();
         Ok(topics)
     }
 
@@ -626,7 +633,8 @@ mod tests {
             topics.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(fresh("fresh=a,b%2Cc"), "a b c");
-        assert_eq!(fresh("fresh=*,a"), "shop user:7 a");
+        assert_eq!(fresh("fresh=*,a"), "a shop user:7");
+        assert_eq!(fresh("fresh=*,*,b,a,shop,a,*"), "a b shop user:7", "each once");
         assert_eq!(fresh("fresh="), "");
         assert_eq!(fresh("fresh=no%20topic"), "");
     }

@@ -14,7 +14,7 @@ use crate::{
     wire::GapReason,
 };
 
-/// The entries that a session gets first of topics that it enters at `start`.
+/// The entries that a session gets first of topics that it enters at `start`, each of them named once.
 pub(super) fn initial_entries<'a>(
     node: &Node,
     session: &SessionState,
@@ -27,10 +27,7 @@ pub(super) fn initial_entries<'a>(
         node.initial.iter().for_each(|source| source.entries(topic, start, &mut of_topic));
         for entry in of_topic {
             let Content::Envelope(envelope) = &entry.content else { continue };
-            let is_for =
-                envelope.scope().covers(session.transport()) && envelope.excluded() != Some(session.id);
-            // It may be in several of the topics.
-            if is_for && !entries.iter().any(|other| Arc::ptr_eq(other, &entry)) {
+            if envelope.scope().covers(session.transport()) && envelope.excluded() != Some(session.id) {
                 entries.push(entry);
             }
         }

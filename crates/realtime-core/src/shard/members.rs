@@ -81,7 +81,7 @@ pub(super) struct Parked {
     /// The end of the log when it connected.
     pub(super) came: u64,
     pub(super) ticks: u32,
-    /// Topics of which the client has had nothing yet.
+    /// Topics of which the client has had nothing yet, sorted.
     pub(super) fresh: Box<[Topic]>,
 }
 
@@ -379,8 +379,9 @@ impl Members {
             InitialEntries::new()
         } else if start.recovered {
             let (topics, early) = (session.topics(), session.early_topics());
-            let fresh = parked.fresh.iter().filter(|topic| topics.contains(topic));
-            initial_entries(node, &session, fresh.chain(&early), start_point)
+            // The session's topics, whose number is limited, and not the client's list.
+            let is_new = |topic: &&Topic| parked.fresh.binary_search(topic).is_ok() || early.contains(topic);
+            initial_entries(node, &session, topics.iter().filter(is_new), start_point)
         } else {
             newcomer_entries(node, &session, start_point)
         };

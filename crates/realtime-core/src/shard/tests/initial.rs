@@ -325,26 +325,46 @@ fn they_may_exceed_the_outbox_and_what_exceeds_their_own_bound_is_announced() {
 }
 
 #[test]
-fn one_for_another_transport_is_left_out_and_one_in_two_topics_comes_once() {
+fn one_for_another_transport_is_left_out() {
     let mut node = Node::new(Settings::default());
     let entry = |scope, text: &str| {
-        let topics = [order(), Topic::all()];
-        let envelope = Envelope::to_topics(topics, scope, text.to_owned().into()).unwrap();
+        let envelope = Envelope::to_topic(order(), scope, text.to_owned().into());
         Arc::new(Entry::new(None, Content::Envelope(Arc::new(envelope))))
     };
     let other = entry(Scope::Only(Transport::new("other")), "not for us");
-    let both = entry(Scope::Both, "x");
-    for topic in [order(), Topic::all()] {
-        let entries = vec![Arc::clone(&other), Arc::clone(&both)];
-        node.initial.push(Arc::new(Kept { topic, entries, asked: Mutex::default() }));
-    }
+    let entries = vec![other, entry(Scope::Both, "x")];
+    node.initial.push(Arc::new(Kept { topic: order(), entries, asked: Mutex::default() }));
     node.log.begin(Some(Position { epoch: 1, offset: 0 }));
     let shard = Shard::new(Arc::new(node));
+    let mut session = connect_to(&shard, None, &[]);
+    shard.pass();
+    assert_eq!(drain(&mut session), ["m- x", "h1.0"]);
+}
+
+/// Connects a session whose login has the topic; of those in `fresh` its client has had nothing yet.
+fn connect_to(shard: &Arc<Shard>, cursor: Option<Position>, fresh: &[Topic]) -> Session {
     let wire: Arc<dyn WireFormat> = Arc::new(PlainWire);
     let wire = shard.node.wire(&wire).unwrap();
     let mut principal = Principal::new(1.into(), "t");
     principal.topics = vec![order()];
-    let mut session = Session::new(shard.register(principal, TRANSPORT, wire, None).unwrap());
+    let topics = ConnectTopics::new(&[], fresh);
+    let registered = shard.register_in(principal, TRANSPORT, wire, cursor.map(Ok), &topics, 0);
+    Session::new(registered.unwrap())
+}
+
+#[test]
+fn a_topic_that_is_new_for_two_reasons_and_named_many_times_is_asked_for_once() {
+    // It is taken out of the topic and put into it again, before it begins.
+    let on_open = |session: &SessionHandle| {
+        session.unsubscribe(&order());
+        session.subscribe(order());
+    };
+    let (node, shard, kept) = opening(Settings::default(), order(), &["state"], Box::new(on_open));
+    publish(&node, 1, to_all("x"));
     shard.pass();
-    assert_eq!(drain(&mut session), ["m- x", "h1.0"]);
+    let fresh = [order(), Topic::new("other").unwrap(), Topic::user(&1.into()), order(), order()];
+    let mut session = connect_to(&shard, Some(at(1, 1)), &fresh);
+    assert_eq!(session.begin(), Some(Begin { cursor: Some(at(1, 1)), recovered: Some(true) }));
+    assert_eq!(drain(&mut session), ["m- state", "h1.1"]);
+    assert_eq!(lock(&kept.asked).len(), 1);
 }
