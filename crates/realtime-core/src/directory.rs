@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use crate::{
-    CloseReason, Principal, Transport, UserId,
+    CloseReason, Principal, Topic, Transport, UserId,
     error::ConnectError,
     presence::{PresenceChange, PresenceFeed, PresenceState},
     session::state::SessionState,
@@ -214,8 +214,10 @@ impl Directory {
         outnumbered
     }
 
-    /// The principal of a login, shared with its other sessions.
+    /// The principal of a login, shared with its other sessions. Its topics are named ones: another user's is not the
+    /// login's to give.
     pub(crate) fn share(&self, mut principal: Principal) -> Arc<Principal> {
+        principal.topics.retain(Topic::is_named);
         let state = self.read();
         let sessions = state.users.get(&principal.user).map_or(&[][..], UserEntry::sessions);
         let mut known = sessions.iter().rev().take(SHARED_AMONG).map(|session| session.login());
@@ -454,7 +456,7 @@ mod tests {
             "none"
         }
 
-        fn message(&self, _: &Message, _: Option<&crate::Topic>, _: Option<Position>) -> Bytes {
+        fn message(&self, _: &Message, _: Option<&Topic>, _: Option<Position>) -> Bytes {
             Bytes::new()
         }
 

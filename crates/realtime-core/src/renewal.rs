@@ -61,8 +61,7 @@ pub(crate) fn renew(
     let turn = node.renewals.lock().unwrap_or_else(PoisonError::into_inner);
     let old = host.renew(session, Arc::clone(&login)).ok_or(RenewError::NoSession)?;
     let without = |topics: &[Topic], others: &[Topic]| -> Vec<Topic> {
-        let named = topics.iter().filter(|topic| !topic.is_all() && !session.is_of_topic(topic));
-        named.filter(|topic| !others.contains(topic)).cloned().collect()
+        topics.iter().filter(|topic| !others.contains(topic)).cloned().collect()
     };
     for topic in without(&old.topics, &login.topics) {
         host.unsubscribe(session, &topic);

@@ -56,7 +56,8 @@ pub struct Principal {
     pub issued_at: Option<SystemTime>,
     /// Time when the login expires. Its sessions are closed then.
     pub expires_at: Option<SystemTime>,
-    /// Named topics that its sessions are subscribed to when they open.
+    /// Named topics that its sessions are subscribed to when they open. Others are left out: a login gives neither another
+    /// user's topic nor `all`.
     pub topics: Vec<Topic>,
     /// Named topics that its clients may subscribe to.
     pub grants: Vec<TopicPattern>,

@@ -23,12 +23,16 @@ impl Hub {
     ) -> TopicDecision {
         let limit = self.0.registry.node.limits.load().max_topics_per_session;
         let (mut decision, mut refusals) = (TopicDecision::default(), 0);
+        // At a handshake they are the login's, which gives named topics only.
+        let is_present = |topic: &Topic| {
+            present.contains(topic) && (topic.is_named() || !principal.topics.contains(topic))
+        };
         let mut count = present.iter().filter(|topic| topic.is_named()).count();
         for name in names {
             let name = name.as_ref();
             let decided = match Topic::new(name) {
                 Ok(topic) if decision.granted.contains(&topic) => continue,
-                Ok(topic) if present.contains(&topic) => Ok(topic),
+                Ok(topic) if is_present(&topic) => Ok(topic),
                 Ok(_) if Limits::exceeds(refusals + 1, limit) || Limits::exceeds(count + 1, limit) => {
                     self.0.registry.node.metrics.topics_refused.add(1);
                     Err("too many topics".to_owned())
@@ -56,8 +60,9 @@ impl Hub {
 
     async fn may_subscribe(&self, principal: &Principal, topic: &Topic) -> Result<TopicGrant, TopicRefusal> {
         let is_own = topic.as_user() == Some(UserRef::from(&principal.user));
+        let is_among_its_topics = || topic.is_named() && principal.topics.contains(topic);
         let is_granted = || principal.grants.iter().any(|pattern| pattern.includes(topic));
-        if is_own || principal.topics.contains(topic) || is_granted() {
+        if is_own || is_among_its_topics() || is_granted() {
             return Ok(TopicGrant::default());
         }
         match &self.0.topic_policy {
@@ -89,7 +94,8 @@ mod tests {
     async fn without_a_policy_a_client_has_what_its_login_names() {
         let hub = Hub::builder().start().unwrap();
         let mut principal = Principal::new(7.into(), "t");
-        principal.topics = vec![topic("role:buyer")];
+        // A login gives named topics only.
+        principal.topics = vec![topic("role:buyer"), topic("user:8"), topic("all")];
         principal.grants = vec![TopicPattern::new("order:*").unwrap()];
         let names = ["role:buyer", "order:7", "user:7", "user:8", "all", "presence", "order:7", "", "a b"];
         let decision = hub.decide_topics(&principal, &[topic("presence")], names).await;
@@ -98,6 +104,8 @@ mod tests {
             [topic("role:buyer"), topic("order:7"), topic("user:7"), topic("presence")],
             "it stays in what it is in"
         );
+        let at_handshake = hub.decide_topics(&principal, &principal.topics, names).await;
+        assert_eq!(at_handshake.granted, [topic("role:buyer"), topic("order:7"), topic("user:7")]);
         assert_eq!(
             refused(&decision),
             [

@@ -18,6 +18,8 @@ use crate::{
     Envelope, Message, Scope, Session, Settings,
     log::Content,
     outbox::WRITE_BUDGET,
+    renewal::renew,
+    revocation_list::RevocationList,
     session::catch_up::CATCH_UP_ENTRIES,
     settings::{History, Limits, OnExceeded, OutboxLimits},
     wire::{Begin, DirectWrite, GapReason, Outbound, WireFormat},
@@ -764,6 +766,32 @@ fn another_users_topic_may_be_subscribed_to() {
     publish(&node, 1, to_user(1, "x"));
     shard.pass();
     assert_eq!((drain(&mut own), drain(&mut other)), (vec!["m1.1 x".to_owned()], vec!["m1.1 x".to_owned()]));
+}
+
+#[test]
+fn a_login_gives_neither_another_users_topic_nor_all() {
+    let (node, shard) = new_node(Settings::default());
+    let wire: Arc<dyn WireFormat> = Arc::new(PlainWire);
+    let wire = shard.node.wire(&wire).unwrap();
+    let topics = |names: &[&str]| names.iter().map(|name| Topic::new(name).unwrap()).collect::<Vec<_>>();
+    let login = |token: &str, names: &[&str]| {
+        let mut principal = Principal::new(7.into(), token);
+        principal.topics = topics(names);
+        principal
+    };
+    let first = login("first", &["user:8", "a", "user:7", "all"]);
+    let mut session = Session::new(shard.register(first, TRANSPORT, wire, None).unwrap());
+    assert_eq!(session.handle().topics(), topics(&["user:7", "a"]));
+    publish(&node, 1, to_user(8, "not for 7"));
+    shard.pass();
+    assert!(drain(&mut session).is_empty());
+    let (revoked, second) = (RevocationList::default(), login("second", &["user:8", "user:9", "b", "all"]));
+    renew(&node, &revoked, &session.handle().0, second).unwrap();
+    assert_eq!(session.handle().topics(), topics(&["user:7", "b"]));
+    // It leaves no topic that the login did not give.
+    session.handle().subscribe(Topic::user(&8.into()));
+    renew(&node, &revoked, &session.handle().0, login("third", &[])).unwrap();
+    assert_eq!(session.handle().topics(), topics(&["user:7", "user:8"]));
 }
 
 #[test]

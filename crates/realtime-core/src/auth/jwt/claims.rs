@@ -18,7 +18,7 @@ pub struct Claims {
     /// The client id that a connection must match if it sends one.
     #[serde(default, rename = "clientid", skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
-    /// Named topics that its sessions are subscribed to.
+    /// Named topics that its sessions are subscribed to. Others are left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub topics: Vec<Topic>,
     /// Named topics that its clients may subscribe to.
