@@ -13,7 +13,7 @@ use realtime_core::{
     auth::{JwtAlgorithm, JwtAuthenticator},
     settings::OnExceeded,
 };
-use realtime_redis::{Incarnation, RedisConfig, RedisPresence};
+use realtime_redis::{Incarnation, RedisConfig, RedisControl, RedisPresence};
 use realtime_sse::SseConfig;
 use realtime_tests::{
     EventStream, Redis, Running, SECRET, ServerKind, Socket, start_server, token, until, within,
@@ -38,12 +38,15 @@ impl Node {
 }
 
 fn node(redis: &Redis, name: &str, limit: usize, on_exceeded: OnExceeded) -> Node {
-    let presence = RedisPresence::make(RedisConfig::single(redis.url()), Incarnation::new(name)).unwrap();
+    let incarnation = Incarnation::new(name);
+    let presence = RedisPresence::make(RedisConfig::single(redis.url()), incarnation.clone()).unwrap();
+    let control = RedisControl::make(RedisConfig::single(redis.url()), incarnation).unwrap();
     let mut settings = Settings::default();
     settings.limits.max_connections_per_user = 0;
     settings.limits.max_connections_per_user_in_cluster = limit;
     settings.limits.on_exceeded = on_exceeded;
-    let hub = Hub::builder().node(name).settings(settings).presence(presence).start().unwrap();
+    let hub = Hub::builder().node(name).settings(settings).presence(presence).control(control);
+    let hub = hub.start().unwrap();
     let app = {
         let hub = hub.clone();
         move || {
@@ -96,6 +99,27 @@ async fn a_user_has_as_many_sessions_as_the_cluster_allows_on_whatever_nodes() {
     until_known(&nodes[0], 1, 3).await;
     kept.push(nodes[2].connect(&token).await.unwrap());
     assert_eq!(nodes.iter().map(|node| node.open(1)).sum::<usize>(), 4);
+}
+
+#[actix_web::test]
+async fn the_oldest_session_ends_on_a_node_that_has_had_no_other_since() {
+    let redis = Redis::start().await;
+    let nodes = nodes(&redis, 3, 1, OnExceeded::EndOldest);
+    let token = token(1);
+    let mut oldest = nodes[0].connect(&token).await.unwrap();
+    // Its node counts six seconds after it began for the last time.
+    sleep(Duration::from_secs(7)).await;
+    for n in [1, 2, 0] {
+        let newer = nodes[n].connect(&token).await.unwrap();
+        let began = Instant::now();
+        assert_eq!(oldest.close_code().await, 4410);
+        println!("the oldest session ended {:.1?} after another node had let the newest in", began.elapsed());
+        oldest = newer;
+    }
+    assert_eq!(nodes.iter().map(|node| node.open(1)).sum::<usize>(), 1);
+    // Nothing is refused for it.
+    drop(oldest);
+    assert!(nodes[1].connect(&token).await.is_ok());
 }
 
 /// Opens `each` sessions on each node at once. Returns those that were let in.

@@ -116,6 +116,14 @@ pub enum Command {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         grants: Vec<TopicPattern>,
     },
+    /// Ends sessions of a user that are more than the cluster allows (`limits.maxConnectionsPerUserInCluster`), and refuses
+    /// nothing. Earlier nodes skip it.
+    EndSessions {
+        /// The user.
+        user: UserId,
+        /// The sessions' ids.
+        sessions: Vec<String>,
+    },
     /// Reports how far an envelope has got on each node: see [`Control::report`].
     Report {
         /// The envelope's position.
@@ -145,6 +153,7 @@ impl Command {
         match self {
             Self::Kick { .. }
             | Self::Renew { .. }
+            | Self::EndSessions { .. }
             | Self::Report { .. }
             | Self::Ask { .. }
             | Self::StopStream { .. } => Vec::new(),
@@ -352,6 +361,7 @@ mod tests {
                 topics: vec![Topic::new("role:seller").unwrap()],
                 grants: vec![TopicPattern::new("order:*").unwrap()],
             },
+            Command::EndSessions { user: 5.into(), sessions: vec!["0a".into(), "0b".into()] },
             Command::Report { position: Position { epoch: 7, offset: 3 }, within: 500 },
             Command::Renew {
                 user: 5.into(),

@@ -87,6 +87,16 @@ impl LocalControl {
                 };
                 LocalResult { changed: self.renew(session, login), ..LocalResult::default() }
             }
+            Command::EndSessions { user, sessions: ids } => {
+                let mut sessions = self.sessions(Some(user));
+                sessions.retain(|session| {
+                    session.outbox.closing().is_none() && ids.contains(&session.id.to_string())
+                });
+                for session in &sessions {
+                    session.close_in_order(CloseReason::TooManySessions);
+                }
+                LocalResult { closed: sessions.len(), ..LocalResult::default() }
+            }
             Command::StopStream { topic, id } => {
                 let key = StreamKey { topic: topic.clone(), id: id.clone() };
                 LocalResult { changed: self.node.streams.stop(&key), ..LocalResult::default() }

@@ -256,24 +256,25 @@ impl HubBuilder {
         tasks.spawn(restarting("bus outage", move || {
             outage::watch(Arc::clone(&watched), Arc::clone(&watching))
         }));
-        let cluster_limit = Arc::<ClusterLimit>::default();
-        // It waits for sessions that are to be counted, of which there are none without the limit.
-        let (limit, watched) = (Arc::clone(&cluster_limit), Arc::clone(&node));
-        let (counted, own) = (Arc::clone(&presence), Arc::clone(&name));
-        tasks.spawn(restarting("limit of the cluster", move || {
-            cluster_limit::watch(
-                Arc::clone(&limit),
-                Arc::clone(&watched),
-                Arc::clone(&counted),
-                Arc::clone(&own),
-            )
-        }));
         let revoked = Arc::new(RevocationList::default());
         let local = LocalControl::new(Arc::clone(&registry), Arc::clone(&revoked), Arc::clone(&name));
         let control: Arc<dyn Control> = match control {
             Some(make) => make(local.clone()),
             None => Arc::new(local.clone()),
         };
+        let cluster_limit = Arc::<ClusterLimit>::default();
+        // It waits for sessions that are to be counted, of which there are none without the limit.
+        let (limit, watched) = (Arc::clone(&cluster_limit), Arc::clone(&node));
+        let (counted, commanded, own) = (Arc::clone(&presence), Arc::clone(&control), Arc::clone(&name));
+        tasks.spawn(restarting("limit of the cluster", move || {
+            cluster_limit::watch(
+                Arc::clone(&limit),
+                Arc::clone(&watched),
+                Arc::clone(&counted),
+                Arc::clone(&commanded),
+                Arc::clone(&own),
+            )
+        }));
         let draining = AtomicBool::default();
         let inner = Inner {
             registry,

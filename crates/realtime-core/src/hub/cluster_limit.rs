@@ -3,6 +3,9 @@
 //! A handshake asks presence for the user's sessions on other nodes. Presence knows a session some ten milliseconds after it
 //! has begun, so handshakes of that time may not see each other on different nodes. Each node therefore counts again once
 //! presence knows its new sessions, and ends those of its own that are too many: all nodes rank sessions in the same way.
+//!
+//! Where the oldest sessions are to end, no handshake asks, and the nodes of the oldest sessions have no reason to count. The
+//! node of the newest one sends them a command.
 
 use std::{
     cmp::Reverse,
@@ -22,6 +25,7 @@ use tokio::{
 
 use crate::{
     CloseReason, SessionHandle, UserId,
+    control::{Command, Control},
     node::Node,
     presence::{OnlineSession, Presence},
     settings::OnExceeded,
@@ -47,7 +51,7 @@ struct Due {
 
 /// Time that a handshake waits for presence.
 const ASK: Duration = Duration::from_millis(500);
-/// Time that a count waits for presence.
+/// Time that a count waits for presence, and for the other nodes.
 const TRY: Duration = Duration::from_secs(5);
 /// Pause before a session is looked for in presence again.
 const UNKNOWN: Duration = Duration::from_millis(50);
@@ -159,11 +163,12 @@ pub(super) async fn watch(
     limit: Arc<ClusterLimit>,
     node: Arc<Node>,
     presence: Arc<dyn Presence>,
+    control: Arc<dyn Control>,
     name: Arc<str>,
 ) {
     loop {
         let users = limit.take_due();
-        let (limit, node, presence, name) = (&limit, &node, &presence, &name);
+        let (limit, node, presence, control, name) = (&limit, &node, &presence, &control, &name);
         if limit.unavailable.load(Ordering::Relaxed)
             && let Some((user, _)) = users.first()
         {
@@ -172,7 +177,7 @@ pub(super) async fn watch(
         }
         stream::iter(users)
             .for_each_concurrent(AT_ONCE, async |(user, counts)| {
-                let next = count(limit, node, &**presence, name, &user).await;
+                let next = count(limit, node, &**presence, &**control, name, &user).await;
                 let (pause, counts) = match next {
                     Count::Done => match AGAIN.get(counts) {
                         Some(pause) => (*pause, counts + 1),
@@ -205,6 +210,7 @@ async fn count(
     limit: &ClusterLimit,
     node: &Node,
     presence: &dyn Presence,
+    control: &dyn Control,
     name: &str,
     user: &UserId,
 ) -> Count {
@@ -250,10 +256,27 @@ async fn count(
         OnExceeded::Refuse => all.sort_by(|one, other| one.0.cmp(&other.0)),
         OnExceeded::EndOldest => all.sort_by_key(|(rank, _)| Reverse(rank.clone())),
     }
-    for session in all.into_iter().skip(allowed).filter_map(|(_, own)| own) {
-        session.close(CloseReason::TooManySessions);
+    let mut elsewhere = Vec::new();
+    for (Rank(_, id), own) in all.into_iter().skip(allowed) {
+        match own {
+            Some(session) => session.close(CloseReason::TooManySessions),
+            None => elsewhere.push(id),
+        }
     }
-    Count::Done
+    // The nodes of the newest sessions count themselves.
+    if on_exceeded == OnExceeded::Refuse || elsewhere.is_empty() {
+        return Count::Done;
+    }
+    let command = Command::EndSessions { user: user.clone(), sessions: elsewhere };
+    match timeout(TRY, control.dispatch(command)).await {
+        // What is left, as on a node that has not confirmed it, is found by the next count.
+        Ok(Ok(_)) => Count::Done,
+        Ok(Err(error)) => {
+            tracing::debug!(%user, %error, "failed to end the oldest sessions on other nodes");
+            Count::Unknown(UNAVAILABLE)
+        }
+        Err(_) => Count::Unknown(UNAVAILABLE),
+    }
 }
 
 /// Place of a session among those of its user, the same on all nodes: by its begin, in milliseconds as presence has it.
@@ -268,7 +291,110 @@ impl Rank {
 
 #[cfg(all(test, not(feature = "shuttle")))]
 mod tests {
+    use futures_core::{future::BoxFuture, stream::BoxStream};
+    use futures_util::future::ready;
+    use tokio::time::sleep;
+
     use super::*;
+    use crate::{
+        Hub, Settings,
+        control::{CommandResult, ControlError, LocalControl},
+        presence::{LocalPresence, OnlineCount, OnlineUser, PresenceError, PresenceEvent},
+        testkit::TestSession,
+    };
+
+    /// The nodes of one process.
+    #[derive(Clone, Default)]
+    struct Nodes {
+        presences: Arc<Mutex<Vec<LocalPresence>>>,
+        controls: Arc<Mutex<Vec<LocalControl>>>,
+        /// The number of commands that fail yet.
+        failures: Arc<Mutex<usize>>,
+    }
+
+    impl Nodes {
+        fn start(&self, name: &str, on_exceeded: OnExceeded) -> Hub {
+            let mut settings = Settings::default();
+            settings.limits.max_connections_per_user_in_cluster = 1;
+            settings.limits.on_exceeded = on_exceeded;
+            let (presences, controls) = (self.clone(), self.clone());
+            let hub = Hub::builder().node(name).settings(settings).presence(|local| {
+                presences.presences.lock().unwrap().push(local);
+                presences
+            });
+            let hub = hub.control(|local| {
+                controls.controls.lock().unwrap().push(local);
+                controls
+            });
+            hub.start().unwrap()
+        }
+    }
+
+    impl Presence for Nodes {
+        fn changes(&self) -> BoxStream<'static, PresenceEvent> {
+            self.presences.lock().unwrap()[0].changes()
+        }
+
+        fn is_online<'a>(&'a self, users: &'a [UserId]) -> BoxFuture<'a, Result<Vec<bool>, PresenceError>> {
+            Box::pin(ready(Ok(vec![true; users.len()])))
+        }
+
+        fn count(&self) -> BoxFuture<'_, Result<OnlineCount, PresenceError>> {
+            Box::pin(ready(Err(PresenceError("nobody asks".into()))))
+        }
+
+        fn users(&self, _: usize, _: usize) -> BoxFuture<'_, Result<Vec<OnlineUser>, PresenceError>> {
+            Box::pin(ready(Err(PresenceError("nobody asks".into()))))
+        }
+
+        fn sessions<'a>(
+            &'a self,
+            user: &'a UserId,
+        ) -> BoxFuture<'a, Result<Vec<OnlineSession>, PresenceError>> {
+            let presences = self.presences.lock().unwrap();
+            let sessions = presences.iter().flat_map(|local| local.local_sessions(user)).collect();
+            Box::pin(ready(Ok(sessions)))
+        }
+    }
+
+    impl Control for Nodes {
+        fn dispatch(&self, command: Command) -> BoxFuture<'_, Result<CommandResult, ControlError>> {
+            let mut failures = self.failures.lock().unwrap();
+            if *failures > 0 {
+                *failures -= 1;
+                return Box::pin(ready(Err(ControlError("away".into()))));
+            }
+            let controls = self.controls.lock().unwrap();
+            let closed = controls.iter().map(|local| local.apply(&command).closed).sum();
+            Box::pin(ready(Ok(CommandResult { closed, ..CommandResult::default() })))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_oldest_session_ends_on_whatever_node_it_is() {
+        for (on_exceeded, failures) in
+            [(OnExceeded::EndOldest, 0), (OnExceeded::EndOldest, 3), (OnExceeded::Refuse, 0)]
+        {
+            let nodes = Nodes { failures: Arc::new(Mutex::new(failures)), ..Nodes::default() };
+            let hubs = ["a", "b"].map(|name| nodes.start(name, on_exceeded));
+            let older = TestSession::connect(&hubs[0], 7.into()).await;
+            // Its node has counted, and has no reason to do so again.
+            sleep(Duration::from_secs(7)).await;
+            // Sessions are ranked by milliseconds of the wall clock.
+            std::thread::sleep(Duration::from_millis(2));
+            let newer = TestSession::connect(&hubs[1], 7.into()).await;
+            let other = TestSession::connect(&hubs[0], 8.into()).await;
+            sleep(Duration::from_secs(9)).await;
+            let closing = [&older, &newer, &other].map(|session| session.handle().closing());
+            let too_many = Some(CloseReason::TooManySessions);
+            // The newer one came without the question of a handshake, as in a race.
+            let expected = match on_exceeded {
+                OnExceeded::EndOldest => [too_many, None, None],
+                OnExceeded::Refuse => [None, too_many, None],
+            };
+            assert_eq!(closing, expected, "{on_exceeded:?}");
+        }
+    }
 
     #[test]
     fn a_user_is_due_once_and_a_new_session_is_counted_soon() {
