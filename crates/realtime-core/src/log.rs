@@ -13,7 +13,7 @@ use std::{
     collections::VecDeque,
     hash::RandomState,
     sync::{
-        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -68,6 +68,8 @@ struct Window {
     /// message replaces the one before.
     classes: HashTable<SmallVec<[u64; 1]>>,
     hasher: RandomState,
+    /// The entries whose deliveries are counted, with the times at which they arrived.
+    counted: VecDeque<(Instant, Weak<Entry>)>,
 }
 
 /// What comes at `seq` or later was published after `at`.
@@ -322,6 +324,7 @@ impl Log {
     /// Drops expired entries, a bounded number at a time. Returns `true` if there are more.
     pub(crate) fn trim(&self) -> bool {
         self.retained.trim();
+        self.end_counts(Instant::now());
         let exceeds = || self.read_window().exceeds(&self.limits, &self.encoded, Instant::now());
         if !exceeds() {
             return false;
@@ -330,6 +333,28 @@ impl Log {
         let gone = self.write().trim(&self.limits, &self.encoded, Instant::now());
         drop(gone);
         exceeds()
+    }
+
+    /// Ends the counting of deliveries that nobody has asked for in time: it keeps the sessions that an entry is for.
+    pub(crate) fn end_counts(&self, now: Instant) {
+        let is_over = |window: &Window| {
+            let oldest = window.counted.front();
+            oldest.is_some_and(|(at, _)| now.saturating_duration_since(*at) >= tally::LONGEST)
+        };
+        if !is_over(&self.read_window()) {
+            return;
+        }
+        let (mut over, mut window) = (Vec::new(), self.write());
+        while is_over(&window) {
+            over.extend(window.counted.pop_front());
+        }
+        drop(window);
+        for entry in over.iter().filter_map(|(_, entry)| entry.upgrade()) {
+            if let Some(tally) = entry.tally() {
+                tally.count();
+                tally.close();
+            }
+        }
     }
 
     /// Up to `max` entries from `seq` on, or from the oldest one if `seq` has left the window.
@@ -467,7 +492,11 @@ impl Window {
             self.mark(entry.at);
         }
         self.bytes += entry.footprint;
-        self.entries.push_back(Arc::new(entry));
+        let entry = Arc::new(entry);
+        if entry.tally().is_some() {
+            self.counted.push_back((entry.at, Arc::downgrade(&entry)));
+        }
+        self.entries.push_back(entry);
     }
 
     /// Has an envelope that is about to get a sequence number replace the oldest ones of its class, beyond those that are

@@ -448,10 +448,12 @@ impl Outbox {
         self.lock().direct = Direct::Unattached;
     }
 
-    /// Notes that the body has been dropped.
+    /// Notes that the body has been dropped. Nobody pulls what is queued any more, which others who keep the session would
+    /// keep as well.
     pub(crate) fn end_body(&self) {
         let mut state = self.lock();
         (state.waker, state.woken) = (None, false);
+        state.frames.free();
     }
 
     /// Returns `true` if frames are written directly.

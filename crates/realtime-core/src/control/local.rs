@@ -10,9 +10,9 @@ use super::{
     Question, Revocation, RevokedToken,
 };
 use crate::{
-    CloseReason, Position, Principal, UserId, auth::TokenHash, explain::gather::explain, node::Node,
-    registry::Registry, renewal::renew, revocation_list::RevocationList, session::state::SessionState,
-    streams::StreamKey,
+    CloseReason, Position, Principal, UserId, auth::TokenHash, explain::gather::explain, log::tally,
+    node::Node, registry::Registry, renewal::renew, revocation_list::RevocationList,
+    session::state::SessionState, streams::StreamKey,
 };
 
 /// Carries out commands on this node.
@@ -110,7 +110,7 @@ impl LocalControl {
     /// accepted it, up to `within`. Returns the numbers until then; `None` if the envelope was not counted here, or has
     /// not been served in time.
     pub async fn delivered(&self, position: Position, within: Duration) -> Option<Delivery> {
-        let deadline = Instant::now() + within.min(LONGEST);
+        let deadline = Instant::now() + within.min(tally::LONGEST);
         loop {
             let found = self.node.log.find(position);
             let is_late = Instant::now() >= deadline;
@@ -224,9 +224,6 @@ impl LocalControl {
         user.map_or_else(|| directory.all(), |user| directory.of(user))
     }
 }
-
-/// Longest time for which the sockets are waited for, whatever the command says.
-const LONGEST: Duration = Duration::from_secs(60);
 
 /// Interval at which the sockets are looked at that have yet to accept an envelope.
 const LOOK: Duration = Duration::from_millis(5);

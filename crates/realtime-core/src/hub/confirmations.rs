@@ -50,8 +50,8 @@ impl Hub {
     /// cluster any more, and is not named. An envelope whose [id](crate::EnvelopeId) was published before, without a
     /// confirmation, was not counted, so that all nodes are missing.
     ///
-    /// It costs each node a list of the sessions that the envelope is for, until the answer, and one command of the
-    /// cluster's control. Other envelopes cost nothing.
+    /// It costs each node a list of the sessions that the envelope is for, until the answer or, on a node that is not asked,
+    /// for a minute, and one command of the cluster's control. Other envelopes cost nothing.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]

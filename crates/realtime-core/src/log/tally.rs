@@ -4,9 +4,13 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use crate::{SessionId, delivery::Delivery};
+
+/// Longest time for which an entry's deliveries are counted: nobody asks later.
+pub(crate) const LONGEST: Duration = Duration::from_secs(60);
 
 /// Counter of one entry's deliveries on this node.
 #[derive(Debug, Default)]

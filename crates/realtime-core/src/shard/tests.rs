@@ -16,7 +16,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     Envelope, Message, Scope, Session, Settings,
-    log::Content,
+    log::{Content, tally::LONGEST},
     outbox::WRITE_BUDGET,
     renewal::renew,
     revocation_list::RevocationList,
@@ -792,6 +792,28 @@ fn a_login_gives_neither_another_users_topic_nor_all() {
     session.handle().subscribe(Topic::user(&8.into()));
     renew(&node, &revoked, &session.handle().0, login("third", &[])).unwrap();
     assert_eq!(session.handle().topics(), topics(&["user:7", "user:8"]));
+}
+
+#[test]
+fn the_sessions_of_a_confirmed_message_are_let_go_of_though_nobody_asks() {
+    let (node, shard) = new_node(Settings::default());
+    let session = connect(&shard, 1, None);
+    publish(&node, 1, to_user(1, "x").with_confirmation());
+    shard.pass();
+    let handle = session.handle();
+    let state = Arc::downgrade(&handle.0);
+    assert!(handle.0.outbox.backlog().bytes > 0, "its socket has taken nothing");
+    drop(session);
+    assert_eq!(handle.0.outbox.backlog().bytes, 0, "nothing pulls it any more");
+    drop(handle);
+    let almost = Instant::now() + LONGEST - Duration::from_secs(5);
+    node.log.end_counts(almost);
+    assert!(state.upgrade().is_some(), "somebody may yet ask");
+    node.log.end_counts(almost + Duration::from_secs(5));
+    assert!(state.upgrade().is_none());
+    let (_, entry) = node.log.find(at(1, 1)).unwrap();
+    let (delivery, is_final) = entry.tally().unwrap().count();
+    assert_eq!((delivery.sessions, delivery.queued, delivery.written, is_final), (1, 1, 0, true));
 }
 
 #[test]
