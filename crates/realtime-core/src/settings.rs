@@ -206,7 +206,7 @@ pub struct Limits {
     /// Bytes per second from one client of a WebSocket, averaged over ten seconds. At least `max_inbound_bytes`. Default:
     /// 4 MiB.
     pub max_inbound_byte_rate: u32,
-    /// Named topics of one session, as far as its client subscribes to them. Default: 100.
+    /// Topics of one session besides `all` and its user's own, as far as its client subscribes to them. Default: 100.
     pub max_topics_per_session: usize,
 }
 

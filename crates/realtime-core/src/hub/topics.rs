@@ -13,7 +13,7 @@ impl Hub {
     /// and those that the [policy](crate::HubBuilder::topic_policy) grants. `present` are the topics that its session is
     /// in; it stays in them.
     ///
-    /// A session may be in `limits.maxTopicsPerSession` named topics. Once as many of one request have been refused, the
+    /// A session may be in `limits.maxTopicsPerSession` topics besides `all` and its user's own. Once as many of one request have been refused, the
     /// others are refused unseen.
     pub async fn decide_topics(
         &self,
@@ -24,10 +24,11 @@ impl Hub {
         let limit = self.0.registry.node.limits.load().max_topics_per_session;
         let (mut decision, mut refusals) = (TopicDecision::default(), 0);
         // At a handshake they are the login's, which gives named topics only.
-        let is_present = |topic: &Topic| {
-            present.contains(topic) && (topic.is_named() || !principal.topics.contains(topic))
-        };
-        let mut count = present.iter().filter(|topic| topic.is_named()).count();
+        let is_held = |topic: &Topic| topic.is_named() || !principal.topics.contains(topic);
+        let is_present = |topic: &Topic| present.contains(topic) && is_held(topic);
+        // A session keeps another user's topic as it does a named one.
+        let is_counted = |topic: &Topic| !topic.is_all() && !is_own(principal, topic);
+        let mut count = present.iter().filter(|topic| is_counted(topic) && is_held(topic)).count();
         for name in names {
             let name = name.as_ref();
             let decided = match Topic::new(name) {
@@ -39,7 +40,7 @@ impl Hub {
                 }
                 Ok(topic) => match self.may_subscribe(principal, &topic).await {
                     Ok(grant) => {
-                        count += usize::from(topic.is_named());
+                        count += usize::from(is_counted(&topic));
                         decision.after.extend(grant.after.map(|after| (topic.clone(), after)));
                         Ok(topic)
                     }
@@ -59,10 +60,9 @@ impl Hub {
     }
 
     async fn may_subscribe(&self, principal: &Principal, topic: &Topic) -> Result<TopicGrant, TopicRefusal> {
-        let is_own = topic.as_user() == Some(UserRef::from(&principal.user));
         let is_among_its_topics = || topic.is_named() && principal.topics.contains(topic);
         let is_granted = || principal.grants.iter().any(|pattern| pattern.includes(topic));
-        if is_own || is_among_its_topics() || is_granted() {
+        if is_own(principal, topic) || is_among_its_topics() || is_granted() {
             return Ok(TopicGrant::default());
         }
         match &self.0.topic_policy {
@@ -70,6 +70,10 @@ impl Hub {
             None => Err(TopicRefusal::default()),
         }
     }
+}
+
+fn is_own(principal: &Principal, topic: &Topic) -> bool {
+    topic.as_user() == Some(UserRef::from(&principal.user))
 }
 
 #[cfg(all(test, not(feature = "shuttle")))]
@@ -157,6 +161,11 @@ mod tests {
         let decision = hub.decide_topics(&principal, &present, ["c", "d", "a", "b"]).await;
         assert_eq!(decision.granted, [topic("c"), topic("a"), topic("b")]);
         assert_eq!(refused(&decision), [("d", "too many topics")]);
+        // Another user's topic is one as well.
+        let present = [topic("user:7"), topic("all"), topic("user:8")];
+        let decision = hub.decide_topics(&principal, &present, ["user:9", "user:7", "a", "user:10"]).await;
+        assert_eq!(decision.granted, [topic("user:9"), topic("user:7"), topic("a")]);
+        assert_eq!(refused(&decision), [("user:10", "too many topics")]);
         // A long list of what is refused does not keep the policy busy.
         let asked = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
         let counter = std::sync::Arc::clone(&asked);
