@@ -24,7 +24,7 @@ pub enum RenewError {
     /// sent to other nodes. The client reconnects with the new token.
     #[error("the session is not on this node, and a login of this kind cannot be sent to others")]
     Elsewhere,
-    /// The other nodes could not be reached.
+    /// The other nodes could not be reached, or not all have answered.
     #[error(transparent)]
     Control(#[from] ControlError),
 }

@@ -3,7 +3,7 @@
 use super::Hub;
 use crate::{
     Principal, SessionHandle, SessionId,
-    control::Command,
+    control::{Command, CommandResult, ControlError},
     renewal::{RenewError, renew},
     revocation_list::whole_seconds,
 };
@@ -32,8 +32,9 @@ impl Hub {
     /// [history](Principal::history_after) cannot be sent to another node.
     ///
     /// # Errors
-    /// As [`Self::renew`], [`RenewError::Elsewhere`], and [`RenewError::Control`] if the other nodes could not be
-    /// reached. The session of another user counts as one that does not exist.
+    /// As [`Self::renew`], [`RenewError::Elsewhere`], and [`RenewError::Control`] if the other nodes could not be reached, or
+    /// if some have not answered in time and no other has the session: then it may have the new login, and the call may be
+    /// repeated. The session of another user counts as one that does not exist.
     pub async fn renew_session(&self, id: SessionId, principal: Principal) -> Result<(), RenewError> {
         let own = self.0.registry.node.directory.of(&principal.user);
         if let Some(session) = own.iter().find(|session| session.id == id) {
@@ -58,7 +59,45 @@ impl Hub {
             topics,
             grants,
         };
-        let changed = self.0.control.dispatch(renew).await?.changed;
-        if changed > 0 { Ok(()) } else { Err(RenewError::NoSession) }
+        let CommandResult { changed, unconfirmed, .. } = self.0.control.dispatch(renew).await?;
+        if changed > 0 {
+            Ok(())
+        } else if unconfirmed.is_empty() {
+            Err(RenewError::NoSession)
+        } else {
+            Err(ControlError(format!("no answer from {}", unconfirmed.join(", "))).into())
+        }
+    }
+}
+
+#[cfg(all(test, not(feature = "shuttle")))]
+mod tests {
+    use futures_util::future::ready;
+
+    use super::*;
+    use crate::{BoxFuture, Hub, control::Control};
+
+    /// A control with nodes that have not confirmed a command.
+    struct Silent(Vec<String>);
+
+    impl Control for Silent {
+        fn dispatch(&self, _: Command) -> BoxFuture<'_, Result<CommandResult, ControlError>> {
+            let unconfirmed = self.0.clone();
+            Box::pin(ready(Ok(CommandResult { unconfirmed, ..CommandResult::default() })))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_may_be_on_a_node_that_has_not_answered() {
+        let renewed = async |nodes: &[&str]| {
+            let nodes = nodes.iter().map(|&node| node.to_owned()).collect();
+            let hub = Hub::builder().control(|_| Silent(nodes)).start().unwrap();
+            let error =
+                hub.renew_session(SessionId::random(), Principal::new(7.into(), "t")).await.unwrap_err();
+            (error.status(), error.to_string())
+        };
+        let (status, text) = renewed(&["b", "c"]).await;
+        assert_eq!((status, text.as_str()), (503, "the command has failed: no answer from b, c"));
+        assert_eq!(renewed(&[]).await.0, 404);
     }
 }
