@@ -3,11 +3,8 @@
 use std::{
     fmt, mem,
     net::{IpAddr, SocketAddr},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{SystemTime, UNIX_EPOCH},
+    sync::Arc,
+    time::SystemTime,
 };
 
 use futures_core::future::BoxFuture;
@@ -20,7 +17,7 @@ use super::{
     topic_pattern::TopicPattern,
     unclear::{Unclear, only},
 };
-use crate::{Position, Topic, Transport, UserId};
+use crate::{Position, Topic, Transport, UserId, now_and_then::NowAndThen};
 
 /// Identifies the user of a connection before the connection is upgraded or streamed.
 ///
@@ -169,9 +166,8 @@ impl From<Unclear> for AuthError {
 
 /// During an outage every reconnecting client fails, so one line a second is enough.
 fn warn_now_and_then(reason: &str) {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    if NEXT.swap(now + 1, Ordering::Relaxed) <= now {
+    static LINES: NowAndThen = NowAndThen::new();
+    if LINES.is_due() {
         tracing::warn!(reason, "logins cannot be checked");
     }
 }

@@ -9,7 +9,10 @@ use futures_core::stream::BoxStream;
 use futures_util::StreamExt;
 use tokio::{sync::watch, time::sleep};
 
-use crate::{bus::BusEvent, node::Node, registry::Registry, streams::loader::Loader, wire::GapReason};
+use crate::{
+    Envelope, Position, bus::BusEvent, node::Node, now_and_then::NowAndThen, registry::Registry,
+    streams::loader::Loader, wire::GapReason,
+};
 
 /// State of the arrival of envelopes.
 #[derive(Debug)]
@@ -142,7 +145,10 @@ pub(crate) fn apply(event: BusEvent, node: &Node) {
         BusEvent::Message(position, envelope) => {
             node.metrics.received.add(1);
             // Before the log, so that a session never gets a text that is older than what it reads next.
-            node.metrics.streams_dropped.add(node.streams.apply(&envelope) as u64);
+            match node.streams.apply(&envelope) {
+                Some(dropped) => node.metrics.streams_dropped.add(dropped as u64),
+                None => skip_text(position, &envelope, node),
+            }
             if node.log.push(position, envelope) {
                 node.streams.doubt();
             }
@@ -175,6 +181,20 @@ pub(crate) fn apply(event: BusEvent, node: &Node) {
     }
 }
 
+/// Counts a message of a text stream that this version does not understand. A newer node may publish thousands a second.
+fn skip_text(position: Option<Position>, envelope: &Envelope, node: &Node) {
+    static LINES: NowAndThen = NowAndThen::new();
+    node.metrics.unreadable.add(1);
+    if LINES.is_due() {
+        let topic = envelope.topics().first();
+        tracing::warn!(
+            ?topic,
+            ?position,
+            "skipped a text stream's message that this version does not understand"
+        );
+    }
+}
+
 /// Pause while a worker's queue of local sends is full.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -189,7 +209,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Envelope, Hub, Message, Position, Principal, Scope, Topic, Transport,
+        EventName, Hub, Message, Principal, Scope, Topic, Transport,
         bus::{Bus, BusError, Published, StreamHead, StreamStore, StreamWrite, StreamWritten},
         streams::{StreamEnd, StreamId, StreamKey},
         testkit::{TestEvent, TestSession, ready, within},
@@ -246,6 +266,24 @@ mod tests {
                 assert_eq!(message.position, Some(at(*follows)), "behind {offset}");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn messages_of_text_streams_that_are_not_understood_are_counted_and_delivered() {
+        let message = |offset| {
+            let message = Message::new(EventName::stream(), "{}".to_owned());
+            let envelope = Envelope::to_topic(Topic::user(&1.into()), Scope::Both, message);
+            BusEvent::Message(Some(at(offset)), Arc::new(envelope))
+        };
+        let events = (1..=100).map(message).chain([BusEvent::Up(Some(at(100)))]);
+        let hub = Hub::builder().bus(Script(events.collect())).start().unwrap();
+        ready(&hub).await;
+        assert_eq!(hub.metrics().unreadable, 100);
+        let (principal, cursor) = (Principal::new(1.into(), "a token"), at(0).to_string());
+        let mut session =
+            TestSession::open(&hub, principal, Transport::new("sse"), Some(&cursor)).await.unwrap();
+        let TestEvent::Message(first) = session.next().await else { panic!("it is a message as any other") };
+        assert_eq!(first.position, Some(at(1)));
     }
 
     fn key() -> StreamKey {

@@ -1,17 +1,12 @@
 //! Tickets: single-use logins for connections that cannot have a header.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Arc, time::SystemTime};
 
 use super::Hub;
 use crate::{
     Principal,
     auth::{AuthError, Authenticator, ClientIdPolicy, Handshake, Ticket, TicketError, TicketKey},
+    now_and_then::NowAndThen,
 };
 
 impl Hub {
@@ -92,12 +87,11 @@ impl Hub {
 
 /// Logs the reason why tickets cannot be made, at most once a second.
 fn report(error: &TicketError) {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    if let TicketError::Unavailable(reason) = error {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        if NEXT.swap(now + 1, Ordering::Relaxed) <= now {
-            tracing::warn!(reason, "tickets cannot be made");
-        }
+    static LINES: NowAndThen = NowAndThen::new();
+    if let TicketError::Unavailable(reason) = error
+        && LINES.is_due()
+    {
+        tracing::warn!(reason, "tickets cannot be made");
     }
 }
 

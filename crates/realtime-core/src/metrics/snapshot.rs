@@ -74,7 +74,7 @@ pub struct MetricsSnapshot {
     /// Text streams that had ended and were forgotten before `streams.keep`, to make room.
     pub streams_dropped: u64,
     /// Broken content in the store of a cluster's presence and control: entries that were skipped each time they were read,
-    /// and keys that were begun anew.
+    /// and keys that were begun anew. Messages of text streams that this version does not understand, too.
     pub unreadable: u64,
     /// Bytes of sessions that were written to their sockets, or handed to the body that writes them. Heads of responses, and
     /// framing of TLS and HTTP/2, are not among them.

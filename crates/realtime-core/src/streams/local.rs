@@ -42,15 +42,13 @@ impl NodeStreams {
     }
 
     /// Takes a message of the bus, before it is in the log: so the text is never older than what a session reads there.
-    /// Returns the number of ended streams that were dropped early to make room.
-    pub(crate) fn apply(&self, envelope: &Envelope) -> usize {
+    /// Returns the number of ended streams that were dropped early to make room; `None` for a message of a text stream that
+    /// this version does not understand.
+    pub(crate) fn apply(&self, envelope: &Envelope) -> Option<usize> {
         if envelope.message().event.as_str() != EventName::STREAM {
-            return 0;
+            return Some(0);
         }
-        let Some(entry) = StreamEntry::decode(envelope) else {
-            tracing::warn!("skipped a message of a text stream that this version does not understand");
-            return 0;
-        };
+        let entry = StreamEntry::decode(envelope)?;
         let (applied, dropped) = self.table.apply(&entry, Instant::now());
         if applied == Applied::Missed {
             self.doubt();
@@ -59,7 +57,7 @@ impl NodeStreams {
         if let Some(writer) = self.writer(&entry.key) {
             writer.see(&entry);
         }
-        dropped
+        Some(dropped)
     }
 
     /// Records that something may be missing in the table.
