@@ -251,6 +251,31 @@ impl JwkSource for Set {
     }
 }
 
+/// A set that panics when it is read for the first time.
+#[derive(Debug)]
+struct Panicking(Set);
+
+impl JwkSource for Panicking {
+    fn read(&self) -> BoxFuture<'_, Result<String, JwkSourceError>> {
+        assert!(self.0.0.reads.fetch_add(1, Ordering::Relaxed) > 0, "a source that panics");
+        self.0.read()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_panics_is_read_again() {
+    let source = Set::default();
+    source.put(of(&[("a", P256)]));
+    let keys = RotatingKeys::builder(Panicking(source)).start();
+    let jwt = JwtAuthenticator::with_keys([]).rotating(keys.clone());
+    let asked = tokio::time::Instant::now();
+    assert_eq!(jwt.authenticate(&token("a")).await.unwrap_err().status(), 503, "it could not be read");
+    assert!(asked.elapsed() < Duration::from_secs(1), "nobody waits for it");
+    sleep(MINUTE).await;
+    jwt.authenticate(&token("a")).await.unwrap();
+    jwt.authenticate(&token("b")).await.unwrap_err();
+}
+
 fn of(keys: &[(&str, &str)]) -> Option<String> {
     let key = |(kid, pem): &(&str, &str)| jwk(Algorithm::ES256, pem, &json!({ "kid": kid }));
     Some(set(&keys.iter().map(key).collect::<Vec<_>>()))

@@ -2,10 +2,12 @@
 
 use std::{
     fmt,
+    panic::AssertUnwindSafe,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use tokio::{
     sync::{Notify, watch},
     task::JoinHandle,
@@ -165,7 +167,9 @@ async fn read_forever(shared: Arc<Shared>) {
     let Options { interval, cooldown, .. } = shared.options;
     loop {
         shared.phase.send_replace(Phase::Reading);
-        let failed = !shared.read().await;
+        // A source is an application's: if it panics, the set is read again all the same.
+        let read = AssertUnwindSafe(shared.read()).catch_unwind().await;
+        let failed = !read.unwrap_or_else(|_| shared.failed("reading it has panicked"));
         let now = Instant::now();
         let later = |pause| now.checked_add(pause);
         let next = later(if failed { interval.min(RETRY) } else { interval });
