@@ -564,6 +564,13 @@ impl Outbox {
         state.wake();
     }
 
+    /// Has a session that reads the log go on at `seq`.
+    pub(crate) fn skip_to(&self, seq: u64) {
+        if let Some(rare) = &mut self.lock().rare {
+            rare.catching_up = rare.catching_up.map(|_| seq);
+        }
+    }
+
     /// Queues frames that a catching-up session has read from the log, each with its sequence number, as far as there
     /// is room. The session continues at the first that does not fit, else at `next`; at `first` if it has entered a topic
     /// meanwhile. Returns the number of queued frames.

@@ -51,7 +51,7 @@ use crate::{
         state::{ConnectTopics, Named, SessionHost, SessionKind, SessionState, Stage},
     },
     shard::{
-        initial::{initial_entries, send_initial},
+        initial::{announce_lost, initial_entries, send_initial},
         members::{Held, Member, Members, Parked},
         pass_stats::PassStats,
     },
@@ -465,6 +465,15 @@ impl Shard {
             }
             None => Join::Behind { entries: members.seq - seq, until: None },
         }
+    }
+
+    /// Has a session that reads the log go on at `first`, since the entries before have left the window, and tells it. It enters
+    /// no topic meanwhile: it gets what is kept of one for newcomers either with the others here, or as of `first` then.
+    pub(crate) fn skip_lost(&self, session: &SessionState, seq: u64, first: u64, stats: &mut PassStats) {
+        let members = self.lock();
+        announce_lost(&self.node, session, seq, first, stats);
+        session.outbox.skip_to(first);
+        drop(members);
     }
 
     /// Drops some of the log's expired entries. Returns `true` if there are more.

@@ -14,7 +14,6 @@ use crate::{
     node::Node,
     shard::{
         Join, Shard,
-        initial::announce_lost,
         pass_stats::{PassStats, wall_time},
     },
     trace::{Sent, Watch},
@@ -43,24 +42,25 @@ pub(super) fn catch_up(shard: &Shard, session: &Arc<SessionState>, seq: u64) -> 
         Join::Waiting => CatchUp::Wait,
         Join::Behind { entries, until } => {
             let entries = CATCH_UP_ENTRIES.min(usize::try_from(entries).unwrap_or(usize::MAX));
-            read_on(&shard.node, session, seq, entries, until)
+            read_on(shard, session, seq, entries, until)
         }
     }
 }
 
 /// Queues a session's messages from the next `entries` of the log, as far as the outbox has room.
 fn read_on(
-    node: &Node,
+    shard: &Shard,
     session: &Arc<SessionState>,
     seq: u64,
     entries: usize,
     until: Option<Position>,
 ) -> CatchUp {
-    let Node { log, metrics, settings, .. } = node;
+    let node = &shard.node;
+    let Node { log, metrics, settings, .. } = &**node;
     let read = log.read(seq, entries);
     let mut stats = PassStats::of(node);
     if read.first > seq {
-        announce_lost(node, session, seq, read.first, &mut stats);
+        shard.skip_lost(session, seq, read.first, &mut stats);
     }
     session.outbox.begin_read();
     let topics = session.reads();

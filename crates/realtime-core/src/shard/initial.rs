@@ -46,7 +46,7 @@ pub(super) fn newcomer_entries(node: &Node, session: &SessionState, start: Start
 /// Announces that the entries of the log from `seq` to before `first` have left the window before a session has read them, and
 /// sends it what a session that begins gets: what it lacked of that is not told otherwise. A session that ends before them gets
 /// none of that, and no cursor behind them either, so that its client gets it at the next begin.
-pub(crate) fn announce_lost(
+pub(super) fn announce_lost(
     node: &Node,
     session: &SessionState,
     seq: u64,

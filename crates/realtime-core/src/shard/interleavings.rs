@@ -210,6 +210,44 @@ fn messages_that_a_session_misses_are_announced_at_their_place() {
 }
 
 #[test]
+fn a_topic_that_is_entered_while_messages_are_missed_is_complete_in_what_it_keeps() {
+    check_random(
+        || {
+            let (node, shard) = new_node(2);
+            let mut session = connect(&shard, 1, None);
+            let topic = Topic::new("order:42").expect("a name");
+            // Its outbox is full, and what is kept leaves the window before it is read.
+            for offset in 1..=5 {
+                let message = Message::text(offset.to_string());
+                let envelope = match offset {
+                    3 => Envelope::to_topic(topic.clone(), Scope::Both, message).retain(),
+                    _ => Envelope::broadcast(Scope::Both, message),
+                };
+                node.log.push(Some(Position { epoch: 1, offset }), Arc::new(envelope));
+                if offset == 2 {
+                    shard.pass();
+                }
+            }
+            shard.pass();
+            let handle = session.handle();
+            let subscriber = thread::spawn(move || handle.subscribe(topic));
+            let mut text = String::new();
+            while !text.contains("5\n") {
+                let Outbound::Bytes(bytes) = pull(&mut session) else { panic!("nobody closed it") };
+                text += str::from_utf8(&bytes).expect("frames are texts");
+            }
+            subscriber.join().expect("it is in the topic");
+            let mut cx = Context::from_waker(Waker::noop());
+            while let Poll::Ready(Outbound::Bytes(bytes)) = session.poll_next(&mut cx) {
+                text += str::from_utf8(&bytes).expect("frames are texts");
+            }
+            assert_eq!(text.matches("3\n").count(), 1, "{text}");
+        },
+        ITERATIONS,
+    );
+}
+
+#[test]
 fn two_lanes_write_one_stream_of_whole_frames() {
     check_random(
         || {
