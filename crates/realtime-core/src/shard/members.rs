@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeSet, HashMap, HashSet},
     hash::{BuildHasher, RandomState},
     iter::successors,
-    mem,
+    mem, slice,
     sync::Arc,
     time::{Instant, SystemTime},
 };
@@ -17,7 +17,7 @@ use smallvec::SmallVec;
 #[cfg(feature = "opentelemetry")]
 use crate::write_spans::RunSpans;
 use crate::{
-    Envelope, Position, Topic,
+    Envelope, EventName, Position, Topic,
     direct::WriteBuffer,
     error::CursorError,
     initial::{InitialEntries, StartPoint},
@@ -649,10 +649,12 @@ impl Members {
         self.unflushed.is_empty()
     }
 
-    fn deliver_local(&mut self, entry: &Entry, stats: &mut PassStats) -> usize {
+    fn deliver_local(&mut self, entry: &Arc<Entry>, stats: &mut PassStats) -> usize {
         let Content::Envelope(envelope) = &entry.content else {
             return 0;
         };
+        // The text so far of a stream that the node did not know. Its session gets it once, as at a begin.
+        let is_initial = envelope.message().event.as_str() == EventName::STREAM;
         let left_out = entry.left_out();
         let mut unflushed = mem::take(&mut self.unflushed);
         let mut served = HashSet::new();
@@ -670,6 +672,9 @@ impl Members {
                     trace.left_out(session, entry, reason);
                 }
                 return stats.leave_out(reason, 1);
+            }
+            if is_initial {
+                return send_initial(session, slice::from_ref(entry), stats);
             }
             let Some(frame) = entry.encode(session.wire()) else {
                 return;

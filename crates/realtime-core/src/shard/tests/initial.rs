@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 use super::*;
 use crate::{
+    EventName,
     initial::{InitialEntries, InitialSource, StartPoint},
     outbox::INITIAL_BYTES,
     session::hooks::OnOpen,
@@ -322,6 +323,22 @@ fn they_may_exceed_the_outbox_and_what_exceeds_their_own_bound_is_announced() {
     let kinds: Vec<_> = text.lines().map(|line| &line[..4.min(line.len())]).collect();
     assert_eq!(kinds, ["s1.0", "m- x", "m- y", "m- z", "g-", "m1.1"]);
     assert_eq!((node.metrics.local_dropped.value(), node.metrics.gaps.value()), (2, 1));
+}
+
+#[test]
+fn the_texts_of_streams_that_a_node_reads_late_have_the_room_of_those_of_a_begin() {
+    let outbox = OutboxLimits { max_messages: 1, max_bytes: 10, ..OutboxLimits::default() };
+    let (_node, shard, _) = keeping(Settings { outbox, ..Settings::default() }, order(), &[]);
+    let mut session = connect(&shard, 1, None);
+    shard.pass();
+    let text = "x".repeat(20);
+    for _ in 0..2 {
+        let message = Message::new(EventName::stream(), text.clone());
+        let envelope = Envelope::to_topic(Topic::user(&1.into()), Scope::Both, message);
+        shard.send_local(Arc::new(Entry::new(None, Content::Envelope(Arc::new(envelope))))).unwrap();
+    }
+    shard.pass();
+    assert_eq!(drain(&mut session), [format!("m- {text}"), format!("m- {text}")]);
 }
 
 #[test]
