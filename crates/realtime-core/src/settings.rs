@@ -332,9 +332,9 @@ impl TryFrom<String> for OnDown {
 pub struct Streams {
     /// Maximum size of one text in bytes. A stream that would become longer fails. Default: 1 MiB.
     pub max_bytes: usize,
-    /// Maximum size of all texts in bytes, the same on all nodes, since each keeps all of them. Streams that have ended
-    /// are forgotten early for it; a stream that does not fit beside the others that are being written fails. Default:
-    /// 64 MiB.
+    /// Maximum size of all text streams in bytes, the same on all nodes, since each keeps all of them: of their texts, and 512
+    /// and its names for each. Streams that have ended are forgotten early for it; a text that does not fit beside the others
+    /// that are being written fails. Default: 64 MiB.
     pub max_node_bytes: usize,
     /// Time for which a stream is kept after its end, for clients that come late. Default: 10 minutes.
     #[serde(with = "humantime_serde")]

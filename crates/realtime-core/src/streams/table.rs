@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -33,12 +34,17 @@ pub(super) struct StreamTable {
 struct State {
     topics: HashMap<Topic, HashMap<StreamId, Known>>,
     count: usize,
-    /// Bytes of all texts, and of those that are being written.
+    /// Bytes of all streams, and of the texts that are being written.
     bytes: usize,
     live: usize,
     /// Streams that have ended, oldest first; some may have begun anew.
     ended: VecDeque<(Instant, StreamKey, u64)>,
+    /// Streams whose prefix messages were made in the last second.
+    prefixed: Vec<StreamKey>,
 }
+
+/// Bytes that a stream takes besides its text and its names: its places in the maps and among the ended ones.
+const OVERHEAD: usize = 512;
 
 #[derive(Debug)]
 struct Known {
@@ -77,8 +83,14 @@ pub struct StreamText {
 }
 
 impl Known {
+    /// Bytes of its text.
     fn bytes(&self) -> usize {
         self.text.as_ref().map_or(0, String::len)
+    }
+
+    /// Bytes that it takes.
+    fn footprint(&self, key: &StreamKey) -> usize {
+        self.bytes() + OVERHEAD + key.topic.as_str().len() + key.id.as_str().len()
     }
 }
 
@@ -170,14 +182,15 @@ impl StreamTable {
 
     /// The prefix messages of a topic's streams.
     pub(super) fn prefixes(&self, topic: &Topic) -> Vec<Arc<Entry>> {
-        let mut state = self.state();
-        let Some(ids) = state.topics.get_mut(topic) else { return Vec::new() };
-        ids.iter_mut().filter_map(|(id, known)| known.prefix(topic, id)).collect()
+        let State { topics, prefixed, .. } = &mut *self.state();
+        let Some(ids) = topics.get_mut(topic) else { return Vec::new() };
+        ids.iter_mut().filter_map(|(id, known)| known.prefix(topic, id, prefixed)).collect()
     }
 
     /// The prefix message of one stream.
     pub(super) fn prefix(&self, key: &StreamKey) -> Option<Arc<Entry>> {
-        self.state().topics.get_mut(&key.topic)?.get_mut(&key.id)?.prefix(&key.topic, &key.id)
+        let State { topics, prefixed, .. } = &mut *self.state();
+        topics.get_mut(&key.topic)?.get_mut(&key.id)?.prefix(&key.topic, &key.id, prefixed)
     }
 
     pub(super) fn text(&self, key: &StreamKey) -> Option<StreamText> {
@@ -213,7 +226,11 @@ impl StreamTable {
     /// Forgets the streams that ended long ago, and prefixes, whose memory is bounded by nothing else. Called once a second.
     pub(super) fn expire(&self, now: Instant) {
         let mut state = self.state();
-        state.topics.values_mut().flat_map(HashMap::values_mut).for_each(|known| known.prefix = None);
+        for key in mem::take(&mut state.prefixed) {
+            if let Some(known) = state.topics.get_mut(&key.topic).and_then(|ids| ids.get_mut(&key.id)) {
+                known.prefix = None;
+            }
+        }
         while let Some((at, ..)) = state.ended.front()
             && now.saturating_duration_since(*at) >= self.limits.keep
         {
@@ -238,11 +255,13 @@ impl StreamTable {
 }
 
 impl Known {
-    fn prefix(&mut self, topic: &Topic, id: &StreamId) -> Option<Arc<Entry>> {
+    /// Its prefix message, which is noted in `made` if it was not there.
+    fn prefix(&mut self, topic: &Topic, id: &StreamId, made: &mut Vec<StreamKey>) -> Option<Arc<Entry>> {
         let text = self.text.as_ref()?;
         let prefix = self.prefix.get_or_insert_with(|| {
             let key = StreamKey { topic: topic.clone(), id: id.clone() };
             let envelope = prefix(&key, self.run, text, self.end);
+            made.push(key);
             Arc::new(Entry::new(None, Content::Envelope(Arc::new(envelope))))
         });
         Some(Arc::clone(prefix))
@@ -255,7 +274,7 @@ impl State {
     }
 
     fn replace(&mut self, key: &StreamKey, known: Known, now: Instant) {
-        self.bytes += known.bytes();
+        self.bytes += known.footprint(key);
         if known.end.is_none() {
             self.live += known.bytes();
         } else {
@@ -263,14 +282,14 @@ impl State {
         }
         let old = self.topics.entry(key.topic.clone()).or_default().insert(key.id.clone(), known);
         match old {
-            Some(old) => self.forget(&old),
+            Some(old) => self.forget(key, &old),
             None => self.count += 1,
         }
     }
 
     /// Takes the bytes of a stream off the counts.
-    fn forget(&mut self, known: &Known) {
-        self.bytes -= known.bytes();
+    fn forget(&mut self, key: &StreamKey, known: &Known) {
+        self.bytes -= known.footprint(key);
         if known.end.is_none() {
             self.live -= known.bytes();
         }
@@ -287,7 +306,7 @@ impl State {
         if ids.is_empty() {
             self.topics.remove(&key.topic);
         }
-        self.forget(&known);
+        self.forget(&key, &known);
         self.count -= 1;
         true
     }
@@ -316,7 +335,11 @@ mod tests {
         /// The bytes of all texts, and of those that are being written.
         fn bytes(&self) -> (usize, usize) {
             let state = self.state();
-            (state.bytes, state.live)
+            let names = state
+                .topics
+                .iter()
+                .flat_map(|(topic, ids)| ids.keys().map(|id| topic.as_str().len() + id.as_str().len()));
+            (state.bytes - state.count * OVERHEAD - names.sum::<usize>(), state.live)
         }
     }
 
@@ -385,23 +408,53 @@ mod tests {
 
     #[test]
     fn ended_streams_make_room_oldest_first_and_live_ones_stay() {
-        let (table, now) = (table(10), Instant::now());
+        // Two streams fit with ten bytes of text.
+        let each = OVERHEAD + key("a").topic.as_str().len() + 1;
+        let (table, now) = (table(2 * each + 10), Instant::now());
         for id in ["a", "b"] {
             table.apply(&text(id, 1, 0, "1234"), now);
             table.apply(&end(id, 1, 4), now);
         }
-        assert!(table.has_room(10), "ended ones give way");
+        assert!(table.has_room(2 * each + 10), "ended ones give way");
         assert_eq!(table.apply(&text("c", 1, 0, "12345"), now), (Applied::Taken, 1));
         assert!(table.text(&key("a")).is_none() && table.text(&key("b")).is_some());
-        assert!(table.has_room(5) && !table.has_room(6));
+        assert!(table.has_room(2 * each + 5) && !table.has_room(2 * each + 6));
         assert_eq!(table.apply(&text("c", 1, 5, "12345678"), now), (Applied::Taken, 1));
         assert_eq!(table.text(&key("c")).unwrap().text.len(), 13);
         assert!(table.text(&key("b")).is_none());
     }
 
     #[test]
+    fn streams_with_short_texts_are_bounded_by_what_they_take() {
+        let (table, now) = (table(1 << 20), Instant::now());
+        let mut dropped = 0;
+        for id in 0..10_000 {
+            dropped += table.apply(&text(&id.to_string(), 1, 0, "x"), now).1;
+            dropped += table.apply(&end(&id.to_string(), 1, 1), now).1;
+        }
+        let left = table.prefixes(&key("a").topic).len();
+        assert!((1_900..2_100).contains(&left), "{left}");
+        assert_eq!(left + dropped, 10_000);
+    }
+
+    #[test]
+    fn prefixes_are_kept_for_a_second() {
+        let (table, now) = (table(1 << 20), Instant::now());
+        for id in ["a", "b"] {
+            table.apply(&text(id, 1, 0, "x"), now);
+        }
+        let first = table.prefix(&key("a")).unwrap();
+        assert!(Arc::ptr_eq(&first, &table.prefix(&key("a")).unwrap()));
+        assert_eq!(table.prefixes(&key("a").topic).len(), 2);
+        assert_eq!(Arc::strong_count(&first), 2);
+        table.expire(now);
+        assert_eq!(Arc::strong_count(&first), 1);
+        assert!(!Arc::ptr_eq(&first, &table.prefix(&key("a")).unwrap()));
+    }
+
+    #[test]
     fn an_ended_stream_is_kept_for_its_time_and_a_new_run_stays() {
-        let (table, now) = (table(1000), Instant::now());
+        let (table, now) = (table(2000), Instant::now());
         let keep = table.limits.keep;
         for id in ["a", "b"] {
             table.apply(&text(id, 1, 0, "1234"), now);
