@@ -6,7 +6,7 @@ use actix_http::{ConnectionType, ResponseHead, StatusCode, Version};
 use actix_web::{
     body::{BodySize, MessageBody},
     dev::{Service, ServiceRequest, ServiceResponse},
-    error::ErrorBadRequest,
+    error::{ErrorBadRequest, InternalError},
 };
 
 use crate::{announces_body, upload::Upload};
@@ -53,13 +53,24 @@ where
                 upload.discard().await;
             }
         }
-        let mut response = result?;
-        let size = response.response().body().size();
-        correct(version, upgrades, size, response.response_mut().head_mut());
-        if let Some(Ended(ended)) = ended {
-            ended.set(ends || ends_connection(version, size, response.response().head()));
+        let conclude = |size, head: &mut ResponseHead| {
+            correct(version, upgrades, size, head);
+            if let Some(Ended(ended)) = ended {
+                ended.set(ends || ends_connection(version, size, head));
+            }
+        };
+        match result {
+            Ok(mut response) => {
+                conclude(response.response().body().size(), response.response_mut().head_mut());
+                Ok(response)
+            }
+            // A refusal of a middleware, of which actix-web would make the same response.
+            Err(error) => {
+                let mut response = error.error_response();
+                conclude(response.body().size(), response.head_mut());
+                Err(InternalError::from_response(error, response).into())
+            }
         }
-        Ok(response)
     }
 }
 

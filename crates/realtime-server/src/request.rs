@@ -43,7 +43,7 @@ where
     B: MessageBody,
 {
     type Response = Response<Answer<B>>;
-    type Error = F::Error;
+    type Error = Response<BoxBody>;
     type Config = ();
     type Service = Watch<F::Service, B>;
     type InitError = F::InitError;
@@ -62,14 +62,15 @@ impl<S, B> Service<Request> for Watch<S, B>
 where
     S: Service<Request>,
     S::Response: Into<Response<B>>,
+    S::Error: Into<Response<BoxBody>>,
     B: MessageBody,
 {
     type Response = Response<Answer<B>>;
-    type Error = S::Error;
+    type Error = Response<BoxBody>;
     type Future = Answering<S::Future, B>;
 
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_ready(cx)
+        self.0.poll_ready(cx).map_err(Into::into)
     }
 
     fn call(&self, mut request: Request) -> Self::Future {
@@ -155,36 +156,46 @@ impl<F, B, R, E> Future for Answering<F, B>
 where
     F: Future<Output = Result<R, E>>,
     R: Into<Response<B>>,
+    E: Into<Response<BoxBody>>,
     B: MessageBody,
 {
-    type Output = Result<Response<Answer<B>>, E>;
+    type Output = Result<Response<Answer<B>>, Response<BoxBody>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        match ready!(this.inner.poll(cx)) {
-            Ok(response) => {
-                let mut response: Response<B> = response.into();
-                let size = response.body().size();
-                correct(*this.version, *this.upgrades, size, response.head_mut());
-                let connection = this.connection.take();
-                if let Some(connection) = &connection {
-                    let upgrades = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-                    let endless = size == BodySize::Stream;
-                    if connection.answering(!endless, upgrades) && !upgrades {
-                        conform_to_takeover(response.head_mut());
-                    }
-                    if ends_connection(*this.version, size, response.head()) {
-                        connection.ends();
-                    }
-                }
-                Poll::Ready(Ok(response.map_body(|_, body| Answer { body, _end: AnswerEnd(connection) })))
-            }
+        let result = ready!(this.inner.poll(cx));
+        let (connection, version, upgrades) = (this.connection.take(), *this.version, *this.upgrades);
+        Poll::Ready(match result {
+            Ok(response) => Ok(begin(response.into(), connection, version, upgrades)),
+            // A refusal of a middleware is a response like others.
             Err(error) => {
-                drop(AnswerEnd(this.connection.take()));
-                Poll::Ready(Err(error))
+                let response = begin(error.into(), connection, version, upgrades);
+                Err(response.map_body(|_, body| BoxBody::new(body)))
             }
+        })
+    }
+}
+
+/// Corrects the head of a response, and reports its beginning.
+fn begin<B: MessageBody>(
+    mut response: Response<B>,
+    connection: Option<Shared>,
+    version: Version,
+    upgrades: bool,
+) -> Response<Answer<B>> {
+    let size = response.body().size();
+    correct(version, upgrades, size, response.head_mut());
+    if let Some(connection) = &connection {
+        let upgrades = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let endless = size == BodySize::Stream;
+        if connection.answering(!endless, upgrades) && !upgrades {
+            conform_to_takeover(response.head_mut());
+        }
+        if ends_connection(version, size, response.head()) {
+            connection.ends();
         }
     }
+    response.map_body(|_, body| Answer { body, _end: AnswerEnd(connection) })
 }
 
 /// Corrects the head of a response that a connection goes on with on the socket itself.

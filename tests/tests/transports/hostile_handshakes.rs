@@ -1,7 +1,7 @@
 //! A handshake that has a body, or offers anything beside a WebSocket, is refused, and what follows it is never answered
 //! as a request.
 
-use actix_web::{App, web};
+use actix_web::{App, dev::ServiceResponse, error::ErrorUnauthorized, web};
 use realtime_core::{
     Hub,
     auth::{JwtAlgorithm, JwtAuthenticator},
@@ -130,5 +130,25 @@ async fn a_handshake_in_any_valid_form_is_accepted_and_what_follows_is_never_htt
         client.end().await;
         let rest = String::from_utf8_lossy(&client.bytes);
         assert!(rest.contains("protocol") && !rest.contains("HTTP/1.1"), "{rest}");
+    }
+}
+
+#[actix_web::test]
+async fn a_refusal_that_is_a_middlewares_error_closes_the_connection_and_says_so() {
+    let app = || {
+        App::new()
+            .wrap_fn(|_, _| async { Err::<ServiceResponse, _>(ErrorUnauthorized("refused")) })
+            .wrap_fn(realtime_server::conform)
+    };
+    let options = realtime_server::socket_options(std::time::Duration::from_secs(10));
+    let server = start_server!(ServerKind::of_run(), app, workers(1), on_connect(options.clone()));
+    // An offer of HTTP/2, as Java's client makes it with each request.
+    for more in ["Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n", "Connection: close\r\n"] {
+        let head = format!("GET /a HTTP/1.1\r\nHost: x\r\n{more}\r\n");
+        let answers = answers(&server, &head, &[SMUGGLED]).await;
+        assert!(answers.starts_with("http/1.1 401 "), "{more}: {answers}");
+        assert!(answers.contains("connection: close\r\n"), "{more}: {answers}");
+        assert!(!answers.contains("upgrade"), "{more}: {answers}");
+        assert_eq!(answers.matches("http/1.1 401 ").count(), 1, "{more}: {answers}");
     }
 }
