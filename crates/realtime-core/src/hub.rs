@@ -430,9 +430,9 @@ impl Hub {
     /// reconnect. Those that are still open have everything that is published meanwhile. A node of few sessions closes
     /// 20 in a second, and is done sooner.
     ///
-    /// Connections that are open 1.5 s after the last close are broken off. Then ends the text streams that are still
-    /// written on this node as interrupted, and leaves the cluster. Returns the number of connections that were broken
-    /// off.
+    /// Connections that are open 1.5 s after the last close are broken off, and their sessions end even if that takes
+    /// longer. Then ends the text streams that are still written on this node as interrupted, and leaves the cluster.
+    /// Returns the number of connections that were broken off.
     pub async fn drain(&self) -> usize {
         let Node { directory, settings, .. } = &*self.0.registry.node;
         self.0.draining.store(true, Ordering::SeqCst);
@@ -453,9 +453,15 @@ impl Hub {
         if left > 0 {
             directory.all().iter().for_each(|session| session.outbox.abort(departures::reason()));
             timeout(BROKEN_OFF, ended()).await.ok();
+            // Where bytes wait for a client that takes none, a connection may not notice for seconds, and over HTTP/2 never.
+            for session in directory.all() {
+                if let Some(host) = session.host() {
+                    host.evict(&session);
+                }
+            }
         }
         keeper::leave(&self.0.registry.node).await;
-        if directory.connections() == 0 {
+        if directory.count().1 == 0 {
             self.0.presence.leave().await;
             self.0.control.leave().await;
             self.0.bus.leave().await;

@@ -269,15 +269,6 @@ impl Shard {
         }
     }
 
-    /// Removes a session whose socket accepts nothing any more. Its connection counts towards the limits until it has
-    /// ended.
-    fn evict(&self, session: &Arc<SessionState>) {
-        if self.unregister(session) {
-            self.node.directory.evict(session);
-            self.report_end(session);
-        }
-    }
-
     /// Removes a session from its shard. Returns `true` if this call did it.
     fn unregister(&self, session: &SessionState) -> bool {
         let mut members = self.lock();
@@ -649,6 +640,13 @@ impl Shard {
 }
 
 impl SessionHost for Shard {
+    fn evict(&self, session: &Arc<SessionState>) {
+        if self.unregister(session) {
+            self.node.directory.evict(session);
+            self.report_end(session);
+        }
+    }
+
     fn subscribe(
         &self,
         session: &SessionState,

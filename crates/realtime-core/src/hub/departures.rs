@@ -55,3 +55,66 @@ impl Departures {
 pub(super) fn reason() -> CloseReason {
     CloseReason::Drain { retry: random_retry(RETRY) }
 }
+
+#[cfg(all(test, not(feature = "shuttle")))]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use futures_core::{future::BoxFuture, stream::BoxStream};
+    use futures_util::future::ready;
+
+    use super::*;
+    use crate::{
+        Hub, Principal, Transport, UserId,
+        presence::{
+            NoPresence, OnlineCount, OnlineSession, OnlineUser, Presence, PresenceError, PresenceEvent,
+        },
+        testkit::{self, TestSession},
+    };
+
+    /// A presence that is `true` once its node has left.
+    #[derive(Default)]
+    struct Left(AtomicBool);
+
+    impl Presence for Left {
+        fn leave(&self) -> BoxFuture<'_, ()> {
+            self.0.store(true, Ordering::SeqCst);
+            Box::pin(ready(()))
+        }
+
+        fn changes(&self) -> BoxStream<'static, PresenceEvent> {
+            NoPresence.changes()
+        }
+
+        fn is_online<'a>(&'a self, users: &'a [UserId]) -> BoxFuture<'a, Result<Vec<bool>, PresenceError>> {
+            NoPresence.is_online(users)
+        }
+
+        fn count(&self) -> BoxFuture<'_, Result<OnlineCount, PresenceError>> {
+            Box::pin(ready(Err(PresenceError("it does not count".into()))))
+        }
+
+        fn users(&self, _: usize, _: usize) -> BoxFuture<'_, Result<Vec<OnlineUser>, PresenceError>> {
+            Box::pin(ready(Ok(Vec::new())))
+        }
+
+        fn sessions<'a>(&'a self, _: &'a UserId) -> BoxFuture<'a, Result<Vec<OnlineSession>, PresenceError>> {
+            Box::pin(ready(Ok(Vec::new())))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_leaves_the_cluster_though_a_connection_does_not_notice_that_it_is_broken_off() {
+        let left = Arc::new(Left::default());
+        let presence = Arc::clone(&left);
+        let hub = Hub::builder().presence(|_| presence).start().unwrap();
+        testkit::ready(&hub).await;
+        let principal = Principal::new(1.into(), "a token");
+        // Neither read nor dropped.
+        let stuck = TestSession::open(&hub, principal, Transport::new("sse"), None).await.unwrap();
+        assert_eq!(hub.drain().await, 1);
+        assert!(left.0.load(Ordering::SeqCst));
+        assert!(hub.all_sessions().is_empty());
+        drop(stuck);
+    }
+}

@@ -87,6 +87,10 @@ pub(crate) struct SessionKind {
 
 /// Host of sessions: keeps them in its index and writes published messages to them.
 pub(crate) trait SessionHost: fmt::Debug + Send + Sync {
+    /// Removes a session whose socket accepts nothing any more. Its connection counts towards the limits until it has
+    /// ended.
+    fn evict(&self, session: &Arc<SessionState>);
+
     /// Adds a session to topics, unless it is in them already, and sends it their initial entries. `answer` gets the
     /// position from which on the session gets everything in these topics, if it is known; what it returns is sent
     /// before the initial entries and before every message of the topics that the session was added to.
