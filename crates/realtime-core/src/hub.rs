@@ -405,6 +405,8 @@ impl Hub {
     }
 
     /// Ends a user's sessions of one transport and token that are older than `spare`. Returns their number.
+    ///
+    /// Logins without a token cannot be told apart: none of their sessions is ended.
     pub fn disconnect(
         &self,
         user: &UserId,
@@ -412,6 +414,9 @@ impl Hub {
         transport: Transport,
         spare: Duration,
     ) -> usize {
+        if token.is_of_nothing() {
+            return 0;
+        }
         let mut sessions = self.sessions(user);
         sessions.retain(|session| {
             session.transport() == transport

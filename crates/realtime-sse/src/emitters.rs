@@ -148,7 +148,8 @@ impl SseEmitters {
         Ok(SseStream::new(connection, takeover))
     }
 
-    /// Ends the streams of a user and token on this node, except those younger than two seconds. Returns how many.
+    /// Ends the streams of a user and token on this node, except those younger than two seconds. Returns how many: none for an
+    /// empty token, which logins have that cannot be told apart.
     pub fn disconnect(&self, user: impl Into<UserId>, token: &str) -> usize {
         let token = TokenHash::of(token);
         self.hub().map_or(0, |hub| hub.disconnect(&user.into(), token, TRANSPORT, SPARE))

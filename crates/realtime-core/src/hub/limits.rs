@@ -31,9 +31,12 @@ impl Hub {
 
 #[cfg(all(test, not(feature = "shuttle")))]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::{
-        Envelope, Principal, Scope, Transport,
+        CloseReason, Envelope, Principal, Scope, Transport,
+        auth::TokenHash,
         error::{ConnectError, PublishError},
         settings::OnExceeded,
         testkit::{TestSession, ready},
@@ -103,6 +106,22 @@ mod tests {
             }
             assert_eq!(open("a token").await.is_err(), on_exceeded == OnExceeded::Refuse);
         }
+    }
+
+    #[tokio::test]
+    async fn sessions_without_a_token_are_not_disconnected_by_one() {
+        let hub = Hub::builder().start().unwrap();
+        ready(&hub).await;
+        let transport = Transport::new("sse");
+        let open = async |token: &str| {
+            TestSession::open(&hub, Principal::new(1.into(), token), transport, None).await.unwrap()
+        };
+        let [first, second, other] = [open("").await, open("").await, open("a token").await];
+        let disconnect = |token| hub.disconnect(&1.into(), TokenHash::of(token), transport, Duration::ZERO);
+        assert_eq!(disconnect(""), 0);
+        assert_eq!((first.handle().closing(), second.handle().closing()), (None, None));
+        assert_eq!(disconnect("a token"), 1);
+        assert_eq!(other.handle().closing(), Some(CloseReason::Disconnected));
     }
 
     #[tokio::test]
