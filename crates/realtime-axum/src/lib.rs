@@ -53,6 +53,7 @@
 //! - Give [`socket_options`] to the listener's `tap_io`: hyper does not ask for more of an event stream while its client
 //!   reads nothing, so that the kernel has to end that connection. It counts what leaves its window, which a client that
 //!   reads slowly opens seldom: one that needs longer than `max_stall` for some 100 KiB may be cut and come back.
+//!   Over HTTP/2 it does not see a client that reads nothing: such a stream stays open, without its session.
 //! - Behind a TLS acceptor, add [`OverTls`] to the requests, so that the origin `https://<host>` counts as the server's own.
 //! - Call [`Hub::drain`] when the server stops: it ends every session with a request to come back.
 //! - Layers that compress or buffer responses do not belong around these routes.
