@@ -1,7 +1,9 @@
 //! [`Answer`]: a response that is complete, as an adapter sends it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use realtime_core::ruoyi::Reply;
+use realtime_core::{ruoyi::Reply, wire::random_retry};
 use serde::Serialize;
 
 /// A complete response.
@@ -17,6 +19,9 @@ pub struct Answer {
     /// The connection has to be closed behind it: where the request ends is doubtful.
     pub ends_connection: bool,
 }
+
+/// Mean of the `Retry-After` of a temporary refusal.
+pub(crate) const RETRY: Duration = Duration::from_secs(3);
 
 impl Answer {
     /// A response with a body.
@@ -34,6 +39,18 @@ impl Answer {
     /// RuoYi's reply with an error.
     pub(crate) fn error(status: u16, code: u16, problem: &impl ToString) -> Self {
         Self::json(status, &Reply::error(code, problem.to_string()))
+    }
+
+    /// The same with a `Retry-After` if it is temporary (429, 503): around `retry`, so that those who are refused together
+    /// do not come back together.
+    pub(crate) fn refusal(status: u16, code: u16, problem: &impl ToString, retry: Duration) -> Self {
+        let answer = Self::error(status, code, problem);
+        if !matches!(status, 429 | 503) {
+            return answer;
+        }
+        // In whole seconds (RFC 9110, section 10.2.3).
+        let seconds = random_retry(retry).as_secs_f64().ceil();
+        answer.header("retry-after", format!("{seconds:.0}"))
     }
 
     /// A response without a body.

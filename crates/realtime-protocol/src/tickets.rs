@@ -6,7 +6,7 @@ use realtime_core::{
     ruoyi::{ErrorStatus, Reply},
 };
 
-use crate::Answer;
+use crate::{Answer, answer::RETRY};
 
 /// Makes a [ticket](Hub::issue_ticket) for the login of a request, and answers it: `{"ticket": …, "expiresIn": 30000}`, in
 /// milliseconds, as the data of RuoYi's reply.
@@ -38,5 +38,5 @@ pub async fn issue_ticket(
 }
 
 fn refuse(status: u16, code: u16, problem: &str) -> Answer {
-    Answer::error(status, code, &problem).header("cache-control", "no-store")
+    Answer::refusal(status, code, &problem, RETRY).header("cache-control", "no-store")
 }

@@ -31,7 +31,7 @@ fn start(hub: &Hub) -> Running {
     let app = move || {
         let authenticator = Arc::new(JwtAuthenticator::new(JwtAlgorithm::Hs256, SECRET).unwrap());
         let websocket = WebSocketConfig::default().trusted_proxies(proxies());
-        let sse = SseConfig::default().trusted_proxies(proxies());
+        let sse = SseConfig::default().trusted_proxies(proxies()).tickets(true);
         App::new()
             .app_data(sockets.clone())
             .app_data(emitters.clone())
@@ -227,9 +227,11 @@ async fn an_address_that_shakes_hands_too_fast_is_told_when_to_come_back_before_
     assert!(retry_after(&refused).is_some_and(|seconds| (1..=10).contains(&seconds)), "{refused}");
     assert_eq!(hub.metrics().refused_by.address_rate, 1);
     // The other requests that have a login checked count, too.
-    for (method, path, admitted) in
-        [("GET", "/resource/sse/close", 200), ("POST", "/resource/sse/refresh", 400)]
-    {
+    for (method, path, admitted) in [
+        ("GET", "/resource/sse/close", 200),
+        ("POST", "/resource/sse/refresh", 400),
+        ("POST", "/resource/sse/ticket", 400),
+    ] {
         let request = format!(
             "{method} {path}?Authorization=guess HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: {attacker}\r\n\
              Content-Length: 0\r\n\r\n"
@@ -238,11 +240,15 @@ async fn an_address_that_shakes_hands_too_fast_is_told_when_to_come_back_before_
         loop {
             let mut client = RawClient::connect(&server).await;
             client.write(&request).await;
-            let status = status(&client.head().await);
-            if status == 429 {
+            let head = client.head().await;
+            if status(&head) == 429 {
+                assert!(
+                    retry_after(&head).is_some_and(|seconds| (1..=10).contains(&seconds)),
+                    "{path}: {head}"
+                );
                 break;
             }
-            assert_eq!(status, admitted, "{path}");
+            assert_eq!(status(&head), admitted, "{path}: {head}");
         }
     }
     loop {

@@ -18,7 +18,7 @@ use super::{
     refusal::{OpenError, reconnect_later},
     streams::{Asked, SPARE, Streams},
 };
-use crate::{Answer, issue_ticket, start::START};
+use crate::{Answer, answer::RETRY, issue_ticket, start::START};
 
 /// The routes of an endpoint: `GET {path}`, `GET|POST {path}/close`, `POST {path}/refresh`, with
 /// [tickets](SseConfig::tickets) `POST {path}/ticket`, and `OPTIONS` of each.
@@ -144,7 +144,7 @@ impl Service {
             return refusal;
         }
         let refuse = |code: u16, problem: &dyn fmt::Display| {
-            Answer::error(self.error_status.of(code), code, &problem.to_string())
+            Answer::refusal(self.error_status.of(code), code, &problem.to_string(), RETRY)
         };
         let session = match request.query_only("session") {
             Ok(session) => session.and_then(|id| id.parse().ok()),
@@ -174,7 +174,8 @@ impl Service {
     /// Answer to a request about a stream that is beyond the rates of handshakes: its login is checked, too.
     fn too_many(&self, request: &Handshake) -> Option<Answer> {
         let error = self.hub.admit_request(request.client_ip()).err()?;
-        Some(Answer::error(error.status(), error.status(), &error))
+        let retry = error.retry_after().unwrap_or_default().max(RETRY);
+        Some(Answer::refusal(error.status(), error.status(), &error, retry))
     }
 
     fn refuse_login(&self, error: &AuthError) -> Answer {

@@ -2,13 +2,10 @@
 
 use std::{fmt, time::Duration};
 
-use realtime_core::{auth::AuthError, ruoyi::ErrorStatus, wire::random_retry};
+use realtime_core::{auth::AuthError, ruoyi::ErrorStatus};
 
 use super::open::OpenError;
-use crate::Answer;
-
-/// Mean of the `Retry-After` of a temporary refusal.
-const RETRY: Duration = Duration::from_secs(3);
+use crate::{Answer, answer::RETRY};
 
 /// Response to a request that is not upgraded.
 #[derive(Debug)]
@@ -34,12 +31,7 @@ impl Refusal {
 
     /// The response.
     pub fn answer(self) -> Answer {
-        let mut answer = Answer::error(self.status, self.code, &self.msg);
-        if matches!(self.status, 429 | 503) {
-            // In whole seconds (RFC 9110, section 10.2.3), randomized.
-            let seconds = random_retry(self.retry).as_secs_f64().ceil();
-            answer = answer.header("retry-after", format!("{seconds:.0}"));
-        }
+        let answer = Answer::refusal(self.status, self.code, &self.msg, self.retry);
         match self.status {
             // RFC 9110, section 15.5.22.
             426 => answer.header("upgrade", "websocket").ending_connection(),
