@@ -1,5 +1,7 @@
 //! [`EmitterError`]: the reason for which a request gets no event stream.
 
+use std::time::Duration;
+
 use actix_web::{HttpResponse, ResponseError, http::StatusCode};
 use realtime_core::{
     auth::Unclear,
@@ -21,17 +23,23 @@ pub enum EmitterError {
     #[error(transparent)]
     Facade(#[from] FacadeError),
     /// The hub refused the connection.
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
+    #[error("{error}")]
+    Connect {
+        /// Its reason.
+        error: ConnectError,
+        /// Time after which the client reconnects, before it is randomized: [`SseEmitters::retry`](crate::SseEmitters::retry).
+        retry: Duration,
+    },
     /// A parameter of the request has no single value.
     #[error(transparent)]
     Request(#[from] Unclear),
 }
 
-impl From<OpenError> for EmitterError {
-    fn from(error: OpenError) -> Self {
+impl EmitterError {
+    /// The error of a request whose client may come back after `retry`.
+    pub(crate) fn new(error: OpenError, retry: Duration) -> Self {
         match error {
-            OpenError::Connect(error) => Self::Connect(error),
+            OpenError::Connect(error) => Self::Connect { error, retry },
             OpenError::Request(error) => Self::Request(error),
         }
     }
@@ -43,14 +51,14 @@ impl ResponseError for EmitterError {
     }
 
     fn error_response(&self) -> HttpResponse {
-        let error = match self {
+        let (error, retry) = match self {
             // As the routes of a disabled module, which do not exist.
             Self::Facade(error) => {
                 return HttpResponse::NotFound().json(Reply::error(404, error.to_string()));
             }
-            Self::Connect(error) => OpenError::Connect(error.clone()),
-            Self::Request(error) => OpenError::Request(error.clone()),
+            Self::Connect { error, retry } => (OpenError::Connect(error.clone()), *retry),
+            Self::Request(error) => (OpenError::Request(error.clone()), RETRY),
         };
-        respond(error.answer(RETRY, ErrorStatus::default()))
+        respond(error.answer(retry, ErrorStatus::default()))
     }
 }

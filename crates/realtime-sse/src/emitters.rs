@@ -12,7 +12,7 @@ use realtime_core::{
     ruoyi::SseMessageDto,
     wire::Admission,
 };
-use realtime_protocol::sse::{Asked, Framing, SPARE, Streams};
+use realtime_protocol::sse::{Asked, Framing, OpenError, SPARE, Streams};
 use realtime_server::Takeover;
 
 use crate::{EmitterError, SseStream, TRANSPORT, handshake::handshake};
@@ -44,7 +44,7 @@ impl SseEmitters {
         }
     }
 
-    /// Sets the time after which a client reconnects when its stream breaks.
+    /// Sets the time after which a client reconnects when its stream breaks, or is refused for a time.
     #[must_use]
     pub fn retry(mut self, retry: Duration) -> Self {
         self.streams.retry = retry;
@@ -88,7 +88,7 @@ impl SseEmitters {
     /// As [`Self::connect`].
     pub fn open(&self, principal: Principal, cursor: Option<&str>) -> Result<SseStream, EmitterError> {
         // Of no known address.
-        let admission = self.hub()?.admit(None)?;
+        let admission = self.hub()?.admit(None).map_err(|error| self.refused(error))?;
         self.open_on(None, admission, principal, cursor, Asked::default())
     }
 
@@ -121,8 +121,9 @@ impl SseEmitters {
         let handshake = self.handshake(request);
         let admission = self.admit(&handshake)?;
         let hub = self.hub()?;
-        let admission = hub.admit_user(admission, &principal.user).await?;
-        let asked = Asked::of(hub, &handshake, &principal).await?;
+        let admission = hub.admit_user(admission, &principal.user).await;
+        let admission = admission.map_err(|error| self.refused(error))?;
+        let asked = Asked::of(hub, &handshake, &principal).await.map_err(|error| self.refused(error))?;
         self.open_on(Takeover::claim(request), admission, principal, handshake.cursor(), asked)
     }
 
@@ -132,7 +133,11 @@ impl SseEmitters {
 
     /// Admits the connection of a request: see [`Hub::admit`].
     fn admit(&self, handshake: &Handshake) -> Result<Admission, EmitterError> {
-        Ok(self.hub()?.admit(handshake.client_ip())?)
+        self.hub()?.admit(handshake.client_ip()).map_err(|error| self.refused(error))
+    }
+
+    fn refused(&self, error: impl Into<OpenError>) -> EmitterError {
+        EmitterError::new(error.into(), self.streams.retry)
     }
 
     fn open_on(
@@ -144,8 +149,8 @@ impl SseEmitters {
         asked: Asked,
     ) -> Result<SseStream, EmitterError> {
         let framing = framing(takeover.as_ref());
-        let connection = self.streams.open(self.hub()?, framing, admission, principal, cursor, asked)?;
-        Ok(SseStream::new(connection, takeover))
+        let connection = self.streams.open(self.hub()?, framing, admission, principal, cursor, asked);
+        Ok(SseStream::new(connection.map_err(|error| self.refused(error))?, takeover))
     }
 
     /// Ends the streams of a user and token on this node, except those younger than two seconds. Returns how many: none for an

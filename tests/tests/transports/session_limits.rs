@@ -1,6 +1,6 @@
 //! Limits of connections, by user, token, address and node, and of handshakes: what is refused and how, on both transports.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use actix_web::{App, HttpRequest, HttpResponse, web};
 use futures_util::SinkExt;
@@ -26,7 +26,7 @@ fn hub(change: impl FnOnce(&mut Limits)) -> Hub {
 fn start(hub: &Hub) -> Running {
     let proxies = || TrustedProxies::new(["127.0.0.1"]).unwrap();
     let sockets = web::Data::new(WebSockets::new(hub.clone()).trusted_proxies(proxies()));
-    let emitters = web::Data::new(SseEmitters::new(hub.clone()).trusted_proxies(proxies()));
+    let emitters = web::Data::new(SseEmitters::new(hub.clone()).trusted_proxies(proxies()).retry(RETRY));
     let hub = hub.clone();
     let app = move || {
         let authenticator = Arc::new(JwtAuthenticator::new(JwtAlgorithm::Hs256, SECRET).unwrap());
@@ -59,6 +59,8 @@ async fn own_stream(
     Ok(actix_web::Responder::respond_to(stream, &request))
 }
 
+/// Time after which the streams of the handler's own come back.
+const RETRY: Duration = Duration::from_secs(60);
 const WEBSOCKET: &str = "/resource/websocket";
 const SSE: &str = "/resource/sse";
 
@@ -171,6 +173,8 @@ async fn connections_of_an_address_are_counted_whatever_their_users_and_handlers
         assert_eq!(status(&head), expected, "{path}: {head}");
         if expected == 200 {
             client.until(":disconnected\nretry:").await;
+            let retry = Duration::from_millis(client.until("\n").await.trim().parse().unwrap());
+            assert_eq!(retry >= RETRY / 2, path == "/own/stream", "{path}: {retry:?}");
         }
     }
     let (client, head) = connect(&server, WEBSOCKET, &token(5), "2001:db8:0:1::1").await;
