@@ -4,8 +4,7 @@ use std::{fmt, time::Duration};
 
 /// Reason for the end of a session. Each transport maps it to its own codes.
 ///
-/// `Application`, `Policy`, `Internal`, `Overloaded` and `Forbidden` are for applications; the framework itself uses
-/// the others.
+/// `Application`, `Policy`, `Overloaded` and `Forbidden` are for applications; the framework itself uses the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CloseReason {
@@ -30,7 +29,7 @@ pub enum CloseReason {
     TooBig,
     /// The application closed it as a matter of policy.
     Policy,
-    /// An internal error of the server.
+    /// An internal error of the server, such as a panic of the handler of a client's text.
     Internal,
     /// The node is overloaded.
     Overloaded,

@@ -6,6 +6,7 @@
 
 use std::{
     fmt, mem,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -104,6 +105,9 @@ impl Drop for Handling {
         self.0.abort();
     }
 }
+
+/// Reason for the end of a connection whose handler, topic policy or check of a token has panicked.
+const PANICKED: CloseReason = CloseReason::Internal;
 
 /// Time for the client to answer a Close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -222,8 +226,13 @@ impl WebSocketConnection {
             Answer::Awaited(handling) => {
                 let handled = ready!(Pin::new(&mut handling.0).poll(cx));
                 self.session.set_reading(true);
-                // A handler that panicked has no answer; the runtime has reported it.
-                self.finish(handled.unwrap_or(Handled::Answer(None)));
+                match handled {
+                    Ok(handled) => self.finish(handled),
+                    Err(_) => {
+                        self.answer = Answer::None;
+                        self.session.close(PANICKED);
+                    }
+                }
                 return Poll::Ready(());
             }
             // It has to wait until others have been written.
@@ -307,12 +316,13 @@ impl WebSocketConnection {
         match message {
             ClientMessage::Text(text) => match self.protocol.read(text)? {
                 Inbound::Text(text) => {
-                    let handling = self.endpoint.inbound.on_text(self.session.handle(), text);
-                    self.run_handler(cx, handling, Payload::Text);
+                    let inbound = &self.endpoint.inbound;
+                    let handling = guarded(|| inbound.on_text(self.session.handle(), text))?;
+                    self.run_handler(cx, handling, Payload::Text)?;
                 }
                 Inbound::Ping => self.answer = Answer::of(Some(Protocol::pong())),
                 Inbound::Pong => {}
-                Inbound::Subscribe(names) => self.subscribe(cx, names),
+                Inbound::Subscribe(names) => self.subscribe(cx, names)?,
                 Inbound::Unsubscribe(names) => self.unsubscribe(&names),
                 Inbound::Refresh(token) => self.refresh(token),
             },
@@ -320,8 +330,9 @@ impl WebSocketConnection {
                 self.answer = Answer::of(Some(frame::encode(Kind::Pong, &payload)))
             }
             ClientMessage::Binary(data) => {
-                let handling = self.endpoint.inbound.on_binary(self.session.handle(), data);
-                self.run_handler(cx, handling.ok_or(CloseReason::Unsupported)?, Payload::Binary);
+                let inbound = &self.endpoint.inbound;
+                let handling = guarded(|| inbound.on_binary(self.session.handle(), data))?;
+                self.run_handler(cx, handling.ok_or(CloseReason::Unsupported)?, Payload::Binary)?;
             }
             ClientMessage::Pong(_) | ClientMessage::Close(_) => {}
         }
@@ -334,11 +345,11 @@ impl WebSocketConnection {
         cx: &mut Context<'_>,
         handling: BoxFuture<'static, Option<T>>,
         payload: fn(T) -> Payload,
-    ) {
+    ) -> Result<(), CloseReason> {
         let protocol = self.protocol;
         self.run(cx, handling, move |answer| {
             Handled::Answer(answer.map(|data| protocol.answer(&payload(data))))
-        });
+        })
     }
 
     /// Runs what a frame of the client asks for. Most of it completes at once and needs no task.
@@ -347,8 +358,8 @@ impl WebSocketConnection {
         cx: &mut Context<'_>,
         mut handling: BoxFuture<'static, T>,
         handled: impl FnOnce(T) -> Handled + Send + 'static,
-    ) {
-        if let Poll::Ready(result) = handling.as_mut().poll(cx) {
+    ) -> Result<(), CloseReason> {
+        if let Poll::Ready(result) = guarded(|| handling.as_mut().poll(cx))? {
             self.finish(handled(result));
         } else {
             // Pongs are not read while the handler runs.
@@ -356,6 +367,7 @@ impl WebSocketConnection {
             let handling = spawn(async move { handled(handling.await) }.instrument(self.session.span()));
             self.answer = Answer::Awaited(Box::new(Handling(handling)));
         }
+        Ok(())
     }
 
     /// Answers a frame of the client.
@@ -367,10 +379,10 @@ impl WebSocketConnection {
     }
 
     /// Subscribes the client to those of the topics that it may be in.
-    fn subscribe(&mut self, cx: &mut Context<'_>, names: Vec<String>) {
+    fn subscribe(&mut self, cx: &mut Context<'_>, names: Vec<String>) -> Result<(), CloseReason> {
         let (hub, session) = (self.endpoint.hub.clone(), self.session.handle());
         let deciding = async move { hub.decide_topics(&session.principal(), &session.topics(), names).await };
-        self.run(cx, Box::pin(deciding), |topics| Handled::Topics(TopicChange::Subscribe(topics)));
+        self.run(cx, Box::pin(deciding), |topics| Handled::Topics(TopicChange::Subscribe(topics)))
     }
 
     /// Unsubscribes the client. It is in none of the topics that the answer names, even if it was not in them before.
@@ -430,6 +442,12 @@ impl fmt::Debug for WebSocketConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebSocketConnection").field("protocol", &self.protocol).finish_non_exhaustive()
     }
+}
+
+/// Runs code of the application within the connection's own poll. Its panic, which the panic hook has reported, is one of a
+/// task: the connection ends in order.
+fn guarded<T>(run: impl FnOnce() -> T) -> Result<T, CloseReason> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(|_| PANICKED)
 }
 
 impl Answer {

@@ -8,7 +8,8 @@ use realtime_core::SessionHandle;
 /// Handles the messages of clients, one at a time per connection and in order.
 ///
 /// The next message of a connection is read after the previous future has completed, so a slow handler slows down only its
-/// own client. When the connection ends, an incomplete future is dropped.
+/// own client. When the connection ends, an incomplete future is dropped. A handler that panics ends its connection with the
+/// code 1011 (internal error), with which clients come back.
 ///
 /// It is implemented for closures that handle texts:
 ///

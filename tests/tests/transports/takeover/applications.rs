@@ -18,7 +18,7 @@ use realtime_core::{CloseReason, Principal, SessionHandle, wire::DirectWrite};
 use realtime_server::{Aborted, Connection, ConnectionBody, Step, Takeover};
 use realtime_sse::SseEmitters;
 use realtime_tests::{RawClient, Server, Socket, descriptors, publish, session, token, until, within};
-use tokio::{sync::oneshot, time::sleep};
+use tokio::{sync::oneshot, task::yield_now, time::sleep};
 
 use super::{hub, is_taken, requests, start, start_with};
 
@@ -157,7 +157,7 @@ async fn a_stream_in_a_response_of_the_applications_own_arrives_as_it_is() {
     }
 }
 
-/// Sends a text, and then back what comes up to a full stop.
+/// Sends a text, and then back what comes up to a full stop. It panics at an exclamation mark.
 struct Words {
     first: bool,
     ends: bool,
@@ -172,6 +172,7 @@ impl Connection for Words {
             return Poll::Ready(Step::End);
         }
         let words = Bytes::copy_from_slice(mem::take(input));
+        assert!(!words.contains(&b'!'), "as the test wants it");
         self.ends |= words.contains(&b'.');
         if words.is_empty() { Poll::Pending } else { Poll::Ready(Step::Write(words)) }
     }
@@ -187,18 +188,19 @@ impl Connection for Words {
     fn attach(&mut self, _: Arc<dyn DirectWrite>) {}
 }
 
+async fn words(request: HttpRequest, payload: web::Payload) -> HttpResponse {
+    let upgrades = request.head().upgrade();
+    let words = Words { first: true, ends: !upgrades };
+    let body = ConnectionBody::new(words, Takeover::claim(&request), payload.into_inner());
+    if upgrades {
+        HttpResponse::SwitchingProtocols().upgrade("words").body(body)
+    } else {
+        HttpResponse::Ok().body(body)
+    }
+}
+
 #[actix_web::test]
 async fn a_connection_of_the_applications_own_is_the_same_on_both_lanes() {
-    async fn words(request: HttpRequest, payload: web::Payload) -> HttpResponse {
-        let upgrades = request.head().upgrade();
-        let words = Words { first: true, ends: !upgrades };
-        let body = ConnectionBody::new(words, Takeover::claim(&request), payload.into_inner());
-        if upgrades {
-            HttpResponse::SwitchingProtocols().upgrade("words").body(body)
-        } else {
-            HttpResponse::Ok().body(body)
-        }
-    }
     let server = start(&hub(), |services| {
         services.route("/words", web::get().to(words));
     });
@@ -251,10 +253,40 @@ async fn a_handler_continues_while_its_client_reads_nothing() {
 
 #[actix_web::test]
 async fn a_connection_that_panics_ends_alone() {
+    let server = start(&hub(), |services| {
+        services.route("/words", web::get().to(words));
+    });
+    let open = async || {
+        let mut client = RawClient::connect(&server).await;
+        let request = "GET /words HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+        client.write(request).await;
+        client.until("words: ").await;
+        client
+    };
+    let mut others = [open().await, open().await];
+    for _ in 0..3 {
+        let mut client = open().await;
+        client.write("one ").await;
+        client.until("one ").await;
+        client.write("two!").await;
+        let in_order = client.end().await;
+        assert!(!in_order || !is_taken(), "the connection is reset");
+        for other in &mut others {
+            other.write("three ").await;
+            other.until("three ").await;
+        }
+    }
+    until("the descriptors to be closed", || descriptors(&server) == 2).await;
+}
+
+#[actix_web::test]
+async fn a_handler_that_panics_ends_its_connection_with_a_close_frame() {
     let hub = hub();
     let inbound = |_: SessionHandle, text: ByteString| {
         assert_ne!(text, "panic", "as the test wants it");
         async move {
+            assert_ne!(text, "panic in the future", "as the test wants it");
+            yield_now().await;
             assert_ne!(text, "panic later", "as the test wants it");
             Some(text)
         }
@@ -264,14 +296,12 @@ async fn a_connection_that_panics_ends_alone() {
         Socket::open(&server, &token(2), &[], None).await.unwrap(),
         Socket::open(&server, &token(3), &[], None).await.unwrap(),
     ];
-    for text in ["panic", "panic later", "panic"] {
-        let mut client = RawClient::open(&server, 1, "").await;
-        client.head().await;
+    for text in ["panic", "panic in the future", "panic later"] {
+        let mut socket = Socket::open(&server, &token(1), &[], None).await.unwrap();
         let session = session(&hub, 1).await;
         until("the connection to be taken over", || session.is_direct() == is_taken()).await;
-        client.send(0x81, text.as_bytes()).await;
-        let in_order = client.end().await;
-        assert!(!in_order || !is_taken(), "the connection is reset");
+        socket.send(text).await;
+        assert_eq!(socket.close_code().await, 1011, "{text}");
         until("the session to end", || hub.sessions(&1.into()).is_empty()).await;
         for other in &mut others {
             other.send("hello").await;
