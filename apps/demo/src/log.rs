@@ -21,7 +21,7 @@ use std::{
 
 use anyhow::Context;
 use tracing::Level;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, filter::ParseError};
 
 use crate::config::LogFormat;
 
@@ -34,6 +34,11 @@ const MAX_TEXT: usize = 256;
 
 /// Time that an ending process waits for its last lines to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Targets with a line at `error` for each request that is malformed or too long, and for each client that leaves amid its
+/// response: anybody can make any number of them.
+const OF_STRANGERS: [&str; 3] =
+    ["actix_http::h1::decoder", "actix_http::h1::dispatcher", "actix_http::h2::dispatcher"];
 
 static WRITER: OnceLock<Writer> = OnceLock::new();
 
@@ -65,7 +70,7 @@ enum Item {
 pub fn init(level: &str, format: LogFormat) -> anyhow::Result<()> {
     let filter = match rust_log() {
         Some(filter) => EnvFilter::try_new(&filter).context("environment variable RUST_LOG")?,
-        None => EnvFilter::try_new(level).context("log.level")?,
+        None => filter_of(level).context("log.level")?,
     };
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -101,11 +106,17 @@ pub fn init(level: &str, format: LogFormat) -> anyhow::Result<()> {
 /// # Errors
 /// When `level` is no filter.
 pub fn set_level(level: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(level)?;
+    let filter = filter_of(level)?;
     match SET_FILTER.get() {
         Some(set) if rust_log().is_none() => set(filter),
         _ => Ok(()),
     }
+}
+
+/// The filter of a level: [`OF_STRANGERS`] is off unless it names them.
+fn filter_of(level: &str) -> Result<EnvFilter, ParseError> {
+    let off = OF_STRANGERS.map(|target| format!("{target}=off,")).concat();
+    EnvFilter::try_new(off + level)
 }
 
 /// The filter of the environment, if there is one.

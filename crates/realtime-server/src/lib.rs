@@ -29,6 +29,12 @@
 //! - One request is read at a time, and the next one only after it was answered.
 //! - A connection that was taken over is closed by its worker, when its state machine ends, and by nothing else.
 //!
+//! # Logs
+//!
+//! actix-http logs each request that is malformed or too long at `error`, and each response whose client has left. Anybody
+//! can make any number of these lines, so a service on the internet switches them off: the targets
+//! `actix_http::h1::decoder`, `actix_http::h1::dispatcher` and `actix_http::h2::dispatcher`.
+//!
 //! # Features
 //!
 //! - `http2`: HTTP/2, over TLS by ALPN, and in clear by `HttpServer::bind_auto_h2c`.

@@ -2,11 +2,11 @@
 
 use std::{process::Stdio, time::Instant};
 
-use realtime_tests::{API_KEY, Demo, within};
+use realtime_tests::{API_KEY, Demo, RawClient, within};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     process::Command,
     sync::mpsc::UnboundedReceiver,
 };
@@ -124,6 +124,24 @@ async fn strangers_write_few_and_short_lines() {
     }
     let longest = lines.iter().map(String::len).max();
     assert!(longest < Some(2048), "{longest:?} bytes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn malformed_requests_are_refused_and_not_logged() {
+    let (demo, mut log) = Demo::start_listened(&[], &[], &[]).await;
+    let long = format!("GET / HTTP/1.1\r\nHost: x\r\nX-Long: {}", "x".repeat(200_000));
+    for request in ["GET / HTTP/1.1\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", &long] {
+        for _ in 0..10 {
+            let mut client = RawClient::connect(&demo).await;
+            // The server may have closed before all of it is written.
+            client.tcp.write_all(request.as_bytes()).await.ok();
+            client.end().await;
+        }
+    }
+    demo.terminate();
+    while let Some(line) = log.recv().await {
+        assert!(!line.contains("ERROR"), "{line}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
