@@ -120,7 +120,7 @@ pub async fn run(config: Config, read: Option<ReadConfig>) -> anyhow::Result<()>
         result = servers => result,
         error = &mut stopping => bail!(error),
         () = out_of_time(draining, limit) => {
-            tracing::warn!("connections were still open at the end of the drain, and are broken off");
+            tracing::warn!("the time for the drain is over: what is still open is broken off");
             Ok(((), ()))
         }
         // Published messages would not arrive any more: the supervisor has to restart the process.
@@ -199,11 +199,11 @@ async fn stop(
         Ok(left) => tracing::warn!(left, "connections that did not end were broken off"),
         Err(error) => tracing::error!(%error, "the drain has failed"),
     }
-    // Requests to the API are answered, however many sessions are broken off.
+    // Requests are answered, however many sessions are broken off.
     if let Some(internal) = internal {
         internal.send_replace(true);
     }
-    server.stop(matches!(drained, Ok(0))).await;
+    server.stop(drained.is_ok()).await;
     Ok(())
 }
 

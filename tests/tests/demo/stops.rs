@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use realtime_tests::{Demo, EventStream, RawClient, Socket, token, within};
+use realtime_tests::{API_KEY, Demo, EventStream, RawClient, Socket, token, within};
 use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -122,6 +122,41 @@ async fn a_client_that_does_not_read_is_broken_off_when_the_node_stops() {
     let begun = Instant::now();
     let status = within("the process to end", demo.child().wait()).await.unwrap();
     println!("ended after {:?}", begun.elapsed());
+    assert!(status.success(), "{status}");
+    stalled.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_answered_though_a_client_that_does_not_read_is_broken_off() {
+    let settings = [("REALTIME__DRAIN__WINDOW", "10s"), ("REALTIME__OUTBOX__MAXSTALL", "1h")];
+    let (mut demo, mut log) = Demo::start_listened(&[], &settings, &[]).await;
+    let mut stalled = RawClient::open(&demo, 1, "").await;
+    stalled.head().await;
+    let text = "x".repeat(60_000);
+    for _ in 0..200 {
+        demo.publish_to(1, &text).await;
+    }
+    let body = json!({ "broadcast": true, "message": "x" }).to_string();
+    let (all_but_last, last) = body.split_at(body.len() - 1);
+    let mut caller = RawClient::connect(&demo).await;
+    let head = format!(
+        "POST /api/publish HTTP/1.1\r\nHost: x\r\nX-API-Key: {API_KEY}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{all_but_last}",
+        body.len()
+    );
+    caller.write(head).await;
+    demo.terminate();
+    within("the client to be broken off", async {
+        while !log.recv().await.unwrap().contains("connections that did not end were broken off") {}
+        while !log.recv().await.unwrap().contains("accept thread stopped") {}
+    })
+    .await;
+    // The workers stop as well.
+    sleep(Duration::from_millis(500)).await;
+    caller.write(last).await;
+    assert!(caller.head().await.starts_with("HTTP/1.1 200 "));
+    drop(caller);
+    let status = within("the process to end", demo.child().wait()).await.unwrap();
     assert!(status.success(), "{status}");
     stalled.end().await;
 }
