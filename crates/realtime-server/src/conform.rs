@@ -9,12 +9,13 @@ use actix_web::{
     error::{ErrorBadRequest, InternalError},
 };
 
-use crate::{announces_body, upload::Upload};
+use crate::{announced_body::takes_rest, announces_body, upload::Upload};
 
 /// Middleware for actix-web's server, for `App::wrap_fn`: it corrects the heads of responses, as the server of this crate
 /// does on its own.
 ///
-/// - A stream for HTTP/1.0 ends with its connection and is not chunked (RFC 9112, section 6.1).
+/// - A stream for HTTP/1.0 ends with its connection and is not chunked (RFC 9112, section 6.1). So does one that answers an
+///   offer of a WebSocket: actix-http does not chunk it, and says that it does.
 /// - The response to an upgrade that is not made says that the connection is closed. actix-http closes it in any case,
 ///   and says `upgrade`: clients that offer HTTP/2 with each request, as Java's do, would send another one into the
 ///   close.
@@ -33,6 +34,7 @@ where
     let (version, upgrades) = (request.version(), request.head().upgrade());
     let ended = request.conn_data::<Ended>().filter(|_| version < Version::HTTP_2).cloned();
     let ends = request.head().connection_type() == ConnectionType::Close;
+    let unframed = version < Version::HTTP_2 && takes_rest(&request, request.method());
     let uploads = version < Version::HTTP_2 && announces_body(request.request());
     let upload = uploads.then(|| Upload::share(&mut request));
     let response = match &ended {
@@ -54,7 +56,7 @@ where
             }
         }
         let conclude = |size, head: &mut ResponseHead| {
-            correct(version, upgrades, size, head);
+            correct(version, upgrades, unframed, size, head);
             if let Some(Ended(ended)) = ended {
                 ended.set(ends || ends_connection(version, size, head));
             }
@@ -78,15 +80,23 @@ where
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ended(Rc<Cell<bool>>);
 
-/// Corrects the head of a response, for a request of `version` that offers an upgrade or not.
-pub(crate) fn correct(version: Version, upgrades: bool, size: BodySize, head: &mut ResponseHead) {
+/// Corrects the head of a response, for a request of `version` that offers an upgrade or not. actix-http does not chunk an
+/// `unframed` one.
+pub(crate) fn correct(
+    version: Version,
+    upgrades: bool,
+    unframed: bool,
+    size: BodySize,
+    head: &mut ResponseHead,
+) {
     // That of an earlier response, until actix-http encodes it. Whether it ends the connection depends on it.
     head.version = version;
-    if version < Version::HTTP_11 && size == BodySize::Stream {
+    let is_switch = head.status == StatusCode::SWITCHING_PROTOCOLS;
+    if size == BodySize::Stream && (version < Version::HTTP_11 || unframed && !is_switch) {
         head.no_chunking(true);
         head.set_connection_type(ConnectionType::Close);
     }
-    if upgrades && head.status != StatusCode::SWITCHING_PROTOCOLS {
+    if upgrades && !is_switch {
         head.set_connection_type(ConnectionType::Close);
     }
 }

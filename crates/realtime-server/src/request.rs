@@ -9,10 +9,10 @@ use std::{
 };
 
 use actix_http::{
-    ConnectionType, HttpMessage, Method, Payload, Request, Response, ResponseHead, StatusCode, Version,
+    ConnectionType, HttpMessage, Payload, Request, Response, ResponseHead, StatusCode, Version,
     body::{BodySize, BoxBody, MessageBody},
     error::PayloadError,
-    header::{self, HeaderValue},
+    header,
 };
 use actix_service::{Service, ServiceFactory};
 use bytes::Bytes;
@@ -20,6 +20,7 @@ use futures_core::{Stream, future::LocalBoxFuture};
 use pin_project_lite::pin_project;
 
 use crate::{
+    announced_body::{length_of, takes_rest},
     conform::{correct, ends_connection},
     gate::Announced,
     io::Shared,
@@ -76,19 +77,22 @@ where
     fn call(&self, mut request: Request) -> Self::Future {
         let connection = request.conn_data::<Shared>().cloned();
         let (version, upgrades) = (request.version(), request.head().upgrade());
+        let mut unframed = false;
         if let Some(connection) = &connection {
             if request.head().connection_type() == ConnectionType::Close {
                 connection.ends();
             }
             let body = announced(&mut request);
             connection.asked(body);
-            if body == Announced::Rest {
+            unframed = body == Announced::Rest;
+            if unframed {
                 let inner = request.take_payload();
                 let rest = Rest { inner, connection: connection.clone(), is_open: false };
                 *request.payload() = Payload::Stream { payload: Box::pin(rest) };
             }
         }
-        Answering { inner: self.0.call(request), connection, version, upgrades, _body: PhantomData }
+        let asked = Asked { connection, version, upgrades, unframed };
+        Answering { inner: self.0.call(request), asked: Some(asked), _body: PhantomData }
     }
 }
 
@@ -97,20 +101,13 @@ fn announced(request: &mut Request) -> Announced {
     if !matches!(request.payload(), Payload::H1 { .. }) {
         return Announced::None;
     }
+    if takes_rest(request, request.method()) {
+        return Announced::Rest;
+    }
     if request.chunked().unwrap_or(false) {
         return Announced::Chunked;
     }
-    let text = |value: &HeaderValue| value.to_str().map(|value| value.trim().to_owned()).ok();
-    let mut upgrades = request.headers().get_all(header::UPGRADE).filter_map(text);
-    if upgrades.any(|upgrade| upgrade.eq_ignore_ascii_case("websocket")) {
-        return Announced::Rest;
-    }
-    let length = request.headers().get(header::CONTENT_LENGTH).and_then(text);
-    match length.and_then(|length| length.parse().ok()) {
-        Some(length) => Announced::Sized(length),
-        None if request.method() == Method::CONNECT => Announced::Rest,
-        None => Announced::None,
-    }
+    length_of(request).map_or(Announced::None, Announced::Sized)
 }
 
 /// Input behind a request that upgrades the connection. The gate opens for it when it is first polled.
@@ -144,12 +141,19 @@ pin_project! {
     pub(crate) struct Answering<F, B> {
         #[pin]
         inner: F,
-        connection: Option<Shared>,
-        version: Version,
-        // The request offers an upgrade.
-        upgrades: bool,
+        asked: Option<Asked>,
         _body: PhantomData<B>,
     }
+}
+
+/// Properties of a request that the head of its response depends on.
+struct Asked {
+    connection: Option<Shared>,
+    version: Version,
+    /// It offers an upgrade.
+    upgrades: bool,
+    /// The dispatcher does not chunk the response.
+    unframed: bool,
 }
 
 impl<F, B, R, E> Future for Answering<F, B>
@@ -164,38 +168,36 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let result = ready!(this.inner.poll(cx));
-        let (connection, version, upgrades) = (this.connection.take(), *this.version, *this.upgrades);
+        let asked = this.asked.take().expect("it is polled until it has a result");
         Poll::Ready(match result {
-            Ok(response) => Ok(begin(response.into(), connection, version, upgrades)),
+            Ok(response) => Ok(asked.begin(response.into())),
             // A refusal of a middleware is a response like others.
-            Err(error) => {
-                let response = begin(error.into(), connection, version, upgrades);
-                Err(response.map_body(|_, body| BoxBody::new(body)))
-            }
+            Err(error) => Err(asked.begin(error.into()).map_body(|_, body| BoxBody::new(body))),
         })
     }
 }
 
-/// Corrects the head of a response, and reports its beginning.
-fn begin<B: MessageBody>(
-    mut response: Response<B>,
-    connection: Option<Shared>,
-    version: Version,
-    upgrades: bool,
-) -> Response<Answer<B>> {
-    let size = response.body().size();
-    correct(version, upgrades, size, response.head_mut());
-    if let Some(connection) = &connection {
-        let upgrades = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        let endless = size == BodySize::Stream;
-        if connection.answering(!endless, upgrades) && !upgrades {
-            conform_to_takeover(response.head_mut());
+impl Asked {
+    /// Corrects the head of a response, and reports its beginning.
+    fn begin<B: MessageBody>(self, mut response: Response<B>) -> Response<Answer<B>> {
+        let Self { connection, version, upgrades, unframed } = self;
+        let size = response.body().size();
+        let is_switch = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let is_endless = size == BodySize::Stream;
+        let takes_over =
+            connection.as_ref().is_some_and(|connection| connection.answering(!is_endless, is_switch));
+        // A connection that takes the socket frames its bytes itself.
+        correct(version, upgrades, unframed && !takes_over, size, response.head_mut());
+        if let Some(connection) = &connection {
+            if takes_over && !is_switch {
+                conform_to_takeover(response.head_mut());
+            }
+            if ends_connection(version, size, response.head()) {
+                connection.ends();
+            }
         }
-        if ends_connection(version, size, response.head()) {
-            connection.ends();
-        }
+        response.map_body(|_, body| Answer { body, _end: AnswerEnd(connection) })
     }
-    response.map_body(|_, body| Answer { body, _end: AnswerEnd(connection) })
 }
 
 /// Corrects the head of a response that a connection goes on with on the socket itself.

@@ -1,7 +1,8 @@
 //! A handshake that has a body, or offers anything beside a WebSocket, is refused, and what follows it is never answered
 //! as a request.
 
-use actix_web::{App, dev::ServiceResponse, error::ErrorUnauthorized, web};
+use actix_web::{App, HttpResponse, dev::ServiceResponse, error::ErrorUnauthorized, web};
+use futures_util::{StreamExt, stream};
 use realtime_core::{
     Hub,
     auth::{JwtAlgorithm, JwtAuthenticator},
@@ -17,11 +18,17 @@ fn start() -> Running {
         App::new()
             .wrap_fn(realtime_server::conform)
             .route("/smuggled", web::get().to(async || "smuggled"))
+            .route("/pieces", web::get().to(pieces))
             .configure(realtime_websocket::routes(hub.clone(), jwt.clone(), WebSocketConfig::default()))
             .configure(realtime_sse::routes(hub.clone(), jwt, SseConfig::default()))
     };
     let options = realtime_server::socket_options(std::time::Duration::from_secs(10));
     start_server!(ServerKind::of_run(), app, workers(1), on_connect(options.clone()))
+}
+
+async fn pieces() -> HttpResponse {
+    let pieces = stream::iter(["one", "two"]).map(|piece| Ok::<_, actix_web::Error>(web::Bytes::from(piece)));
+    HttpResponse::Ok().streaming(pieces)
 }
 
 /// A handshake with these headers besides those that it needs.
@@ -130,6 +137,19 @@ async fn a_handshake_in_any_valid_form_is_accepted_and_what_follows_is_never_htt
         client.end().await;
         let rest = String::from_utf8_lossy(&client.bytes);
         assert!(rest.contains("protocol") && !rest.contains("HTTP/1.1"), "{rest}");
+    }
+}
+
+#[actix_web::test]
+async fn a_stream_that_answers_an_offer_of_a_websocket_says_how_it_is_framed() {
+    let server = start();
+    for connection in ["Connection: upgrade\r\n", ""] {
+        let head = format!("GET /pieces HTTP/1.1\r\nHost: x\r\n{connection}Upgrade: websocket\r\n\r\n");
+        let answers = answers(&server, &head, &[]).await;
+        assert!(answers.starts_with("http/1.1 200 "), "{connection}: {answers}");
+        assert!(answers.contains("connection: close\r\n"), "{connection}: {answers}");
+        assert!(!answers.contains("transfer-encoding"), "{connection}: {answers}");
+        assert!(answers.ends_with("\r\n\r\nonetwo"), "{connection}: {answers}");
     }
 }
 
