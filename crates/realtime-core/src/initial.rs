@@ -15,8 +15,9 @@ pub(crate) trait InitialSource: fmt::Debug + Send + Sync {
     /// Returns `true` if no topic has entries at the moment: then sessions do not ask for any.
     fn is_empty(&self) -> bool;
 
-    /// Adds the entries of a topic, oldest first, that belong to this topic alone, each without a position (`Entry::new(None, ..)`), since a position
-    /// would become the client's cursor. An entry that is shared by all callers is encoded once.
+    /// Adds the entries of a topic, oldest first, that belong to this topic alone. Each has no position
+    /// (`Entry::new(None, ..)`), since that would become the client's cursor. An entry that is shared by all callers is encoded
+    /// once.
     ///
     /// The session gets everything in the topic from `start` on, so entries for what is there already are not needed.
     ///

@@ -85,7 +85,7 @@ mod log;
 mod message;
 pub mod metrics;
 mod node;
-mod now_and_then;
+mod once_per_second;
 mod outbox;
 mod position;
 pub mod presence;

@@ -94,7 +94,7 @@ impl Commands {
         Ok(move |key, repair, skipped| {
             let slot = || {
                 let slot = SharedConnection::new(config.command_timeout);
-                slot.home().settle();
+                slot.runtime().use_current();
                 slot
             };
             let (requests, blocking) = (slot(), slot());

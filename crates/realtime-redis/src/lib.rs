@@ -57,7 +57,6 @@ mod error;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub mod fuzz;
-mod home;
 mod incarnation;
 mod large_entry;
 mod liveness;
@@ -72,6 +71,7 @@ mod ruoyi;
 mod sa_token;
 mod server_connection;
 mod shared_connection;
+mod shared_runtime;
 #[cfg(feature = "sim")]
 #[doc(hidden)]
 pub mod sim;

@@ -22,7 +22,7 @@ use self::majority::majority;
 use crate::{
     config::{RedisConfig, RedisConfigError, Topology, parse, parse_all},
     error::client_error,
-    home::Home,
+    shared_runtime::SharedRuntime,
     single_flight::SingleFlight,
     tls::RedisTls,
 };
@@ -187,7 +187,7 @@ impl MasterLookup {
             }
         };
         // All parts of the process may wait for this question.
-        let masters = Home::default().run(ask).await;
+        let masters = SharedRuntime::default().run(ask).await;
         let address =
             masters.get(key).cloned().unwrap_or_else(|| Err(client_error("the key was not looked up")));
         address.map(|(host, port)| with_address(like, host, port))

@@ -73,7 +73,7 @@ impl Bus for RedisPubSubBus {
 
     fn subscribe(&self) -> BoxStream<'static, BusEvent> {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        self.0.connection.home().settle();
+        self.0.connection.runtime().use_current();
         let mut tasks = JoinSet::new();
         tasks.spawn(listener::run(Arc::clone(&self.0), sender));
         // The task ends with the stream that owns it.

@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::{backoff::Backoff, error::bus_error, home::Home, liveness::Link};
+use crate::{backoff::Backoff, error::bus_error, liveness::Link, shared_runtime::SharedRuntime};
 
 /// A slot for at most one connection. A caller that finds it empty has a connection opened, which the others then share; it goes
 /// on without that caller being polled.
@@ -26,7 +26,7 @@ use crate::{backoff::Backoff, error::bus_error, home::Home, liveness::Link};
 #[derive(Debug)]
 pub(crate) struct SharedConnection<C> {
     slot: Arc<Slot<C>>,
-    home: Home,
+    runtime: SharedRuntime,
 }
 
 #[derive(Debug)]
@@ -61,12 +61,12 @@ impl<C> SharedConnection<C> {
             connecting: Mutex::default(),
             limit,
         };
-        Self { slot: Arc::new(slot), home: Home::default() }
+        Self { slot: Arc::new(slot), runtime: SharedRuntime::default() }
     }
 
     /// Returns the runtime on which connections are opened, and driven.
-    pub(crate) fn home(&self) -> &Home {
-        &self.home
+    pub(crate) fn runtime(&self) -> &SharedRuntime {
+        &self.runtime
     }
 
     fn state(&self) -> MutexGuard<'_, ConnectState<C>> {
@@ -96,7 +96,7 @@ impl<C: Link + Send + Sync + 'static> SharedConnection<C> {
             self.discard(&connection);
         }
         // Boxed: it is large and rare, and would otherwise enlarge the future of every publish.
-        Box::pin(self.home.run(|| Arc::clone(&self.slot).fill(open()))).await
+        Box::pin(self.runtime.run(|| Arc::clone(&self.slot).fill(open()))).await
     }
 
     /// Returns how many connections were opened so far.

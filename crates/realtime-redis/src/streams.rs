@@ -108,7 +108,7 @@ impl Bus for RedisStreamsBus {
 
     fn subscribe(&self) -> BoxStream<'static, BusEvent> {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        self.0.connection.home().settle();
+        self.0.connection.runtime().use_current();
         let mut tasks = JoinSet::new();
         tasks.spawn(tail::run(Arc::clone(&self.0), sender));
         let shared = Arc::clone(&self.0);

@@ -17,7 +17,7 @@ use super::{
     topic_pattern::TopicPattern,
     unclear::{Unclear, only},
 };
-use crate::{Position, Topic, Transport, UserId, now_and_then::NowAndThen};
+use crate::{Position, Topic, Transport, UserId, once_per_second::OncePerSecond};
 
 /// Identifies the user of a connection before the connection is upgraded or streamed.
 ///
@@ -152,7 +152,7 @@ impl AuthError {
     /// Logs the reason why logins cannot be checked, at most once a second. It is not sent to clients.
     pub fn report(&self) {
         if let Self::Unavailable(reason) = self {
-            warn_now_and_then(reason);
+            warn_once_per_second(reason);
         }
     }
 }
@@ -165,8 +165,8 @@ impl From<Unclear> for AuthError {
 }
 
 /// During an outage every reconnecting client fails, so one line a second is enough.
-fn warn_now_and_then(reason: &str) {
-    static LINES: NowAndThen = NowAndThen::new();
+fn warn_once_per_second(reason: &str) {
+    static LINES: OncePerSecond = OncePerSecond::new();
     if LINES.is_due() {
         tracing::warn!(reason, "logins cannot be checked");
     }

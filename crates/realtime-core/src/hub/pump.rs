@@ -13,7 +13,7 @@ use crate::{
     Envelope, Position,
     bus::BusEvent,
     node::Node,
-    now_and_then::NowAndThen,
+    once_per_second::OncePerSecond,
     registry::Registry,
     streams::loader::{Loader, RETRY},
     wire::GapReason,
@@ -194,7 +194,7 @@ pub(crate) fn apply(event: BusEvent, node: &Node) {
 
 /// Counts a message of a text stream that this version does not understand. A newer node may publish thousands a second.
 fn skip_text(position: Option<Position>, envelope: &Envelope, node: &Node) {
-    static LINES: NowAndThen = NowAndThen::new();
+    static LINES: OncePerSecond = OncePerSecond::new();
     node.metrics.unreadable.add(1);
     if LINES.is_due() {
         let topic = envelope.topics().first();

@@ -6,7 +6,7 @@ use super::Hub;
 use crate::{
     Principal,
     auth::{AuthError, Authenticator, ClientIdPolicy, Handshake, Ticket, TicketError, TicketKey},
-    now_and_then::NowAndThen,
+    once_per_second::OncePerSecond,
 };
 
 impl Hub {
@@ -87,7 +87,7 @@ impl Hub {
 
 /// Logs the reason why tickets cannot be made, at most once a second.
 fn report(error: &TicketError) {
-    static LINES: NowAndThen = NowAndThen::new();
+    static LINES: OncePerSecond = OncePerSecond::new();
     if let TicketError::Unavailable(reason) = error
         && LINES.is_due()
     {

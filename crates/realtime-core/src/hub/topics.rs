@@ -13,8 +13,8 @@ impl Hub {
     /// and those that the [policy](crate::HubBuilder::topic_policy) grants. `present` are the topics that its session is
     /// in; it stays in them.
     ///
-    /// A session may be in `limits.maxTopicsPerSession` topics besides `all` and its user's own. Once as many of one request have been refused, the
-    /// others are refused unseen.
+    /// A session may be in `limits.maxTopicsPerSession` topics besides `all` and its user's own. Once as many of one request
+    /// have been refused, the others are refused unseen.
     pub async fn decide_topics(
         &self,
         principal: &Principal,

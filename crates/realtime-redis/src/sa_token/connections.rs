@@ -81,7 +81,7 @@ impl Connections {
                     problem: error.category().to_owned(),
                 })?;
             let (client, shared) = (Box::new(client), SharedConnection::new(config.command_timeout));
-            shared.home().settle();
+            shared.runtime().use_current();
             return Ok(Self::Cluster { client, shared, limit: config.command_timeout });
         }
         let lookup = MasterLookup::shared(config)?;

@@ -366,7 +366,7 @@ impl StreamsShared {
                 is_enough(&last_lookup) || shared.confirm_master(&connection, &mut last_lookup).await
             }
         };
-        Box::pin(self.connection.home().run(confirm)).await
+        Box::pin(self.connection.runtime().run(confirm)).await
     }
 
     /// Looks the master up and returns whether a connection still leads to it. If not, the connection is discarded: a master
@@ -424,7 +424,7 @@ impl StreamsShared {
             let (shared, connection) = (Arc::clone(self), Arc::clone(connection));
             async move { timeout(limit, shared.claim_again(&connection, stale)).await }
         };
-        self.connection.home().run(claim).await.unwrap_or_else(|_| {
+        self.connection.runtime().run(claim).await.unwrap_or_else(|_| {
             let problem = format!("no answer from Redis within {limit:?}");
             self.connection.discard_failed(connection, &problem);
             Err(BusError::Unavailable(problem))

@@ -1,4 +1,4 @@
-//! [`NowAndThen`]: the bound of lines in the log that anybody may cause.
+//! [`OncePerSecond`]: the bound of lines in the log that anybody may cause.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -7,12 +7,12 @@ use std::{
 
 /// Limit of one line a second.
 #[derive(Debug, Default)]
-pub(crate) struct NowAndThen {
+pub(crate) struct OncePerSecond {
     /// The second from which on the next line may be logged.
     next: AtomicU64,
 }
 
-impl NowAndThen {
+impl OncePerSecond {
     pub(crate) const fn new() -> Self {
         Self { next: AtomicU64::new(0) }
     }
@@ -33,7 +33,7 @@ mod tests {
 
     #[test]
     fn there_is_one_line_a_second() {
-        let lines = NowAndThen::new();
+        let lines = OncePerSecond::new();
         assert_eq!(
             [7, 7, 7, 8, 8, 20].map(|now| lines.is_due_at(now)),
             [true, false, false, true, false, true]

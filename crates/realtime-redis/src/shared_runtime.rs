@@ -1,4 +1,4 @@
-//! [`Home`]: the runtime for work that other callers wait for.
+//! [`SharedRuntime`]: the runtime for work that other callers wait for.
 
 use std::{
     panic::resume_unwind,
@@ -10,11 +10,11 @@ use tokio::{runtime::Handle, task::JoinSet};
 /// A runtime for work that other callers wait for: that goes on while the one whose future began it is not polled, and while the
 /// runtime of that caller is busy. A connection that the work opens is driven by this runtime as well.
 #[derive(Debug, Default)]
-pub(crate) struct Home(Mutex<Option<Handle>>);
+pub(crate) struct SharedRuntime(Mutex<Option<Handle>>);
 
-impl Home {
+impl SharedRuntime {
     /// Runs all work from now on on the current runtime, if there is one, rather than on that of each caller.
-    pub(crate) fn settle(&self) {
+    pub(crate) fn use_current(&self) {
         self.set(Handle::try_current().ok());
     }
 
@@ -24,8 +24,8 @@ impl Home {
         T: Send + 'static,
         F: Future<Output = T> + Send + 'static,
     {
-        let home = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for runtime in [home, Some(Handle::current())].into_iter().flatten() {
+        let shared = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for runtime in [shared, Some(Handle::current())].into_iter().flatten() {
             let mut task = JoinSet::new();
             task.spawn_on(work(), &runtime);
             match task.join_next().await {
@@ -63,11 +63,11 @@ mod tests {
 
     #[tokio::test]
     async fn work_goes_on_while_its_caller_is_not_polled_and_ends_with_it() {
-        let home = Home::default();
+        let shared = SharedRuntime::default();
         let (begun, has_begun) = oneshot::channel::<()>();
         let (sender, receiver) = oneshot::channel::<()>();
         let parts = Mutex::new(Some((begun, sender)));
-        let mut caller = Box::pin(home.run(|| {
+        let mut caller = Box::pin(shared.run(|| {
             let (begun, sender) = parts.lock().unwrap().take().unwrap();
             async move {
                 yield_now().await;
@@ -83,11 +83,12 @@ mod tests {
     }
 
     #[test]
-    fn work_is_done_at_home_until_that_runtime_ends() {
-        let (home, there) = (Home::default(), Builder::new_multi_thread().worker_threads(1).build().unwrap());
-        there.block_on(async { home.settle() });
+    fn work_is_done_on_the_shared_runtime_until_that_runtime_ends() {
+        let (shared, there) =
+            (SharedRuntime::default(), Builder::new_multi_thread().worker_threads(1).build().unwrap());
+        there.block_on(async { shared.use_current() });
         let here = thread::current().id();
-        let runs_here = || here == runtime().block_on(home.run(|| async { thread::current().id() }));
+        let runs_here = || here == runtime().block_on(shared.run(|| async { thread::current().id() }));
         assert!(!runs_here());
         there.shutdown_background();
         assert!(runs_here());
