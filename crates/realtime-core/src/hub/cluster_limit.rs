@@ -319,20 +319,20 @@ mod tests {
             settings.limits.on_exceeded = on_exceeded;
             let (presences, controls) = (self.clone(), self.clone());
             let hub = Hub::builder().node(name).settings(settings).presence(|local| {
-                presences.presences.lock().unwrap().push(local);
+                presences.presences.lock().expect("no test panics with it").push(local);
                 presences
             });
             let hub = hub.control(|local| {
-                controls.controls.lock().unwrap().push(local);
+                controls.controls.lock().expect("no test panics with it").push(local);
                 controls
             });
-            hub.start().unwrap()
+            hub.start().expect("settings that agree")
         }
     }
 
     impl Presence for Nodes {
         fn changes(&self) -> BoxStream<'static, PresenceEvent> {
-            self.presences.lock().unwrap()[0].changes()
+            self.presences.lock().expect("no test panics with it")[0].changes()
         }
 
         fn is_online<'a>(&'a self, users: &'a [UserId]) -> BoxFuture<'a, Result<Vec<bool>, PresenceError>> {
@@ -351,7 +351,7 @@ mod tests {
             &'a self,
             user: &'a UserId,
         ) -> BoxFuture<'a, Result<Vec<OnlineSession>, PresenceError>> {
-            let presences = self.presences.lock().unwrap();
+            let presences = self.presences.lock().expect("no test panics with it");
             let sessions = presences.iter().flat_map(|local| local.local_sessions(user)).collect();
             Box::pin(ready(Ok(sessions)))
         }
@@ -359,12 +359,12 @@ mod tests {
 
     impl Control for Nodes {
         fn dispatch(&self, command: Command) -> BoxFuture<'_, Result<CommandResult, ControlError>> {
-            let mut failures = self.failures.lock().unwrap();
+            let mut failures = self.failures.lock().expect("no test panics with it");
             if *failures > 0 {
                 *failures -= 1;
                 return Box::pin(ready(Err(ControlError("away".into()))));
             }
-            let controls = self.controls.lock().unwrap();
+            let controls = self.controls.lock().expect("no test panics with it");
             let closed = controls.iter().map(|local| local.apply(&command).closed).sum();
             Box::pin(ready(Ok(CommandResult { closed, ..CommandResult::default() })))
         }
