@@ -38,7 +38,7 @@ use tokio::{
 use self::{
     follower::Follower,
     shared::{CONFIRM_TIMEOUT, ControlShared},
-    store::{Added, Confirmed, RETURN, Receipt, Store},
+    store::{Added, Confirmed, RETURN, Receipt, Store, is_passing},
 };
 use crate::{
     config::{RedisConfig, RedisConfigError},
@@ -115,9 +115,14 @@ impl Control for RedisControl {
                     return Err(ControlError(format!("{error}; only this node has carried it out")));
                 }
             };
-            self.confirm(added).await.map_err(|error| {
+            let passing = if is_passing(&command) { added.ids.clone() } else { Vec::new() };
+            let result = self.confirm(added).await.map_err(|error| {
                 ControlError(format!("{error}; it was sent, but may not have been carried out"))
-            })
+            })?;
+            if result.unconfirmed.is_empty() {
+                self.shared.store.remove_later(passing);
+            }
+            Ok(result)
         })
     }
 

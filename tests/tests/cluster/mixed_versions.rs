@@ -138,10 +138,19 @@ async fn write_everything(redis: &Redis) {
     drop(leaving);
     drained.await.unwrap();
     until("a user who is expected", async || redis.cli(&["exists", "{rt/presence}:left"]) == "1").await;
+    // The question of the first confirmation has been removed with the node's next command.
+    let asked = tokio::spawn({
+        let a = a.clone();
+        let confirmed = Envelope::to_users([7], Scope::Both, Message::text("confirmed")).unwrap();
+        async move { a.publish_and_confirm(confirmed, Duration::from_secs(5)).await }
+    });
+    let commands = || redis.cli(&["xrange", "{rt/control}:commands", "-", "+"]);
+    until("a question", async || commands().contains("report")).await;
     let recording = Recording::of(redis);
     if let Ok(name) = env::var("REALTIME_TESTS_RECORD") {
         recording.save(&name);
     }
+    asked.abort();
     check_shape(&recording);
     drop((stream, seven, eight));
 }

@@ -145,10 +145,7 @@ pub(super) struct Asked<'a> {
 
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
-        let mut answered = self.store.answered.lock().unwrap_or_else(PoisonError::into_inner);
-        if answered.len() < MAX_ANSWERED {
-            answered.append(&mut self.added.ids);
-        }
+        self.store.remove_later(mem::take(&mut self.added.ids));
     }
 }
 
@@ -202,6 +199,12 @@ pub(super) struct Confirmed {
     pub(super) receipts: Vec<HashMap<String, Receipt>>,
     /// Redis still has the commands. Otherwise it has lost its data, and nodes without a receipt never read them.
     pub(super) is_kept: bool,
+}
+
+/// Whether a command is worth nothing once it has been carried out, and does no harm when it is carried out again. It is
+/// removed then.
+pub(super) fn is_passing(command: &Command) -> bool {
+    matches!(command, Command::Report { .. } | Command::Ask { .. } | Command::EndSessions { .. })
 }
 
 /// All revocations, as they were read.
@@ -306,6 +309,14 @@ impl Store {
         Ok(Asked { store: self, added: self.add(slice::from_ref(question), true).await? })
     }
 
+    /// Has the next call of [`Self::add`] remove commands.
+    pub(super) fn remove_later(&self, ids: Vec<String>) {
+        let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        if answered.len() < MAX_ANSWERED {
+            answered.extend(ids);
+        }
+    }
+
     /// Renews the node's lease.
     pub(super) async fn renew_lease(&self) -> Result<Renewed, String> {
         let mut invocation = self.renew.prepare_invoke();
@@ -346,12 +357,15 @@ impl Store {
             let scan = async |connection: &mut MultiplexedConnection| {
                 let mut scan = redis::cmd("ZSCAN");
                 scan.arg(key).arg(&cursor).arg("COUNT").arg(SCAN_STEP);
-                scan.query_async::<(String, Vec<(Text, Number)>)>(connection).await
+                match scan.query_async::<(String, Vec<(Text, Number)>)>(connection).await {
+                    Err(error) if error.code() == Some("NOPERM") => Ok(None),
+                    step => step.map(Some),
+                }
             };
-            let (next, entries) = match self.commands.run(scan).await {
+            let (next, entries) = match self.commands.run(scan).await? {
+                Some(step) => step,
                 // A user that was set up for an earlier version, which read all at once.
-                Err(problem) if problem.contains("NOPERM") => ("0".to_owned(), self.all(key).await?),
-                step => step?,
+                None => ("0".to_owned(), self.all(key).await?),
             };
             for (Text(member), Number(score)) in entries {
                 match member.zip(score).and_then(|(member, score)| decode(kind, &member, score)) {

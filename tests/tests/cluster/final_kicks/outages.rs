@@ -263,3 +263,30 @@ async fn questions_push_no_kick_out_that_a_node_has_missed() {
     .await;
     open(&b, 1, "t").unwrap_err();
 }
+
+#[actix_web::test]
+async fn a_kick_is_carried_out_once_however_many_questions_come_behind_it() {
+    let redis = Redis::start().await;
+    let (a, b) = (node(&redis, "a").await, node(&redis, "b").await);
+    a.kick(&1.into()).await.unwrap();
+    let session = open(&b, 1, "a later login").unwrap();
+    // More than a node remembers. They leave the stream as questions do once they have been answered, and the kick stays.
+    let ask = "for i = 1, 1000 do redis.call('XADD', KEYS[1], '*', 'v', '1', 'x', 'x') end return 1";
+    let answered = "for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '-', '+')) do \
+                    if entry[2][3] == 'x' then redis.call('XDEL', KEYS[1], entry[1]) end end return 1";
+    for _ in 0..21 {
+        assert_eq!(redis.cli(&["eval", ask, "1", "{rt/control}:commands"]), "1");
+        let outcome = a.kick(&2.into()).await.unwrap();
+        assert!(outcome.unconfirmed.is_empty(), "{outcome:?}");
+        assert_eq!(redis.cli(&["eval", answered, "1", "{rt/control}:commands"]), "1");
+    }
+    redis.cli(&["client", "kill", "type", "normal"]);
+    within("a kick that goes through", async {
+        while !a.kick(&3.into()).await.is_ok_and(|outcome| outcome.unconfirmed.is_empty()) {
+            sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    assert!(!is_kicked(&session));
+    open(&a, 1, "a later login").unwrap();
+}

@@ -210,6 +210,48 @@ async fn a_node_starts_behind_a_slow_link_however_much_is_refused() {
 }
 
 #[actix_web::test]
+async fn a_node_whose_redis_user_may_not_scan_starts() {
+    let redis = Redis::start().await;
+    let a = node(&redis, "a").await;
+    let session = open(&a, 1, "kicked").unwrap();
+    a.kick(&1.into()).await.unwrap();
+    assert!(is_kicked(&session));
+    redis.cli(&["acl", "setuser", "older", "on", ">secret", "~*", "&*", "+@all", "-zscan"]);
+    let b = start(format!("redis://older:secret@127.0.0.1:{}/", redis.port()), "b");
+    within("a start", b.started()).await;
+    open(&b, 1, "kicked").unwrap_err();
+}
+
+#[actix_web::test]
+async fn a_node_whose_redis_changes_during_the_start_has_read_all_refusals() {
+    let (redis, other) = (Redis::start().await, Redis::start().await);
+    let tokens: Vec<_> = (0..300).map(|n| format!("token {n}")).collect();
+    let members = tokens.iter().map(|token| serde_json::to_value(TokenHash::of(token)).unwrap());
+    let members: Vec<_> = members.map(|hash| format!("{} 1", hash.as_str().unwrap())).collect();
+    let fill = "for i = 1, 40000 do redis.call('ZADD', KEYS[1], 4e9, string.format('%032x 1', i)) end \
+                for _, member in ipairs(ARGV) do redis.call('ZADD', KEYS[1], 4e9, member) end return 1";
+    for redis in [&redis, &other] {
+        let arguments = ["eval", fill, "1", "{rt/control}:refused"].into_iter();
+        let arguments: Vec<_> = arguments.chain(members.iter().map(String::as_str)).collect();
+        assert_eq!(redis.cli(&arguments), "1");
+    }
+    let proxy = Proxy::start_at(redis.port(), 1 << 20).await;
+    let b = start(format!("redis://127.0.0.1:{}/", proxy.port()), "b");
+    within("some steps", async {
+        while !redis.cli(&["info", "commandstats"]).contains("cmdstat_zscan:") {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    sleep(Duration::from_millis(300)).await;
+    proxy.lead_to(other.port());
+    redis.cli(&["client", "kill", "type", "normal"]);
+    within("a start", b.started()).await;
+    let admitted: Vec<_> = tokens.iter().filter(|token| open(&b, 1, token).is_ok()).collect();
+    assert!(admitted.is_empty(), "{} of 300 were let in: {admitted:?}", admitted.len());
+}
+
+#[actix_web::test]
 async fn a_start_that_is_interrupted_forgets_no_command_of_an_older_node() {
     let redis = Redis::start().await;
     let stolen = serde_json::to_string(&TokenHash::of("stolen")).unwrap();
