@@ -24,8 +24,7 @@ impl SharedRuntime {
         T: Send + 'static,
         F: Future<Output = T> + Send + 'static,
     {
-        let shared = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for runtime in [shared, Some(Handle::current())].into_iter().flatten() {
+        for runtime in [self.get(), Some(Handle::current())].into_iter().flatten() {
             let mut task = JoinSet::new();
             task.spawn_on(work(), &runtime);
             match task.join_next().await {
@@ -36,6 +35,15 @@ impl SharedRuntime {
             }
         }
         Box::pin(work()).await
+    }
+
+    /// Runs work in a task that nobody waits for.
+    pub(crate) fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) {
+        self.get().unwrap_or_else(Handle::current).spawn(work);
+    }
+
+    fn get(&self) -> Option<Handle> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn set(&self, runtime: Option<Handle>) {

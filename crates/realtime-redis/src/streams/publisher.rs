@@ -347,7 +347,8 @@ impl StreamsShared {
         if is_due && let Ok(mut last_lookup) = Arc::clone(&connection.last_lookup).try_lock_owned() {
             let (shared, connection) = (Arc::clone(self), Arc::clone(connection));
             // Ends within `LOOKUP_TIMEOUT`.
-            tokio::spawn(async move { shared.confirm_master(&connection, &mut last_lookup).await });
+            let confirm = async move { shared.confirm_master(&connection, &mut last_lookup).await };
+            self.connection.runtime().spawn(confirm);
         }
         true
     }
