@@ -9,7 +9,7 @@ use actix_web::{
     error::{ErrorBadRequest, InternalError},
 };
 
-use crate::{announced_body::takes_rest, announces_body, upload::Upload};
+use crate::{announced_body::takes_rest, announces_body, io::Shared, upload::Upload};
 
 /// Middleware for actix-web's server, for `App::wrap_fn`: it corrects the heads of responses, as the server of this crate
 /// does on its own.
@@ -34,7 +34,9 @@ where
     let (version, upgrades) = (request.version(), request.head().upgrade());
     let ended = request.conn_data::<Ended>().filter(|_| version < Version::HTTP_2).cloned();
     let ends = request.head().connection_type() == ConnectionType::Close;
-    let unframed = version < Version::HTTP_2 && takes_rest(&request, request.method());
+    // This crate's own server looks after that, and knows where a connection frames its bytes itself.
+    let is_own = request.conn_data::<Shared>().is_some();
+    let unframed = version < Version::HTTP_2 && !is_own && takes_rest(&request, request.method());
     let uploads = version < Version::HTTP_2 && announces_body(request.request());
     let upload = uploads.then(|| Upload::share(&mut request));
     let response = match &ended {

@@ -154,6 +154,21 @@ async fn a_stream_that_answers_an_offer_of_a_websocket_says_how_it_is_framed() {
 }
 
 #[actix_web::test]
+async fn an_event_stream_that_answers_an_offer_of_a_websocket_says_how_it_is_framed() {
+    let server = start();
+    for connection in [CONNECTION, ""] {
+        let mut client = RawClient::connect(&server).await;
+        client.write(event_stream(&format!("{connection}{UPGRADE}"))).await;
+        let head = client.head().await.to_lowercase();
+        assert!(head.starts_with("http/1.1 200 "), "{head}");
+        let is_chunked = head.contains("transfer-encoding: chunked\r\n");
+        assert!(is_chunked || head.contains("connection: close\r\n"), "{head}");
+        let begin = client.until(":connected").await;
+        assert_eq!(begin != ":connected", is_chunked, "{head}{begin}");
+    }
+}
+
+#[actix_web::test]
 async fn a_refusal_that_is_a_middlewares_error_closes_the_connection_and_says_so() {
     let app = || {
         App::new()
