@@ -39,6 +39,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     })
     // The hub is drained first: see below.
     .disable_signals()
+    // What is open after the drain gets two seconds more.
+    .shutdown_timeout(2)
     .bind(address)?;
     let address = server.addrs()[0];
     let server = server.run();
@@ -46,8 +48,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     actix_web::rt::spawn(async move {
         tokio::signal::ctrl_c().await.ok();
         // Each client is asked to come back after a random time; another node serves it then.
-        let left = hub.drain().await;
-        handle.stop(left == 0).await;
+        hub.drain().await;
+        handle.stop(true).await;
     });
 
     eprintln!("listening on {address}");
