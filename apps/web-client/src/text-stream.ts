@@ -103,6 +103,8 @@ export function stream(connection: Connection, id: string, { topic, begun }: Str
     if (state) part.state = state;
     if (added || state || again) {
       tries = 0;
+      clearTimeout(timer);
+      timer = undefined;
       tell(part);
     }
     for (const next of early.splice(0).sort((a, b) => a.at - b.at)) take(next);
