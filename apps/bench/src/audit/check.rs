@@ -56,9 +56,11 @@ pub(crate) fn check(records: &[Record]) -> Verdict {
     }
     let is_acknowledged = |record: &Record| matches!(record.event, Event::Acknowledged { .. });
     if let Some(quiet) = records.iter().find(|record| matches!(record.event, Event::Quiet))
-        && !records.iter().any(is_acknowledged)
+        && !records.iter().any(|record| record.at < quiet.at && is_acknowledged(record))
     {
-        collector.find(quiet.at, Violation::Problem, || "no message was acknowledged".to_owned());
+        collector.find(quiet.at, Violation::Problem, || {
+            "no message was acknowledged before the quiet phase".to_owned()
+        });
     }
     positions::check(records, &mut collector);
     kicks::check(records, &archive, &mut collector);

@@ -129,6 +129,9 @@ fn a_run_in_which_nothing_was_acknowledged_has_a_problem() {
     let began = builder.now;
     builder.push(Event::Unacknowledged { n: 1, target: Target::All, began, status: 401 });
     builder.push(Event::Quiet);
+    // The last message, which is the auditor's own.
+    builder.acknowledge(2, Target::All);
+    builder.message(0, 2, Target::All);
     builder.push(Event::Finish);
     assert_eq!(builder.judge().problems, 1);
 }
