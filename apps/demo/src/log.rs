@@ -69,7 +69,7 @@ enum Item {
 /// When the level is no filter, or a subscriber is set already.
 pub fn init(level: &str, format: LogFormat) -> anyhow::Result<()> {
     let filter = match rust_log() {
-        Some(filter) => EnvFilter::try_new(&filter).context("environment variable RUST_LOG")?,
+        Some(filter) => filter_of(&filter).context("environment variable RUST_LOG")?,
         None => filter_of(level).context("log.level")?,
     };
     let log = tracing_subscriber::fmt()
