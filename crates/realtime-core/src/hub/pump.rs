@@ -10,13 +10,8 @@ use futures_util::StreamExt;
 use tokio::{sync::watch, time::sleep};
 
 use crate::{
-    Envelope, Position,
-    bus::BusEvent,
-    node::Node,
-    once_per_second::OncePerSecond,
-    registry::Registry,
-    streams::loader::{Loader, RETRY},
-    wire::GapReason,
+    Envelope, Position, bus::BusEvent, node::Node, once_per_second::OncePerSecond, registry::Registry,
+    streams::loader::Loader, wire::GapReason,
 };
 
 /// State of the arrival of envelopes.
@@ -119,16 +114,10 @@ pub(super) async fn pump(
 }
 
 /// Reads the text streams of which this node may have missed something, and sends them to its sessions. Before the bus is
-/// up for the first time no session has begun, and each gets them then: so this waits for them, but not for ever, since most
-/// of what a node does needs none.
+/// up for the first time no session has begun, and each gets them then.
 async fn load(streams: &mut Loader, registry: &Registry) {
     let prefixes = streams.load(&registry.node).await;
     if registry.node.log.up().is_none() {
-        let patience = tokio::time::Instant::now() + FIRST_LOAD;
-        while streams.has_failed() && tokio::time::Instant::now() < patience {
-            sleep(RETRY).await;
-            streams.load(&registry.node).await;
-        }
         return;
     }
     for prefix in prefixes {
@@ -206,9 +195,6 @@ fn skip_text(position: Option<Position>, envelope: &Envelope, node: &Node) {
     }
 }
 
-/// Time for which a node that starts tries to read the text streams, as long as transports wait for it.
-const FIRST_LOAD: Duration = Duration::from_secs(5);
-
 /// Pause while a worker's queue of local sends is full.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -217,8 +203,6 @@ const PUMP_EVENTS: usize = 256;
 
 #[cfg(all(test, not(feature = "shuttle")))]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
     use futures_core::future::BoxFuture;
     use futures_util::stream;
     use tokio::sync::Semaphore;
@@ -306,9 +290,9 @@ mod tests {
         StreamKey { topic: Topic::user(&1.into()), id: StreamId::new("answer").expect("an id") }
     }
 
-    /// A store with one stream, which it says when it may, after a number of errors.
+    /// A store with one stream, which it says when it may.
     #[derive(Debug)]
-    struct SlowStore(Semaphore, AtomicUsize);
+    struct SlowStore(Semaphore);
 
     impl StreamStore for SlowStore {
         fn write<'a>(&'a self, _: &'a StreamWrite<'a>) -> BoxFuture<'a, Result<StreamWritten, BusError>> {
@@ -317,10 +301,6 @@ mod tests {
 
         fn heads(&self) -> BoxFuture<'_, Result<Vec<StreamHead>, BusError>> {
             Box::pin(async {
-                let less = |errors: usize| errors.checked_sub(1);
-                if self.1.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
-                    return Err(BusError::Unavailable("no answer".into()));
-                }
                 let _permit = self.0.acquire().await;
                 let end = Some(StreamEnd::Done);
                 Ok(vec![StreamHead { key: key(), run: 1, writer: "w".into(), len: 5, end }])
@@ -360,27 +340,10 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_node_is_ready_when_it_knows_the_text_streams_and_tells_each_once() {
-        for errors in [0, 3] {
-            starts_after(errors).await;
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_node_does_not_wait_for_ever_for_text_streams() {
-        let store = SlowStore(Semaphore::new(1), AtomicUsize::new(usize::MAX));
-        let hub = Hub::builder().bus(Streaming(Arc::new(store))).start().unwrap();
-        sleep(FIRST_LOAD - RETRY).await;
-        assert_eq!(hub.not_ready()[0].name(), "bus-down");
-        sleep(2 * RETRY).await;
-        ready(&hub).await;
-        TestSession::connect(&hub, 1.into()).await;
-    }
-
-    async fn starts_after(errors: usize) {
-        let store = Arc::new(SlowStore(Semaphore::new(0), AtomicUsize::new(errors)));
-        let hub = Hub::builder().bus(Streaming(Arc::clone(&store))).start().expect("settings that agree");
+        let store = Arc::new(SlowStore(Semaphore::new(0)));
+        let hub = Hub::builder().bus(Streaming(Arc::clone(&store))).start().unwrap();
         let early = tokio::spawn({
             let hub = hub.clone();
             async move { TestSession::connect(&hub, 1.into()).await }
@@ -396,8 +359,8 @@ mod tests {
         ready(&hub).await;
         let known = hub.stream_text(&key().topic, &key().id).expect("a node that is ready knows it");
         assert_eq!((known.text.as_str(), known.end), ("Hello", Some(StreamEnd::Done)));
-        let mut early = early.await.expect("it begins");
-        early.handle().send_local("a mark").expect("there is room");
+        let mut early = early.await.unwrap();
+        early.handle().send_local("a mark").unwrap();
         let mut received = Vec::new();
         while received.last().is_none_or(|text: &String| text != "a mark") {
             received.push(early.text().await);

@@ -17,7 +17,7 @@ use crate::{
 const READS: usize = 8;
 
 /// Pause after a failed attempt.
-pub(crate) const RETRY: Duration = Duration::from_secs(1);
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Fills the node's table from the store.
 pub(crate) struct Loader {
@@ -35,11 +35,6 @@ impl Loader {
         node.streams.is_doubted()
             && self.store.is_some()
             && self.retry_at.is_none_or(|retry_at| Instant::now() >= retry_at)
-    }
-
-    /// Returns `true` if the last attempt failed.
-    pub(crate) fn has_failed(&self) -> bool {
-        self.retry_at.is_some()
     }
 
     /// Fills the table. Returns the prefixes of the streams that it lacked, for the sessions that are there already.
