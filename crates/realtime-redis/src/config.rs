@@ -191,8 +191,9 @@ impl RedisConfig {
         self
     }
 
-    /// Leaves it to the nodes to remove entries of the stream and retained messages: for a process that only publishes, and
-    /// does not know how much they keep. [`Self::history`] and [`Self::retained`] say so afterwards.
+    /// Leaves it to the nodes to remove entries of the stream, with each of their own, and retained messages, with the next one
+    /// that a node retains: for a process that only publishes, and does not know how much they keep. [`Self::history`] and
+    /// [`Self::retained`] say so afterwards.
     #[must_use]
     pub fn without_trimming(mut self) -> Self {
         self.trims = false;

@@ -319,7 +319,7 @@ impl Follower {
         while self.answers.try_join_next().is_some() {}
         if self.answers.len() >= MAX_ANSWERS {
             if !mem::replace(&mut self.is_overrun, true) {
-                tracing::warn!(id, "too much is asked at once; this node does not answer for now");
+                tracing::warn!(id, "too much is asked at once; no question is answered until others are");
             }
             return;
         }
