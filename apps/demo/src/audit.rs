@@ -3,7 +3,13 @@
 //! Lines have the target `audit`: changes and refusals at `info`, what was asked or published at `debug`. They have neither
 //! tokens, keys and passwords nor texts of messages: of a request its method and path, of an answer its status.
 
-use std::{fmt::Write, panic::resume_unwind, time::Instant};
+use std::{
+    fmt::Write,
+    num::NonZeroU32,
+    panic::resume_unwind,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use actix_web::{
     Error, HttpMessage, HttpRequest,
@@ -13,8 +19,9 @@ use actix_web::{
     rt,
     web::Data,
 };
+use realtime_core::wire::LineLimit;
 
-use crate::{api_error::ApiError, client::Client, log, state::State};
+use crate::{api_error::ApiError, client::Client, log, state::State, throttle::Throttle};
 
 /// What a handler adds to the line about its request.
 #[derive(Default)]
@@ -45,8 +52,10 @@ where
     S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error, Future: 'static>,
     B: MessageBody + 'static,
 {
-    let is_recorded = request.path().starts_with("/api/") || RECORDED.contains(&request.path());
-    let is_quiet = is_quiet(request.method(), request.path());
+    // The decoded one, by which requests are routed.
+    let path = request.match_info().as_str();
+    let is_recorded = path.starts_with("/api/") || RECORDED.contains(&path);
+    let is_quiet = is_quiet(request.method(), path);
     let answer = service.call(request);
     let logged = async move {
         let response = answer.await?;
@@ -81,15 +90,52 @@ fn log<B>(request: &HttpRequest, response: &ServiceResponse<B>) {
     let Some(state) = request.app_data::<Data<State>>() else { return };
     let client = Client::of(request, &state.config.server.trusted_proxies);
     let status = status(response).as_u16();
-    let (method, path) = (log::beginning(request.method().as_str()), log::beginning(request.path()));
+    let path = request.match_info().as_str();
+    let is_quiet = is_quiet(request.method(), path);
+    let (method, path) = (log::beginning(request.method().as_str()), log::beginning(path));
     let extensions = request.extensions();
     let notes = extensions.get::<Notes>().map_or("", |notes| notes.0.as_str());
-    if status < 400 && is_quiet(request.method(), request.path()) {
+    if status < 400 && is_quiet {
         tracing::debug!(target: "audit", %client, %method, path, status, notes);
     } else if status < 400 {
         tracing::info!(target: "audit", %client, %method, path, status, notes, "done");
-    } else if let Some(unlogged) = state.refusals.next(Instant::now()) {
+    } else if let Some(unlogged) = state.refusals.next(&client) {
         tracing::info!(target: "audit", %client, %method, path, status, notes, unlogged, "refused");
+    }
+}
+
+/// Bound of the lines about refusals, which strangers cause: for each client, so that none hides those of another, and in
+/// all. The others are counted.
+pub(crate) struct Refusals {
+    of_client: Throttle<Client>,
+    all: LineLimit,
+    /// Those beyond a client's own bound.
+    unlogged: AtomicU64,
+}
+
+/// Lines of a client at once, and each minute.
+const OF_CLIENT: NonZeroU32 = NonZeroU32::new(20).expect("it is not 0");
+/// Lines of all clients in 10 s.
+const OF_ALL: u32 = 200;
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self {
+            of_client: Throttle::per_minute(OF_CLIENT),
+            all: LineLimit::new(OF_ALL, Duration::from_secs(10)),
+            unlogged: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Refusals {
+    /// `Some` if a refusal is to be logged: with the number of those before it that were not.
+    fn next(&self, client: &Client) -> Option<u64> {
+        if self.of_client.failed(client).is_some() {
+            self.unlogged.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(self.all.next()? + self.unlogged.swap(0, Ordering::Relaxed))
     }
 }
 

@@ -1,7 +1,5 @@
 //! [`check`]: refuses requests that are for another server.
 
-use std::time::Instant;
-
 use actix_web::{
     Error,
     body::EitherBody,
@@ -46,7 +44,7 @@ fn check_host(request: &ServiceRequest) -> Result<(), ApiError> {
     if allowed || request.path().starts_with("/health/") {
         return Ok(());
     }
-    if let Some(unlogged) = state.foreign_hosts.next(Instant::now()) {
+    if let Some(unlogged) = state.foreign_hosts.next() {
         let host = host.map(log::beginning);
         tracing::warn!(host, unlogged, "refused a request for another host; server.allowedHosts can name it");
     }

@@ -3,27 +3,31 @@
 use std::{
     future::{Ready, ready},
     sync::{Arc, PoisonError, RwLock},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use actix_web::{FromRequest, HttpRequest, dev::Payload, web::Data};
-use realtime_core::{Authenticator, Hub, Transport, UserId, facade::Facade};
+use realtime_core::{Authenticator, Hub, Transport, UserId, facade::Facade, wire::LineLimit};
 
 use crate::{
     answers::Answers,
+    audit::Refusals,
     body_size::max_body,
     client::Client,
     config::{AllowedHosts, Config, User},
     dashboard::Dashboard,
     logins::Logins,
     passwords::Passwords,
-    refusals::Refusals,
     throttles::Throttles,
     token,
 };
 
 pub(crate) const WEBSOCKET: Transport = Transport::new("websocket");
 pub(crate) const SSE: Transport = Transport::new("sse");
+
+/// Lines in each interval about requests for other hosts.
+const FOREIGN_HOSTS: u32 = 20;
+const INTERVAL: Duration = Duration::from_secs(10);
 
 /// State that the handlers of all workers share.
 pub(crate) struct State {
@@ -43,10 +47,9 @@ pub(crate) struct State {
     pub(crate) max_body: usize,
     pub(crate) passwords: Passwords,
     pub(crate) throttles: Throttles,
-    /// Refusals of the audit.
     pub(crate) refusals: Refusals,
     /// Requests for other hosts.
-    pub(crate) foreign_hosts: Refusals,
+    pub(crate) foreign_hosts: LineLimit,
     pub(crate) dashboard: Dashboard,
     pub(crate) answers: Answers,
 }
@@ -82,7 +85,7 @@ impl State {
             passwords: Passwords::default(),
             throttles: Throttles::default(),
             refusals: Refusals::default(),
-            foreign_hosts: Refusals::default(),
+            foreign_hosts: LineLimit::new(FOREIGN_HOSTS, INTERVAL),
             dashboard: Dashboard::default(),
             answers: Answers::default(),
             hub,

@@ -3,8 +3,10 @@
 use std::{
     hash::{BuildHasher, RandomState},
     num::NonZeroU32,
-    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
 };
+
+use realtime_core::wire::LineLimit;
 
 use crate::{api_error::ApiError, client::Client, throttle::Throttle};
 
@@ -21,8 +23,7 @@ pub(crate) struct Throttles {
     names: Throttle<u64>,
     hasher: RandomState,
     keys: Throttle<Client>,
-    /// A refusal has been logged.
-    reported: AtomicBool,
+    reports: LineLimit,
 }
 
 impl Default for Throttles {
@@ -32,7 +33,7 @@ impl Default for Throttles {
             names: Throttle::per_minute(OF_NAME),
             hasher: RandomState::new(),
             keys: Throttle::per_minute(OF_ADDRESS),
-            reported: AtomicBool::new(false),
+            reports: LineLimit::new(1, Duration::from_secs(10)),
         }
     }
 }
@@ -66,14 +67,9 @@ impl Throttles {
         )
     }
 
-    /// Logs the first refusal; later ones would fill the log.
     fn report(&self, client: &Client, what: &str) {
-        if !self.reported.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                ?client,
-                what,
-                "wrong logins or keys are throttled; further refusals are not logged"
-            );
+        if let Some(unlogged) = self.reports.next() {
+            tracing::warn!(?client, what, unlogged, "wrong logins or keys are throttled");
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -20,7 +20,7 @@ use governor::{
     state::keyed::HashMapStateStore,
 };
 
-use crate::{error::ConnectError, metrics::stopwatch::Stopwatch, settings::Limits};
+use crate::{error::ConnectError, line_limit::LineLimit, metrics::stopwatch::Stopwatch, settings::Limits};
 
 /// Permission of one connection to begin, as [`Hub::admit`](crate::Hub::admit) gives it. While it is held, the connection
 /// counts among those of its client's address; [`Hub::connect_admitted`](crate::Hub::connect_admitted) gives it to the
@@ -82,8 +82,7 @@ pub(crate) struct Admissions {
     places: Mutex<HashMap<Network, usize>>,
     /// Handshakes until addresses are forgotten that may begin as many as they like again.
     until_sweep: AtomicUsize,
-    /// Time of the last refusal that was logged.
-    reported: Mutex<Option<Instant>>,
+    reports: LineLimit,
 }
 
 /// What may begin, and how fast.
@@ -148,7 +147,7 @@ impl Admissions {
             bounds: ArcSwap::from_pointee(Bounds::new(limits, None)),
             places: Mutex::default(),
             until_sweep: AtomicUsize::new(SWEEP),
-            reported: Mutex::default(),
+            reports: LineLimit::new(1, REPORT_EVERY),
         }
     }
 
@@ -197,14 +196,10 @@ impl Admissions {
 
     /// Logs that a limit refuses connections that another client would have got, now and then.
     pub(crate) fn report(&self, error: &ConnectError) {
-        if !error.is_shared_limit() {
-            return;
-        }
-        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
-        if reported.is_none_or(|at| at.elapsed() >= REPORT_EVERY) {
-            *reported = Some(Instant::now());
-            drop(reported);
-            tracing::warn!(%error, "connections are refused; further refusals are counted and logged after 10 s");
+        if error.is_shared_limit()
+            && let Some(unlogged) = self.reports.next()
+        {
+            tracing::warn!(%error, unlogged, "connections are refused; further refusals are counted for 10 s");
         }
     }
 

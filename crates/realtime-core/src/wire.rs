@@ -10,6 +10,7 @@ pub(crate) use self::format::{MAX_WIRES, WireFormatId};
 pub use crate::{
     admission::Admission,
     direct::DirectWrite,
+    line_limit::LineLimit,
     outbox::SendDirect,
     retry::random_retry,
     session::{

@@ -21,7 +21,6 @@ mod answer;
 mod body;
 mod connection;
 #[cfg(any(feature = "sse", feature = "websocket"))]
-mod foreign_pages;
 mod path;
 #[cfg(feature = "sse")]
 pub mod sse;

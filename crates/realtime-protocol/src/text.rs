@@ -1,5 +1,13 @@
 //! Texts that are cut.
 
+/// Bytes of an origin that are logged at most. The longest name of a host has 253.
+const MAX_ORIGIN: usize = 300;
+
+/// The part of an origin that is logged.
+pub(crate) fn shown_origin(origin: &str) -> &str {
+    beginning(origin, MAX_ORIGIN)
+}
+
 /// The beginning of a text, of at most so many bytes, cut between characters.
 pub(crate) fn beginning(text: &str, bytes: usize) -> &str {
     let end = (0..=text.len().min(bytes)).rfind(|&end| text.is_char_boundary(end));

@@ -81,6 +81,31 @@ async fn repeated_refusals_are_counted_instead_of_logged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_hides_what_another_address_does() {
+    let variables = [("REALTIME__SERVER__TRUSTEDPROXIES", "127.0.0.1")];
+    let (demo, mut log) = Demo::start_listened(&[], &variables, &[]).await;
+    for _ in 0..300 {
+        let status = post(&demo, "/api/publish", &[("X-Forwarded-For", "192.0.2.1")], json!({})).await;
+        assert_eq!(status, 401);
+    }
+    let guess = [("X-Forwarded-For", "192.0.2.2"), ("X-API-Key", "guess")];
+    post(&demo, "/api/publish", &guess, json!({})).await;
+    let refused = line(&mut log, &["audit", "192.0.2.2", "status=401"]).await;
+    assert!(refused.contains("unlogged=2"), "the others are counted: {refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_escaped_path_is_no_way_around() {
+    let (demo, mut log) = Demo::start_listened(&[], &[], &[]).await;
+    let (status, _) = demo.api(Method::DELETE, "/%61pi/online/7", None).await;
+    assert_eq!(status, 200);
+    line(&mut log, &["audit", "/api/online/7", "DELETE", "status=200"]).await;
+    let login = json!({ "username": "alice", "password": "wrong", "clientId": "web" });
+    assert_eq!(post(&demo, "/auth/log%69n", &[], login).await, 401);
+    line(&mut log, &["audit", "/auth/login", "status=401"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn strangers_write_few_and_short_lines() {
     let variables =
         [("REALTIME__SERVER__ALLOWEDHOSTS", "127.0.0.1"), ("REALTIME__AUTH__COOKIE", "realtime-login")];

@@ -92,8 +92,9 @@ async fn wrong_passwords_are_throttled_for_each_name_and_address() {
 async fn wrong_passwords_count_though_their_clients_hang_up() {
     let demo = Demo::start_with(&[("REALTIME__SERVER__TRUSTEDPROXIES", "127.0.0.1")]).await;
     let body = json!({ "username": "alice", "password": "wrong", "clientId": "web" }).to_string();
+    // An escaped path is the same.
     let request = format!(
-        "POST /auth/login HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Forwarded-For: 192.0.2.7\r\n\
+        "POST /auth/log%69n HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Forwarded-For: 192.0.2.7\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );

@@ -17,7 +17,7 @@ use super::{
     topic_pattern::TopicPattern,
     unclear::{Unclear, only},
 };
-use crate::{Position, Topic, Transport, UserId, once_per_second::OncePerSecond};
+use crate::{Position, Topic, Transport, UserId, line_limit::LineLimit};
 
 /// Identifies the user of a connection before the connection is upgraded or streamed.
 ///
@@ -166,9 +166,9 @@ impl From<Unclear> for AuthError {
 
 /// During an outage every reconnecting client fails, so one line a second is enough.
 fn warn_once_per_second(reason: &str) {
-    static LINES: OncePerSecond = OncePerSecond::new();
-    if LINES.is_due() {
-        tracing::warn!(reason, "logins cannot be checked");
+    static LINES: LineLimit = LineLimit::per_second();
+    if let Some(unlogged) = LINES.next() {
+        tracing::warn!(reason, unlogged, "logins cannot be checked");
     }
 }
 

@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use tokio::{sync::watch, time::sleep};
 
 use crate::{
-    Envelope, Position, bus::BusEvent, node::Node, once_per_second::OncePerSecond, registry::Registry,
+    Envelope, Position, bus::BusEvent, line_limit::LineLimit, node::Node, registry::Registry,
     streams::loader::Loader, wire::GapReason,
 };
 
@@ -183,13 +183,14 @@ pub(crate) fn apply(event: BusEvent, node: &Node) {
 
 /// Counts a message of a text stream that this version does not understand. A newer node may publish thousands a second.
 fn skip_text(position: Option<Position>, envelope: &Envelope, node: &Node) {
-    static LINES: OncePerSecond = OncePerSecond::new();
+    static LINES: LineLimit = LineLimit::per_second();
     node.metrics.unreadable.add(1);
-    if LINES.is_due() {
+    if let Some(unlogged) = LINES.next() {
         let topic = envelope.topics().first();
         tracing::warn!(
             ?topic,
             ?position,
+            unlogged,
             "skipped a text stream's message that this version does not understand"
         );
     }

@@ -6,7 +6,7 @@ use super::Hub;
 use crate::{
     Principal,
     auth::{AuthError, Authenticator, ClientIdPolicy, Handshake, Ticket, TicketError, TicketKey},
-    once_per_second::OncePerSecond,
+    line_limit::LineLimit,
 };
 
 impl Hub {
@@ -87,11 +87,11 @@ impl Hub {
 
 /// Logs the reason why tickets cannot be made, at most once a second.
 fn report(error: &TicketError) {
-    static LINES: OncePerSecond = OncePerSecond::new();
+    static LINES: LineLimit = LineLimit::per_second();
     if let TicketError::Unavailable(reason) = error
-        && LINES.is_due()
+        && let Some(unlogged) = LINES.next()
     {
-        tracing::warn!(reason, "tickets cannot be made");
+        tracing::warn!(reason, unlogged, "tickets cannot be made");
     }
 }
 

@@ -1,11 +1,11 @@
 //! [`Cors`]: what pages of other origins may do here (Fetch standard, section 3.2).
 
-use realtime_core::auth::{AllowedOrigins, Handshake, Page};
-
-use crate::{
-    Answer,
-    foreign_pages::{ForeignPages, shown},
+use realtime_core::{
+    auth::{AllowedOrigins, Handshake, Page},
+    wire::LineLimit,
 };
+
+use crate::{Answer, text::shown_origin};
 
 /// Access of the page that has made a request.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl Cors {
             Page::Any(_) => Ok(Self::Any),
             Page::Foreign(origin) => {
                 tracing::debug!(
-                    origin = origin.map(shown),
+                    origin = origin.map(shown_origin),
                     "a page of another origin cannot read the response"
                 );
                 Ok(Self::None)
@@ -108,9 +108,9 @@ impl ForeignPage {
     /// The response to its request.
     pub(crate) fn refuse(self) -> Answer {
         let Self(origin) = self;
-        static REFUSED: ForeignPages = ForeignPages::new();
+        static REFUSED: LineLimit = LineLimit::per_second();
         if let Some(unlogged) = REFUSED.next() {
-            let origin = origin.as_deref().map(shown);
+            let origin = origin.as_deref().map(shown_origin);
             tracing::warn!(
                 origin,
                 unlogged,

@@ -6,17 +6,14 @@ use realtime_core::{
     Authenticator, Hub,
     auth::{AllowedOrigins, Handshake, LoginSource, Page},
     ruoyi::ErrorStatus,
+    wire::LineLimit,
 };
 
 use super::{
     config::WebSocketConfig, connection::WebSocketConnection, endpoint::Endpoint, open::OpenError,
     protocol::Protocol, refusal::Refusal,
 };
-use crate::{
-    Answer,
-    foreign_pages::{ForeignPages, shown},
-    issue_ticket,
-};
+use crate::{Answer, text::shown_origin, tickets::issue_ticket};
 
 /// The routes of an endpoint: `GET {path}` and, with [tickets](WebSocketConfig::tickets), `POST {path}/ticket`.
 ///
@@ -106,10 +103,10 @@ impl Service {
             _ => return Ok(()),
         };
         self.endpoint.hub.count_foreign_page();
-        static REFUSED: ForeignPages = ForeignPages::new();
+        static REFUSED: LineLimit = LineLimit::per_second();
         if let Some(unlogged) = REFUSED.next() {
             tracing::warn!(
-                origin = shown(origin),
+                origin = shown_origin(origin),
                 unlogged,
                 "refused the WebSocket of another origin; websocket.allowedOrigins can name it"
             );
