@@ -1,6 +1,6 @@
 //! [`Caller`]: the signed-in user behind a request.
 
-use actix_web::{FromRequest, HttpRequest, dev::Payload, web::Data};
+use actix_web::{FromRequest, HttpRequest, dev::Payload, http::StatusCode, web::Data};
 use futures_util::future::LocalBoxFuture;
 use realtime_core::{UserId, auth::Handshake};
 use serde::Serialize;
@@ -40,6 +40,17 @@ async fn login(state: &State, handshake: &Handshake) -> Result<Caller, ApiError>
 }
 
 impl Caller {
+    /// Checks that it is a user of `auth.users`, who is there for the demo: others are the users of an application, who
+    /// may not do everything that the page can show.
+    pub(crate) fn check_is_of_demo(&self, state: &State, what: &str) -> Result<(), ApiError> {
+        match state.user(&self.id) {
+            Some(_) => Ok(()),
+            None => {
+                Err(ApiError::new(StatusCode::FORBIDDEN, format_args!("only users of auth.users may {what}")))
+            }
+        }
+    }
+
     /// The user's name is its id, unless the configuration knows better.
     pub(crate) fn of(state: &State, id: UserId) -> Self {
         let name = state.user(&id).map_or_else(|| id.to_string(), |user| user.name);

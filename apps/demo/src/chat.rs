@@ -63,6 +63,9 @@ impl InboundHandler for Chat {
                 Some(Err(problem)) => return Some(Event::new("error", problem).json().into()),
             };
             let from = Caller::of(&state, session.user().clone());
+            if let Err(error) = from.check_is_of_demo(&state, "chat") {
+                return Some(Event::new("error", error.to_string()).json().into());
+            }
             let scope = Scope::Only(TRANSPORT);
             let users = to.clone().map(|to| [to, from.id.clone()]);
             let message = Event::new("chat", ChatData { from, to, text: line }).message();

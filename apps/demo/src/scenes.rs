@@ -23,6 +23,9 @@ pub(crate) fn routes(services: &mut ServiceConfig) {
         .service(web::resource("/demo/ai/{id}/stop").post(ai::stop));
 }
 
+/// What only users of `auth.users` may do.
+const PUBLISH: &str = "publish here";
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Sent {
@@ -68,11 +71,12 @@ struct OrderData<'a> {
 
 /// The buyer follows the order on an event stream, the seller works with it over a WebSocket.
 async fn order(
-    _: Caller,
+    caller: Caller,
     state: Data<State>,
     body: Body<OrderRequest>,
 ) -> Result<Json<Reply<Sent>>, ApiError> {
     static NUMBER: AtomicU32 = AtomicU32::new(1042);
+    caller.check_is_of_demo(&state, PUBLISH)?;
     let OrderRequest { status, order_no } = body.0;
     let order_no = order_no.unwrap_or_else(|| format!("SO-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
     let missing = |role| ApiError::bad_request(format_args!("auth.users has nobody of the role `{role}`"));
@@ -106,6 +110,7 @@ async fn notice(
     state: Data<State>,
     body: Body<NoticeRequest>,
 ) -> Result<Json<Reply<Sent>>, ApiError> {
+    from.check_is_of_demo(&state, PUBLISH)?;
     let NoticeRequest { title, content } = body.0;
     if title.trim().is_empty() {
         return Err(ApiError::bad_request("title: must not be empty"));
@@ -142,6 +147,7 @@ async fn approval(
     state: Data<State>,
     body: Body<ApprovalRequest>,
 ) -> Result<Json<Reply<Sent>>, ApiError> {
+    by.check_is_of_demo(&state, PUBLISH)?;
     let ApprovalRequest { applicant, title, result } = body.0;
     let event = Event::new("approval", ApprovalData { title, result, by });
     Ok(Sent::at(state.sse.publish_to(&[applicant], event.json()).await?))
@@ -159,7 +165,8 @@ struct Figures {
 }
 
 /// Starts a minute of figures, and ends the current one.
-async fn dashboard(_: Caller, state: Data<State>) -> Result<Json<Reply>, ApiError> {
+async fn dashboard(caller: Caller, state: Data<State>) -> Result<Json<Reply>, ApiError> {
+    caller.check_is_of_demo(&state, PUBLISH)?;
     state.sse.hub()?;
     state.dashboard.replace(tokio::spawn(push_figures(state.clone().into_inner().into())));
     Ok(Json(Reply::ok()))

@@ -88,6 +88,23 @@ async fn a_kick_from_the_list_ends_the_other_users_page() {
     let (status, answer) = demo.call(Method::POST, url, Some(&kick)).await;
     assert_eq!((status, &answer["msg"]), (403, &json!("only users of auth.users may kick")));
     assert_eq!(demo.sessions(ALICE).await, 2);
+    for (path, body) in [
+        ("order", json!({ "status": "paid" })),
+        ("notice", json!({ "title": "x", "content": "x" })),
+        ("approval", json!({ "applicant": ALICE, "title": "x", "result": "approved" })),
+        ("dashboard", json!({})),
+    ] {
+        let url = demo.url(&format!("/demo/{path}?Authorization={}", token(77)));
+        let (status, answer) = demo.call(Method::POST, url, Some(&body.to_string())).await;
+        assert_eq!(
+            (status, &answer["msg"]),
+            (403, &json!("only users of auth.users may publish here")),
+            "{path}"
+        );
+    }
+    let mut other = demo.socket(77).await;
+    other.send(r#"{"type":"chat","broadcast":true,"text":"x"}"#).await;
+    assert_eq!(other.json().await["data"], "only users of auth.users may chat");
 }
 
 #[tokio::test(flavor = "multi_thread")]
