@@ -199,12 +199,23 @@ async fn a_token_grants_topics_and_patterns_of_them_up_to_the_limit() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_frame_of_topics_ends_the_connection() {
     let demo = Demo::start().await;
-    for bad in [r#"{"type":"subscribe"}"#, r#"{"type":"subscribe","topics":["a"],"x":1}"#] {
+    for bad in [r#"{"type":"subscribe"}"#, r#"{"type":"subscribe","topics":"a"}"#] {
         let mut socket = demo.socket_v1(1).await;
         socket.json().await;
         socket.send(bad).await;
         assert_eq!(socket.close_code().await, 1007, "{bad}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_of_a_newer_clients_frames_are_ignored() {
+    let demo = Demo::start().await;
+    let mut socket = demo.socket_v1(1).await;
+    socket.json().await;
+    socket.send(r#"{"type":"subscribe","topics":["role:a"],"later":{"x":1}}"#).await;
+    assert_eq!(socket.json().await["topics"], json!(["role:a"]));
+    socket.send(r#"{"type":"ping","later":1}"#).await;
+    assert_eq!(socket.json().await["type"], "pong");
 }
 
 /// Decides when it has a permit.
