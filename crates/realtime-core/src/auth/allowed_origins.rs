@@ -85,7 +85,11 @@ impl AllowedOrigins {
     /// Allows further origins, as browsers send them, for which `predicate` is true. It must not block.
     #[must_use]
     pub fn or(self, predicate: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
-        Rules { predicate: Some(Arc::new(predicate)), ..Rules::clone(&self.rules()) }.into()
+        let rules = Rules::clone(&self.rules());
+        let before = rules.predicate;
+        let either =
+            move |origin: &str| before.as_ref().is_some_and(|before| before(origin)) || predicate(origin);
+        Rules { predicate: Some(Arc::new(either)), ..rules }.into()
     }
 
     /// Allows what `other` allows from now on, in all clones. Open connections stay.
@@ -309,6 +313,9 @@ mod tests {
         }
         let allowed = allowed.or(|origin| origin == "app://tenant-7");
         assert!(allowed.allow(Some("app://tenant-7"), None) && !allowed.allow(Some("app://tenant-8"), None));
+        let allowed = allowed.or(|origin| origin == "app://tenant-8");
+        assert!(allowed.allow(Some("app://tenant-7"), None) && allowed.allow(Some("app://tenant-8"), None));
+        assert!(!allowed.allow(Some("app://tenant-9"), None));
     }
 
     #[test]
