@@ -20,4 +20,4 @@ pub use connection::SseConnection;
 pub use format::{Framing, HEADERS, RETRY, TRANSPORT};
 pub use refusal::OpenError;
 pub use service::Service;
-pub use streams::{Asked, SPARE, Streams};
+pub use streams::{SPARE, Streams};

@@ -12,7 +12,7 @@ use realtime_core::{
     ruoyi::SseMessageDto,
     wire::Admission,
 };
-use realtime_protocol::sse::{Asked, Framing, OpenError, SPARE, Streams};
+use realtime_protocol::sse::{Framing, OpenError, SPARE, Streams};
 use realtime_server::Takeover;
 
 use crate::{EmitterError, SseStream, TRANSPORT, handshake::handshake};
@@ -89,7 +89,7 @@ impl SseEmitters {
     pub fn open(&self, principal: Principal, cursor: Option<&str>) -> Result<SseStream, EmitterError> {
         // Of no known address.
         let admission = self.hub()?.admit(None).map_err(|error| self.refused(error))?;
-        self.open_on(None, admission, principal, cursor, Asked::default())
+        self.open_on(None, admission, principal, cursor)
     }
 
     /// Opens a stream for a principal as the response to `request`. Its connection is taken over where possible: see
@@ -104,12 +104,12 @@ impl SseEmitters {
         cursor: Option<&str>,
     ) -> Result<SseStream, EmitterError> {
         let admission = self.admit(&self.handshake(request))?;
-        self.open_on(Takeover::claim(request), admission, principal, cursor, Asked::default())
+        self.open_on(Takeover::claim(request), admission, principal, cursor)
     }
 
     /// Opens a stream for a principal with all that its request asks for, as [`routes`](crate::routes) do: from the
     /// client's cursor on, in the topics that it names and [may](Hub::decide_topics) be in, with the event
-    /// `realtime.hello`.
+    /// `realtime.hello`. It waits up to 5 s for a starting node, and as long until the session has begun.
     ///
     /// # Errors
     /// As [`Self::connect`].
@@ -120,11 +120,13 @@ impl SseEmitters {
     ) -> Result<SseStream, EmitterError> {
         let handshake = self.handshake(request);
         let admission = self.admit(&handshake)?;
-        let hub = self.hub()?;
-        let admission = hub.admit_user(admission, &principal.user).await;
-        let admission = admission.map_err(|error| self.refused(error))?;
-        let asked = Asked::of(hub, &handshake, &principal).await.map_err(|error| self.refused(error))?;
-        self.open_on(Takeover::claim(request), admission, principal, handshake.cursor(), asked)
+        let mut takeover = None;
+        let claim = || {
+            takeover = Takeover::claim(request);
+            framing(takeover.as_ref())
+        };
+        let opened = self.streams.open_request(self.hub()?, claim, admission, principal, &handshake).await;
+        Ok(SseStream::new(opened.map_err(|error| self.refused(error))?, takeover))
     }
 
     fn handshake(&self, request: &HttpRequest) -> Handshake {
@@ -146,10 +148,9 @@ impl SseEmitters {
         admission: Admission,
         principal: Principal,
         cursor: Option<&str>,
-        asked: Asked,
     ) -> Result<SseStream, EmitterError> {
         let framing = framing(takeover.as_ref());
-        let connection = self.streams.open(self.hub()?, framing, admission, principal, cursor, asked);
+        let connection = self.streams.open(self.hub()?, framing, admission, principal, cursor);
         Ok(SseStream::new(connection.map_err(|error| self.refused(error))?, takeover))
     }
 

@@ -1,19 +1,26 @@
 //! Clients get a notice when the bus is not up yet or is cut off, and no cursor runs ahead of a gap.
 
 use std::{
+    pin::pin,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use futures_util::{StreamExt, future::BoxFuture, stream::BoxStream};
+use actix_web::test::TestRequest;
+use futures_util::{
+    StreamExt,
+    future::{BoxFuture, Either, select},
+    stream::BoxStream,
+};
 use realtime_core::{
-    Envelope, Hub, Message, Position, Scope, Settings,
+    Envelope, Hub, Message, Position, Principal, Scope, Settings,
     bus::{Bus, BusError, BusEvent, Published},
     settings::OnDown,
 };
+use realtime_sse::SseEmitters;
 use realtime_tests::{Embedded, EventStream, Server, Socket, token, until, within};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::sleep};
 
 /// A bus that emits the events that the test chooses.
 #[derive(Clone)]
@@ -119,6 +126,20 @@ async fn a_node_whose_bus_does_not_come_up_sends_clients_elsewhere() {
 }
 
 #[actix_web::test]
+async fn a_stream_of_an_applications_own_handler_waits_for_a_starting_node_too() {
+    let bus = ScriptedBus::new();
+    let emitters = SseEmitters::new(hub(&bus, Settings::default()));
+    let request = TestRequest::default().to_http_request();
+    let opened = pin!(emitters.open_request(&request, Principal::new(1.into(), "own")));
+    let opened = match select(opened, pin!(sleep(Duration::from_millis(200)))).await {
+        Either::Left((opened, _)) => panic!("{:?} before the bus is up", opened.map(drop)),
+        Either::Right(((), opened)) => opened,
+    };
+    bus.say(BusEvent::Up(Some(at(3))));
+    within("the stream", opened).await.unwrap();
+}
+
+#[actix_web::test]
 async fn no_id_runs_ahead_of_a_gap_that_is_still_to_come() {
     let bus = ScriptedBus::new();
     let server = Embedded::start(hub(&bus, Settings::default()));
@@ -188,7 +209,7 @@ async fn a_node_that_is_cut_off_for_long_sends_its_clients_elsewhere_if_asked_to
     until("the bus", || server.hub.ready().is_ok()).await;
     within("a node that takes clients again", async {
         while Socket::open(&server, &token(1), &[], None).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            sleep(Duration::from_millis(20)).await;
         }
     })
     .await;

@@ -8,7 +8,6 @@ use realtime_core::{
     ruoyi::{ErrorStatus, Reply},
 };
 use serde::Serialize;
-use tokio::time::timeout;
 
 use super::{
     config::SseConfig,
@@ -16,9 +15,9 @@ use super::{
     cors::Cors,
     format::{Framing, TRANSPORT},
     refusal::{OpenError, reconnect_later},
-    streams::{Asked, SPARE, Streams},
+    streams::{SPARE, Streams},
 };
-use crate::{Answer, answer::RETRY, issue_ticket, start::START};
+use crate::{Answer, answer::RETRY, issue_ticket};
 
 /// The routes of an endpoint: `GET {path}`, `GET|POST {path}/close`, `POST {path}/refresh`, with
 /// [tickets](SseConfig::tickets) `POST {path}/ticket`, and `OPTIONS` of each.
@@ -107,16 +106,8 @@ impl Service {
         let request = request.with_tickets(self.tickets);
         let principal = self.hub.authenticate(&*self.authenticator, &request).await;
         let principal = principal.map_err(|error| self.refuse_login(&error))?;
-        // A starting node does not know yet which logins were kicked; mostly it will in a moment.
-        timeout(START, self.hub.started()).await.ok();
-        let admission = self.hub.admit_user(admission, &principal.user).await;
-        let admission = admission.map_err(|error| refuse(error.into()))?;
-        let asked = Asked::of(&self.hub, &request, &principal).await.map_err(refuse)?;
-        let opened = self.streams.open(&self.hub, framing(), admission, principal, request.cursor(), asked);
-        let stream = opened.map_err(|error| refuse(error.into()))?;
-        let begun = self.hub.wait_until_begun(stream.session(), START).await;
-        begun.map_err(|error| refuse(error.into()))?;
-        Ok(stream)
+        let opened = self.streams.open_request(&self.hub, framing, admission, principal, &request);
+        opened.await.map_err(refuse)
     }
 
     /// Ends the streams of the request's token. An invalid token has no streams, and is not an error.

@@ -8,6 +8,7 @@ use realtime_core::{
     error::ConnectError,
     wire::{Admission, ConnectTopics, WireFormat},
 };
+use tokio::time::timeout;
 
 use super::{
     connection::SseConnection,
@@ -15,6 +16,7 @@ use super::{
     greeting::Greeting,
     refusal::OpenError,
 };
+use crate::start::START;
 
 /// Opener of streams, in both framings.
 #[derive(Clone)]
@@ -28,7 +30,7 @@ pub struct Streams {
 
 /// What a request asks for besides a stream.
 #[derive(Debug, Default)]
-pub struct Asked {
+struct Asked {
     /// Topics that its client may be in.
     topics: Vec<Topic>,
     /// Those of them whose history begins behind a position.
@@ -66,6 +68,39 @@ impl Streams {
         admission: Admission,
         principal: Principal,
         cursor: Option<&str>,
+    ) -> Result<SseConnection, ConnectError> {
+        self.open_asked(hub, framing, admission, principal, cursor, Asked::default())
+    }
+
+    /// Opens a stream for a principal with all that its request asks for. It waits for a starting node, and until the
+    /// session has begun, for a bounded time. `framing` is asked for once nothing but the hub can refuse it.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the hub refuses the connection, or a parameter of the request has no single value.
+    pub async fn open_request(
+        &self,
+        hub: &Hub,
+        framing: impl FnOnce() -> Framing,
+        admission: Admission,
+        principal: Principal,
+        request: &Handshake,
+    ) -> Result<SseConnection, OpenError> {
+        // A starting node does not know yet which logins were kicked; mostly it will in a moment.
+        timeout(START, hub.started()).await.ok();
+        let admission = hub.admit_user(admission, &principal.user).await?;
+        let asked = Asked::of(hub, request, &principal).await?;
+        let stream = self.open_asked(hub, framing(), admission, principal, request.cursor(), asked)?;
+        hub.wait_until_begun(stream.session(), START).await?;
+        Ok(stream)
+    }
+
+    fn open_asked(
+        &self,
+        hub: &Hub,
+        framing: Framing,
+        admission: Admission,
+        principal: Principal,
+        cursor: Option<&str>,
         asked: Asked,
     ) -> Result<SseConnection, ConnectError> {
         let wire = match framing {
@@ -81,10 +116,7 @@ impl Streams {
 
 impl Asked {
     /// Reads what a request asks for, and decides which topics its client may be in.
-    ///
-    /// # Errors
-    /// [`OpenError::Request`] where a parameter has no single value.
-    pub async fn of(hub: &Hub, request: &Handshake, principal: &Principal) -> Result<Self, OpenError> {
+    async fn of(hub: &Hub, request: &Handshake, principal: &Principal) -> Result<Self, OpenError> {
         let topics = match request.topics()? {
             Some(names) => Some(hub.decide_topics(principal, &principal.topics, names).await),
             None => None,
