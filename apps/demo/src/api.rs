@@ -257,7 +257,7 @@ pub(crate) async fn publish(
     };
     let confirmed = state.hub.publish_and_confirm(envelope, Duration::from_millis(millis)).await;
     span.end(confirmed.as_ref().map(|confirmed| Some(confirmed.position)));
-    let Confirmation { position, nodes, missing } = confirmed?;
+    let Confirmation { position, nodes, missing, .. } = confirmed?;
     let position = Some(position.to_string());
     Ok(Json(PublishAnswer { position, nodes: Some(nodes), missing: Some(missing) }))
 }
@@ -421,7 +421,12 @@ pub(crate) async fn kick(
         (None, Some(KickMessage { message, event })) => {
             state.hub.kick_with(&user, Message::new(event.unwrap_or_default(), message)).await?
         }
-        (Some(session), None) => state.hub.kick_session(&user, session).await?,
+        (Some(session), None) => {
+            let session = session.parse::<SessionId>();
+            let session =
+                session.map_err(|error| ApiError::bad_request(format_args!("sessionId: {error}")))?;
+            state.hub.kick_session(&user, session).await?
+        }
         (Some(_), Some(_)) => {
             return Err(ApiError::bad_request(
                 "message: goes to all sessions of a user, not to the one of sessionId",

@@ -104,8 +104,8 @@ async fn one_session_is_kicked_wherever_it_is() {
     let redis = Redis::start().await;
     let (a, b) = (node(&redis, "a").await, node(&redis, "b").await);
     let (first, second) = (open(&b, 1, "t1", None).unwrap(), open(&b, 1, "t2", None).unwrap());
-    let id = first.handle().id().to_string();
-    assert_eq!(a.kick_session(&1.into(), &id).await.unwrap().closed, 1);
+    let id = first.handle().id();
+    assert_eq!(a.kick_session(&1.into(), id).await.unwrap().closed, 1);
     assert_eq!(first.handle().closing(), Some(CloseReason::Kicked));
     assert_eq!(second.handle().closing(), None);
 }

@@ -110,7 +110,7 @@ async fn write_everything(redis: &Redis) {
 
     let eight = open(&a, login(8, "token of 8"), None).await;
     b.kick(&8.into()).await.unwrap();
-    b.kick_session(&7.into(), SOME_SESSION).await.unwrap();
+    b.kick_session(&7.into(), SOME_SESSION.parse().unwrap()).await.unwrap();
     b.revoke_token(TokenHash::of("stolen"), Some(SystemTime::now() + HOUR)).await.unwrap();
     b.revoke_user(&9.into(), SystemTime::now() - HOUR / 2).await.unwrap();
     let mut renewed = login(7, "another token of 7");

@@ -149,7 +149,13 @@ async fn one_session_can_be_kicked_alone() {
     let (mut first, mut second) = (demo.socket_v1(1).await, demo.socket_v1(1).await);
     let id = first.json().await["session"].as_str().unwrap().to_owned();
     second.json().await;
-    let (_, answer) = demo.api(Method::DELETE, "/api/online/1?sessionId=nobody", None).await;
+    let (status, answer) = demo.api(Method::DELETE, "/api/online/1?sessionId=nobody", None).await;
+    assert_eq!(
+        (status, &answer["msg"]),
+        (400, &json!("sessionId: a session's id has 32 hexadecimal digits"))
+    );
+    let nobody = "/api/online/1?sessionId=00112233445566778899aabbccddeeff";
+    let (_, answer) = demo.api(Method::DELETE, nobody, None).await;
     assert_eq!(answer, json!({ "closed": 0 }));
     let (_, answer) = demo.api(Method::DELETE, &format!("/api/online/2?sessionId={id}"), None).await;
     assert_eq!(answer, json!({ "closed": 0 }), "a session is its own user's");
@@ -269,6 +275,6 @@ async fn a_public_topic_may_be_followed_by_everybody_who_can_log_in() {
     demo.publish(json!({ "topics": ["others"], "message": "not for it" })).await;
     demo.publish(json!({ "topics": ["news"], "message": "for everybody" })).await;
     assert_eq!(stream.data().await, "for everybody");
-    let body = json!({ "broadcast": true, "message": "x", "event": "realtime.hello" });
+    let body = json!({ "broadcast": true, "message": "x", "event": "realtime.of-tomorrow" });
     assert_eq!(demo.try_publish(&body.to_string()).await.0, 400, "only the server says hello");
 }

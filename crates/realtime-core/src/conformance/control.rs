@@ -70,8 +70,8 @@ pub async fn control_conforms(hubs: &[Hub]) {
     let meant = open(last, &user, "one", None).await;
     let same = open(last, &user, "one", None).await;
     let spared = open(last, &user, "two", None).await;
-    let id = meant.handle().id().to_string();
-    let outcome = confirmed(first.kick_session(&user, &id).await);
+    let id = meant.handle().id();
+    let outcome = confirmed(first.kick_session(&user, id).await);
     check(EVERYWHERE, outcome.closed == 2, || format!("{} of two sessions with one token", outcome.closed));
     ended(vec![meant, same], CloseReason::Kicked).await;
     stays(&spared);

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::Hub;
 use crate::{
-    Message, Position, Principal, UserId,
+    Message, Position, Principal, SessionId, UserId,
     auth::TokenHash,
     control::{Command, CommandResult, ControlError, RevokedToken},
     error::PublishError,
@@ -68,9 +68,13 @@ impl Hub {
     ///
     /// # Errors
     /// As [`Self::kick`].
-    pub async fn kick_session(&self, user: &UserId, session: &str) -> Result<CommandResult, ControlError> {
+    pub async fn kick_session(
+        &self,
+        user: &UserId,
+        session: SessionId,
+    ) -> Result<CommandResult, ControlError> {
         let after = self.fence().await;
-        let session = Some(session.to_owned());
+        let session = Some(session.to_string());
         self.0.control.dispatch(Command::Kick { user: user.clone(), session, after }).await
     }
 

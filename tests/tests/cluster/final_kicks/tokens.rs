@@ -77,8 +77,8 @@ async fn every_session_of_a_kicked_sessions_token_ends() {
     let (a, b) = (node(&redis, "a").await, node(&redis, "b").await);
     let (tab, other_tab) = (open(&a, 1, "t").unwrap(), open(&a, 1, "t").unwrap());
     let (elsewhere, other_login) = (open(&b, 1, "t").unwrap(), open(&b, 1, "another").unwrap());
-    let id = tab.handle().id().to_string();
-    let outcome = b.kick_session(&1.into(), &id).await.unwrap();
+    let id = tab.handle().id();
+    let outcome = b.kick_session(&1.into(), id).await.unwrap();
     assert_eq!((outcome.closed, outcome.unconfirmed), (3, vec![]));
     assert!([&tab, &other_tab, &elsewhere].into_iter().all(is_kicked));
     assert!(!is_kicked(&other_login));
