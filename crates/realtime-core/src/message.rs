@@ -113,10 +113,9 @@ impl<T: Into<ByteString>> From<T> for Message {
 
 /// The name of an event: 1 to 64 printable characters without white space.
 ///
-/// Such a name cannot break out of its line in an event stream. `gap` and the names that begin an event of the framework,
-/// `realtime.bus`, `realtime.hello`, `realtime.refused`, `realtime.expiring` and `realtime.stream` (which carries
-/// [text streams](crate::streams)), are reserved. `open` and `error` are reserved too, since every `EventSource` fires
-/// them itself.
+/// Such a name cannot break out of its line in an event stream. `gap` and all that begin with `realtime.`, such as
+/// `realtime.stream` (which carries [text streams](crate::streams)), are the framework's and reserved. `open` and `error`
+/// are reserved too, since every `EventSource` fires them itself.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct EventName(ByteString);
 
@@ -160,8 +159,7 @@ impl EventName {
         if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
             return Err(EventNameError::BadCharacter(text.to_owned()));
         }
-        let own = [Self::GAP, Self::BUS, Self::HELLO, Self::REFUSED, Self::EXPIRING, Self::STREAM];
-        if own.contains(&text) || ["open", "error"].contains(&text) {
+        if text.starts_with("realtime.") || [Self::GAP, "open", "error"].contains(&text) {
             return Err(EventNameError::Reserved(text.to_owned()));
         }
         Ok(Self(text.into()))
