@@ -77,7 +77,7 @@ impl ConnectError {
         }
     }
 
-    /// The reason's name, as in counters and in [`Hub::explain`](crate::Hub::explain).
+    /// The reason's name, as in [`Hub::explain`](crate::Hub::explain). Labels of metrics have `node_rate` for `nodeRate`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Starting => "starting",

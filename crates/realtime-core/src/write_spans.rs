@@ -286,7 +286,7 @@ impl Write {
             Target::Session { session, bytes, is_taken_over, is_replayed, .. } => attributes.extend([
                 KeyValue::new("realtime.session.id", session.id.to_string()),
                 KeyValue::new("realtime.transport", session.transport().to_string()),
-                KeyValue::new("realtime.lane", if *is_taken_over { "taken-over" } else { "body" }),
+                KeyValue::new("realtime.lane", if *is_taken_over { "taken_over" } else { "body" }),
                 KeyValue::new("realtime.bytes", i64::try_from(*bytes).unwrap_or(i64::MAX)),
                 KeyValue::new("realtime.replayed", *is_replayed),
             ]),

@@ -85,7 +85,7 @@ async fn writes_on_another_node_are_spans_below_the_publish() {
     let mut transports: Vec<_> = writes.iter().map(|write| write.attribute("realtime.transport")).collect();
     transports.sort_unstable();
     assert_eq!(transports, ["sse", "websocket"], "{spans:#?}");
-    let lane = if ServerKind::of_run() == ServerKind::Actix { "body" } else { "taken-over" };
+    let lane = if ServerKind::of_run() == ServerKind::Actix { "body" } else { "taken_over" };
     for write in &writes {
         assert_eq!((write.service.as_str(), write.parent()), ("b", publish.id()));
         assert_eq!(write.span.kind(), SpanKind::Consumer);

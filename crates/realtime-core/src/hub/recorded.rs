@@ -67,7 +67,7 @@ fn record(snapshot: &MetricsSnapshot) {
     for transport in &snapshot.transports {
         let name = || transport.transport.as_str().to_owned();
         for (lane, sessions) in
-            [("direct", transport.sessions_taken_over()), ("body", transport.sessions_dispatched())]
+            [("taken_over", transport.sessions_taken_over()), ("body", transport.sessions_dispatched())]
         {
             gauge!("realtime_sessions", "transport" => name(), "lane" => lane).set(sessions as f64);
         }
