@@ -445,11 +445,11 @@ impl Members {
     }
 
     /// Runs `offer` on every member that is in one of the envelope's topics and in its scope. Returns the number of
-    /// visits.
+    /// visits: of members, and of topics, each of which is looked up.
     pub(super) fn each(&mut self, envelope: &Envelope, mut offer: impl FnMut(&mut Member)) -> usize {
         let Self { sessions, topics, users, hasher, .. } = self;
         let scope = envelope.scope();
-        let mut visits = 0;
+        let mut visits = envelope.topics().len();
         let mut offer = |member: &mut Member| {
             visits += 1;
             if scope.covers(member.session.transport()) {

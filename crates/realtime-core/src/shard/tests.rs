@@ -132,6 +132,23 @@ fn a_session_in_two_of_the_topics_gets_the_message_once() {
 }
 
 #[test]
+fn targets_that_are_not_here_take_their_part_of_a_pass() {
+    let (node, shard) = new_node(Settings::default());
+    let _session = connect(&shard, 0, None);
+    let envelope =
+        |text: &str| Envelope::to_users(1..=20_000_i64, Scope::Both, Message::text(text.to_owned())).unwrap();
+    for offset in 1..=10 {
+        publish(&node, offset, envelope("x"));
+        shard.send_local(Arc::new(Entry::new(None, Content::Envelope(Arc::new(envelope("y")))))).unwrap();
+    }
+    let mut passes = 1;
+    while shard.pass().more {
+        passes += 1;
+    }
+    assert!(passes >= 2, "{passes} passes looked up 400,000 users");
+}
+
+#[test]
 fn consecutive_entries_go_to_each_session_from_its_own_position() {
     let (node, shard) = new_node(Settings::default());
     let mut early = connect(&shard, 1, None);
