@@ -6,6 +6,7 @@ use crate::Position;
 
 /// Answer of [`Hub::publish_and_confirm`](crate::Hub::publish_and_confirm).
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Confirmation {
     /// The envelope's position.
     pub position: Position,

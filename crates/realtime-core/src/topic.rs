@@ -20,6 +20,7 @@ pub struct Topic(Arc<str>);
 
 /// Error of a text that is not a [`Topic`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum TopicError {
     /// The text has no characters.
     #[error("a topic must not be empty")]

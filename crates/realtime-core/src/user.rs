@@ -22,6 +22,7 @@ enum Repr {
 
 /// Error of a text that is not a [`UserId`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum UserIdError {
     /// The text has no characters.
     #[error("a user id must not be empty")]

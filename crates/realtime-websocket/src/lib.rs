@@ -74,10 +74,10 @@ mod upgrade_error;
 pub use handshake::handshake;
 pub use realtime_core::auth::{AllowedOrigins, OriginError};
 pub use realtime_core::{
-    Authenticator, BoxFuture, ByteString, CloseCode, CloseReason, Cluster, Envelope, EnvelopeId, EventName,
-    Hub, HubBuilder, MemoryBus, Message, Payload, Position, Principal, Scope, Session, SessionHandle,
-    SessionId, Settings, Topic, Transport, UserId, auth, bus, control, error, facade, hub, install, metrics,
-    presence, ruoyi, settings, streams, wire,
+    Authenticator, BoxFuture, ByteString, CloseCode, CloseReason, Cluster, CollapseKey, Envelope, EnvelopeId,
+    EventName, Hub, HubBuilder, MemoryBus, Message, NotReady, Payload, Position, Principal, Scope, Session,
+    SessionHandle, SessionId, Settings, SlowPolicy, Topic, TraceContext, Transport, UserId, auth, bus,
+    control, error, explain, facade, hub, install, metrics, presence, ruoyi, settings, streams, trace, wire,
 };
 #[cfg(feature = "fuzz")]
 #[doc(hidden)]

@@ -87,6 +87,7 @@ pub enum SaTokenStyle {
 
 /// An unsupported or unknown style.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SaTokenStyleError {
     /// A style whose logins are stored in another way, or not at all.
     #[error(
