@@ -123,7 +123,8 @@ impl Hub {
     /// ```
     ///
     /// # Errors
-    /// [`PublishError`] if the message is too large or cannot be retained, or if the bus did not accept it, or may not have
+    /// [`PublishError`] if the message is too large, is of bytes for a transport that carries texts only, or cannot be
+    /// retained, or if the bus did not accept it, or may not have
     /// ([`BusError::OutcomeUnknown`](crate::bus::BusError::OutcomeUnknown)).
     pub async fn publish(&self, envelope: Envelope) -> Result<Published, PublishError> {
         Self::check_scope(&envelope)?;
@@ -210,9 +211,9 @@ impl Hub {
     /// A session with a full outbox misses it, and gets a gap notice if its wire format has one.
     ///
     /// # Errors
-    /// [`SendError::TooLarge`], [`SendError::Unsupported`] for an envelope that is to be retained or has a slow policy,
-    /// or [`SendError::Overloaded`] if a worker's queue is full; the sessions of other workers
-    /// may have received it then.
+    /// [`SendError::TooLarge`], [`SendError::NotText`] for a message of bytes unless its scope is a transport that carries
+    /// them, [`SendError::Unsupported`] for an envelope that is to be retained, has a collapse key or another slow policy, or
+    /// [`SendError::Overloaded`] if a worker's queue is full; the sessions of other workers may have received it then.
     pub fn send_local(&self, envelope: Envelope) -> Result<(), SendError> {
         Self::check_scope(&envelope)?;
         self.check_size(&envelope)?;

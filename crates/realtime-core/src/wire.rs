@@ -1,7 +1,8 @@
 //! The parts that a transport is built with.
 //!
 //! A transport encodes messages with its [`WireFormat`] and pulls the frames of a [`Session`](crate::Session), or gives
-//! the session a socket to write to ([`DirectWrite`]). `realtime-websocket` and `realtime-sse` use nothing else.
+//! the session a socket to write to ([`DirectWrite`]). `realtime-protocol` builds both transports with them; an application
+//! needs none of them.
 
 mod format;
 

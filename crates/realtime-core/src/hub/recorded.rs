@@ -271,7 +271,7 @@ const ALL: &[(&str, Kind, Unit, &str)] = &[
         "realtime_unreadable_entries_total",
         Kind::Counter,
         Unit::Count,
-        "Broken content of the cluster's presence and control that was skipped.",
+        "Broken content of presence and control, and messages of text streams in an unknown form.",
     ),
     ("realtime_outbox_sessions", Kind::Gauge, Unit::Count, "Sessions for which frames wait."),
     ("realtime_outbox_frames", Kind::Gauge, Unit::Count, "Frames that wait for sockets."),

@@ -97,7 +97,8 @@ impl SessionHandle {
     /// Sends a message to this session alone: at most once, without a position, never replayed.
     ///
     /// # Errors
-    /// [`SendError`] if its outbox is full, it is closing, or the message is too large.
+    /// [`SendError`] if its outbox is full, it is closing, or the message is too large, or of bytes and its transport carries
+    /// texts only.
     pub fn send_local(&self, message: impl Into<Message>) -> Result<(), SendError> {
         let message = message.into();
         let host = self.0.host().ok_or(SendError::Closed)?;
