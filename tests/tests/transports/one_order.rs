@@ -1,4 +1,4 @@
-//! A client receives its messages in one order, whether the HTTP dispatcher or the direct lane writes them.
+//! A client receives its messages in one order, on the body lane and on the taken-over lane.
 #![cfg(target_os = "linux")]
 
 use std::{collections::VecDeque, time::Duration};

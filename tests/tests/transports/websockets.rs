@@ -87,7 +87,7 @@ async fn fragments_and_pings_inside_them_are_put_together() {
     loop {
         match within("a pong", socket.0.next()).await {
             Some(Ok(WsMessage::Pong(payload))) => break assert_eq!(&payload[..], b"p"),
-            // The server's own, which opens the direct lane.
+            // A heartbeat of the server.
             Some(Ok(WsMessage::Ping(_))) => {}
             other => panic!("no pong but {other:?}"),
         }

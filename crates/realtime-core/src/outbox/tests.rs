@@ -217,7 +217,7 @@ fn a_large_answer_leaves_in_pieces_and_only_one_is_queued() {
 
 #[test]
 fn a_small_answer_waits_for_a_large_one_before_it() {
-    // The direct lane is closed, or is open and the socket takes a part of the first frame.
+    // Direct writing is off, or is on and the socket takes a part of the first frame.
     for room in [0, 100] {
         let outbox = outbox(4, 30_000);
         if room > 0 {

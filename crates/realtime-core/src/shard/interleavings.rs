@@ -253,7 +253,7 @@ fn two_lanes_write_one_stream_of_whole_frames() {
         || {
             let (_node, shard) = new_node(100);
             let session = connect(&shard, 1, None);
-            // The direct lane closes somewhere, mostly within a frame.
+            // Direct writing ends somewhere, mostly within a frame.
             let socket = Socket::new(thread_rng().gen_range(0..16));
             let handle = session.handle();
             let body = {
