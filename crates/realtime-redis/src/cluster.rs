@@ -26,6 +26,27 @@ use crate::{
 /// # }
 /// ```
 ///
+/// What Redis keeps follows the [`RedisConfig`] alone: 300 s, 100,000 messages and 64 MiB by default, whatever the hub's
+/// settings are. Settings of one's own have to be given to both, by [`RedisConfig::history`] and [`RedisConfig::retained`]; else a
+/// node that restarts replays what Redis keeps, and no more:
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use realtime_core::{Hub, Settings};
+/// use realtime_redis::{RedisCluster, RedisConfig};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut settings = Settings::default();
+/// settings.history.max_age = Duration::from_secs(3600);
+/// let config = RedisConfig::single("redis://127.0.0.1/").history(&settings.history).retained(&settings.retained);
+/// let hub = Hub::builder().settings(settings).cluster(RedisCluster::streams(config, "node-1")?).start()?;
+/// # drop(hub);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// One of the parts is replaced by setting it afterwards: with `.presence(|local| local)` each node knows its own users only,
 /// and with `.bus(bus.clone())` an application keeps a bus of which it reads the counters.
 pub struct RedisCluster {
