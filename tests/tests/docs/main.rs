@@ -7,3 +7,4 @@ mod listings;
 mod named_tests;
 mod page;
 mod redis_user;
+mod translation;

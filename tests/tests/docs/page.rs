@@ -7,13 +7,15 @@ use std::{
     sync::LazyLock,
 };
 
-use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
+use pulldown_cmark::{CodeBlockKind, Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 
 /// A document.
 #[derive(Debug, Default)]
 pub(crate) struct Page {
     /// Its path from the root of the repository.
     pub(crate) path: PathBuf,
+    /// The levels of its headings.
+    pub(crate) levels: Vec<HeadingLevel>,
     /// The anchors of its headings, as GitHub and mdBook make them.
     pub(crate) anchors: HashSet<String>,
     /// The targets of its links and images.
@@ -66,7 +68,10 @@ impl Page {
         let (mut heading, mut listing): (Option<String>, Option<(String, String)>) = (None, None);
         for event in Parser::new_ext(&text, Options::ENABLE_TABLES) {
             match event {
-                Event::Start(Tag::Heading { .. }) => heading = Some(String::new()),
+                Event::Start(Tag::Heading { level, .. }) => {
+                    page.levels.push(level);
+                    heading = Some(String::new());
+                }
                 Event::End(TagEnd::Heading(_)) => {
                     let anchor = anchor(&heading.take().unwrap());
                     let times = same.entry(anchor.clone()).or_default();
