@@ -108,7 +108,7 @@ function route() {
   const [path, query] = location.hash.replace(/^#\//, '').split('?');
   const [name, ...rest] = path.split('/');
   const argument = decode(rest.join('/'));
-  return { name: name in VIEWS ? name : 'overview', argument, query: new URLSearchParams(query) };
+  return { name: Object.hasOwn(VIEWS, name) ? name : 'overview', argument, query: new URLSearchParams(query) };
 }
 
 function decode(text) {

@@ -51,6 +51,18 @@ async fn the_overview_draws_connections_and_deliveries_as_they_come() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_names_no_view_shows_the_overview() {
+    let demo = demo().await;
+    let browser = opened(&demo).await;
+    for address in ["#/nothing", "#/toString"] {
+        show(&browser, "#/nodes").await;
+        browser.run("location.hash = arguments[0];", &[address.into()]).await;
+        browser.until("document.querySelector('#view[data-view=overview] .tile')").await;
+    }
+    assert_eq!(browser.complaints().await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_user_is_found_and_kicked() {
     let demo = demo().await;
     let (mut socket, mut other) = (demo.socket(7).await, demo.socket(8).await);
