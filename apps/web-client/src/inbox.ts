@@ -29,8 +29,10 @@ export class Inbox {
 
   on(event: string, handler: (value: any) => void): () => void {
     const handlers = this.#handlers.get(event) ?? new Set();
-    this.#handlers.set(event, handlers.add(handler));
-    return () => void handlers.delete(handler);
+    // Each call is a registration of its own.
+    const own = (value: unknown) => handler(value);
+    this.#handlers.set(event, handlers.add(own));
+    return () => void handlers.delete(own);
   }
 
   /** Calls the handlers of an event. What one throws keeps no other back. */

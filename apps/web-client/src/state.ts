@@ -74,8 +74,10 @@ export function state<T>(
       return error;
     },
     on(changed) {
-      handlers.add(changed);
-      return () => void handlers.delete(changed);
+      // Each call is a registration of its own.
+      const handler = (state: State<T>) => changed(state);
+      handlers.add(handler);
+      return () => void handlers.delete(handler);
     },
     reload: () => plan(0),
     close() {

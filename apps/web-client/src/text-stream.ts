@@ -135,8 +135,10 @@ export function stream(connection: Connection, id: string, { topic, begun }: Str
       return state;
     },
     on(part) {
-      handlers.add(part);
-      return () => void handlers.delete(part);
+      // Each call is a registration of its own.
+      const handler = (value: Part) => part(value);
+      handlers.add(handler);
+      return () => void handlers.delete(handler);
     },
     close,
     [Symbol.asyncIterator]() {

@@ -268,3 +268,23 @@ test('any order of loads, messages and gaps ends in what was published', async t
     client.close();
   }
 });
+
+test('a handler that is set twice is called until each of them has ended', async t => {
+  const { opened, loads, made } = list(t);
+  let told = 0;
+  const handler = () => told++;
+  const ends = [made.on(handler), made.on(handler)];
+  const socket = await opened();
+  socket.hello('7.0');
+  await until(() => loads.length);
+  loads[0].answer('7.0');
+  await until(() => !made.stale);
+  assert.equal(told, 2);
+  ends[0]();
+  ends[0]();
+  socket.message('7.1');
+  assert.equal(told, 3);
+  ends[1]();
+  socket.message('7.2');
+  assert.equal(told, 3);
+});

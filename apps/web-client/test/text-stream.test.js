@@ -238,3 +238,17 @@ test('the runs of a stream may have any numbers that rise', async t => {
   say(3, undefined, { run: 1_795_488_739_123, state: 'done' });
   assert.deepEqual([text.text, text.state], ['two', 'done']);
 });
+
+test('a handler that is set twice is called until each of them has ended', async t => {
+  const { text, say } = await open(t);
+  const told = [];
+  const handler = part => told.push(part.text);
+  const ends = [text.on(handler), text.on(handler)];
+  say(0, 'a');
+  ends[0]();
+  ends[0]();
+  say(1, 'b');
+  ends[1]();
+  say(2, 'c');
+  assert.deepEqual(told, ['a', 'a', 'b']);
+});

@@ -528,3 +528,19 @@ test('a token that does not come in time is asked for again', async t => {
   await until(client, 'waiting', () => client.states.some(({ reason }) => /no token: no answer/.test(reason)));
   assert.equal((await opened()).protocols[1], 'bearer.two');
 });
+
+test('a handler that is set twice is called until each of them has ended', async t => {
+  const { client, opened } = fake(t);
+  const told = [];
+  const handler = ({ data }) => told.push(data);
+  const ends = [client.on('message', handler), client.on('message', handler)];
+  const socket = await opened();
+  socket.hello('7.0');
+  socket.message('7.1');
+  ends[0]();
+  ends[0]();
+  socket.message('7.2');
+  ends[1]();
+  socket.message('7.3');
+  assert.deepEqual(told, ['7.1', '7.1', '7.2']);
+});
