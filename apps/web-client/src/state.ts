@@ -25,7 +25,10 @@ export interface State<T> {
   readonly value: T | undefined;
   /** Whether messages are known to be missing in it, which the next load brings. */
   readonly stale: boolean;
-  /** Why the last load failed; `undefined` after one that did not. */
+  /**
+   * Why the last load failed, or why there can be none: the topic is refused, or the connection has ended for good.
+   * `undefined` after a load that did not fail.
+   */
   readonly error: unknown;
   /** Calls a handler after each change. Returns what ends that. */
   on(changed: (state: State<T>) => void): () => void;
@@ -113,9 +116,23 @@ export function state<T>(
     plan(Math.random() * Math.min(cap, base * 2 ** failures++));
     tell();
   };
+  /** Waits for the connection, which brings no messages. */
+  const deny = (reason: string) => {
+    stop();
+    fresh = false;
+    waiting = true;
+    error = new Error(`realtime: ${reason}`);
+    tell();
+  };
+  // `closed` and `refused`.
+  const isOver = () => /ed$/.test(connection.status.state);
   const begin = async () => {
-    // Where the connection begins has to be known. Otherwise a message behind the load might be in front of it.
     const { status, cursor: begun } = connection;
+    if (isOver()) {
+      deny(`the connection is ${status.state}, ${status.reason}`);
+      return;
+    }
+    // Where the connection begins has to be known. Otherwise a message behind the load might be in front of it.
     if ((begun === null && status.state !== 'live') || (topic !== undefined && !connection.topics.includes(topic))) {
       waiting = true;
       return;
@@ -161,7 +178,7 @@ export function state<T>(
     }
   };
   const retry = () => {
-    if (waiting) void begin();
+    if (waiting || isOver()) void begin();
   };
   const ends = [
     ...events.map(event => connection.on(event, message => take(message as Message), topic)),
@@ -171,7 +188,11 @@ export function state<T>(
       tell();
     }),
     connection.on('status', retry),
-    connection.on('topics', retry),
+    connection.on('topics', ({ refused }) => {
+      const no = refused.find(other => other.topic === topic);
+      if (no) deny(`the topic ${topic} is refused, ${no.reason}`);
+      else retry();
+    }),
   ];
   plan(0);
   return self;

@@ -288,3 +288,58 @@ test('a handler that is set twice is called until each of them has ended', async
   socket.message('7.2');
   assert.equal(told, 3);
 });
+
+test('a state whose topic is refused says so', async t => {
+  const { opened, loads, made } = list(t, { topic: 'orders' });
+  const told = [];
+  made.on(({ stale, error }) => told.push([stale, error?.message]));
+  const refused = [{ topic: 'orders', reason: 'not allowed' }];
+  const why = 'realtime: the topic orders is refused, not allowed';
+  (await opened()).hello('7.0', { subscribed: ['other'], refused });
+  assert.deepEqual(told, [[true, why]]);
+  assert.equal(loads.length, 0);
+});
+
+test('a state whose topic is taken away is stale until the topic is granted again, and complete then', async t => {
+  const { opened, loads, made } = list(t, { topic: 'orders' });
+  const granted = { subscribed: ['orders'], refused: [] };
+  let socket = await opened();
+  socket.hello('7.0', granted);
+  await until(() => loads.length);
+  loads[0].answer('7.0');
+  await until(() => !made.stale);
+  const told = [];
+  made.on(({ stale, error }) => told.push([stale, error?.message]));
+  socket.end(1006);
+  socket = await opened();
+  socket.hello('7.0', { recovered: true, subscribed: [], refused: [{ topic: 'orders', reason: 'not allowed' }] });
+  assert.deepEqual(told, [[true, 'realtime: the topic orders is refused, not allowed']]);
+  socket.end(1006);
+  socket = await opened();
+  socket.hello('7.5', { recovered: true, ...granted });
+  await until(() => loads.length === 2);
+  loads[1].answer('7.5');
+  await until(() => !made.stale);
+  assert.deepEqual([made.value, made.error], [['until 7.5'], undefined]);
+});
+
+for (const [what, end, why] of [
+  ['that the server refuses', socket => socket.end(4403, 'forbidden'), 'realtime: the connection is refused, forbidden'],
+  ['that the page closes', (_, client) => client.close(), 'realtime: the connection is closed, closed by the client'],
+]) {
+  test(`a state of a connection ${what} says so`, async t => {
+    const { client, opened, loads, made } = list(t);
+    const told = [];
+    made.on(({ stale, error }) => told.push([stale, error?.message]));
+    const socket = await opened();
+    socket.hello('7.0');
+    await until(() => loads.length);
+    end(socket, client);
+    assert.deepEqual(told, [[true, why]]);
+    assert.equal(loads[0].signal.aborted, true);
+    const late = state(client, () => assert.fail('nothing would follow the load'), value => value);
+    t.after(() => late.close());
+    await until(() => late.error);
+    assert.equal(late.error.message, why);
+  });
+}
