@@ -161,7 +161,11 @@ export class Connection implements AsyncIterable<Message> {
    * (`status`) or of the bus behind it (`bus`), and with what the server says to topics (`topics`). With a topic, with its
    * messages only, and the topic is subscribed to meanwhile. Returns what ends that.
    */
-  on<E extends string>(event: E, handler: (value: EventOf<E>) => void, topic?: string): () => void {
+  on<E extends string>(
+    event: E,
+    handler: (value: EventOf<E>) => void,
+    topic?: EventOf<E> extends Message ? string : never,
+  ): () => void {
     const end = topic === undefined ? undefined : this.subscribe(topic);
     const off = this.#inbox.on(event, end ? value => value.topic === topic && handler(value) : handler);
     for (const name of this.#inbox.events) this.#attempt?.link?.listen?.(name);
