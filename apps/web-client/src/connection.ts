@@ -34,7 +34,6 @@ export type EventOf<E extends string> = E extends 'gap'
         ? Topics
         : Message;
 
-
 interface Attempt {
   transport: Transport;
   /** The cursor that it began behind. */
@@ -292,7 +291,7 @@ export class Connection implements AsyncIterable<Message> {
   }
 
   /** Begins to open a session, which is told to the attempt's own sink while the attempt counts. */
-  #dial(transport: Transport, trial: boolean, other?: Open): void {
+  #dial(transport: Transport, trial: boolean, other?: Open, token = this.#token!): void {
     const { setTimeout, now } = this.#platform;
     const inbox = this.#inbox;
     // A session that has yet to bring something that is in front of the inbox's cursor.
@@ -345,9 +344,8 @@ export class Connection implements AsyncIterable<Message> {
     };
     const shared = !!other;
     const granted = shared ? this.#attempt!.granted : new Set<string>();
-    const token = this.#token!;
     const again = token === this.#brought;
-    this.#brought = token;
+    this.#brought = this.#token;
     const attempt: Attempt = {
       transport,
       cursor,
@@ -442,6 +440,7 @@ export class Connection implements AsyncIterable<Message> {
       this.#trial = undefined;
     }
     const { transport } = attempt;
+    if (attempt.liveAt === undefined && !attempt.shared) this.#token = this.#brought = attempt.token;
     attempt.liveAt = this.#platform.now();
     this.#session = attempt;
     if (transport === this.#transports[0]) this.#unopened = this.#trials = 0;
@@ -535,12 +534,14 @@ export class Connection implements AsyncIterable<Message> {
   #planTrial(): void {
     if (this.#trialTimer !== undefined) return;
     const after = (this.#options.upgradeAfter ?? 60_000) * Math.min(10, 2 ** this.#trials);
-    this.#trialTimer = this.#platform.setTimeout(() => {
+    this.#trialTimer = this.#platform.setTimeout(async () => {
+      const preferred = this.#transports[0]!;
+      const isDue = () => this.#status.state === 'live' && !this.#trial && this.#attempt!.transport !== preferred;
+      // The token may have been a ticket, which the live session has used up. That one keeps its own until it is replaced.
+      const token = isDue() && this.#trials++ ? await this.#ask().catch(() => '') : '';
       this.#trialTimer = undefined;
       // What is under way instead plans it anew.
-      if (this.#status.state !== 'live' || this.#trial || this.#attempt!.transport === this.#transports[0]) return;
-      this.#trials++;
-      this.#dial(this.#transports[0]!, true);
+      if (isDue()) this.#dial(preferred, true, undefined, token || this.#token);
     }, after);
   }
 

@@ -8,7 +8,7 @@ export interface Options {
   url: string | { websocket?: string; sse?: string };
   /**
    * The token, or a function that gets one within 30 s. The function is asked at the first attempt, again before the
-   * login ends, and when the server no longer takes the last one.
+   * login ends, when the server no longer takes the last one, and from the second try at the preferred transport on.
    */
   token: string | (() => string | Promise<string>);
   /** Topics that are asked for at every connect. */

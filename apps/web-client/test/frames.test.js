@@ -7,15 +7,16 @@ import { fake, sockets, streams } from './fakes.js';
 import { token } from './demo.js';
 
 /** A client that is live over a stream at `7.5` and has begun to open a WebSocket beside it. */
-async function switching(t) {
+async function switching(t, options) {
   const { Socket, opened } = sockets();
-  const { fetch, opened: streamed } = streams();
+  const { fetch, opened: streamed, posts } = streams();
   const client = open(t, {
     url: 'https://example.com/resource',
     token: 'x',
     upgradeAfter: 1,
     backoff: { base: 1, cap: 1 },
     dial: { WebSocket: Socket, fetch },
+    ...options,
   });
   (await opened()).end(1006);
   (await opened()).end(1006);
@@ -24,7 +25,7 @@ async function switching(t) {
   await live(client, 'sse');
   const trial = await opened();
   assert.match(trial.url, /cursor=7.5/);
-  return { client, stream, trial, opened };
+  return { client, stream, trial, opened, streamed, posts };
 }
 
 test('the token goes into the subprotocol, and into the query when it has other characters', async t => {
@@ -185,6 +186,42 @@ test('a WebSocket that does not open leaves the stream alone, and is tried again
   assert.equal(client.status.state, 'live');
   (await opened()).hello('7.5');
   assert.equal(client.status.transport, 'websocket');
+});
+
+test('a WebSocket that is tried again has a token of its own, and the stream keeps its one until then', async t => {
+  let now = 'one';
+  const asked = [];
+  const late = [];
+  const ask = () => {
+    asked.push(now);
+    return asked.length < 4 ? now : new Promise(answer => late.push(answer));
+  };
+  const { client, stream, trial, opened, streamed, posts } = await switching(t, { token: ask });
+  assert.equal(trial.protocols[1], 'bearer.one');
+  assert.deepEqual(asked, ['one']);
+  now = 'two';
+  trial.end(1006);
+  const second = await opened();
+  assert.equal(second.protocols[1], 'bearer.two');
+  // The live session has yet to get it.
+  stream.say('event:realtime.hello\ndata:{"session":"s","pingInterval":20000}\n\nevent:realtime.expiring\ndata:{}\n\n');
+  while (!posts.length) await new Promise(setImmediate);
+  assert.match(posts[0].url, /Authorization=two/);
+  posts[0].answer({ code: 200, data: {} });
+  // Another stream takes over while the next token is waited for.
+  second.end(1006);
+  while (!late.length) await new Promise(setImmediate);
+  stream.end();
+  const next = await streamed();
+  next.say(':connected\nid:7.5\n\n');
+  await until(client, 'the next stream', () => client.states.filter(({ state }) => state === 'live').length === 2);
+  late.shift()('three');
+  const third = await opened();
+  assert.equal(third.protocols[1], 'bearer.three');
+  third.hello('7.5');
+  assert.equal(client.status.transport, 'websocket');
+  third.end(1006);
+  assert.equal((await opened()).protocols[1], 'bearer.three');
 });
 
 test('streams for new topics do not put off the next WebSocket, and pauses double with those that fail', async t => {

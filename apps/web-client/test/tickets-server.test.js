@@ -53,3 +53,32 @@ test('a login that ends is renewed by another ticket', async t => {
   await until(client, 'the message', () => client.seen.length);
   assert.deepEqual(texts(client), ['to the second login']);
 });
+
+test('a client that has fallen back to an event stream comes back to a WebSocket with another ticket', async t => {
+  const me = user++;
+  const proxy = await Proxy.start(demo.port);
+  t.after(() => proxy.stop());
+  proxy.blocked = true;
+  let asked = 0;
+  const client = open(t, { url: proxy.url(), token: () => (asked++, ticket(token(me))), upgradeAfter: 50, ...options });
+  await live(client, 'sse');
+  const states = client.states.length;
+  const before = asked;
+  const handshakes = proxy.handshakes;
+  // The attempts beside the stream take nothing from it.
+  while (proxy.handshakes < handshakes + 2) await new Promise(resolve => setTimeout(resolve, 5));
+  assert.ok(asked > before);
+  await demo.publish(me, 'over the stream');
+  await until(client, 'the first message', () => client.seen.length === 1);
+  assert.equal(client.states.length, states);
+  proxy.blocked = false;
+  await live(client, 'websocket');
+  assert.deepEqual(client.states.slice(states).map(({ state }) => state), ['live']);
+  await demo.publish(me, 'over the WebSocket');
+  await until(client, 'the second message', () => client.seen.length === 2);
+  proxy.cut();
+  await demo.publish(me, 'meanwhile');
+  await until(client, 'the third message', () => client.seen.length === 3);
+  assert.deepEqual(texts(client), ['over the stream', 'over the WebSocket', 'meanwhile']);
+  assert.deepEqual(client.gaps, []);
+});
