@@ -9,6 +9,7 @@ const ENDS = {
   stopped: 'Stopped.',
   failed: 'The answer failed.',
   interrupted: 'The answer was interrupted: its server is gone.',
+  lost: 'The answer is lost: the server does not have it any more.',
 };
 
 /**
@@ -45,7 +46,7 @@ export function mountAnswer(session) {
     // Chosen here, so that nothing of the answer can come before it is known.
     id = `page-${crypto.getRandomValues(new Uint32Array(2)).join('-')}`;
     sessionStorage.setItem(storageKey, id);
-    show();
+    show(false);
     try {
       await session.call('POST', 'demo/ai', { prompt: byId('ai-prompt').value, id });
     } catch (error) {
@@ -56,9 +57,9 @@ export function mountAnswer(session) {
     return shown.state ? ended() : t('Streaming…');
   }
 
-  function show() {
+  function show(begun) {
     shown?.close();
-    const parts = (shown = stream(connection, id));
+    const parts = (shown = stream(connection, id, { begun }));
     answer.textContent = '';
     answer.setAttribute('aria-busy', 'true');
     delete answer.dataset.state;
@@ -81,6 +82,6 @@ export function mountAnswer(session) {
 
   return (next) => {
     connection = next;
-    if (id) show();
+    if (id) show(true);
   };
 }

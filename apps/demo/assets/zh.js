@@ -72,6 +72,7 @@ export const zh = {
   'Stopped.': '已停止。',
   'The answer failed.': '回答失败。',
   'The answer was interrupted: its server is gone.': '回答中断：生成它的服务器已下线。',
+  'The answer is lost: the server does not have it any more.': '回答已丢失：服务器上已不再保存。',
 
   // Chat
   Chat: '聊天',

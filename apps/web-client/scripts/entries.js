@@ -1,9 +1,9 @@
 /** The entries of the package, and how many bytes of its own each may have, minified and under gzip. */
 export const ENTRIES = {
-  index: 6496,
+  index: 6560,
   tabs: 3072,
   state: 1280,
-  'text-stream': 1024,
+  'text-stream': 1152,
   eventsource: 1152,
   uni: 1792,
   vue: 1024,

@@ -1,7 +1,10 @@
 import type { Connection } from './connection.js';
 
-/** End of a stream: by its writer, by a stop, by a fault of the writer, or because the writer's node is gone. */
-export type StreamState = 'done' | 'stopped' | 'failed' | 'interrupted';
+/**
+ * End of a stream: by its writer, by a stop, by a fault of the writer, or because the writer's node is gone. `lost` is the
+ * client's own word: the server has not all of it any more, the topic is refused, or the connection has ended for good.
+ */
+export type StreamState = 'done' | 'stopped' | 'failed' | 'interrupted' | 'lost';
 
 /** What came of a stream. */
 export interface Part {
@@ -20,7 +23,7 @@ export interface StreamOptions {
    * this id in any topic are taken for this one.
    */
   topic?: string;
-  /** Whether it may have begun before this call; the text so far is asked for, then. */
+  /** Whether it may have begun before this call. The text so far is asked for, then; it is `lost` where there is none. */
   begun?: boolean;
 }
 
@@ -50,6 +53,8 @@ export function stream(connection: Connection, id: string, { topic, begun }: Str
   let closed = false;
   /** Parts behind bytes that are missing yet. */
   let early: Frame[] = [];
+  /** Whether something is missing, or may be after a gap. */
+  let missing = begun;
   let timer: ReturnType<typeof setTimeout> | undefined;
   let tries = 0;
   const handlers = new Set<(part: Part) => void>();
@@ -59,8 +64,7 @@ export function stream(connection: Connection, id: string, { topic, begun }: Str
     if (closed) return;
     closed = true;
     clearTimeout(timer);
-    off();
-    unsubscribe?.();
+    for (const end of ends) end();
     for (const reader of readers) reader.wake();
   };
   const tell = (part: Part) => {
@@ -90,7 +94,7 @@ export function stream(connection: Connection, id: string, { topic, begun }: Str
     if (frame.at > length) {
       // What is between comes with the prefix.
       early.push(frame);
-      timer ??= setTimeout(seek, PATIENCE);
+      miss(PATIENCE);
       if (again) tell({ text: '', reset: again });
       return;
     }
@@ -98,6 +102,7 @@ export function stream(connection: Connection, id: string, { topic, begun }: Str
     text += added;
     length = Math.max(length, frame.at + bytes);
     state = frame.state;
+    missing = false;
     const part: Part = { text: added };
     if (again) part.reset = again;
     if (state) part.state = state;
@@ -109,22 +114,45 @@ export function stream(connection: Connection, id: string, { topic, begun }: Str
     }
     for (const next of early.splice(0).sort((a, b) => a.at - b.at)) take(next);
   };
+  /** Waits for what is missing, and asks for it then. */
+  const miss = (ms: number) => {
+    missing = true;
+    timer ??= setTimeout(seek, ms);
+  };
   /** Asks for the text so far while it is missing: after a gap, or where nobody has listened before. */
   const seek = () => {
-    clearTimeout(timer);
     timer = undefined;
-    if (closed || tries > 5 || !(early.length || (begun && run < 0))) return;
+    if (!missing || connection.status.state !== 'live') tries = 0;
+    if (!missing) return;
+    if (tries > 2) {
+      lose();
+      return;
+    }
     connection.renew();
-    timer = setTimeout(seek, PATIENCE * 2 ** ++tries);
+    miss(PATIENCE * 2 ** ++tries);
+  };
+  /** Ends it here, where its end cannot come any more. */
+  const lose = () => take({ run, at: length, state: 'lost' });
+  const look = () => {
+    // `closed` and `refused`.
+    if (/ed$/.test(connection.status.state)) lose();
   };
   // An `EventSource` does not tell topics.
-  const off = connection.on('realtime.stream', ({ data, topic: its = topic }) => {
-    const frame = JSON.parse(data);
-    if (frame.stream === id && (!topic || its === topic)) take(frame);
-  });
-  const unsubscribe = topic === undefined ? undefined : connection.subscribe(topic);
-  // The first connect brings it anyway.
-  if (begun && connection.status.state !== 'idle') seek();
+  const ends = [
+    connection.on('realtime.stream', ({ data, topic: its = topic }) => {
+      const frame = JSON.parse(data);
+      if (frame.stream === id && (!topic || its === topic)) take(frame);
+    }),
+    // The text so far follows, unless the server has it no longer.
+    connection.on('gap', ({ spread }) => {
+      if (run >= 0 && !state) miss(PATIENCE + spread);
+    }),
+    connection.on('status', look),
+    connection.on('topics', ({ refused }) => refused.some(other => other.topic === topic) && lose()),
+    topic === undefined ? () => {} : connection.subscribe(topic),
+  ];
+  look();
+  if (begun && !state) seek();
 
   return {
     id,

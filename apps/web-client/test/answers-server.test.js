@@ -88,3 +88,35 @@ for (const [way, options] of Object.entries(WAYS)) {
     assert.equal((await ask(me, 'GET', '/answer-1')).text, whole);
   });
 }
+
+test('an answer that is over and forgotten before the client is back is lost, over each transport', async t => {
+  const demo = await Demo.start({
+    REALTIME__STREAMS__KEEP: '1s',
+    REALTIME__HISTORY__MAXMESSAGES: '3',
+    REALTIME__DRAIN__WINDOW: '100ms',
+    REALTIME__SSE__RETRY: '200ms',
+  });
+  t.after(() => demo.stop());
+  await Promise.all(
+    Object.values(WAYS).map(async options => {
+      const me = token(user++);
+      const proxy = await Proxy.start(demo.port);
+      t.after(() => proxy.stop());
+      const client = open(t, { url: proxy.url(), token: me, backoff: { base: 10, cap: 50 }, ...options });
+      await live(client);
+      const text = stream(client, 'answer-1');
+      await demo.ai(me, 'POST', '', { prompt: 'x', id: 'answer-1' });
+      while (text.text.length < 20) await pause(2);
+      const drained = drain(text);
+      proxy.down = true;
+      proxy.cut();
+      // It is known as long as it is kept.
+      while (await demo.ai(me, 'GET', '/answer-1').catch(() => undefined)) await pause(50);
+      proxy.down = false;
+      const [whole, end] = await drained;
+      assert.equal(end, 'lost');
+      assert.equal(whole, text.text);
+      assert.deepEqual(client.gaps.map(({ reason }) => reason), ['history']);
+    }),
+  );
+});

@@ -239,6 +239,106 @@ test('the runs of a stream may have any numbers that rise', async t => {
   assert.deepEqual([text.text, text.state], ['two', 'done']);
 });
 
+const turn = () => new Promise(end => setImmediate(end));
+
+/** A stream of which the page has `Hel`, at a connection whose timers the test moves on. */
+async function begun(t, options) {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  const made = await open(t, options);
+  const ended = drain(made.text);
+  made.say(0, 'Hel');
+  const gap = () => made.socket.say({ type: 'gap', reason: 'history', cursor: `7.${++offset}`, spread: 2000 });
+  const wait = async seconds => {
+    for (let i = 0; i < seconds; i++) {
+      t.mock.timers.tick(1000);
+      await turn();
+    }
+  };
+  return { ...made, ended, gap, wait };
+}
+
+test('a text that does not follow a gap is asked for three times, and is lost then', async t => {
+  const { client, text, ended, gap, wait } = await begun(t);
+  let asked = 0;
+  client.renew = () => asked++;
+  gap();
+  await wait(2);
+  assert.equal(asked, 0, 'not before the spread is over');
+  await wait(1);
+  assert.equal(asked, 1);
+  await wait(13);
+  assert.deepEqual([asked, text.state], [3, undefined]);
+  await wait(1);
+  assert.deepEqual([text.text, text.state], ['Hel', 'lost']);
+  assert.deepEqual((await ended).at(-1), { text: '', state: 'lost' });
+});
+
+test('a text with a hole that nothing fills is lost', async t => {
+  const { client, text, ended, say, wait } = await begun(t);
+  client.renew = () => {};
+  for (let at = 10; at < 30; at++) {
+    await wait(1);
+    say(at, 'x');
+  }
+  assert.deepEqual([text.text, text.state], ['Hel', 'lost']);
+  assert.equal((await ended).at(-1).state, 'lost');
+  say(0, 'two', { run: 2 });
+  assert.deepEqual([text.text, text.state], ['two', undefined], 'a new run begins afresh');
+});
+
+test('a silent text goes on after a gap that its prefix follows', async t => {
+  const { client, text, gap, say, wait } = await begun(t);
+  client.renew = () => assert.fail('it is complete');
+  for (let i = 0; i < 5; i++) {
+    gap();
+    say(0, 'Hel', { prefix: true });
+    await wait(60);
+  }
+  say(3, 'lo', { state: 'done' });
+  assert.deepEqual([text.text, text.state], ['Hello', 'done']);
+});
+
+test('a text is not lost while the connection is away', async t => {
+  const { client, socket, text, gap, wait } = await begun(t);
+  gap();
+  socket.end(1006);
+  await wait(120);
+  assert.equal(text.state, undefined);
+  assert.notEqual(client.status.state, 'live');
+});
+
+test('a text that was said to have begun, and of which there is nothing, is lost', async t => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  const { client, text } = await open(t, { begun: true });
+  client.renew = () => {};
+  for (let second = 0; second < 16; second++) t.mock.timers.tick(1000);
+  assert.equal(text.state, 'lost');
+  assert.deepEqual(await drain(text), [{ text: '', state: 'lost' }]);
+});
+
+for (const [what, end] of Object.entries({
+  'that the page closes': ({ client }) => client.close(),
+  'that the server refuses': ({ socket }) => socket.end(4403),
+})) {
+  test(`a text is lost with a connection ${what}`, async t => {
+    const made = await open(t);
+    made.say(0, 'Hel');
+    const parts = drain(made.text);
+    end(made);
+    assert.deepEqual(await parts, [{ text: 'Hel' }, { text: '', state: 'lost' }]);
+    assert.deepEqual(await drain(stream(made.client, 'answer-8')), [{ text: '', state: 'lost' }]);
+  });
+}
+
+test('a text in a topic that is refused is lost', async t => {
+  const { client, opened } = fake(t);
+  const [mine, other] = ['room:1', 'room:2'].map(topic => stream(client, 'answer-7', { topic }));
+  t.after(() => other.close());
+  const socket = await opened();
+  socket.hello('7.0', { subscribed: ['room:2'], refused: [{ topic: 'room:1', reason: 'not allowed' }] });
+  assert.deepEqual([mine.state, other.state], ['lost', undefined]);
+});
+
 test('a handler that is set twice is called until each of them has ended', async t => {
   const { text, say } = await open(t);
   const told = [];

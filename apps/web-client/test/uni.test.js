@@ -215,7 +215,11 @@ test('state works there, and so do requests', async t => {
 test('the bytes of a stream are counted without an encoder', t => {
   const { stream } = open(t, { token: 'none', url: 'http://127.0.0.1:1' });
   let take;
-  const connection = { on: (_, handler) => ((take = handler), () => {}) };
+  const on = (event, handler) => {
+    if (event === 'realtime.stream') take = handler;
+    return () => {};
+  };
+  const connection = { on, status: { state: 'live' } };
   const answer = stream(connection, 'a');
   const frame = fields => take({ data: JSON.stringify({ stream: 'a', run: 1, ...fields }) });
   const text = 'aé你😀';
