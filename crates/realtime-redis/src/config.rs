@@ -65,6 +65,8 @@ pub struct RedisConfig {
     pub retained_messages: usize,
     /// Maximum size of the retained messages in bytes. Default 16 MiB.
     pub retained_bytes: usize,
+    /// Maximum number of retained messages of one topic. Default 256.
+    pub retained_per_topic: usize,
     /// Whether a publish removes from the stream what is beyond its bounds.
     pub(crate) trims: bool,
 }
@@ -120,6 +122,7 @@ impl RedisConfig {
             max_bytes: 64 << 20,
             retained_messages: 10_000,
             retained_bytes: 16 << 20,
+            retained_per_topic: 256,
             trims: true,
         }
     }
@@ -183,22 +186,24 @@ impl RedisConfig {
         self
     }
 
-    /// Sets [`Self::retained_messages`] and [`Self::retained_bytes`] to what the nodes keep.
+    /// Sets [`Self::retained_messages`], [`Self::retained_bytes`] and [`Self::retained_per_topic`] to what the nodes keep.
     #[must_use]
     pub fn retained(mut self, limits: &RetainedLimits) -> Self {
         self.retained_messages = limits.max_messages;
         self.retained_bytes = limits.max_bytes;
+        self.retained_per_topic = limits.max_per_topic;
         self
     }
 
     /// Leaves it to the nodes to remove entries of the stream, with each of their own, and retained messages, with the next one
-    /// that a node retains: for a process that only publishes, and does not know how much they keep. [`Self::history`] and
-    /// [`Self::retained`] say so afterwards.
+    /// that a node retains, of the same topic where that has too many: for a process that only publishes, and does not know how
+    /// much they keep. [`Self::history`] and [`Self::retained`] say so afterwards.
     #[must_use]
     pub fn without_trimming(mut self) -> Self {
         self.trims = false;
         self.retained_messages = usize::MAX;
         self.retained_bytes = usize::MAX;
+        self.retained_per_topic = usize::MAX;
         self
     }
 
@@ -243,6 +248,7 @@ impl fmt::Debug for RedisConfig {
             .field("max_bytes", &self.max_bytes)
             .field("retained_messages", &self.retained_messages)
             .field("retained_bytes", &self.retained_bytes)
+            .field("retained_per_topic", &self.retained_per_topic)
             .field("trims", &self.trims)
             .finish()
     }

@@ -189,6 +189,56 @@ async fn what_redis_retains_is_bounded_and_the_oldest_goes_first() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_topic_with_many_keys_takes_no_room_from_others_in_redis() {
+    let redis = Redis::start().await;
+    let mut settings = Settings::default();
+    (settings.retained.max_messages, settings.retained.max_per_topic) = (5, 2);
+    let bounded = config(&redis).retained(&settings.retained);
+    let bus = RedisStreamsBus::new(bounded.clone()).unwrap();
+    let publish = async |bus: &RedisStreamsBus, envelope: Envelope| {
+        bus.publish(&Arc::new(envelope.retain())).await.unwrap();
+    };
+    // Their names are next to those of `prices`.
+    for other in ["price", "prices!", "prices-of-gold"] {
+        let topic = Topic::new(other).unwrap();
+        publish(&bus, Envelope::to_topic(topic, Scope::Both, Message::text("other"))).await;
+    }
+    let others = "price\nprices!\nprices-of-gold";
+    let order = || redis.cli(&["zrange", "{rt}:retained:order", "0", "-1"]);
+    publish(&bus, to_topic("of no key")).await;
+    for n in 0..100 {
+        publish(&bus, price(&format!("k{n}"), n.to_string())).await;
+        if n == 0 {
+            assert_eq!(order(), format!("{others}\nprices\nprices k0"), "two are allowed");
+        }
+    }
+    assert_eq!(order(), format!("{others}\nprices k98\nprices k99"));
+    // One that is published again is the newest of them.
+    publish(&bus, price("k98", "again")).await;
+    publish(&bus, price("new", "new")).await;
+    assert_eq!(order(), format!("{others}\nprices k98\nprices new"));
+    assert_eq!(redis.cli(&["zcard", "{rt}:retained:topics"]), "5");
+    // A node that starts when they have left the stream has the same.
+    redis.cli(&["xtrim", "{rt}:log", "maxlen", "0"]);
+    let hub = Hub::builder().settings(settings).bus(RedisStreamsBus::new(bounded).unwrap()).start().unwrap();
+    ready(&hub).await;
+    assert_eq!(texts(&mut session(&hub, None).await).await, ["again", "new"]);
+    assert_eq!(hub.metrics().retained_dropped, 0);
+    // What a publisher without bounds has added goes with the next message of the topic.
+    let unbounded = RedisStreamsBus::new(config(&redis).without_trimming()).unwrap();
+    for n in 0..10 {
+        publish(&unbounded, price(&format!("u{n}"), "x")).await;
+    }
+    assert_eq!(redis.cli(&["zcard", "{rt}:retained:order"]), "15");
+    publish(&bus, price("u9", "last")).await;
+    assert_eq!(order(), format!("{others}\nprices u8\nprices u9"));
+    for key in ["u8", "u9"] {
+        publish(&bus, price(key, "")).await;
+    }
+    assert_eq!(redis.cli(&["zcard", "{rt}:retained:topics"]), "3");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_retained_message_with_an_idempotency_key_is_published_once() {
     let redis = Redis::start().await;
     let hub = node(config(&redis)).await;

@@ -1,8 +1,8 @@
 //! Retained messages: the last one of each topic and collapse key, kept beside the stream for nodes that start later.
 //!
-//! A hash has them by topic and key, each as `<position> <envelope>`, and their total size under the empty name. Two sorted
-//! sets have the order in which they were published, and the times at which some of them end. All are written together with
-//! the message's entry, by one script.
+//! A hash has them by topic and key, each as `<position> <envelope>`, and their total size under the empty name. Sorted sets
+//! have the order in which they were published, the same for each topic, and the times at which some of them end. All are
+//! written together with the message's entry, by one script.
 
 use std::time::Duration;
 
@@ -18,33 +18,43 @@ use crate::{
 /// Adds an entry, and keeps its envelope or clears the one that was kept; nothing of that if an entry with the same id was
 /// added before, whose position is returned in a list then. Removes what has ended, and the oldest beyond the bounds.
 ///
-/// KEYS: stream, hash, order, ends, and the key of the id if there is one. ARGV: time in milliseconds for which the id is
-/// kept, name in the hash, `1` to clear it, the end in milliseconds or nothing, Redis' time, the most messages, the most
-/// bytes, arguments of XADD, the last of which is the envelope.
+/// KEYS: stream, hash, order, ends, topics, and the key of the id if there is one. ARGV: time in milliseconds for which the
+/// id is kept, name in the hash, `1` to clear it, the end in milliseconds or nothing, Redis' time, the most messages, the
+/// most bytes, the most messages of a topic, arguments of XADD, the last of which is the envelope.
+///
+/// The topics are a set by name: those of a topic are next to each other, and among them the oldest comes first.
 ///
 /// Few are removed at a time: the next publish continues.
 const ADD_RETAINED: &str = r"
-if KEYS[5] then
-  local known = redis.call('GET', KEYS[5])
+if KEYS[6] then
+  local known = redis.call('GET', KEYS[6])
   if known and string.match(known, '^%d+%-%d+$') then return { known } end
 end
 -- A key of another type is an error before anything is written.
 redis.call('HGET', KEYS[2], '')
 redis.call('ZCARD', KEYS[3])
 redis.call('ZCARD', KEYS[4])
+redis.call('ZCARD', KEYS[5])
 local function grow(bytes)
   local sum = redis.pcall('HINCRBY', KEYS[2], '', bytes)
   if type(sum) ~= 'number' or sum < 0 then redis.call('HSET', KEYS[2], '', math.max(bytes, 0)) end
 end
-local added = redis.call('XADD', KEYS[1], unpack(ARGV, 8))
+local added = redis.call('XADD', KEYS[1], unpack(ARGV, 9))
 if not added then return added end
-if KEYS[5] then redis.call('SET', KEYS[5], added, 'PX', ARGV[1]) end
+if KEYS[6] then redis.call('SET', KEYS[6], added, 'PX', ARGV[1]) end
+-- `<topic> <number in the order>[ <key>]`
+local function by_topic(name, number)
+  local topic = string.match(name, '^[^ ]*')
+  return topic .. string.format(' %016.0f', number) .. string.sub(name, #topic + 1)
+end
 local function remove(name)
   local old = redis.call('HGET', KEYS[2], name)
   if old then
     redis.call('HDEL', KEYS[2], name)
     grow(-(#old + #name + 64))
   end
+  local number = redis.call('ZSCORE', KEYS[3], name)
+  if number then redis.call('ZREM', KEYS[5], by_topic(name, number)) end
   redis.call('ZREM', KEYS[3], name)
   redis.call('ZREM', KEYS[4], name)
 end
@@ -55,11 +65,27 @@ if ARGV[3] ~= '1' then
   redis.call('HSET', KEYS[2], name, value)
   grow(#value + #name + 64)
   local newest = redis.call('ZRANGE', KEYS[3], -1, -1, 'WITHSCORES')
-  redis.call('ZADD', KEYS[3], tonumber(newest[2] or '0') + 1, name)
+  local number = tonumber(newest[2] or '0') + 1
+  redis.call('ZADD', KEYS[3], number, name)
+  redis.call('ZADD', KEYS[5], 0, by_topic(name, number))
   if ARGV[4] ~= '' then redis.call('ZADD', KEYS[4], ARGV[4], name) end
 end
 for _, ended in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', ARGV[5], 'LIMIT', 0, 64)) do
   remove(ended)
+end
+if redis.call('ZCARD', KEYS[5]) > tonumber(ARGV[8]) then
+  local topic = string.match(name, '^[^ ]*')
+  local first, last = '[' .. topic .. ' ', '(' .. topic .. '!'
+  for _, member in ipairs(redis.call('ZRANGE', KEYS[5], last, first, 'BYLEX', 'REV', 'LIMIT', ARGV[8], 64)) do
+    local old = topic .. string.sub(member, #topic + 18)
+    local number = redis.call('ZSCORE', KEYS[3], old)
+    if number and by_topic(old, number) == member then
+      remove(old)
+    else
+      -- Of nodes that do not know this set.
+      redis.call('ZREM', KEYS[5], member)
+    end
+  end
 end
 local counted = false
 for _ = 1, 64 do
@@ -84,6 +110,7 @@ pub(super) struct RetainedKeys {
     pub(super) values: String,
     order: String,
     ends: String,
+    topics: String,
 }
 
 impl RetainedKeys {
@@ -92,6 +119,7 @@ impl RetainedKeys {
             values: format!("{tag}:retained"),
             order: format!("{tag}:retained:order"),
             ends: format!("{tag}:retained:ends"),
+            topics: format!("{tag}:retained:topics"),
         }
     }
 
@@ -101,13 +129,14 @@ impl RetainedKeys {
             .key(&self.values, "hash", Loss::Together)
             .key(&self.order, "zset", Loss::Together)
             .key(&self.ends, "zset", Loss::Together)
+            .key(&self.topics, "zset", Loss::Together)
     }
 
     /// Begins a command that adds an entry to the stream `log` and its envelope to the retained ones. `id` is the key of the
     /// envelope's id. What [`Place::describe`] appends follows, and the arguments of XADD.
     pub(super) fn begin_add(&self, log: &str, id: Option<&str>, command: &mut Cmd) {
-        command.arg("EVAL").arg(ADD_RETAINED).arg(4 + usize::from(id.is_some()));
-        command.arg(log).arg(&self.values).arg(&self.order).arg(&self.ends).arg(id);
+        command.arg("EVAL").arg(ADD_RETAINED).arg(5 + usize::from(id.is_some()));
+        command.arg(log).arg(&self.values).arg(&self.order).arg(&self.ends).arg(&self.topics).arg(id);
     }
 }
 
@@ -137,7 +166,7 @@ impl Place {
     pub(super) fn describe(&self, window: Duration, at: u64, config: &RedisConfig, command: &mut Cmd) {
         command.arg(millis(window)).arg(&self.name).arg(u8::from(self.clears));
         command.arg(self.end.map_or_else(String::new, |end| end.to_string())).arg(at);
-        command.arg(config.retained_messages).arg(config.retained_bytes);
+        command.arg(config.retained_messages).arg(config.retained_bytes).arg(config.retained_per_topic);
     }
 }
 

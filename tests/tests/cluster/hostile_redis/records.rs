@@ -30,12 +30,15 @@ async fn retained_messages_are_kept_beside_garbage() {
         "call('set', '{rt}:retained', 'x')",
         "call('set', '{rt}:retained:order', 'x')",
         "call('set', '{rt}:retained:ends', 'x')",
+        "call('set', '{rt}:retained:topics', 'x')",
         "call('hset', '{rt}:retained', '', 'much')",
         "call('hset', '{rt}:retained', '', '9223372036854775807')",
         "call('hset', '{rt}:retained', '', '-9223372036854775807')",
         "call('hset', '{rt}:retained', bad, bad, 'x', '1-1 {')",
         "call('zadd', '{rt}:retained:order', '+inf', bad)",
         "call('zadd', '{rt}:retained:ends', 0, bad, '-inf', 'x')",
+        "for n = 1, 999 do call('zadd', '{rt}:retained:topics', 0, 'order:7 ' .. bad .. n) end",
+        "call('zadd', '{rt}:retained:topics', '+inf', bad, '-inf', 'order:7', 1, 'order:7 ')",
     ]
     .into_iter()
     .enumerate()
