@@ -14,7 +14,7 @@ use crate::{Transport, bus::BusError, error::ConnectError, wire::GapReason};
 pub struct MetricsSnapshot {
     /// Envelopes that this node published to the bus.
     pub published: u64,
-    /// Envelopes that the bus did not accept from this node, or may not have, by reason.
+    /// Envelopes that the bus did not accept from this node, or may not have, and attempts to write text streams, by reason.
     pub publish_failures: PublishFailuresSnapshot,
     /// Envelopes that this node received from the bus.
     pub received: u64,
@@ -289,7 +289,8 @@ counters! {
 }
 
 counters! {
-    /// Envelopes that the bus did not accept, by reason: see [`BusError`].
+    /// Envelopes that the bus did not accept, by reason: see [`BusError`]. Attempts to write a text stream, which are repeated,
+    /// count as well.
     PublishFailures => PublishFailuresSnapshot {
         /// The bus cannot be reached.
         unavailable: "unavailable",

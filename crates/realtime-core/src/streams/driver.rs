@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     bus::{BusError, StreamStore, StreamWrite, StreamWritten, WriteCondition},
+    metrics::stopwatch::Stopwatch,
     node::Node,
 };
 
@@ -47,7 +48,7 @@ pub(crate) async fn begin(
     for _ in 0..BEGINS {
         let entry =
             StreamEntry { key: key.clone(), run, at: 0, change: StreamChange::Text(ByteString::new()) };
-        match write(node, &*store, &writer, &entry).await.map_err(fail)? {
+        match write(node, &*store, &writer, &entry, WriteCondition::Always).await.map_err(fail)? {
             StreamWritten::Added(_) => {
                 let state = Arc::new(WriterState::new(key, writer, run));
                 node.streams.add(&state);
@@ -64,21 +65,27 @@ pub(crate) async fn begin(
     Err(fail(BusError::Throttled("other writers begin it all the time".into())))
 }
 
-/// Publishes an entry.
-pub(super) async fn write(
+/// Publishes an entry, and counts and times it as [`Hub::publish`](crate::Hub::publish) does.
+async fn write(
     node: &Node,
     store: &dyn StreamStore,
     writer: &str,
     entry: &StreamEntry,
+    condition: WriteCondition,
 ) -> Result<StreamWritten, BusError> {
     let keep = node.settings.streams.keep;
-    let written =
-        store.write(&StreamWrite { entry, writer, condition: WriteCondition::Always, keep }).await?;
-    if let StreamWritten::Added(position) = written {
-        node.acknowledge(Some(position));
-        node.metrics.published.add(1);
+    let watch = Stopwatch::start();
+    let answer = store.write(&StreamWrite { entry, writer, condition, keep }).await;
+    watch.record_publish(answer.is_ok());
+    match &answer {
+        Ok(StreamWritten::Added(position)) => {
+            node.acknowledge(Some(*position));
+            node.metrics.published.add(1);
+        }
+        Ok(StreamWritten::Fenced { .. } | StreamWritten::Lost) => {}
+        Err(error) => node.metrics.publish_failures.count(error),
     }
-    Ok(written)
+    answer
 }
 
 /// Publishes what a writer appends, in order and each once.
@@ -110,7 +117,8 @@ impl Driver {
                 }
                 Next::Over => return,
             };
-            match write(&self.node, &*self.store, &self.state.writer, &entry).await {
+            let Self { node, store, state, .. } = &self;
+            match write(node, &**store, &state.writer, &entry, WriteCondition::Always).await {
                 Ok(StreamWritten::Added(_)) => {
                     retry = RETRY[0];
                     if self.published(&entry) {
@@ -206,12 +214,9 @@ pub(super) async fn interrupt(
 ) -> Result<StreamWritten, BusError> {
     let (key, run, at) = entry;
     let entry = StreamEntry { key, run, at, change: StreamChange::End(StreamEnd::Interrupted) };
-    let (keep, condition) = (node.settings.streams.keep, WriteCondition::IfAbandoned);
-    let written = store.write(&StreamWrite { entry: &entry, writer, condition, keep }).await?;
-    if let StreamWritten::Added(position) = written {
+    let written = write(node, store, writer, &entry, WriteCondition::IfAbandoned).await?;
+    if let StreamWritten::Added(_) = written {
         tracing::info!(stream = %entry.key.id, "a text stream was interrupted, since its writer's node does not answer");
-        node.acknowledge(Some(position));
-        node.metrics.published.add(1);
     }
     Ok(written)
 }

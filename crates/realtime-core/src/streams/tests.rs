@@ -1,15 +1,23 @@
 //! Tests of streams over hubs that share a bus.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
+use futures_core::future::BoxFuture;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::{writer_state::WriterState, *};
+use super::{driver::interrupt, writer_state::WriterState, *};
 use crate::{
     Hub, MemoryBus, Principal, Settings, Topic, Transport,
-    bus::{Bus, BusError, BusEvent, Published},
+    bus::{Bus, BusError, BusEvent, Published, StreamHead, StreamStore, StreamWrite, StreamWritten},
+    node::Node,
     testkit::{TestEvent, TestSession, ready},
 };
 
@@ -318,10 +326,7 @@ async fn texts_above_the_nodes_bound_fail_the_stream_that_does_not_fit_and_ended
 async fn a_bus_without_positions_refuses_streams() {
     struct Plain;
     impl Bus for Plain {
-        fn publish<'a>(
-            &'a self,
-            _: &'a Arc<crate::Envelope>,
-        ) -> crate::BoxFuture<'a, Result<Published, BusError>> {
+        fn publish<'a>(&'a self, _: &'a Arc<crate::Envelope>) -> BoxFuture<'a, Result<Published, BusError>> {
             Box::pin(async { Ok(Published { position: None }) })
         }
 
@@ -333,6 +338,81 @@ async fn a_bus_without_positions_refuses_streams() {
     let error = hub.stream(&topic(), "answer").await.unwrap_err();
     assert_eq!((error.clone(), error.status()), (StreamError::Unsupported, 422));
     assert!(matches!(hub.stream(&topic(), "no id").await, Err(StreamError::Id(_))));
+}
+
+/// A store that cannot be reached for some writes.
+#[derive(Debug)]
+struct Broken {
+    store: Arc<dyn StreamStore>,
+    failures: AtomicU32,
+}
+
+impl StreamStore for Broken {
+    fn write<'a>(&'a self, write: &'a StreamWrite<'a>) -> BoxFuture<'a, Result<StreamWritten, BusError>> {
+        if self.failures.load(Ordering::Relaxed) == 0 {
+            return self.store.write(write);
+        }
+        self.failures.fetch_sub(1, Ordering::Relaxed);
+        Box::pin(async { Err(BusError::Unavailable("broken".into())) })
+    }
+
+    fn heads(&self) -> BoxFuture<'_, Result<Vec<StreamHead>, BusError>> {
+        self.store.heads()
+    }
+
+    fn read<'a>(
+        &'a self,
+        key: &'a StreamKey,
+    ) -> BoxFuture<'a, Result<Option<(StreamHead, String)>, BusError>> {
+        self.store.read(key)
+    }
+
+    fn renew<'a>(&'a self, keys: &'a [StreamKey]) -> BoxFuture<'a, Result<Vec<StreamKey>, BusError>> {
+        self.store.renew(keys)
+    }
+
+    fn abandoned(&self) -> BoxFuture<'_, Result<Vec<StreamHead>, BusError>> {
+        self.store.abandoned()
+    }
+}
+
+#[tokio::test]
+async fn writes_of_text_streams_that_fail_are_counted_as_publishes_that_fail() {
+    struct BrokenBus(MemoryBus, Arc<Broken>);
+    impl Bus for BrokenBus {
+        fn publish<'a>(
+            &'a self,
+            envelope: &'a Arc<crate::Envelope>,
+        ) -> BoxFuture<'a, Result<Published, BusError>> {
+            self.0.publish(envelope)
+        }
+
+        fn subscribe(&self) -> futures_core::stream::BoxStream<'static, BusEvent> {
+            self.0.subscribe()
+        }
+
+        fn streams(&self) -> Option<Arc<dyn StreamStore>> {
+            Some(Arc::clone(&self.1) as _)
+        }
+    }
+    let bus = MemoryBus::new();
+    let broken = Arc::new(Broken { store: bus.streams().unwrap(), failures: 1.into() });
+    let hub = Hub::builder().bus(BrokenBus(bus, Arc::clone(&broken))).start().unwrap();
+    ready(&hub).await;
+    let counts = |hub: &Hub| (hub.metrics().publish_failures.unavailable, hub.metrics().published);
+    assert!(matches!(hub.stream(&topic(), "answer").await, Err(StreamError::Bus { .. })));
+    assert_eq!(counts(&hub), (1, 0));
+    let stream = hub.stream(&topic(), "answer").await.unwrap();
+    assert_eq!(counts(&hub), (1, 1));
+    broken.failures.store(2, Ordering::Relaxed);
+    stream.append("Hello").await.unwrap();
+    timeout(LIMIT, stream.flush()).await.unwrap().unwrap();
+    assert_eq!(counts(&hub), (3, 2));
+    // The end of an abandoned one.
+    broken.failures.store(1, Ordering::Relaxed);
+    let node = Node::new(Settings::default());
+    interrupt(&node, &*broken, "w", (stream.key().clone(), stream.run(), 5)).await.unwrap_err();
+    assert_eq!(node.metrics.snapshot().publish_failures.unavailable, 1);
 }
 
 #[tokio::test]
