@@ -106,19 +106,8 @@ impl Bus for MemoryBus {
     fn publish<'a>(&'a self, envelope: &'a Arc<Envelope>) -> BoxFuture<'a, Result<Published, BusError>> {
         let shared = &self.0.0;
         Box::pin(async move {
-            // Without a timer while there is room, and never past those who wait.
-            if let Ok(_turn) = shared.turn.try_lock()
-                && let Some(position) = shared.state().publish(envelope)
-            {
-                return Ok(Published { position: Some(position) });
-            }
-            match timeout(PUBLISH_TIMEOUT, shared.publish_in_turn(envelope)).await {
-                Some(position) => Ok(Published { position: Some(position) }),
-                None => {
-                    let detail = format!("a subscriber has left no room for {PUBLISH_TIMEOUT:?}");
-                    Err(BusError::Throttled(detail))
-                }
-            }
+            let position = shared.publish_with_room(|state| state.publish(envelope)).await?;
+            Ok(Published { position: Some(position) })
         })
     }
 
@@ -144,7 +133,7 @@ impl Bus for MemoryBus {
 impl StreamStore for Shared {
     fn write<'a>(&'a self, write: &'a StreamWrite<'a>) -> BoxFuture<'a, Result<StreamWritten, BusError>> {
         let envelope = Arc::new(write.entry.envelope());
-        Box::pin(async move { self.publish_stream(&envelope, write).await })
+        Box::pin(async move { self.publish_with_room(|state| state.publish_stream(&envelope, write)).await })
     }
 
     fn heads(&self) -> BoxFuture<'_, Result<Vec<StreamHead>, BusError>> {
@@ -184,34 +173,29 @@ impl Shared {
         lock(&self.state)
     }
 
-    /// Publishes an entry of a text stream, if it continues the stream.
-    async fn publish_stream(
+    /// Publishes what `publish` does, which returns `None` without room: waits for its turn then, and for room. Dropped
+    /// before it has returned, it has published nothing.
+    async fn publish_with_room<T>(
         &self,
-        envelope: &Arc<Envelope>,
-        write: &StreamWrite<'_>,
-    ) -> Result<StreamWritten, BusError> {
+        mut publish: impl FnMut(&mut State) -> Option<T>,
+    ) -> Result<T, BusError> {
+        // Without a timer while there is room, and never past those who wait.
+        if let Ok(_turn) = self.turn.try_lock()
+            && let Some(answer) = publish(&mut self.state())
+        {
+            return Ok(answer);
+        }
         let in_turn = async {
             let _turn = self.turn.lock().await;
             loop {
-                if let Some(written) = self.state().publish_stream(envelope, write) {
-                    return written;
+                if let Some(answer) = publish(&mut self.state()) {
+                    return answer;
                 }
                 self.room.notified().await;
             }
         };
         let late = || BusError::Throttled(format!("a subscriber has left no room for {PUBLISH_TIMEOUT:?}"));
         timeout(PUBLISH_TIMEOUT, in_turn).await.ok_or_else(late)
-    }
-
-    /// Waits for its turn, then for room. Dropped at any time it has published nothing.
-    async fn publish_in_turn(&self, envelope: &Arc<Envelope>) -> Position {
-        let _turn = self.turn.lock().await;
-        loop {
-            if let Some(position) = self.state().publish(envelope) {
-                return position;
-            }
-            self.room.notified().await;
-        }
     }
 }
 
