@@ -74,7 +74,7 @@ impl Retained {
     ) {
         let mut table = lock(&self.table);
         table.insert(Published { position, seq: Some(seq) }, envelope, end, &self.limits);
-        table.trim(&self.limits, Instant::now());
+        table.trim(&self.limits);
     }
 
     /// Replaces all values by those that the bus retains.
@@ -85,7 +85,7 @@ impl Retained {
         for RetainedMessage { position, envelope, end } in messages {
             table.insert(Published { position, seq: None }, &envelope, end, &self.limits);
         }
-        table.trim(&self.limits, Instant::now());
+        table.trim(&self.limits);
         let old = mem::replace(&mut *lock(&self.table), table);
         // After the lock is released.
         drop(old);
@@ -95,7 +95,7 @@ impl Retained {
     pub(super) fn trim(&self) {
         let mut table = lock(&self.table);
         if !table.ends.is_empty() {
-            table.trim(&self.limits, Instant::now());
+            table.remove_ended(Instant::now());
         }
     }
 
@@ -130,6 +130,7 @@ impl InitialSource for Retained {
 }
 
 impl Table {
+    /// Adds a value, unless it is over already. Values whose time is over go before any other.
     fn insert(
         &mut self,
         published: Published,
@@ -146,7 +147,9 @@ impl Table {
             }
             self.remove(old.number);
         }
-        if envelope.message().data.as_bytes().is_empty() {
+        let now = Instant::now();
+        self.remove_ended(now);
+        if envelope.message().data.as_bytes().is_empty() || end.is_some_and(|end| end <= now) {
             return;
         }
         let number = self.next;
@@ -180,13 +183,17 @@ impl Table {
         }
     }
 
-    /// Removes values whose time is over, and then the oldest ones beyond the limits.
-    fn trim(&mut self, limits: &RetainedLimits, now: Instant) {
+    /// Removes values whose time is over.
+    fn remove_ended(&mut self, now: Instant) {
         while let Some(&(end, number)) = self.ends.first()
             && end <= now
         {
             self.remove(number);
         }
+    }
+
+    /// Removes the oldest values beyond the limits.
+    fn trim(&mut self, limits: &RetainedLimits) {
         while (self.order.len() > limits.max_messages || self.bytes > limits.max_bytes)
             && let Some((&oldest, _)) = self.order.first_key_value()
         {

@@ -299,6 +299,24 @@ fn retained_messages_beyond_the_bounds_go_oldest_first() {
 }
 
 #[test]
+fn what_is_over_takes_no_room_from_what_is_retained() {
+    let mut settings = Settings::default();
+    settings.retained.max_per_topic = 2;
+    let (node, _) = new_node(settings);
+    let keyed = |text: &str| price(text).collapse(CollapseKey::new(text).unwrap()).retain();
+    publish(&node, 1, keyed("a"));
+    let end = Instant::now() + Duration::from_millis(1);
+    node.log.push_until(Some(at(1, 2)), Arc::new(keyed("short").with_ttl(KEPT)), Some(end));
+    while Instant::now() <= end {
+        std::thread::yield_now();
+    }
+    publish(&node, 3, keyed("b"));
+    publish_expired(&node, 4, keyed("late"));
+    assert_eq!(retained(&node, 4), ["a", "b"]);
+    assert_eq!(node.log.retained().dropped(), 0);
+}
+
+#[test]
 fn what_the_bus_retains_counts_from_its_position_on() {
     let node = Arc::new(Node::new(Settings::default()));
     let at_start = |offset, envelope: Envelope| {
