@@ -1,6 +1,6 @@
 //! [`ChannelBus`]: a bus of one's own, here over a channel of tokio.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{
     StreamExt,
@@ -40,7 +40,7 @@ impl Bus for ChannelBus {
         let receiver = self.0.subscribe();
         let messages = stream::unfold(receiver, |mut receiver| async move {
             let event = match receiver.recv().await {
-                Ok(envelope) => BusEvent::Message(None, envelope),
+                Ok(envelope) => BusEvent::message(None, envelope, Duration::ZERO),
                 // What was lost is announced, so that clients reload their state.
                 Err(RecvError::Lagged(_)) => BusEvent::Gap,
                 Err(RecvError::Closed) => return None,

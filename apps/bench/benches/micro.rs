@@ -126,7 +126,11 @@ impl Node {
     fn publish(&mut self, envelope: Envelope, receivers: usize) {
         self.offset += 1;
         self.delivered += receivers as u64;
-        self.emit(BusEvent::Message(Some(Position { epoch: 1, offset: self.offset }), Arc::new(envelope)));
+        self.emit(BusEvent::message(
+            Some(Position { epoch: 1, offset: self.offset }),
+            Arc::new(envelope),
+            Duration::ZERO,
+        ));
     }
 
     /// Runs the hub until everything is in the log and in the outboxes.

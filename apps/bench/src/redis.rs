@@ -109,7 +109,7 @@ impl RedisComparison {
             let reading = async {
                 while received.delivered() < u64::from(messages) {
                     match events.next().await {
-                        Some(BusEvent::Message(_, envelope)) => {
+                        Some(BusEvent::Message { envelope, .. }) => {
                             received.message(envelope.message().data.as_bytes(), clock.now());
                         }
                         Some(BusEvent::Gap) => received.stats.counts.gaps += 1,
@@ -275,7 +275,7 @@ impl RedisComparison {
                 let mut read = 0;
                 loop {
                     match events.next().await {
-                        Some(BusEvent::Message(..)) => read += 1,
+                        Some(BusEvent::Message { .. }) => read += 1,
                         Some(BusEvent::Up(_)) => break Ok(read),
                         Some(BusEvent::Down(why)) => bail!("the bus is down: {why}"),
                         Some(_) => {}

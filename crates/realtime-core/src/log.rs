@@ -196,19 +196,14 @@ impl Log {
     }
 
     /// Appends an envelope. If its position is not the one after the last, a gap is announced before it, and the result
-    /// is `true`.
-    pub(crate) fn push(&self, position: Option<Position>, envelope: Arc<Envelope>) -> bool {
-        let end = envelope.end(Duration::ZERO);
-        self.push_until(position, envelope, end)
-    }
-
-    /// Appends an envelope that is not sent any more from `end` on, with the same result.
-    pub(crate) fn push_until(
+    /// is `true`. It is not sent any more from `end` on; without an end, the time of an envelope with a ttl begins now.
+    pub(crate) fn push(
         &self,
         position: Option<Position>,
         envelope: Arc<Envelope>,
         end: Option<Instant>,
     ) -> bool {
+        let end = end.or_else(|| envelope.end(Duration::ZERO));
         let is_replaceable = envelope.kept_of_class().is_some();
         let entry = Entry::new(position, Content::Envelope(envelope)).with_end(end);
         self.append(position, if is_replaceable { entry.replaceable() } else { entry })

@@ -62,7 +62,7 @@ async fn a_publisher_whose_clock_is_behind_loses_nothing_on_a_node_that_starts()
     let mut texts = Vec::new();
     loop {
         match node.next().await {
-            BusEvent::Message(_, envelope) => texts.push(envelope.message().data.to_string()),
+            BusEvent::Message { envelope, .. } => texts.push(envelope.message().data.to_string()),
             BusEvent::Up(_) => break,
             BusEvent::Skip { .. } => {}
             other => panic!("{other:?}"),
@@ -87,7 +87,7 @@ async fn a_node_behind_a_slow_link_catches_up_with_large_messages() {
     within("the node to have caught up", async {
         loop {
             match node.next().await {
-                BusEvent::Message(position, _) => seen = position,
+                BusEvent::Message { position, .. } => seen = position,
                 BusEvent::Up(_) => return,
                 BusEvent::Skip { .. } => {}
                 other => panic!("{other:?}"),

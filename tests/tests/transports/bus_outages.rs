@@ -38,7 +38,7 @@ impl ScriptedBus {
 
     fn message(&self, offset: u64, user: i64, text: &str) {
         let envelope = Envelope::to_users([user], Scope::Both, Message::text(text.to_owned()));
-        self.say(BusEvent::Message(Some(at(offset)), Arc::new(envelope.unwrap())));
+        self.say(BusEvent::message(Some(at(offset)), Arc::new(envelope.unwrap()), Duration::ZERO));
     }
 }
 

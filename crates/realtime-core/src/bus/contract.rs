@@ -27,7 +27,7 @@ use crate::{Envelope, Position, Topic};
 /// **Options.** What it cannot carry of an envelope ([ttl](Envelope::ttl), [collapse key](Envelope::collapse_key),
 /// [retain](Envelope::is_retained), [excluded session](Envelope::excluded)) it refuses as [`BusError::Unsupported`]; a
 /// [trace context](Envelope::trace_context) it leaves out. A ttl begins when the bus accepts the envelope; a bus that delays
-/// messages, or replays them, emits [`BusEvent::Timed`].
+/// messages, or replays them, says when it ends ([`BusEvent::message`]).
 ///
 /// **Up and down.** A subscription emits [`Up`](BusEvent::Up) before the first new envelope. Envelopes before the first
 /// `Up` are history: they are replayed to clients that reconnect, and are not sent to anybody as new. `Down` means that
@@ -149,17 +149,15 @@ pub enum BusEvent {
     /// The bus is available. On a bus with positions, everything up to this position has been emitted, or is no longer
     /// kept. What follows is new.
     Up(Option<Position>),
-    /// An envelope, with its position on a bus that has positions.
-    Message(Option<Position>, Arc<Envelope>),
-    /// An envelope with a [ttl](Envelope::ttl), and the time at which that is over, on this node's clock. It may be over
-    /// already. If such an envelope is emitted as `Message`, its time begins on arrival. See [`Self::message`].
-    Timed {
+    /// An envelope. See [`Self::message`].
+    Message {
         /// The position, on a bus that has positions.
         position: Option<Position>,
         /// The envelope.
         envelope: Arc<Envelope>,
-        /// No session is sent it from then on.
-        end: Instant,
+        /// The time at which its [ttl](Envelope::ttl) is over, on this node's clock; it may be over already. No session is
+        /// sent it from then on. Without an end, the time of an envelope with a ttl begins on arrival.
+        end: Option<Instant>,
     },
     /// The messages that the bus [retains](Envelope::retain): all of them, as they were at some time after the previous
     /// event. They replace what the hub had retained before, and are sent to nobody as new.
@@ -200,13 +198,10 @@ pub struct RetainedMessage {
 }
 
 impl BusEvent {
-    /// An envelope that the bus accepted `age` ago: [`Self::Timed`] if it has a [ttl](Envelope::ttl), else
-    /// [`Self::Message`].
+    /// An envelope that the bus accepted `age` ago.
     pub fn message(position: Option<Position>, envelope: Arc<Envelope>, age: Duration) -> Self {
-        match envelope.end(age) {
-            Some(end) => Self::Timed { position, envelope, end },
-            None => Self::Message(position, envelope),
-        }
+        let end = envelope.end(age);
+        Self::Message { position, envelope, end }
     }
 
     /// The skip of a single position.

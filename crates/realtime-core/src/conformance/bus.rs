@@ -344,7 +344,7 @@ impl<B: Bus> Suite<'_, B> {
                 loop {
                     match on.next(CAUGHT_UP).await {
                         BusEvent::CaughtUp(instant) if instant >= acknowledged => break,
-                        BusEvent::Message(..) | BusEvent::Timed { .. } => seen += 1,
+                        BusEvent::Message { .. } => seen += 1,
                         _ => {}
                     }
                 }
@@ -457,14 +457,11 @@ impl Follower {
                 check(UP, *position >= self.last, || format!("{position:?} behind {:?}", self.last));
                 (self.up, self.last) = (true, *position);
             }
-            BusEvent::Message(position, _) | BusEvent::Timed { position, .. } => {
+            BusEvent::Message { position, end, .. } => {
                 check(POSITIONS, position.is_some() == self.positions, || format!("{event:?}"));
                 self.advance(*position, *position);
                 self.last_message = *position;
-                self.last_end = match &event {
-                    BusEvent::Timed { end, .. } => Some(*end),
-                    _ => None,
-                };
+                self.last_end = *end;
             }
             BusEvent::Skip { from, through } => {
                 let is_range = from.epoch == through.epoch && from <= through && self.positions;
@@ -490,8 +487,7 @@ impl Follower {
 
     async fn message(&mut self, clause: &str) -> Arc<Envelope> {
         loop {
-            if let BusEvent::Message(_, envelope) | BusEvent::Timed { envelope, .. } = self.next(clause).await
-            {
+            if let BusEvent::Message { envelope, .. } = self.next(clause).await {
                 return envelope;
             }
         }

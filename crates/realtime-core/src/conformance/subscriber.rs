@@ -67,7 +67,7 @@ impl Subscriber {
     pub async fn message(&mut self) -> (Option<Position>, String) {
         loop {
             match self.next().await {
-                BusEvent::Message(position, envelope) | BusEvent::Timed { position, envelope, .. } => {
+                BusEvent::Message { position, envelope, .. } => {
                     return (position, envelope.message().data.to_string());
                 }
                 BusEvent::Skip { .. } | BusEvent::CaughtUp(_) | BusEvent::Retained(_) => {}

@@ -95,11 +95,13 @@ impl Bus for Faulty {
         tokio::spawn(async move {
             let (mut messages, mut held) = (0, None);
             while let Some(event) = events.next().await {
-                messages += u32::from(matches!(event, BusEvent::Message(..)));
-                let is_tenth = messages == 10 && matches!(event, BusEvent::Message(..));
+                messages += u32::from(matches!(event, BusEvent::Message { .. }));
+                let is_tenth = messages == 10 && matches!(event, BusEvent::Message { .. });
                 let emitted = match (fault, event) {
                     (Fault::Loses, _) if is_tenth => vec![],
-                    (Fault::SkipsAMessage, BusEvent::Message(Some(position), _)) if is_tenth => {
+                    (Fault::SkipsAMessage, BusEvent::Message { position: Some(position), .. })
+                        if is_tenth =>
+                    {
                         vec![BusEvent::skip(position)]
                     }
                     (Fault::Doubles, event) if is_tenth => vec![event.clone(), event],
@@ -108,21 +110,21 @@ impl Bus for Faulty {
                         vec![]
                     }
                     (Fault::Swaps, event) => [Some(event), held.take()].into_iter().flatten().collect(),
-                    (Fault::ChangesText, BusEvent::Message(position, envelope)) => {
+                    (Fault::ChangesText, BusEvent::Message { position, envelope, .. }) => {
                         let text = envelope.message().data.to_string().replace('😀', "?");
                         let changed = Envelope::to_topics(
                             envelope.topics().to_vec(),
                             envelope.scope(),
                             Message::text(text),
                         );
-                        vec![BusEvent::Message(position, Arc::new(changed.unwrap()))]
+                        vec![BusEvent::message(position, Arc::new(changed.unwrap()), Duration::ZERO)]
                     }
                     (Fault::NoHistory, BusEvent::Up(Some(last))) if last.offset > 0 => {
                         let before = Position { offset: last.offset - 1, ..last };
                         vec![BusEvent::Up(Some(before)), BusEvent::skip(last)]
                     }
                     (Fault::NeverCatchesUp, BusEvent::CaughtUp(_)) => vec![],
-                    (Fault::CatchesUpEarly, event @ BusEvent::Message(..)) => {
+                    (Fault::CatchesUpEarly, event @ BusEvent::Message { .. }) => {
                         // An instant of the future, ahead of the message.
                         let future = std::time::Instant::now() + Duration::from_secs(1);
                         vec![BusEvent::CaughtUp(future), event]
@@ -214,9 +216,9 @@ impl Bus for PerTopic {
         let events = self.bus.subscribe().filter_map(move |event| {
             ready(match event {
                 BusEvent::Up(_) => Some(BusEvent::Up(None)),
-                BusEvent::Message(_, envelope) | BusEvent::Timed { envelope, .. } => {
+                BusEvent::Message { envelope, end, .. } => {
                     let is_wanted = envelope.topics().iter().any(&wanted);
-                    is_wanted.then_some(BusEvent::Message(None, envelope))
+                    is_wanted.then_some(BusEvent::Message { position: None, envelope, end })
                 }
                 _ => None,
             })

@@ -131,36 +131,23 @@ async fn load(streams: &mut Loader, registry: &Registry) {
 
 /// Takes an event of the bus into the log.
 pub(crate) fn apply(event: BusEvent, node: &Node) {
-    if let BusEvent::Message(position, envelope) = &event
-        && let Some(trace) = node.traces.watch()
-    {
-        trace.received(*position, envelope);
-    }
-    if let BusEvent::Timed { position, envelope, .. } = &event
-        && let Some(trace) = node.traces.watch()
-    {
-        trace.received(*position, envelope);
-    }
     match event {
-        BusEvent::Message(position, envelope) => {
+        BusEvent::Message { position, envelope, end } => {
+            if let Some(trace) = node.traces.watch() {
+                trace.received(position, &envelope);
+            }
             node.metrics.received.add(1);
             // Before the log, so that a session never gets a text that is older than what it reads next.
             match node.streams.apply(&envelope) {
                 Some(dropped) => node.metrics.streams_dropped.add(dropped as u64),
                 None => skip_text(position, &envelope, node),
             }
-            if node.log.push(position, envelope) {
+            if node.log.push(position, envelope, end) {
                 node.streams.doubt();
             }
         }
         BusEvent::Skip { from, through } => {
             if node.log.push_skip(from, through) {
-                node.streams.doubt();
-            }
-        }
-        BusEvent::Timed { position, envelope, end } => {
-            node.metrics.received.add(1);
-            if node.log.push_until(position, envelope, Some(end)) {
                 node.streams.doubt();
             }
         }
@@ -212,7 +199,7 @@ mod tests {
     use crate::{
         EventName, Hub, Message, Principal, Scope, Topic, Transport,
         bus::{Bus, BusError, Published, StreamHead, StreamStore, StreamWrite, StreamWritten},
-        streams::{StreamEnd, StreamId, StreamKey},
+        streams::{StreamChange, StreamEnd, StreamEntry, StreamId, StreamKey},
         testkit::{TestEvent, TestSession, ready, within},
     };
 
@@ -237,7 +224,7 @@ mod tests {
     async fn a_client_that_stood_in_a_skipped_range_goes_on_behind_it() {
         let message = |offset| {
             let envelope = Envelope::broadcast(Scope::Both, Message::text(format!("{offset}")));
-            BusEvent::Message(Some(at(offset)), Arc::new(envelope))
+            BusEvent::message(Some(at(offset)), Arc::new(envelope), Duration::ZERO)
         };
         let skip = |from, through| BusEvent::Skip { from: at(from), through: at(through) };
         let events = [
@@ -274,7 +261,7 @@ mod tests {
         let message = |offset| {
             let message = Message::new(EventName::stream(), "{}".to_owned());
             let envelope = Envelope::to_topic(Topic::user(&1.into()), Scope::Both, message);
-            BusEvent::Message(Some(at(offset)), Arc::new(envelope))
+            BusEvent::message(Some(at(offset)), Arc::new(envelope), Duration::ZERO)
         };
         let events = (1..=100).map(message).chain([BusEvent::Up(Some(at(100)))]);
         let hub = Hub::builder().bus(Script(events.collect())).start().unwrap();
@@ -285,6 +272,24 @@ mod tests {
             TestSession::open(&hub, principal, Transport::new("sse"), Some(&cursor)).await.unwrap();
         let TestEvent::Message(first) = session.next().await else { panic!("it is a message as any other") };
         assert_eq!(first.position, Some(at(1)));
+    }
+
+    #[tokio::test]
+    async fn a_text_stream_whose_messages_have_a_ttl_is_known_as_any_other() {
+        let entry = |run, at, change| StreamEntry { key: key(), run, at, change };
+        let entries = [
+            entry(1, 0, StreamChange::Text("Hello".into())),
+            entry(1, 5, StreamChange::End(StreamEnd::Done)),
+        ];
+        let events = (1..).zip(entries).map(|(offset, entry)| {
+            let envelope = entry.envelope().with_ttl(Duration::from_secs(60));
+            BusEvent::message(Some(at(offset)), Arc::new(envelope), Duration::ZERO)
+        });
+        let events = events.chain([BusEvent::Up(Some(at(2)))]);
+        let hub = Hub::builder().bus(Script(events.collect())).start().unwrap();
+        ready(&hub).await;
+        let known = hub.stream_text(&key().topic, &key().id).expect("it came over the bus");
+        assert_eq!((known.text.as_str(), known.end), ("Hello", Some(StreamEnd::Done)));
     }
 
     fn key() -> StreamKey {

@@ -23,7 +23,7 @@ fn log(max_messages: usize) -> Log {
 
 fn fill(log: &Log, epoch: u64, offsets: std::ops::RangeInclusive<u64>) {
     for offset in offsets {
-        log.push(Some(at(epoch, offset)), envelope("x"));
+        log.push(Some(at(epoch, offset)), envelope("x"), None);
     }
 }
 
@@ -251,7 +251,7 @@ fn a_bus_that_comes_back_where_it_was_loses_nothing() {
 fn a_bus_without_positions_has_no_cursor() {
     let log = log(10);
     log.begin(None);
-    log.push(None, envelope("x"));
+    log.push(None, envelope("x"), None);
     assert_eq!(log.cursor_at(1), None);
     assert_eq!(log.resume(at(1, 1)), Resume::At(Start::lost(1, GapReason::Cursor)));
     log.push_gap(GapReason::Bus);
@@ -269,7 +269,7 @@ fn the_window_is_bounded_by_bytes_and_age() {
     let by_age =
         Log::new(History { max_age: Duration::ZERO, ..History::default() }, RetainedLimits::default());
     by_age.begin(Some(at(1, 0)));
-    by_age.push(Some(at(1, 1)), envelope("x"));
+    by_age.push(Some(at(1, 1)), envelope("x"), None);
     while by_age.trim() {}
     assert_eq!(by_age.read(0, 10).entries.len(), 0);
     assert_eq!(by_age.cursor_at(1), Some(at(1, 1)), "an empty window keeps its position");
@@ -315,7 +315,7 @@ fn encodings_count_for_as_long_as_their_entry_is_kept() {
     let plain = Entry::new(None, Content::Envelope(envelope("x"))).footprint;
     let log = Log::new(History { max_bytes: plain * 10, ..History::default() }, RetainedLimits::default());
     for offset in 1..=200 {
-        log.push(Some(at(1, offset)), envelope("x"));
+        log.push(Some(at(1, offset)), envelope("x"), None);
         for entry in log.read(0, 1000).entries {
             assert_eq!(entry.encode(&slot).unwrap().len(), plain);
         }
@@ -372,7 +372,7 @@ proptest! {
             }
             match step {
                 Step::Message | Step::Epoch => {
-                    log.push(Some(next), envelope("x"));
+                    log.push(Some(next), envelope("x"), None);
                     history.push(Some(next));
                 }
                 Step::Skip(_) => {

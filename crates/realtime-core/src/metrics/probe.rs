@@ -144,7 +144,7 @@ mod tests {
     }
 
     fn push(log: &Log, position: Position) {
-        log.push(Some(position), Arc::new(Envelope::broadcast(Scope::Both, "x".into())));
+        log.push(Some(position), Arc::new(Envelope::broadcast(Scope::Both, "x".into())), None);
     }
 
     /// Runs a function on a probe. Returns how many publishes were timed, and whether another one may be.

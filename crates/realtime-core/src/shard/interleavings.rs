@@ -77,7 +77,7 @@ fn connect(shard: &Arc<Shard>, user: i64, cursor: Option<Position>) -> Session {
 fn publish_all(shard: &Shard) {
     for offset in 1..=MESSAGES {
         let envelope = Envelope::broadcast(Scope::Both, Message::text(offset.to_string()));
-        shard.node.log.push(Some(Position { epoch: 1, offset }), Arc::new(envelope));
+        shard.node.log.push(Some(Position { epoch: 1, offset }), Arc::new(envelope), None);
         if offset % 3 != 1 {
             shard.pass();
         }
@@ -223,7 +223,7 @@ fn a_topic_that_is_entered_while_messages_are_missed_is_complete_in_what_it_keep
                     3 => Envelope::to_topic(topic.clone(), Scope::Both, message).retain(),
                     _ => Envelope::broadcast(Scope::Both, message),
                 };
-                node.log.push(Some(Position { epoch: 1, offset }), Arc::new(envelope));
+                node.log.push(Some(Position { epoch: 1, offset }), Arc::new(envelope), None);
                 if offset == 2 {
                     shard.pass();
                 }

@@ -107,7 +107,7 @@ fn drain_text(session: &mut Session) -> String {
 }
 
 fn publish(node: &Node, offset: u64, envelope: Envelope) {
-    node.log.push(Some(Position { epoch: 1, offset }), Arc::new(envelope));
+    node.log.push(Some(Position { epoch: 1, offset }), Arc::new(envelope), None);
 }
 
 fn to_user(user: i64, text: &str) -> Envelope {
@@ -382,7 +382,7 @@ fn a_new_epoch_that_reaches_past_a_cursor_lets_it_begin() {
     publish(&node, 1, to_user(1, "x"));
     shard.pass();
     for offset in 0..=3 {
-        node.log.push(Some(at(2, offset)), Arc::new(to_user(1, "y")));
+        node.log.push(Some(at(2, offset)), Arc::new(to_user(1, "y")), None);
         shard.pass();
     }
     assert_eq!(drain(&mut lost), ["g2.0", "m2.0 y", "m2.1 y", "m2.2 y", "m2.3 y"]);

@@ -140,7 +140,7 @@ impl Listener {
         }
         let channel = self.shared.channels.iter().find(|channel| channel.name == name)?;
         match channel.form.decode(payload) {
-            Ok(dto) => Some(BusEvent::Message(None, Arc::new(channel.envelope(dto)))),
+            Ok(dto) => Some(BusEvent::message(None, Arc::new(channel.envelope(dto)), Duration::ZERO)),
             Err(problem) => {
                 self.shared.counters.skipped();
                 let kind = (channel.transport, problem);

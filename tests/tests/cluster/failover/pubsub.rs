@@ -124,7 +124,7 @@ async fn a_master_that_is_replaced_behind_its_address_is_left() {
     let moved = Instant::now();
     let mut on_new = Subscriber::up(&bus(address)).await;
     let heard = within("the node that stayed to be heard by the one that came", async {
-        let heard = on_new.until(|event| matches!(event, BusEvent::Message(..)));
+        let heard = on_new.until(|event| matches!(event, BusEvent::Message { .. }));
         tokio::pin!(heard);
         loop {
             stayed.publish(&to_sse("after")).await.ok();
@@ -198,7 +198,7 @@ struct Heard {
 impl Seen for Heard {
     fn take(&mut self, event: BusEvent) {
         match event {
-            BusEvent::Message(_, envelope) => {
+            BusEvent::Message { envelope, .. } => {
                 let number: u64 = envelope.message().data.to_string().parse().unwrap();
                 let last = self.numbers.last().copied();
                 let newest = last.is_none_or(|last| last < number);

@@ -250,7 +250,7 @@ struct Log {
 impl Seen for Log {
     fn take(&mut self, event: BusEvent) {
         let (position, text) = match event {
-            BusEvent::Message(Some(position), envelope) => {
+            BusEvent::Message { position: Some(position), envelope, .. } => {
                 (position, Some(envelope.message().data.to_string()))
             }
             BusEvent::Skip { through: position, .. } => (position, None),

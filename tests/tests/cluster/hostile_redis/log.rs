@@ -155,7 +155,7 @@ async fn an_entry_that_does_not_arrive_in_time_is_skipped_with_a_gap() {
     while !after {
         match events.next().await {
             BusEvent::Gap => gap = true,
-            BusEvent::Message(_, envelope) => after = envelope.message().data.to_string() == "after",
+            BusEvent::Message { envelope, .. } => after = envelope.message().data.to_string() == "after",
             _ => {}
         }
     }

@@ -120,7 +120,8 @@ async fn a_redis_that_hangs_is_noticed_within_three_seconds() {
     gap_and_up(&mut events).await;
     insist(&bus, &to_sse("after")).await;
     // Redis may have found the one that it did not answer in its buffer.
-    let is_after = |event: &BusEvent| matches!(event, BusEvent::Message(_, it) if *it == to_sse("after"));
+    let is_after =
+        |event: &BusEvent| matches!(event, BusEvent::Message { envelope: it, .. } if *it == to_sse("after"));
     events.until(is_after).await;
     let back = back.elapsed();
     assert!(back < Duration::from_secs(2), "took {back:?}");
@@ -208,7 +209,7 @@ async fn a_subscriber_that_takes_nothing_gets_a_gap_and_holds_no_memory() {
     let mut heard = 0;
     loop {
         match events.next().await {
-            BusEvent::Message(None, envelope) => {
+            BusEvent::Message { position: None, envelope, .. } => {
                 assert_eq!(envelope.message().data.to_string(), heard.to_string());
                 heard += 1;
             }

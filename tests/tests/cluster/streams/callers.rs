@@ -73,8 +73,8 @@ async fn many_callers(bus: &RedisStreamsBus, count: u64, each: u64) {
     let mut seen = std::collections::HashMap::new();
     loop {
         match events.next().await {
-            BusEvent::Message(Some(position), _) if position == end => break,
-            BusEvent::Message(Some(position), envelope) => {
+            BusEvent::Message { position: Some(position), .. } if position == end => break,
+            BusEvent::Message { position: Some(position), envelope, .. } => {
                 let double = seen.insert(envelope.message().data.to_string(), position);
                 assert_eq!(double, None, "nothing comes twice");
             }
@@ -163,7 +163,7 @@ async fn an_entry_that_cannot_be_read_is_counted_and_a_gap() {
     loop {
         match events.next().await {
             BusEvent::Gap => gaps += 1,
-            BusEvent::Message(_, envelope) => {
+            BusEvent::Message { envelope, .. } => {
                 assert_eq!(envelope.message().data.as_text(), Some("after"));
                 break;
             }
@@ -252,7 +252,7 @@ async fn what_a_node_publishes_comes_back_instead_of_heartbeats() {
         match events.next().await {
             BusEvent::CaughtUp(_) => proofs += 1,
             BusEvent::Skip { .. } => heartbeats += 1,
-            BusEvent::Message(..) => {}
+            BusEvent::Message { .. } => {}
             other => panic!("{other:?}"),
         }
     }

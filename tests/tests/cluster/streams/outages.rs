@@ -68,7 +68,7 @@ async fn a_redis_that_hangs_is_noticed_within_three_seconds_and_loses_nothing() 
     assert_eq!(after.epoch, before.unwrap().epoch, "nothing was lost, so the history goes on");
     loop {
         match events.next().await {
-            BusEvent::Message(Some(position), _) | BusEvent::Skip { through: position, .. } => {
+            BusEvent::Message { position: Some(position), .. } | BusEvent::Skip { through: position, .. } => {
                 assert!(!is_hole(last, position), "{last:?} {position}");
                 last = Some(position);
                 if position == after {
@@ -133,7 +133,7 @@ async fn restarts(times: usize, callers: u64) -> Restarts {
         let mut runs: Vec<(Position, Position)> = Vec::new();
         loop {
             let (position, text) = match events.next().await {
-                BusEvent::Message(Some(position), envelope) => {
+                BusEvent::Message { position: Some(position), envelope, .. } => {
                     (position, Some(envelope.message().data.to_string()))
                 }
                 BusEvent::Skip { through: position, .. } => (position, None),
@@ -206,7 +206,8 @@ async fn connections_that_are_cut_lose_nothing() {
         let sent = insist(&b, &envelope(round)).await;
         loop {
             match events.next().await {
-                BusEvent::Message(Some(position), _) | BusEvent::Skip { through: position, .. } => {
+                BusEvent::Message { position: Some(position), .. }
+                | BusEvent::Skip { through: position, .. } => {
                     assert!(!is_hole(last, position));
                     last = Some(position);
                     if position == sent {
@@ -236,7 +237,7 @@ async fn an_emptied_redis_is_a_new_history_that_all_nodes_notice() {
     let mut holes = 0;
     loop {
         match events.next().await {
-            BusEvent::Message(Some(position), _) | BusEvent::Skip { through: position, .. } => {
+            BusEvent::Message { position: Some(position), .. } | BusEvent::Skip { through: position, .. } => {
                 holes += u32::from(is_hole(last, position));
                 last = Some(position);
                 if position == after {
@@ -270,7 +271,7 @@ async fn a_retry_with_the_same_id_after_an_unknown_outcome_is_delivered_once() {
     insist(&other, &envelope("after")).await;
     let mut seen = Vec::new();
     while seen.last().is_none_or(|(_, text)| text != "after") {
-        if let BusEvent::Message(position, envelope) = events.next().await {
+        if let BusEvent::Message { position, envelope, .. } = events.next().await {
             seen.push((position.unwrap(), envelope.message().data.to_string()));
         }
     }

@@ -29,7 +29,7 @@ async fn a_node_that_starts_reads_the_window() {
         use futures_util::StreamExt;
         loop {
             match late.next().await.unwrap() {
-                BusEvent::Message(_, envelope) => texts.push(envelope.message().data.to_string()),
+                BusEvent::Message { envelope, .. } => texts.push(envelope.message().data.to_string()),
                 BusEvent::Up(position) => {
                     assert!(position.is_some());
                     break;
@@ -58,7 +58,7 @@ async fn a_reader_that_was_overrun_sees_a_hole_and_then_the_rest() {
     let (mut last, mut holes): (Option<Position>, _) = (None, 0);
     while last != end {
         match events.next().await {
-            BusEvent::Message(Some(position), _) | BusEvent::Skip { through: position, .. } => {
+            BusEvent::Message { position: Some(position), .. } | BusEvent::Skip { through: position, .. } => {
                 holes += u32::from(is_hole(last, position));
                 last = Some(position);
             }
@@ -122,7 +122,7 @@ async fn started(redis: &Redis, config: RedisConfig) -> (Vec<(Position, String)>
     let mut messages = Vec::new();
     loop {
         match node.next().await {
-            BusEvent::Message(position, envelope) => {
+            BusEvent::Message { position, envelope, .. } => {
                 messages.push((position.unwrap(), envelope.message().data.to_string()));
             }
             BusEvent::Up(_) => return (messages, sent() - before),

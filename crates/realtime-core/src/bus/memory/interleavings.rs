@@ -48,7 +48,7 @@ fn everything_acknowledged_is_seen_once_and_in_order_and_before_the_bus_has_caug
             let mut last = 0;
             while last < before + 6 {
                 match block_on(events.next()).unwrap() {
-                    BusEvent::Message(Some(position), _) => {
+                    BusEvent::Message { position: Some(position), .. } => {
                         assert_eq!(position.offset, last + 1);
                         last = position.offset;
                     }
@@ -95,7 +95,7 @@ fn publishers_that_give_up_hold_nobody_up() {
             drop(bus);
             let mut last = 0;
             while let Some(event) = block_on(events.next()) {
-                if let BusEvent::Message(Some(position), _) = event {
+                if let BusEvent::Message { position: Some(position), .. } = event {
                     last = position.offset;
                 }
             }
@@ -139,7 +139,7 @@ fn one_free_place_lets_one_publisher_through() {
                     let bus = bus.clone();
                     thread::spawn(move || block_on(bus.publish(&envelope())).unwrap())
                 };
-                while !matches!(block_on(events.next()), Some(BusEvent::Message(..))) {}
+                while !matches!(block_on(events.next()), Some(BusEvent::Message { .. })) {}
                 publisher.join().unwrap();
             }
         },

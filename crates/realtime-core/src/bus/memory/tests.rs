@@ -33,9 +33,9 @@ async fn every_subscriber_sees_the_same_order_and_dense_positions() {
     assert_eq!(next(&mut second).await, BusEvent::Up(Some(sent)));
     let later = bus.publish(&envelope("b")).await.unwrap().position;
     assert_eq!(later, Some(sent.next()));
-    assert_eq!(next(&mut first).await, BusEvent::Message(Some(sent), envelope("a")));
-    assert_eq!(next(&mut first).await, BusEvent::Message(later, envelope("b")));
-    assert_eq!(next(&mut second).await, BusEvent::Message(later, envelope("b")));
+    assert_eq!(next(&mut first).await, BusEvent::message(Some(sent), envelope("a"), Duration::ZERO));
+    assert_eq!(next(&mut first).await, BusEvent::message(later, envelope("b"), Duration::ZERO));
+    assert_eq!(next(&mut second).await, BusEvent::message(later, envelope("b"), Duration::ZERO));
 }
 
 #[tokio::test]
@@ -55,7 +55,10 @@ async fn a_slow_subscriber_makes_publishers_wait_and_loses_nothing() {
     assert!(!publisher.is_finished());
     next(&mut events).await;
     for n in 0..total {
-        let BusEvent::Message(Some(position), got) = next(&mut events).await else { panic!("no message") };
+        let BusEvent::Message { position: Some(position), envelope: got, .. } = next(&mut events).await
+        else {
+            panic!("no message")
+        };
         assert_eq!((position.offset, got.message().data.to_string()), (n as u64 + 1, n.to_string()));
     }
     publisher.await.unwrap();
@@ -75,7 +78,7 @@ async fn more_waiting_publishers_than_the_queue_has_places_all_get_through() {
         for n in 1..=total as u64 {
             let event = next(&mut events).await;
             assert!(
-                matches!(event, BusEvent::Message(Some(position), _) if position.offset == n),
+                matches!(event, BusEvent::Message { position: Some(position), .. } if position.offset == n),
                 "{event:?}"
             );
         }
@@ -102,7 +105,7 @@ async fn what_threads_publish_at_once_at_a_full_queue_is_all_seen() {
     for n in 1..=8 * EACH {
         let event = timeout(Duration::from_secs(10), next(&mut events)).await.expect("an event");
         assert!(
-            matches!(event, BusEvent::Message(Some(position), _) if position.offset == n),
+            matches!(event, BusEvent::Message { position: Some(position), .. } if position.offset == n),
             "{n}: {event:?}"
         );
     }
@@ -132,10 +135,13 @@ async fn a_subscriber_that_takes_nothing_fails_publishes_after_a_time_and_nothin
     assert!(matches!(second, Err(BusError::Throttled(_))), "{second:?}");
     for n in 1..=QUEUE as u64 {
         let event = next(&mut events).await;
-        assert!(matches!(event, BusEvent::Message(Some(position), _) if position.offset == n), "{event:?}");
+        assert!(
+            matches!(event, BusEvent::Message { position: Some(position), .. } if position.offset == n),
+            "{event:?}"
+        );
     }
     let sent = bus.publish(&envelope("later")).await.unwrap().position;
-    assert_eq!(next(&mut events).await, BusEvent::Message(sent, envelope("later")));
+    assert_eq!(next(&mut events).await, BusEvent::message(sent, envelope("later"), Duration::ZERO));
 }
 
 #[tokio::test]
@@ -193,12 +199,12 @@ async fn with_traffic_it_says_so_behind_everything_that_was_acknowledged() {
     bus.publish(&envelope("x")).await.unwrap();
     tokio::time::advance(CAUGHT_UP_INTERVAL).await;
     let acknowledged = Instant::now();
-    assert!(matches!(events.next().await, Some(BusEvent::Message(..))));
+    assert!(matches!(events.next().await, Some(BusEvent::Message { .. })));
     // What comes after the mark was set may come after it.
     let after = bus.publish(&envelope("y")).await.unwrap().position;
-    assert!(matches!(events.next().await, Some(BusEvent::Message(..))));
+    assert!(matches!(events.next().await, Some(BusEvent::Message { .. })));
     assert!(matches!(events.next().await, Some(BusEvent::CaughtUp(at)) if at >= acknowledged));
-    assert_eq!(events.next().await, Some(BusEvent::Message(after, envelope("y"))));
+    assert_eq!(events.next().await, Some(BusEvent::message(after, envelope("y"), Duration::ZERO)));
 }
 
 #[tokio::test]
@@ -215,6 +221,6 @@ async fn the_stream_ends_with_the_bus_and_after_what_was_acknowledged() {
     next(&mut events).await;
     let sent = bus.publish(&envelope("x")).await.unwrap().position;
     drop(bus);
-    assert_eq!(next(&mut events).await, BusEvent::Message(sent, envelope("x")));
+    assert_eq!(next(&mut events).await, BusEvent::message(sent, envelope("x"), Duration::ZERO));
     assert_eq!(events.next().await, None);
 }

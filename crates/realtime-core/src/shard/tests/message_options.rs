@@ -29,7 +29,7 @@ fn connect_to_prices(shard: &Arc<Shard>) -> Session {
 /// Publishes an envelope whose time is over when a shard gets to it.
 fn publish_expired(node: &Node, offset: u64, envelope: Envelope) {
     let envelope = Arc::new(envelope.with_ttl(Duration::ZERO));
-    node.log.push_until(Some(at(1, offset)), envelope, Some(Instant::now()));
+    node.log.push(Some(at(1, offset)), envelope, Some(Instant::now()));
 }
 
 fn retained(node: &Node, seq: u64) -> Vec<String> {
@@ -67,7 +67,7 @@ fn a_message_expires_while_a_session_is_stalled() {
     publish(&node, 1, to_all("in the outbox"));
     shard.pass();
     let end = Instant::now() + Duration::from_millis(20);
-    node.log.push_until(Some(at(1, 2)), Arc::new(to_all("late").with_ttl(KEPT)), Some(end));
+    node.log.push(Some(at(1, 2)), Arc::new(to_all("late").with_ttl(KEPT)), Some(end));
     publish(&node, 3, to_all("after"));
     while shard.pass().more {}
     assert_eq!(node.metrics.expired.value(), 0, "it is in time when the session falls behind");
@@ -306,7 +306,7 @@ fn what_is_over_takes_no_room_from_what_is_retained() {
     let keyed = |text: &str| price(text).collapse(CollapseKey::new(text).unwrap()).retain();
     publish(&node, 1, keyed("a"));
     let end = Instant::now() + Duration::from_millis(1);
-    node.log.push_until(Some(at(1, 2)), Arc::new(keyed("short").with_ttl(KEPT)), Some(end));
+    node.log.push(Some(at(1, 2)), Arc::new(keyed("short").with_ttl(KEPT)), Some(end));
     while Instant::now() <= end {
         std::thread::yield_now();
     }
