@@ -13,6 +13,7 @@ use futures_util::{
 use serde::Serialize;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use super::pump::send_local;
 use crate::{
     Envelope, EventName, Message, Scope, Topic,
     log::{Content, Entry},
@@ -90,9 +91,7 @@ async fn publish_changes(events: BoxStream<'static, PresenceEvent>, registry: &R
         let envelope = Arc::new(envelope.expect("a list of one topic is not empty"));
         let entry = Arc::new(Entry::new(None, Content::Envelope(envelope)));
         for shard in shards {
-            while shard.send_local(Arc::clone(&entry)).is_err() {
-                sleep(PAUSE).await;
-            }
+            send_local(&shard, &entry).await;
         }
         sleep(PAUSE).await;
     }

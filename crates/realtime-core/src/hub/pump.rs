@@ -10,8 +10,8 @@ use futures_util::StreamExt;
 use tokio::{sync::watch, time::sleep};
 
 use crate::{
-    Envelope, Position, bus::BusEvent, line_limit::LineLimit, node::Node, registry::Registry,
-    streams::loader::Loader, wire::GapReason,
+    Envelope, Position, bus::BusEvent, line_limit::LineLimit, log::Entry, node::Node, registry::Registry,
+    shard::Shard, streams::loader::Loader, wire::GapReason,
 };
 
 /// State of the arrival of envelopes.
@@ -122,10 +122,15 @@ async fn load(streams: &mut Loader, registry: &Registry) {
     }
     for prefix in prefixes {
         for shard in registry.shards() {
-            while shard.send_local(Arc::clone(&prefix)).is_err() {
-                sleep(PAUSE).await;
-            }
+            send_local(&shard, &prefix).await;
         }
+    }
+}
+
+/// Sends an entry to the sessions of a worker, as soon as its queue has room.
+pub(super) async fn send_local(shard: &Shard, entry: &Arc<Entry>) {
+    while shard.send_local(Arc::clone(entry)).is_err() {
+        sleep(PAUSE).await;
     }
 }
 
