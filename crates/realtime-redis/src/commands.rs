@@ -24,6 +24,7 @@ use crate::{
     error::is_refusal,
     large_entry::{LARGE, next_entry},
     master::MasterLookup,
+    millis::millis,
     part::Part,
     repair::{Repair, is_broken_key},
     server_connection::ServerConnection,
@@ -172,7 +173,7 @@ impl Commands {
                     .arg("COUNT")
                     .arg(count)
                     .arg("BLOCK")
-                    .arg(u64::try_from(block.as_millis()).unwrap_or(u64::MAX))
+                    .arg(millis(block))
                     .arg("STREAMS")
                     .arg(stream)
                     .arg(after)

@@ -44,6 +44,7 @@ use crate::{
     config::{RedisConfig, RedisConfigError},
     content::Skipped,
     incarnation::Incarnation,
+    millis::millis,
     task::restarting,
 };
 
@@ -135,8 +136,7 @@ impl Control for RedisControl {
             let deadline = Instant::now() + timeout;
             // A node answers in time for its answer to be read.
             let within = timeout - (timeout / 4).min(ANSWER_TIME);
-            let within = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
-            let command = Command::Report { position, within };
+            let command = Command::Report { position, within: millis(within) };
             let (delivered, missing) =
                 self.collect(&command, deadline, |receipt| receipt.delivery).await.map_err(ControlError)?;
             let nodes = delivered.into_iter().map(|(node, delivery)| NodeDelivery { node, delivery });

@@ -62,6 +62,7 @@ mod large_entry;
 mod liveness;
 mod master;
 mod part;
+mod millis;
 mod presence;
 mod probe;
 mod pubsub;

@@ -9,6 +9,8 @@ use futures_util::FutureExt;
 use redis::{Value, aio::MultiplexedConnection};
 use tokio::task::unconstrained;
 
+use crate::millis::millis;
+
 /// A connection that can tell whether its server has closed it.
 pub(crate) trait Link {
     /// Returns whether it is known to be closed: nothing that is sent over it would arrive.
@@ -38,7 +40,7 @@ impl Liveness {
     /// Over a connection whose driver has ended, a command fails before it is sent. So a PING is offered to the driver and
     /// withdrawn at once; an open connection discards it, or sends it to no harm.
     pub(crate) fn is_closed(&self, connection: &MultiplexedConnection) -> bool {
-        let now = u64::try_from(self.created.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let now = millis(self.created.elapsed());
         let idle = now.saturating_sub(self.used.swap(now, Ordering::Relaxed));
         if Duration::from_millis(idle) < IDLE {
             return false;

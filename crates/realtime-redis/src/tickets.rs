@@ -21,6 +21,7 @@ use crate::{
     commands::Commands,
     config::{RedisConfig, RedisConfigError},
     content::Skipped,
+    millis::millis,
     part::Part,
     repair::Repair,
 };
@@ -66,10 +67,9 @@ impl TicketStore for RedisTickets {
             }
             let failed = |error: &dyn fmt::Display| TicketError::Unavailable(error.to_string());
             let value = serde_json::to_string(&Login::of(login)).map_err(|error| failed(&error))?;
-            let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
             let key = self.key(key);
             let (mut set, mut get) = (redis::cmd("SET"), redis::cmd("GET"));
-            set.arg(&key).arg(&value).arg("NX").arg("PX").arg(millis);
+            set.arg(&key).arg(&value).arg("NX").arg("PX").arg(millis(ttl).max(1));
             get.arg(&key);
             // After a lost answer the request is repeated, and meets what it has written itself.
             let put = self.commands.run(async |connection| {

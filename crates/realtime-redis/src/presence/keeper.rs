@@ -23,7 +23,7 @@ use super::{
     scripts::Scripts,
     shared::{Keys, PresenceShared},
 };
-use crate::{commands::LAST_ID, content::Text, incarnation::Incarnation};
+use crate::{commands::LAST_ID, content::Text, incarnation::Incarnation, millis::millis};
 
 /// The writer of this node's sessions, which also renews its lease.
 #[derive(Debug)]
@@ -376,8 +376,4 @@ fn json(sessions: &[OnlineSession]) -> String {
 /// Returns the start of a session, in milliseconds.
 fn began(session: &OnlineSession) -> u64 {
     millis(session.since.duration_since(UNIX_EPOCH).unwrap_or_default())
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::millis::millis;
+
 /// Time between two heartbeats of a node.
 pub(super) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -92,10 +94,6 @@ impl AgeFilter {
         self.newest = self.newest.max(epoch).max(at.unwrap_or(0));
         self.newest < self.limit
     }
-}
-
-pub(super) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

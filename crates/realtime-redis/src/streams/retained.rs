@@ -9,9 +9,9 @@ use std::time::Duration;
 use realtime_core::Envelope;
 use redis::Cmd;
 
-use super::clock::millis;
 use crate::{
     config::RedisConfig,
+    millis::millis,
     repair::{Loss, Repair},
 };
 

@@ -9,10 +9,11 @@ use realtime_core::Position;
 use redis::{RedisResult, Value, aio::MultiplexedConnection};
 
 use super::{
-    clock::{RedisTime, millis},
+    clock::RedisTime,
     entry::{decode, size, split},
     shared::StreamsShared,
 };
+use crate::millis::millis;
 
 /// A stream of at most this many entries is read from its beginning.
 const FEW: u64 = 4096;

@@ -27,6 +27,7 @@ use crate::{
     backoff::Backoff,
     large_entry::{LARGE, next_entry},
     master::open,
+    millis::millis,
 };
 
 /// The most entries of one read.
@@ -294,8 +295,7 @@ impl StreamsShared {
         command.arg("COUNT").arg(count);
         if let Some(block) = block {
             // 0 would be unlimited.
-            let millis = u64::try_from(block.min(BLOCK).as_millis()).unwrap_or(u64::MAX);
-            command.arg("BLOCK").arg(millis.max(1));
+            command.arg("BLOCK").arg(millis(block.min(BLOCK)).max(1));
         }
         let after = after.map_or_else(|| "0-0".to_owned(), |last| format!("{}-{}", last.epoch, last.offset));
         command.arg("STREAMS").arg(&self.keys.log).arg(after);

@@ -10,9 +10,10 @@ use std::{
 use realtime_core::{Position, bus::BusEvent};
 
 use super::{
-    clock::{AgeFilter, HEARTBEAT_INTERVAL, RedisTime, millis},
+    clock::{AgeFilter, HEARTBEAT_INTERVAL, RedisTime},
     entry::{Content, Entry},
 };
+use crate::millis::millis;
 
 /// Time after which a node whose own heartbeat has not come back must assume that it misses entries.
 const HEARTBEAT_LIMIT: Duration =

@@ -22,6 +22,7 @@ use redis::{Cmd, Script, Value};
 
 use crate::{
     content::Text,
+    millis::millis,
     repair::{Loss, Repair},
 };
 
@@ -184,15 +185,15 @@ impl TextStreamKeys {
             .arg(write.entry.change.text())
             .arg(write.entry.change.end().map_or("", StreamEnd::name))
             .arg(u8::from(write.condition == WriteCondition::IfAbandoned))
-            .arg(millis(write.keep))
-            .arg(millis(LEASE))
-            .arg(millis(KEEP_LIVE));
+            .arg(bounded_millis(write.keep))
+            .arg(bounded_millis(LEASE))
+            .arg(bounded_millis(KEEP_LIVE));
     }
 
     /// The command that renews leases.
     pub(super) fn renew(&self, keys: &[StreamKey]) -> Cmd {
         let mut command = redis::cmd("EVAL");
-        command.arg(RENEW).arg(1).arg(&self.leases).arg(millis(LEASE));
+        command.arg(RENEW).arg(1).arg(&self.leases).arg(bounded_millis(LEASE));
         for key in keys {
             command.arg(member(key));
         }
@@ -203,7 +204,11 @@ impl TextStreamKeys {
     pub(super) fn sweep(&self) -> Cmd {
         let mut command = redis::cmd("EVAL");
         command.arg(SWEEP).arg(2).arg(&self.leases).arg(&self.sweep);
-        command.arg(millis(PAUSE)).arg(millis(RECOVER)).arg(ABANDONED).arg(millis(LEASE));
+        command
+            .arg(bounded_millis(PAUSE))
+            .arg(bounded_millis(RECOVER))
+            .arg(ABANDONED)
+            .arg(bounded_millis(LEASE));
         command
     }
 
@@ -287,9 +292,9 @@ pub(super) fn refused(answer: &Value) -> Option<StreamWritten> {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
-    // Redis refuses times that overflow when they are added to now.
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 40)
+/// A time that Redis takes: it refuses those that overflow when they are added to now.
+fn bounded_millis(duration: Duration) -> u64 {
+    millis(duration).clamp(1, 1 << 40)
 }
 
 #[cfg(test)]

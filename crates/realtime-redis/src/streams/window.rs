@@ -8,7 +8,7 @@ use std::{
 
 use realtime_core::Position;
 
-use super::clock::millis;
+use crate::millis::millis;
 
 /// Marks in the stream as this node has read it, in coarse steps of time and bytes. They give the position from which on the
 /// stream is younger than the maximum age and within the maximum size.
