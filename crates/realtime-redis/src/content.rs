@@ -63,24 +63,38 @@ pub(crate) fn texts<T: FromIterator<String>>(values: Vec<Text>, skip: impl FnOnc
     texts
 }
 
+/// The kinds of broken content that were logged: only the first of each is. There are few of them.
+#[derive(Debug, Default)]
+pub(crate) struct LoggedKinds(Mutex<Vec<(String, String)>>);
+
+impl LoggedKinds {
+    /// Records content and its problem. Returns whether it is the first of its kind.
+    pub(crate) fn is_first(&self, what: &str, problem: &str) -> bool {
+        let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_first = !kinds.iter().any(|known| known.0 == what && known.1 == problem);
+        if is_first {
+            kinds.push((what.to_owned(), problem.to_owned()));
+        }
+        is_first
+    }
+}
+
 /// Content that was skipped or begun anew: it is counted, and each kind is logged once.
 pub(crate) struct Skipped {
     count: Box<dyn Fn() + Send + Sync>,
-    logged: Mutex<Vec<String>>,
+    logged: LoggedKinds,
 }
 
 impl Skipped {
     /// Creates a record that calls `count` each time.
     pub(crate) fn new(count: impl Fn() + Send + Sync + 'static) -> Self {
-        Self { count: Box::new(count), logged: Mutex::default() }
+        Self { count: Box::new(count), logged: LoggedKinds::default() }
     }
 
     /// Records content that was skipped; `what` names it and has few different values.
     pub(crate) fn record(&self, what: &str) {
         (self.count)();
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        if !logged.iter().any(|known| known == what) {
-            logged.push(what.to_owned());
+        if self.logged.is_first(what, "") {
             tracing::warn!(what, "skipped broken content of Redis; logged once for each kind");
         }
     }

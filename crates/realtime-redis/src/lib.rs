@@ -47,6 +47,7 @@
 
 mod backoff;
 mod batcher;
+mod bus_counters;
 mod cluster;
 mod commands;
 mod config;
@@ -61,8 +62,8 @@ mod incarnation;
 mod large_entry;
 mod liveness;
 mod master;
-mod part;
 mod millis;
+mod part;
 mod presence;
 mod probe;
 mod pubsub;

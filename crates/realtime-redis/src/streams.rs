@@ -91,7 +91,7 @@ impl RedisStreamsBus {
     pub fn metrics(&self) -> StreamsMetrics {
         let counters = &self.0.counters;
         StreamsMetrics {
-            claims: counters.claims.get(),
+            claims: self.0.claims.get(),
             connects: counters.connects.get(),
             undecodable: counters.undecodable.get(),
         }

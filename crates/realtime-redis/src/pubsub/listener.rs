@@ -7,7 +7,7 @@
 use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
-use realtime_core::{Envelope, Message, Scope, Transport, UserId, bus::BusEvent};
+use realtime_core::{Envelope, Message, Scope, UserId, bus::BusEvent};
 use redis::{Client, ConnectionAddr, ConnectionInfo, Msg, RedisError, RedisResult, aio::PubSubStream};
 use tokio::{
     sync::mpsc::Sender,
@@ -15,10 +15,7 @@ use tokio::{
 };
 
 use super::shared::{Channel, NOT_A_MASTER, PubSubShared};
-use crate::{
-    backoff::Backoff,
-    ruoyi::{Dto, Undecodable},
-};
+use crate::{backoff::Backoff, ruoyi::Dto};
 
 /// Time between two heartbeats.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
@@ -41,7 +38,6 @@ pub(super) async fn run(shared: Arc<PubSubShared>, events: Sender<BusEvent>) {
         missed: false,
         moved: false,
         missing_until: None,
-        warned: Vec::new(),
     };
     let mut backoff = Backoff::default();
     let mut last = None;
@@ -77,8 +73,6 @@ struct Listener {
     moved: bool,
     /// The time until which other nodes may still publish to the master that this node has left.
     missing_until: Option<Instant>,
-    /// The kinds of unreadable messages that were logged.
-    warned: Vec<(Transport, Undecodable)>,
 }
 
 impl Listener {
@@ -142,10 +136,7 @@ impl Listener {
         match channel.form.decode(payload) {
             Ok(dto) => Some(BusEvent::message(None, Arc::new(channel.envelope(dto)), Duration::ZERO)),
             Err(problem) => {
-                self.shared.counters.skipped();
-                let kind = (channel.transport, problem);
-                if !self.warned.contains(&kind) {
-                    self.warned.push(kind);
+                if self.shared.counters.skipped_first(name, &problem.to_string()) {
                     let bytes = payload.len();
                     tracing::warn!(channel = name, bytes, %problem, "skipped an unreadable message; logged once per problem");
                 }

@@ -9,8 +9,8 @@ use realtime_core::{
 use tokio::time::Instant;
 
 use crate::{
+    bus_counters::BusCounters,
     config::{RedisConfig, RedisConfigError},
-    counter::Counter,
     master::MasterLookup,
     part::Part,
     ruoyi::Form,
@@ -28,7 +28,7 @@ pub(super) struct PubSubShared {
     pub(super) heartbeat_channel: String,
     /// The origin of the times in heartbeats.
     pub(super) started_at: Instant,
-    pub(super) counters: PubSubCounters,
+    pub(super) counters: BusCounters,
     /// The connection for all publishes.
     pub(super) connection: SharedConnection<ServerConnection>,
 }
@@ -39,26 +39,6 @@ pub(super) struct Channel {
     pub(super) name: String,
     pub(super) transport: Transport,
     pub(super) form: Form,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct PubSubCounters {
-    pub(super) connects: Counter,
-    pub(super) undecodable: Counter,
-}
-
-impl PubSubCounters {
-    /// Counts an attempt to connect.
-    pub(super) fn connected(&self) {
-        self.connects.increment();
-        Part::Bus.connects();
-    }
-
-    /// Counts content that could not be read.
-    pub(super) fn skipped(&self) {
-        self.undecodable.increment();
-        Part::Bus.skips();
-    }
 }
 
 /// The error for a server that accepts a PUBLISH but delivers it to its own subscribers only.
@@ -78,7 +58,7 @@ impl PubSubShared {
             // The name is part of the ACL rules of existing installations.
             heartbeat_channel: config.name(&format!("realtime:canary:{:032x}", rand::random::<u128>())),
             started_at: Instant::now(),
-            counters: PubSubCounters::default(),
+            counters: BusCounters::default(),
             connection: SharedConnection::new(config.command_timeout),
             config,
         })

@@ -85,7 +85,7 @@ pub(super) async fn claim(
     connection: &mut MultiplexedConnection,
     seen: u64,
 ) -> RedisResult<Claimed> {
-    shared.counters.claims.increment();
+    shared.claims.increment();
     let asked = Instant::now();
     let (server, replication, time): (String, String, (u64, u64)) = redis::pipe()
         .cmd("INFO")

@@ -1,7 +1,6 @@
 //! [`StreamsShared`]: the state that the parts of one bus share.
 
 use std::{
-    collections::HashSet,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -16,6 +15,7 @@ use super::{
     window::Window,
 };
 use crate::{
+    bus_counters::BusCounters,
     config::{RedisConfig, RedisConfigError},
     counter::Counter,
     master::MasterLookup,
@@ -33,7 +33,9 @@ pub(super) struct StreamsShared {
     pub(super) incarnation: String,
     /// The origin of the times in this node's heartbeats.
     pub(super) created: Instant,
-    pub(super) counters: StreamsCounters,
+    /// Number of requests for the stream's epoch.
+    pub(super) claims: Counter,
+    pub(super) counters: BusCounters,
     /// The connection for all publishes.
     pub(super) connection: SharedConnection<PublishConnection>,
     /// The highest epoch that any part of this bus has seen.
@@ -66,37 +68,6 @@ impl Keys {
     }
 }
 
-#[derive(Debug, Default)]
-pub(super) struct StreamsCounters {
-    pub(super) claims: Counter,
-    pub(super) connects: Counter,
-    pub(super) undecodable: Counter,
-    /// The kinds of broken content that were logged: what it was, and its problem.
-    logged: Mutex<HashSet<(&'static str, String)>>,
-}
-
-impl StreamsCounters {
-    /// Counts an attempt to connect.
-    pub(super) fn connected(&self) {
-        self.connects.increment();
-        Part::Bus.connects();
-    }
-
-    /// Counts content that could not be read.
-    pub(super) fn skipped(&self) {
-        self.undecodable.increment();
-        Part::Bus.skips();
-    }
-
-    /// Counts content that could not be read. Returns whether it is the first of its kind; only that is logged. There are few
-    /// different problems.
-    pub(super) fn skipped_first(&self, what: &'static str, problem: &str) -> bool {
-        self.skipped();
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        logged.insert((what, problem.to_owned()))
-    }
-}
-
 impl StreamsShared {
     pub(super) fn new(config: RedisConfig) -> Result<Self, RedisConfigError> {
         Part::Bus.describe();
@@ -112,7 +83,8 @@ impl StreamsShared {
             },
             incarnation: format!("{:032x}", rand::random::<u128>()),
             created: Instant::now(),
-            counters: StreamsCounters::default(),
+            claims: Counter::default(),
+            counters: BusCounters::default(),
             connection: SharedConnection::new(config.command_timeout),
             seen: AtomicU64::default(),
             heartbeat_problem: Mutex::default(),

@@ -54,7 +54,6 @@ pub(super) async fn run(shared: Arc<StreamsShared>, events: Sender<BusEvent>) {
         state,
         count: FEW,
         per_sample: SAMPLE,
-        warned: Vec::new(),
         retains: false,
         is_stuck: false,
         large_retained: Large::Read,
@@ -81,8 +80,6 @@ struct Tail {
     count: usize,
     /// Number of entries of a sample while the begin of the first read is searched for.
     per_sample: usize,
-    /// The kinds of unreadable entries that were logged.
-    warned: Vec<&'static str>,
     /// The hub may have retained messages.
     retains: bool,
     /// The last read asked for a single entry, which did not arrive in time.
@@ -272,10 +269,8 @@ impl Tail {
         Some(())
     }
 
-    fn warn(&mut self, position: Position, fields: &[Value], problem: &'static str) {
-        self.shared.counters.skipped();
-        if !self.warned.contains(&problem) {
-            self.warned.push(problem);
+    fn warn(&self, position: Position, fields: &[Value], problem: &str) {
+        if self.shared.counters.skipped_first("an entry", problem) {
             let bytes = size(fields);
             tracing::warn!(%position, bytes, problem, "skipped an unreadable entry of the stream; logged once per problem");
         }
