@@ -3,6 +3,7 @@
 mod client_address;
 mod killed_node;
 mod tls;
+mod unavailable;
 
 use std::time::{Duration, Instant};
 
