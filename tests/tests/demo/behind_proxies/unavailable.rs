@@ -1,7 +1,10 @@
 //! What a node cannot do, or does not admit, takes nothing else away.
 
-use realtime_tests::{API_KEY, ReverseProxy, Server, Socket, token};
+use std::time::Duration;
+
+use realtime_tests::{API_KEY, ProxyKind, Redis, ReverseProxy, Server, Socket, token, within};
 use reqwest::Method;
+use tokio::time::sleep;
 
 use super::{KINDS, in_front_of, node};
 
@@ -50,5 +53,27 @@ async fn a_question_without_an_answer_takes_no_node_out() {
             assert_eq!(request.send().await.unwrap().status(), 503, "{kind:?}");
         }
         assert_eq!(status(public(&proxy, "/")).await, 200, "{kind:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn backends_reach_nodes_that_are_not_ready() {
+    for kind in KINDS {
+        let mut redis = Redis::start().await;
+        let node = node(&[("REALTIME__REDIS__URL", &redis.url()), ("REALTIME__HEALTH__GRACE", "0s")]).await;
+        let proxy = in_front_of(kind, &node, &[]).await;
+        assert_eq!(status(proxy.internal_url("/api/nodes")).await, 200, "{kind:?}");
+        redis.kill();
+        // HAProxy asks whether nodes are ready, and sends them no clients then.
+        let expected = if kind == ProxyKind::HaProxy { 503 } else { 200 };
+        within("the node to be unready", async {
+            while status(node.api_url("/health/ready")).await == 200
+                || status(public(&proxy, "/")).await != expected
+            {
+                sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await;
+        assert_eq!(status(proxy.internal_url("/api/nodes")).await, 200, "{kind:?}");
     }
 }
