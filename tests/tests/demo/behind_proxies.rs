@@ -135,6 +135,43 @@ async fn a_path_prefix_is_taken_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_spelling_of_a_path_leads_to_the_api() {
+    // Without `server.internal` it is at the clients' address.
+    let node = Demo::start_from(&FILE, &[]).await;
+    let body = r#"{"broadcast":true,"message":"x"}"#;
+    for kind in KINDS {
+        let proxy = in_front_of(kind, &node, &[]).await;
+        for path in [
+            "/api/publish",
+            "/%61pi/publish",
+            "/ap%69/publish",
+            "/api%2Fpublish",
+            "/%2561pi/publish",
+            "//api/publish",
+            "/./api/publish",
+            "/x/../api/publish",
+            "http://x/%61pi/publish",
+            "/push/%61pi/publish",
+            "/push/%2561pi/publish",
+            "/push//api/publish",
+            "/push/push/api/publish",
+            "/%70ush/api/publish",
+        ] {
+            let mut client = RawClient::connect(&proxy).await;
+            let length = body.len();
+            client
+                .write(format!(
+                    "POST {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {API_KEY}\r\nContent-Length: {length}\r\n\r\n{body}"
+                ))
+                .await;
+            let head = client.head().await;
+            assert!(head.starts_with("HTTP/1.1 404 "), "{kind:?}: {path}: {head}");
+        }
+    }
+    assert_eq!(node.try_publish(body).await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn heartbeats_keep_idle_connections_open_and_silence_is_cut() {
     for kind in KINDS {
         let cut_after_2s: &[(&str, &str)] = match kind {
