@@ -60,6 +60,9 @@ pub enum CloseReason {
     },
 }
 
+/// Code that a client sees of a connection that ends without a Close frame (RFC 6455, section 7.4.1).
+const ABNORMAL: u16 = 1006;
+
 /// Application-defined close code: 4000 to 4999 (RFC 6455, section 7.4.2). The framework uses 4401, 4403, 4408, 4409,
 /// 4410 and 4429.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -87,6 +90,27 @@ impl fmt::Debug for CloseCode {
 }
 
 impl CloseReason {
+    /// The reasons of the framework itself.
+    #[cfg(feature = "metrics")]
+    pub(crate) const OF_FRAMEWORK: [Self; 16] = [
+        Self::Normal,
+        Self::Gone,
+        Self::Disconnected,
+        Self::Drain { retry: Duration::ZERO },
+        Self::Protocol,
+        Self::InvalidPayload,
+        Self::Unsupported,
+        Self::TooBig,
+        Self::Internal,
+        Self::TokenExpired,
+        Self::Revoked,
+        Self::NoPong,
+        Self::Kicked,
+        Self::SlowConsumer,
+        Self::RateLimited,
+        Self::TooManySessions,
+    ];
+
     /// The reason's stable name, as in logs, metrics and `bye` frames.
     pub fn name(&self) -> &'static str {
         match self {
@@ -134,6 +158,11 @@ impl CloseReason {
             Self::SlowConsumer | Self::RateLimited => Some(4429),
             Self::Application { code, .. } => Some(code.get()),
         }
+    }
+
+    /// The name and the code by which ends are counted.
+    pub(crate) fn counted_as(&self) -> (&'static str, u16) {
+        (self.name(), self.code().unwrap_or(ABNORMAL))
     }
 
     /// Returns `true` if the same client may reconnect with the same token.

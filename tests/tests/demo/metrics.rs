@@ -46,6 +46,11 @@ async fn the_numbers_are_those_of_what_happened() {
     assert_eq!(open.sum("realtime_sessions", &[("transport", "websocket")]), 2.0);
     assert_eq!(open.sum("realtime_sessions", &[("transport", "sse")]), 1.0);
     assert_eq!((open.sum("realtime_users", &[]), open.sum("realtime_presence_users", &[])), (1.0, 1.0));
+    // From the first session on, so that the first ones that are cut off are an increase.
+    for transport in ["websocket", "sse"] {
+        let cut = [("transport", transport), ("reason", "slow-consumer"), ("code", "4429")];
+        assert_eq!(open.values("realtime_sessions_closed_total", &cut), [0.0]);
+    }
     assert_eq!(open.sum("realtime_bus_up", &[]) + open.sum("realtime_ready", &[]), 2.0);
 
     demo.publish_to(USER, "hello").await;

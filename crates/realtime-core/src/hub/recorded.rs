@@ -6,9 +6,12 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 use tokio::time::timeout;
 
 use super::Hub;
-use crate::metrics::{
-    GapsSnapshot, MetricsSnapshot,
-    stopwatch::{DELIVERY, END_TO_END, HANDSHAKE, PASS, PUBLISH},
+use crate::{
+    CloseReason,
+    metrics::{
+        GapsSnapshot, MetricsSnapshot,
+        stopwatch::{DELIVERY, END_TO_END, HANDSHAKE, PASS, PUBLISH},
+    },
 };
 
 /// Time that presence may take to answer.
@@ -72,13 +75,16 @@ fn record(snapshot: &MetricsSnapshot) {
             gauge!("realtime_sessions", "transport" => name(), "lane" => lane).set(sessions as f64);
         }
         counter!("realtime_sessions_opened_total", "transport" => name()).absolute(transport.opened);
+        let closed = |reason: &str, code: u16| {
+            let labels = [("transport", name()), ("reason", reason.to_owned()), ("code", code.to_string())];
+            counter!("realtime_sessions_closed_total", &labels)
+        };
+        // A series that begins with the number of its first ends has no increase that Prometheus would see.
+        for (reason, code) in CloseReason::OF_FRAMEWORK.iter().map(CloseReason::counted_as) {
+            closed(reason, code).increment(0);
+        }
         for closes in &transport.closes {
-            let labels = [
-                ("transport", name()),
-                ("reason", closes.reason.to_owned()),
-                ("code", closes.code.to_string()),
-            ];
-            counter!("realtime_sessions_closed_total", &labels).absolute(closes.count);
+            closed(closes.reason, closes.code).absolute(closes.count);
         }
     }
     by("realtime_connections_refused_total", "reason", snapshot.refused_by.iter());

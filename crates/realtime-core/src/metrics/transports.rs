@@ -26,9 +26,6 @@ pub(crate) struct TransportCounters {
     closes: Mutex<BTreeMap<(&'static str, u16), u64>>,
 }
 
-/// Code that a client sees of a connection that ends without a Close frame (RFC 6455, section 7.4.1).
-const ABNORMAL: u16 = 1006;
-
 /// Pairs of reason and code that are counted; an application could make up any number of them.
 const MAX_CLOSES: usize = 64;
 
@@ -66,7 +63,7 @@ impl TransportCounters {
     /// Counts a session that has ended.
     pub(crate) fn closed(&self, reason: CloseReason) {
         let mut closes = self.closes.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut key = (reason.name(), reason.code().unwrap_or(ABNORMAL));
+        let mut key = reason.counted_as();
         if closes.len() >= MAX_CLOSES && !closes.contains_key(&key) {
             key = OTHER;
         }

@@ -39,12 +39,17 @@ impl Exposition {
 
     /// The sum of all series of a name that have these labels.
     pub(super) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        self.values(name, labels).iter().sum()
+    }
+
+    /// The values of all series of a name that have these labels.
+    pub(super) fn values(&self, name: &str, labels: &[(&str, &str)]) -> Vec<f64> {
         let has = |series: &&Series| {
             let has_label =
                 |(name, value): &(&str, &str)| series.labels.get(*name).is_some_and(|own| own == value);
             series.name == name && labels.iter().all(has_label)
         };
-        self.series.iter().filter(has).map(|series| series.value).sum()
+        self.series.iter().filter(has).map(|series| series.value).collect()
     }
 
     /// Each metric, with its type and its labels.
