@@ -38,21 +38,52 @@ fn the_configuration_is_valid_with_the_variables_and_secrets_of_a_node() {
     };
     let [jwt, key] = [file("jwt", SECRET), file("api-key", API_KEY)];
     let url = file("redis-url", "redis://redis:6379/");
-    let (valid, problems) = check(&[
-        ("REALTIME__SERVER__HOST", "0.0.0.0"),
-        ("REALTIME__SERVER__INTERNAL", "0.0.0.0:9081"),
-        ("REALTIME__SERVER__NODE", "node-a"),
-        ("REALTIME__REDIS__URL_FILE", &url),
-        ("REALTIME__AUTH__JWT__SECRET_FILE", &jwt),
-        ("REALTIME__API__KEY_FILE", &key),
-    ]);
-    assert!(valid && !problems.contains("warning"), "{problems}");
+    for proxies in PROXIES.map(|(file, value)| trusted(file, value)) {
+        let (valid, problems) = check(&[
+            ("REALTIME__SERVER__HOST", "0.0.0.0"),
+            ("REALTIME__SERVER__INTERNAL", "0.0.0.0:9081"),
+            ("REALTIME__SERVER__NODE", "node-a"),
+            ("REALTIME__SERVER__TRUSTEDPROXIES", &proxies),
+            ("REALTIME__REDIS__URL_FILE", &url),
+            ("REALTIME__AUTH__JWT__SECRET_FILE", &jwt),
+            ("REALTIME__API__KEY_FILE", &key),
+        ]);
+        assert!(valid && !problems.contains("warning"), "{problems}");
+    }
+}
+
+/// The files that bring a proxy or stand behind one, and what stands before the addresses that they trust.
+const PROXIES: [(&str, &str); 3] = [
+    ("compose.yaml", ": "),
+    ("kubernetes/deployment.yaml", ", value: "),
+    ("systemd/realtime-demo.service", "="),
+];
+
+/// The addresses of proxies that a file names.
+fn trusted(file: &str, before: &str) -> String {
+    let text = fs::read_to_string(format!("{FOLDER}/{file}")).unwrap();
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+    let found: Vec<_> = lines
+        .filter_map(|line| line.split_once(&format!("REALTIME__SERVER__TRUSTEDPROXIES{before}")))
+        .map(|(_, value)| value.trim_end_matches([' ', '}']).trim_matches('"').to_owned())
+        .collect();
+    let [value] = &found[..] else { panic!("{file}: {found:?}") };
+    value.clone()
+}
+
+#[test]
+fn the_proxy_that_comes_along_is_trusted() {
+    let [compose, kubernetes, systemd] = PROXIES.map(|(file, before)| trusted(file, before));
+    let text = fs::read_to_string(format!("{FOLDER}/compose.yaml")).unwrap();
+    assert!(text.contains(&format!("default: {{ ipv4_address: {compose} }}")), "{compose} is nginx's");
+    // Its proxy is on the same machine; which ingress there is, is not known.
+    assert_eq!((systemd.as_str(), kubernetes.as_str()), ("127.0.0.1", ""));
 }
 
 #[test]
 fn each_way_to_run_it_hands_its_secrets_out_as_files() {
     let secrets = ["REALTIME__AUTH__JWT__SECRET", "REALTIME__API__KEY"];
-    for file in ["compose.yaml", "kubernetes/deployment.yaml", "systemd/realtime-demo.service"] {
+    for (file, _) in PROXIES {
         let text = fs::read_to_string(format!("{FOLDER}/{file}")).unwrap();
         for secret in secrets {
             let named = text.matches(secret).count();
