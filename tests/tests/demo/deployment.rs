@@ -81,6 +81,12 @@ fn the_proxy_that_comes_along_is_trusted() {
 }
 
 #[test]
+fn the_metrics_of_a_process_can_be_read_under_systemd() {
+    let unit = fs::read_to_string(format!("{FOLDER}/systemd/realtime-demo.service")).unwrap();
+    assert!(!unit.lines().any(|line| line.starts_with("ProcSubset=pid")), "it hides /proc/stat");
+}
+
+#[test]
 fn each_way_to_run_it_hands_its_secrets_out_as_files() {
     let secrets = ["REALTIME__AUTH__JWT__SECRET", "REALTIME__API__KEY"];
     for (file, _) in PROXIES {
