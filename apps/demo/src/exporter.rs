@@ -35,22 +35,7 @@ impl Exporter {
     /// # Errors
     /// When a variable is invalid, or there are no trusted authorities for `https`.
     pub(crate) fn start() -> anyhow::Result<Option<Self>> {
-        let is_off = variable("OTEL_SDK_DISABLED").is_some_and(|it| it.eq_ignore_ascii_case("true"))
-            || variable("OTEL_TRACES_EXPORTER").is_some_and(|it| it == "none");
-        let Some(address) = ADDRESSES.into_iter().find_map(variable).filter(|_| !is_off) else {
-            return Ok(None);
-        };
-        for name in PROTOCOLS {
-            if let Some(protocol) = variable(name).filter(|protocol| protocol != "http/protobuf") {
-                bail!("environment variable {name}: `{protocol}` is unsupported, expected http/protobuf");
-            }
-        }
-        let exporter = SpanExporter::builder()
-            .with_http()
-            .with_protocol(Protocol::HttpBinary)
-            .with_http_client(Client::new(address.starts_with("https:"))?)
-            .build()
-            .context("environment variables OTEL_EXPORTER_OTLP_*")?;
+        let Some(exporter) = of_environment()? else { return Ok(None) };
         let mut resource = Resource::builder();
         let attributes = variable("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
         if variable("OTEL_SERVICE_NAME").is_none() && !attributes.contains("service.name=") {
@@ -63,6 +48,14 @@ impl Exporter {
         tracing::info!("spans of published messages are exported by OTLP");
         Ok(Some(Self(provider)))
     }
+
+    /// Checks the variables without starting anything.
+    ///
+    /// # Errors
+    /// Those of [`start`](Self::start).
+    pub(crate) fn check() -> anyhow::Result<()> {
+        of_environment().map(drop)
+    }
 }
 
 impl Drop for Exporter {
@@ -71,6 +64,27 @@ impl Drop for Exporter {
             tracing::warn!(%error, "the last spans may not have been exported");
         }
     }
+}
+
+/// What sends spans to the address of the environment, if it has one.
+fn of_environment() -> anyhow::Result<Option<SpanExporter>> {
+    let is_off = variable("OTEL_SDK_DISABLED").is_some_and(|it| it.eq_ignore_ascii_case("true"))
+        || variable("OTEL_TRACES_EXPORTER").is_some_and(|it| it == "none");
+    let Some(address) = ADDRESSES.into_iter().find_map(variable).filter(|_| !is_off) else {
+        return Ok(None);
+    };
+    for name in PROTOCOLS {
+        if let Some(protocol) = variable(name).filter(|protocol| protocol != "http/protobuf") {
+            bail!("environment variable {name}: `{protocol}` is unsupported, expected http/protobuf");
+        }
+    }
+    let exporter = SpanExporter::builder()
+        .with_http()
+        .with_protocol(Protocol::HttpBinary)
+        .with_http_client(Client::new(address.starts_with("https:"))?)
+        .build()
+        .context("environment variables OTEL_EXPORTER_OTLP_*")?;
+    Ok(Some(exporter))
 }
 
 /// The value of a variable that is set.

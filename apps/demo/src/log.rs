@@ -68,10 +68,7 @@ enum Item {
 /// # Errors
 /// When the level is no filter, or a subscriber is set already.
 pub fn init(level: &str, format: LogFormat) -> anyhow::Result<()> {
-    let filter = match rust_log() {
-        Some(filter) => filter_of(&filter).context("environment variable RUST_LOG")?,
-        None => filter_of(level).context("log.level")?,
-    };
+    let filter = filter(level)?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(|| Stderr)
@@ -110,6 +107,17 @@ pub fn set_level(level: &str) -> anyhow::Result<()> {
     match SET_FILTER.get() {
         Some(set) if rust_log().is_none() => set(filter),
         _ => Ok(()),
+    }
+}
+
+/// The filter of the environment or, without one, of `level`.
+///
+/// # Errors
+/// When it is no filter.
+pub(crate) fn filter(level: &str) -> anyhow::Result<EnvFilter> {
+    match rust_log() {
+        Some(filter) => filter_of(&filter).context("environment variable RUST_LOG"),
+        None => filter_of(level).context("log.level"),
     }
 }
 

@@ -237,8 +237,14 @@ type Recheck = realtime_redis::SaTokenWatch;
 #[cfg(not(feature = "redis"))]
 type Recheck = std::convert::Infallible;
 
-/// Checks what only the parts themselves can check, without starting anything. Returns all problems.
+/// Checks what only the parts themselves can check, and the variables of the environment that are none of the configuration's,
+/// without starting anything. Returns all problems.
 pub fn check(config: &Config) -> Vec<anyhow::Error> {
+    let log = log::filter(&config.log.level).map(drop);
+    #[cfg(feature = "opentelemetry")]
+    let exporter = crate::exporter::Exporter::check();
+    #[cfg(not(feature = "opentelemetry"))]
+    let exporter = Ok(());
     let logins = match config.auth.mode {
         AuthMode::Jwt => token::authenticator(config, &token::random_secret()).map(drop),
         #[cfg(feature = "redis")]
@@ -246,7 +252,7 @@ pub fn check(config: &Config) -> Vec<anyhow::Error> {
         #[cfg(not(feature = "redis"))]
         AuthMode::SaToken => Ok(()),
     };
-    [logins, hub(config).map(drop)].into_iter().filter_map(Result::err).collect()
+    [log, exporter, logins, hub(config).map(drop)].into_iter().filter_map(Result::err).collect()
 }
 
 /// Adds to an `App` what the configuration switches on.

@@ -93,6 +93,28 @@ async fn what_cannot_work_stops_the_start_with_its_name() {
     assert!(output.status.success());
 }
 
+#[test]
+fn a_check_reads_the_environment_as_a_start_does() {
+    let collector = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1");
+    for (variables, expected) in [
+        (vec![("RUST_LOG", "[")], "RUST_LOG"),
+        (vec![collector, ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")], "OTEL_EXPORTER_OTLP_PROTOCOL"),
+        (vec![("OTEL_EXPORTER_OTLP_ENDPOINT", "no address")], "OTEL_EXPORTER_OTLP_"),
+    ] {
+        for arguments in [&["check-config"][..], &[]] {
+            let mut command = std::process::Command::new(Demo::binary());
+            command.args(arguments).env("REALTIME__SERVER__PORT", "0").envs(variables.iter().copied());
+            let output = command.output().unwrap();
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{arguments:?} {variables:?}: {stderr}");
+            assert!(stderr.contains(expected), "{arguments:?} {variables:?}: {stderr}");
+        }
+    }
+    let mut command = std::process::Command::new(Demo::binary());
+    command.arg("check-config").envs([collector, ("RUST_LOG", "info")]);
+    assert!(command.output().unwrap().status.success());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_configuration_file_without_users_allows_no_login() {
     let file = tempfile::NamedTempFile::with_suffix(".yml").unwrap();
