@@ -47,9 +47,14 @@ pub enum CloseReason {
     SlowConsumer,
     /// The client sent more messages than it may.
     RateLimited,
-    /// Its user or its token has more sessions than `limits.*` allows, and a newer one, or one on another node, has taken
-    /// its place.
+    /// Its user or its token has more sessions than `limits.*` allows, and a newer one has taken its place.
     TooManySessions,
+    /// Its user has more sessions in the cluster than `limits.*` allows, which was found after it had been let in: it is refused
+    /// as its handshake would have been. Clients come back after `retry`, since the other sessions may have ended.
+    LimitReached {
+        /// Time that this client should wait. It is random, so that clients do not all reconnect at once.
+        retry: Duration,
+    },
     /// An application-defined reason. A WebSocket client should not reconnect. An `EventSource` does not receive the
     /// reason and reconnects: only its login can keep it out.
     Application {
@@ -133,6 +138,7 @@ impl CloseReason {
             Self::SlowConsumer => "slow-consumer",
             Self::RateLimited => "rate-limited",
             Self::TooManySessions => "too-many-sessions",
+            Self::LimitReached { .. } => "limit-reached",
             Self::Application { name, .. } => name,
         }
     }
@@ -149,7 +155,7 @@ impl CloseReason {
             Self::TooBig => Some(1009),
             Self::Internal => Some(1011),
             Self::Drain { .. } => Some(1012),
-            Self::Overloaded => Some(1013),
+            Self::Overloaded | Self::LimitReached { .. } => Some(1013),
             Self::TokenExpired | Self::Revoked => Some(4401),
             Self::Forbidden => Some(4403),
             Self::NoPong => Some(4408),
@@ -176,6 +182,7 @@ impl CloseReason {
                 | Self::NoPong
                 | Self::SlowConsumer
                 | Self::RateLimited
+                | Self::LimitReached { .. }
         )
     }
 }

@@ -97,7 +97,7 @@ impl Metrics {
             ended_by_limit: EndsByLimitSnapshot {
                 rate_limited: ended("rate-limited"),
                 too_big: ended("too-big"),
-                too_many_sessions: ended("too-many-sessions"),
+                too_many_sessions: ended("too-many-sessions") + ended("limit-reached"),
             },
             publishes_refused: self.publishes_refused.value(),
             topics_refused: self.topics_refused.value(),

@@ -9,14 +9,14 @@ use std::{
 use actix_web::App;
 use futures_util::future::join_all;
 use realtime_core::{
-    Hub, Settings,
+    CloseReason, Hub, Settings,
     auth::{JwtAlgorithm, JwtAuthenticator},
     settings::OnExceeded,
 };
 use realtime_redis::{Incarnation, RedisConfig, RedisControl, RedisPresence};
-use realtime_sse::SseConfig;
+use realtime_sse::{SseConfig, SseEmitters};
 use realtime_tests::{
-    EventStream, Redis, Running, SECRET, ServerKind, Socket, start_server, token, until, within,
+    EventStream, Proxy, Redis, Running, SECRET, ServerKind, Socket, start_server, token, until, within,
 };
 use realtime_websocket::WebSocketConfig;
 use tokio::time::{sleep, timeout};
@@ -37,16 +37,20 @@ impl Node {
     }
 }
 
-fn node(redis: &Redis, name: &str, limit: usize, on_exceeded: OnExceeded) -> Node {
+fn start(url: &str, name: &str, limit: usize, on_exceeded: OnExceeded) -> Hub {
     let incarnation = Incarnation::new(name);
-    let presence = RedisPresence::make(RedisConfig::single(redis.url()), incarnation.clone()).unwrap();
-    let control = RedisControl::make(RedisConfig::single(redis.url()), incarnation).unwrap();
+    let presence = RedisPresence::make(RedisConfig::single(url), incarnation.clone()).unwrap();
+    let control = RedisControl::make(RedisConfig::single(url), incarnation).unwrap();
     let mut settings = Settings::default();
     settings.limits.max_connections_per_user = 0;
     settings.limits.max_connections_per_user_in_cluster = limit;
     settings.limits.on_exceeded = on_exceeded;
     let hub = Hub::builder().node(name).settings(settings).presence(presence).control(control);
-    let hub = hub.start().unwrap();
+    hub.start().unwrap()
+}
+
+fn node(redis: &Redis, name: &str, limit: usize, on_exceeded: OnExceeded) -> Node {
+    let hub = start(&redis.url(), name, limit, on_exceeded);
     let app = {
         let hub = hub.clone();
         move || {
@@ -170,7 +174,12 @@ async fn handshakes_that_race_on_several_nodes_are_corrected_within_seconds() {
                     Err(_) => kept.push(socket),
                 }
             }
-            assert!(codes.iter().all(|code| *code == 4410), "{codes:?}");
+            let expected = match on_exceeded {
+                // As a handshake that is refused: the client may come back.
+                OnExceeded::Refuse => 1013,
+                OnExceeded::EndOldest => 4410,
+            };
+            assert!(codes.iter().all(|code| *code == expected), "{codes:?}");
             assert_eq!((kept.len(), open()), (LIMIT, LIMIT));
         }
         println!(
@@ -209,7 +218,7 @@ async fn without_redis_each_node_holds_its_own_limit_alone_and_says_so_until_it_
     // The older ones stay.
     let mut newer = kept.split_off(2);
     for socket in &mut newer {
-        assert_eq!(socket.close_code().await, 4410);
+        assert_eq!(socket.close_code().await, 1013);
     }
     assert_eq!(nodes.iter().map(|node| node.open(1)).collect::<Vec<_>>(), [1, 1]);
     // And the limit is held again.
@@ -220,4 +229,59 @@ async fn without_redis_each_node_holds_its_own_limit_alone_and_says_so_until_it_
         }
     })
     .await;
+}
+
+#[actix_web::test]
+async fn nobody_makes_room_for_the_sessions_of_a_dead_node() {
+    const USERS: i64 = 100;
+    for on_exceeded in [OnExceeded::Refuse, OnExceeded::EndOldest] {
+        let redis = Redis::start().await;
+        let proxy = Proxy::start(redis.port()).await;
+        let a = start(&format!("redis://127.0.0.1:{}/", proxy.port()), "a", 1, on_exceeded);
+        let b = start(&redis.url(), "b", 1, on_exceeded);
+        within("the starts", async { tokio::join!(a.started(), b.started()) }).await;
+        let open = |hub: &Hub, user: i64| {
+            SseEmitters::new(hub.clone()).connect(user, "t").map_err(|error| error.to_string()).unwrap()
+        };
+        let _dead: Vec<_> = (0..USERS).map(|user| open(&a, user)).collect();
+        within("presence to know them", async {
+            while b.presence().count().await.map_or(0, |known| known.sessions) < USERS as usize {
+                sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        // What its node does now, nobody hears.
+        drop(proxy);
+        sleep(Duration::from_millis(100)).await;
+        let live: Vec<_> = (0..USERS).map(|user| open(&b, user)).collect();
+        let polls = || {
+            let stats = redis.cli(&["info", "commandstats"]);
+            let exec = stats.lines().find_map(|line| line.strip_prefix("cmdstat_exec:calls="));
+            exec.map_or(0, |exec| exec.split(',').next().unwrap().parse::<usize>().unwrap())
+        };
+        let before = polls();
+        // Until the dead ones are removed.
+        sleep(Duration::from_secs(10)).await;
+        // Nobody reads the streams, and some end for that.
+        let is_limit = |reason: CloseReason| ["limit-reached", "too-many-sessions"].contains(&reason.name());
+        let ended = live.iter().filter(|stream| stream.handle().closing().is_some_and(is_limit)).count();
+        assert_eq!(ended, 0, "{on_exceeded:?}: of {USERS}");
+        let orders = redis.cli(&["xrange", "{rt/control}:commands", "-", "+"]).matches("endSessions").count();
+        assert_eq!(orders, 0, "{on_exceeded:?}");
+        assert!(polls() - before < 1000, "{on_exceeded:?}: {} polls", polls() - before);
+    }
+}
+
+#[actix_web::test]
+async fn a_client_that_was_let_in_by_mistake_is_told_to_come_back() {
+    let redis = Redis::start().await;
+    let [a, b] = ["a", "b"].map(|name| start(&redis.url(), name, 1, OnExceeded::Refuse));
+    within("the starts", async { tokio::join!(a.started(), b.started()) }).await;
+    let open = |hub: &Hub| SseEmitters::new(hub.clone()).connect(1, "t").unwrap();
+    let first = open(&a);
+    sleep(Duration::from_millis(5)).await;
+    let second = open(&b);
+    until("the newer one's end", || second.handle().closing().is_some()).await;
+    assert!(second.handle().closing().unwrap().may_reconnect(), "{:?}", second.handle().closing());
+    assert_eq!(first.handle().closing(), None);
 }

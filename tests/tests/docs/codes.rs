@@ -34,6 +34,7 @@ fn each_reason_of_an_end_has_a_row_that_says_who_comes_back() {
         CloseReason::SlowConsumer,
         CloseReason::RateLimited,
         CloseReason::TooManySessions,
+        CloseReason::LimitReached { retry: Duration::ZERO },
     ] {
         let name = format!("`{}`", reason.name());
         let row =

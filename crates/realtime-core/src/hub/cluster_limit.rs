@@ -4,6 +4,9 @@
 //! has begun, so handshakes of that time may not see each other on different nodes. Each node therefore counts again once
 //! presence knows its new sessions, and ends those of its own that are too many: all nodes rank sessions in the same way.
 //!
+//! Presence lists the sessions of a dead node for some seconds. They have no rank: a node counts once it has been heard of
+//! since the sessions here began, and until then the user is counted again. So nobody has to make room for the dead.
+//!
 //! Where the oldest sessions are to end, no handshake asks, and the nodes of the oldest sessions have no reason to count. The
 //! node of the newest one sends them a command.
 
@@ -27,8 +30,9 @@ use crate::{
     CloseReason, SessionHandle, UserId,
     control::{Command, Control},
     node::Node,
-    presence::{OnlineSession, Presence},
+    presence::{OnlineNode, OnlineSession, Presence},
     settings::OnExceeded,
+    wire::random_retry,
 };
 
 /// The users whose sessions are to be counted over the cluster, since one has begun here.
@@ -60,6 +64,10 @@ const UNAVAILABLE: Duration = Duration::from_secs(1);
 /// Pauses between the counts after a session is known to presence: sessions that began elsewhere at the same time are known
 /// a second later, and six after Redis was unavailable.
 const AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
+/// Silence of a node that is asked for once a second while it lives: it is hardly back before its sessions are removed.
+const SILENCE: Duration = Duration::from_secs(3);
+/// Average time after which a client may come back that was let in by mistake.
+const RETRY: Duration = Duration::from_secs(5);
 /// Users that are counted at once.
 const AT_ONCE: usize = 16;
 
@@ -200,7 +208,8 @@ pub(super) async fn watch(
 /// Result of a count.
 enum Count {
     Done,
-    /// Presence does not know all sessions of this node yet, or is unavailable: it is asked again after a pause.
+    /// Presence does not know all sessions of this node yet, has not heard of another node since, or is unavailable: it is
+    /// asked again after a pause.
     Unknown(Duration),
     /// The user has no session here any more.
     Left,
@@ -243,9 +252,26 @@ async fn count(
     if !own.iter().all(is_known) {
         return Count::Unknown(UNKNOWN);
     }
-    let mut all: Vec<(Rank, Option<SessionHandle>)> = known
+    if own.len() + known.iter().filter(|session| session.node != name).count() <= allowed {
+        return Count::Done;
+    }
+    let youngest = own.iter().map(SessionHandle::since).max();
+    let age = youngest.and_then(|since| since.elapsed().ok()).unwrap_or_default();
+    let silences = silences(presence).await;
+    // Once more: a dead node may have been removed before its silence was asked for.
+    let Some(known) = limit.ask(presence, user, TRY).await else {
+        return Count::Unknown(UNAVAILABLE);
+    };
+    let mut others: Vec<_> = known.into_iter().filter(|session| session.node != name).collect();
+    let silence = |session: &OnlineSession| silences.get(&session.node).copied().unwrap_or_default();
+    let unheard = others.iter().map(silence).filter(|silence| *silence > age).min();
+    others.retain(|session| silence(session) <= age);
+    let done = match unheard {
+        None => Count::Done,
+        Some(silence) => Count::Unknown(AGAIN[usize::from(silence > SILENCE)]),
+    };
+    let mut all: Vec<(Rank, Option<SessionHandle>)> = others
         .into_iter()
-        .filter(|session| session.node != name)
         .map(|session| (Rank::new(session.since, session.session_id), None))
         .chain(
             own.into_iter()
@@ -256,27 +282,44 @@ async fn count(
         OnExceeded::Refuse => all.sort_by(|one, other| one.0.cmp(&other.0)),
         OnExceeded::EndOldest => all.sort_by_key(|(rank, _)| Reverse(rank.clone())),
     }
+    let reason = match on_exceeded {
+        // As the handshake that would have been refused: the other sessions may end.
+        OnExceeded::Refuse => CloseReason::LimitReached { retry: random_retry(RETRY) },
+        OnExceeded::EndOldest => CloseReason::TooManySessions,
+    };
     let mut elsewhere = Vec::new();
     for (Rank(_, id), own) in all.into_iter().skip(allowed) {
         match own {
-            Some(session) => session.close(CloseReason::TooManySessions),
+            Some(session) => session.close(reason),
             None => elsewhere.push(id),
         }
     }
     // The nodes of the newest sessions count themselves.
     if on_exceeded == OnExceeded::Refuse || elsewhere.is_empty() {
-        return Count::Done;
+        return done;
     }
     let command = Command::EndSessions { user: user.clone(), sessions: elsewhere };
     match timeout(TRY, control.dispatch(command)).await {
-        // What is left, as on a node that has not confirmed it, is found by the next count.
-        Ok(Ok(_)) => Count::Done,
+        // What is left is found by the next count.
+        Ok(Ok(_)) => done,
         Ok(Err(error)) => {
             tracing::debug!(%user, %error, "failed to end the oldest sessions on other nodes");
             Count::Unknown(UNAVAILABLE)
         }
         Err(_) => Count::Unknown(UNAVAILABLE),
     }
+}
+
+/// Asks for how long the nodes have been silent; those that are not known are missing.
+async fn silences(presence: &dyn Presence) -> HashMap<String, Duration> {
+    let nodes = timeout(TRY, presence.nodes()).await.ok().and_then(Result::ok).unwrap_or_default();
+    let mut silences = HashMap::new();
+    for OnlineNode { node, silence, .. } in nodes {
+        // A node that was restarted has the name of the dead one, too.
+        let longest: &mut Duration = silences.entry(node).or_default();
+        *longest = silence.max(*longest);
+    }
+    silences
 }
 
 /// Place of a session among those of its user, the same on all nodes: by its begin, in milliseconds as presence has it.

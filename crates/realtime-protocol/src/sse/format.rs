@@ -126,7 +126,7 @@ pub(crate) fn cursor(cursor: Option<Position>) -> Option<Bytes> {
 /// The last block.
 pub(crate) fn disconnected(reason: CloseReason) -> Bytes {
     match reason {
-        CloseReason::Drain { retry } => unavailable(retry),
+        CloseReason::Drain { retry } | CloseReason::LimitReached { retry } => unavailable(retry),
         // The client would end another session by coming back, which would come back, too.
         CloseReason::TooManySessions => unavailable(STAY_AWAY),
         _ => Bytes::from_static(b":disconnected\n\n"),

@@ -136,7 +136,9 @@ impl Protocol {
             Self::Raw => Some(close),
             Self::V1 => {
                 let retry = match reason {
-                    CloseReason::Drain { retry } => Some(retry.as_millis()),
+                    CloseReason::Drain { retry } | CloseReason::LimitReached { retry } => {
+                        Some(retry.as_millis())
+                    }
                     _ if reason.may_reconnect() => Some(RETRY_MS),
                     _ => None,
                 };
