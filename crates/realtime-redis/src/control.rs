@@ -37,7 +37,7 @@ use tokio::{
 
 use self::{
     follower::Follower,
-    shared::{CONFIRM_TIMEOUT, ControlShared},
+    shared::{CONFIRM_TIMEOUT, ControlShared, Unsynced},
     store::{Added, Confirmed, RETURN, Receipt, Store, is_passing},
 };
 use crate::{
@@ -80,10 +80,11 @@ impl RedisControl {
     ) -> Result<impl FnOnce(LocalControl) -> Self + Send, RedisConfigError> {
         let store = Store::make(config, incarnation)?;
         Ok(move |local: LocalControl| {
-            let (peers, unsynced) = (Mutex::default(), AtomicBool::default());
+            let (peers, unsynced, has_reports) =
+                (Mutex::default(), Unsynced::default(), AtomicBool::default());
             let counted = local.clone();
             let store = store(Skipped::new(move || counted.count_unreadable()));
-            let shared = Arc::new(ControlShared { local, store, peers, unsynced });
+            let shared = Arc::new(ControlShared { local, store, peers, unsynced, has_reports });
             let (sender, started) = watch::channel(false);
             let following = Arc::clone(&shared);
             let task = tokio::spawn(restarting("control", move || {
@@ -111,19 +112,19 @@ impl Control for RedisControl {
                     let LocalResult { revoked, .. } = self.shared.local.apply(&command);
                     if !revoked.is_empty() || !command.revocations().is_empty() {
                         // The other nodes get it when Redis is available again.
-                        self.shared.unsynced.store(true, Ordering::Release);
+                        self.shared.unsynced.add();
                     }
                     return Err(ControlError(format!("{error}; only this node has carried it out")));
                 }
             };
-            let passing = if is_passing(&command) { added.ids.clone() } else { Vec::new() };
-            let result = self.confirm(added).await.map_err(|error| {
-                ControlError(format!("{error}; it was sent, but may not have been carried out"))
-            })?;
-            if result.unconfirmed.is_empty() {
-                self.shared.store.remove_later(passing);
+            if is_passing(&command) {
+                // Who sends it looks again, and a node that hangs must not hold it up.
+                self.shared.store.remove_when_read(added.ids);
+                return Ok(CommandResult::default());
             }
-            Ok(result)
+            self.confirm(added).await.map_err(|error| {
+                ControlError(format!("{error}; it was sent, but may not have been carried out"))
+            })
         })
     }
 
@@ -174,7 +175,7 @@ impl Control for RedisControl {
                 // Another renewal of the task after the end of the lease would begin it anew.
                 task.await.ok();
             }
-            if self.shared.unsynced.load(Ordering::Acquire)
+            if (self.shared.unsynced.is_some() || self.shared.has_reports.load(Ordering::Acquire))
                 && let Err(error) = self.shared.sync_revocations().await
             {
                 tracing::warn!(%error, "failed to send the revoked tokens of this node to the others before it stops");
@@ -232,7 +233,7 @@ impl RedisControl {
         let mut peers = peers.lock().unwrap_or_else(PoisonError::into_inner);
         if !added.has_lease && *self.started.borrow() {
             peers.doubt();
-            unsynced.store(true, Ordering::Release);
+            unsynced.add();
         }
         waited.extend(peers.doubted().cloned());
         waited

@@ -1,6 +1,7 @@
 //! Kicks and revocations, and nodes that carry them out.
 
 mod outages;
+mod panics;
 mod starting_nodes;
 mod tokens;
 

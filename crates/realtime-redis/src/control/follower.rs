@@ -3,23 +3,26 @@
 use std::{
     collections::{BTreeSet, HashMap},
     mem,
+    panic::AssertUnwindSafe,
+    pin::pin,
     sync::{Arc, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use realtime_core::{
     Position,
     control::{Command, LocalResult, Question},
 };
 use tokio::{
     sync::watch,
-    task::JoinSet,
-    time::{Instant, sleep},
+    task::{JoinSet, yield_now},
+    time::{Instant, sleep, sleep_until},
 };
 
 use super::{
-    shared::{BATCH, ControlShared},
-    store::{CommandId, KEEP_COMMANDS, RENEW_EVERY, RETURN, Receipt, Renewed, command_id, is_passing},
+    shared::{BATCH, CONFIRM_TIMEOUT, ControlShared},
+    store::{CommandId, KEEP_COMMANDS, RENEW_EVERY, RETURN, Receipt, Renewed, SLICE, command_id, is_passing},
 };
 use crate::{backoff::Backoff, commands::Entries, content::StreamEntry};
 
@@ -50,6 +53,9 @@ pub(super) struct Follower {
     is_overrun: bool,
     /// The time of the next renewal of the lease.
     renew_at: Instant,
+    /// Redis had lost the lease when it was renewed last: it has lost its data, perhaps just after the revocations were
+    /// compared.
+    has_lost: bool,
     reports: Vec<Report>,
 }
 
@@ -73,6 +79,7 @@ impl Follower {
             reopened: 0,
             retry_at: None,
             renew_at: Instant::now(),
+            has_lost: false,
             reports: Vec::new(),
             answers: JoinSet::new(),
             is_overrun: false,
@@ -83,12 +90,18 @@ impl Follower {
     pub(super) async fn run(mut self) {
         let mut backoff = Backoff::default();
         loop {
-            match self.step().await {
+            // What was read is remembered: a command that panics is not carried out again, and no other one.
+            let step = AssertUnwindSafe(self.step()).catch_unwind().await;
+            let step = step.unwrap_or_else(|_| {
+                tracing::error!("control has panicked, and goes on behind the command");
+                Err("a panic".to_owned())
+            });
+            match step {
                 Ok(()) => backoff.reset(),
                 Err(error) => {
                     tracing::debug!(%error, "failed to read commands");
                     self.doubt();
-                    self.reports.retain(|report| report.at.elapsed() < RETURN);
+                    self.forget_late_reports();
                     sleep(backoff.next()).await;
                 }
             }
@@ -109,29 +122,44 @@ impl Follower {
         if self.is_reconnected() {
             self.doubt();
         }
-        let unsynced = self.shared.unsynced.load(Ordering::Acquire);
+        let unsynced = self.shared.unsynced.is_some();
         let is_due = self.retry_at.is_none_or(|at| at <= Instant::now());
         if !self.in_sync || (unsynced && is_due) {
             self.synchronise().await?;
         }
+        self.keep_lease().await;
+        if mem::take(&mut self.has_lost) {
+            self.in_sync = false;
+            return Ok(());
+        }
+        // Those of commands that were read to catch up; the next read may wait for some.
+        self.report().await;
+        self.read().await?;
+        self.report().await;
+        Ok(())
+    }
+
+    /// Renews the lease if it is time.
+    async fn keep_lease(&mut self) {
         if self.renew_at <= Instant::now() {
             match self.renew_lease().await {
-                Ok(true) => {}
-                Ok(false) => {
-                    // Redis has lost its data, perhaps just after the revocations were compared.
-                    self.in_sync = false;
-                    return Ok(());
-                }
+                Ok(had_lease) => self.has_lost |= !had_lease,
                 // Redis may only reject writes. In all other cases reading fails as well.
                 Err(error) => tracing::debug!(%error, "failed to renew the lease of control"),
             }
         }
-        self.read().await?;
-        // A receipt says that the other nodes have been sent what this one refuses.
-        if !self.is_reconnected() {
-            self.report().await;
+    }
+
+    /// Waits for something that may take longer than the lease of a node that has started, and renews it meanwhile.
+    async fn with_lease<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        loop {
+            let has_started = *self.started.borrow();
+            tokio::select! {
+                result = &mut work => return result,
+                () = sleep_until(self.renew_at), if has_started => self.keep_lease().await,
+            }
         }
-        Ok(())
     }
 
     /// Reads the revocations in Redis, and adds those of this node that are missing there. The first call also starts the
@@ -140,9 +168,9 @@ impl Follower {
         // What is missing in Redis may be the lease as well.
         self.renew_at = Instant::now();
         // Revocations from now on are handled by the next call.
-        self.shared.unsynced.store(false, Ordering::Release);
-        let snapshot = self.shared.store.snapshot().await;
-        let snapshot = snapshot.inspect_err(|_| self.shared.unsynced.store(true, Ordering::Release))?;
+        let shared = Arc::clone(&self.shared);
+        let unsynced = shared.unsynced.last();
+        let snapshot = self.with_lease(shared.store.snapshot()).await?;
         self.reopened = snapshot.reopened;
         if *self.started.borrow() {
             if !self.in_sync {
@@ -151,7 +179,10 @@ impl Follower {
             // First the commands: they hold the position behind which a session ends. Then the revocations without a command.
             self.catch_up(snapshot.last).await?;
         }
-        self.shared.local.revoke(&snapshot.revocations);
+        for revocations in snapshot.revocations.chunks(SLICE) {
+            shared.local.revoke(revocations);
+            yield_now().await;
+        }
         if !*self.started.borrow() {
             self.read_up_to(snapshot.before).await?;
             self.join().await?;
@@ -163,8 +194,9 @@ impl Follower {
         }
         self.in_sync = true;
         self.retry_at = None;
-        if let Err(error) = self.shared.add_missing(&snapshot).await {
-            self.retry_later(&error);
+        match self.with_lease(shared.add_missing(&snapshot)).await {
+            Ok(()) => shared.unsynced.written(unsynced),
+            Err(error) => self.retry_later(&error),
         }
         Ok(())
     }
@@ -189,6 +221,9 @@ impl Follower {
         while self.last < newest {
             if self.read().await? == 0 {
                 break;
+            }
+            if *self.started.borrow() {
+                self.keep_lease().await;
             }
         }
         Ok(())
@@ -220,7 +255,10 @@ impl Follower {
                 } else if self.see(&id) {
                     match decode(&fields) {
                         Some(command) if is_passing(&command) => self.forget(&id),
-                        Some(command) => revocations.extend(command.revocations()),
+                        Some(command) => {
+                            revocations.extend(command.revocations());
+                            self.report_old(id, newest);
+                        }
                         None => {
                             self.forget(&id);
                             self.shared.store.skip_command();
@@ -238,6 +276,15 @@ impl Follower {
             }
         }
         Ok(())
+    }
+
+    /// Confirms a command from before the start if its sender may still wait: it will, for this node, too, once that has its
+    /// lease.
+    fn report_old(&mut self, id: String, (newest, _): CommandId) {
+        let recent = RETURN + CONFIRM_TIMEOUT;
+        if command_id(&id).is_some_and(|(at, _)| Duration::from_millis(newest.saturating_sub(at)) < recent) {
+            self.reports.push(Report { id, at: Instant::now(), receipt: Receipt::default(), refuse: None });
+        }
     }
 
     /// Renews the lease. Returns false if Redis did not have it.
@@ -293,6 +340,9 @@ impl Follower {
             }
             _ => None,
         };
+        if refuse.is_some() {
+            self.shared.has_reports.store(true, Ordering::Release);
+        }
         let receipt = Receipt { closed, changed, ..Receipt::default() };
         self.reports.push(Report { id, at: Instant::now(), receipt, refuse });
     }
@@ -336,16 +386,30 @@ impl Follower {
     /// Adds the commands that follow from those that were applied, and writes receipts. After a failure the revocations are
     /// written later, and a receipt is retried for as long as the sender waits for it.
     async fn report(&mut self) {
-        if self.reports.is_empty() {
+        // A receipt says that the other nodes have been sent what this one refuses.
+        if self.reports.is_empty() || self.is_reconnected() {
             return;
         }
         match self.try_report().await {
-            Ok(()) => self.reports.clear(),
+            Ok(()) => {
+                self.reports.clear();
+                self.shared.has_reports.store(false, Ordering::Release);
+            }
             Err(error) => {
                 self.retry_later(&error);
-                self.reports.retain(|report| report.at.elapsed() < RETURN);
+                self.forget_late_reports();
             }
         }
+    }
+
+    /// Removes the results of commands whose senders do not wait any more.
+    fn forget_late_reports(&mut self) {
+        let is_lost = |report: &Report| report.refuse.is_some() && report.at.elapsed() >= RETURN;
+        if self.reports.iter().any(is_lost) {
+            // Its tokens are compared with Redis instead.
+            self.shared.unsynced.add();
+        }
+        self.reports.retain(|report| report.at.elapsed() < RETURN);
     }
 
     async fn try_report(&mut self) -> Result<(), String> {
@@ -366,7 +430,7 @@ impl Follower {
 
     fn retry_later(&mut self, error: &str) {
         tracing::debug!(error, "failed to write revocations to Redis");
-        self.shared.unsynced.store(true, Ordering::Release);
+        self.shared.unsynced.add();
         self.retry_at = Some(Instant::now() + WRITE_RETRY);
     }
 }

@@ -14,7 +14,7 @@
 //! Times are seconds unless stated otherwise, by Redis' clock.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     mem, slice,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -30,6 +30,7 @@ use serde::{
     Deserialize, Serialize,
     de::{IntoDeserializer, value::Error as DecodeError},
 };
+use tokio::{task::yield_now, time::Instant};
 
 use crate::{
     commands::{Commands, Entries},
@@ -53,6 +54,10 @@ const SILENCE: Duration = Duration::from_secs(5);
 const KEEP_RECEIPTS: u64 = 60;
 /// Number of questions that one call removes at most; those beyond are trimmed as commands are.
 const MAX_ANSWERED: usize = 1000;
+/// Time for which a command that nobody waits for stays in the stream.
+const KEEP_UNCONFIRMED: Duration = Duration::from_secs(5);
+/// Number of refusals that are compared before other tasks run.
+pub(super) const SLICE: usize = 10_000;
 /// Approximate number of refusals that are read in one step.
 const SCAN_STEP: usize = 1000;
 /// Approximate number of commands that are kept for nodes that were disconnected.
@@ -134,6 +139,8 @@ pub(super) struct Store {
     renew: redis::Script,
     /// The ids of questions of this node that have been answered, until they are removed.
     answered: Mutex<Vec<String>>,
+    /// The ids of commands that nobody waits for, in their order, by the time at which they are removed.
+    passing: Mutex<VecDeque<(Instant, String)>>,
 }
 
 /// A question that nobody has to answer once this is dropped.
@@ -253,6 +260,7 @@ impl Store {
                 add: redis::Script::new(ADD),
                 renew: redis::Script::new(RENEW),
                 answered: Mutex::default(),
+                passing: Mutex::default(),
             }
         })
     }
@@ -277,7 +285,8 @@ impl Store {
         for key in [&self.stream, &self.refused, &self.revoked, &self.nodes] {
             invocation.key(key);
         }
-        let answered = mem::take(&mut *self.answered.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut answered = mem::take(&mut *self.answered.lock().unwrap_or_else(PoisonError::into_inner));
+        self.take_passed(&mut answered);
         invocation
             .arg(self.incarnation())
             .arg(KEEP_COMMANDS)
@@ -315,6 +324,24 @@ impl Store {
         if answered.len() < MAX_ANSWERED {
             answered.extend(ids);
         }
+    }
+
+    /// Has a later call of [`Self::add`] remove commands, once live nodes have read them.
+    pub(super) fn remove_when_read(&self, ids: Vec<String>) {
+        let at = Instant::now() + KEEP_UNCONFIRMED;
+        let mut passing = self.passing.lock().unwrap_or_else(PoisonError::into_inner);
+        passing.extend(ids.into_iter().map(|id| (at, id)));
+        // The stream keeps no more.
+        let beyond = passing.len().saturating_sub(KEEP_COMMANDS);
+        passing.drain(..beyond);
+    }
+
+    /// Moves those whose time has come to the answered ones.
+    fn take_passed(&self, answered: &mut Vec<String>) {
+        let mut passing = self.passing.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = passing.partition_point(|(at, _)| *at <= Instant::now());
+        let room = MAX_ANSWERED.saturating_sub(answered.len());
+        answered.extend(passing.drain(..due.min(room)).map(|(_, id)| id));
     }
 
     /// Renews the node's lease.
@@ -461,18 +488,25 @@ impl Store {
 }
 
 impl Snapshot {
-    /// Returns commands for those revocations that are not in the snapshot.
-    pub(super) fn missing(&self, held: Vec<Revocation>) -> Vec<Command> {
-        let known = self.revocations.iter().map(|revocation| {
-            let (kind, member, score) = encode(revocation);
-            ((kind, member), score)
-        });
-        let known: HashMap<_, _> = known.collect();
-        let is_missing = |revocation: &Revocation| {
-            let (kind, member, score) = encode(revocation);
-            known.get(&(kind, member)).is_none_or(|known| *known < score)
-        };
-        held.into_iter().filter(is_missing).map(Revocation::into_command).collect()
+    /// Returns commands for those revocations that are not in the snapshot. Other tasks run in between.
+    pub(super) async fn missing(&self, held: Vec<Revocation>) -> Vec<Command> {
+        let mut known = HashMap::with_capacity(self.revocations.len());
+        for some in self.revocations.chunks(SLICE) {
+            known.extend(some.iter().map(|revocation| {
+                let (kind, member, score) = encode(revocation);
+                ((kind, member), score)
+            }));
+            yield_now().await;
+        }
+        let mut missing = Vec::new();
+        for some in held.chunks(SLICE) {
+            missing.extend(some.iter().filter(|revocation| {
+                let (kind, member, score) = encode(revocation);
+                known.get(&(kind, member)).is_none_or(|known| *known < score)
+            }));
+            yield_now().await;
+        }
+        missing.into_iter().cloned().map(Revocation::into_command).collect()
     }
 }
 
@@ -568,11 +602,10 @@ mod tests {
         }
     }
 
-    #[test]
-    fn only_revocations_that_redis_lacks_are_missing() {
+    #[tokio::test]
+    async fn only_revocations_that_redis_lacks_are_missing() {
         let known = vec![token(None, Some(100)), token(Some(1), Some(100)), before(100)];
         let snapshot = Snapshot { revocations: known, before: (0, 0), last: (0, 0), reopened: 0 };
-        let missing = |revocation: Revocation| !snapshot.missing(vec![revocation]).is_empty();
         for (revocation, is_missing) in [
             (token(None, Some(100)), false),
             (token(None, Some(101)), true),
@@ -582,7 +615,8 @@ mod tests {
             (before(100), false),
             (before(101), true),
         ] {
-            assert_eq!(missing(revocation.clone()), is_missing, "{revocation:?}");
+            let missing = snapshot.missing(vec![revocation.clone()]).await;
+            assert_eq!(!missing.is_empty(), is_missing, "{revocation:?}");
         }
     }
 }

@@ -1,14 +1,15 @@
 //! A kick that Redis did not take is sent to the other nodes once Redis takes it, and an emptied Redis is filled
 //! again. A kick in a Redis that does not know all live nodes waits for those that come back.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::join_all;
-use realtime_core::{auth::TokenHash, control::CommandResult};
+use realtime_core::{Hub, Settings, auth::TokenHash, control::CommandResult};
+use realtime_redis::{Incarnation, RedisConfig, RedisControl};
 use realtime_tests::{Fault, Part, Proxy, Redis, within};
 use tokio::{join, time::sleep};
 
-use super::{is_kicked, node, open, start};
+use super::{is_kicked, node, open, start, starting_nodes::Gate};
 
 #[actix_web::test]
 async fn a_kick_that_failed_is_completed_by_repeating_it() {
@@ -289,4 +290,63 @@ async fn a_kick_is_carried_out_once_however_many_questions_come_behind_it() {
     .await;
     assert!(!is_kicked(&session));
     open(&a, 1, "a later login").unwrap();
+}
+
+#[actix_web::test]
+async fn a_node_that_stops_sends_what_only_it_refuses() {
+    let redis = Redis::start().await;
+    let b = node(&redis, "b").await;
+    let proxy = Proxy::start(redis.port()).await;
+    let config = RedisConfig::single(format!("redis://127.0.0.1:{}/", proxy.port()));
+    let control = RedisControl::make(config, Incarnation::new("a")).unwrap();
+    let mut settings = Settings::default();
+    settings.drain.window = Duration::ZERO;
+    let a = Hub::builder().node("a").settings(settings).control(control).start().unwrap();
+    within("a start", a.started()).await;
+    let session = open(&a, 1, "t").unwrap();
+    proxy.lead_to(1);
+    redis.cli(&["client", "kill", "type", "normal"]);
+    a.kick(&1.into()).await.unwrap_err();
+    drop(session);
+    // The node compares what is refused with a Redis that does not answer yet.
+    let gate = Gate::shut(&redis).await;
+    proxy.lead_to(gate.port);
+    sleep(Duration::from_millis(1500)).await;
+    let opens = async {
+        sleep(Duration::from_millis(300)).await;
+        gate.open.send_replace(true);
+    };
+    tokio::join!(within("a drain", a.drain()), opens);
+    open(&b, 1, "t").expect_err("the other node was told");
+}
+
+#[actix_web::test]
+async fn a_node_that_compares_many_refusals_keeps_its_lease() {
+    let redis = Redis::start().await;
+    let proxy = Proxy::start_at(redis.port(), 150_000).await;
+    let a = start(format!("redis://127.0.0.1:{}/", proxy.port()), "a");
+    within("a start", a.started()).await;
+    let fill =
+        "for i = 1, 40000 do redis.call('ZADD', KEYS[1], 4e9, string.format('%032x 1', i)) end return 1";
+    assert_eq!(redis.cli(&["eval", fill, "1", "{rt/control}:refused"]), "1");
+    redis.cli(&["client", "kill", "type", "normal"]);
+    let has_lease = "local now = redis.call('TIME') \
+                     local lease = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES') \
+                     return tonumber(lease[2] or 0) > now[1] * 1000 and 1 or 0";
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(14) {
+        assert_eq!(
+            redis.cli(&["eval", has_lease, "1", "{rt/control}:nodes"]),
+            "1",
+            "the lease ended after {:?}",
+            begin.elapsed()
+        );
+        sleep(Duration::from_millis(100)).await;
+    }
+    within("the comparison", async {
+        while open(&a, 1, "t").is_err() || !redis.cli(&["info", "commandstats"]).contains("cmdstat_zscan") {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
 }

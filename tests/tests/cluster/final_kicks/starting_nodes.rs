@@ -1,6 +1,6 @@
 //! A node admits no client before it has read which logins are refused.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use realtime_core::{auth::TokenHash, error::ConnectError};
 use realtime_tests::{Embedded, Fault, Part, Proxy, Redis, Server, Socket, token, within};
@@ -14,13 +14,13 @@ use tokio::{
 use super::{is_kicked, node, open, start};
 
 /// A proxy between a node and Redis. While it is shut, it accepts connections but forwards nothing.
-struct Gate {
-    port: u16,
-    open: watch::Sender<bool>,
+pub(super) struct Gate {
+    pub(super) port: u16,
+    pub(super) open: watch::Sender<bool>,
 }
 
 impl Gate {
-    async fn shut(redis: &Redis) -> Self {
+    pub(super) async fn shut(redis: &Redis) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (port, server) = (listener.local_addr().unwrap().port(), redis.port());
         let (open, opened) = watch::channel(false);
@@ -313,4 +313,24 @@ async fn commands_of_older_nodes_are_carried_out() {
     })
     .await;
     open(&node(&redis, "b").await, 1, "stolen").unwrap_err();
+}
+
+#[actix_web::test]
+async fn a_node_that_starts_during_a_kick_confirms_it() {
+    let redis = Redis::start().await;
+    let a = node(&redis, "a").await;
+    redis.knows_all_nodes();
+    // A node that hangs.
+    let lease = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(9);
+    redis.cli(&["zadd", "{rt/control}:nodes", &lease.as_millis().to_string(), "c~1"]);
+    let starts = async {
+        // Its receipt must not wait for the next command.
+        sleep(Duration::from_millis(600)).await;
+        let late = start(redis.url(), "late");
+        late.started().await;
+        late
+    };
+    let user = 1.into();
+    let (outcome, _late) = tokio::join!(a.kick(&user), starts);
+    assert_eq!(outcome.unwrap().unconfirmed, ["c"]);
 }
