@@ -4,7 +4,9 @@ use std::{
     collections::{BTreeSet, HashMap, HashSet},
     hash::{BuildHasher, RandomState},
     iter::successors,
-    mem, slice,
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    slice,
     sync::Arc,
     time::{Instant, SystemTime},
 };
@@ -17,7 +19,7 @@ use smallvec::SmallVec;
 #[cfg(feature = "opentelemetry")]
 use crate::write_spans::RunSpans;
 use crate::{
-    Envelope, EventName, Position, Topic,
+    CloseReason, Envelope, EventName, Position, Topic,
     direct::WriteBuffer,
     error::CursorError,
     initial::{InitialEntries, StartPoint},
@@ -421,10 +423,23 @@ impl Members {
     /// Begins the sessions whose first position is known by now, and wakes those whose end waits for the log.
     pub(super) fn settle(&mut self, node: &Node, stats: &mut PassStats) {
         let log = &node.log;
-        if !self.parked.is_empty() {
-            let mut parked = mem::take(&mut self.parked);
-            parked.retain(|parked| !self.try_begin(parked, node, stats));
-            self.parked = parked;
+        let mut kept = 0;
+        while kept < self.parked.len() {
+            let parked = self.parked.swap_remove(kept);
+            match catch_unwind(AssertUnwindSafe(|| self.try_begin(&parked, node, stats))) {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.parked.push(parked);
+                    let last = self.parked.len() - 1;
+                    self.parked.swap(kept, last);
+                    kept += 1;
+                }
+                Err(panic) => {
+                    // It lacks some of its first frames. The others are still parked.
+                    self.sessions[parked.slot as usize].session.outbox.close(CloseReason::Internal);
+                    resume_unwind(panic);
+                }
+            }
         }
         for held in &mut self.held {
             let outbox = &self.sessions[held.slot as usize].session.outbox;

@@ -620,6 +620,33 @@ async fn a_pass_that_panics_ends_only_the_session_of_the_faulty_frame() {
     assert!(catch_unwind(poll).is_err(), "it ends with its own connection");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_session_that_cannot_begin_ends_alone() {
+    let node = Arc::new(Node::new(Settings::default()));
+    let shard = Shard::spawn(Arc::clone(&node));
+    let wire: Arc<dyn WireFormat> = Arc::new(OddWire { answers: true });
+    let wire = node.wire(&wire).unwrap();
+    let parked = |user: i64, topic: &str| {
+        let mut principal = Principal::new(user.into(), "t");
+        principal.topics = vec![Topic::new(topic).unwrap()];
+        Session::new(shard.register(principal, TRANSPORT, wire.clone(), None).unwrap())
+    };
+    let (before, victim, after) = (parked(1, "good"), parked(2, "bad"), parked(3, "good"));
+    node.log.begin(Some(at(1, 0)));
+    for (offset, topic) in [(1, "good"), (2, "bad")] {
+        let topic = Topic::new(topic).unwrap();
+        let envelope =
+            Envelope::to_topic(topic.clone(), Scope::Both, Message::text(topic.as_str().to_owned()));
+        node.log.push(Some(at(1, offset)), Arc::new(envelope.retain()));
+    }
+    shard.wake();
+    for other in [&before, &after] {
+        timeout(Duration::from_secs(5), other.begun()).await.expect("it begins");
+    }
+    assert_eq!([&before, &victim, &after].map(Session::closing), [None, Some(CloseReason::Internal), None]);
+    assert_eq!(node.metrics.panics.value(), 1);
+}
+
 /// Waits until the delivery task has done everything that it can do without time passing.
 async fn settled(shard: &Shard, seq: u64) -> bool {
     for _ in 0..100 {
