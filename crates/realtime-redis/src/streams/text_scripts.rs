@@ -67,7 +67,10 @@ if not current or run > current then
   fresh = true
 else
   if run < current or ARGV[3] ~= record[2] then return { 'fenced', string.format('%.0f', current) } end
-  if ended == state and tonumber(record[4]) == at and len == at + #text then return { 'known', record[6] } end
+  if ended == state and tonumber(record[4]) == at and len == at + #text then
+    if state == '' then redis.call('ZADD', KEYS[5], now + tonumber(ARGV[9]), ARGV[1]) end
+    return { 'known', record[6] }
+  end
   if ended ~= '' then return { 'fenced', string.format('%.0f', current) } end
   if len < at then return { 'lost' } end
   if len > at then return { 'fenced', string.format('%.0f', current) } end
