@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::{TryStreamExt, stream};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::{driver::interrupt, entry::StreamEnd, id::StreamKey, writer_state::StreamError};
@@ -23,6 +24,9 @@ const ORPHANED: Duration = Duration::from_secs(12);
 
 /// Number of streams whose leases are renewed in one request.
 const RENEWALS: usize = 500;
+
+/// Number of streams that are ended at once.
+const AT_ONCE: usize = 16;
 
 /// Time for which a node that stops waits for the ends of its streams.
 const LEAVE: Duration = Duration::from_secs(2);
@@ -73,9 +77,7 @@ async fn sweep(
     if live.is_empty() {
         return Ok(());
     }
-    for head in store.abandoned().await? {
-        interrupt(node, store, &head.writer, (head.key, head.run, head.len)).await?;
-    }
+    end_abandoned(node, store).await?;
     // A store that has lost its data knows no leases either.
     for (key, run, _) in &live {
         orphans.entry((key.clone(), *run)).or_insert_with(Instant::now);
@@ -92,6 +94,25 @@ async fn sweep(
         }
     }
     Ok(())
+}
+
+/// Ends the streams whose leases have ended: a search finds some of them, and another one the next. This node's own leases
+/// are renewed in between.
+async fn end_abandoned(node: &Node, store: &dyn StreamStore) -> Result<(), BusError> {
+    let mut tried = HashSet::new();
+    loop {
+        let mut found = store.abandoned().await?;
+        found.retain(|head| tried.insert((head.key.clone(), head.run)));
+        if found.is_empty() {
+            return Ok(());
+        }
+        stream::iter(found.into_iter().map(Ok))
+            .try_for_each_concurrent(AT_ONCE, async |head| {
+                interrupt(node, store, &head.writer, (head.key, head.run, head.len)).await.map(drop)
+            })
+            .await?;
+        renew(node, store).await?;
+    }
 }
 
 /// Ends this node's streams as interrupted, since it stops.

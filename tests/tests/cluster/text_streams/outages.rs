@@ -1,7 +1,8 @@
 //! A stream outlives a Redis that hangs or loses its data, and a node that has missed a part of it.
 
-use realtime_redis::{RedisConfig, RedisStreamsBus};
-use realtime_tests::{Redis, conformance::streams_conform};
+use realtime_core::{Hub, Topic};
+use realtime_redis::{RedisCluster, RedisConfig, RedisStreamsBus};
+use realtime_tests::{Proxy, Redis, conformance::streams_conform};
 
 use super::*;
 
@@ -72,4 +73,55 @@ async fn a_node_that_was_overrun_gives_its_clients_the_text() {
         assert_eq!(reader.text, witness.text);
         assert!(reader.prefixes > 0, "nothing was missing");
     }
+}
+
+async fn hub(url: String, name: &str) -> Hub {
+    let cluster = RedisCluster::streams(RedisConfig::single(url), name).unwrap();
+    let hub = Hub::builder().cluster(cluster).start().unwrap();
+    within("a start", async {
+        hub.started().await;
+        while hub.ready().is_err() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    hub
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_streams_of_a_killed_node_end_in_time() {
+    const STREAMS: usize = 600;
+    let redis = Redis::start().await;
+    let proxy = Proxy::start(redis.port()).await;
+    let a = hub(format!("redis://127.0.0.1:{}/", proxy.port()), "a").await;
+    let b = hub(redis.url(), "b").await;
+    let topic = Topic::new("x").unwrap();
+    let mut writers = Vec::new();
+    for n in 0..STREAMS {
+        writers.push(a.stream(&topic, &format!("answer-{n}")).await.unwrap());
+    }
+    let ended = b.metrics().published as usize;
+    drop(proxy);
+    let killed = tokio::time::Instant::now();
+    while (b.metrics().published as usize) < ended + STREAMS {
+        let took = killed.elapsed();
+        let count = b.metrics().published as usize - ended;
+        assert!(took < Duration::from_secs(12), "{count} of {STREAMS} have ended after {took:?}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_lost_its_lease_gets_one_while_its_last_text_is_empty() {
+    let redis = Redis::start().await;
+    let a = hub(redis.url(), "a").await;
+    let _writer = a.stream(&Topic::new("x").unwrap(), "answer").await.unwrap();
+    let leases = redis.cli(&["--scan", "--pattern", "*:stream-leases"]);
+    assert_eq!(redis.cli(&["zrem", &leases, "x answer"]), "1");
+    within("a lease", async {
+        while redis.cli(&["zcard", &leases]) != "1" {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
 }
