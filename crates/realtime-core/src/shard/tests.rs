@@ -637,7 +637,7 @@ async fn a_session_that_cannot_begin_ends_alone() {
         let topic = Topic::new(topic).unwrap();
         let envelope =
             Envelope::to_topic(topic.clone(), Scope::Both, Message::text(topic.as_str().to_owned()));
-        node.log.push(Some(at(1, offset)), Arc::new(envelope.retain()));
+        node.log.push(Some(at(1, offset)), Arc::new(envelope.retain()), None);
     }
     shard.wake();
     for other in [&before, &after] {
