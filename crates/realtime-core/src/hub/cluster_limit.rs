@@ -428,12 +428,13 @@ mod tests {
             let newer = TestSession::connect(&hubs[1], 7.into()).await;
             let other = TestSession::connect(&hubs[0], 8.into()).await;
             sleep(Duration::from_secs(9)).await;
-            let closing = [&older, &newer, &other].map(|session| session.handle().closing());
-            let too_many = Some(CloseReason::TooManySessions);
+            let closing = [&older, &newer, &other].map(|session| {
+                session.handle().closing().map(|reason| (reason.name(), reason.may_reconnect()))
+            });
             // The newer one came without the question of a handshake, as in a race.
             let expected = match on_exceeded {
-                OnExceeded::EndOldest => [too_many, None, None],
-                OnExceeded::Refuse => [None, too_many, None],
+                OnExceeded::EndOldest => [Some(("too-many-sessions", false)), None, None],
+                OnExceeded::Refuse => [None, Some(("limit-reached", true)), None],
             };
             assert_eq!(closing, expected, "{on_exceeded:?}");
         }

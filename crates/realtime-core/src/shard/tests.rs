@@ -632,13 +632,14 @@ async fn a_session_that_cannot_begin_ends_alone() {
         Session::new(shard.register(principal, TRANSPORT, wire.clone(), None).unwrap())
     };
     let (before, victim, after) = (parked(1, "good"), parked(2, "bad"), parked(3, "good"));
-    node.log.begin(Some(at(1, 0)));
     for (offset, topic) in [(1, "good"), (2, "bad")] {
         let topic = Topic::new(topic).unwrap();
         let envelope =
             Envelope::to_topic(topic.clone(), Scope::Both, Message::text(topic.as_str().to_owned()));
         node.log.push(Some(at(1, offset)), Arc::new(envelope.retain()), None);
     }
+    // What is kept is history when the bus comes up.
+    node.log.begin(Some(at(1, 2)));
     shard.wake();
     for other in [&before, &after] {
         timeout(Duration::from_secs(5), other.begun()).await.expect("it begins");
