@@ -3,13 +3,7 @@
 //! Lines have the target `audit`: changes and refusals at `info`, what was asked or published at `debug`. They have neither
 //! tokens, keys and passwords nor texts of messages: of a request its method and path, of an answer its status.
 
-use std::{
-    fmt::Write,
-    num::NonZeroU32,
-    panic::resume_unwind,
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::{fmt::Write, panic::resume_unwind};
 
 use actix_web::{
     Error, HttpMessage, HttpRequest,
@@ -19,9 +13,8 @@ use actix_web::{
     rt,
     web::Data,
 };
-use realtime_core::wire::LineLimit;
 
-use crate::{api_error::ApiError, client::Client, log, state::State, throttle::Throttle};
+use crate::{api_error::ApiError, client::Client, log, state::State};
 
 /// What a handler adds to the line about its request.
 #[derive(Default)]
@@ -101,41 +94,6 @@ fn log<B>(request: &HttpRequest, response: &ServiceResponse<B>) {
         tracing::info!(target: "audit", %client, %method, path, status, notes, "done");
     } else if let Some(unlogged) = state.refusals.next(&client) {
         tracing::info!(target: "audit", %client, %method, path, status, notes, unlogged, "refused");
-    }
-}
-
-/// Bound of the lines about refusals, which strangers cause: for each client, so that none hides those of another, and in
-/// all. The others are counted.
-pub(crate) struct Refusals {
-    of_client: Throttle<Client>,
-    all: LineLimit,
-    /// Those beyond a client's own bound.
-    unlogged: AtomicU64,
-}
-
-/// Lines of a client at once, and each minute.
-const OF_CLIENT: NonZeroU32 = NonZeroU32::new(20).expect("it is not 0");
-/// Lines of all clients in 10 s.
-const OF_ALL: u32 = 200;
-
-impl Default for Refusals {
-    fn default() -> Self {
-        Self {
-            of_client: Throttle::per_minute(OF_CLIENT),
-            all: LineLimit::new(OF_ALL, Duration::from_secs(10)),
-            unlogged: AtomicU64::new(0),
-        }
-    }
-}
-
-impl Refusals {
-    /// `Some` if a refusal is to be logged: with the number of those before it that were not.
-    fn next(&self, client: &Client) -> Option<u64> {
-        if self.of_client.failed(client).is_some() {
-            self.unlogged.fetch_add(1, Ordering::Relaxed);
-            return None;
-        }
-        Some(self.all.next()? + self.unlogged.swap(0, Ordering::Relaxed))
     }
 }
 

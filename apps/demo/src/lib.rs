@@ -45,6 +45,7 @@ mod page;
 mod params;
 mod passwords;
 mod publish_span;
+mod refusals;
 mod reload;
 mod scenes;
 mod schema;

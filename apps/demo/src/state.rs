@@ -11,13 +11,13 @@ use realtime_core::{Authenticator, Hub, Transport, UserId, facade::Facade, wire:
 
 use crate::{
     answers::Answers,
-    audit::Refusals,
     body_size::max_body,
     client::Client,
     config::{AllowedHosts, Config, User},
     dashboard::Dashboard,
     logins::Logins,
     passwords::Passwords,
+    refusals::Refusals,
     throttles::Throttles,
     token,
 };
