@@ -20,7 +20,6 @@
 mod answer;
 mod body;
 mod connection;
-#[cfg(any(feature = "sse", feature = "websocket"))]
 mod path;
 #[cfg(feature = "sse")]
 pub mod sse;
