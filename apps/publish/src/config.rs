@@ -31,7 +31,7 @@ struct Sections {
 }
 
 /// The keys that variables may set, of which the names of variables do not keep the case.
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 19] = [
     "redis.url",
     "redis.mode",
     "redis.topology",
@@ -48,9 +48,13 @@ const KEYS: [&str; 18] = [
     "history.maxBytes",
     "retained.maxMessages",
     "retained.maxBytes",
+    "retained.maxPerTopic",
     "limits.maxMessageBytes",
     "limits.maxTargets",
 ];
+
+/// Beginnings of the variables of sections of which every key is known here.
+const SECTIONS: [&str; 3] = ["REALTIME__REDIS__", "REALTIME__HISTORY__", "REALTIME__RETAINED__"];
 
 impl Config {
     /// Lays the arguments over the variables, and those over the file.
@@ -66,11 +70,18 @@ impl Config {
         }
         let mut set: Vec<&str> = Vec::new();
         for (name, value) in variables {
-            let (key, is_file) = match name.to_ascii_uppercase().strip_suffix("_FILE") {
+            let upper = name.to_ascii_uppercase();
+            let (key, is_file) = match upper.strip_suffix("_FILE") {
                 Some(name) => (key_of(name), true),
                 None => (key_of(&name), false),
             };
-            let Some(key) = key else { continue };
+            let Some(key) = key else {
+                // A mistyped name would have it publish to another place, or trim what nodes keep.
+                if SECTIONS.iter().any(|section| upper.starts_with(section)) {
+                    bail!("environment variable {name}: is none of {}", KEYS.join(", "));
+                }
+                continue;
+            };
             if set.contains(&key) {
                 bail!("{key}: {name} is the second variable that sets it");
             }
@@ -190,6 +201,18 @@ mod tests {
         let config = load(&Source { config: Some(path.clone()), ..none() }, &[]);
         fs::remove_file(path).ok();
         assert_eq!(config.unwrap().history.unwrap().max_messages, 7);
+    }
+
+    #[test]
+    fn a_variable_that_sets_nothing_is_named() {
+        for name in ["REALTIME__REDIS__KEYPREFX", "realtime__history__maxLength", "REALTIME__REDIS__URI_FILE"]
+        {
+            let error = load(&none(), &[("REALTIME__REDIS__URL", "redis://a/"), (name, "x")]).unwrap_err();
+            assert!(
+                error.to_string().starts_with(&format!("environment variable {name}: is none of ")),
+                "{error}"
+            );
+        }
     }
 
     #[test]
