@@ -85,7 +85,8 @@ fn log<B>(request: &HttpRequest, response: &ServiceResponse<B>) {
     let status = status(response).as_u16();
     let path = request.match_info().as_str();
     let is_quiet = is_quiet(request.method(), path);
-    let (method, path) = (log::beginning(request.method().as_str()), log::beginning(path));
+    // Decoded, it may hold line breaks.
+    let (method, path) = (log::beginning(request.method().as_str()), log::beginning(path).escape_debug());
     let extensions = request.extensions();
     let notes = extensions.get::<Notes>().map_or("", |notes| notes.0.as_str());
     if status < 400 && is_quiet {

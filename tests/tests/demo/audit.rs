@@ -103,6 +103,8 @@ async fn an_escaped_path_is_no_way_around() {
     let login = json!({ "username": "alice", "password": "wrong", "clientId": "web" });
     assert_eq!(post(&demo, "/auth/log%69n", &[], login).await, 401);
     line(&mut log, &["audit", "/auth/login", "status=401"]).await;
+    assert_eq!(post(&demo, "/api/%0Aforged", &[], json!({})).await, 404);
+    line(&mut log, &["audit", r"/api/\nforged", "status=404"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
