@@ -97,7 +97,7 @@ impl fmt::Debug for CloseCode {
 impl CloseReason {
     /// The reasons of the framework itself.
     #[cfg(feature = "metrics")]
-    pub(crate) const OF_FRAMEWORK: [Self; 16] = [
+    pub(crate) const OF_FRAMEWORK: [Self; 17] = [
         Self::Normal,
         Self::Gone,
         Self::Disconnected,
@@ -114,6 +114,7 @@ impl CloseReason {
         Self::SlowConsumer,
         Self::RateLimited,
         Self::TooManySessions,
+        Self::LimitReached { retry: Duration::ZERO },
     ];
 
     /// The reason's stable name, as in logs, metrics and `bye` frames.
