@@ -90,11 +90,11 @@ fn log<B>(request: &HttpRequest, response: &ServiceResponse<B>) {
     let extensions = request.extensions();
     let notes = extensions.get::<Notes>().map_or("", |notes| notes.0.as_str());
     if status < 400 && is_quiet {
-        tracing::debug!(target: "audit", %client, %method, path, status, notes);
+        tracing::debug!(target: "audit", %client, %method, %path, status, notes);
     } else if status < 400 {
-        tracing::info!(target: "audit", %client, %method, path, status, notes, "done");
+        tracing::info!(target: "audit", %client, %method, %path, status, notes, "done");
     } else if let Some(unlogged) = state.refusals.next(&client) {
-        tracing::info!(target: "audit", %client, %method, path, status, notes, unlogged, "refused");
+        tracing::info!(target: "audit", %client, %method, %path, status, notes, unlogged, "refused");
     }
 }
 
