@@ -78,7 +78,7 @@ impl Config {
             let Some(key) = key else {
                 // A mistyped name would have it publish to another place, or trim what nodes keep.
                 if SECTIONS.iter().any(|section| upper.starts_with(section)) {
-                    bail!("environment variable {name}: is none of {}", KEYS.join(", "));
+                    bail!("environment variable {name}: sets no key; expected one of {}", KEYS.join(", "));
                 }
                 continue;
             };
@@ -209,7 +209,7 @@ mod tests {
         {
             let error = load(&none(), &[("REALTIME__REDIS__URL", "redis://a/"), (name, "x")]).unwrap_err();
             assert!(
-                error.to_string().starts_with(&format!("environment variable {name}: is none of ")),
+                error.to_string().starts_with(&format!("environment variable {name}: sets no key; ")),
                 "{error}"
             );
         }
