@@ -11,6 +11,7 @@ use realtime_core::{
     Envelope, Hub, Message, Scope,
     auth::{JwtAlgorithm, JwtAuthenticator},
     control::{Confirmation, Delivery, NodeDelivery},
+    testkit::ready,
 };
 use realtime_redis::{RedisCluster, RedisConfig};
 use realtime_sse::SseConfig;
@@ -21,7 +22,6 @@ use realtime_tests::{
 use realtime_websocket::WebSocketConfig;
 use reqwest::Method;
 use serde_json::json;
-use tokio::time::sleep;
 
 /// A node of a cluster, with both transports.
 struct Node {
@@ -44,13 +44,7 @@ async fn node(redis: &Redis, name: &str, kind: ServerKind) -> Node {
 async fn start(url: String, name: &str, kind: ServerKind) -> Node {
     let cluster = RedisCluster::streams(RedisConfig::single(url), name).unwrap();
     let hub = Hub::builder().cluster(cluster).start().unwrap();
-    within("a start", async {
-        hub.started().await;
-        while hub.ready().is_err() {
-            sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    ready(&hub).await;
     let jwt = Arc::new(JwtAuthenticator::new(JwtAlgorithm::Hs256, SECRET).unwrap());
     let app = {
         let hub = hub.clone();

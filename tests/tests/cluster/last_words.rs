@@ -5,12 +5,12 @@ use std::time::Duration;
 use realtime_core::{
     Envelope, Hub, Message, Scope, Settings,
     error::{KickError, PublishError},
+    testkit::ready,
 };
 use realtime_redis::{Incarnation, RedisConfig, RedisControl, RedisStreamsBus};
-use realtime_tests::{Demo, Embedded, EventStream, Redis, Socket, token, within};
+use realtime_tests::{Demo, Embedded, EventStream, Redis, Socket, token};
 use reqwest::Method;
 use serde_json::json;
-use tokio::time::sleep;
 
 const ROUNDS: i64 = 12;
 
@@ -23,12 +23,7 @@ async fn node(redis: &Redis, name: &str) -> Embedded {
         .control(RedisControl::make(config, Incarnation::new(name)).unwrap())
         .start()
         .unwrap();
-    within("a node to be ready", async {
-        while hub.ready().is_err() {
-            sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    ready(&hub).await;
     Embedded::start(hub)
 }
 

@@ -6,6 +6,7 @@ use realtime_core::{
     Hub, Principal, Topic,
     auth::{TokenHash, TopicPattern},
     error::RenewError,
+    testkit::ready,
 };
 use realtime_redis::{RedisCluster, RedisConfig};
 use realtime_sse::SseEmitters;
@@ -59,13 +60,7 @@ async fn a_login_is_renewed_on_another_node_with_everything_that_can_be_sent() {
     let node = async |name: &str| {
         let cluster = RedisCluster::streams(RedisConfig::single(redis.url()), name).unwrap();
         let hub = Hub::builder().cluster(cluster).start().unwrap();
-        within("a start", async {
-            hub.started().await;
-            while hub.ready().is_err() {
-                sleep(Duration::from_millis(5)).await;
-            }
-        })
-        .await;
+        ready(&hub).await;
         hub
     };
     let (a, b) = (node("a").await, node("b").await);

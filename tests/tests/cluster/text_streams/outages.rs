@@ -1,6 +1,6 @@
 //! A stream outlives a Redis that hangs or loses its data, and a node that has missed a part of it.
 
-use realtime_core::{Hub, Topic};
+use realtime_core::{Hub, Topic, testkit};
 use realtime_redis::{RedisCluster, RedisConfig, RedisStreamsBus};
 use realtime_tests::{Proxy, Redis, conformance::streams_conform};
 
@@ -78,13 +78,7 @@ async fn a_node_that_was_overrun_gives_its_clients_the_text() {
 async fn hub(url: String, name: &str) -> Hub {
     let cluster = RedisCluster::streams(RedisConfig::single(url), name).unwrap();
     let hub = Hub::builder().cluster(cluster).start().unwrap();
-    within("a start", async {
-        hub.started().await;
-        while hub.ready().is_err() {
-            sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    testkit::ready(&hub).await;
     hub
 }
 
